@@ -1,0 +1,85 @@
+/**
+ * The small interface that an adapter fills: UDP sockets, a clock, timers, randomness and what
+ * gateway discovery reads from the operating system.
+ *
+ * @module
+ */
+import type { Endpoint, Instant } from "../core/machine.ts";
+import type { RandomSource } from "../core/random.ts";
+
+/** How to open a UDP socket. */
+export interface UdpOptions {
+  /** Local address and port; by default any address and a random port. */
+  readonly local?: Endpoint;
+  /**
+   * The one peer to talk to. The adapter connects the socket where the runtime can, so that ICMP
+   * errors come back and the local address is known; datagrams from others are not delivered.
+   */
+  readonly connect?: Endpoint;
+  /** Shares the port with other processes (announcement listeners). */
+  readonly reuseAddress?: boolean;
+  /** A multicast group to join. */
+  readonly multicast?: {
+    /** The group's address. */
+    readonly group: string;
+    /** IPv4: an address of the interface; IPv6: the interface's name. Default: the system's choice. */
+    readonly interface?: string;
+  };
+}
+
+/** What a UDP socket tells. */
+export interface UdpHandlers {
+  /** A datagram came. `data` is borrowed until return; `from` is canonical. */
+  onDatagram(data: Uint8Array, from: Endpoint): void;
+  /** ICMP says that nothing listens at `to`. */
+  onUnreachable(to: Endpoint): void;
+  /** The socket failed for another reason. It may or may not be usable afterwards. */
+  onError(error: unknown): void;
+}
+
+/** An open UDP socket. */
+export interface UdpSocket {
+  /** Where it is bound; with `connect` the address that packets to the peer leave from. */
+  readonly local: Endpoint;
+  /** Sends one datagram; what fails is told through the handlers. */
+  send(data: Uint8Array, to: Endpoint): void;
+  /** Closes it; nothing is delivered afterwards. A second call does nothing. */
+  close(): void;
+}
+
+/** An address of an interface of this host. */
+export interface InterfaceAddress {
+  /** The interface's name. */
+  readonly name: string;
+  /** Canonical address, with the zone where it is link-local. */
+  readonly address: string;
+  /** 0…32 or 0…128. */
+  readonly prefixLength: number;
+  /** Whether it is a loopback interface. */
+  readonly internal: boolean;
+}
+
+/** What natkit needs from the system it runs on. */
+export interface Runtime {
+  /** Which runtime this is. */
+  readonly name: "node" | "deno" | "bun";
+  /** `process.platform`'s words: `"linux"`, `"darwin"`, `"win32"`… */
+  readonly platform: string;
+  /** Monotonic milliseconds that keep running through sleep (see `clock.ts`). */
+  now(): Instant;
+  /** Unguessable randomness. */
+  readonly random: RandomSource;
+  /**
+   * Calls back after `delayMs`, however large; returns what cancels it. A timer alone keeps no
+   * process alive where `keepAlive` is false.
+   */
+  setTimer(delayMs: number, callback: () => void, keepAlive: boolean): () => void;
+  /** Opens a UDP socket. Rejects with a NatError `permission` that names what is missing. */
+  openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket>;
+  /** The addresses of this host's interfaces. */
+  interfaces(): InterfaceAddress[];
+  /** Reads a text file whole. */
+  readTextFile(path: string): Promise<string>;
+  /** Runs a program without a shell and returns what it printed. */
+  run(command: string, args: readonly string[]): Promise<string>;
+}

@@ -1,0 +1,192 @@
+/**
+ * IP addresses: canonical text (RFC 5952) and the 16 bytes in which PCP carries them. Text is what
+ * runtimes hand us and what applications read, so text is what travels inside natkit; it is
+ * canonicalised once at the door and compared with `===` from then on.
+ *
+ * Canonical: IPv4 and IPv4-mapped IPv6 as a dotted quad, IPv6 lower case with the longest run of
+ * zeros shortened, a `%zone` only on a link-local address.
+ *
+ * @module
+ */
+
+/** 4 or 6. */
+export type Family = 4 | 6;
+
+/** Which family a canonical address belongs to. */
+export function familyOf(address: string): Family {
+  return address.includes(":") ? 6 : 4;
+}
+
+/** The canonical text of the family's "any" address: `0.0.0.0` or `::`. */
+export function anyAddress(family: Family): string {
+  return family === 4 ? "0.0.0.0" : "::";
+}
+
+/**
+ * The 4 or 16 bytes of an address in any textual form (a zone is left out), or undefined where it
+ * is none. IPv4-mapped addresses give 16 bytes.
+ */
+export function parseIp(text: string): Uint8Array | undefined {
+  return text.includes(":") ? parseIPv6(text) : parseIPv4(text);
+}
+
+function parseIPv4(text: string): Uint8Array | undefined {
+  const parts = text.split(".");
+  if (parts.length !== 4) return undefined;
+  const bytes = new Uint8Array(4);
+  for (let i = 0; i < 4; i++) {
+    // A leading zero is octal to some parsers and decimal to others: refuse it.
+    if (!/^(0|[1-9][0-9]{0,2})$/.test(parts[i]!)) return undefined;
+    const value = Number(parts[i]);
+    if (value > 255) return undefined;
+    bytes[i] = value;
+  }
+  return bytes;
+}
+
+function parseIPv6(text: string): Uint8Array | undefined {
+  const percent = text.indexOf("%");
+  let body = text;
+  if (percent >= 0) {
+    if (percent === text.length - 1) return undefined;
+    body = text.slice(0, percent);
+  }
+  const tail: number[] = [];
+  const lastColon = body.lastIndexOf(":");
+  if (body.includes(".")) {
+    const quad = parseIPv4(body.slice(lastColon + 1));
+    if (!quad) return undefined;
+    tail.push((quad[0]! << 8) | quad[1]!, (quad[2]! << 8) | quad[3]!);
+    body = body.slice(0, lastColon + 1);
+    if (!body.endsWith("::")) body = body.slice(0, -1);
+  }
+  const halves = body.split("::");
+  if (halves.length > 2) return undefined;
+  const head = groups(halves[0]!);
+  const rest = halves.length === 2 ? groups(halves[1]!) : [];
+  if (!head || !rest) return undefined;
+  const given = head.length + rest.length + tail.length;
+  if (halves.length === 2 ? given > 7 : given !== 8) return undefined;
+  const all = [...head, ...new Array<number>(8 - given).fill(0), ...rest, ...tail];
+  const bytes = new Uint8Array(16);
+  for (let i = 0; i < 8; i++) {
+    bytes[2 * i] = all[i]! >>> 8;
+    bytes[2 * i + 1] = all[i]!;
+  }
+  return bytes;
+}
+
+function groups(text: string): number[] | undefined {
+  if (text === "") return [];
+  const numbers: number[] = [];
+  for (const group of text.split(":")) {
+    if (!/^[0-9a-f]{1,4}$/i.test(group)) return undefined;
+    numbers.push(parseInt(group, 16));
+  }
+  return numbers;
+}
+
+/** Whether the 16 bytes at `offset` are `::ffff:0:0/96`; all 96 bits are looked at (PCP-C-03). */
+export function isMapped(bytes: Uint8Array, offset: number = 0): boolean {
+  for (let i = 0; i < 10; i++) if (bytes[offset + i] !== 0) return false;
+  return bytes[offset + 10] === 0xff && bytes[offset + 11] === 0xff;
+}
+
+/** Dotted quad of the 4 bytes at `offset`. */
+export function formatIPv4(bytes: Uint8Array, offset: number = 0): string {
+  return bytes[offset]! + "." + bytes[offset + 1]! + "." + bytes[offset + 2]! + "." +
+    bytes[offset + 3]!;
+}
+
+function formatIPv6(bytes: Uint8Array, offset: number): string {
+  let bestStart = -1, bestLength = 1;
+  const words: number[] = [];
+  for (let i = 0; i < 8; i++) words.push((bytes[offset + 2 * i]! << 8) | bytes[offset + 2 * i + 1]!);
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (end < 8 && words[end] === 0) end++;
+    if (end - i > bestLength) [bestStart, bestLength] = [i, end - i];
+    if (end > i) i = end;
+  }
+  let text = "";
+  for (let i = 0; i < 8; i++) {
+    if (i === bestStart) {
+      text += "::";
+      i += bestLength - 1;
+    } else {
+      if (text !== "" && !text.endsWith(":")) text += ":";
+      text += words[i]!.toString(16);
+    }
+  }
+  return text;
+}
+
+/** Canonical text of the 16 bytes at `offset`; a v4-mapped address comes out as a dotted quad. */
+export function getAddress16(bytes: Uint8Array, offset: number): string {
+  return isMapped(bytes, offset) ? formatIPv4(bytes, offset + 12) : formatIPv6(bytes, offset);
+}
+
+/**
+ * Writes a canonical address as 16 bytes, IPv4 as `::ffff:a.b.c.d` (so `0.0.0.0` and `::` stay
+ * different values, PCP-C-03). A zone is left out.
+ *
+ * @throws {TypeError} Where `address` is no IP address.
+ */
+export function putAddress16(bytes: Uint8Array, offset: number, address: string): void {
+  const parsed = parseIp(address);
+  if (!parsed) throw new TypeError(`'address' must be an IP address: current value is "${address}"`);
+  if (parsed.length === 16) return bytes.set(parsed, offset);
+  bytes.fill(0, offset, offset + 10);
+  bytes.fill(0xff, offset + 10, offset + 12);
+  bytes.set(parsed, offset + 12);
+}
+
+/**
+ * The canonical text of an address in any form, or undefined where it is none.
+ *
+ * @example
+ * ```ts
+ * import { canonicalAddress } from "@natkit/natkit/core";
+ * console.assert(canonicalAddress("2001:DB8:0:0:0:0:0:1") === "2001:db8::1");
+ * console.assert(canonicalAddress("::ffff:192.0.2.1") === "192.0.2.1");
+ * console.assert(canonicalAddress("192.0.2.256") === undefined);
+ * ```
+ */
+export function canonicalAddress(text: string): string | undefined {
+  const bytes = parseIp(text);
+  if (!bytes) return undefined;
+  if (bytes.length === 4) return formatIPv4(bytes);
+  const canonical = getAddress16(bytes, 0);
+  const percent = text.indexOf("%");
+  const isLinkLocal = bytes[0] === 0xfe && (bytes[1]! & 0xc0) === 0x80;
+  return percent >= 0 && isLinkLocal ? canonical + text.slice(percent) : canonical;
+}
+
+/** The address without its zone. */
+export function withoutZone(address: string): string {
+  const percent = address.indexOf("%");
+  return percent < 0 ? address : address.slice(0, percent);
+}
+
+/** `address:port`, an IPv6 address in brackets. */
+export function formatEndpoint(endpoint: { address: string; port: number }): string {
+  return endpoint.address.includes(":")
+    ? `[${endpoint.address}]:${endpoint.port}`
+    : `${endpoint.address}:${endpoint.port}`;
+}
+
+/**
+ * Reads `ADDRESS`, `ADDRESS:PORT`, `IPV6`, `[IPV6]` or `[IPV6%zone]:PORT` into canonical form;
+ * undefined where it is none of them or the port is not in 0..65535.
+ */
+export function parseEndpoint(
+  text: string,
+  defaultPort: number,
+): { address: string; port: number } | undefined {
+  const match = /^\[([^\]]*:[^\]]*)\](?::([0-9]{1,5}))?$/.exec(text) ??
+    /^([^:[\]]+)(?::([0-9]{1,5}))?$/.exec(text) ??
+    /^([^[\]]*:[^[\]]*:[^[\]]*)$/.exec(text);
+  const address = match ? canonicalAddress(match[1]!) : undefined;
+  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+  return address === undefined || port > 65535 ? undefined : { address, port };
+}

@@ -1,0 +1,80 @@
+/**
+ * What the port mapping protocols have in common: the words in which a mapping, its state and its
+ * failure are told.
+ *
+ * @module
+ */
+import type { Instant } from "./machine.ts";
+
+/** The transport protocols that every gateway can map. */
+export type Transport = "tcp" | "udp";
+
+/** IANA's numbers of the transports. */
+export const PROTOCOL_NUMBER = { tcp: 6, udp: 17 } as const;
+
+/** Names a mapping within one machine; never used twice there. */
+export type MappingId = number;
+
+/**
+ * How long a mapping is wanted: `"once"` requests it and lets it end with its lifetime,
+ * `"keep-alive"` renews it until revoked, a number N ≥ 1 holds it through N lifetimes.
+ */
+export type MappingMode = "once" | "keep-alive" | number;
+
+/** Where a mapping stands. */
+export type MappingState =
+  /** Asked for by the application, nothing sent yet. */
+  | "requested"
+  /** First requests are on their way. */
+  | "starting"
+  /** The gateway holds it; a renewal or change is on its way. */
+  | "updating"
+  /** The gateway holds it. */
+  | "running"
+  /** Refused or failed; `"keep-alive"` tries again when the hold time is over. */
+  | "error"
+  /** Its lifetime is over and nobody wants it renewed. */
+  | "expired"
+  /** Deleted at the application's wish. */
+  | "revoked"
+  /** Forgotten without telling the gateway. */
+  | "dropped";
+
+/** Why a request came to nothing. */
+export type Failure =
+  /** As many requests as the schedule allows, no answer. */
+  | { readonly kind: "no-answer" }
+  /** ICMP: nothing listens there. */
+  | { readonly kind: "unreachable" }
+  /** The gateway answered in, or asked for, a version that this protocol is not. */
+  | { readonly kind: "unsupported-version"; readonly version: number }
+  /** The gateway said no; not to be asked again before `retryAt`. */
+  | {
+    readonly kind: "refused";
+    readonly code: number;
+    /** The RFC's name of the code: `"NOT_AUTHORIZED"`. */
+    readonly name: string;
+    readonly retryAt: Instant;
+  }
+  /** A success that cannot be one; `clause` says which rule it breaks. */
+  | { readonly kind: "protocol-violation"; readonly clause: string }
+  /** The lifetime ran out before a renewal was answered. */
+  | { readonly kind: "expired" };
+
+/** The outcome in words, as attempts list it. */
+export function describeFailure(failure: Failure): string {
+  switch (failure.kind) {
+    case "no-answer":
+      return "no answer";
+    case "unreachable":
+      return "unreachable";
+    case "unsupported-version":
+      return `unsupported version (speaks ${failure.version})`;
+    case "refused":
+      return failure.name;
+    case "protocol-violation":
+      return `protocol violation (${failure.clause})`;
+    case "expired":
+      return "expired";
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * Many deadlines, the next one first: a binary heap that knows where each key stands, so that
+ * setting, moving and cancelling cost O(log n) and looking costs O(1).
+ *
+ * @module
+ */
+import type { DebugTimeout, Instant } from "./machine.ts";
+
+interface Entry<K> {
+  readonly key: K;
+  at: Instant;
+  reason: string;
+  place: number;
+}
+
+/**
+ * Deadlines by key; each key has one.
+ *
+ * @example
+ * ```ts
+ * import { Timers } from "@natkit/natkit/core";
+ * const timers = new Timers<number>();
+ * timers.set(1, 500, "renew");
+ * timers.set(2, 250, "retransmit");
+ * console.assert(timers.nextAt() === 250 && timers.popDue(300) === 2);
+ * console.assert(timers.popDue(300) === undefined);
+ * ```
+ */
+export class Timers<K> {
+  #heap: Entry<K>[] = [];
+  #entries = new Map<K, Entry<K>>();
+
+  /** How many deadlines are set. */
+  get size(): number {
+    return this.#heap.length;
+  }
+
+  /** Sets or moves the deadline of `key`. Keep `reason` a constant: it is stored for each key. */
+  set(key: K, at: Instant, reason: string): void {
+    let entry = this.#entries.get(key);
+    if (entry) {
+      entry.at = at;
+      entry.reason = reason;
+    } else {
+      entry = { key, at, reason, place: this.#heap.length };
+      this.#entries.set(key, entry);
+      this.#heap.push(entry);
+    }
+    this.#settle(entry);
+  }
+
+  /** Cancels the deadline of `key`, if it has one. */
+  delete(key: K): void {
+    const entry = this.#entries.get(key);
+    if (!entry) return;
+    this.#entries.delete(key);
+    const last = this.#heap.pop()!;
+    if (last === entry) return;
+    last.place = entry.place;
+    this.#heap[last.place] = last;
+    this.#settle(last);
+  }
+
+  /** Cancels all. */
+  clear(): void {
+    this.#heap.length = 0;
+    this.#entries.clear();
+  }
+
+  /** When `key` is due, or undefined. */
+  at(key: K): Instant | undefined {
+    return this.#entries.get(key)?.at;
+  }
+
+  /** The earliest deadline. */
+  nextAt(): Instant | undefined {
+    return this.#heap[0]?.at;
+  }
+
+  /** The earliest deadline with its reason. */
+  next(): (DebugTimeout & { readonly key: K }) | undefined {
+    const first = this.#heap[0];
+    return first && { key: first.key, at: first.at, reason: first.reason };
+  }
+
+  /** Removes and returns the key of the earliest deadline that is due at `now`. */
+  popDue(now: Instant): K | undefined {
+    const first = this.#heap[0];
+    if (!first || first.at > now) return undefined;
+    this.delete(first.key);
+    return first.key;
+  }
+
+  #settle(entry: Entry<K>): void {
+    const heap = this.#heap;
+    let place = entry.place;
+    while (place > 0) {
+      const parent = heap[(place - 1) >> 1]!;
+      if (parent.at <= entry.at) break;
+      heap[place] = parent;
+      parent.place = place;
+      place = (place - 1) >> 1;
+    }
+    for (;;) {
+      let child = 2 * place + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && heap[child + 1]!.at < heap[child]!.at) child++;
+      const smaller = heap[child]!;
+      if (smaller.at >= entry.at) break;
+      heap[place] = smaller;
+      smaller.place = place;
+      place = child;
+    }
+    heap[place] = entry;
+    entry.place = place;
+  }
+}
