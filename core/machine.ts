@@ -34,7 +34,12 @@ export type SocketRole =
   /** A client's socket to its gateway. */
   | "client"
   /** The socket on which a server takes requests. */
-  | "server";
+  | "server"
+  /**
+   * A simulated gateway's second socket, at an address or port that no client asked: replies from
+   * it try a client's source check. A driver that has none open drops what goes there.
+   */
+  | "other";
 
 /** An HTTP request that a machine wants made (UPnP). */
 export interface HttpRequest {
