@@ -1,0 +1,92 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { readReport } from "../../scripts/lib/junit.ts";
+
+const DENO = `<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="deno test" tests="5" failures="2" errors="0" time="0.1">
+  <testsuite name="./t/a_test.ts" tests="2" disabled="1" errors="0" failures="1">
+    <testcase name="alone" classname="./t/a_test.ts" time="0.001" line="3" col="1">
+    </testcase>
+    <testcase name="a group" classname="./t/a_test.ts" time="0.022" line="4" col="1">
+      <failure message="1 test step failed">1 test step failed.</failure>
+    </testcase>
+  </testsuite>
+  <testsuite name="ext:deno_node/testing.ts" tests="3" disabled="1" errors="0" failures="1">
+    <testcase name="a group &gt; one" classname="x" time="0.000">
+    </testcase>
+    <testcase name="a group &gt; two" classname="x" time="0.000">
+      <failure message="Uncaught">AssertionError: 1 &lt; 2
+    at line 6</failure>
+    </testcase>
+    <testcase name="a group &gt; three" classname="x" time="0.000">
+      <skipped/>
+    </testcase>
+  </testsuite>
+</testsuites>`;
+
+const NODE = `<?xml version="1.0" encoding="utf-8"?>
+<testsuites>
+	<testcase name="alone" time="0.000751" classname="test"/>
+	<testsuite name="a group" time="0.0" disabled="0" errors="0" tests="53" failures="1" hostname="vm">
+		<testcase name="one" time="0.000400" classname="test"/>
+		<testcase name="two" time="0.001213" classname="test" failure="1 &lt; 2">
+			<failure type="testCodeFailure" message="1 &lt; 2">
+AssertionError: 1 &lt; 2
+    at line 6
+			</failure>
+		</testcase>
+		<testcase name="three" time="0.000045" classname="test">
+			<skipped type="skipped" message="no IPv6 here"/>
+		</testcase>
+	</testsuite>
+	<!-- tests 4 -->
+</testsuites>`;
+
+const BUN = `<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="bun test" tests="4" assertions="0" failures="1" skipped="1" time="0.02">
+  <testsuite name="out/a.test.js" file="out/a.test.js" tests="4" failures="1" hostname="vm">
+    <testcase name="alone" classname="" time="0.000238" file="out/a.test.js" line="592" />
+    <testsuite name="a group" file="out/a.test.js" line="593" tests="3" hostname="vm">
+      <testcase name="one" classname="a group" time="0.000029" file="out/a.test.js" />
+      <testcase name="two" classname="a group" time="0.00223" file="out/a.test.js">
+        <failure type="AssertionError" message="1 &lt; 2">AssertionError: 1 &lt; 2&#10;    at line 6&#10;</failure>
+      </testcase>
+      <testcase name="three" classname="a group" time="0" file="out/a.test.js">
+        <skipped />
+      </testcase>
+    </testsuite>
+  </testsuite>
+</testsuites>`;
+
+describe("readReport()", () => {
+  for (const [runtime, xml] of [["Deno", DENO], ["Node", NODE], ["Bun", BUN]] as const) {
+    it(`finds the same tests in ${runtime}'s report`, () => {
+      const cases = readReport(xml);
+
+      assertEquals(cases.map(({ name, outcome }) => [name, outcome]), [
+        ["alone", "passed"],
+        ["a group > one", "passed"],
+        ["a group > two", "failed"],
+        ["a group > three", "skipped"],
+      ]);
+      assertEquals(cases[2]?.detail, "AssertionError: 1 < 2\n    at line 6");
+    });
+  }
+
+  it("tells a skip's reason where the report has it", () => {
+    assertEquals(readReport(NODE)[3]?.detail, "no IPv6 here");
+  });
+
+  it("keeps a group that failed though none of its tests did", () => {
+    const xml = DENO.replace(/<failure message="Uncaught">[^]*?<\/failure>/, "");
+
+    const failed = readReport(xml).filter(({ outcome }) => outcome === "failed");
+
+    assertEquals(failed.map(({ name }) => name), ["a group"]);
+  });
+
+  it("finds nothing in an empty or broken report", () => {
+    assertEquals(readReport(""), []);
+    assertEquals(readReport('<testsuites><testsuite name="x"><testcase name="cut'), []);
+  });
+});
