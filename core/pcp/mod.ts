@@ -1,0 +1,25 @@
+/**
+ * PCP, the Port Control Protocol (RFC 6887): the codec and the state machines. They touch no
+ * socket and no clock; the promise API of `@natkit/natkit` is built on them.
+ *
+ * @example A MAP request's bytes
+ * ```ts
+ * import { encodeRequest } from "@natkit/natkit/pcp";
+ * const bytes = encodeRequest({
+ *   kind: "map",
+ *   lifetimeSeconds: 7200,
+ *   clientAddress: "192.168.1.100",
+ *   nonce: crypto.getRandomValues(new Uint8Array(12)),
+ *   protocol: 6,
+ *   internalPort: 8080,
+ *   suggestedPort: 0,
+ *   suggestedAddress: "0.0.0.0",
+ *   options: [],
+ * });
+ * console.assert(bytes.length === 60);
+ * ```
+ *
+ * @module
+ */
+export * from "./codec.ts";
+export * from "./options.ts";
