@@ -1,0 +1,158 @@
+/**
+ * What the mapping table holds and what it is asked for, in words that belong to no protocol.
+ *
+ * @module
+ */
+import { type Cidr, contains } from "../cidr.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+
+/**
+ * `"explicit"`: inbound, with a lease, made at a client's wish. `"static"`: inbound, made by the
+ * administrator, for good. `"outbound"`: made by a packet that went out or by PCP's PEER; it
+ * belongs to one remote peer.
+ */
+export type MappingKind = "explicit" | "static" | "outbound";
+
+/** Who made an entry; `"traffic"` is a packet that went out. */
+export type MappingOrigin = "pcp" | "nat-pmp" | "upnp" | "admin" | "traffic";
+
+/** Remote peers that may use an inbound mapping. */
+export interface RemoteFilter {
+  /** Their addresses. */
+  readonly prefix: Cidr;
+  /** Their port, 0 for any. */
+  readonly port: number;
+}
+
+/** One mapping. What the table hands out is live: copy it with {@linkcode snapshotEntry} to keep it. */
+export interface TableEntry {
+  /** Names the entry; never used twice in one table. */
+  readonly id: number;
+  /** What kind of mapping it is. */
+  readonly kind: MappingKind;
+  /** Who made it. */
+  readonly origin: MappingOrigin;
+  /** IANA's protocol number, 0 for all protocols. */
+  readonly protocol: number;
+  /** The inside; port 0 for all ports. */
+  readonly internal: Endpoint;
+  /** The outside; equals `internal` behind a firewall that does not translate. */
+  readonly external: Endpoint;
+  /** How many ports from the first on, 1 but for a port set. */
+  readonly size: number;
+  /** The remote peer of an outbound mapping. */
+  readonly remote: Endpoint | undefined;
+  /** The address whose quota it counts against. */
+  readonly client: string;
+  /** Where the last request for it came from. */
+  readonly requester: Endpoint | undefined;
+  /** Whether it was asked for with "this external endpoint or none". */
+  readonly isExact: boolean;
+  /** The nonce that protects it, where its protocol has one. */
+  readonly nonce: Uint8Array | undefined;
+  /** What its maker calls it. */
+  readonly description: string | undefined;
+  /** Who may use it; empty for everybody. */
+  readonly filters: readonly RemoteFilter[];
+  /** When its lease ends; `Infinity` for a static one. */
+  readonly expiresAt: Instant;
+}
+
+/** What may be changed when a mapping is renewed; what is left out stays. */
+export interface RenewRequest {
+  /** When the lease ends from now on. */
+  readonly expiresAt: Instant;
+  /** Where the request came from. */
+  readonly requester?: Endpoint;
+  /** The nonce that protects it from now on. */
+  readonly nonce?: Uint8Array;
+  /** The new description, `""` to erase it. */
+  readonly description?: string;
+  /** The new filters. */
+  readonly filters?: readonly RemoteFilter[];
+  /** Whether this external endpoint or none is wanted. */
+  readonly isExact?: boolean;
+}
+
+/** A mapping wanted. */
+export interface CreateRequest extends RenewRequest {
+  /** Who makes it. */
+  readonly origin: MappingOrigin;
+  /** IANA's protocol number, 0 for all protocols (then the internal port is 0, too). */
+  readonly protocol: number;
+  /** The inside, in canonical text; port 0 for all ports of the protocol. */
+  readonly internal: Endpoint;
+  /** The address whose quota it counts against; the internal address where left out. */
+  readonly client?: string;
+  /** The external address wished for; none where left out. */
+  readonly suggestedAddress?: string | undefined;
+  /** The external port wished for; 0 or left out for none. */
+  readonly suggestedPort?: number;
+  /**
+   * Keep the same external port of the companion protocol (TCP for UDP, UDP for TCP) from every
+   * other internal address while the lease lasts (PMP-S-13).
+   */
+  readonly reserveCompanion?: boolean;
+}
+
+/** An inbound mapping wanted. */
+export interface InboundRequest extends CreateRequest {
+  /** `"explicit"` where left out. A static one takes no quota and never expires. */
+  readonly kind?: "explicit" | "static";
+  /** How many adjoining ports, 1 where left out. */
+  readonly size?: number;
+  /** The first external port shall be odd or even as the first internal one is. */
+  readonly keepParity?: boolean;
+  /** Allow a further external port for an internal endpoint that has one already. */
+  readonly isAdditional?: boolean;
+}
+
+/** An outbound mapping wanted. */
+export interface OutboundRequest extends CreateRequest {
+  /** The remote peer. */
+  readonly remote: Endpoint;
+}
+
+/** Why the table made no mapping. */
+export type TableFault =
+  /** The table, or the port pool, is full. */
+  | "no-resources"
+  /** The client has as many as it may. */
+  | "over-quota"
+  /** The external endpoint demanded cannot be had. */
+  | "external-unavailable"
+  /** The internal endpoint has such a mapping already. */
+  | "already-mapped"
+  /** All ports of a protocol are wanted, and some belong to others. */
+  | "not-entirely-available";
+
+/** A copy of an entry: plain data that does not change. */
+export function snapshotEntry(entry: TableEntry): TableEntry {
+  return {
+    id: entry.id,
+    kind: entry.kind,
+    origin: entry.origin,
+    protocol: entry.protocol,
+    internal: entry.internal,
+    external: entry.external,
+    size: entry.size,
+    remote: entry.remote,
+    client: entry.client,
+    requester: entry.requester,
+    isExact: entry.isExact,
+    nonce: entry.nonce?.slice(),
+    description: entry.description,
+    filters: entry.filters.slice(),
+    expiresAt: entry.expiresAt,
+  };
+}
+
+/** Whether a remote peer may use the mapping: it matches a filter, or there is none (PCP-S-46). */
+export function isAdmitted(filters: readonly RemoteFilter[], remote: Endpoint): boolean {
+  if (filters.length === 0) return true;
+  for (const filter of filters) {
+    if (filter.port !== 0 && filter.port !== remote.port) continue;
+    if (contains(filter.prefix, remote.address)) return true;
+  }
+  return false;
+}

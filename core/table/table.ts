@@ -1,0 +1,859 @@
+/**
+ * The one mapping table below every server: PCP's, NAT-PMP's and UPnP's mappings meet here, as
+ * they do in a gateway. It knows no wire and sends nothing.
+ *
+ * Theory of operation. A *binding* ties one internal endpoint (protocol, address, port or run of
+ * ports) to one external endpoint. It carries at most one inbound entry (explicit or static) and
+ * any number of outbound entries, one a remote peer; all of them share the external endpoint, as
+ * they do behind a NAT with endpoint-independent mapping (PCP-S-34). When its last entry goes, the
+ * binding goes, and its external port stays in quarantine for a while (PCP-S-54).
+ *
+ *   (none) ──create──▶ live ──renew──▶ live ──remove / lease over / clear──▶ gone
+ *                        └─setExternalAddresses──▶ moved, or gone where no port is left
+ *
+ * Leases end when `advance` is called at or after `nextTimeout()`. An outbound entry that traffic
+ * keeps alive outlives its lease, without its nonce. Quarantine ends unnoticed: it is looked at
+ * when a port is wanted.
+ *
+ * Serves PMP-S-12…16, PMP-S-19, PMP-S-34 and PCP-S-15, 23, 27, 33…39, 53…57.
+ *
+ * @module
+ */
+import { checkAddress, checkInteger, checkPort } from "../check.ts";
+import { familyOf } from "../ip.ts";
+import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
+import { below } from "../random.ts";
+import { Timers } from "../timers.ts";
+import {
+  type CreateRequest,
+  type InboundRequest,
+  isAdmitted,
+  type MappingKind,
+  type MappingOrigin,
+  type OutboundRequest,
+  type RemoteFilter,
+  type RenewRequest,
+  snapshotEntry,
+  type TableEntry,
+  type TableFault,
+} from "./entry.ts";
+import {
+  type MappingTableOptions,
+  readExternalAddresses,
+  readTableOptions,
+  type TableSettings,
+} from "./options.ts";
+import { PortPool, type PortSet } from "./port_pool.ts";
+import { isLastHolder, Quarantine } from "./quarantine.ts";
+import { type TableChangeKind, TableWatch } from "./watch.ts";
+
+const TCP = 6;
+const UDP = 17;
+const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
+
+/** What became of a mapping when the external addresses changed. */
+export interface MovedEntry {
+  /** The entry: live and at its new place, or a copy of what it was where it is gone. */
+  readonly entry: TableEntry;
+  /** Where it was. */
+  readonly previous: Endpoint;
+  /** Whether no external endpoint was left for it. */
+  readonly isGone: boolean;
+}
+
+/** An internal address, or a client, for as long as it has something in the table. */
+interface Host {
+  readonly address: string;
+  /** By protocol · 65536 + internal port. */
+  readonly bindings: Map<number, Binding>;
+  /** Ports that count against its quota. */
+  used: number;
+  /** The external address of its mappings. */
+  paired: string | undefined;
+}
+
+interface Binding {
+  readonly host: Host;
+  readonly protocol: number;
+  readonly internal: Endpoint;
+  readonly size: number;
+  external: Endpoint;
+  /** Undefined behind a firewall that does not translate. */
+  pool: Pool | undefined;
+  /** Whether the companion protocol's port is kept for this host. */
+  reserves: boolean;
+  inbound: Entry | undefined;
+  outbound: Map<string, Entry> | undefined;
+  /** Until when outbound traffic keeps it alive. */
+  idleUntil: Instant;
+  /** A further external port of the same internal endpoint. */
+  sibling: Binding | undefined;
+}
+
+type Pool = PortPool<Binding>;
+type Place = { readonly external: Endpoint; readonly pool: Pool | undefined };
+
+class Entry implements TableEntry {
+  readonly id: number;
+  readonly kind: MappingKind;
+  readonly origin: MappingOrigin;
+  readonly binding: Binding;
+  readonly remote: Endpoint | undefined;
+  readonly owner: Host;
+  requester: Endpoint | undefined;
+  isExact: boolean;
+  nonce: Uint8Array | undefined;
+  description: string | undefined;
+  filters: readonly RemoteFilter[];
+  expiresAt: Instant;
+
+  constructor(
+    id: number,
+    kind: MappingKind,
+    binding: Binding,
+    owner: Host,
+    request: CreateRequest,
+    remote: Endpoint | undefined,
+  ) {
+    this.id = id;
+    this.kind = kind;
+    this.origin = request.origin;
+    this.binding = binding;
+    this.remote = remote;
+    this.owner = owner;
+    this.requester = request.requester;
+    this.isExact = request.isExact ?? false;
+    this.nonce = request.nonce?.slice();
+    this.description = request.description || undefined;
+    this.filters = request.filters ?? NO_FILTERS;
+    this.expiresAt = kind === "static" ? Infinity : request.expiresAt;
+  }
+
+  get protocol(): number {
+    return this.binding.protocol;
+  }
+  get internal(): Endpoint {
+    return this.binding.internal;
+  }
+  get external(): Endpoint {
+    return this.binding.external;
+  }
+  get size(): number {
+    return this.binding.size;
+  }
+  get client(): string {
+    return this.owner.address;
+  }
+}
+
+/**
+ * The mapping table.
+ *
+ * @example
+ * ```ts
+ * import { MappingTable } from "@natkit/natkit/core";
+ * const table = new MappingTable({ externalAddresses: ["203.0.113.7"] });
+ * const entry = table.mapInbound({
+ *   origin: "nat-pmp",
+ *   protocol: 6,
+ *   internal: { address: "192.168.1.100", port: 8080 },
+ *   expiresAt: 7_200_000,
+ * }, 0);
+ * console.assert(typeof entry !== "string" && entry.external.port === 8080);
+ * ```
+ */
+export class MappingTable {
+  /** While true no new mapping is made: `"no-resources"`. Renewals go on. */
+  isExhausted = false;
+  #settings: TableSettings;
+  #externalAddresses: readonly string[];
+  #pools = new Map<string, Map<number, Pool>>();
+  #hosts = new Map<string, Host>();
+  #entries = new Map<number, Entry>();
+  #leases = new Timers<Entry>();
+  #quarantine: Quarantine<Pool>;
+  #watches: TableWatch[] = [];
+  #lastId = 0;
+  #lastPort: number;
+
+  /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
+  constructor(options: MappingTableOptions = {}) {
+    this.#settings = readTableOptions(options);
+    this.#externalAddresses = this.#settings.externalAddresses;
+    this.#quarantine = new Quarantine(this.#settings.maxQuarantined);
+    this.#lastPort = this.#settings.firstChosenPort - 1;
+  }
+
+  /** How many mappings there are. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** How many freed ports are in quarantine. */
+  get quarantined(): number {
+    return this.#quarantine.size;
+  }
+
+  /** The external addresses in the order in which they are preferred. */
+  get externalAddresses(): readonly string[] {
+    return this.#externalAddresses;
+  }
+
+  /** The external address of a client's mappings: the one it has some on, else the first. */
+  externalAddressFor(client: string): string | undefined {
+    const paired = this.#hosts.get(client)?.paired;
+    if (paired !== undefined) return paired;
+    const family = familyOf(client);
+    if (this.#isFirewall(family)) return client;
+    return this.#externalAddresses.find((address) => familyOf(address) === family);
+  }
+
+  /** All mappings, the oldest first; live, as all entries are. */
+  *entries(): IterableIterator<TableEntry> {
+    yield* this.#entries.values();
+  }
+
+  /** The entry of that id. */
+  get(id: number): TableEntry | undefined {
+    return this.#entries.get(id);
+  }
+
+  /** Whether the address has mappings, as their inside. */
+  has(internalAddress: string): boolean {
+    return (this.#hosts.get(internalAddress)?.bindings.size ?? 0) > 0;
+  }
+
+  /** How many ports count against the client's quota. */
+  portsOf(client: string): number {
+    return this.#hosts.get(client)?.used ?? 0;
+  }
+
+  /** All mappings whose inside is that address. */
+  entriesOf(internalAddress: string): TableEntry[] {
+    const found = new Set<Entry>();
+    for (let binding of this.#hosts.get(internalAddress)?.bindings.values() ?? []) {
+      for (;;) {
+        for (const entry of entriesIn(binding)) found.add(entry);
+        if (!binding.sibling) break;
+        binding = binding.sibling;
+      }
+    }
+    return [...found].sort((a, b) => a.id - b.id);
+  }
+
+  /** The inbound mapping of exactly that internal endpoint; a static one before an explicit one. */
+  inbound(protocol: number, address: string, port: number): TableEntry | undefined {
+    let binding = this.#binding(protocol, address, port);
+    let explicit: Entry | undefined;
+    for (; binding; binding = binding.sibling) {
+      if (binding.inbound?.kind === "static") return binding.inbound;
+      explicit ??= binding.inbound;
+    }
+    return explicit;
+  }
+
+  /** The outbound mapping of that internal endpoint to that remote peer. */
+  outbound(
+    protocol: number,
+    address: string,
+    port: number,
+    remote: Endpoint,
+  ): TableEntry | undefined {
+    const key = remoteKey(remote);
+    for (let at = this.#binding(protocol, address, port); at; at = at.sibling) {
+      const entry = at.outbound?.get(key);
+      if (entry) return entry;
+    }
+    return undefined;
+  }
+
+  /** The outbound mappings of that internal endpoint, to whichever peer. */
+  outbounds(protocol: number, address: string, port: number): TableEntry[] {
+    const found: TableEntry[] = [];
+    for (let at = this.#binding(protocol, address, port); at; at = at.sibling) {
+      if (at.outbound) found.push(...at.outbound.values());
+    }
+    return found;
+  }
+
+  /** Some mapping that holds exactly that external endpoint; an inbound one where there is one. */
+  external(protocol: number, address: string, port: number): TableEntry | undefined {
+    const binding = this.#isFirewall(familyOf(address))
+      ? this.#binding(protocol, address, port)
+      : this.#pools.get(address)?.get(protocol)?.owners.get(port);
+    return binding && (binding.inbound ?? binding.outbound?.values().next().value);
+  }
+
+  /**
+   * The inbound mapping that a packet from `remote` to that external endpoint takes: the port's
+   * own, else the protocol's all-ports one, else the DMZ host's; undefined where there is none or
+   * its filters do not admit the peer. What comes for a port in quarantine is its last holder's.
+   */
+  admit(protocol: number, external: Endpoint, remote: Endpoint): TableEntry | undefined {
+    const { address, port } = external;
+    for (const [p, n] of [[protocol, port], [protocol, 0], [0, 0]] as const) {
+      const entry = this.external(p, address, n);
+      if (!entry || entry.kind === "outbound") {
+        if (n === port && this.#isFreed(protocol, external)) return undefined;
+        continue;
+      }
+      return isAdmitted(entry.filters, remote) ? entry : undefined;
+    }
+    return undefined;
+  }
+
+  #isFreed(protocol: number, { address, port }: Endpoint): boolean {
+    const pool = this.#pools.get(address)?.get(protocol);
+    return pool !== undefined && this.#quarantine.get(pool, port) !== undefined;
+  }
+
+  /**
+   * Makes an inbound mapping. One whose internal endpoint has an outbound mapping takes that one's
+   * external endpoint (PCP-S-34); else the endpoint suggested, where it can be had; else, unless
+   * `isExact`, another.
+   */
+  mapInbound(request: InboundRequest, now: Instant): TableEntry | TableFault {
+    const kind = request.kind ?? "explicit";
+    const { protocol, internal } = request;
+    const size = request.size ?? 1;
+    this.#check(request);
+    checkInteger("size", size, 1, internal.port === 0 ? 1 : 65536 - internal.port);
+    let shared: Binding | undefined;
+    for (let i = 0; i < size; i++) {
+      let at = this.#binding(protocol, internal.address, internal.port + i);
+      for (; at; at = at.sibling) {
+        if (at.inbound) {
+          if (!request.isAdditional) return "already-mapped";
+        } else if (size === 1) shared ??= at;
+        else return "already-mapped";
+      }
+    }
+    const fault = this.#full(request, kind === "static" ? 0 : size);
+    if (fault) return fault;
+    if (shared && this.#suits(shared, request)) return this.#add(kind, shared, request, now);
+    if (shared && !request.isAdditional && request.isExact) return "external-unavailable";
+    if (shared && !request.isAdditional) return this.#add(kind, shared, request, now);
+    const place = this.#place(request, size, now);
+    if (typeof place === "string") return place;
+    return this.#add(kind, this.#bind(request, place, size), request, now);
+  }
+
+  /**
+   * Makes an outbound mapping. Where the internal endpoint is mapped already, it takes that
+   * mapping's external endpoint, unless `isExact` and another is suggested.
+   */
+  mapOutbound(request: OutboundRequest, now: Instant): TableEntry | TableFault {
+    const { protocol, internal, remote } = request;
+    this.#check(request);
+    checkPort("internal.port", internal.port);
+    checkPort("remote.port", remote.port);
+    if (this.outbound(protocol, internal.address, internal.port, remote)) return "already-mapped";
+    const fault = this.#full(request, request.origin === "traffic" ? 0 : 1);
+    if (fault) return fault;
+    const shared = this.#binding(protocol, internal.address, internal.port);
+    if (shared && request.isExact && !this.#suits(shared, request)) return "external-unavailable";
+    if (shared) return this.#add("outbound", shared, request, now, remote);
+    const place = this.#place(request, 1, now);
+    if (typeof place === "string") return place;
+    return this.#add("outbound", this.#bind(request, place, 1), request, now, remote);
+  }
+
+  /** Renews a mapping; a static one keeps its lease without end. */
+  renew(entry: TableEntry, request: RenewRequest): void {
+    const own = this.#entries.get(entry.id);
+    if (!own) return;
+    if (request.requester) own.requester = request.requester;
+    if (request.nonce) own.nonce = request.nonce.slice();
+    if (request.description !== undefined) own.description = request.description || undefined;
+    if (request.filters) own.filters = request.filters;
+    if (request.isExact !== undefined) own.isExact = request.isExact;
+    if (own.kind !== "static") this.#lease(own, request.expiresAt);
+    if (this.#watches.length > 0) this.#tell("renewed", own);
+  }
+
+  /** Deletes a mapping; its external port goes into quarantine where nothing else holds it. */
+  remove(entry: TableEntry, now: Instant): void {
+    const own = this.#entries.get(entry.id);
+    if (own) this.#drop(own, "removed", now);
+  }
+
+  /**
+   * Deletes all mappings but static ones whose inside is that address: its own lease of the
+   * address is over (PMP-S-20, PCP-S-57). Returns how many.
+   */
+  removeAllOf(internalAddress: string, now: Instant): number {
+    const doomed = this.entriesOf(internalAddress).filter((entry) => entry.kind !== "static");
+    for (const entry of doomed) this.remove(entry, now);
+    return doomed.length;
+  }
+
+  /** Notes that a packet went out by the mapping of that internal endpoint (PCP-S-53). */
+  noteTraffic(protocol: number, internal: Endpoint, now: Instant): void {
+    const until = now + this.#settings.idleTimeoutMs(protocol);
+    let binding = this.#binding(protocol, internal.address, internal.port);
+    for (; binding; binding = binding.sibling) {
+      binding.idleUntil = Math.max(binding.idleUntil, until);
+    }
+  }
+
+  /** Until when outbound traffic keeps the mapping alive; −Infinity where there was none. */
+  idleUntil(entry: TableEntry): Instant {
+    return this.#entries.get(entry.id)?.binding.idleUntil ?? -Infinity;
+  }
+
+  /**
+   * Sets the external addresses. Mappings on an address that is gone move to another one, with
+   * the same port where it is free, and are returned; where no port is left they are gone.
+   *
+   * @throws {TypeError} Where one is no IP address.
+   */
+  setExternalAddresses(addresses: readonly string[], now: Instant): MovedEntry[] {
+    this.#externalAddresses = readExternalAddresses(addresses);
+    const kept = new Set(this.#externalAddresses);
+    for (const host of this.#hosts.values()) {
+      if (host.paired !== undefined && !kept.has(host.paired)) host.paired = undefined;
+    }
+    const uprooted = new Set<Binding>();
+    for (const [address, pools] of this.#pools) {
+      if (kept.has(address)) continue;
+      this.#pools.delete(address);
+      for (const pool of pools.values()) {
+        pool.isRetired = true;
+        for (const binding of pool.owners.values()) uprooted.add(binding);
+      }
+    }
+    // An address that is gone takes its quarantine with it: nobody sends there any more.
+    for (const freed of this.#quarantine.all()) {
+      if (freed.pool.isRetired) this.#quarantine.delete(freed);
+    }
+    const moved: MovedEntry[] = [];
+    for (const binding of [...uprooted].sort((a, b) => firstId(a) - firstId(b))) {
+      this.#move(binding, moved, now);
+    }
+    return moved;
+  }
+
+  /** Loses its mappings, as a reboot does; `"dynamic"` keeps the static ones. */
+  clear(what: "all" | "dynamic", now: Instant): void {
+    for (const entry of [...this.#entries.values()]) {
+      if (what === "dynamic" && entry.kind === "static") continue;
+      this.#drop(entry, "removed", now, false);
+    }
+    for (const freed of this.#quarantine.all()) freed.pool.busy.delete(freed.port);
+    this.#quarantine.clear();
+  }
+
+  /** Ends the leases that are over at `now`. Returns how many mappings went. */
+  advance(now: Instant): number {
+    let gone = 0;
+    for (let entry = this.#leases.popDue(now); entry; entry = this.#leases.popDue(now)) {
+      const { idleUntil } = entry.binding;
+      if (entry.kind === "outbound" && idleUntil > now) {
+        // Traffic keeps it, and it is as any implicit mapping again (RFC 6887 §12.3).
+        entry.nonce = undefined;
+        this.#lease(entry, idleUntil);
+      } else {
+        this.#drop(entry, "expired", now);
+        gone++;
+      }
+    }
+    return gone;
+  }
+
+  /** When the next lease ends. */
+  nextTimeout(): Instant | undefined {
+    return this.#leases.nextAt();
+  }
+
+  /** {@linkcode MappingTable.nextTimeout} with its reason. */
+  debugTimeout(): DebugTimeout | undefined {
+    const next = this.#leases.next();
+    return next && { at: next.at, reason: `${next.reason} of mapping ${next.key.id}` };
+  }
+
+  /** Watches the table from now on; at most `limit` changes wait. */
+  watch(limit: number = 4096): TableWatch {
+    const watch = new TableWatch(checkInteger("limit", limit, 1, 2 ** 24));
+    this.#watches.push(watch);
+    return watch;
+  }
+
+  /** Ends a watch. */
+  unwatch(watch: TableWatch): void {
+    this.#watches = this.#watches.filter((other) => other !== watch);
+  }
+
+  #isFirewall(family: 4 | 6): boolean {
+    return this.#settings.firewallFamilies.includes(family);
+  }
+
+  #binding(protocol: number, address: string, port: number): Binding | undefined {
+    return this.#hosts.get(address)?.bindings.get(protocol * 65536 + port);
+  }
+
+  #host(address: string): Host {
+    let host = this.#hosts.get(address);
+    if (!host) {
+      host = { address, bindings: new Map(), used: 0, paired: undefined };
+      this.#hosts.set(address, host);
+    }
+    return host;
+  }
+
+  #pool(address: string, protocol: number): Pool {
+    let pools = this.#pools.get(address);
+    if (!pools) this.#pools.set(address, pools = new Map());
+    let pool = pools.get(protocol);
+    if (!pool) pools.set(protocol, pool = new PortPool<Binding>());
+    return pool;
+  }
+
+  #check({ protocol, internal, suggestedPort, expiresAt }: CreateRequest): void {
+    checkInteger("protocol", protocol, 0, 255);
+    checkInteger("internal.port", internal.port, 0, protocol === 0 ? 0 : 65535);
+    checkPort("suggestedPort", suggestedPort ?? 0, 0);
+    if (Number.isNaN(expiresAt)) {
+      throw new RangeError(`'expiresAt' must be a number: current value is ${expiresAt}`);
+    }
+    if (this.#hosts.has(internal.address)) return;
+    if (checkAddress("internal.address", internal.address) !== internal.address) {
+      throw new TypeError(
+        `'internal.address' must be in canonical text: current value is "${internal.address}"`,
+      );
+    }
+  }
+
+  #full(request: CreateRequest, charge: number): TableFault | undefined {
+    if (this.isExhausted || this.#entries.size >= this.#settings.maxEntries) return "no-resources";
+    const used = this.portsOf(request.client ?? request.internal.address);
+    return charge > 0 && used + charge > this.#settings.maxPortsPerClient
+      ? "over-quota"
+      : undefined;
+  }
+
+  /** Whether what is suggested is what the binding has. */
+  #suits({ external }: Binding, { suggestedAddress, suggestedPort }: CreateRequest): boolean {
+    return (suggestedAddress === undefined || suggestedAddress === external.address) &&
+      (!suggestedPort || suggestedPort === external.port);
+  }
+
+  /** Finds an external endpoint. */
+  #place(request: InboundRequest, size: number, now: Instant): Place | TableFault {
+    const { internal, suggestedAddress, isExact } = request;
+    const family = familyOf(internal.address);
+    if (this.#isFirewall(family)) {
+      const wanted = request.suggestedPort || internal.port;
+      const isSame = (suggestedAddress ?? internal.address) === internal.address &&
+        wanted === internal.port;
+      return isExact && !isSame
+        ? "external-unavailable"
+        : { external: { address: internal.address, port: internal.port }, pool: undefined };
+    }
+    this.#endQuarantine(now);
+    const own = this.#externalAddresses.filter((address) => familyOf(address) === family);
+    const isOwn = suggestedAddress !== undefined && own.includes(suggestedAddress);
+    if (isExact && suggestedAddress !== undefined && !isOwn) return "external-unavailable";
+    const first = isOwn ? suggestedAddress : this.#hosts.get(internal.address)?.paired;
+    const order = first === undefined ? own : [first, ...own.filter((other) => other !== first)];
+    // An exact wish for a port alone may be had on any address, one for an address on that alone.
+    const tried = isExact && isOwn ? [suggestedAddress] : order;
+    return internal.port === 0
+      ? this.#placeAll(request, tried)
+      : this.#placePorts(request, size, tried);
+  }
+
+  #placePorts(
+    request: InboundRequest,
+    size: number,
+    addresses: readonly string[],
+  ): Place | TableFault {
+    const { protocol, internal, suggestedPort = 0, isExact } = request;
+    const parity = request.keepParity ? (internal.port & 1) as 0 | 1 : undefined;
+    const suits = (port: number): boolean => parity === undefined || (port & 1) === parity;
+    for (const address of addresses) {
+      const pool = this.#pool(address, protocol);
+      const place = (port: number): Place => ({ external: { address, port }, pool });
+      const isFree = (port: number): boolean => {
+        for (let i = 0; i < size; i++) {
+          if (!this.#isFree(address, pool, port + i, internal.port + i, request)) return false;
+        }
+        return true;
+      };
+      if (this.#isTakenWhole(address, protocol, internal.address)) continue;
+      if (suggestedPort !== 0 && suits(suggestedPort) && isFree(suggestedPort)) {
+        return place(suggestedPort);
+      }
+      if (isExact && suggestedPort !== 0) continue;
+      const chosen = this.#portsOf(this.#settings.chosen, protocol);
+      const isSameFine = this.#settings.prefersSamePort && suggestedPort === 0;
+      if (isSameFine && chosen.has(internal.port) && isFree(internal.port)) {
+        return place(internal.port);
+      }
+      const { random } = this.#settings;
+      const start = random ? below(random, 65536) : (this.#lastPort + 1) & 0xffff;
+      const companion = request.reserveCompanion ? this.#companion(address, protocol) : undefined;
+      const port = pool.findFree({ start, allowed: chosen, size, parity, companion });
+      if (port === 0) continue;
+      if (!random) this.#lastPort = port + size - 1;
+      return place(port);
+    }
+    return isExact && suggestedPort !== 0 ? "external-unavailable" : "no-resources";
+  }
+
+  /** A place for all ports of a protocol, or of all protocols: nothing of it may be another's. */
+  #placeAll(
+    { protocol, internal }: InboundRequest,
+    addresses: readonly string[],
+  ): Place | TableFault {
+    for (const address of addresses) {
+      const pools = this.#pools.get(address);
+      const isOthers = (pool: Pool | undefined): boolean => {
+        for (const owner of pool?.owners.values() ?? []) {
+          if (owner.internal.address !== internal.address) return true;
+        }
+        return false;
+      };
+      const taken = protocol === 0
+        ? [...pools?.values() ?? []].some(isOthers)
+        : isOthers(pools?.get(protocol)) || isOthers(pools?.get(0));
+      const pool = this.#pool(address, protocol);
+      if (!taken && !pool.owners.has(0)) return { external: { address, port: 0 }, pool };
+    }
+    return "not-entirely-available";
+  }
+
+  /** Whether another host has all ports of the protocol there. */
+  #isTakenWhole(address: string, protocol: number, internalAddress: string): boolean {
+    const pools = this.#pools.get(address);
+    const whole = pools?.get(protocol)?.owners.get(0) ?? pools?.get(0)?.owners.get(0);
+    return whole !== undefined && whole.internal.address !== internalAddress;
+  }
+
+  #isFree(
+    address: string,
+    pool: Pool,
+    port: number,
+    internalPort: number,
+    request: InboundRequest,
+  ): boolean {
+    const { protocol, internal, nonce } = request;
+    if (port > 65535 || !this.#portsOf(this.#settings.allowed, protocol).has(port)) return false;
+    if (pool.busy.has(port)) {
+      const freed = this.#quarantine.get(pool, port);
+      if (!freed || !isLastHolder(freed, internal.address, internalPort, nonce)) return false;
+    }
+    const isReserved = pool.reserved.has(port);
+    if (!isReserved && !request.reserveCompanion) return true;
+    const companion = this.#companion(address, protocol);
+    if (!companion?.busy.has(port)) return true;
+    const holder = companion.owners.get(port)?.internal.address ??
+      this.#quarantine.get(companion, port)?.internalAddress;
+    return holder === internal.address;
+  }
+
+  #portsOf(sets: TableSettings["allowed"], protocol: number): PortSet {
+    return protocol === TCP ? sets.tcp : protocol === UDP ? sets.udp : sets.other;
+  }
+
+  #companion(address: string, protocol: number): Pool | undefined {
+    if (protocol !== TCP && protocol !== UDP) return undefined;
+    return this.#pool(address, protocol === TCP ? UDP : TCP);
+  }
+
+  #bind(request: CreateRequest, place: Place, size: number): Binding {
+    const host = this.#host(request.internal.address);
+    const binding: Binding = {
+      host,
+      protocol: request.protocol,
+      internal: { address: request.internal.address, port: request.internal.port },
+      size,
+      external: place.external,
+      pool: place.pool,
+      reserves: place.pool !== undefined && (request.reserveCompanion ?? false),
+      inbound: undefined,
+      outbound: undefined,
+      idleUntil: -Infinity,
+      sibling: undefined,
+    };
+    for (let i = 0; i < size; i++) {
+      const key = binding.protocol * 65536 + binding.internal.port + i;
+      const last = lastOf(host.bindings.get(key));
+      if (last) last.sibling = binding;
+      else host.bindings.set(key, binding);
+    }
+    this.#occupy(binding);
+    return binding;
+  }
+
+  #occupy(binding: Binding): void {
+    const { pool, external, host } = binding;
+    if (!pool) return;
+    host.paired = external.address;
+    const companion = binding.reserves
+      ? this.#companion(external.address, binding.protocol)
+      : undefined;
+    for (let port = external.port; port < external.port + binding.size; port++) {
+      const freed = this.#quarantine.get(pool, port);
+      if (freed) this.#quarantine.delete(freed);
+      pool.owners.set(port, binding);
+      pool.busy.add(port);
+      companion?.reserved.add(port);
+    }
+  }
+
+  #add(
+    kind: MappingKind,
+    binding: Binding,
+    request: CreateRequest,
+    now: Instant,
+    remote?: Endpoint,
+  ): Entry {
+    const owner = this.#host(request.client ?? request.internal.address);
+    const entry = new Entry(++this.#lastId, kind, binding, owner, request, remote);
+    if (remote) (binding.outbound ??= new Map()).set(remoteKey(remote), entry);
+    else binding.inbound = entry;
+    if (isCharged(entry)) owner.used += binding.size;
+    if (entry.origin === "traffic") this.noteTraffic(binding.protocol, binding.internal, now);
+    this.#entries.set(entry.id, entry);
+    this.#lease(entry, entry.expiresAt);
+    if (this.#watches.length > 0) this.#tell("added", entry);
+    return entry;
+  }
+
+  #lease(entry: Entry, expiresAt: Instant): void {
+    entry.expiresAt = expiresAt;
+    if (expiresAt === Infinity) this.#leases.delete(entry);
+    else this.#leases.set(entry, expiresAt, "lease");
+  }
+
+  #drop(entry: Entry, change: "removed" | "expired", now: Instant, isQuarantined = true): void {
+    const { binding, owner } = entry;
+    this.#entries.delete(entry.id);
+    this.#leases.delete(entry);
+    if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));
+    else binding.inbound = undefined;
+    if (isCharged(entry)) owner.used -= binding.size;
+    if (!binding.inbound && !binding.outbound?.size) {
+      const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
+      this.#release(binding, isOurs ? entry.nonce : undefined, isOurs, now);
+    }
+    this.#forget(owner);
+    if (this.#watches.length > 0) this.#tell(change, entry);
+  }
+
+  #release(binding: Binding, nonce: Uint8Array | undefined, isOurs: boolean, now: Instant): void {
+    const { host, internal, protocol, size } = binding;
+    this.#vacate(binding, isOurs ? this.#settings.quarantineMs(protocol) : 0, nonce, now);
+    for (let i = 0; i < size; i++) {
+      const key = protocol * 65536 + internal.port + i;
+      const first = host.bindings.get(key)!;
+      if (first === binding) {
+        if (binding.sibling) host.bindings.set(key, binding.sibling);
+        else host.bindings.delete(key);
+      } else {
+        let before = first;
+        while (before.sibling && before.sibling !== binding) before = before.sibling;
+        before.sibling = binding.sibling;
+      }
+    }
+    this.#forget(host);
+  }
+
+  /** Gives the external ports back, to the quarantine where `quarantineMs` says so. */
+  #vacate(
+    binding: Binding,
+    quarantineMs: number,
+    nonce: Uint8Array | undefined,
+    now: Instant,
+  ): void {
+    const { pool, external, internal, size } = binding;
+    if (!pool) return;
+    const companion = binding.reserves
+      ? this.#companion(external.address, binding.protocol)
+      : undefined;
+    for (let i = 0; i < size; i++) {
+      const port = external.port + i;
+      pool.owners.delete(port);
+      companion?.reserved.delete(port);
+      if (quarantineMs === 0 || port === 0 || pool.isRetired) {
+        pool.busy.delete(port);
+        continue;
+      }
+      const { address: internalAddress, port: first } = internal;
+      const freed = { pool, port, internalAddress, internalPort: first + i, nonce };
+      const evicted = this.#quarantine.add(freed, now + quarantineMs);
+      evicted?.pool.busy.delete(evicted.port);
+    }
+  }
+
+  #endQuarantine(now: Instant): void {
+    for (let freed = this.#quarantine.popDue(now); freed; freed = this.#quarantine.popDue(now)) {
+      freed.pool.busy.delete(freed.port);
+    }
+  }
+
+  #forget(host: Host): void {
+    if (host.used === 0 && host.bindings.size === 0) this.#hosts.delete(host.address);
+  }
+
+  #move(binding: Binding, moved: MovedEntry[], now: Instant): void {
+    const entries = entriesIn(binding);
+    const previous = binding.external;
+    const { protocol, internal, size, reserves } = binding;
+    const first = entries[0]!;
+    const wish: InboundRequest = {
+      origin: first.origin,
+      protocol,
+      internal,
+      suggestedPort: previous.port,
+      expiresAt: first.expiresAt,
+      reserveCompanion: reserves,
+      ...first.nonce ? { nonce: first.nonce } : {},
+    };
+    const place = this.#place(wish, size, now);
+    if (typeof place === "string") {
+      binding.pool = undefined;
+      for (const entry of entries) {
+        const copy = snapshotEntry(entry);
+        this.#drop(entry, "removed", now);
+        moved.push({ entry: copy, previous, isGone: true });
+      }
+      return;
+    }
+    binding.external = place.external;
+    binding.pool = place.pool;
+    this.#occupy(binding);
+    for (const entry of entries) {
+      if (this.#watches.length > 0) this.#tell("moved", entry);
+      moved.push({ entry, previous, isGone: false });
+    }
+  }
+
+  #tell(change: TableChangeKind, entry: Entry): void {
+    const copy = snapshotEntry(entry);
+    for (const watch of this.#watches) watch.push({ change, entry: copy });
+  }
+}
+
+function entriesIn(binding: Binding): Entry[] {
+  const entries = binding.outbound ? [...binding.outbound.values()] : [];
+  if (binding.inbound) entries.unshift(binding.inbound);
+  return entries;
+}
+
+function firstId(binding: Binding): number {
+  return Math.min(...entriesIn(binding).map((entry) => entry.id));
+}
+
+function lastOf(binding: Binding | undefined): Binding | undefined {
+  while (binding?.sibling) binding = binding.sibling;
+  return binding;
+}
+
+function isCharged(entry: Entry): boolean {
+  return entry.kind !== "static" && entry.origin !== "traffic";
+}
+
+function remoteKey(remote: Endpoint): string {
+  return remote.address + " " + remote.port;
+}
