@@ -61,7 +61,9 @@ export function readReport(xml: string): TestCase[] {
 
 function asCase(open: Open, parents: readonly Open[]): TestCase {
   const path = parents.filter((parent) => !isFile(parent.name)).map((parent) => parent.name);
-  return { name: [...path, open.name].join(" > "), outcome: open.outcome, detail: open.detail };
+  // Node 20 escapes quotes twice.
+  const name = [...path, open.name].join(" > ").replaceAll("&quot;", '"');
+  return { name, outcome: open.outcome, detail: open.detail };
 }
 
 /** Runners name the outermost suite after the file. */

@@ -1,0 +1,102 @@
+/**
+ * Imports point one way: the faces → adapters → core, and inside core portmap, gateway and punch →
+ * protocols → foundations, sim → foundations. A protocol imports no other protocol, so that
+ * importing one pulls in nothing of the others.
+ *
+ * @module
+ */
+import { type Finding, type SourceFile, strip } from "./source.ts";
+
+/** Folders of `core/` that hold a protocol. */
+const PROTOCOLS = ["natpmp", "pcp", "upnp", "stun"];
+/** Folders of `core/` that every other one may build on; so are the files right below `core/`. */
+const FOUNDATIONS = ["table", "hash"];
+
+/** What each folder of `core/` may import beside itself and the foundations. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  ...Object.fromEntries([...PROTOCOLS, ...FOUNDATIONS].map((name) => [name, []])),
+  sim: [],
+  portmap: PROTOCOLS,
+  gateway: PROTOCOLS,
+  punch: PROTOCOLS,
+};
+
+/** Packages that shipped code may import, by the folder that may. None yet. */
+const PACKAGES: readonly { under: string; name: string }[] = [];
+
+/** The modules at the root that entry points name: they gather, nothing imports them. */
+const FACES = ["mod.ts", "testing.ts"];
+
+const IMPORT =
+  /(?:\bfrom\s*|\bimport\s*\(\s*|\bimport\s+(?=["']))(["'])([^"'\n]+)\1|\bimport\s*\(\s*[^"'\s]/g;
+
+/** Finds imports that point the wrong way in the shipped files. */
+export function checkArrows(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => isShipped(path)).flatMap(({ path, text }) =>
+    importsOf(text).flatMap((specifier) => {
+      const wrong = judge(path, specifier);
+      return wrong === undefined ? [] : [`${path}: imports ${specifier}: ${wrong}`];
+    })
+  );
+}
+
+/** The specifiers a module imports, static, dynamic and in types; a computed one is `?`. */
+export function importsOf(text: string): string[] {
+  return [...strip(text, { strings: true }).matchAll(IMPORT)].map((match) => match[2] ?? "?");
+}
+
+function judge(path: string, specifier: string): string | undefined {
+  if (specifier === "?") return inCore(path) ? "core imports nothing that is computed" : undefined;
+  if (!specifier.startsWith(".")) return judgePackage(path, specifier);
+  const target = resolve(path, specifier);
+  if (!isShipped(target)) return "what is shipped does not import what is not";
+  if (FACES.includes(target)) return "nothing imports a face";
+  if (!inCore(path)) return undefined;
+  if (!inCore(target)) return "core imports only core";
+  return judgeInCore(path, target);
+}
+
+function judgePackage(path: string, specifier: string): string | undefined {
+  if (PACKAGES.some(({ under, name }) => path.startsWith(under) && specifier === name)) return;
+  if (inCore(path)) return "core imports only core";
+  return specifier.startsWith("node:") ? undefined : "not among the packages it may use";
+}
+
+function judgeInCore(path: string, target: string): string | undefined {
+  if (path === "core/mod.ts") return undefined;
+  if (target === "core/mod.ts") return "nothing in core imports its face";
+  const from = folder(path);
+  const to = folder(target);
+  if (from === to || to === undefined || FOUNDATIONS.includes(to)) {
+    return from === undefined && to !== undefined && path !== "core/mod.ts"
+      ? "a foundation imports no folder"
+      : undefined;
+  }
+  if (from === undefined) return "a foundation imports no folder";
+  const allowed = MAY_IMPORT[from];
+  if (allowed === undefined) return `core/${from}/ has no place in scripts/checks/arrows.ts`;
+  return allowed.includes(to) ? undefined : `core/${from}/ may not build on core/${to}/`;
+}
+
+function isShipped(path: string): boolean {
+  return inCore(path) || path.startsWith("adapters/") || FACES.includes(path);
+}
+
+function inCore(path: string): boolean {
+  return path.startsWith("core/");
+}
+
+/** The folder of `core/` a file is in; undefined right below it. */
+function folder(path: string): string | undefined {
+  const parts = path.split("/");
+  return parts.length > 2 ? parts[1] : undefined;
+}
+
+function resolve(path: string, specifier: string): string {
+  const parts = path.split("/").slice(0, -1);
+  for (const part of specifier.split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== ".") parts.push(part);
+  }
+  return parts.join("/");
+}

@@ -1,0 +1,53 @@
+/**
+ * Small rules of the house: file lengths, nothing left undone, no test switched off, no path of
+ * somebody's machine.
+ *
+ * @module
+ */
+import { type Finding, linesMatching, type SourceFile, strip } from "./source.ts";
+
+/** A shipped file past this is a question. */
+const MOST_LINES = 400;
+
+/** The answers: longer files, and why they are one concept. */
+const LONG_FILES: Readonly<Record<string, string>> = {};
+
+/** Finds shipped files that are too long without a reason. */
+export function checkLengths(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => /^(core|adapters)\//.test(path)).flatMap(({ path, text }) => {
+    const lines = text.replace(/\n$/, "").split("\n").length;
+    return lines <= MOST_LINES || path in LONG_FILES ? [] : [`${path}: ${lines} lines`];
+  });
+}
+
+/** Written in two parts, since this file is checked as well. */
+const UNDONE = new RegExp(
+  `\\b(?:${["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"].join("|")})\\b`,
+  "g",
+);
+
+/** Finds marks of unfinished work. */
+export function checkUndone(files: readonly SourceFile[]): Finding[] {
+  return files.flatMap(({ path, text }) =>
+    linesMatching(text, UNDONE).map(({ line, match }) => `${path}:${line}: ${match}`)
+  );
+}
+
+const SWITCHED =
+  /\b(?:it|test|describe|suite)\s*\.\s*(?:only|skip|todo)\b|\b(?:t|context)\.(?:skip|todo)\s*\(|\b(?:skip|only|todo)\s*:/g;
+
+/** Finds tests that are switched off, or on alone. */
+export function checkSwitchedTests(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => path.startsWith("tests/")).flatMap(({ path, text }) =>
+    linesMatching(strip(text), SWITCHED).map(({ line, match }) => `${path}:${line}: ${match}`)
+  );
+}
+
+const MACHINE_PATH = /(?<![\w.~*])\/(?:root|work|home\/\w+|Users\/\w+)\//g;
+
+/** Finds absolute paths that exist on one machine only. */
+export function checkMachinePaths(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => path !== "scripts/checks/hygiene.ts").flatMap((
+    { path, text },
+  ) => linesMatching(text, MACHINE_PATH).map(({ line, match }) => `${path}:${line}: ${match}`));
+}

@@ -1,0 +1,46 @@
+/**
+ * The core touches no clock, timer, random source, promise, network, console or runtime.
+ *
+ * @module
+ */
+import { type Finding, linesMatching, type SourceFile, strip } from "./source.ts";
+
+const WORDS = [
+  "Date",
+  "performance",
+  "setTimeout",
+  "setInterval",
+  "setImmediate",
+  "queueMicrotask",
+  "requestAnimationFrame",
+  "crypto",
+  "fetch",
+  "XMLHttpRequest",
+  "WebSocket",
+  "console",
+  "async",
+  "await",
+  "Promise",
+  "Deno",
+  "Bun",
+  "globalThis",
+  "navigator",
+  "require",
+];
+
+/** A member of another object may bear one of the names; the global may not be used. */
+const IMPURE = new RegExp(
+  `(?<![.#\\w$])(?:${WORDS.join("|")})(?![\\w$])|Math\\s*\\.\\s*random|(?<![.#\\w$])process\\.`,
+  "g",
+);
+const BUILTIN = /["']node:[\w/]+["']/g;
+
+/** Finds impure names in the code (not in comments or strings) of files below `core/`. */
+export function checkPurity(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => path.startsWith("core/")).flatMap(({ path, text }) =>
+    [
+      ...linesMatching(strip(text), IMPURE),
+      ...linesMatching(strip(text, { strings: true }), BUILTIN),
+    ].map(({ line, match }) => `${path}:${line}: ${match}`)
+  );
+}

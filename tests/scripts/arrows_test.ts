@@ -1,0 +1,82 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { checkArrows, importsOf } from "../../scripts/checks/arrows.ts";
+
+const finds = (path: string, specifier: string) =>
+  checkArrows([{ path, text: `import { x } from "${specifier}";\n` }]).length > 0;
+
+const ALLOWED: [from: string, to: string][] = [
+  ["mod.ts", "./adapters/nat.ts"],
+  ["testing.ts", "./core/gateway/mod.ts"],
+  ["adapters/driver.ts", "../core/machine.ts"],
+  ["adapters/cli/main.ts", "../nat.ts"],
+  ["adapters/node.ts", "node:dgram"],
+  ["core/ip.ts", "./bytes.ts"],
+  ["core/mod.ts", "./portmap/session.ts"],
+  ["core/pcp/client.ts", "../timers.ts"],
+  ["core/pcp/client.ts", "./codec.ts"],
+  ["core/pcp/server.ts", "../table/mod.ts"],
+  ["core/portmap/session.ts", "../pcp/client.ts"],
+  ["core/gateway/gateway.ts", "../natpmp/server.ts"],
+  ["core/sim/world.ts", "../machine.ts"],
+];
+
+const WRONG: [from: string, to: string][] = [
+  ["core/ip.ts", "../adapters/driver.ts"],
+  ["core/ip.ts", "../mod.ts"],
+  ["core/ip.ts", "./pcp/codec.ts"],
+  ["core/ip.ts", "node:net"],
+  ["core/ip.ts", "some-package"],
+  ["core/ip.ts", "./table/mod.ts"],
+  ["core/pcp/client.ts", "../natpmp/codec.ts"],
+  ["core/pcp/client.ts", "../portmap/session.ts"],
+  ["core/table/table.ts", "../pcp/codec.ts"],
+  ["core/portmap/session.ts", "../gateway/gateway.ts"],
+  ["core/gateway/gateway.ts", "../portmap/session.ts"],
+  ["core/sim/world.ts", "../pcp/client.ts"],
+  ["core/novel/thing.ts", "../pcp/codec.ts"],
+  ["core/pcp/client.ts", "../mod.ts"],
+  ["adapters/nat.ts", "../mod.ts"],
+  ["adapters/nat.ts", "../tests/support.ts"],
+  ["adapters/nat.ts", "some-package"],
+  ["mod.ts", "./scripts/test.ts"],
+];
+
+describe("checkArrows()", () => {
+  for (const [from, to] of ALLOWED) {
+    it(`lets ${from} import ${to}`, () => assertEquals(finds(from, to), false));
+  }
+  for (const [from, to] of WRONG) {
+    it(`catches ${from} importing ${to}`, () => assertEquals(finds(from, to), true));
+  }
+
+  it("catches a computed import in the core", () => {
+    const findings = checkArrows([{ path: "core/ip.ts", text: "const m = import(name);" }]);
+
+    assertEquals(findings.length, 1);
+  });
+});
+
+describe("importsOf()", () => {
+  it("finds every form of import and no text that looks like one", () => {
+    const source = [
+      'import { a } from "./a.ts";',
+      'import type {\n  B,\n} from "./b.ts";',
+      'export * from "./c.ts";',
+      'import "./d.ts";',
+      'const e = import("./e.ts");',
+      'type F = import("./f.ts").F;',
+      '// import { x } from "./comment.ts";',
+      '/** import { y } from "./doc.ts"; */',
+    ].join("\n");
+
+    assertEquals(importsOf(source), [
+      "./a.ts",
+      "./b.ts",
+      "./c.ts",
+      "./d.ts",
+      "./e.ts",
+      "./f.ts",
+    ]);
+  });
+});

@@ -1,0 +1,42 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import {
+  checkLengths,
+  checkMachinePaths,
+  checkSwitchedTests,
+  checkUndone,
+} from "../../scripts/checks/hygiene.ts";
+
+describe("the house rules", () => {
+  it("catch a shipped file of more than 400 lines, not one of 400", () => {
+    const text = (lines: number) => "x\n".repeat(lines);
+
+    assertEquals(checkLengths([{ path: "core/a.ts", text: text(400) }]), []);
+    assertEquals(checkLengths([{ path: "core/a.ts", text: text(401) }]), ["core/a.ts: 401 lines"]);
+    assertEquals(checkLengths([{ path: "tests/a.ts", text: text(401) }]), []);
+  });
+
+  it("catch marks of unfinished work", () => {
+    const text = `a\n// ${"TO" + "DO"} later\n`;
+
+    assertEquals(checkUndone([{ path: "core/a.ts", text }]), [`core/a.ts:2: ${"TO" + "DO"}`]);
+  });
+
+  it("catch tests that are switched off or on alone", () => {
+    const plant = (text: string) => checkSwitchedTests([{ path: "tests/a_test.ts", text }]).length;
+
+    assertEquals(plant('it.only("x", f);'), 1);
+    assertEquals(plant('describe.skip("x", f);'), 1);
+    assertEquals(plant('test("x", { skip: true }, f);'), 1);
+    assertEquals(plant('test("x", (t) => t.skip("y"));'), 1);
+    assertEquals(plant('it("does not skip: or it.only", () => only(skipped));'), 0);
+  });
+
+  it("catch paths of one machine, not addresses or patterns", () => {
+    const plant = (text: string) => checkMachinePaths([{ path: "core/a.ts", text }]).length;
+
+    assertEquals(plant(`const file = "${"/ro" + "ot"}/x";`), 1);
+    assertEquals(plant(`"${"/ho" + "me"}/someone/x"`), 1);
+    assertEquals(plant("https://example.org/work/x, ./root/x, /proc/net/route"), 0);
+  });
+});
