@@ -116,6 +116,8 @@ export type NatPmpResponse =
     readonly kind: "unsupported-version";
     /** What the server speaks: its version byte. */
     readonly version: number;
+    /** The opcode of the request that it answers; absent without a response bit (RFC 6886's figure). */
+    readonly opcode: number | undefined;
     /** NAT-PMP's form only; in PCP's form bytes 4–7 are no epoch. */
     readonly epochSeconds: number | undefined;
   }
@@ -294,13 +296,23 @@ export function decodeResponse(bytes: Uint8Array): NatPmpResponse | NatPmpFault 
   if (version !== 0) {
     if (opcode < 128) return "not-a-response";
     if (length >= 24 && bytes[3] !== NATPMP_RESULT.UNSUPP_VERSION) return "other-version";
-    return { kind: "unsupported-version", version, epochSeconds: undefined };
+    return {
+      kind: "unsupported-version",
+      version,
+      opcode: opcode - 128,
+      epochSeconds: undefined,
+    };
   }
   if (length < 4) return "too-short";
   const resultCode = u16(bytes, 2);
   const epochSeconds = length < 8 ? undefined : u32(bytes, 4);
   if (resultCode === NATPMP_RESULT.UNSUPP_VERSION) {
-    return { kind: "unsupported-version", version, epochSeconds };
+    return {
+      kind: "unsupported-version",
+      version,
+      opcode: opcode < 128 ? undefined : opcode - 128,
+      epochSeconds,
+    };
   }
   if (opcode < 128) return "not-a-response";
   const isError = resultCode !== NATPMP_RESULT.SUCCESS;

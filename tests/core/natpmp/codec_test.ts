@@ -104,7 +104,7 @@ const VECTORS: readonly Vector[] = [
     name: "V-PMP-7 unsupported version as the RFC draws it",
     hex: "00000001 00000e10",
     decode: decodeResponse,
-    value: { kind: "unsupported-version", version: 0, epochSeconds: 3600 },
+    value: { kind: "unsupported-version", version: 0, opcode: undefined, epochSeconds: 3600 },
     encode: () => encodeUnsupportedVersionResponse({ epochSeconds: 3600 }),
     needs: 4,
   },
@@ -112,7 +112,7 @@ const VECTORS: readonly Vector[] = [
     name: "V-PMP-8 unsupported version as gateways send it",
     hex: "00810001 00000e10",
     decode: decodeResponse,
-    value: { kind: "unsupported-version", version: 0, epochSeconds: 3600 },
+    value: { kind: "unsupported-version", version: 0, opcode: 1, epochSeconds: 3600 },
     encode: () => encodeUnsupportedVersionResponse({ epochSeconds: 3600, opcode: 1 }),
     needs: 4,
   },
@@ -196,9 +196,10 @@ describe("decodeRequest()", () => {
 });
 
 describe("decodeResponse()", () => {
-  const unsupported = (version: number, epochSeconds?: number) => ({
+  const unsupported = (version: number, opcode: number, epochSeconds?: number) => ({
     kind: "unsupported-version",
     version,
+    opcode,
     epochSeconds,
   });
   const cases: readonly [name: string, hex: string, expected: object | NatPmpFault][] = [
@@ -208,15 +209,15 @@ describe("decodeResponse()", () => {
     [
       "reads D-02's 24 bytes of PCP without an epoch (V-PCP-15)",
       "02800001 00000708 00000063 00000000 00000000 00000000",
-      unsupported(2),
+      unsupported(2, 0),
     ],
-    ["reads two bytes of another version", "0280", unsupported(2)],
-    ["reads 12 bytes that look like PCP", "02810002 a2a90000 004f8fd2", unsupported(2)],
-    ["reads unsupported version with 4 bytes only", "00820001", unsupported(0)],
+    ["reads two bytes of another version", "0280", unsupported(2, 0)],
+    ["reads 12 bytes that look like PCP", "02810002 a2a90000 004f8fd2", unsupported(2, 1)],
+    ["reads unsupported version with 4 bytes only", "00820001", unsupported(0, 2)],
     [
       "reads unsupported version in a whole mapping response",
       "00810001 00000005 13880000 00000000",
-      unsupported(0, 5),
+      unsupported(0, 1, 5),
     ],
     [
       "leaves a PCP announcement to PCP",

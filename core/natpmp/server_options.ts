@@ -1,0 +1,184 @@
+/**
+ * How a NAT-PMP server is set up, and what it tells.
+ *
+ * @module
+ */
+import { checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
+import { type Cidr, parseCidr } from "../cidr.ts";
+import { canonicalAddress } from "../ip.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Transport } from "../mapping.ts";
+import type { TableEntry } from "../table/entry.ts";
+import { MappingTable } from "../table/table.ts";
+import type { TableChangeKind } from "../table/watch.ts";
+import { NATPMP_ANNOUNCE_ENDPOINT, type NatPmpRequest } from "./codec.ts";
+
+/** A request as a policy sees it. */
+export interface NatPmpQuestion {
+  /** Who asks. */
+  readonly from: Endpoint;
+  /** What is asked. */
+  readonly operation: "address" | "map" | "delete" | "delete-all";
+  /** Of which transport; undefined for the address. */
+  readonly protocol: Transport | undefined;
+  /** The internal port, 0 for the address. */
+  readonly internalPort: number;
+  /** The external port wished for, 0 for none. */
+  readonly suggestedExternalPort: number;
+  /** The lifetime asked for, seconds. */
+  readonly lifetimeSeconds: number;
+  /** The mapping that is there already. */
+  readonly existing: TableEntry | undefined;
+}
+
+/** What a policy says to a request: nothing where it is to be served. */
+export type NatPmpVerdict =
+  /** No answer. */
+  | "drop"
+  /** An error with this result code, 1…65535. */
+  | { readonly refuse: number }
+  | undefined;
+
+/** How a NAT-PMP server is set up. */
+export interface NatPmpServerOptions {
+  /** The mapping table, which may be shared with other servers. */
+  readonly table: MappingTable;
+  /** The longest lifetime granted, seconds; 86,400 where left out. */
+  readonly maxLifetimeSeconds?: number;
+  /** Where announcements go; 224.0.0.1:5350 where left out, nowhere where empty. */
+  readonly announceTo?: readonly Endpoint[];
+  /** Prefixes of the inside; requests from elsewhere are dropped. Any address where left out. */
+  readonly internalPrefixes?: readonly string[];
+  /** Whether requests are served, else refused (PMP-S-36); true where left out. */
+  readonly isAuthorized?: boolean;
+  /**
+   * How another port is found where the wish cannot be had: `"any"` as the table chooses,
+   * `"upwards"` the next free one above the wish (or above the internal port).
+   */
+  readonly portChoice?: "any" | "upwards";
+  /**
+   * Which mappings of a client a request may change: `"all"`, or `"own"`, those that NAT-PMP
+   * made; deleting another one then does nothing and says that it worked.
+   */
+  readonly deletes?: "all" | "own";
+  /** A request for a port that another protocol mapped takes the mapping over; not by default. */
+  readonly takesOver?: boolean;
+  /** Delete-all deletes `"one"` protocol's mappings, as the RFC has it, or those of `"both"`. */
+  readonly deleteAll?: "one" | "both";
+  /** Is asked before a request is served. */
+  readonly decide?: (question: NatPmpQuestion, now: Instant) => NatPmpVerdict;
+  /**
+   * Tells requests, responses and the table's changes as events; `"packets"` leaves the table's
+   * changes out. Nothing by default.
+   */
+  readonly trace?: boolean | "packets";
+}
+
+/** What a server answered. */
+export interface NatPmpReply {
+  /** RFC 6886 §3.5. */
+  readonly resultCode: number;
+  /** The result code's name. */
+  readonly resultName: string;
+  /** Seconds since the table was made or reset. */
+  readonly epochSeconds: number;
+  /** In the answer to an address request; undefined in an error. */
+  readonly externalAddress?: string;
+  /** In the answer to a mapping request. */
+  readonly externalPort?: number;
+  /** In the answer to a mapping request. */
+  readonly lifetimeSeconds?: number;
+}
+
+/** What a NAT-PMP server tells when it traces. */
+export type NatPmpServerEvent =
+  /** A request came. */
+  | {
+    readonly type: "request";
+    readonly via: "nat-pmp";
+    readonly from: Endpoint;
+    readonly request: NatPmpRequest;
+  }
+  /** It was answered. */
+  | {
+    readonly type: "response";
+    readonly via: "nat-pmp";
+    readonly to: Endpoint;
+    readonly request: NatPmpRequest;
+    readonly response: NatPmpReply;
+  }
+  /** The table changed. */
+  | { readonly type: "mapping"; readonly change: TableChangeKind; readonly entry: TableEntry };
+
+/** Options checked and filled in. */
+export interface NatPmpServerSettings {
+  readonly table: MappingTable;
+  readonly maxLifetimeSeconds: number;
+  readonly announceTo: readonly Endpoint[];
+  readonly internalPrefixes: readonly Cidr[] | undefined;
+  readonly isAuthorized: boolean;
+  readonly portChoice: "any" | "upwards";
+  readonly deletes: "all" | "own";
+  readonly takesOver: boolean;
+  readonly deleteAll: "one" | "both";
+  readonly decide: ((question: NatPmpQuestion, now: Instant) => NatPmpVerdict) | undefined;
+  readonly trace: boolean | "packets";
+}
+
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ */
+export function readServerOptions(options: NatPmpServerOptions): NatPmpServerSettings {
+  if (!(options.table instanceof MappingTable)) {
+    throw new TypeError(`'table' must be a MappingTable: current value is ${options.table}`);
+  }
+  return {
+    table: options.table,
+    maxLifetimeSeconds: checkLifetime("maxLifetimeSeconds", options.maxLifetimeSeconds ?? 86_400),
+    announceTo: readEndpoints("announceTo", options.announceTo ?? [NATPMP_ANNOUNCE_ENDPOINT]),
+    internalPrefixes: options.internalPrefixes &&
+      readPrefixes("internalPrefixes", options.internalPrefixes),
+    isAuthorized: options.isAuthorized ?? true,
+    portChoice: checkChoice("portChoice", options.portChoice ?? "any", ["any", "upwards"]),
+    deletes: checkChoice("deletes", options.deletes ?? "all", ["all", "own"]),
+    takesOver: options.takesOver ?? false,
+    deleteAll: checkChoice("deleteAll", options.deleteAll ?? "one", ["one", "both"]),
+    decide: options.decide,
+    trace: options.trace ?? false,
+  };
+}
+
+/**
+ * Endpoints in canonical text.
+ *
+ * @throws {TypeError | RangeError} Where one is none.
+ */
+export function readEndpoints(name: string, endpoints: readonly Endpoint[]): readonly Endpoint[] {
+  checkInteger(`${name}.length`, endpoints.length, 0, 64);
+  return endpoints.map((endpoint, i) => {
+    const address = canonicalAddress(endpoint.address);
+    if (address === undefined) {
+      throw new TypeError(
+        `'${name}[${i}].address' must be an IP address: current value is "${endpoint.address}"`,
+      );
+    }
+    return { address, port: checkPort(`${name}[${i}].port`, endpoint.port) };
+  });
+}
+
+/**
+ * Prefixes.
+ *
+ * @throws {TypeError} Where one is none.
+ */
+export function readPrefixes(name: string, prefixes: readonly string[]): readonly Cidr[] {
+  return prefixes.map((text, i) => {
+    const prefix = parseCidr(text);
+    if (!prefix) {
+      throw new TypeError(`'${name}[${i}]' must be a prefix: current value is "${text}"`);
+    }
+    return prefix;
+  });
+}

@@ -1,0 +1,162 @@
+/**
+ * What a NAT-PMP client takes and tells, and how two events of one mapping become one.
+ *
+ * @module
+ */
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Failure, MappingId, MappingMode, MappingState, Transport } from "../mapping.ts";
+import type { RandomSource } from "../random.ts";
+
+/** How a NAT-PMP client is made. */
+export interface NatPmpClientOptions {
+  /** The gateway: IPv4, port 5351 on a real one. */
+  readonly gateway: Endpoint;
+  /** Spreads recreations after a gateway's restart. */
+  readonly random: RandomSource;
+  /** What an earlier client exported: its mappings are asked for again, with their ports. */
+  readonly state?: NatPmpClientState;
+}
+
+/** A mapping to ask for. */
+export interface NatPmpMapRequest {
+  /** Which transport. */
+  readonly protocol: Transport;
+  /** The port on which the application listens, 1…65535. */
+  readonly internalPort: number;
+  /** The external port to ask for, 0…65535; by default 0: the gateway chooses. */
+  readonly suggestedExternalPort?: number;
+  /** The lifetime to ask for, 1…2³²−1 seconds; by default 7200. */
+  readonly lifetimeSeconds?: number;
+  /** How long the mapping is wanted; by default `"keep-alive"`. */
+  readonly mode?: MappingMode;
+}
+
+/** A mapping as it stands. */
+export interface NatPmpMapping {
+  /** Names it within its client. */
+  readonly id: MappingId;
+  /** Which transport. */
+  readonly protocol: Transport;
+  /** The port on this host. */
+  readonly internalPort: number;
+  /** The port that the gateway gave; 0 before. */
+  readonly externalPort: number;
+  /** The gateway's external address, where the client has learnt it. */
+  readonly externalAddress: string | undefined;
+  /** The lifetime granted last; before a grant the one asked for. Seconds. */
+  readonly lifetimeSeconds: number;
+  /** When the last grant ends; undefined before one. */
+  readonly expiresAt: Instant | undefined;
+  /** Where it stands. */
+  readonly state: MappingState;
+  /** How often the request on its way was sent; 0: none is. */
+  readonly attempt: number;
+}
+
+/** What a NAT-PMP client tells. */
+export type NatPmpEvent =
+  /** The external address: the answer to a question, or a change that was noticed. */
+  | { readonly type: "external-address"; readonly address: string; readonly epochSeconds: number }
+  /** The question for the external address came to nothing. */
+  | { readonly type: "external-address-failed"; readonly failure: Failure }
+  /**
+   * `mapped`: granted for the first time. `renewed`: granted again, same external endpoint.
+   * `moved`: the external endpoint is another one. `recovered`: granted again after `lost`.
+   */
+  | {
+    readonly type: "mapped" | "renewed" | "moved" | "recovered";
+    readonly id: MappingId;
+    readonly mapping: NatPmpMapping;
+  }
+  /** Not granted. A keep-alive mapping that was refused is asked for again after the hold time. */
+  | { readonly type: "failed"; readonly id: MappingId; readonly failure: Failure }
+  /** Was granted and is no more. A keep-alive mapping is asked for again until `recovered`. */
+  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
+  /**
+   * Ended as wished: deleted (`failure` says where the gateway refused to, or did not answer), or
+   * its wanted time is over.
+   */
+  | {
+    readonly type: "unmapped";
+    readonly id: MappingId;
+    readonly reason: "revoked" | "expired";
+    readonly failure?: Failure;
+  }
+  /** The deletion of all mappings of a protocol was answered, or given up. */
+  | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
+  /** The gateway lost its mappings; they are about to be recreated. */
+  | { readonly type: "gateway-restarted" };
+
+/** What survives a restart of the application; plain JSON. */
+export interface NatPmpClientState {
+  /** The layout's number. */
+  readonly version: 1;
+  /** The mappings that are wanted beyond this moment. */
+  readonly mappings: readonly {
+    /** Which transport. */
+    readonly protocol: Transport;
+    /** The port on this host. */
+    readonly internalPort: number;
+    /** The port that the gateway gave, or else the one wished for; 0: none. */
+    readonly externalPort: number;
+    /** The lifetime to ask for, seconds. */
+    readonly lifetimeSeconds: number;
+    /** For how many more seconds it is wanted; null: until revoked. */
+    readonly wantedSeconds: number | null;
+  }[];
+}
+
+/** What a client counted. */
+export interface NatPmpClientStats {
+  /** Requests sent, retransmissions not among them. */
+  requests: number;
+  /** Requests sent again. */
+  retransmissions: number;
+  /** Answers to our requests. */
+  answers: number;
+  /** Address packets that nobody here had asked for. */
+  announcements: number;
+  /** How often the gateway's epoch told that it lost its mappings. */
+  restarts: number;
+  /** What was dropped, by reason. */
+  dropped: {
+    "wrong-source": number;
+    "too-short": number;
+    "not-a-response": number;
+    "other-version": number;
+    "unsolicited": number;
+    "stale": number;
+  };
+}
+
+/**
+ * Makes one event of two of the same mapping (or subject) that nobody has fetched yet, so that it
+ * tells the way from before the older to after the newer:
+ *
+ * | older ↓ newer → | renewed   | moved     | recovered | lost | failed | unmapped |
+ * |-----------------|-----------|-----------|-----------|------|--------|----------|
+ * | mapped          | mapped    | mapped    | mapped    | lost | failed | unmapped |
+ * | renewed         | renewed   | moved     | recovered | lost | failed | unmapped |
+ * | moved           | moved     | moved     | moved     | lost | failed | unmapped |
+ * | recovered       | recovered | recovered | recovered | lost | failed | unmapped |
+ * | lost            | –         | –         | recovered | lost | lost   | unmapped |
+ * | failed          | –         | –         | recovered | –    | failed | unmapped |
+ *
+ * The data are always the newer event's; `mapped` after `failed` is `mapped`. All others: the
+ * newer.
+ */
+export function mergeEvents(older: NatPmpEvent, newer: NatPmpEvent): NatPmpEvent {
+  switch (newer.type) {
+    case "renewed":
+    case "moved":
+    case "recovered": {
+      const keepsOlder = older.type === "mapped" || older.type === "recovered" ||
+        (older.type === "moved" && newer.type !== "moved");
+      return keepsOlder ? { ...newer, type: older.type } : newer;
+    }
+    case "failed":
+      return older.type === "lost" ? { ...newer, type: "lost" } : newer;
+    default:
+      return newer;
+  }
+}
