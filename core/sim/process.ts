@@ -1,0 +1,204 @@
+/**
+ * A machine running on a host: the canonical loop *feed → drain → nextTimeout*, over the host's
+ * sockets and the world's clock.
+ *
+ * @module
+ */
+import type {
+  Endpoint,
+  HttpRequest,
+  HttpResult,
+  Instant,
+  Machine,
+  SocketRole,
+} from "../machine.ts";
+import type { Host } from "./host.ts";
+import type { SimContext } from "./segment.ts";
+import type { SimSocket, SocketOptions } from "./socket.ts";
+
+/** The sockets a machine gets, by role. */
+export interface ProcessSockets {
+  /** For what it sends as a client. */
+  readonly client?: SocketOptions;
+  /** For what it sends as a server. */
+  readonly server?: SocketOptions;
+  /** For replies that come from where nobody asked; without it they are dropped. */
+  readonly other?: SocketOptions;
+  /** Sockets on which it only listens (announcements). */
+  readonly listen?: readonly SocketOptions[];
+}
+
+/** Something a machine told, with its time. */
+export interface TimedEvent<E> {
+  /** When, milliseconds of virtual time. */
+  readonly at: Instant;
+  /** What. */
+  readonly event: E;
+}
+
+/** How a machine is run. */
+export interface ProcessOptions<E> {
+  /** How the trace names it. Default: the host's name. */
+  readonly name?: string;
+  /** Told every event; without it they are kept in `events`. */
+  readonly onEvent?: (event: E, now: Instant) => void;
+  /** Makes the HTTP requests of machines that have any; without it they fail. */
+  readonly onRequest?: (
+    request: HttpRequest,
+    respond: (result: HttpResult) => void,
+    now: Instant,
+  ) => void;
+}
+
+/** A machine that has filled a queue of this many actions at once does not end. */
+const MAX_ACTIONS = 1_000_000;
+
+/** A run that cannot go on: a livelock, a bound broken. */
+export class SimulationError extends Error {
+  /** Makes the error. */
+  constructor(message: string) {
+    super(message);
+    this.name = "SimulationError";
+  }
+}
+
+/** Made by `Host.run`. */
+export class Process<E, M extends Machine<E> = Machine<E>> {
+  /** The machine. To give it a command, use `do`. */
+  readonly machine: M;
+  /** How the trace names it. */
+  readonly name: string;
+  /** The sockets, by role. */
+  readonly sockets: { readonly [role in SocketRole]: SimSocket | undefined };
+  /** What the machine told, unless `onEvent` was given. */
+  readonly events: TimedEvent<E>[] = [];
+  readonly #context: SimContext;
+  readonly #host: Host;
+  readonly #options: ProcessOptions<E>;
+  readonly #all: SimSocket[] = [];
+  #wakeAt: Instant | undefined;
+  #isStopped = false;
+
+  /** Made by `Host.run`. */
+  constructor(
+    context: SimContext,
+    host: Host,
+    machine: M,
+    sockets: ProcessSockets,
+    options: ProcessOptions<E>,
+  ) {
+    this.#context = context;
+    this.#host = host;
+    this.machine = machine;
+    this.#options = options;
+    this.name = options.name ?? host.name;
+    this.sockets = {
+      client: sockets.client && this.#open(sockets.client),
+      server: sockets.server && this.#open(sockets.server),
+      other: sockets.other && this.#open(sockets.other),
+    };
+    for (const listen of sockets.listen ?? []) this.#open(listen);
+    this.#drain();
+  }
+
+  /** Gives the machine a command (or looks at it), then drains it. */
+  do<T>(command: (machine: M, now: Instant) => T): T {
+    const result = command(this.machine, this.#context.now);
+    this.#drain();
+    return result;
+  }
+
+  /** Takes the events kept so far. */
+  takeEvents(): TimedEvent<E>[] {
+    return this.events.splice(0);
+  }
+
+  /** Ends it as a killed program would: sockets closed, nothing said. */
+  stop(): void {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    for (const socket of this.#all) socket.close();
+    this.#context.wake(this as unknown as Process<unknown>, undefined);
+    const place = this.#host.processes.indexOf(this as unknown as Process<unknown>);
+    if (place >= 0) this.#host.processes.splice(place, 1);
+  }
+
+  /** Calls the machine at its deadline; called by the world. */
+  wake(): void {
+    this.#wakeAt = undefined;
+    if (this.#isStopped || this.#host.isSuspended) return;
+    this.machine.handleTimeout(this.#context.now);
+    this.#drain();
+  }
+
+  /** Sets the alarm anew; called by the host when it resumes. */
+  schedule(): void {
+    if (this.#isStopped) return;
+    const next = this.machine.nextTimeout();
+    if (next === this.#wakeAt) return;
+    this.#wakeAt = next;
+    const { now } = this.#context;
+    const at = next === undefined ? undefined : Math.max(next, now);
+    this.#context.wake(this as unknown as Process<unknown>, at);
+  }
+
+  #open(options: SocketOptions): SimSocket {
+    const socket = this.#host.bind(options);
+    socket.onDatagram = (data, from) => {
+      this.machine.handleDatagram(data, from, this.#context.now);
+      this.#drain();
+    };
+    socket.onUnreachable = (to: Endpoint) => {
+      this.machine.handleUnreachable(to, this.#context.now);
+      this.#drain();
+    };
+    this.#all.push(socket);
+    return socket;
+  }
+
+  #drain(): void {
+    if (this.#isStopped) return;
+    let left = MAX_ACTIONS;
+    for (let action = this.machine.poll(); action; action = this.machine.poll()) {
+      if (left-- === 0) throw new SimulationError(`${this.name}: poll() does not come to an end`);
+      switch (action.type) {
+        case "send":
+          this.#send(action.socket, action.to, action.data);
+          break;
+        case "event":
+          this.#tell(action.event);
+          break;
+        case "request":
+          this.#request(action.id, action.request);
+          break;
+      }
+      if (this.#isStopped) return;
+    }
+    this.schedule();
+  }
+
+  #send(role: SocketRole, to: Endpoint, data: Uint8Array): void {
+    const socket = this.sockets[role];
+    if (socket) socket.send(to, data);
+    else if (role !== "other") {
+      throw new SimulationError(`${this.name}: no socket for role "${role}"`);
+    }
+  }
+
+  #tell(event: E): void {
+    const { now, trace } = this.#context;
+    if (trace.isOn) trace.event(now, this.name, event);
+    if (this.#options.onEvent) this.#options.onEvent(event, now);
+    else this.events.push({ at: now, event });
+  }
+
+  #request(id: number, request: HttpRequest): void {
+    const respond = (result: HttpResult): void => {
+      if (this.#isStopped) return;
+      this.machine.handleResponse?.(id, result, this.#context.now);
+      this.#drain();
+    };
+    if (this.#options.onRequest) this.#options.onRequest(request, respond, this.#context.now);
+    else respond({ ok: false, reason: "failed" });
+  }
+}
