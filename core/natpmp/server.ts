@@ -22,7 +22,7 @@ import { contains } from "../cidr.ts";
 import { checkInteger } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
+import { PROTOCOL_NUMBER } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import type { TableEntry } from "../table/entry.ts";
 import type { MappingTable } from "../table/table.ts";
@@ -47,13 +47,15 @@ import {
   type NatPmpVerdict,
   readServerOptions,
 } from "./server_options.ts";
+import { failed, serveMapping } from "./server_mapping.ts";
 
-/** What a mapping request comes to. */
-interface MapOutcome {
-  readonly resultCode: number;
-  readonly externalPort: number;
-  readonly lifetimeSeconds: number;
-}
+export type {
+  NatPmpQuestion,
+  NatPmpReply,
+  NatPmpServerEvent,
+  NatPmpServerOptions,
+  NatPmpVerdict,
+} from "./server_options.ts";
 
 /** Counters of a {@linkcode NatPmpServer}. */
 export interface NatPmpServerStats {
@@ -71,15 +73,6 @@ export interface NatPmpServerStats {
   };
   /** Announcements sent. */
   announcements: number;
-}
-
-function failed(resultCode: number): MapOutcome {
-  return { resultCode, externalPort: 0, lifetimeSeconds: 0 };
-}
-
-/** The external port of one internal port of a mapping, which may be a set of adjoining ports. */
-function externalPortOf(entry: TableEntry, internalPort: number): number {
-  return entry.external.port + internalPort - entry.internal.port;
 }
 
 /**
@@ -334,7 +327,9 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
         if (verdict === "drop") return;
         const outcome = verdict
           ? failed(verdict.refuse)
-          : this.#serveMapping(request, from, existing, now);
+          : !this.#isAuthorized
+          ? failed(NATPMP_RESULT.NOT_AUTHORIZED)
+          : serveMapping(this.#settings, request, from, existing, now);
         const fields = { ...outcome, protocol, internalPort, epochSeconds };
         return this.#reply(from, request, encodeMapResponse(fields), outcome, now);
       }
@@ -370,124 +365,6 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
     }, now);
     if (verdict === "drop") this.stats.dropped["by-policy"]++;
     return verdict;
-  }
-
-  #serveMapping(
-    request: NatPmpMapFields,
-    from: Endpoint,
-    existing: TableEntry | undefined,
-    now: Instant,
-  ): MapOutcome {
-    if (!this.#isAuthorized) return failed(NATPMP_RESULT.NOT_AUTHORIZED);
-    if (request.lifetimeSeconds > 0) return this.#map(request, from, existing, now);
-    return failed(
-      request.internalPort > 0
-        ? this.#delete(existing, now)
-        : this.#deleteAll(request.protocol, from.address, now),
-    );
-  }
-
-  #map(
-    request: NatPmpMapFields,
-    from: Endpoint,
-    existing: TableEntry | undefined,
-    now: Instant,
-  ): MapOutcome {
-    const { internalPort } = request;
-    // Internal port 0 would be a mapping of all ports, which NAT-PMP cannot ask for.
-    if (internalPort === 0) return failed(NATPMP_RESULT.NOT_AUTHORIZED);
-    const address = this.#addressFor(from.address);
-    if (address === undefined) return failed(NATPMP_RESULT.NETWORK_FAILURE);
-    const lifetimeSeconds = Math.min(request.lifetimeSeconds, this.#settings.maxLifetimeSeconds);
-    const expiresAt = now + 1000 * lifetimeSeconds;
-    const granted = (entry: TableEntry): MapOutcome => ({
-      resultCode: NATPMP_RESULT.SUCCESS,
-      externalPort: externalPortOf(entry, internalPort),
-      lifetimeSeconds,
-    });
-    if (existing && !this.#isTakenOver(existing)) {
-      // What another protocol made is not shortened: that protocol's client counts on it.
-      const isOwn = existing.origin === "nat-pmp";
-      const until = isOwn ? expiresAt : Math.max(expiresAt, existing.expiresAt);
-      this.#table.renew(existing, { expiresAt: until, requester: from });
-      return granted(existing);
-    }
-    const wish = existing ? existing.external.port : request.suggestedExternalPort;
-    if (existing) this.#table.remove(existing, now);
-    const entry = this.#create(request, wish, address, from, expiresAt, now);
-    return entry ? granted(entry) : failed(NATPMP_RESULT.OUT_OF_RESOURCES);
-  }
-
-  #isTakenOver(existing: TableEntry): boolean {
-    const isForeign = existing.kind === "explicit" && existing.origin !== "nat-pmp";
-    return this.#settings.takesOver && isForeign && existing.size === 1;
-  }
-
-  #create(
-    { protocol, internalPort }: NatPmpMapFields,
-    wish: number,
-    address: string,
-    from: Endpoint,
-    expiresAt: Instant,
-    now: Instant,
-  ): TableEntry | undefined {
-    const number = PROTOCOL_NUMBER[protocol];
-    const attempt = (suggestedPort: number, isExact: boolean): TableEntry | undefined => {
-      const entry = this.#table.mapInbound({
-        origin: "nat-pmp",
-        protocol: number,
-        internal: { address: from.address, port: internalPort },
-        suggestedAddress: address,
-        suggestedPort,
-        isExact,
-        requester: from,
-        reserveCompanion: true,
-        expiresAt,
-      }, now);
-      return typeof entry === "string" ? undefined : entry;
-    };
-    // A flow that went out already has its external endpoint, wherever that is (PMP-S-16).
-    if (this.#table.outbounds(number, from.address, internalPort).length > 0) {
-      return attempt(wish, false);
-    }
-    // "Exactly this address" is what keeps the port on the one address that the client knows.
-    if (this.#settings.portChoice === "any") {
-      return (wish === 0 ? undefined : attempt(wish, true)) ?? attempt(0, true);
-    }
-    if (this.#table.isExhausted) return undefined;
-    const first = wish || internalPort;
-    for (let i = 0; i < 65535; i++) {
-      const entry = attempt((first - 1 + i) % 65535 + 1, true);
-      if (entry) return entry;
-    }
-    return undefined;
-  }
-
-  /** The result code. */
-  #delete(existing: TableEntry | undefined, now: Instant): number {
-    if (!existing) return NATPMP_RESULT.SUCCESS;
-    if (existing.kind === "static") return NATPMP_RESULT.NOT_AUTHORIZED;
-    if (this.#settings.deletes === "own" && existing.origin !== "nat-pmp") {
-      return NATPMP_RESULT.SUCCESS;
-    }
-    // One port of a set cannot go alone, and NAT-PMP did not make the set.
-    if (existing.size > 1) return NATPMP_RESULT.NOT_AUTHORIZED;
-    this.#table.remove(existing, now);
-    return NATPMP_RESULT.SUCCESS;
-  }
-
-  #deleteAll(protocol: Transport, client: string, now: Instant): number {
-    let isComplete = true;
-    for (const entry of this.#table.entriesOf(client)) {
-      const isAsked = this.#settings.deleteAll === "both" ||
-        entry.protocol === PROTOCOL_NUMBER[protocol];
-      if (!isAsked || entry.kind === "outbound") continue;
-      if (entry.kind === "static") isComplete = false;
-      else if (this.#settings.deletes === "all" || entry.origin === "nat-pmp") {
-        this.#table.remove(entry, now);
-      }
-    }
-    return isComplete ? NATPMP_RESULT.SUCCESS : NATPMP_RESULT.NOT_AUTHORIZED;
   }
 
   #reply(
