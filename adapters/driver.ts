@@ -1,0 +1,224 @@
+/**
+ * The one event loop: it stands between a runtime's sockets and timers and a machine.
+ *
+ *   feed one input → drain `poll()` → arm one timer at `nextTimeout()`
+ *
+ * Inputs are a datagram, an ICMP error, the timer, or a command through {@linkcode Driver.do}.
+ * Each is followed by a complete drain. A command given from within an event handler is run at
+ * once; what it queues is drained by the drain that is under way, so events stay in order.
+ *
+ * An exception out of the application's event handler does not disturb the loop. It is rethrown
+ * from a microtask, where it is an uncaught exception like one out of any other callback.
+ *
+ * The timer keeps no process alive; open sockets do. It fires at least every 15 s while a deadline
+ * is pending, so that the clock notices that the computer slept.
+ *
+ * @module
+ */
+import { NatError } from "../core/errors.ts";
+import { formatEndpoint } from "../core/ip.ts";
+import type { Endpoint, Instant, Machine, SendAction, SocketRole } from "../core/machine.ts";
+import { LONGEST_WAIT_MS } from "./clock.ts";
+import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
+
+/** Sockets are kept by role and, where connected, by peer. */
+function socketKey(role: SocketRole, peer: Endpoint | undefined): string {
+  return peer ? `${role} ${formatEndpoint(peer)}` : role;
+}
+
+/**
+ * Runs one machine on a runtime.
+ *
+ * @example
+ * ```ts ignore
+ * const driver = new Driver<NatPmpEvent, NatPmpClient>(runtime, (event) => console.log(event));
+ * const socket = await driver.open("client", { connect: gateway });
+ * driver.start(new NatPmpClient({ gateway, random: runtime.random }));
+ * driver.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
+ * ```
+ */
+export class Driver<E, M extends Machine<E> = Machine<E>> {
+  readonly #runtime: Runtime;
+  readonly #onEvent: (event: E) => void;
+  readonly #onSocketError: ((error: unknown) => void) | undefined;
+  readonly #sockets = new Map<string, UdpSocket>();
+  readonly #listeners = new Set<UdpSocket>();
+  #machine: M | undefined;
+  #cancelTimer: (() => void) | undefined;
+  #armedAt: Instant = Infinity;
+  #isDraining = false;
+  #isClosed = false;
+
+  /**
+   * @param onEvent Gets the machine's events, in order.
+   * @param onSocketError Gets what goes wrong with sockets beside ICMP's "nobody there", which
+   *   the machine is told. By default it is dropped: the machine notices the silence.
+   */
+  constructor(
+    runtime: Runtime,
+    onEvent: (event: E) => void,
+    onSocketError?: (error: unknown) => void,
+  ) {
+    this.#runtime = runtime;
+    this.#onEvent = onEvent;
+    this.#onSocketError = onSocketError;
+  }
+
+  /** The machine, once started. */
+  get machine(): M | undefined {
+    return this.#machine;
+  }
+
+  /**
+   * Opens the socket for a role. Datagrams that come before {@linkcode start} are dropped. Several
+   * sockets connected to different peers may serve one role: the one to the destination is taken.
+   * Opening a socket for the same role and peer again takes the place of the older one.
+   *
+   * @throws {NatError} `permission`, `network`, or `closed` where the driver was closed meanwhile.
+   */
+  async open(role: SocketRole, options: UdpOptions): Promise<UdpSocket> {
+    const socket = await this.#open(options);
+    const key = socketKey(role, options.connect);
+    this.#sockets.get(key)?.close();
+    this.#sockets.set(key, socket);
+    return socket;
+  }
+
+  /**
+   * Opens one more socket that only receives (announcements). Closing it is enough to be rid of it.
+   *
+   * @throws {NatError} As {@linkcode open}.
+   */
+  async listen(options: UdpOptions): Promise<UdpSocket> {
+    const socket = await this.#open(options);
+    this.#listeners.add(socket);
+    return socket;
+  }
+
+  /**
+   * Takes the machine; from then on it is fed.
+   *
+   * @throws {TypeError} Where the driver has one.
+   */
+  start(machine: M): void {
+    if (this.#machine) throw new TypeError("Cannot start a machine: this driver runs one already");
+    this.#machine = machine;
+    this.#settle();
+  }
+
+  /**
+   * Runs a command on the machine and drains it.
+   *
+   * @returns What the command returns.
+   * @throws {TypeError} Where no machine was started. What the command throws comes through.
+   */
+  do<T>(command: (machine: M, now: Instant) => T): T {
+    if (!this.#machine) throw new TypeError("Cannot run a command: no machine was started");
+    try {
+      return command(this.#machine, this.#runtime.now());
+    } finally {
+      this.#settle();
+    }
+  }
+
+  /** Closes the sockets and stops the timer; the machine is fed no more. */
+  close(): void {
+    this.#isClosed = true;
+    this.#disarm();
+    for (const socket of [...this.#sockets.values(), ...this.#listeners]) socket.close();
+    this.#sockets.clear();
+    this.#listeners.clear();
+  }
+
+  async #open(options: UdpOptions): Promise<UdpSocket> {
+    if (this.#isClosed) throw new NatError("closed", "Cannot open a socket: closed");
+    const socket = await this.#runtime.openUdp(options, this.#handlers);
+    if (!this.#isClosed) return socket;
+    socket.close();
+    throw new NatError("closed", "Cannot open a socket: closed meanwhile");
+  }
+
+  readonly #handlers: UdpHandlers = {
+    onDatagram: (data, from) =>
+      this.#feed((machine, now) => machine.handleDatagram(data, from, now)),
+    onUnreachable: (to) => this.#feed((machine, now) => machine.handleUnreachable(to, now)),
+    onError: (error) => this.#guard(() => this.#onSocketError?.(error)),
+  };
+
+  #feed(input: (machine: M, now: Instant) => unknown): void {
+    if (!this.#machine || this.#isClosed) return;
+    input(this.#machine, this.#runtime.now());
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    this.#drain(this.#machine!);
+    this.#isDraining = false;
+    this.#arm();
+  }
+
+  #drain(machine: M): void {
+    for (let action = machine.poll(); action; action = machine.poll()) {
+      switch (action.type) {
+        case "send":
+          this.#send(action);
+          break;
+        case "request":
+          machine.handleResponse?.(action.id, { ok: false, reason: "failed" }, this.#runtime.now());
+          break;
+        case "event": {
+          const { event } = action;
+          this.#guard(() => this.#onEvent(event));
+        }
+      }
+    }
+  }
+
+  #send({ socket: role, to, data }: SendAction): void {
+    const socket = this.#sockets.get(socketKey(role, to)) ?? this.#sockets.get(role);
+    if (socket) socket.send(data, to);
+    else if (!this.#isClosed) {
+      const text = `Cannot send to ${formatEndpoint(to)}: no ${role} socket goes there`;
+      this.#guard(() => this.#onSocketError?.(new NatError("network", text)));
+    }
+  }
+
+  /** Runs the application's code; what it throws is rethrown outside the loop. */
+  #guard(callback: () => void): void {
+    try {
+      callback();
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  #arm(): void {
+    const next = this.#isClosed ? undefined : this.#machine?.nextTimeout();
+    if (next === undefined) return this.#disarm();
+    // A timer that fires too early only looks at the clock, so moving it later can wait for that.
+    if (this.#armedAt <= next) return;
+    this.#disarm();
+    const now = this.#runtime.now();
+    const delayMs = Math.min(next - now, LONGEST_WAIT_MS);
+    this.#armedAt = now + delayMs;
+    this.#cancelTimer = this.#runtime.setTimer(Math.max(0, delayMs), () => this.#wake(), false);
+  }
+
+  #disarm(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
+    this.#armedAt = Infinity;
+  }
+
+  #wake(): void {
+    this.#disarm();
+    const now = this.#runtime.now();
+    const next = this.#machine?.nextTimeout();
+    if (next !== undefined && next <= now) this.#machine!.handleTimeout(now);
+    this.#settle();
+  }
+}

@@ -1,0 +1,34 @@
+/**
+ * natkit on Node: UDP over `node:dgram`.
+ *
+ * @example
+ * ```ts
+ * import { nodeRuntime } from "@natkit/natkit/node";
+ * const runtime = nodeRuntime();
+ * console.assert(runtime.interfaces().length > 0);
+ * ```
+ *
+ * @module
+ */
+import { readFile } from "node:fs/promises";
+import process from "node:process";
+import { startTimer, systemNow } from "./clock.ts";
+import { openDgram } from "./dgram.ts";
+import type { Runtime } from "./runtime.ts";
+import { readInterfaces, runProgram } from "./system.ts";
+import { cryptoRandom } from "./udp.ts";
+
+/** Node as a {@linkcode Runtime}. */
+export function nodeRuntime(): Runtime {
+  return {
+    name: "node",
+    platform: process.platform,
+    now: systemNow,
+    random: cryptoRandom,
+    setTimer: startTimer,
+    openUdp: openDgram,
+    interfaces: readInterfaces,
+    readTextFile: (path) => readFile(path, "utf8"),
+    run: runProgram,
+  };
+}
