@@ -150,7 +150,8 @@ export class Host {
   send(source: string | undefined, port: number, to: Endpoint, data: Uint8Array): void {
     const address = withoutZone(to.address);
     const route = this.#route(to.address, source);
-    const from = { address: source ?? route?.source ?? address, port };
+    const fallback = this.interfaces[0]?.addresses[0] ?? address;
+    const from = { address: source ?? route?.source ?? fallback, port };
     const target = address === to.address ? to : { address, port: to.port };
     const packet: Packet = { protocol: "udp", from, to: target, data, hops: INITIAL_HOPS };
     this.#sendBy(route, packet);

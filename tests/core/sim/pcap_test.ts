@@ -1,0 +1,138 @@
+import { describe, it } from "node:test";
+import { assertEquals, assertMatch } from "@std/assert";
+import { fromHex, toHex, u16 } from "../../../core/bytes.ts";
+import { encodeIpPacket, encodePcap, type Packet, World } from "../../../core/sim/mod.ts";
+
+const DATA = fromHex("0000");
+const V4: Packet = {
+  protocol: "udp",
+  from: { address: "192.168.1.100", port: 40000 },
+  to: { address: "192.168.1.1", port: 5351 },
+  data: DATA,
+  hops: 64,
+};
+
+/** The Internet checksum of all 16-bit words, which is 0 over a correct header (RFC 1071). */
+function verify(...parts: Uint8Array[]): number {
+  let sum = 0;
+  for (const part of parts) {
+    const even = part.length % 2 === 0 ? part : new Uint8Array([...part, 0]);
+    for (let i = 0; i < even.length; i += 2) sum += u16(even, i);
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+describe("encodeIpPacket()", () => {
+  it("writes IPv4 and UDP with checksums that verify", () => {
+    const bytes = encodeIpPacket(V4);
+    assertEquals(toHex(bytes.subarray(0, 10)), "4500001e000040004011");
+    assertEquals(verify(bytes.subarray(0, 20)), 0);
+    assertEquals(toHex(bytes.subarray(20, 26)), "9c4014e7000a");
+    const pseudo = new Uint8Array([...bytes.subarray(12, 20), 0, 17, 0, 10]);
+    assertEquals(verify(pseudo, bytes.subarray(20)), 0);
+  });
+
+  it("writes IPv6 and UDP of odd length", () => {
+    const bytes = encodeIpPacket({
+      ...V4,
+      from: { address: "fe80::2", port: 1 },
+      to: { address: "ff02::1", port: 5350 },
+      data: fromHex("010203"),
+    });
+    assertEquals(toHex(bytes.subarray(0, 8)), "60000000000b1140");
+    const pseudo = new Uint8Array([...bytes.subarray(8, 40), 0, 0, 0, 11, 0, 0, 0, 17]);
+    assertEquals(verify(pseudo, bytes.subarray(40)), 0);
+  });
+
+  it("writes ICMP port unreachable of both families, the offending header quoted", () => {
+    for (
+      const [from, to, type, code] of [
+        ["10.0.0.1", "10.0.0.2", 3, 3],
+        ["2001:db8::1", "2001:db8::2", 1, 4],
+      ] as const
+    ) {
+      const bytes = encodeIpPacket({
+        protocol: "icmp",
+        from: { address: from, port: 0 },
+        to: { address: to, port: 0 },
+        data: new Uint8Array(0),
+        hops: 64,
+        quoted: {
+          protocol: "udp",
+          from: { address: to, port: 40000 },
+          to: { address: from, port: 5351 },
+        },
+      });
+      const header = from.includes(":") ? 40 : 20;
+      assertEquals([bytes[header], bytes[header + 1]], [type, code]);
+      assertEquals(u16(bytes, header + 8 + header + 2), 5351);
+      if (header === 20) assertEquals(verify(bytes.subarray(20)), 0);
+    }
+  });
+});
+
+describe("encodePcap()", () => {
+  it("writes the classic header with LINKTYPE_RAW and a record a packet", () => {
+    const file = encodePcap([{ at: 1500.25, packet: V4 }]);
+    assertEquals(
+      toHex(file.subarray(0, 24)),
+      "d4c3b2a1020004000000000000000000ffff000065000000",
+    );
+    assertEquals(toHex(file.subarray(24, 40)), "0100000" + "01aa207001e0000001e000000");
+    assertEquals(toHex(file.subarray(40)), toHex(encodeIpPacket(V4)));
+  });
+});
+
+describe("Trace", () => {
+  function run(size: number) {
+    const world = new World({
+      trace: { size, decode: (data) => data.length === 1 ? `number ${data[0]}` : undefined },
+    });
+    const lan = world.segment("lan");
+    const [a, b] = [world.host("a"), world.host("b")];
+    a.attach(lan, "10.0.0.1");
+    b.attach(lan, "10.0.0.2");
+    b.bind({ port: 2 });
+    const socket = a.bind({ port: 9 });
+    for (let i = 0; i < 5; i++) socket.send({ address: "10.0.0.2", port: 2 }, Uint8Array.of(i));
+    world.runFor(10);
+    world.note("half time");
+    socket.send({ address: "10.0.0.2", port: 3 }, new Uint8Array(30));
+    world.runFor(10);
+    return world.trace;
+  }
+
+  it("tells a line a packet, decoded where the decoder can, and notes", () => {
+    const lines = run(100).text().split("\n");
+    assertEquals(lines.length, 9);
+    assertEquals(
+      lines[0],
+      "      0.000000 lan        10.0.0.1:9 → 10.0.0.2:2 udp number 0 : delivered",
+    );
+    assertEquals(lines[5], "      0.010000 world      -- half time");
+    assertMatch(lines[6]!, /udp 30 B (00){24}… : delivered$/);
+    assertMatch(lines[7]!, /0\.011000 b +10\.0\.0\.1:9 → 10\.0\.0\.2:3 udp .* : closed$/);
+    assertMatch(lines[8]!, /icmp unreachable \(10\.0\.0\.1:9 → 10\.0\.0\.2:3\) : delivered$/);
+  });
+
+  it("keeps the last entries, bounded", () => {
+    const trace = run(3);
+    assertEquals([trace.entries().length, trace.forgotten], [3, 6]);
+    assertMatch(trace.text(), /^.* 30 B .*\n.*closed\n.*icmp/);
+    assertEquals(trace.text(1).split("\n").length, 1);
+  });
+
+  it("is off unless asked for", () => {
+    const trace = run(0);
+    assertEquals([trace.isOn, trace.text(), trace.pcap().length], [false, "", 24]);
+  });
+
+  it("gives what crossed a segment as pcap", () => {
+    const trace = run(100);
+    const size = 24 + 5 * (16 + 29) + (16 + 58) + (16 + 56);
+    assertEquals(trace.pcap().length, size);
+    assertEquals(trace.pcap("lan").length, size);
+    assertEquals(trace.pcap("elsewhere").length, 24);
+  });
+});
