@@ -1,0 +1,138 @@
+/**
+ * Takes the command line apart: a command, its positionals and its flags, which may stand
+ * anywhere.
+ *
+ * @module
+ */
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { type Flag, type FlagName, FLAGS, type FlagValues } from "./flags.ts";
+import { UsageError } from "./values.ts";
+
+/** What the parser and the help text need to know about a command. */
+export interface CommandSpec {
+  /** The word that calls it. */
+  readonly name: string;
+  /** One line. */
+  readonly summary: string;
+  /** The forms of its positionals: `["PORT[/tcp|/udp]"]`. */
+  readonly positionals: readonly string[];
+  /** The fewest positionals it takes. */
+  readonly minPositionals: number;
+  /** Its flags in the order of the help text, without those that every command has. */
+  readonly flags: readonly FlagName[];
+  /** What the help text says beside that. */
+  readonly notes: string;
+}
+
+/** A command line taken apart. */
+export interface ParsedArgs<Spec extends CommandSpec> {
+  /** The command, where one was given. */
+  readonly command: Spec | undefined;
+  /** What follows the command. */
+  readonly positionals: readonly string[];
+  /** The flags. */
+  readonly flags: FlagValues;
+}
+
+/** The flags that stand with every command and without one. */
+export const COMMON_FLAGS: readonly FlagName[] = ["json", "help", "version"];
+
+type Token = Readonly<
+  NonNullable<ReturnType<typeof parseArgs<ParseArgsConfig & { tokens: true }>>["tokens"]>[number]
+>;
+type OptionToken = Extract<Token, { kind: "option" }>;
+
+function tokensOf(args: readonly string[]): readonly Token[] {
+  const options: NonNullable<ParseArgsConfig["options"]> = {
+    help: { type: "boolean", short: "h" },
+  };
+  for (const [name, flag] of Object.entries<Flag>(FLAGS)) {
+    options[name] ??= { type: flag.read ? "string" : "boolean" };
+  }
+  // Not strict: its messages name the flag without the value, and it forgets that --json was there.
+  return parseArgs({ args: [...args], options, strict: false, tokens: true }).tokens ?? [];
+}
+
+/** Whether `--json` is among the arguments, even where the rest of them is wrong. */
+export function wantsJson(args: readonly string[]): boolean {
+  return tokensOf(args).some((token) => token.kind === "option" && token.name === "json");
+}
+
+/**
+ * Takes a command line apart and reads every value.
+ *
+ * @throws {UsageError} At the first thing that is wrong with it.
+ */
+export function parse<Spec extends CommandSpec>(
+  args: readonly string[],
+  commands: readonly Spec[],
+): ParsedArgs<Spec> {
+  const tokens = tokensOf(args);
+  const [name, ...positionals] = tokens.flatMap((token) =>
+    token.kind === "positional" ? [token.value] : []
+  );
+  const command = commands.find((one) => one.name === name);
+  if (name !== undefined && !command) throw new UsageError(unknownCommand(name, commands));
+  const flags: Record<string, unknown> = {};
+  for (const token of tokens) {
+    if (token.kind === "option") take(token, command, flags);
+  }
+  if (command && !flags.help && !flags.version) checkCount(command, positionals);
+  return { command, positionals, flags };
+}
+
+function unknownCommand(name: string, commands: readonly CommandSpec[]): string {
+  const names = commands.map((command) => command.name).join(", ");
+  return `Unknown command "${name}": commands are ${names}`;
+}
+
+function take(
+  token: OptionToken,
+  command: CommandSpec | undefined,
+  flags: Record<string, unknown>,
+): void {
+  const shown = token.rawName;
+  if (!Object.hasOwn(FLAGS, token.name)) {
+    const value = token.value === undefined ? "" : `="${token.value}"`;
+    throw new UsageError(`Unknown flag ${shown}${value}`);
+  }
+  const name = token.name as FlagName;
+  const flag: Flag = FLAGS[name];
+  if (!COMMON_FLAGS.includes(name) && !command?.flags.includes(name)) {
+    throw new UsageError(
+      command ? `${shown} is no flag of natkit ${command.name}` : `${shown} needs a command`,
+    );
+  }
+  if (!flag.read) {
+    if (token.value !== undefined) {
+      throw new UsageError(`${shown} takes no value: current value is "${token.value}"`);
+    }
+    flags[name] = true;
+    return;
+  }
+  const { value } = token;
+  if (value === undefined) throw new UsageError(`${shown} needs a value ${flag.placeholder}`);
+  if (!token.inlineValue && value.startsWith("-")) {
+    throw new UsageError(
+      `${shown} needs a value ${flag.placeholder}: "${value}" looks like a flag ` +
+        `(write ${shown}=${value} where it is none)`,
+    );
+  }
+  const read = flag.read(shown, value);
+  if (flag.isRepeatable) flags[name] = [...(flags[name] as unknown[] ?? []), read];
+  else if (!Object.hasOwn(flags, name)) flags[name] = read;
+  else throw new UsageError(`${shown} is given twice: the second value is "${value}"`);
+}
+
+function checkCount(command: CommandSpec, given: readonly string[]): void {
+  const { name, positionals: forms, minPositionals } = command;
+  if (given.length < minPositionals) {
+    throw new UsageError(`natkit ${name} needs ${forms.slice(given.length).join(" ")}`);
+  }
+  if (given.length > forms.length) {
+    throw new UsageError(
+      `natkit ${name} takes ${forms.length || "no"} ` +
+        `${forms.length === 1 ? "argument" : "arguments"}: "${given[forms.length]}" is too much`,
+    );
+  }
+}

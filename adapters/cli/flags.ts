@@ -1,0 +1,180 @@
+/**
+ * Every flag of the command line: how it is written, what it means, how its value is read. The
+ * help text and the parser are both made from this table.
+ *
+ * @module
+ */
+import type { Via } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import type { MappingMode } from "../../core/mapping.ts";
+import type { RemoteFilter } from "../../core/portmap/request.ts";
+import {
+  integerIn,
+  readAddress,
+  readDescription,
+  type Reader,
+  readFilter,
+  readGateway,
+  readHostAddress,
+  readLifetime,
+  readMode,
+  readPort,
+  readText,
+  readVia,
+} from "./values.ts";
+
+/** The values of the flags that were given. */
+export interface FlagValues {
+  readonly json?: true;
+  readonly help?: true;
+  readonly version?: true;
+  readonly all?: true;
+  readonly "prefer-failure"?: true;
+  readonly "external-port"?: number;
+  readonly "external-address"?: string;
+  readonly lifetime?: number;
+  readonly via?: readonly Via[];
+  readonly gateway?: Endpoint;
+  readonly "internal-address"?: string;
+  readonly mode?: MappingMode;
+  readonly filter?: readonly RemoteFilter[];
+  readonly "third-party"?: string;
+  readonly description?: string;
+  readonly state?: string;
+  readonly timeout?: number;
+  readonly listen?: string;
+  readonly port?: number;
+  readonly external?: string;
+  readonly protocols?: readonly Via[];
+  readonly profile?: string;
+  readonly "announce-port"?: number;
+}
+
+/** A flag's name, without the dashes. */
+export type FlagName = keyof FlagValues;
+
+/** One flag. */
+export interface Flag {
+  /** What stands for the value in the help text; absent for a flag without one. */
+  readonly placeholder?: string;
+  /** One line for the help text. */
+  readonly summary: string;
+  /** Whether it may be given several times. */
+  readonly isRepeatable?: boolean;
+  /** Reads the value. */
+  readonly read?: Reader<unknown>;
+}
+
+/** A repeatable flag reads one element at a time. */
+type ReaderOf<T> = [T] extends [readonly (infer Each)[]] ? Reader<Each> | Reader<T> : Reader<T>;
+type Table = {
+  readonly [Name in FlagName]-?: NonNullable<FlagValues[Name]> extends true ? Flag
+    : Flag & {
+      readonly placeholder: string;
+      readonly read: ReaderOf<NonNullable<FlagValues[Name]>>;
+    };
+};
+
+/** The flags by name. */
+export const FLAGS: Table = {
+  "external-port": {
+    placeholder: "N",
+    summary: "the external port wished for (0: the gateway chooses)",
+    read: integerIn(0, 65535),
+  },
+  "external-address": {
+    placeholder: "A",
+    summary: "the external address wished for (PCP)",
+    read: readHostAddress,
+  },
+  lifetime: {
+    placeholder: "S",
+    summary: "the lifetime asked for, seconds (default 7200)",
+    read: readLifetime,
+  },
+  via: {
+    placeholder: "LIST",
+    summary: "the protocols to use: pcp, nat-pmp or both (the default)",
+    read: readVia,
+  },
+  gateway: {
+    placeholder: "G",
+    summary: "the gateway: ADDRESS, ADDRESS:PORT or [IPV6%zone]:PORT",
+    read: readGateway,
+  },
+  "internal-address": {
+    placeholder: "A",
+    summary: "this host's address to send from and to map",
+    read: readHostAddress,
+  },
+  mode: {
+    placeholder: "M",
+    summary: "keep-alive (default): hold it until SIGINT or SIGTERM, then delete it; " +
+      "once: leave it and exit; N: hold it through N lifetimes",
+    read: readMode,
+  },
+  "prefer-failure": {
+    summary: "fail rather than take another external port (PCP; needs --external-port)",
+  },
+  filter: {
+    placeholder: "F",
+    summary: "let in only ADDRESS/PREFIX[:PORT] or [IPV6/PREFIX]:PORT (PCP; may be repeated)",
+    isRepeatable: true,
+    read: readFilter,
+  },
+  "third-party": {
+    placeholder: "A",
+    summary: "map for another host of this network (PCP; most gateways refuse)",
+    read: readHostAddress,
+  },
+  description: {
+    placeholder: "T",
+    summary: "a text for the gateway's list (PCP)",
+    read: readDescription,
+  },
+  all: { summary: "every mapping of this host, as far as the gateway lets us" },
+  listen: {
+    placeholder: "A",
+    summary: "the address to listen on (default 0.0.0.0)",
+    read: readAddress,
+  },
+  port: {
+    placeholder: "N",
+    summary: "the port to listen on (default 5351; 0: a free one)",
+    read: integerIn(0, 65535),
+  },
+  external: {
+    placeholder: "A",
+    summary: "the external address (default 203.0.113.7; an IPv6 firewall has none)",
+    read: readHostAddress,
+  },
+  protocols: {
+    placeholder: "LIST",
+    summary: "the protocols to speak: pcp, nat-pmp or both (the default)",
+    read: readVia,
+  },
+  profile: {
+    placeholder: "NAME",
+    summary: "the quirks of a real gateway",
+    read: readText,
+  },
+  "announce-port": {
+    placeholder: "P",
+    summary: "the port to which announcements go (default 5350)",
+    read: readPort,
+  },
+  state: {
+    placeholder: "FILE",
+    summary: "where mappings are kept for a later unmap " +
+      "(default $XDG_STATE_HOME/natkit/state.json)",
+    read: readText,
+  },
+  timeout: {
+    placeholder: "SECONDS",
+    summary: "how long to wait for an answer (default 10)",
+    read: integerIn(1, 86_400),
+  },
+  json: { summary: "one JSON object a line on standard output" },
+  help: { summary: "show this text" },
+  version: { summary: "show the version" },
+};

@@ -1,0 +1,78 @@
+/**
+ * The help texts, made from the tables of flags and commands.
+ *
+ * @module
+ */
+import { type CommandSpec, COMMON_FLAGS } from "./args.ts";
+import { type Flag, type FlagName, FLAGS } from "./flags.ts";
+
+const WIDTH = 96;
+
+/** `natkit --help`. */
+export function generalHelp(commands: readonly CommandSpec[]): string {
+  const rows = commands.map((command) => [synopsis(command), command.summary] as const);
+  return [
+    "natkit opens ports on the home gateway by PCP and NAT-PMP, and is a gateway to test against.",
+    "",
+    "Usage: natkit COMMAND [FLAGS]",
+    "",
+    "Commands:",
+    ...table(rows),
+    "",
+    "Flags of every command:",
+    ...table(COMMON_FLAGS.map(flagRow)),
+    "",
+    "natkit COMMAND --help tells more. Flags may stand anywhere.",
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 after SIGINT, 143 after SIGTERM.",
+    "",
+  ].join("\n");
+}
+
+/** `natkit COMMAND --help`. */
+export function commandHelp(command: CommandSpec): string {
+  const flags = [...command.flags, ...COMMON_FLAGS.filter((name) => name !== "version")];
+  return [
+    `Usage: natkit ${synopsis(command)} [FLAGS]`,
+    "",
+    ...wrap(`${command.summary}.`, WIDTH),
+    ...(command.notes === "" ? [] : ["", ...command.notes.split("\n")]),
+    "",
+    "Flags:",
+    ...table(flags.map(flagRow)),
+    "",
+  ].join("\n");
+}
+
+/** The command with its positionals. */
+export function synopsis(command: CommandSpec): string {
+  const forms = command.positionals.map((form, i) =>
+    i < command.minPositionals ? form : `[${form}]`
+  );
+  return [command.name, ...forms].join(" ");
+}
+
+function flagRow(name: FlagName): readonly [string, string] {
+  const flag: Flag = FLAGS[name];
+  return [`--${name}${flag.placeholder ? ` ${flag.placeholder}` : ""}`, flag.summary];
+}
+
+function table(rows: readonly (readonly [string, string])[]): string[] {
+  const left = Math.max(...rows.map(([term]) => term.length)) + 4;
+  return rows.flatMap(([term, text]) => {
+    const [first = "", ...rest] = wrap(text, WIDTH - left);
+    return [`  ${term}`.padEnd(left) + first, ...rest.map((line) => " ".repeat(left) + line)];
+  });
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  lines.push(line);
+  return lines;
+}

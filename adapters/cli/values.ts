@@ -1,0 +1,149 @@
+/**
+ * Reads what is written on the command line, one value at a time. What is no such value is a
+ * {@linkcode UsageError} that names where it stood and what stood there.
+ *
+ * @module
+ */
+import { classify, parseCidr } from "../../core/cidr.ts";
+import { MAX_LIFETIME_SECONDS } from "../../core/check.ts";
+import type { Via } from "../../core/errors.ts";
+import { canonicalAddress, familyOf, parseEndpoint } from "../../core/ip.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import type { MappingMode, Transport } from "../../core/mapping.ts";
+import type { RemoteFilter } from "../../core/portmap/request.ts";
+
+/** The port on which gateways take requests. */
+const GATEWAY_PORT = 5351;
+/** A description is one PCP option of at most this many bytes (RFC 7220 §3). */
+const MAX_DESCRIPTION_BYTES = 1016;
+
+/** The command line is wrong: the message says where and with which value; exit status 2. */
+export class UsageError extends Error {
+  /** Makes the error. */
+  constructor(message: string) {
+    super(message);
+    this.name = "UsageError";
+  }
+}
+
+/** Reads one value; `name` is the flag or positional in whose place `text` stands. */
+export type Reader<T> = (name: string, text: string) => T;
+
+function fail(name: string, wanted: string, text: string): never {
+  throw new UsageError(`${name} must be ${wanted}: current value is "${text}"`);
+}
+
+/** A reader of whole numbers in `low`…`high`, written in plain decimal digits. */
+export function integerIn(low: number, high: number): Reader<number> {
+  return (name, text) => {
+    const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : NaN;
+    if (value >= low && value <= high) return value;
+    return fail(name, `a whole number in ${low}..${high}, in decimal digits`, text);
+  };
+}
+
+/** A port that something listens on. */
+export const readPort: Reader<number> = integerIn(1, 65535);
+
+/** A lifetime, seconds. */
+export const readLifetime: Reader<number> = integerIn(1, MAX_LIFETIME_SECONDS);
+
+/** An IP address, in canonical form. */
+export const readAddress: Reader<string> = (name, text) =>
+  canonicalAddress(text) ?? fail(name, "an IP address", text);
+
+/** An IP address that one host can have. */
+export const readHostAddress: Reader<string> = (name, text) => {
+  const address = readAddress(name, text);
+  return isOneHost(address) ? address : fail(name, "the IP address of one host", text);
+};
+
+function isOneHost(address: string): boolean {
+  return !["wildcard", "multicast", "broadcast"].includes(classify(address));
+}
+
+/** A gateway: `ADDRESS`, `ADDRESS:PORT` or `[IPV6%zone]:PORT`. */
+export const readGateway: Reader<Endpoint> = (name, text) => {
+  const endpoint = parseEndpoint(text, GATEWAY_PORT);
+  if (!endpoint || endpoint.port === 0 || !isOneHost(endpoint.address)) {
+    return fail(name, "ADDRESS, ADDRESS:PORT or [IPV6%zone]:PORT", text);
+  }
+  return endpoint;
+};
+
+/** `ADDRESS/PREFIX`, `ADDRESS/PREFIX:PORT` or `[IPV6/PREFIX]:PORT`. */
+export const readFilter: Reader<RemoteFilter> = (name, text) => {
+  const match = /^\[([^\]]*:[^\]]*)\](?::([0-9]{1,5}))?$/.exec(text) ??
+    /^([^:[\]]+)(?::([0-9]{1,5}))?$/.exec(text) ?? /^([^[\]]*:[^[\]]*)$/.exec(text);
+  const prefix = match ? parseCidr(match[1]!) : undefined;
+  const port = Number(match?.[2] ?? 0);
+  if (!prefix || port > 65535) {
+    return fail(name, "ADDRESS/PREFIX, ADDRESS/PREFIX:PORT or [IPV6/PREFIX]:PORT", text);
+  }
+  return { prefix, port };
+};
+
+/** Protocols separated by commas, each once. */
+export const readVia: Reader<readonly Via[]> = (name, text) => {
+  const words = text.split(",");
+  if (words.includes("upnp")) {
+    throw new UsageError(`${name} cannot be "${text}": UPnP is not spoken yet`);
+  }
+  const isVia = (word: string): word is Via => word === "pcp" || word === "nat-pmp";
+  if (!words.every(isVia) || new Set(words).size !== words.length) {
+    return fail(name, "pcp, nat-pmp or both, separated by a comma", text);
+  }
+  return words;
+};
+
+/** `keep-alive`, `once` or a number of lifetimes. */
+export const readMode: Reader<MappingMode> = (name, text) => {
+  if (text === "keep-alive" || text === "once") return text;
+  const lifetimes = /^[0-9]{1,15}$/.test(text) ? Number(text) : 0;
+  return lifetimes >= 1 ? lifetimes : fail(name, "keep-alive, once or a number from 1 on", text);
+};
+
+/** A description for the gateway's list. */
+export const readDescription: Reader<string> = (name, text) => {
+  const bytes = new TextEncoder().encode(text).length;
+  if (bytes <= MAX_DESCRIPTION_BYTES) return text;
+  throw new UsageError(
+    `${name} must be at most ${MAX_DESCRIPTION_BYTES} bytes of UTF-8: current value has ${bytes}`,
+  );
+};
+
+/** Text that is not empty. */
+export const readText: Reader<string> = (name, text) =>
+  text === "" ? fail(name, "a text that is not empty", text) : text;
+
+/** What `PORT/proto` means. */
+export interface PortAndProtocol {
+  /** 1…65535. */
+  readonly port: number;
+  /** The transport protocol. */
+  readonly protocol: Transport;
+}
+
+/** `PORT`, `PORT/tcp` or `PORT/udp`; without a protocol it is `fallback`, where there is one. */
+export function readPortAndProtocol(
+  name: string,
+  text: string,
+  fallback: Transport | undefined,
+): PortAndProtocol {
+  const slash = text.indexOf("/");
+  const port = readPort(name, slash < 0 ? text : text.slice(0, slash));
+  const protocol = slash < 0 ? fallback : text.slice(slash + 1);
+  if (protocol === "tcp" || protocol === "udp") return { port, protocol };
+  return fail(name, "PORT/tcp or PORT/udp", text);
+}
+
+/** Throws unless all addresses that are given belong to one family. */
+export function checkOneFamily(given: readonly (readonly [name: string, address: string])[]): void {
+  const [first] = given;
+  const other = given.find(([, address]) => familyOf(address) !== familyOf(first![1]));
+  if (!first || !other) return;
+  throw new UsageError(
+    `${first[0]} and ${other[0]} must be addresses of one family: current values are ` +
+      `"${first[1]}" and "${other[1]}"`,
+  );
+}
