@@ -33,18 +33,24 @@ export class PortSet {
   }
 }
 
-/** Which run of ports is looked for. */
+/** Which ports are looked for. */
 export interface PortSearch {
   /** Where to begin looking; the search goes up and wraps around. */
   readonly start: number;
   /** Ports that may be chosen at all. */
   readonly allowed: PortSet;
-  /** How many adjoining ports. */
-  readonly size: number;
   /** The first port shall be even (0) or odd (1). */
   readonly parity?: 0 | 1 | undefined;
   /** The companion protocol's pool, where its ports have to be free as well. */
   readonly companion?: PortPool<unknown> | undefined;
+}
+
+/** Adjoining ports. */
+export interface PortRun {
+  /** The first of them. */
+  readonly first: number;
+  /** How many. */
+  readonly size: number;
 }
 
 /** The ports of one protocol at one external address; `T` is what holds a port. */
@@ -58,18 +64,14 @@ export class PortPool<T> {
   /** Whether its address is no longer one of the gateway's. */
   isRetired = false;
 
-  /** The first port of a free run, or 0 where there is none. */
-  findFree(search: PortSearch): number {
-    return search.size === 1 ? this.#findOne(search) : this.#findRun(search);
-  }
-
   #freeBits(word: number, { allowed, companion }: PortSearch): number {
     let taken = this.busy.words[word]! | this.reserved.words[word]!;
     if (companion) taken |= companion.busy.words[word]!;
     return allowed.words[word]! & ~taken;
   }
 
-  #findOne(search: PortSearch): number {
+  /** A free port, or 0 where there is none. */
+  findOne(search: PortSearch): number {
     const first = search.start >>> 5;
     const wanted = search.parity === undefined
       ? -1
@@ -86,16 +88,19 @@ export class PortPool<T> {
     return 0;
   }
 
-  #findRun(search: PortSearch): number {
-    const { start, size, parity } = search;
+  /** The first run of `size` free ports, else the longest there is; undefined where none is free. */
+  findRun(search: PortSearch, size: number): PortRun | undefined {
+    const { start, parity } = search;
+    let best: PortRun | undefined;
     for (let i = 0, run = 0; i < 65536 + size; i++) {
       const port = (start + i) & 0xffff;
       // A run neither wraps around nor begins with a port of the wrong parity.
       if (port === 0) run = 0;
       if (((this.#freeBits(port >>> 5, search) >>> (port & 31)) & 1) === 0) run = 0;
       else if (run > 0 || parity === undefined || (port & 1) === parity) run++;
-      if (run === size) return port - size + 1;
+      if (run > (best?.size ?? 0)) best = { first: port - run + 1, size: run };
+      if (run === size) return best;
     }
-    return 0;
+    return best;
   }
 }

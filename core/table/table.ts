@@ -22,16 +22,24 @@
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
-import { below } from "../random.ts";
 import { Timers } from "../timers.ts";
+import {
+  type Binding,
+  entriesIn,
+  Entry,
+  firstId,
+  type Host,
+  isCharged,
+  lastOf,
+  remoteKey,
+} from "./binding.ts";
+import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
 import {
   type CreateRequest,
   type InboundRequest,
   isAdmitted,
   type MappingKind,
-  type MappingOrigin,
   type OutboundRequest,
-  type RemoteFilter,
   type RenewRequest,
   snapshotEntry,
   type TableEntry,
@@ -43,13 +51,7 @@ import {
   readTableOptions,
   type TableSettings,
 } from "./options.ts";
-import { PortPool, type PortSet } from "./port_pool.ts";
-import { isLastHolder, Quarantine } from "./quarantine.ts";
 import { type TableChangeKind, TableWatch } from "./watch.ts";
-
-const TCP = 6;
-const UDP = 17;
-const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
 
 /** What became of a mapping when the external addresses changed. */
 export interface MovedEntry {
@@ -59,91 +61,6 @@ export interface MovedEntry {
   readonly previous: Endpoint;
   /** Whether no external endpoint was left for it. */
   readonly isGone: boolean;
-}
-
-/** An internal address, or a client, for as long as it has something in the table. */
-interface Host {
-  readonly address: string;
-  /** By protocol · 65536 + internal port. */
-  readonly bindings: Map<number, Binding>;
-  /** Ports that count against its quota. */
-  used: number;
-  /** The external address of its mappings. */
-  paired: string | undefined;
-}
-
-interface Binding {
-  readonly host: Host;
-  readonly protocol: number;
-  readonly internal: Endpoint;
-  readonly size: number;
-  external: Endpoint;
-  /** Undefined behind a firewall that does not translate. */
-  pool: Pool | undefined;
-  /** Whether the companion protocol's port is kept for this host. */
-  reserves: boolean;
-  inbound: Entry | undefined;
-  outbound: Map<string, Entry> | undefined;
-  /** Until when outbound traffic keeps it alive. */
-  idleUntil: Instant;
-  /** A further external port of the same internal endpoint. */
-  sibling: Binding | undefined;
-}
-
-type Pool = PortPool<Binding>;
-type Place = { readonly external: Endpoint; readonly pool: Pool | undefined };
-
-class Entry implements TableEntry {
-  readonly id: number;
-  readonly kind: MappingKind;
-  readonly origin: MappingOrigin;
-  readonly binding: Binding;
-  readonly remote: Endpoint | undefined;
-  readonly owner: Host;
-  requester: Endpoint | undefined;
-  isExact: boolean;
-  nonce: Uint8Array | undefined;
-  description: string | undefined;
-  filters: readonly RemoteFilter[];
-  expiresAt: Instant;
-
-  constructor(
-    id: number,
-    kind: MappingKind,
-    binding: Binding,
-    owner: Host,
-    request: CreateRequest,
-    remote: Endpoint | undefined,
-  ) {
-    this.id = id;
-    this.kind = kind;
-    this.origin = request.origin;
-    this.binding = binding;
-    this.remote = remote;
-    this.owner = owner;
-    this.requester = request.requester;
-    this.isExact = request.isExact ?? false;
-    this.nonce = request.nonce?.slice();
-    this.description = request.description || undefined;
-    this.filters = request.filters ?? NO_FILTERS;
-    this.expiresAt = kind === "static" ? Infinity : request.expiresAt;
-  }
-
-  get protocol(): number {
-    return this.binding.protocol;
-  }
-  get internal(): Endpoint {
-    return this.binding.internal;
-  }
-  get external(): Endpoint {
-    return this.binding.external;
-  }
-  get size(): number {
-    return this.binding.size;
-  }
-  get client(): string {
-    return this.owner.address;
-  }
 }
 
 /**
@@ -166,22 +83,17 @@ export class MappingTable {
   /** While true no new mapping is made: `"no-resources"`. Renewals go on. */
   isExhausted = false;
   #settings: TableSettings;
-  #externalAddresses: readonly string[];
-  #pools = new Map<string, Map<number, Pool>>();
+  #ports: PortAllocator;
   #hosts = new Map<string, Host>();
   #entries = new Map<number, Entry>();
   #leases = new Timers<Entry>();
-  #quarantine: Quarantine<Pool>;
   #watches: TableWatch[] = [];
   #lastId = 0;
-  #lastPort: number;
 
   /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
   constructor(options: MappingTableOptions = {}) {
     this.#settings = readTableOptions(options);
-    this.#externalAddresses = this.#settings.externalAddresses;
-    this.#quarantine = new Quarantine(this.#settings.maxQuarantined);
-    this.#lastPort = this.#settings.firstChosenPort - 1;
+    this.#ports = new PortAllocator(this.#settings);
   }
 
   /** How many mappings there are. */
@@ -191,12 +103,12 @@ export class MappingTable {
 
   /** How many freed ports are in quarantine. */
   get quarantined(): number {
-    return this.#quarantine.size;
+    return this.#ports.quarantined;
   }
 
   /** The external addresses in the order in which they are preferred. */
   get externalAddresses(): readonly string[] {
-    return this.#externalAddresses;
+    return this.#ports.addresses;
   }
 
   /** The external address of a client's mappings: the one it has some on, else the first. */
@@ -204,8 +116,8 @@ export class MappingTable {
     const paired = this.#hosts.get(client)?.paired;
     if (paired !== undefined) return paired;
     const family = familyOf(client);
-    if (this.#isFirewall(family)) return client;
-    return this.#externalAddresses.find((address) => familyOf(address) === family);
+    if (this.#ports.isFirewall(family)) return client;
+    return this.#ports.addresses.find((address) => familyOf(address) === family);
   }
 
   /** All mappings, the oldest first; live, as all entries are. */
@@ -278,9 +190,9 @@ export class MappingTable {
 
   /** Some mapping that holds exactly that external endpoint; an inbound one where there is one. */
   external(protocol: number, address: string, port: number): TableEntry | undefined {
-    const binding = this.#isFirewall(familyOf(address))
+    const binding = this.#ports.isFirewall(familyOf(address))
       ? this.#binding(protocol, address, port)
-      : this.#pools.get(address)?.get(protocol)?.owners.get(port);
+      : this.#ports.holder(protocol, address, port) as Binding | undefined;
     return binding && (binding.inbound ?? binding.outbound?.values().next().value);
   }
 
@@ -294,7 +206,7 @@ export class MappingTable {
     for (const [p, n] of [[protocol, port], [protocol, 0], [0, 0]] as const) {
       const entry = this.external(p, address, n);
       if (!entry || entry.kind === "outbound") {
-        if (n === port && this.#isFreed(protocol, external)) return undefined;
+        if (n === port && this.#ports.isFreed(protocol, external)) return undefined;
         continue;
       }
       return isAdmitted(entry.filters, remote) ? entry : undefined;
@@ -302,40 +214,40 @@ export class MappingTable {
     return undefined;
   }
 
-  #isFreed(protocol: number, { address, port }: Endpoint): boolean {
-    const pool = this.#pools.get(address)?.get(protocol);
-    return pool !== undefined && this.#quarantine.get(pool, port) !== undefined;
-  }
-
   /**
    * Makes an inbound mapping. One whose internal endpoint has an outbound mapping takes that one's
    * external endpoint (PCP-S-34); else the endpoint suggested, where it can be had; else, unless
-   * `isExact`, another.
+   * `isExact`, another. Of several ports wished for, there may come fewer, from the first on.
    */
   mapInbound(request: InboundRequest, now: Instant): TableEntry | TableFault {
     const kind = request.kind ?? "explicit";
     const { protocol, internal } = request;
-    const size = request.size ?? 1;
     this.#check(request);
-    checkInteger("size", size, 1, internal.port === 0 ? 1 : 65536 - internal.port);
+    const most = internal.port === 0 ? 1 : 65536 - internal.port;
+    const wanted = checkInteger("size", request.size ?? 1, 1, most);
+    let size = wanted;
     let shared: Binding | undefined;
     for (let i = 0; i < size; i++) {
       let at = this.#binding(protocol, internal.address, internal.port + i);
-      for (; at; at = at.sibling) {
-        if (at.inbound) {
-          if (!request.isAdditional) return "already-mapped";
-        } else if (size === 1) shared ??= at;
-        else return "already-mapped";
-      }
+      if (at && i > 0) size = i;
+      else {for (; at; at = at.sibling) {
+          // What is left of a port set cannot carry one of its ports alone.
+          if (!at.inbound && at.size === 1) shared ??= at;
+          else if (!request.isAdditional) return "already-mapped";
+        }}
     }
-    const fault = this.#full(request, kind === "static" ? 0 : size);
+    if (shared) size = 1;
+    if (kind === "explicit") size = Math.min(size, Math.max(1, this.#quotaLeft(request)));
+    const fault = this.#full(request, kind === "explicit");
     if (fault) return fault;
-    if (shared && this.#suits(shared, request)) return this.#add(kind, shared, request, now);
-    if (shared && !request.isAdditional && request.isExact) return "external-unavailable";
-    if (shared && !request.isAdditional) return this.#add(kind, shared, request, now);
-    const place = this.#place(request, size, now);
+    if (shared && (!request.isAdditional || this.#suits(shared, request))) {
+      return request.isExact && !this.#suits(shared, request)
+        ? "external-unavailable"
+        : this.#add(kind, shared, request, now);
+    }
+    const place = this.#place(size === wanted ? request : { ...request, size }, now);
     if (typeof place === "string") return place;
-    return this.#add(kind, this.#bind(request, place, size), request, now);
+    return this.#add(kind, this.#bind(request, place), request, now);
   }
 
   /**
@@ -348,14 +260,14 @@ export class MappingTable {
     checkPort("internal.port", internal.port);
     checkPort("remote.port", remote.port);
     if (this.outbound(protocol, internal.address, internal.port, remote)) return "already-mapped";
-    const fault = this.#full(request, request.origin === "traffic" ? 0 : 1);
+    const fault = this.#full(request, request.origin !== "traffic");
     if (fault) return fault;
     const shared = this.#binding(protocol, internal.address, internal.port);
     if (shared && request.isExact && !this.#suits(shared, request)) return "external-unavailable";
     if (shared) return this.#add("outbound", shared, request, now, remote);
-    const place = this.#place(request, 1, now);
+    const place = this.#place(request, now);
     if (typeof place === "string") return place;
-    return this.#add("outbound", this.#bind(request, place, 1), request, now, remote);
+    return this.#add("outbound", this.#bind(request, place), request, now, remote);
   }
 
   /** Renews a mapping; a static one keeps its lease without end. */
@@ -408,23 +320,11 @@ export class MappingTable {
    * @throws {TypeError} Where one is no IP address.
    */
   setExternalAddresses(addresses: readonly string[], now: Instant): MovedEntry[] {
-    this.#externalAddresses = readExternalAddresses(addresses);
-    const kept = new Set(this.#externalAddresses);
+    const uprooted = this.#ports.setAddresses(readExternalAddresses(addresses)) as Set<Binding>;
     for (const host of this.#hosts.values()) {
-      if (host.paired !== undefined && !kept.has(host.paired)) host.paired = undefined;
-    }
-    const uprooted = new Set<Binding>();
-    for (const [address, pools] of this.#pools) {
-      if (kept.has(address)) continue;
-      this.#pools.delete(address);
-      for (const pool of pools.values()) {
-        pool.isRetired = true;
-        for (const binding of pool.owners.values()) uprooted.add(binding);
+      if (host.paired !== undefined && !this.#ports.addresses.includes(host.paired)) {
+        host.paired = undefined;
       }
-    }
-    // An address that is gone takes its quarantine with it: nobody sends there any more.
-    for (const freed of this.#quarantine.all()) {
-      if (freed.pool.isRetired) this.#quarantine.delete(freed);
     }
     const moved: MovedEntry[] = [];
     for (const binding of [...uprooted].sort((a, b) => firstId(a) - firstId(b))) {
@@ -439,8 +339,7 @@ export class MappingTable {
       if (what === "dynamic" && entry.kind === "static") continue;
       this.#drop(entry, "removed", now, false);
     }
-    for (const freed of this.#quarantine.all()) freed.pool.busy.delete(freed.port);
-    this.#quarantine.clear();
+    this.#ports.freeAll();
   }
 
   /** Ends the leases that are over at `now`. Returns how many mappings went. */
@@ -483,10 +382,6 @@ export class MappingTable {
     this.#watches = this.#watches.filter((other) => other !== watch);
   }
 
-  #isFirewall(family: 4 | 6): boolean {
-    return this.#settings.firewallFamilies.includes(family);
-  }
-
   #binding(protocol: number, address: string, port: number): Binding | undefined {
     return this.#hosts.get(address)?.bindings.get(protocol * 65536 + port);
   }
@@ -498,14 +393,6 @@ export class MappingTable {
       this.#hosts.set(address, host);
     }
     return host;
-  }
-
-  #pool(address: string, protocol: number): Pool {
-    let pools = this.#pools.get(address);
-    if (!pools) this.#pools.set(address, pools = new Map());
-    let pool = pools.get(protocol);
-    if (!pool) pools.set(protocol, pool = new PortPool<Binding>());
-    return pool;
   }
 
   #check({ protocol, internal, suggestedPort, expiresAt }: CreateRequest): void {
@@ -523,12 +410,14 @@ export class MappingTable {
     }
   }
 
-  #full(request: CreateRequest, charge: number): TableFault | undefined {
+  #full(request: CreateRequest, isCharged: boolean): TableFault | undefined {
     if (this.isExhausted || this.#entries.size >= this.#settings.maxEntries) return "no-resources";
+    return isCharged && this.#quotaLeft(request) < 1 ? "over-quota" : undefined;
+  }
+
+  #quotaLeft(request: CreateRequest): number {
     const used = this.portsOf(request.client ?? request.internal.address);
-    return charge > 0 && used + charge > this.#settings.maxPortsPerClient
-      ? "over-quota"
-      : undefined;
+    return this.#settings.maxPortsPerClient - used;
   }
 
   /** Whether what is suggested is what the binding has. */
@@ -537,136 +426,17 @@ export class MappingTable {
       (!suggestedPort || suggestedPort === external.port);
   }
 
-  /** Finds an external endpoint. */
-  #place(request: InboundRequest, size: number, now: Instant): Place | TableFault {
-    const { internal, suggestedAddress, isExact } = request;
-    const family = familyOf(internal.address);
-    if (this.#isFirewall(family)) {
-      const wanted = request.suggestedPort || internal.port;
-      const isSame = (suggestedAddress ?? internal.address) === internal.address &&
-        wanted === internal.port;
-      return isExact && !isSame
-        ? "external-unavailable"
-        : { external: { address: internal.address, port: internal.port }, pool: undefined };
-    }
-    this.#endQuarantine(now);
-    const own = this.#externalAddresses.filter((address) => familyOf(address) === family);
-    const isOwn = suggestedAddress !== undefined && own.includes(suggestedAddress);
-    if (isExact && suggestedAddress !== undefined && !isOwn) return "external-unavailable";
-    const first = isOwn ? suggestedAddress : this.#hosts.get(internal.address)?.paired;
-    const order = first === undefined ? own : [first, ...own.filter((other) => other !== first)];
-    // An exact wish for a port alone may be had on any address, one for an address on that alone.
-    const tried = isExact && isOwn ? [suggestedAddress] : order;
-    return internal.port === 0
-      ? this.#placeAll(request, tried)
-      : this.#placePorts(request, size, tried);
+  #place(request: PlaceRequest, now: Instant): Place | TableFault {
+    return this.#ports.place(request, this.#hosts.get(request.internal.address)?.paired, now);
   }
 
-  #placePorts(
-    request: InboundRequest,
-    size: number,
-    addresses: readonly string[],
-  ): Place | TableFault {
-    const { protocol, internal, suggestedPort = 0, isExact } = request;
-    const parity = request.keepParity ? (internal.port & 1) as 0 | 1 : undefined;
-    const suits = (port: number): boolean => parity === undefined || (port & 1) === parity;
-    for (const address of addresses) {
-      const pool = this.#pool(address, protocol);
-      const place = (port: number): Place => ({ external: { address, port }, pool });
-      const isFree = (port: number): boolean => {
-        for (let i = 0; i < size; i++) {
-          if (!this.#isFree(address, pool, port + i, internal.port + i, request)) return false;
-        }
-        return true;
-      };
-      if (this.#isTakenWhole(address, protocol, internal.address)) continue;
-      if (suggestedPort !== 0 && suits(suggestedPort) && isFree(suggestedPort)) {
-        return place(suggestedPort);
-      }
-      if (isExact && suggestedPort !== 0) continue;
-      const chosen = this.#portsOf(this.#settings.chosen, protocol);
-      const isSameFine = this.#settings.prefersSamePort && suggestedPort === 0;
-      if (isSameFine && chosen.has(internal.port) && isFree(internal.port)) {
-        return place(internal.port);
-      }
-      const { random } = this.#settings;
-      const start = random ? below(random, 65536) : (this.#lastPort + 1) & 0xffff;
-      const companion = request.reserveCompanion ? this.#companion(address, protocol) : undefined;
-      const port = pool.findFree({ start, allowed: chosen, size, parity, companion });
-      if (port === 0) continue;
-      if (!random) this.#lastPort = port + size - 1;
-      return place(port);
-    }
-    return isExact && suggestedPort !== 0 ? "external-unavailable" : "no-resources";
-  }
-
-  /** A place for all ports of a protocol, or of all protocols: nothing of it may be another's. */
-  #placeAll(
-    { protocol, internal }: InboundRequest,
-    addresses: readonly string[],
-  ): Place | TableFault {
-    for (const address of addresses) {
-      const pools = this.#pools.get(address);
-      const isOthers = (pool: Pool | undefined): boolean => {
-        for (const owner of pool?.owners.values() ?? []) {
-          if (owner.internal.address !== internal.address) return true;
-        }
-        return false;
-      };
-      const taken = protocol === 0
-        ? [...pools?.values() ?? []].some(isOthers)
-        : isOthers(pools?.get(protocol)) || isOthers(pools?.get(0));
-      const pool = this.#pool(address, protocol);
-      if (!taken && !pool.owners.has(0)) return { external: { address, port: 0 }, pool };
-    }
-    return "not-entirely-available";
-  }
-
-  /** Whether another host has all ports of the protocol there. */
-  #isTakenWhole(address: string, protocol: number, internalAddress: string): boolean {
-    const pools = this.#pools.get(address);
-    const whole = pools?.get(protocol)?.owners.get(0) ?? pools?.get(0)?.owners.get(0);
-    return whole !== undefined && whole.internal.address !== internalAddress;
-  }
-
-  #isFree(
-    address: string,
-    pool: Pool,
-    port: number,
-    internalPort: number,
-    request: InboundRequest,
-  ): boolean {
-    const { protocol, internal, nonce } = request;
-    if (port > 65535 || !this.#portsOf(this.#settings.allowed, protocol).has(port)) return false;
-    if (pool.busy.has(port)) {
-      const freed = this.#quarantine.get(pool, port);
-      if (!freed || !isLastHolder(freed, internal.address, internalPort, nonce)) return false;
-    }
-    const isReserved = pool.reserved.has(port);
-    if (!isReserved && !request.reserveCompanion) return true;
-    const companion = this.#companion(address, protocol);
-    if (!companion?.busy.has(port)) return true;
-    const holder = companion.owners.get(port)?.internal.address ??
-      this.#quarantine.get(companion, port)?.internalAddress;
-    return holder === internal.address;
-  }
-
-  #portsOf(sets: TableSettings["allowed"], protocol: number): PortSet {
-    return protocol === TCP ? sets.tcp : protocol === UDP ? sets.udp : sets.other;
-  }
-
-  #companion(address: string, protocol: number): Pool | undefined {
-    if (protocol !== TCP && protocol !== UDP) return undefined;
-    return this.#pool(address, protocol === TCP ? UDP : TCP);
-  }
-
-  #bind(request: CreateRequest, place: Place, size: number): Binding {
+  #bind(request: CreateRequest, place: Place): Binding {
     const host = this.#host(request.internal.address);
     const binding: Binding = {
       host,
       protocol: request.protocol,
       internal: { address: request.internal.address, port: request.internal.port },
-      size,
+      size: place.size,
       external: place.external,
       pool: place.pool,
       reserves: place.pool !== undefined && (request.reserveCompanion ?? false),
@@ -675,7 +445,7 @@ export class MappingTable {
       idleUntil: -Infinity,
       sibling: undefined,
     };
-    for (let i = 0; i < size; i++) {
+    for (let i = 0; i < binding.size; i++) {
       const key = binding.protocol * 65536 + binding.internal.port + i;
       const last = lastOf(host.bindings.get(key));
       if (last) last.sibling = binding;
@@ -686,19 +456,8 @@ export class MappingTable {
   }
 
   #occupy(binding: Binding): void {
-    const { pool, external, host } = binding;
-    if (!pool) return;
-    host.paired = external.address;
-    const companion = binding.reserves
-      ? this.#companion(external.address, binding.protocol)
-      : undefined;
-    for (let port = external.port; port < external.port + binding.size; port++) {
-      const freed = this.#quarantine.get(pool, port);
-      if (freed) this.#quarantine.delete(freed);
-      pool.owners.set(port, binding);
-      pool.busy.add(port);
-      companion?.reserved.add(port);
-    }
+    if (binding.pool) binding.host.paired = binding.external.address;
+    this.#ports.occupy(binding);
   }
 
   #add(
@@ -709,10 +468,11 @@ export class MappingTable {
     remote?: Endpoint,
   ): Entry {
     const owner = this.#host(request.client ?? request.internal.address);
-    const entry = new Entry(++this.#lastId, kind, binding, owner, request, remote);
+    const offset = request.internal.port - binding.internal.port;
+    const entry = new Entry(++this.#lastId, kind, binding, owner, request, remote, offset);
     if (remote) (binding.outbound ??= new Map()).set(remoteKey(remote), entry);
     else binding.inbound = entry;
-    if (isCharged(entry)) owner.used += binding.size;
+    if (isCharged(entry)) owner.used += entry.size;
     if (entry.origin === "traffic") this.noteTraffic(binding.protocol, binding.internal, now);
     this.#entries.set(entry.id, entry);
     this.#lease(entry, entry.expiresAt);
@@ -732,7 +492,7 @@ export class MappingTable {
     this.#leases.delete(entry);
     if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));
     else binding.inbound = undefined;
-    if (isCharged(entry)) owner.used -= binding.size;
+    if (isCharged(entry)) owner.used -= entry.size;
     if (!binding.inbound && !binding.outbound?.size) {
       const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
       this.#release(binding, isOurs ? entry.nonce : undefined, isOurs, now);
@@ -743,7 +503,7 @@ export class MappingTable {
 
   #release(binding: Binding, nonce: Uint8Array | undefined, isOurs: boolean, now: Instant): void {
     const { host, internal, protocol, size } = binding;
-    this.#vacate(binding, isOurs ? this.#settings.quarantineMs(protocol) : 0, nonce, now);
+    this.#ports.vacate(binding, isOurs, nonce, now);
     for (let i = 0; i < size; i++) {
       const key = protocol * 65536 + internal.port + i;
       const first = host.bindings.get(key)!;
@@ -759,39 +519,6 @@ export class MappingTable {
     this.#forget(host);
   }
 
-  /** Gives the external ports back, to the quarantine where `quarantineMs` says so. */
-  #vacate(
-    binding: Binding,
-    quarantineMs: number,
-    nonce: Uint8Array | undefined,
-    now: Instant,
-  ): void {
-    const { pool, external, internal, size } = binding;
-    if (!pool) return;
-    const companion = binding.reserves
-      ? this.#companion(external.address, binding.protocol)
-      : undefined;
-    for (let i = 0; i < size; i++) {
-      const port = external.port + i;
-      pool.owners.delete(port);
-      companion?.reserved.delete(port);
-      if (quarantineMs === 0 || port === 0 || pool.isRetired) {
-        pool.busy.delete(port);
-        continue;
-      }
-      const { address: internalAddress, port: first } = internal;
-      const freed = { pool, port, internalAddress, internalPort: first + i, nonce };
-      const evicted = this.#quarantine.add(freed, now + quarantineMs);
-      evicted?.pool.busy.delete(evicted.port);
-    }
-  }
-
-  #endQuarantine(now: Instant): void {
-    for (let freed = this.#quarantine.popDue(now); freed; freed = this.#quarantine.popDue(now)) {
-      freed.pool.busy.delete(freed.port);
-    }
-  }
-
   #forget(host: Host): void {
     if (host.used === 0 && host.bindings.size === 0) this.#hosts.delete(host.address);
   }
@@ -801,17 +528,18 @@ export class MappingTable {
     const previous = binding.external;
     const { protocol, internal, size, reserves } = binding;
     const first = entries[0]!;
-    const wish: InboundRequest = {
+    const wish: PlaceRequest = {
       origin: first.origin,
       protocol,
       internal,
       suggestedPort: previous.port,
+      size,
       expiresAt: first.expiresAt,
       reserveCompanion: reserves,
       ...first.nonce ? { nonce: first.nonce } : {},
     };
-    const place = this.#place(wish, size, now);
-    if (typeof place === "string") {
+    const place = this.#place(wish, now);
+    if (typeof place === "string" || place.size < size) {
       binding.pool = undefined;
       for (const entry of entries) {
         const copy = snapshotEntry(entry);
@@ -833,27 +561,4 @@ export class MappingTable {
     const copy = snapshotEntry(entry);
     for (const watch of this.#watches) watch.push({ change, entry: copy });
   }
-}
-
-function entriesIn(binding: Binding): Entry[] {
-  const entries = binding.outbound ? [...binding.outbound.values()] : [];
-  if (binding.inbound) entries.unshift(binding.inbound);
-  return entries;
-}
-
-function firstId(binding: Binding): number {
-  return Math.min(...entriesIn(binding).map((entry) => entry.id));
-}
-
-function lastOf(binding: Binding | undefined): Binding | undefined {
-  while (binding?.sibling) binding = binding.sibling;
-  return binding;
-}
-
-function isCharged(entry: Entry): boolean {
-  return entry.kind !== "static" && entry.origin !== "traffic";
-}
-
-function remoteKey(remote: Endpoint): string {
-  return remote.address + " " + remote.port;
 }

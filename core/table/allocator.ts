@@ -1,0 +1,294 @@
+/**
+ * Which external endpoint a mapping gets: the gateway's external addresses, a pool of ports for
+ * each protocol on each, the quarantine of freed ports, and the ports kept for a companion.
+ *
+ * @module
+ */
+import { familyOf } from "../ip.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import { below } from "../random.ts";
+import type { CreateRequest, TableFault } from "./entry.ts";
+import type { TableSettings } from "./options.ts";
+import { PortPool, type PortSearch, type PortSet } from "./port_pool.ts";
+import { isLastHolder, Quarantine } from "./quarantine.ts";
+
+const TCP = 6;
+const UDP = 17;
+
+/** What holds external ports. */
+export interface PortHolder {
+  /** IANA's protocol number. */
+  readonly protocol: number;
+  /** The inside. */
+  readonly internal: Endpoint;
+  /** How many adjoining ports. */
+  readonly size: number;
+  /** The outside. */
+  external: Endpoint;
+  /** Undefined behind a firewall that does not translate. */
+  pool: PortPool<PortHolder> | undefined;
+  /** Whether the companion protocol's port is kept for the same inside. */
+  readonly reserves: boolean;
+}
+
+type Pool = PortPool<PortHolder>;
+
+/** What is looked for. */
+export interface PlaceRequest extends CreateRequest {
+  /** How many adjoining ports, 1 where left out; there may come fewer. */
+  readonly size?: number;
+  /** The first external port shall be odd or even as the first internal one is. */
+  readonly keepParity?: boolean;
+}
+
+/** An external endpoint that can be had. */
+export interface Place {
+  /** The first external port. */
+  readonly external: Endpoint;
+  /** Where it is from. */
+  readonly pool: Pool | undefined;
+  /** How many adjoining ports, at most as many as wished for. */
+  readonly size: number;
+}
+
+/** Gives external endpoints out and takes them back. */
+export class PortAllocator {
+  /** The external addresses, the preferred one first. */
+  addresses: readonly string[];
+  #settings: TableSettings;
+  #pools = new Map<string, Map<number, Pool>>();
+  #quarantine: Quarantine<Pool>;
+  #lastPort: number;
+
+  /** Takes options that have been checked. */
+  constructor(settings: TableSettings) {
+    this.#settings = settings;
+    this.addresses = settings.externalAddresses;
+    this.#quarantine = new Quarantine(settings.maxQuarantined);
+    this.#lastPort = settings.firstChosenPort - 1;
+  }
+
+  /** How many freed ports are in quarantine. */
+  get quarantined(): number {
+    return this.#quarantine.size;
+  }
+
+  /** Whether addresses of that family are not translated. */
+  isFirewall(family: 4 | 6): boolean {
+    return this.#settings.firewallFamilies.includes(family);
+  }
+
+  /** Who holds exactly that translated external endpoint. */
+  holder(protocol: number, address: string, port: number): PortHolder | undefined {
+    return this.#pools.get(address)?.get(protocol)?.owners.get(port);
+  }
+
+  /** Whether that external endpoint is in quarantine. */
+  isFreed(protocol: number, { address, port }: Endpoint): boolean {
+    const pool = this.#pools.get(address)?.get(protocol);
+    return pool !== undefined && this.#quarantine.get(pool, port) !== undefined;
+  }
+
+  /** Finds an external endpoint; `paired` is the address on which the host is already. */
+  place(request: PlaceRequest, paired: string | undefined, now: Instant): Place | TableFault {
+    const { internal, suggestedAddress, isExact } = request;
+    const family = familyOf(internal.address);
+    if (this.isFirewall(family)) return placeSame(request);
+    this.#endQuarantine(now);
+    const own = this.addresses.filter((address) => familyOf(address) === family);
+    const isOwn = suggestedAddress !== undefined && own.includes(suggestedAddress);
+    if (isExact && suggestedAddress !== undefined && !isOwn) return "external-unavailable";
+    const first = isOwn ? suggestedAddress : paired;
+    // A wish for an exact address is for that alone; for an exact port, it may be on any.
+    const tried = isExact && isOwn
+      ? [suggestedAddress]
+      : first === undefined
+      ? own
+      : [first, ...own.filter((other) => other !== first)];
+    return internal.port === 0 ? this.#placeAll(request, tried) : this.#placePorts(request, tried);
+  }
+
+  /** Gives the holder its external endpoint. */
+  occupy(holder: PortHolder): void {
+    const { pool, external, size } = holder;
+    if (!pool) return;
+    const companion = holder.reserves
+      ? this.#companion(external.address, holder.protocol)
+      : undefined;
+    for (let port = external.port; port < external.port + size; port++) {
+      const freed = this.#quarantine.get(pool, port);
+      if (freed) this.#quarantine.delete(freed);
+      pool.owners.set(port, holder);
+      pool.busy.add(port);
+      companion?.reserved.add(port);
+    }
+  }
+
+  /** Takes the holder's external endpoint back; what is `isProtected` goes into quarantine. */
+  vacate(
+    holder: PortHolder,
+    isProtected: boolean,
+    nonce: Uint8Array | undefined,
+    now: Instant,
+  ): void {
+    const { pool, external, internal, size, protocol } = holder;
+    if (!pool) return;
+    const quarantineMs = isProtected ? this.#settings.quarantineMs(protocol) : 0;
+    const companion = holder.reserves ? this.#companion(external.address, protocol) : undefined;
+    for (let i = 0; i < size; i++) {
+      const port = external.port + i;
+      pool.owners.delete(port);
+      companion?.reserved.delete(port);
+      if (quarantineMs === 0 || port === 0 || pool.isRetired) {
+        pool.busy.delete(port);
+        continue;
+      }
+      const freed = {
+        pool,
+        port,
+        internalAddress: internal.address,
+        internalPort: internal.port + i,
+        nonce,
+      };
+      const evicted = this.#quarantine.add(freed, now + quarantineMs);
+      evicted?.pool.busy.delete(evicted.port);
+    }
+  }
+
+  /** Ends all quarantine. */
+  freeAll(): void {
+    for (const freed of this.#quarantine.all()) freed.pool.busy.delete(freed.port);
+    this.#quarantine.clear();
+  }
+
+  /** Sets the external addresses; returns who has none any more. */
+  setAddresses(addresses: readonly string[]): Set<PortHolder> {
+    this.addresses = addresses;
+    const uprooted = new Set<PortHolder>();
+    for (const [address, pools] of this.#pools) {
+      if (addresses.includes(address)) continue;
+      this.#pools.delete(address);
+      for (const pool of pools.values()) {
+        pool.isRetired = true;
+        for (const holder of pool.owners.values()) uprooted.add(holder);
+      }
+    }
+    // An address that is gone takes its quarantine with it: nobody sends there any more.
+    for (const freed of this.#quarantine.all()) {
+      if (freed.pool.isRetired) this.#quarantine.delete(freed);
+    }
+    return uprooted;
+  }
+
+  #pool(address: string, protocol: number): Pool {
+    let pools = this.#pools.get(address);
+    if (!pools) this.#pools.set(address, pools = new Map());
+    let pool = pools.get(protocol);
+    if (!pool) pools.set(protocol, pool = new PortPool<PortHolder>());
+    return pool;
+  }
+
+  #companion(address: string, protocol: number): Pool | undefined {
+    if (protocol !== TCP && protocol !== UDP) return undefined;
+    return this.#pool(address, protocol === TCP ? UDP : TCP);
+  }
+
+  #portsOf(sets: TableSettings["allowed"], protocol: number): PortSet {
+    return protocol === TCP ? sets.tcp : protocol === UDP ? sets.udp : sets.other;
+  }
+
+  #placePorts(request: PlaceRequest, addresses: readonly string[]): Place | TableFault {
+    const { protocol, internal, suggestedPort = 0, isExact, size = 1 } = request;
+    const { random, prefersSamePort } = this.#settings;
+    const parity = request.keepParity ? (internal.port & 1) as 0 | 1 : undefined;
+    const isUnfit = parity !== undefined && (suggestedPort & 1) !== parity;
+    const allowed = this.#portsOf(this.#settings.chosen, protocol);
+    let fallback: Place | undefined;
+    for (const address of addresses) {
+      const whole = this.holder(protocol, address, 0) ?? this.holder(0, address, 0);
+      if (whole !== undefined && whole.internal.address !== internal.address) continue;
+      const pool = this.#pool(address, protocol);
+      if (suggestedPort !== 0 && !isUnfit && this.#isFree(address, pool, suggestedPort, request)) {
+        return { external: { address, port: suggestedPort }, pool, size };
+      }
+      if (isExact && suggestedPort !== 0) continue;
+      if (prefersSamePort && suggestedPort === 0 && allowed.has(internal.port)) {
+        if (this.#isFree(address, pool, internal.port, request)) {
+          return { external: { address, port: internal.port }, pool, size };
+        }
+      }
+      const start = random ? below(random, 65536) : (this.#lastPort + 1) & 0xffff;
+      const companion = request.reserveCompanion ? this.#companion(address, protocol) : undefined;
+      const search: PortSearch = { start, allowed, parity, companion };
+      const run = size === 1 ? { first: pool.findOne(search), size } : pool.findRun(search, size);
+      if (!run || run.first === 0) continue;
+      const place = { external: { address, port: run.first }, pool, size: run.size };
+      if (run.size === size) {
+        if (!random) this.#lastPort = run.first + size - 1;
+        return place;
+      }
+      if (run.size > (fallback?.size ?? 0)) fallback = place;
+    }
+    return fallback ?? (isExact && suggestedPort !== 0 ? "external-unavailable" : "no-resources");
+  }
+
+  /** A place for all ports of a protocol, or of all protocols: nothing of it may be another's. */
+  #placeAll(
+    { protocol, internal }: PlaceRequest,
+    addresses: readonly string[],
+  ): Place | TableFault {
+    const isOthers = (pool: Pool | undefined): boolean => {
+      for (const owner of pool?.owners.values() ?? []) {
+        if (owner.internal.address !== internal.address) return true;
+      }
+      return false;
+    };
+    for (const address of addresses) {
+      const pools = this.#pools.get(address);
+      const isTaken = protocol === 0
+        ? [...pools?.values() ?? []].some(isOthers)
+        : isOthers(pools?.get(protocol)) || isOthers(pools?.get(0));
+      const pool = this.#pool(address, protocol);
+      if (!isTaken && !pool.owners.has(0)) return { external: { address, port: 0 }, pool, size: 1 };
+    }
+    return "not-entirely-available";
+  }
+
+  /** Whether all ports from `first` on can be had by whoever asks. */
+  #isFree(address: string, pool: Pool, first: number, request: PlaceRequest): boolean {
+    const { protocol, internal, nonce, size = 1 } = request;
+    const allowed = this.#portsOf(this.#settings.allowed, protocol);
+    for (let i = 0; i < size; i++) {
+      const port = first + i;
+      if (port > 65535 || !allowed.has(port)) return false;
+      if (pool.busy.has(port)) {
+        const freed = this.#quarantine.get(pool, port);
+        if (!freed || !isLastHolder(freed, internal.address, internal.port + i, nonce)) {
+          return false;
+        }
+      }
+      if (!pool.reserved.has(port) && !request.reserveCompanion) continue;
+      const companion = this.#companion(address, protocol);
+      if (!companion?.busy.has(port)) continue;
+      const holder = companion.owners.get(port)?.internal.address ??
+        this.#quarantine.get(companion, port)?.internalAddress;
+      if (holder !== internal.address) return false;
+    }
+    return true;
+  }
+
+  #endQuarantine(now: Instant): void {
+    for (let freed = this.#quarantine.popDue(now); freed; freed = this.#quarantine.popDue(now)) {
+      freed.pool.busy.delete(freed.port);
+    }
+  }
+}
+
+/** Behind a firewall the outside is the inside. */
+function placeSame(request: PlaceRequest): Place | TableFault {
+  const { internal: { address, port }, suggestedAddress, suggestedPort, isExact, size = 1 } =
+    request;
+  const isSame = (suggestedAddress ?? address) === address && (suggestedPort || port) === port;
+  if (isExact && !isSame) return "external-unavailable";
+  return { external: { address, port }, pool: undefined, size };
+}
