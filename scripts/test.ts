@@ -14,8 +14,8 @@
 import { read, ROOT, walk } from "./lib/files.ts";
 import { readReport, type TestCase } from "./lib/junit.ts";
 import { must, run, type RunResult } from "./lib/process.ts";
+import { bunPath, type Runtime, RUNTIMES } from "./lib/runtimes.ts";
 
-const BUN = "bun@1.4.4";
 const BUILD = `${ROOT}/.build/test`;
 /** No whole run takes this long: something waits for what never comes. */
 const GUARD_MS = 8 * 60_000;
@@ -23,8 +23,6 @@ const GUARD_MS = 8 * 60_000;
 const FILE_GUARD_MS = 2 * 60_000;
 /** Bun ends a test after 5 s by default; tests with a million packets need longer. */
 const BUN_TEST_TIMEOUT_MS = 120_000;
-
-type Runtime = "Deno" | "Node" | "Bun";
 
 /** What a runtime did with the files it was given. */
 interface Outcome {
@@ -46,7 +44,7 @@ const env = { NO_COLOR: "1", NATKIT_ROOT: ROOT };
 async function main(args: readonly string[]): Promise<number> {
   const chosen = args.filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2));
   const filters = args.filter((arg) => !arg.startsWith("--"));
-  const unknown = chosen.find((name) => !["deno", "node", "bun"].includes(name));
+  const unknown = chosen.find((name) => !RUNTIMES.some((known) => known.toLowerCase() === name));
   if (unknown !== undefined) {
     console.error(`Unknown flag --${unknown}: there are --deno, --node, --bun`);
     return 2;
@@ -169,14 +167,10 @@ const nodeCommand: Command = (file, report) => [
   file,
 ];
 
-/** Finds Bun itself: a process started through npx would outlive a kill. */
 async function bunCommand(): Promise<Command> {
-  const script = "bun -e 'console.log(process.execPath)'";
-  const found = await run(["npx", "--yes", `--package=${BUN}`, "-c", script], { cwd: ROOT });
-  const path = found.stdout.trim().split("\n").at(-1) ?? "";
-  const bun = found.code === 0 && path !== "" ? [path] : ["npx", "--yes", BUN];
+  const bun = await bunPath();
   return (file, report) => [
-    ...bun,
+    bun,
     "test",
     `--timeout=${BUN_TEST_TIMEOUT_MS}`,
     "--reporter=junit",

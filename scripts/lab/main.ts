@@ -1,0 +1,119 @@
+/**
+ * `deno task lab [filter…]`: brings a home network with a real gateway up for each runtime, runs
+ * `tests/lab/` in it with the `natkit` command on that runtime, and takes it down. The three labs
+ * run side by side: the tests mostly wait. A filter is a part of a test's name; `--deno`, `--node`,
+ * `--bun` choose runtimes; `--hold` brings one lab up and leaves it until Ctrl-C.
+ *
+ * @module
+ */
+// deno-lint-ignore-file no-console
+import { ROOT, walk } from "../lib/files.ts";
+import { type Runtime, RUNTIMES } from "../lib/runtimes.ts";
+import { Lab, whatLabLacks } from "./lab.ts";
+import { buildNatkit, Natkit, natkitCommand } from "./natkit.ts";
+import { ADDRESS, PLACES } from "./topology.ts";
+
+/** What a lab test is given. */
+export interface LabContext {
+  readonly lab: Lab;
+  readonly runtime: Runtime;
+  /** The command, in the namespace `host`. */
+  readonly natkit: Natkit;
+}
+
+/** A lab test throws where it fails. It leaves the gateway's table as it found it. */
+export type LabTest = (context: LabContext) => Promise<void>;
+
+/** No test takes this long. */
+const GUARD_MS = 120_000;
+
+type LabTests = readonly (readonly [name: string, test: LabTest])[];
+
+async function main(args: readonly string[]): Promise<number> {
+  const lacks = await whatLabLacks();
+  if (lacks.length > 0) {
+    console.error(`The lab cannot run here. It needs:\n${lacks.map((it) => `- ${it}`).join("\n")}`);
+    return 1;
+  }
+  if (args.includes("--hold")) return await hold();
+  const flags = args.filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2));
+  const filters = args.filter((arg) => !arg.startsWith("--"));
+  const unknown = flags.find((flag) => !RUNTIMES.some((name) => name.toLowerCase() === flag));
+  if (unknown !== undefined) {
+    console.error(`Unknown flag --${unknown}: there are --deno, --node, --bun, --hold`);
+    return 2;
+  }
+  const runtimes = RUNTIMES.filter((name) =>
+    flags.length === 0 || flags.includes(name.toLowerCase())
+  );
+  const tests = (await allTests()).filter(([name]) =>
+    filters.length === 0 || filters.some((filter) => name.includes(filter))
+  );
+  await buildNatkit();
+  const counts = await Promise.all(runtimes.map((runtime) => runOn(runtime, tests)));
+  const passed = counts.reduce((sum, count) => sum + count.passed, 0);
+  const failed = counts.reduce((sum, count) => sum + count.failed, 0);
+  console.log(`\nLab: ${passed} passed, ${failed} failed`);
+  return failed === 0 && passed > 0 ? 0 : 1;
+}
+
+async function allTests(): Promise<LabTests> {
+  const tests: LabTests[] = [];
+  for (const path of walk("tests/lab", (path) => path.endsWith("_test.ts"))) {
+    const module: { tests: Record<string, LabTest> } = await import(`file://${ROOT}/${path}`);
+    tests.push(Object.entries(module.tests));
+  }
+  return tests.flat();
+}
+
+/** Runs the tests one after the other in a lab of their own. */
+async function runOn(
+  runtime: Runtime,
+  tests: LabTests,
+): Promise<{ passed: number; failed: number }> {
+  let passed = 0;
+  let failed = 0;
+  const command = await natkitCommand(runtime);
+  // Short lifetimes are granted as they are asked for, so that renewals can be watched.
+  await using lab = await Lab.up({ minLifetimeSeconds: 1 });
+  for (const [name, test] of tests) {
+    const startedAt = performance.now();
+    const failure = await guarded(test({ lab, runtime, natkit: new Natkit(lab, command) }));
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+    if (failure === undefined) {
+      passed++;
+      console.log(`${runtime}: ok ${name} (${seconds} s)`);
+    } else {
+      failed++;
+      const log = (await lab.miniupnpdLog()).split("\n").slice(-25).join("\n");
+      const said = `${failure}\n\nThe end of miniupnpd's log:\n${log}`.replace(/^/gm, "  ");
+      console.log(`\n${runtime}: FAILED ${name} (${seconds} s)\n${said}`);
+    }
+  }
+  return { passed, failed };
+}
+
+/** What went wrong, as text; undefined where nothing did. */
+async function guarded(test: Promise<void>): Promise<string | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const guard = new Promise<string>((resolve) => {
+    timer = setTimeout(() => resolve(`no end within ${GUARD_MS / 1000} s`), GUARD_MS);
+  });
+  const outcome = test.then(
+    () => undefined,
+    (error) => error instanceof Error ? error.stack ?? error.message : String(error),
+  );
+  const failure = await Promise.race([outcome, guard]);
+  clearTimeout(timer);
+  return failure;
+}
+
+async function hold(): Promise<number> {
+  await using lab = await Lab.up({ minLifetimeSeconds: 1 });
+  console.log(`Up, with miniupnpd at ${ADDRESS.gateway}, until Ctrl-C. Commands in it:`);
+  for (const place of PLACES) console.log(`  ip netns exec ${lab.name(place)} …`);
+  await new Promise((resolve) => setTimeout(resolve, 2 ** 31 - 1));
+  return 0;
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,104 @@
+/**
+ * The `natkit` command in the lab, on one of the runtimes.
+ *
+ * @module
+ */
+import { ROOT } from "../lib/files.ts";
+import { must } from "../lib/process.ts";
+import { bunPath, type Runtime } from "../lib/runtimes.ts";
+import type { Lab } from "./lab.ts";
+import type { LabProcess } from "./process.ts";
+import type { Place } from "./topology.ts";
+
+const SOURCE = `${ROOT}/adapters/cli/main.ts`;
+const BUNDLE = `${ROOT}/.build/lab/natkit.js`;
+
+/** A line of `--json`. */
+export type Event = { readonly event: string; readonly [field: string]: unknown };
+
+/** What a command has done when it has ended. */
+export interface Done {
+  readonly code: number;
+  readonly events: Event[];
+  /** Everything it said, for messages. */
+  readonly said: string;
+}
+
+/** Makes the command ready for every runtime, before anything runs without a network. */
+export async function buildNatkit(): Promise<void> {
+  await must([Deno.execPath(), "cache", SOURCE], { cwd: ROOT });
+  const bundle = ["bundle", "--quiet", "--platform=deno", SOURCE, "--output", BUNDLE];
+  await must([Deno.execPath(), ...bundle], { cwd: ROOT });
+  await Deno.writeTextFile(`${ROOT}/.build/lab/package.json`, '{ "type": "module" }\n');
+}
+
+/** The words that start natkit on a runtime. */
+export async function natkitCommand(runtime: Runtime): Promise<string[]> {
+  if (runtime === "Node") return ["node", BUNDLE];
+  if (runtime === "Bun") return [await bunPath(), BUNDLE];
+  return [Deno.execPath(), "run", "-A", "--cached-only", SOURCE];
+}
+
+/** Runs natkit in one place of a lab; its state file lives as long as the lab. */
+export class Natkit {
+  readonly #lab: Lab;
+  readonly #place: Place;
+  readonly #command: readonly string[];
+
+  constructor(lab: Lab, command: readonly string[], place: Place = "host") {
+    this.#lab = lab;
+    this.#command = command;
+    this.#place = place;
+  }
+
+  /** Runs a command to its end. */
+  async run(...args: string[]): Promise<Done> {
+    const argv = [...this.#command, ...args, "--json"];
+    const { code, stdout, stderr } = await this.#lab.exec(this.#place, argv, { env: this.#env });
+    return { code, events: eventsIn(stdout.split("\n")), said: `${stdout}${stderr}` };
+  }
+
+  /** Starts a command that runs until it is told to end. */
+  start(...args: string[]): RunningNatkit {
+    const argv = [...this.#command, ...args, "--json"];
+    return new RunningNatkit(this.#lab.spawn(this.#place, argv, { env: this.#env }));
+  }
+
+  get #env(): Record<string, string> {
+    return { XDG_STATE_HOME: `${this.#lab.folder}/state`, NO_COLOR: "1" };
+  }
+}
+
+/** A natkit that holds a mapping. */
+export class RunningNatkit {
+  readonly #process: LabProcess;
+
+  constructor(process: LabProcess) {
+    this.#process = process;
+  }
+
+  /** Waits for the next event of this name; others before it are passed over. */
+  async event(name: string, withinMs?: number): Promise<Event> {
+    const line = await this.#process.line((line) => nameOf(line) === name, withinMs);
+    return JSON.parse(line);
+  }
+
+  /** Sends a signal and waits for the end. */
+  async end(signal: Deno.Signal): Promise<Done> {
+    this.#process.signal(signal);
+    const { code } = await this.#process.status;
+    return { code, events: eventsIn(this.#process.lines), said: this.#process.said() };
+  }
+}
+
+function eventsIn(lines: readonly string[]): Event[] {
+  return lines.filter((line) => line.trim() !== "").map((line) => JSON.parse(line));
+}
+
+function nameOf(line: string): string | undefined {
+  try {
+    return JSON.parse(line).event;
+  } catch {
+    return undefined;
+  }
+}
