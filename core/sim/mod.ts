@@ -74,6 +74,7 @@ export {
   NatTable,
   type NatTableOptions,
 } from "./nat_table.ts";
+export { StrictMachine } from "./strict.ts";
 export {
   type NoteEntry,
   type PacketDecoder,
