@@ -64,7 +64,8 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
     const lent = this.#scratch.subarray(0, data.length);
     lent.set(data);
     const isMine = this.inner.handleDatagram(lent, from, now);
-    lent.fill(0xa5);
+    // Another byte each time, so that whoever kept it is seen to change.
+    lent.fill(this.#calls);
     return isMine;
   }
 
