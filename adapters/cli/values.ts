@@ -4,13 +4,14 @@
  *
  * @module
  */
-import { classify, parseCidr } from "../../core/cidr.ts";
+import { classify } from "../../core/cidr.ts";
 import { MAX_LIFETIME_SECONDS } from "../../core/check.ts";
 import type { Via } from "../../core/errors.ts";
 import { canonicalAddress, familyOf, parseEndpoint } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { MappingMode, Transport } from "../../core/mapping.ts";
 import type { RemoteFilter } from "../../core/portmap/request.ts";
+import { parseFilter } from "../api/options.ts";
 
 /** The port on which gateways take requests. */
 const GATEWAY_PORT = 5351;
@@ -73,14 +74,11 @@ export const readGateway: Reader<Endpoint> = (name, text) => {
 
 /** `ADDRESS/PREFIX`, `ADDRESS/PREFIX:PORT` or `[IPV6/PREFIX]:PORT`. */
 export const readFilter: Reader<RemoteFilter> = (name, text) => {
-  const match = /^\[([^\]]*:[^\]]*)\](?::([0-9]{1,5}))?$/.exec(text) ??
-    /^([^:[\]]+)(?::([0-9]{1,5}))?$/.exec(text) ?? /^([^[\]]*:[^[\]]*)$/.exec(text);
-  const prefix = match ? parseCidr(match[1]!) : undefined;
-  const port = Number(match?.[2] ?? 0);
-  if (!prefix || port > 65535) {
+  try {
+    return parseFilter(text);
+  } catch {
     return fail(name, "ADDRESS/PREFIX, ADDRESS/PREFIX:PORT or [IPV6/PREFIX]:PORT", text);
   }
-  return { prefix, port };
 };
 
 /** Protocols separated by commas, each once. */

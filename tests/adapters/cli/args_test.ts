@@ -94,7 +94,7 @@ const BAD: readonly [flag: string, texts: readonly string[]][] = [
     "10.0.0.0/8:x",
     "::/129",
     "[::/64]:",
-    "[10.0.0.0/8]:5",
+
     "10.0.0/8",
     "example.org/8",
   ]],

@@ -1,0 +1,80 @@
+/**
+ * What the command line tells: with `--json` each event is one line on standard output.
+ *
+ * @module
+ */
+import type { Attempt, Via } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import type { Transport } from "../../core/mapping.ts";
+
+/** What `mapped` carries, and everything that happens to the mapping afterwards. */
+export interface MappingFields {
+  /** The transport protocol. */
+  readonly protocol: Transport;
+  /** The protocol that made it. */
+  readonly via: Via;
+  /** The gateway, as text that starts with its address. */
+  readonly gateway: string;
+  /** Where packets arrive on this side. */
+  readonly internal: Endpoint;
+  /** Where others send to. */
+  readonly external: Endpoint;
+  /** The peer of an outbound mapping. */
+  readonly remote?: Endpoint;
+  /** Granted lifetime, seconds. */
+  readonly lifetimeSeconds: number;
+  /** From the start of the operation, discovery included, milliseconds. */
+  readonly elapsedMs: number;
+}
+
+/** One line of `--json`. */
+export type CliEvent =
+  | { readonly event: "mapped" | "renewed" | "moved" } & MappingFields
+  | { readonly event: "lost"; readonly reason: string } & MappingFields
+  | {
+    readonly event: "unmapped";
+    readonly protocol: Transport;
+    readonly via: Via;
+    readonly gateway: string;
+    /** Absent where all mappings were deleted at once; without an address where it is not known. */
+    readonly internal?: { readonly address?: string; readonly port: number };
+    readonly external?: Endpoint;
+    readonly reason: "revoked" | "expired";
+    readonly elapsedMs: number;
+  }
+  | {
+    readonly event: "address";
+    readonly via: Via;
+    readonly address: string;
+    readonly gateway: string;
+  }
+  | {
+    readonly event: "error";
+    /** A NatError's code, or `usage`, `interrupted`, `address-in-use`, `internal`. */
+    readonly code: string;
+    readonly message: string;
+    readonly attempts: readonly Attempt[];
+    /** Seconds for which the gateway asks not to be bothered with this again. */
+    readonly retryAfterSeconds?: number;
+  }
+  | { readonly event: "help"; readonly text: string }
+  | { readonly event: "version"; readonly version: string }
+  | GatewayCliEvent;
+
+/** What `natkit gateway` tells. */
+export type GatewayCliEvent =
+  | {
+    readonly event: "listening";
+    readonly address: string;
+    readonly port: number;
+    readonly external: readonly string[];
+    readonly protocols: readonly Via[];
+    readonly profile?: string;
+  }
+  | { readonly event: "request" | "response" | "mapping"; readonly [field: string]: unknown }
+  | {
+    readonly event: "scenario";
+    readonly command: string;
+    readonly message: string;
+    readonly [field: string]: unknown;
+  };

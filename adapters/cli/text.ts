@@ -1,0 +1,123 @@
+/**
+ * The events as text that a person reads.
+ *
+ * @module
+ */
+import type { Via } from "../../core/errors.ts";
+import { formatEndpoint } from "../../core/ip.ts";
+import type { CliEvent, MappingFields } from "./events.ts";
+
+/** How text is set off; without colours each is the identity. */
+export interface Style {
+  bold(text: string): string;
+  good(text: string): string;
+  warning(text: string): string;
+  bad(text: string): string;
+  dim(text: string): string;
+}
+
+/** The style of a terminal, or of anything else. */
+export function styleFor(hasColours: boolean): Style {
+  const sgr = (on: number, off: number) => (text: string): string =>
+    hasColours ? `\x1b[${on}m${text}\x1b[${off}m` : text;
+  return {
+    bold: sgr(1, 22),
+    good: sgr(32, 39),
+    warning: sgr(33, 39),
+    bad: sgr(31, 39),
+    dim: sgr(2, 22),
+  };
+}
+
+/** A protocol's name for a person. */
+export function viaName(via: Via): string {
+  return { pcp: "PCP", "nat-pmp": "NAT-PMP", upnp: "UPnP" }[via];
+}
+
+/** Seconds for a person: the number that the gateway granted, and in hours where that says more. */
+export function duration(seconds: number): string {
+  if (seconds === 0xffff_ffff) return "for ever";
+  if (seconds < 3600 || seconds % 900 !== 0) return `for ${seconds} s`;
+  const hours = seconds / 3600;
+  return `for ${hours} ${hours === 1 ? "hour" : "hours"}`;
+}
+
+/** One event, for standard output; without the end of line. */
+export function describeEvent(event: CliEvent, style: Style): string {
+  switch (event.event) {
+    case "mapped":
+      return `${style.good("mapped")}   ${mapping(event, style)}`;
+    case "renewed":
+      return `${style.good("renewed")}  ${mapping(event, style)}`;
+    case "moved":
+      return `${style.warning("moved")}    ${mapping(event, style)}`;
+    case "lost":
+      return `${style.bad("lost")}     ${endpoints(event, style)}: ${event.reason}`;
+    case "unmapped":
+      return `unmapped ${unmapped(event)}`;
+    case "address":
+      return `${style.bold(event.address)} by ${viaName(event.via)} at ${event.gateway}`;
+    case "error":
+      return `natkit: ${event.message}`;
+    case "help":
+      return event.text.replace(/\n$/, "");
+    case "version":
+      return `natkit ${event.version}`;
+    case "listening": {
+      const outside = event.external.length === 0
+        ? "no external address"
+        : `external address ${event.external.join(", ")}`;
+      const names = event.protocols.map(viaName).join(" and ");
+      const profile = event.profile === undefined ? "" : `, profile ${event.profile}`;
+      return `listening on ${style.bold(formatEndpoint(event))}: ${names}, ${outside}${profile}`;
+    }
+    case "scenario":
+      return `${style.bold("scenario")} ${event.command}: ${event.message}`;
+    default:
+      return `${style.dim(event.event.padEnd(8))} ${fields(event)}`;
+  }
+}
+
+function endpoints(event: MappingFields, style: Style): string {
+  const remote = event.remote ? ` for ${formatEndpoint(event.remote)}` : "";
+  return `${style.bold(formatEndpoint(event.external))} -> ` +
+    `${formatEndpoint(event.internal)}/${event.protocol}${remote}`;
+}
+
+function mapping(event: MappingFields, style: Style): string {
+  return `${endpoints(event, style)} by ${viaName(event.via)} at ${event.gateway} ` +
+    duration(event.lifetimeSeconds);
+}
+
+function unmapped(event: CliEvent & { event: "unmapped" }): string {
+  const { internal, protocol } = event;
+  const what = internal === undefined
+    ? `every ${protocol} port`
+    : `${internal.address === undefined ? "port " : ""}${endpointText(internal)}/${protocol}`;
+  const why = event.reason === "expired" ? ": its time is over" : "";
+  return `${what} by ${viaName(event.via)} at ${event.gateway}${why}`;
+}
+
+function endpointText({ address, port }: { address?: string; port: number }): string {
+  return address === undefined ? String(port) : formatEndpoint({ address, port });
+}
+
+/** `name value` pairs of whatever an event carries. */
+function fields(event: { readonly event: string; readonly [field: string]: unknown }): string {
+  return Object.entries(event)
+    .filter(([name, value]) => name !== "event" && value !== undefined)
+    .map(([name, value]) => `${name} ${scalar(value)}`)
+    .join(", ");
+}
+
+function scalar(value: unknown): string {
+  if (Array.isArray(value)) return value.map(scalar).join(" ");
+  if (typeof value === "object" && value !== null) {
+    const { address, port, ...rest } = value as Record<string, unknown>;
+    if (typeof address === "string" && typeof port === "number" && Object.keys(rest).length === 0) {
+      return formatEndpoint({ address, port });
+    }
+    return JSON.stringify(value);
+  }
+  return String(value);
+}

@@ -1,0 +1,246 @@
+import { describe, it } from "node:test";
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { NatError } from "../../../core/errors.ts";
+import type { CliEvent, MappingFields } from "../../../adapters/cli/events.ts";
+import type { Io } from "../../../adapters/cli/io.ts";
+import { Output, reportOf } from "../../../adapters/cli/output.ts";
+import { describeEvent, duration, styleFor } from "../../../adapters/cli/text.ts";
+import { UsageError } from "../../../adapters/cli/values.ts";
+
+const MAPPING: MappingFields = {
+  protocol: "tcp",
+  via: "nat-pmp",
+  gateway: "192.168.1.1",
+  internal: { address: "192.168.1.5", port: 6000 },
+  external: { address: "203.0.113.7", port: 6001 },
+  lifetimeSeconds: 600,
+  elapsedMs: 1.5,
+};
+
+function outputOf(options: { json?: boolean; terminal?: boolean; env?: Io["env"] } = {}) {
+  const told = { out: "", err: "" };
+  const io = {
+    stdout: (text: string) => void (told.out += text),
+    stderr: (text: string) => void (told.err += text),
+    isTerminal: { stdout: options.terminal ?? false, stderr: options.terminal ?? false },
+    env: options.env ?? {},
+  } as Io;
+  return { output: new Output(io, options.json ?? false), told };
+}
+
+describe("Output", () => {
+  it("puts each event on a line of its own as JSON", () => {
+    const { output, told } = outputOf({ json: true });
+
+    output.event({ event: "mapped", ...MAPPING });
+    output.event({ event: "version", version: "1\n2" });
+
+    const lines = told.out.split("\n");
+    assertEquals(lines.length, 3);
+    assertEquals(JSON.parse(lines[0]!), { event: "mapped", ...MAPPING });
+    assertEquals(JSON.parse(lines[1]!), { event: "version", version: "1\n2" });
+    assertEquals(told.err, "");
+  });
+
+  it("keeps stories and progress from the readers of JSON, but not warnings", () => {
+    const { output, told } = outputOf({ json: true });
+
+    output.story("once upon a time");
+    output.progress("half way");
+    output.warn("careful");
+
+    assertEquals(told, { out: "", err: "natkit: warning: careful\n" });
+  });
+
+  it("puts text on standard output, progress and warnings on standard error", () => {
+    const { output, told } = outputOf();
+
+    output.event({ event: "mapped", ...MAPPING });
+    output.story("once upon a time");
+    output.progress("half way");
+    output.warn("careful");
+
+    assertEquals(told, {
+      out:
+        "mapped   203.0.113.7:6001 -> 192.168.1.5:6000/tcp by NAT-PMP at 192.168.1.1 for 600 s\n" +
+        "once upon a time\n",
+      err: "half way\nnatkit: warning: careful\n",
+    });
+  });
+
+  it("colours a terminal alone, and none where NO_COLOR or TERM=dumb forbid it", () => {
+    const isColoured = (options: Parameters<typeof outputOf>[0]) => {
+      const { output, told } = outputOf(options);
+      output.event({ event: "mapped", ...MAPPING });
+      output.warn("careful");
+      return [told.out.includes("\x1b["), told.err.includes("\x1b[")];
+    };
+
+    assertEquals(isColoured({ terminal: true }), [true, true]);
+    assertEquals(isColoured({ terminal: false }), [false, false]);
+    assertEquals(isColoured({ terminal: true, json: true }), [false, true]);
+    assertEquals(isColoured({ terminal: true, env: { NO_COLOR: "1" } }), [false, false]);
+    assertEquals(isColoured({ terminal: true, env: { NO_COLOR: "" } }), [true, true]);
+    assertEquals(isColoured({ terminal: true, env: { TERM: "dumb" } }), [false, false]);
+  });
+
+  it("tells a failure on standard error, and to readers of JSON as an event too", () => {
+    const report = { code: "no-answer", message: "Cannot map", attempts: [] };
+    const text = outputOf(), json = outputOf({ json: true });
+
+    text.output.fail(report);
+    json.output.fail(report);
+
+    assertEquals(text.told, { out: "", err: "natkit: Cannot map\n" });
+    assertEquals(JSON.parse(json.told.out), { event: "error", ...report });
+    assertEquals(json.told.err, "natkit: Cannot map\n");
+  });
+});
+
+describe("reportOf()", () => {
+  it("takes usage errors for status 2", () => {
+    assertEquals(reportOf(new UsageError("no")), {
+      report: { code: "usage", message: "no", attempts: [] },
+      status: 2,
+    });
+  });
+
+  it("lists what was tried, to a tenth of a millisecond", () => {
+    const error = new NatError("refused", "Cannot map", {
+      attempts: [
+        { via: "pcp", gateway: "10.0.0.1", outcome: "NOT_AUTHORIZED", elapsedMs: 3.14159 },
+      ],
+      retryAfterSeconds: 30,
+    });
+
+    assertEquals(reportOf(error), {
+      report: {
+        code: "refused",
+        message: "Cannot map",
+        attempts: [
+          { via: "pcp", gateway: "10.0.0.1", outcome: "NOT_AUTHORIZED", elapsedMs: 3.1 },
+        ],
+        retryAfterSeconds: 30,
+      },
+      status: 1,
+    });
+  });
+
+  it("names by its flag what the library calls a caller's mistake", () => {
+    const messageOf = (message: string) => {
+      const { report, status } = reportOf(new TypeError(message));
+      assertEquals([report.code, status], ["usage", 2]);
+      return report.message;
+    };
+
+    assertStringIncludes(
+      messageOf("'externalAddress' must be an IPv4 address: current value is ::1"),
+      "--external-address must be",
+    );
+    assertStringIncludes(
+      messageOf("'filters.prefix' must be an IPv6 prefix: current value is 10.0.0.0/8"),
+      "--filter must be",
+    );
+    assertStringIncludes(messageOf("'lifetimeSeconds' must be: current value is 0"), "--lifetime ");
+    assertStringIncludes(
+      messageOf("'remote.address' must be: current value is x"),
+      "REMOTE_ADDRESS",
+    );
+    assertStringIncludes(messageOf("'internalPort' must be: current value is 0"), "PORT must be");
+  });
+
+  it("takes no bug for wrong usage", () => {
+    const { report, status } = reportOf(new TypeError("x is not a function"));
+
+    assertEquals([report.code, status], ["internal", 1]);
+  });
+});
+
+describe("describeEvent()", () => {
+  const plain = styleFor(false);
+
+  it("has a line for every kind of event", () => {
+    const rows: readonly [CliEvent, string][] = [
+      [
+        { event: "moved", ...MAPPING, remote: { address: "2001:db8::1", port: 9 } },
+        "moved    203.0.113.7:6001 -> 192.168.1.5:6000/tcp for [2001:db8::1]:9 by NAT-PMP at 192.168.1.1 for 600 s",
+      ],
+      [
+        { event: "lost", ...MAPPING, reason: "no answer" },
+        "lost     203.0.113.7:6001 -> 192.168.1.5:6000/tcp: no answer",
+      ],
+      [
+        {
+          event: "unmapped",
+          protocol: "tcp",
+          via: "pcp",
+          gateway: "192.168.1.1",
+          internal: { address: "192.168.1.5", port: 6000 },
+          reason: "expired",
+          elapsedMs: 5,
+        },
+        "unmapped 192.168.1.5:6000/tcp by PCP at 192.168.1.1: its time is over",
+      ],
+      [
+        {
+          event: "unmapped",
+          protocol: "udp",
+          via: "nat-pmp",
+          gateway: "192.168.1.1",
+          internal: { port: 6000 },
+          reason: "revoked",
+          elapsedMs: 5,
+        },
+        "unmapped port 6000/udp by NAT-PMP at 192.168.1.1",
+      ],
+      [
+        {
+          event: "unmapped",
+          protocol: "udp",
+          via: "nat-pmp",
+          gateway: "192.168.1.1",
+          reason: "revoked",
+          elapsedMs: 5,
+        },
+        "unmapped every udp port by NAT-PMP at 192.168.1.1",
+      ],
+      [
+        { event: "address", via: "pcp", address: "203.0.113.7", gateway: "192.168.1.1" },
+        "203.0.113.7 by PCP at 192.168.1.1",
+      ],
+      [
+        {
+          event: "listening",
+          address: "0.0.0.0",
+          port: 5351,
+          external: ["203.0.113.7"],
+          protocols: ["pcp", "nat-pmp"],
+          profile: "x",
+        },
+        "listening on 0.0.0.0:5351: PCP and NAT-PMP, external address 203.0.113.7, profile x",
+      ],
+      [
+        { event: "request", via: "pcp", from: { address: "10.0.0.1", port: 5 }, bytes: 60 },
+        "request  via pcp, from 10.0.0.1:5, bytes 60",
+      ],
+      [{ event: "scenario", command: "reboot", message: "done" }, "scenario reboot: done"],
+    ];
+
+    for (const [event, line] of rows) assertEquals(describeEvent(event, plain), line);
+  });
+
+  it("tells lifetimes in hours where that is even", () => {
+    assertEquals(
+      [59, 3600, 5400, 7200, 7201, 86400, 4294967295].map(duration),
+      [
+        "for 59 s",
+        "for 1 hour",
+        "for 1.5 hours",
+        "for 2 hours",
+        "for 7201 s",
+        "for 24 hours",
+        "for ever",
+      ],
+    );
+  });
+});
