@@ -11,9 +11,10 @@
  * @module
  */
 // deno-lint-ignore-file no-console
+import { buildPackage } from "./build_npm.ts";
 import { read, ROOT, walk } from "./lib/files.ts";
 import { readReport, type TestCase } from "./lib/junit.ts";
-import { must, run, type RunResult } from "./lib/process.ts";
+import { beforeLeaving, must, run, type RunResult } from "./lib/process.ts";
 import { bunPath, type Runtime, RUNTIMES } from "./lib/runtimes.ts";
 
 const BUILD = `${ROOT}/.build/test`;
@@ -39,7 +40,8 @@ interface Unit {
   readonly file: string;
 }
 
-const env = { NO_COLOR: "1", NATKIT_ROOT: ROOT };
+/** What tests read; `tests/npm/` finds the project with the installed package in it. */
+const env: Record<string, string> = { NO_COLOR: "1" };
 
 async function main(args: readonly string[]): Promise<number> {
   const chosen = args.filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2));
@@ -52,7 +54,7 @@ async function main(args: readonly string[]): Promise<number> {
   const runs = (runtime: Runtime) => chosen.length === 0 || chosen.includes(runtime.toLowerCase());
   const matches = (path: string) =>
     filters.length === 0 || filters.some((filter) => path.includes(filter));
-  const files = walk("tests", (path) => path.endsWith("_test.ts"))
+  const selected = walk("tests", (path) => path.endsWith("_test.ts"))
     .filter((path) => !path.startsWith("tests/lab/") && matches(path));
   const documented = walk("", (path) => path.endsWith(".ts") && !path.startsWith("tests/"))
     .filter((path) => /^(core|adapters)\/|^\w+\.ts$/.test(path))
@@ -60,6 +62,7 @@ async function main(args: readonly string[]): Promise<number> {
 
   const outcomes = new Map<Runtime, Outcome>();
   await Deno.mkdir(BUILD, { recursive: true });
+  const [files, problems] = await withPackage(selected);
   const bundling = runs("Node") || runs("Bun") ? bundle(files) : undefined;
   // Where the bundle fails while Deno runs, its error is told when it is awaited.
   bundling?.catch(() => {});
@@ -73,7 +76,36 @@ async function main(args: readonly string[]): Promise<number> {
     outcomes.set(runtime, tell(runtime, outcome));
   }
   compare(outcomes);
-  return close(outcomes);
+  const project = env["NATKIT_NPM_PROJECT"];
+  if (project !== undefined) await Deno.remove(project, { recursive: true });
+  return close(outcomes, problems);
+}
+
+/**
+ * Installs the npm package in an empty project where it is to be tested. Where that fails its
+ * tests are left out, and the failure is one of the whole run.
+ */
+async function withPackage(
+  files: readonly string[],
+): Promise<[files: readonly string[], problems: string[]]> {
+  const isAboutIt = (path: string) => path.startsWith("tests/npm/");
+  if (!files.some(isAboutIt)) return [files, []];
+  const project = await Deno.makeTempDir({ prefix: "natkit-npm-" });
+  env["NATKIT_NPM_PROJECT"] = project;
+  beforeLeaving(() => Deno.remove(project, { recursive: true }));
+  try {
+    const tarball = await buildPackage("deno pack");
+    console.log("The npm package under test is made by `deno pack` (dnt needs JSR).");
+    await Deno.writeTextFile(`${project}/package.json`, '{ "type": "module", "private": true }\n');
+    await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], {
+      cwd: project,
+    });
+    return [files, []];
+  } catch (error) {
+    const problem = `the npm package cannot be tested\n${(error as Error).message}`;
+    console.log(`\nFAILED ${indent(problem).trimStart()}`);
+    return [files.filter((path) => !isAboutIt(path)), [problem]];
+  }
 }
 
 // Deno: the sources, each file in its own isolate.
@@ -276,9 +308,9 @@ function compare(outcomes: ReadonlyMap<Runtime, Outcome>): void {
   }
 }
 
-function close(outcomes: ReadonlyMap<Runtime, Outcome>): number {
+function close(outcomes: ReadonlyMap<Runtime, Outcome>, problems: readonly string[]): number {
   let passed = 0;
-  let failed = 0;
+  let failed = problems.length;
   console.log("");
   for (const [runtime, { cases, problems }] of outcomes) {
     const ok = cases.filter(({ outcome }) => outcome === "passed").length;

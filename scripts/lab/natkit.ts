@@ -10,7 +10,7 @@ import type { Lab } from "./lab.ts";
 import type { LabProcess } from "./process.ts";
 import type { Place } from "./topology.ts";
 
-const SOURCE = `${ROOT}/adapters/cli/main.ts`;
+const SOURCE = `${ROOT}/adapters/cli/bin.ts`;
 const BUNDLE = `${ROOT}/.build/lab/natkit.js`;
 
 /** A line of `--json`. */

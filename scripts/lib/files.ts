@@ -50,3 +50,12 @@ export function exists(path: string): boolean {
     return false;
   }
 }
+
+/** Every file below a folder, anywhere on the machine. */
+export async function* filesBelow(folder: string): AsyncGenerator<string> {
+  for await (const entry of Deno.readDir(folder)) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) yield* filesBelow(path);
+    else yield path;
+  }
+}

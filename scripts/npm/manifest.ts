@@ -1,0 +1,50 @@
+/**
+ * What the npm package says about itself, whichever tool builds it.
+ *
+ * @module
+ */
+import { exists, read } from "../lib/files.ts";
+
+/** The name on npm; on JSR it has a scope. */
+export const PACKAGE = "natkit";
+
+/** The module behind the `natkit` command. */
+export const PROGRAM = "adapters/cli/bin.ts";
+
+/** The part of `deno.json` that concerns packages. */
+export interface Manifest {
+  readonly name: string;
+  readonly version: string;
+  readonly license: string;
+  readonly description: string;
+  /** By subpath: `"./pcp": "./core/pcp/mod.ts"`. */
+  readonly exports: Readonly<Record<string, string>>;
+  readonly imports: Readonly<Record<string, string>>;
+  readonly compilerOptions: Readonly<Record<string, unknown>>;
+  readonly publish: { readonly include: readonly string[] };
+}
+
+/**
+ * Reads `deno.json`.
+ *
+ * @throws If an entry point does not exist.
+ */
+export function readManifest(): Manifest {
+  const manifest: Manifest = JSON.parse(read("deno.json"));
+  const missing = [...Object.values(manifest.exports), PROGRAM].filter((path) => !exists(path));
+  if (missing.length > 0) throw new Error(`Entry points that do not exist: ${missing.join(", ")}`);
+  return manifest;
+}
+
+/** The fields of `package.json` that do not depend on the tool. */
+export function packageFields(manifest: Manifest): Record<string, unknown> {
+  return {
+    name: PACKAGE,
+    version: manifest.version,
+    description: manifest.description,
+    license: manifest.license,
+    keywords: ["nat", "pcp", "nat-pmp", "port-mapping", "port-forwarding", "p2p"],
+    engines: { node: ">=20" },
+    sideEffects: false,
+  };
+}
