@@ -170,7 +170,9 @@ export function encodeMapRequest(fields: NatPmpMapFields): Uint8Array {
  * Reads a request. Versions and opcodes that NAT-PMP does not have are values, not faults: a
  * server has to answer them.
  */
-export function decodeRequest(bytes: Uint8Array): NatPmpRequest | NatPmpFault {
+export function decodeRequest(
+  bytes: Uint8Array,
+): NatPmpRequest | Extract<NatPmpFault, "too-short" | "not-a-request"> {
   if (bytes.length < 2) return "too-short";
   const version = bytes[0]!, opcode = bytes[1]!;
   if (opcode >= 128) return "not-a-request";
@@ -289,7 +291,9 @@ export function encodeUnsupportedVersionResponse(fields: {
  * length (D-01). A response of another version is one too, unless it is a full PCP message with
  * another result (D-02): seen are 24 bytes, but also `02 80` alone and 12 bytes that echo ours.
  */
-export function decodeResponse(bytes: Uint8Array): NatPmpResponse | NatPmpFault {
+export function decodeResponse(
+  bytes: Uint8Array,
+): NatPmpResponse | Exclude<NatPmpFault, "not-a-request"> {
   const length = bytes.length;
   if (length < 2) return "too-short";
   const version = bytes[0]!, opcode = bytes[1]!;

@@ -45,6 +45,11 @@ export interface Exchange {
 /** Deletes are advisory: sends before giving up (PMP-C-10). */
 const DELETE_ATTEMPTS = 3;
 
+/** Whether it takes something away. */
+export function isDelete(job: Job): job is Job & { kind: "delete" | "delete-all" } {
+  return job.kind === "delete" || job.kind === "delete-all";
+}
+
 /** The request's bytes. */
 export function encodeJob(job: Job, now: Instant): Uint8Array {
   switch (job.kind) {
@@ -74,7 +79,7 @@ export function encodeJob(job: Job, now: Instant): Uint8Array {
  * the request before unanswered.
  */
 export function maxSends(job: Job, isGatewaySilent: boolean): number {
-  if (job.kind === "address" || job.kind === "map") return NATPMP_MAX_ATTEMPTS;
+  if (!isDelete(job)) return NATPMP_MAX_ATTEMPTS;
   return isGatewaySilent ? 1 : DELETE_ATTEMPTS;
 }
 

@@ -46,6 +46,11 @@ export interface Lease {
   job: Job | undefined;
 }
 
+/** What names a mapping at the gateway, as a key. */
+export function portKey(port: { protocol: Transport; internalPort: number }): string {
+  return `${port.protocol} ${port.internalPort}`;
+}
+
 /** A mapping that is wanted and not asked for yet. */
 export function newLease(
   id: MappingId,

@@ -1,6 +1,30 @@
 /**
- * NAT-PMP (RFC 6886): the wire format and the machines that speak it.
+ * NAT-PMP (RFC 6886): the wire format, the epoch rule and the client machine.
+ *
+ * @example A mapping, driven by hand
+ * ```ts
+ * import { NatPmpClient } from "@natkit/natkit/nat-pmp";
+ * import { seededRandom } from "@natkit/natkit/core";
+ * const gateway = { address: "192.168.1.1", port: 5351 };
+ * const client = new NatPmpClient({ gateway, random: seededRandom(1) });
+ * client.map({ protocol: "udp", internalPort: 5000 }, 0);
+ * for (let action = client.poll(); action; action = client.poll()) {
+ *   if (action.type === "send") console.log(action.to, action.data.length);
+ * }
+ * console.assert(client.nextTimeout() === 250);
+ * ```
  *
  * @module
  */
 export * from "./codec.ts";
+export * from "./epoch.ts";
+export * from "./client.ts";
+export { mergeEvents } from "./types.ts";
+export type {
+  NatPmpClientOptions,
+  NatPmpClientState,
+  NatPmpClientStats,
+  NatPmpEvent,
+  NatPmpMapping,
+  NatPmpMapRequest,
+} from "./types.ts";

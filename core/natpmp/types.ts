@@ -129,6 +129,25 @@ export interface NatPmpClientStats {
   };
 }
 
+/** All counters at zero. */
+export function newStats(): NatPmpClientStats {
+  return {
+    requests: 0,
+    retransmissions: 0,
+    answers: 0,
+    announcements: 0,
+    restarts: 0,
+    dropped: {
+      "wrong-source": 0,
+      "too-short": 0,
+      "not-a-response": 0,
+      "other-version": 0,
+      "unsolicited": 0,
+      "stale": 0,
+    },
+  };
+}
+
 /**
  * Makes one event of two of the same mapping (or subject) that nobody has fetched yet, so that it
  * tells the way from before the older to after the newer:

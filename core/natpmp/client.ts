@@ -1,0 +1,597 @@
+/**
+ * The NAT-PMP client machine (RFC 6886): the external address and any number of mappings at one
+ * gateway, kept alive over expiry, lost packets and restarts of the gateway.
+ *
+ * Theory of operation
+ *
+ * *Requests* wait in one queue (`queue.ts`), one is on its way at a time. It is sent again after
+ * 250 ms, doubling, nine times; 64 s after the ninth the gateway is taken for silent, and all that
+ * has waited since the first send fails with it (PMP-C-06, -07). ICMP unreachable fails everything
+ * at once (PMP-C-08). Deletes are sent three times and not past the mapping's natural end
+ * (PMP-C-10, -11). No failure is held against the gateway: the next request goes out normally
+ * (PMP-C-09, -33).
+ *
+ * *A packet* goes through `handleDatagram`: from the gateway's address? → decode → epoch → is it
+ * the answer to the request on its way (exact port too; PMP-C-14, -35)? → else an announcement, if
+ * it is an address packet (PMP-C-15, -16) → else dropped.
+ *
+ * *A mapping* (`leases.ts`) moves so:
+ *
+ *   requested → starting → running ⇄ updating      granted; renewed at 1/2, 3/4, 7/8… (PMP-C-22)
+ *                  │          │
+ *                  │          └→ lost: error ⇄ starting   its lifetime ran out, or the restarted
+ *                  │                                      gateway refuses; keep-alive goes on
+ *                  └→ failed: error ⇄ starting, or gone   a refusal ends only when its hold does
+ *   any → revoked → gone                           delete on its way
+ *
+ * *A restart of the gateway* (its epoch fell behind, PMP-C-28): all mappings become stale, their
+ * requests are taken from the queue, and after one uniform delay of 0…5 s (PMP-C-29) they are
+ * asked for again one by one, with the ports they had.
+ *
+ * Timers: one a mapping (its renewal, then its end; or the end of a hold), one for the exchange,
+ * one for the recreation delay. Once the application has asked for the external address, it is
+ * asked for again along with renewals, since an announcement of its change may get lost.
+ *
+ * @module
+ */
+import { RECREATION_DELAY_MS } from "../backoff.ts";
+import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
+import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
+import type { Failure, MappingId, MappingMode, Transport } from "../mapping.ts";
+import { Outbox } from "../outbox.ts";
+import { type RandomSource, uniform } from "../random.ts";
+import { Timers } from "../timers.ts";
+import {
+  decodeResponse,
+  NATPMP_LIFETIME_SECONDS,
+  NATPMP_RESULT,
+  type NatPmpResponse,
+  natPmpResultName,
+} from "./codec.ts";
+import { NatPmpEpoch } from "./epoch.ts";
+import { isAnswer, isStaleAnswer, type Job } from "./exchange.ts";
+import { Leases } from "./leases.ts";
+import { EXCHANGE_TIMER, RequestQueue } from "./queue.ts";
+import {
+  mergeEvents,
+  type NatPmpClientOptions,
+  type NatPmpClientState,
+  type NatPmpClientStats,
+  type NatPmpEvent,
+  type NatPmpMapping,
+  type NatPmpMapRequest,
+  newStats,
+} from "./types.ts";
+
+/** The gateway itself has no network, or no room: RFC 6887's recommendation for short errors. */
+const SHORT_HOLD_MS = 30_000;
+/** All other refusals: RFC 6887's recommendation for long errors. */
+const LONG_HOLD_MS = 1_800_000;
+/** The external address is not asked for again, unasked, while it is younger than this. */
+const ADDRESS_AGE_MS = 60_000;
+
+// Timers that are neither the queue's nor a mapping's.
+const RECREATE_TIMER = -1;
+const ADOPT_TIMER = -2;
+
+const TRANSPORTS = ["udp", "tcp"] as const;
+
+/**
+ * A NAT-PMP client for one gateway, as a machine (see `core/machine.ts`).
+ *
+ * @example
+ * ```ts
+ * import { NatPmpClient } from "@natkit/natkit/nat-pmp";
+ * import { seededRandom } from "@natkit/natkit/core";
+ * const gateway = { address: "192.168.1.1", port: 5351 };
+ * const client = new NatPmpClient({ gateway, random: seededRandom(1) });
+ * const id = client.map({ protocol: "tcp", internalPort: 8080 }, 0);
+ * const action = client.poll();
+ * console.assert(action?.type === "send" && action.data.length === 12);
+ * const answer = Uint8Array.of(0, 130, 0, 0, 0, 0, 0, 9, 0x1f, 0x90, 0x9c, 0xbb, 0, 0, 14, 16);
+ * client.handleDatagram(answer, gateway, 3);
+ * console.assert(client.mapping(id)?.externalPort === 40123);
+ * console.assert(client.poll()?.type === "event" && client.nextTimeout() === 3 + 1_800_000);
+ * ```
+ */
+export class NatPmpClient implements Machine<NatPmpEvent> {
+  readonly #gateway: Endpoint;
+  readonly #random: RandomSource;
+  readonly #outbox: Outbox<NatPmpEvent>;
+  readonly #timers: Timers<number>;
+  readonly #epoch = new NatPmpEpoch();
+  readonly #queue: RequestQueue;
+  readonly #leases: Leases;
+  #now: Instant = -Infinity;
+  #addressAt: Instant = -Infinity;
+  #isAddressWanted = false;
+  #isClosed = false;
+
+  /** Counters. */
+  readonly stats: NatPmpClientStats = newStats();
+
+  /**
+   * Makes a client; with `state` the mappings of an earlier one are asked for at the first call.
+   *
+   * @throws {TypeError | RangeError} Where the gateway is no IPv4 endpoint (IPv6 is PCP's,
+   * PMP-C-34), or the state is not one.
+   */
+  constructor(options: NatPmpClientOptions) {
+    this.#gateway = {
+      address: checkAddress("gateway.address", options.gateway.address, 4),
+      port: checkPort("gateway.port", options.gateway.port),
+    };
+    this.#random = options.random;
+    this.#outbox = new Outbox(mergeEvents);
+    this.#timers = new Timers();
+    this.#queue = new RequestQueue(this.#gateway, this.#outbox, this.#timers, this.stats);
+    this.#leases = new Leases(this.#queue, this.#timers, this.#outbox);
+    if (options.state) this.#adopt(options.state);
+  }
+
+  // ---- Commands ----------------------------------------------------------------------------
+
+  /** Asks for the external address; the answer is an `external-address` event. */
+  externalAddress(now: Instant): void {
+    this.#begin(now);
+    this.#isAddressWanted = true;
+    this.#askAddress(false);
+    this.#advance();
+  }
+
+  /** Takes the question for the external address back, and repeats it no more. */
+  cancelExternalAddress(now: Instant): void {
+    this.#begin(now);
+    this.#isAddressWanted = false;
+    const job = this.#queue.addressJob;
+    if (job) this.#queue.takeBack(job);
+    this.#advance();
+  }
+
+  /**
+   * Asks for a mapping. One from exported state is claimed: it keeps its id, and its port is
+   * suggested rather than the wish; where it is granted already, `mapped` is told again.
+   *
+   * @returns Its id, which events carry.
+   * @throws {TypeError | RangeError} Where the request is malformed, the port is mapped already,
+   * or the client is closed.
+   */
+  map(request: NatPmpMapRequest, now: Instant): MappingId {
+    if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
+    const wish = {
+      protocol: checkChoice("protocol", request.protocol, TRANSPORTS),
+      internalPort: checkPort("internalPort", request.internalPort),
+      externalPort: checkPort("suggestedExternalPort", request.suggestedExternalPort ?? 0, 0),
+      lifetimeSeconds: checkLifetime(
+        "lifetimeSeconds",
+        request.lifetimeSeconds ?? NATPMP_LIFETIME_SECONDS,
+      ),
+      lifetimes: lifetimesOf(request.mode ?? "keep-alive"),
+    };
+    const known = this.#leases.ofPort(wish);
+    if (known && !known.isAdopted) {
+      const port = `${wish.internalPort}/${wish.protocol}`;
+      throw new TypeError(`Cannot map ${port}: it is mapped already (id ${known.id})`);
+    }
+    this.#begin(now);
+    const lease = known ?? this.#leases.add(wish);
+    if (known) {
+      lease.isAdopted = false;
+      lease.externalPort ||= wish.externalPort;
+      lease.lifetimeSeconds = wish.lifetimeSeconds;
+      lease.lifetimes = wish.lifetimes;
+      lease.wantedUntil = lease.isGranted ? lease.expiresAt : Infinity;
+      if (wish.lifetimes === Infinity) lease.wantedUntil = Infinity;
+    }
+    if (lease.isGranted) this.#leases.tell(lease, "mapped");
+    else this.#leases.ask(lease, this.#now);
+    this.#advance();
+    return lease.id;
+  }
+
+  /**
+   * Renews a mapping at once, from then on for `lifetimeSeconds`. One that is wanted for N
+   * lifetimes starts counting again. Does nothing to a mapping that is gone.
+   *
+   * @throws {TypeError | RangeError} Where the lifetime does not fit.
+   */
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): void {
+    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
+    this.#begin(now);
+    const lease = this.#leases.get(id);
+    if (lease && lease.state !== "revoked") {
+      const isOther = (lifetimeSeconds ?? lease.lifetimeSeconds) !== lease.lifetimeSeconds;
+      if (isOther && lease.job) this.#queue.takeBack(lease.job);
+      lease.lifetimeSeconds = lifetimeSeconds ?? lease.lifetimeSeconds;
+      lease.wantedUntil = Infinity;
+      this.#leases.ask(lease, this.#now);
+    }
+    this.#advance();
+  }
+
+  /** Deletes a mapping; `unmapped` follows. Does nothing to one that is gone. */
+  revoke(id: MappingId, now: Instant): void {
+    this.#begin(now);
+    const lease = this.#leases.get(id);
+    if (lease) this.#leases.revoke(lease, this.#now);
+    this.#advance();
+  }
+
+  /**
+   * Deletes the mapping of a port although this client need not have made it; `unmapped` follows
+   * under the id returned.
+   *
+   * @throws {TypeError | RangeError} Where an argument is malformed.
+   */
+  unmap(protocol: Transport, internalPort: number, now: Instant): MappingId {
+    const wish = {
+      protocol: checkChoice("protocol", protocol, TRANSPORTS),
+      internalPort: checkPort("internalPort", internalPort),
+      externalPort: 0,
+      lifetimeSeconds: NATPMP_LIFETIME_SECONDS,
+      lifetimes: 1,
+    };
+    this.#begin(now);
+    const lease = this.#leases.ofPort(wish) ?? this.#leases.add(wish);
+    lease.mayExistUntil = Infinity;
+    this.#leases.revoke(lease, this.#now);
+    this.#advance();
+    return lease.id;
+  }
+
+  /**
+   * Deletes all mappings of a protocol that this host has at the gateway, other programs' among
+   * them; `all-unmapped` follows.
+   *
+   * @throws {TypeError} Where the protocol is none.
+   */
+  revokeAll(protocol: Transport, now: Instant): void {
+    checkChoice("protocol", protocol, TRANSPORTS);
+    this.#begin(now);
+    const leases = this.#leases.all().filter((lease) => lease.protocol === protocol);
+    for (const lease of leases) this.#leases.unwant(lease);
+    this.#queue.add({ kind: "delete-all", protocol, quiet: false, leases, queuedAt: this.#now });
+    this.#advance();
+  }
+
+  /** Forgets a mapping: no packet, no event. */
+  abandon(id: MappingId, now: Instant): void {
+    this.#begin(now);
+    const lease = this.#leases.get(id);
+    if (lease) this.#leases.drop(lease);
+    this.#advance();
+  }
+
+  /** Deletes all mappings of this client; none can be made afterwards. */
+  close(now: Instant): void {
+    this.#begin(now);
+    this.#isClosed = true;
+    this.#isAddressWanted = false;
+    const question = this.#queue.addressJob;
+    if (question) this.#queue.takeBack(question);
+    for (const lease of this.#leases.all()) this.#leases.revoke(lease, this.#now);
+    this.#advance();
+  }
+
+  /**
+   * This host has another address towards the gateway: deletes what the address's last owner may
+   * have left there (PMP-C-26), then asks for all mappings again.
+   */
+  addressChanged(now: Instant): void {
+    this.#begin(now);
+    for (const lease of this.#leases.all()) {
+      // What the old address had cannot be reached from the new one.
+      lease.mayExistUntil = 0;
+      lease.isStale = true;
+      if (lease.state === "revoked") this.#leases.unmapped(lease, "revoked");
+      else if (lease.job) this.#queue.takeBack(lease.job);
+    }
+    for (const protocol of TRANSPORTS) {
+      this.#queue.add({
+        kind: "delete-all",
+        protocol,
+        quiet: true,
+        leases: [],
+        queuedAt: this.#now,
+      });
+    }
+    this.#recreate();
+    this.#advance();
+  }
+
+  // ---- What it holds -----------------------------------------------------------------------
+
+  /** Whether nothing is held, wanted or on its way. */
+  get isIdle(): boolean {
+    return this.#leases.size === 0 && this.#queue.isEmpty;
+  }
+
+  /** A mapping as it stands, or undefined where it is gone. */
+  mapping(id: MappingId): NatPmpMapping | undefined {
+    const lease = this.#leases.get(id);
+    return lease && this.#leases.snapshot(lease);
+  }
+
+  /** All mappings, those being deleted among them. */
+  mappings(): NatPmpMapping[] {
+    return this.#leases.all().map((lease) => this.#leases.snapshot(lease));
+  }
+
+  /** What a later client needs to take the mappings over, as plain JSON. */
+  exportState(now: Instant): NatPmpClientState {
+    const mappings = this.#leases.wanted().map((lease) => {
+      const wantedMs = lease.wantedUntil === Infinity
+        ? lease.lifetimes * lease.lifetimeSeconds * 1000
+        : Math.max(0, lease.wantedUntil - now);
+      return {
+        protocol: lease.protocol,
+        internalPort: lease.internalPort,
+        externalPort: lease.externalPort,
+        lifetimeSeconds: lease.lifetimeSeconds,
+        wantedSeconds: wantedMs === Infinity ? null : Math.ceil(wantedMs / 1000),
+      };
+    });
+    return { version: 1, mappings };
+  }
+
+  // ---- Input -------------------------------------------------------------------------------
+
+  /** Feeds one datagram; true where it belongs to NAT-PMP and comes from the gateway. */
+  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+    if (from.address !== this.#gateway.address) return this.#dropped("wrong-source");
+    const response = decodeResponse(data);
+    if (typeof response === "string") return this.#dropped(response);
+    // An announcement may come from any port (RFC 6886 checks its address alone), an answer not.
+    const isFromServer = from.port === this.#gateway.port;
+    if (!isFromServer && response.kind !== "address") return this.#dropped("wrong-source");
+
+    this.#begin(now);
+    const job = this.#queue.current;
+    const isOurs = job !== undefined && isFromServer && isAnswer(response, job);
+    const isOtherVersion = response.kind === "unsupported-version" && response.version !== 0;
+    if (isOtherVersion && !isOurs) return this.#dropped("unsolicited");
+    this.#queue.isGatewaySilent = false;
+    if (response.epochSeconds !== undefined) {
+      const verdict = this.#epoch.check(response.epochSeconds, this.#now);
+      if (verdict === "lost") this.#gatewayRestarted(isOurs ? job : undefined);
+    }
+
+    if (isOurs && isStaleAnswer(response, job, this.#queue.wasJustDeleted(job, this.#now))) {
+      this.#dropped("stale");
+    } else if (isOurs) {
+      this.stats.answers++;
+      this.#queue.end();
+      this.#answered(job, response);
+    } else if (response.kind === "address") {
+      this.stats.announcements++;
+      this.#learnAddress(response, false);
+      this.#gatewayIsThere();
+    } else {
+      this.#dropped("unsolicited");
+    }
+    this.#advance();
+    return true;
+  }
+
+  /** ICMP says that nothing listens at the gateway's port: all that waits fails at once. */
+  handleUnreachable(to: Endpoint, now: Instant): void {
+    if (to.address !== this.#gateway.address || to.port !== this.#gateway.port) return;
+    if (!this.#queue.current) return;
+    this.#begin(now);
+    for (const job of this.#queue.endAll()) this.#failed(job, { kind: "unreachable" });
+    this.#advance();
+  }
+
+  /** Does what is due. */
+  handleTimeout(now: Instant): void {
+    this.#begin(now);
+    for (;;) {
+      const key = this.#timers.popDue(this.#now);
+      if (key === undefined) break;
+      if (key === EXCHANGE_TIMER) {
+        for (const job of this.#queue.waitOver(this.#now)) this.#failed(job, { kind: "no-answer" });
+      } else if (key === RECREATE_TIMER) {
+        this.#recreate();
+      } else {
+        this.#leases.due(this.#leases.get(key)!, this.#now);
+        this.#refreshAddress();
+      }
+    }
+    this.#advance();
+  }
+
+  /** When `handleTimeout` wants to be called next; the last `now` while output waits. */
+  nextTimeout(): Instant | undefined {
+    return this.#outbox.wakeAt() ?? this.#timers.nextAt();
+  }
+
+  /** The next action. */
+  poll(): Action<NatPmpEvent> | undefined {
+    return this.#outbox.poll();
+  }
+
+  /** `nextTimeout` with its reason. */
+  debugTimeout(): DebugTimeout | undefined {
+    const wakeAt = this.#outbox.wakeAt();
+    if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
+    const next = this.#timers.next();
+    if (!next) return undefined;
+    return { at: next.at, reason: next.key > 0 ? `${next.reason} ${next.key}` : next.reason };
+  }
+
+  // ---- Outcomes ----------------------------------------------------------------------------
+
+  /** The gateway has answered a job. */
+  #answered(job: Job, response: NatPmpResponse): void {
+    if (response.kind === "unsupported-version") {
+      return this.#failed(job, { kind: "unsupported-version", version: response.version });
+    }
+    if (response.resultCode !== NATPMP_RESULT.SUCCESS) {
+      return this.#failed(job, this.#refusal(response.resultCode));
+    }
+    switch (job.kind) {
+      case "address":
+        return this.#learnAddress(response, !job.quiet);
+      case "map":
+        if (response.kind !== "map") return;
+        return this.#leases.granted(
+          job.lease,
+          response.externalPort,
+          response.lifetimeSeconds,
+          this.#now,
+        );
+      case "delete":
+        return this.#leases.unmapped(job.lease, "revoked");
+      case "delete-all":
+        return this.#allUnmapped(job);
+    }
+  }
+
+  /** A job came to nothing; that is fatal for it alone (PMP-C-27). */
+  #failed(job: Job, failure: Failure): void {
+    switch (job.kind) {
+      case "address":
+        if (job.quiet) return;
+        return this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+      case "map":
+        return this.#leases.notGranted(job.lease, failure, this.#now);
+      case "delete":
+        return this.#leases.unmapped(job.lease, "revoked", failure);
+      case "delete-all":
+        return this.#allUnmapped(job, failure);
+    }
+  }
+
+  #refusal(code: number): Failure {
+    const isShort = code === NATPMP_RESULT.NETWORK_FAILURE ||
+      code === NATPMP_RESULT.OUT_OF_RESOURCES;
+    const retryAt = this.#now + (isShort ? SHORT_HOLD_MS : LONG_HOLD_MS);
+    return { kind: "refused", code, name: natPmpResultName(code), retryAt };
+  }
+
+  #allUnmapped(job: Job & { kind: "delete-all" }, failure?: Failure): void {
+    for (const lease of job.leases) {
+      if (lease.state === "revoked") this.#leases.unmapped(lease, "revoked", failure);
+    }
+    if (job.quiet) return;
+    const event = { type: "all-unmapped", protocol: job.protocol } as const;
+    this.#outbox.emit(failure ? { ...event, failure } : event, job.protocol);
+  }
+
+  // ---- The gateway as a whole --------------------------------------------------------------
+
+  /** The epoch fell behind: nothing is sent for the mappings until the random delay is over. */
+  #gatewayRestarted(answering: Job | undefined): void {
+    this.stats.restarts++;
+    this.#outbox.emit({ type: "gateway-restarted" }, "restart");
+    for (const lease of this.#leases.wanted()) {
+      if (!lease.isGranted && lease.state !== "error") continue;
+      lease.isStale = true;
+      if (lease.job && lease.job !== answering) this.#queue.takeBack(lease.job);
+    }
+    this.#planRecreation();
+  }
+
+  /** It announces itself: what its silence has put on hold is worth asking for again. */
+  #gatewayIsThere(): void {
+    let isAnyStale = false;
+    for (const lease of this.#leases.wanted()) {
+      if (lease.state !== "error" || lease.failure?.kind === "refused") continue;
+      lease.isStale = isAnyStale = true;
+    }
+    if (isAnyStale) this.#planRecreation();
+  }
+
+  #planRecreation(): void {
+    if (this.#timers.at(RECREATE_TIMER) !== undefined) return;
+    const at = this.#now + uniform(this.#random, 0, RECREATION_DELAY_MS);
+    this.#timers.set(RECREATE_TIMER, at, "recreate mappings");
+  }
+
+  /** Asks for all stale mappings again; for the external address first, so that they carry it. */
+  #recreate(): void {
+    this.#timers.delete(RECREATE_TIMER);
+    if (this.#isAddressWanted) this.#askAddress(true);
+    for (const lease of this.#leases.wanted()) {
+      if (lease.isStale) this.#leases.ask(lease, this.#now);
+    }
+  }
+
+  #askAddress(quiet: boolean): void {
+    const waiting = this.#queue.addressJob;
+    if (waiting) waiting.quiet &&= quiet;
+    else this.#queue.add({ kind: "address", quiet, queuedAt: this.#now });
+  }
+
+  #refreshAddress(): void {
+    const isOld = this.#now - this.#addressAt >= ADDRESS_AGE_MS;
+    if (this.#isAddressWanted && isOld) this.#askAddress(true);
+  }
+
+  #learnAddress(response: NatPmpResponse, isAsked: boolean): void {
+    if (response.kind !== "address" || response.externalAddress === undefined) return;
+    const { externalAddress: address, epochSeconds = 0 } = response;
+    if (address === "0.0.0.0") {
+      // D-08: a gateway without an address has none to tell.
+      const failure: Failure = { kind: "protocol-violation", clause: "D-08" };
+      if (isAsked) this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+      return;
+    }
+    const isOther = address !== this.#leases.externalAddress;
+    this.#addressAt = this.#now;
+    if (isOther || isAsked) {
+      this.#outbox.emit({ type: "external-address", address, epochSeconds }, "address");
+    }
+    if (isOther) this.#leases.moveTo(address);
+  }
+
+  // ---- Small things ------------------------------------------------------------------------
+
+  #begin(now: Instant): void {
+    this.#now = Math.max(this.#now, now);
+    this.#outbox.touch(this.#now);
+    this.#timers.delete(ADOPT_TIMER);
+  }
+
+  #advance(): void {
+    for (const job of this.#queue.advance(this.#now)) {
+      if (job.kind === "delete") this.#leases.unmapped(job.lease, "revoked");
+    }
+  }
+
+  #dropped(reason: keyof NatPmpClientStats["dropped"]): false {
+    this.stats.dropped[reason]++;
+    return false;
+  }
+
+  #adopt(state: NatPmpClientState): void {
+    checkInteger("state.version", state.version, 1, 1);
+    for (const { protocol, internalPort, externalPort, ...wanted } of state.mappings) {
+      const seconds = checkLifetime("state.lifetimeSeconds", wanted.lifetimeSeconds);
+      const left = wanted.wantedSeconds === null
+        ? Infinity
+        : checkInteger("state.wantedSeconds", wanted.wantedSeconds, 0, Number.MAX_SAFE_INTEGER);
+      const lifetimeSeconds = Math.min(seconds, left);
+      const wish = {
+        protocol: checkChoice("state.protocol", protocol, TRANSPORTS),
+        internalPort: checkPort("state.internalPort", internalPort),
+        externalPort: checkPort("state.externalPort", externalPort, 0),
+        lifetimeSeconds,
+        lifetimes: left / lifetimeSeconds,
+      };
+      if (left === 0 || this.#leases.ofPort(wish)) continue;
+      const lease = this.#leases.add(wish);
+      lease.isAdopted = true;
+      // The gateway may hold it still: revoking it takes a packet.
+      lease.mayExistUntil = Infinity;
+      this.#leases.ask(lease, this.#now);
+    }
+    // There is no `now` here: whichever call comes first sends.
+    if (!this.#queue.isEmpty) this.#timers.set(ADOPT_TIMER, 0, "adopt mappings");
+  }
+}
+
+function lifetimesOf(mode: MappingMode): number {
+  if (typeof mode === "number") return checkInteger("mode", mode, 1, 0xffff_ffff);
+  return checkChoice("mode", mode, ["once", "keep-alive"]) === "once" ? 1 : Infinity;
+}
