@@ -1,0 +1,27 @@
+/**
+ * What a request to a single-protocol client came to, as {@linkcode NatError} tells it.
+ *
+ * @module
+ */
+import type { Via } from "../../core/errors.ts";
+import type { Endpoint, Instant } from "../../core/machine.ts";
+import { describeFailure, type Failure } from "../../core/mapping.ts";
+import { codeOf, gatewayText } from "../../core/portmap/claim.ts";
+import type { RequestFailure } from "./link.ts";
+
+/** Makes the `explain` of a link whose machine speaks one protocol. */
+export function explainFailure(
+  via: Via,
+  gateway: Endpoint,
+): (machine: unknown, id: number, event: unknown, since: Instant, now: Instant) => RequestFailure {
+  return (_machine, _id, event, since, now) => {
+    const failure = (event as { failure?: Failure } | undefined)?.failure ??
+      { kind: "no-answer" } as const;
+    const retryAfterSeconds = failure.kind === "refused"
+      ? { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) }
+      : {};
+    const outcome = describeFailure(failure);
+    const attempts = [{ via, gateway: gatewayText(gateway), outcome, elapsedMs: now - since }];
+    return { code: codeOf(failure), attempts, ...retryAfterSeconds };
+  };
+}

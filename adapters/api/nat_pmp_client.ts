@@ -1,0 +1,155 @@
+/**
+ * NAT-PMP alone (RFC 6886), as promises over the machine in `core/natpmp/client.ts`.
+ *
+ * @module
+ */
+import { pickDefined } from "../../core/defined.ts";
+import { NatError } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { describeFailure, type Transport } from "../../core/mapping.ts";
+import {
+  NatPmpClient as NatPmpMachine,
+  type NatPmpClientState,
+  type NatPmpEvent,
+  type NatPmpMapping,
+  type NatPmpMapRequest,
+} from "../../core/natpmp/mod.ts";
+import { codeOf } from "../../core/portmap/claim.ts";
+import { systemRuntime } from "../auto.ts";
+import type { Runtime } from "../runtime.ts";
+import { explainFailure } from "./explain.ts";
+import { Link } from "./link.ts";
+import { MappingHandle } from "./mapping_handle.ts";
+import { parseGateway } from "./options.ts";
+import type { WaitOptions } from "./wait.ts";
+
+/** How to open a {@linkcode NatPmpClient}. */
+export interface NatPmpClientOptions {
+  /** The gateway: `"192.168.1.1"`, `"192.168.1.1:5351"` or an endpoint. IPv4 only. */
+  readonly gateway: string | Endpoint;
+  /** The address of this host from which the gateway is asked. */
+  readonly internalAddress?: string;
+  /** What {@linkcode NatPmpClient.exportState} gave in an earlier run. */
+  readonly state?: NatPmpClientState;
+  /** Whether to listen for the gateway's announcements. Default true. */
+  readonly announcements?: boolean;
+  /** The runtime's adapter. Default: the one that is running. */
+  readonly runtime?: Runtime;
+}
+
+/**
+ * A NAT-PMP client.
+ *
+ * @example
+ * ```ts
+ * import { NatPmpClient } from "@natkit/natkit";
+ * import { startGateway } from "@natkit/natkit/testing";
+ *
+ * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+ * await using client = await NatPmpClient.open({ gateway: gateway.endpoint });
+ * const address = await client.externalAddress();
+ * await using handle = await client.map({ protocol: "udp", internalPort: 5000 });
+ * console.assert(handle.mapping.externalAddress === address);
+ * ```
+ */
+export class NatPmpClient implements AsyncDisposable {
+  readonly #link: Link<NatPmpMapping, NatPmpMachine>;
+  readonly #runtime: Runtime;
+
+  private constructor(link: Link<NatPmpMapping, NatPmpMachine>, runtime: Runtime) {
+    this.#link = link;
+    this.#runtime = runtime;
+  }
+
+  /**
+   * Opens the socket to the gateway.
+   *
+   * @throws {TypeError} On a gateway or an address that is none.
+   * @throws {NatError} `permission`, `network`.
+   */
+  static async open(options: NatPmpClientOptions): Promise<NatPmpClient> {
+    const runtime = options.runtime ?? systemRuntime();
+    const gateway = parseGateway(options.gateway);
+    const link = await Link.open<NatPmpMapping, NatPmpMachine>({
+      runtime,
+      gateway,
+      ...(options.internalAddress === undefined ? {} : { bindAddress: options.internalAddress }),
+      ...pickDefined(options, "announcements"),
+    }, {
+      create: () =>
+        new NatPmpMachine({ gateway, random: runtime.random, ...pickDefined(options, "state") }),
+      networkChanged: (machine, _localAddress, now) => machine.addressChanged(now),
+      explain: explainFailure("nat-pmp", gateway),
+    });
+    return new NatPmpClient(link, runtime);
+  }
+
+  /**
+   * Asks for a mapping (RFC 6886 §3.3).
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could grant.
+   * @throws {NatError} `refused`, `no-answer`, `unsupported`…
+   */
+  async map(
+    request: NatPmpMapRequest,
+    options: WaitOptions = {},
+  ): Promise<MappingHandle<NatPmpMapping>> {
+    const held = await this.#link.request({
+      what: `map port ${request.internalPort}/${request.protocol}`,
+      since: this.#runtime.now(),
+      goal: "mapped",
+      start: (machine, now) => machine.map(request, now),
+    }, options);
+    return new MappingHandle(this.#link, held);
+  }
+
+  /**
+   * The gateway's external address (RFC 6886 §3.2).
+   *
+   * @throws {NatError} `no-answer`, `refused`, `unsupported`.
+   */
+  externalAddress(options: WaitOptions = {}): Promise<string> {
+    const text = "Cannot tell the external address:";
+    return this.#link.answer(
+      options,
+      () => new NatError("no-answer", `${text} no answer`),
+      (machine, now) => machine.externalAddress(now),
+      (event) => {
+        const told = event as NatPmpEvent;
+        if (told.type === "external-address-failed") {
+          throw new NatError(codeOf(told.failure), `${text} ${describeFailure(told.failure)}`);
+        }
+        return told.type === "external-address" ? told.address : undefined;
+      },
+    );
+  }
+
+  /**
+   * Deletes all of this host's mappings of one protocol, whoever made them (RFC 6886 §3.4).
+   *
+   * @throws {NatError} `no-answer`, `refused`, `unsupported`.
+   */
+  async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<void> {
+    await this.#link.request({
+      what: `unmap all ${protocol} ports`,
+      since: this.#runtime.now(),
+      goal: "unmapped",
+      start: (machine, now) => machine.revokeAll(protocol, now),
+    }, options);
+  }
+
+  /** What a later run needs to adopt these mappings. JSON-safe. */
+  exportState(): NatPmpClientState {
+    return this.#link.do((machine, now) => machine.exportState(now));
+  }
+
+  /** Deletes all mappings and closes the socket. Never rejects. */
+  close(): Promise<void> {
+    return this.#link.close();
+  }
+
+  /** {@linkcode NatPmpClient.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

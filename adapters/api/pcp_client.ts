@@ -1,0 +1,169 @@
+/**
+ * PCP alone (RFC 6887), with all that the protocol can do, as promises over the machine in
+ * `core/pcp/client.ts`.
+ *
+ * @module
+ */
+import { pickDefined } from "../../core/defined.ts";
+import { NatError } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { describeFailure } from "../../core/mapping.ts";
+import {
+  PcpClient as PcpMachine,
+  type PcpClientState,
+  type PcpEvent,
+  type PcpMapping,
+  type PcpMapRequest,
+  type PcpPeerRequest,
+} from "../../core/pcp/mod.ts";
+import { codeOf } from "../../core/portmap/claim.ts";
+import { systemRuntime } from "../auto.ts";
+import type { Runtime } from "../runtime.ts";
+import { explainFailure } from "./explain.ts";
+import { Link } from "./link.ts";
+import { MappingHandle } from "./mapping_handle.ts";
+import { parseGateway } from "./options.ts";
+import type { WaitOptions } from "./wait.ts";
+
+/** How to open a {@linkcode PcpClient}. */
+export interface PcpClientOptions {
+  /** The server: `"192.168.1.1"`, `"192.168.1.1:5351"`, `"[fe80::1%eth0]:5351"`, an endpoint. */
+  readonly server: string | Endpoint;
+  /** The address of this host from which the server is asked. */
+  readonly internalAddress?: string;
+  /** What {@linkcode PcpClient.exportState} gave in an earlier run; its mappings are adopted. */
+  readonly state?: PcpClientState;
+  /** Whether to listen for the server's announcements. Default true. */
+  readonly announcements?: boolean;
+  /** Retransmits first requests after 250 and 750 ms rather than 3 s (D-17). Default true. */
+  readonly fastStart?: boolean;
+  /** The runtime's adapter. Default: the one that is running. */
+  readonly runtime?: Runtime;
+}
+
+/**
+ * A PCP client: MAP, PEER, ANNOUNCE and all options, IPv4 and IPv6.
+ *
+ * @example
+ * ```ts
+ * import { PcpClient } from "@natkit/natkit";
+ * import { startGateway } from "@natkit/natkit/testing";
+ *
+ * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+ * await using client = await PcpClient.open({ server: gateway.endpoint });
+ * await using handle = await client.map({ protocol: 6, internalPort: 8080 });
+ * console.assert(handle.mapping.state === "running");
+ * ```
+ */
+export class PcpClient implements AsyncDisposable {
+  readonly #link: Link<PcpMapping, PcpMachine>;
+  readonly #runtime: Runtime;
+
+  private constructor(link: Link<PcpMapping, PcpMachine>, runtime: Runtime) {
+    this.#link = link;
+    this.#runtime = runtime;
+  }
+
+  /**
+   * Opens the socket to the server.
+   *
+   * @throws {TypeError} On a server or an address that is none.
+   * @throws {NatError} `permission`, `network`.
+   */
+  static async open(options: PcpClientOptions): Promise<PcpClient> {
+    const runtime = options.runtime ?? systemRuntime();
+    const server = parseGateway(options.server);
+    const link = await Link.open<PcpMapping, PcpMachine>({
+      runtime,
+      gateway: server,
+      ...(options.internalAddress === undefined ? {} : { bindAddress: options.internalAddress }),
+      ...pickDefined(options, "announcements"),
+    }, {
+      create: (localAddress) =>
+        new PcpMachine({
+          servers: [server],
+          localAddress,
+          random: runtime.random,
+          ...pickDefined(options, "state", "fastStart"),
+        }),
+      networkChanged: (machine, localAddress, now) => machine.networkChanged(localAddress, now),
+      explain: explainFailure("pcp", server),
+    });
+    return new PcpClient(link, runtime);
+  }
+
+  /**
+   * Asks for an inbound mapping (RFC 6887 §11).
+   *
+   * @throws {TypeError | RangeError} On a request that no server could grant.
+   * @throws {NatError} `refused`, `no-answer`, `unsupported`…
+   */
+  async map(
+    request: PcpMapRequest,
+    options: WaitOptions = {},
+  ): Promise<MappingHandle<PcpMapping>> {
+    const held = await this.#link.request({
+      what: `map port ${request.internalPort} of protocol ${request.protocol}`,
+      since: this.#runtime.now(),
+      goal: "mapped",
+      start: (machine, now) => machine.map(request, now),
+    }, options);
+    return new MappingHandle(this.#link, held);
+  }
+
+  /**
+   * Asks for an outbound mapping (RFC 6887 §12).
+   *
+   * @throws {TypeError | RangeError} On a request that no server could grant.
+   * @throws {NatError} As {@linkcode PcpClient.map}.
+   */
+  async peer(
+    request: PcpPeerRequest,
+    options: WaitOptions = {},
+  ): Promise<MappingHandle<PcpMapping>> {
+    const held = await this.#link.request({
+      what: `map port ${request.internalPort} of protocol ${request.protocol} to a peer`,
+      since: this.#runtime.now(),
+      goal: "mapped",
+      start: (machine, now) => machine.peer(request, now),
+    }, options);
+    return new MappingHandle(this.#link, held);
+  }
+
+  /**
+   * Asks whether the server is there, without changing anything (ANNOUNCE, RFC 6887 §14.1.2).
+   *
+   * @returns The server's epoch, seconds.
+   * @throws {NatError} `no-answer` and the like.
+   */
+  announce(options: WaitOptions = {}): Promise<number> {
+    const text = "Cannot reach the PCP server: ANNOUNCE came to";
+    return this.#link.answer(
+      options,
+      () => new NatError("no-answer", `${text} no answer`),
+      (machine, now) => machine.announce(now),
+      (event) => {
+        const told = event as PcpEvent;
+        if (told.type === "announce-failed") {
+          throw new NatError(codeOf(told.failure), `${text} ${describeFailure(told.failure)}`);
+        }
+        return told.type === "announced" ? told.epochSeconds : undefined;
+      },
+    );
+  }
+
+  /** What a later run needs to adopt these mappings. JSON-safe. */
+  exportState(): PcpClientState {
+    return this.#link.do((machine, now) => machine.exportState(now));
+  }
+
+  /** Deletes all mappings and closes the socket. Never rejects. */
+  close(): Promise<void> {
+    return this.#link.close();
+  }
+
+  /** {@linkcode PcpClient.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * A port that is open at the gateway, as the application holds it.
+ *
+ * @module
+ */
+import { isBehindAnotherNat } from "../../core/cidr.ts";
+import type { Via } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { describeFailure, type Transport } from "../../core/mapping.ts";
+import { gatewayText } from "../../core/portmap/claim.ts";
+import type { GrantedMapping } from "../../core/portmap/events.ts";
+import type { Held, MappingUpdate } from "./link.ts";
+import type { SessionLink } from "./session_link.ts";
+import type { WaitOptions } from "./wait.ts";
+
+/** What happens to an open port. */
+export type PortEvent =
+  /** The gateway renewed it, all the same as before. */
+  | { readonly type: "renewed"; readonly mapping: GrantedMapping }
+  /** Its external endpoint is another one. */
+  | { readonly type: "moved"; readonly mapping: GrantedMapping }
+  /** It is back after `lost`. */
+  | { readonly type: "recovered"; readonly mapping: GrantedMapping }
+  /** The gateway holds it no more; natkit goes on trying. */
+  | { readonly type: "lost"; readonly reason: string }
+  /** It is over: deleted at our wish, or its wanted time has passed. */
+  | { readonly type: "unmapped"; readonly reason: "revoked" | "expired" };
+
+/**
+ * A mapping at the gateway. Closing it deletes it there; iterating it tells what happens to it from
+ * then on. Properties always tell the present state.
+ *
+ * @example
+ * ```ts
+ * import { Nat } from "@natkit/natkit";
+ * import { startGateway } from "@natkit/natkit/testing";
+ *
+ * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+ * await using nat = await Nat.open({ gateway: gateway.endpoint });
+ * await using port = await nat.map(25565);
+ * console.assert(port.via === "pcp" && port.internal.port === 25565);
+ * ```
+ */
+export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
+  /** How long opening it took, gateway discovery included, milliseconds. */
+  readonly elapsedMs: number;
+  readonly #link: SessionLink;
+  readonly #held: Held<GrantedMapping>;
+  #owned: AsyncDisposable | undefined;
+
+  /** Made by {@linkcode Nat.map}, {@linkcode Nat.peer} and {@linkcode openPort}. */
+  constructor(
+    link: SessionLink,
+    held: Held<GrantedMapping>,
+    elapsedMs: number,
+  ) {
+    this.#link = link;
+    this.#held = held;
+    this.elapsedMs = elapsedMs;
+  }
+
+  /** Disposes of `owned` too, once the mapping is closed or released. */
+  owning(owned: AsyncDisposable): this {
+    this.#owned = owned;
+    return this;
+  }
+
+  /** All of it as plain data. */
+  get mapping(): GrantedMapping {
+    return this.#held.mapping!;
+  }
+
+  /** Inbound (`"map"`) or outbound (`"peer"`). */
+  get kind(): "map" | "peer" {
+    return this.mapping.kind;
+  }
+
+  /** The transport protocol. */
+  get protocol(): Transport {
+    return this.mapping.protocol;
+  }
+
+  /** The protocol by which the gateway was asked. */
+  get via(): Via {
+    return this.mapping.via;
+  }
+
+  /** The gateway, as text that starts with its address. */
+  get gateway(): string {
+    return gatewayText(this.mapping.gateway);
+  }
+
+  /** Where packets arrive on this host. */
+  get internal(): Endpoint {
+    return this.mapping.internal;
+  }
+
+  /** Where others send to. */
+  get external(): Endpoint {
+    return this.mapping.external;
+  }
+
+  /** The peer of an outbound mapping. */
+  get remote(): Endpoint | undefined {
+    return this.mapping.remote;
+  }
+
+  /** Granted lifetime, seconds; renewed long before it ends. */
+  get lifetimeSeconds(): number {
+    return this.mapping.lifetimeSeconds;
+  }
+
+  /**
+   * Whether the external address is itself behind another NAT (private, shared…), so that the port
+   * cannot be reached from the Internet (decision D-15).
+   */
+  get isDoubleNat(): boolean {
+    return isBehindAnotherNat(this.external.address);
+  }
+
+  /**
+   * Renews early, for `lifetimeSeconds` where given.
+   *
+   * @throws {NatError} `no-answer`, `closed`. The mapping is not lost by that.
+   */
+  renew(lifetimeSeconds?: number, options: WaitOptions = {}): Promise<void> {
+    return this.#link.renew(this.#held, lifetimeSeconds, options);
+  }
+
+  /** Leaves the mapping at the gateway until its lifetime is over, unrenewed. */
+  async release(): Promise<void> {
+    this.#link.abandon(this.#held);
+    await this.#owned?.[Symbol.asyncDispose]();
+  }
+
+  /** Deletes the mapping. Never rejects: what the gateway does not delete ends by itself. */
+  async close(): Promise<void> {
+    await this.#link.revoke(this.#held);
+    await this.#owned?.[Symbol.asyncDispose]();
+  }
+
+  /** {@linkcode PortMapping.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** What happens from now on. Ends when the mapping is over. */
+  async *[Symbol.asyncIterator](): AsyncIterator<PortEvent> {
+    for await (const update of this.#held.events.read()) {
+      const event = toPortEvent(update);
+      if (event) yield event;
+    }
+  }
+}
+
+function toPortEvent(update: MappingUpdate<GrantedMapping>): PortEvent | undefined {
+  switch (update.type) {
+    case "renewed":
+    case "moved":
+    case "recovered":
+      return { type: update.type, mapping: update.mapping };
+    case "lost":
+      return { type: "lost", reason: describeFailure(update.failure) };
+    case "unmapped":
+      return { type: "unmapped", reason: update.reason };
+    default:
+      return undefined;
+  }
+}

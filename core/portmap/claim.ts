@@ -1,0 +1,143 @@
+/**
+ * One request of the application on its way through a {@linkcode GatewaySession}, and its
+ * translation into the words of each protocol.
+ *
+ * @module
+ */
+import { pickDefined } from "../defined.ts";
+import type { Attempt, NatErrorCode, Via } from "../errors.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import { type Failure, type MappingId, PROTOCOL_NUMBER } from "../mapping.ts";
+import type { NatPmpMapping, NatPmpMapRequest } from "../natpmp/client.ts";
+import type { PcpMapping, PcpMapRequest } from "../pcp/client.ts";
+import type { GrantedMapping } from "./events.ts";
+import type { PeerRequest, PortRequest } from "./request.ts";
+
+/** A request and where it stands. */
+export interface Claim {
+  readonly id: MappingId;
+  readonly request: PortRequest | PeerRequest;
+  /** One nonce for the claim's whole life: a gateway that saw the first MAP refuses another. */
+  readonly nonce: Uint8Array;
+  /** `"removing"`: a mapping of an earlier run is being deleted. */
+  phase: "racing" | "held" | "removing";
+  since: Instant;
+  readonly attempts: Map<Via, Attempt>;
+  /** Its mapping in the PCP client, while that one takes part. */
+  pcp: MappingId | undefined;
+  /** When the PCP request was made. */
+  pcpSince: Instant;
+  /** Its mapping in the NAT-PMP client, while that one takes part. */
+  natPmp: MappingId | undefined;
+  /** Whether the gateway answered NAT-PMP's probe in this race. */
+  isProbeAnswered: boolean;
+  /** The external endpoint to wish for where the application names none. */
+  wish: Endpoint | undefined;
+  /** What the application was told last. */
+  granted: GrantedMapping | undefined;
+  /** Whether the application was told that it is lost. */
+  isLost: boolean;
+}
+
+/** The claim as a PCP MAP (a PEER adds the remote endpoint). */
+export function toPcpRequest(claim: Claim): PcpMapRequest {
+  const { request, wish } = claim;
+  const port = request.externalPort || wish?.port;
+  const address = request.externalAddress ?? wish?.address;
+  const common = {
+    protocol: PROTOCOL_NUMBER[request.protocol],
+    internalPort: request.internalPort,
+    nonce: claim.nonce,
+    ...(port || address
+      ? { suggestedExternal: { ...(port ? { port } : {}), ...(address ? { address } : {}) } }
+      : {}),
+    ...pickDefined(request, "lifetimeSeconds", "mode", "thirdParty", "description"),
+  };
+  if ("remote" in request) return common;
+  return {
+    ...common,
+    ...pickDefined(request, "preferFailure"),
+    ...(request.filters?.length ? { filters: request.filters } : {}),
+    ...(request.portSetSize === undefined ? {} : { portSet: { size: request.portSetSize } }),
+  };
+}
+
+/** The claim as a NAT-PMP mapping request. */
+export function toNatPmpRequest(claim: Claim): NatPmpMapRequest {
+  const { request, wish } = claim;
+  const port = request.externalPort || wish?.port;
+  return {
+    protocol: request.protocol,
+    internalPort: request.internalPort,
+    ...(port ? { suggestedExternalPort: port } : {}),
+    ...pickDefined(request, "lifetimeSeconds", "mode"),
+  };
+}
+
+/** What PCP granted, in the application's words; undefined where it has no external endpoint. */
+export function fromPcp(
+  claim: Claim,
+  mapping: PcpMapping,
+  gateway: Endpoint,
+): GrantedMapping | undefined {
+  if (!mapping.external) return undefined;
+  return {
+    kind: mapping.kind,
+    via: "pcp",
+    protocol: claim.request.protocol,
+    gateway,
+    internal: mapping.internal,
+    external: mapping.external,
+    lifetimeSeconds: mapping.lifetimeSeconds,
+    ...pickDefined(mapping, "remote", "description"),
+    ...(mapping.portSet ? { portSetSize: mapping.portSet.size } : {}),
+  };
+}
+
+/** What NAT-PMP granted; undefined while the external address is unknown. */
+export function fromNatPmp(
+  claim: Claim,
+  mapping: NatPmpMapping,
+  gateway: Endpoint,
+  localAddress: string,
+): GrantedMapping | undefined {
+  if (mapping.externalAddress === undefined) return undefined;
+  return {
+    kind: "map",
+    via: "nat-pmp",
+    protocol: claim.request.protocol,
+    gateway,
+    internal: { address: localAddress, port: mapping.internalPort },
+    external: { address: mapping.externalAddress, port: mapping.externalPort },
+    lifetimeSeconds: mapping.lifetimeSeconds,
+  };
+}
+
+/** The stable code of a request that ended with `failure`. */
+export function codeOf(failure: Failure): NatErrorCode {
+  switch (failure.kind) {
+    case "refused":
+      return "refused";
+    case "protocol-violation":
+      return "protocol-violation";
+    case "unreachable":
+    case "unsupported-version":
+      return "unsupported";
+    case "no-answer":
+    case "expired":
+      return "no-answer";
+  }
+}
+
+/** The gateway as attempts name it: its address, and its port where that is not PCP's. */
+export function gatewayText(gateway: Endpoint): string {
+  if (gateway.port === 5351) return gateway.address;
+  return gateway.address.includes(":")
+    ? `${gateway.address} port ${gateway.port}`
+    : `${gateway.address}:${gateway.port}`;
+}
+
+/** Whether two grants have the same external endpoint. */
+export function sameExternal(a: GrantedMapping, b: GrantedMapping): boolean {
+  return a.external.port === b.external.port && a.external.address === b.external.address;
+}

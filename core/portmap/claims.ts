@@ -1,0 +1,428 @@
+/**
+ * The claims of one gateway session and their transitions; `session.ts` tells the theory.
+ *
+ * @module
+ */
+import { fromHex } from "../bytes.ts";
+import type { Attempt, Via } from "../errors.ts";
+import { familyOf } from "../ip.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import { describeFailure, type Failure, type MappingId, type Transport } from "../mapping.ts";
+import type { NatPmpClient } from "../natpmp/client.ts";
+import type { Outbox } from "../outbox.ts";
+import type { PcpClient } from "../pcp/client.ts";
+import { PCP_RESULT } from "../pcp/codec.ts";
+import type { RandomSource } from "../random.ts";
+import { Timers } from "../timers.ts";
+import {
+  type Claim,
+  codeOf,
+  gatewayText,
+  sameExternal,
+  toNatPmpRequest,
+  toPcpRequest,
+} from "./claim.ts";
+import type { GrantedMapping, SessionEvent } from "./events.ts";
+import { needsPcp, type PeerRequest, type PortRequest } from "./request.ts";
+import { savedKey, type SavedMapping, toSaved } from "./saved.ts";
+
+const GRACE_ROUND_TRIPS = 2;
+const MIN_GRACE_MS = 10;
+const MAX_GRACE_MS = 40;
+/** First retransmissions of both protocols leave in step for this long; then their pace differs. */
+const IN_STEP_MS = 1000;
+/** How long a lost mapping rests before it is tried again by all protocols, milliseconds. */
+const RERACE_MS = 60_000;
+const PROBE = "probe";
+
+/** PCP results that say "not this way" rather than "no": NAT-PMP may still do it. */
+const WAYS_AROUND: readonly number[] = [
+  PCP_RESULT.UNSUPP_VERSION,
+  PCP_RESULT.MALFORMED_REQUEST,
+  PCP_RESULT.UNSUPP_OPCODE,
+];
+
+/** What the claims work with. */
+export interface ClaimsOptions {
+  readonly gateway: Endpoint;
+  readonly speaks: readonly Via[];
+  readonly random: RandomSource;
+  readonly pcp: PcpClient;
+  readonly natPmp: NatPmpClient;
+  readonly outbox: Outbox<SessionEvent>;
+  readonly saved: readonly SavedMapping[];
+}
+
+/** Every claim of one session. */
+export class Claims {
+  /** Claims settled by each protocol. */
+  readonly settled: { pcp: number; natPmp: number } = { pcp: 0, natPmp: 0 };
+  /** Mappings of an earlier run, by {@linkcode savedKey}. */
+  readonly saved: Map<string, SavedMapping>;
+  /** Graces, rests of lost claims, and the next probe. */
+  readonly timers: Timers<MappingId | typeof PROBE> = new Timers();
+  /** The address from which packets to the gateway leave. */
+  localAddress: string;
+  /** Whether the application asked for the external address. */
+  isAddressWanted = false;
+  readonly #options: ClaimsOptions;
+  readonly #byId: Map<MappingId, Claim> = new Map();
+  readonly #byPcp: Map<MappingId, Claim> = new Map();
+  readonly #byNatPmp: Map<MappingId, Claim> = new Map();
+  /** Racing claims that NAT-PMP may still win. */
+  readonly #mayNatPmp: Set<Claim> = new Set();
+  #nextId: MappingId = 1;
+  #probeSentAt: Instant | undefined;
+
+  constructor(localAddress: string, options: ClaimsOptions) {
+    this.localAddress = localAddress;
+    this.#options = options;
+    this.saved = new Map(options.saved.map((mapping) => [savedKey(mapping), mapping]));
+  }
+
+  /** How many there are. */
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  /** All of them, safe against changes while they are walked. */
+  all(): Claim[] {
+    return [...this.#byId.values()];
+  }
+
+  /** The claim with this id. */
+  get(id: MappingId): Claim | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** The claim that owns a mapping of the PCP client. */
+  ofPcp(id: MappingId): Claim | undefined {
+    return this.#byPcp.get(id);
+  }
+
+  /** The claim that owns a mapping of the NAT-PMP client. */
+  ofNatPmp(id: MappingId): Claim | undefined {
+    return this.#byNatPmp.get(id);
+  }
+
+  /** What each protocol has come to; the silent ones are listed as `"no answer"`. */
+  attempts(claim: Claim, now: Instant): Attempt[] {
+    for (const via of this.vias(claim.request)) {
+      if (!claim.attempts.has(via)) this.note(claim, via, "no answer", now);
+    }
+    return [...claim.attempts.values()];
+  }
+
+  /** What is due of graces, rests and probes. */
+  handleTimeout(now: Instant): void {
+    for (let key = this.timers.popDue(now); key !== undefined; key = this.timers.popDue(now)) {
+      const claim = key === PROBE ? undefined : this.#byId.get(key);
+      if (key === PROBE) this.probe(now);
+      else if (claim?.phase === "racing") {
+        if (claim.isProbeAnswered) this.takeNatPmp(claim, now);
+        else this.race(claim, now);
+      }
+    }
+  }
+
+  /** Ends the claim but leaves the mapping at the gateway until its lifetime is over. */
+  abandon(claim: Claim, now: Instant): void {
+    if (claim.granted) this.saved.set(savedKey(claim.request), toSaved(claim, claim.granted));
+    this.#leavePcp(claim, now);
+    this.#leaveNatPmp(claim, now);
+    this.forget(claim, now);
+  }
+
+  /** Deletes all of this host's NAT-PMP mappings of one protocol. */
+  removeAll(protocol: Transport, now: Instant): Claim {
+    const claim = this.create({ protocol, internalPort: 0 }, "removing", now);
+    claim.natPmp = this.#options.natPmp.revokeAll(protocol, now);
+    this.#byNatPmp.set(claim.natPmp, claim);
+    return claim;
+  }
+
+  /** Makes the claim, with the nonce and the wish of an earlier run where one was saved. */
+  create(request: PortRequest | PeerRequest, phase: Claim["phase"], now: Instant): Claim {
+    const saved = this.saved.get(savedKey(request));
+    const nonce = new Uint8Array(12);
+    if (saved?.nonce) nonce.set(fromHex(saved.nonce));
+    else this.#options.random.fill(nonce);
+    const claim: Claim = {
+      id: this.#nextId++,
+      request,
+      nonce,
+      phase,
+      since: now,
+      attempts: new Map(),
+      pcp: undefined,
+      pcpSince: now,
+      natPmp: undefined,
+      isProbeAnswered: false,
+      wish: saved?.external,
+      granted: undefined,
+      isLost: false,
+    };
+    this.#byId.set(claim.id, claim);
+    return claim;
+  }
+
+  /** The protocols that could do the request. */
+  vias(request: PortRequest | PeerRequest): Via[] {
+    const isPcpOnly = needsPcp(request) || familyOf(this.localAddress) === 6;
+    return this.#options.speaks.filter((via) =>
+      (via === "pcp" || (via === "nat-pmp" && !isPcpOnly)) &&
+      (request.protocols?.includes(via) ?? true)
+    );
+  }
+
+  /** Asks PCP, and NAT-PMP whether it is there. */
+  race(claim: Claim, now: Instant): void {
+    const vias = this.vias(claim.request);
+    claim.phase = "racing";
+    claim.since = now;
+    claim.attempts.clear();
+    claim.isProbeAnswered = false;
+    if (vias.includes("pcp")) this.#askPcp(claim, now);
+    if (!vias.includes("nat-pmp")) return;
+    this.#mayNatPmp.add(claim);
+    this.probe(now);
+  }
+
+  #askPcp(claim: Claim, now: Instant): void {
+    if (claim.pcp !== undefined) this.#leavePcp(claim, now);
+    const { request } = claim;
+    claim.pcp = "remote" in request
+      ? this.#options.pcp.peer({ ...toPcpRequest(claim), remote: request.remote }, now)
+      : this.#options.pcp.map(toPcpRequest(claim), now);
+    claim.pcpSince = now;
+    this.#byPcp.set(claim.pcp, claim);
+  }
+
+  #leavePcp(claim: Claim, now: Instant): void {
+    if (claim.pcp === undefined) return;
+    this.#options.pcp.abandon(claim.pcp, now);
+    this.#byPcp.delete(claim.pcp);
+    claim.pcp = undefined;
+  }
+
+  #leaveNatPmp(claim: Claim, now: Instant): void {
+    if (claim.natPmp === undefined) return;
+    this.#options.natPmp.abandon(claim.natPmp, now);
+    this.#byNatPmp.delete(claim.natPmp);
+    claim.natPmp = undefined;
+  }
+
+  /** Asks for NAT-PMP's external address, the probe that all racing claims share. */
+  probe(now: Instant): void {
+    if (this.#probeSentAt !== undefined) return;
+    this.timers.delete(PROBE);
+    this.#probeSentAt = now;
+    this.#options.natPmp.externalAddress(now);
+  }
+
+  /** Stops asking for NAT-PMP when nobody waits for it. */
+  endIdleProbe(now: Instant): void {
+    if (this.isAddressWanted || this.#mayNatPmp.size > 0) return;
+    this.timers.delete(PROBE);
+    if (this.#probeSentAt === undefined) return;
+    this.#probeSentAt = undefined;
+    this.#options.natPmp.cancelExternalAddress(now);
+  }
+
+  /** The gateway speaks NAT-PMP, which may take what PCP does not; PCP's silence after a grace. */
+  probeAnswered(now: Instant): void {
+    const roundTrips = GRACE_ROUND_TRIPS * (now - (this.#probeSentAt ?? now));
+    const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
+    this.#probeSentAt = undefined;
+    for (const claim of [...this.#mayNatPmp]) {
+      if (claim.isProbeAnswered) continue;
+      claim.isProbeAnswered = true;
+      if (claim.pcp === undefined) {
+        this.takeNatPmp(claim, now);
+        continue;
+      }
+      // The answer belongs to a later probe: give PCP the same chance.
+      if (now - claim.pcpSince > IN_STEP_MS) this.#askPcp(claim, now);
+      this.timers.set(claim.id, now + grace, "grace for PCP");
+    }
+  }
+
+  /** The gateway does not speak NAT-PMP, or has no external address to tell. */
+  probeFailed(failure: Failure, now: Instant): void {
+    this.#probeSentAt = undefined;
+    for (const claim of [...this.#mayNatPmp]) {
+      if (claim.isLost) this.timers.set(PROBE, now + RERACE_MS, "NAT-PMP probe");
+      else this.#dropOut(claim, "nat-pmp", failure, now);
+    }
+  }
+
+  /** NAT-PMP makes the mapping. */
+  takeNatPmp(claim: Claim, now: Instant): void {
+    this.timers.delete(claim.id);
+    this.#mayNatPmp.delete(claim);
+    if (claim.pcp !== undefined) this.note(claim, "pcp", "no answer", now);
+    this.#leavePcp(claim, now);
+    claim.natPmp = this.#options.natPmp.map(toNatPmpRequest(claim), now);
+    this.#byNatPmp.set(claim.natPmp, claim);
+  }
+
+  /** One protocol is out of the race; the last one out ends it. */
+  #dropOut(claim: Claim, via: "pcp" | "nat-pmp", failure: Failure, now: Instant): void {
+    this.note(claim, via, describeFailure(failure), now);
+    if (via === "pcp") this.#leavePcp(claim, now);
+    else {
+      this.#leaveNatPmp(claim, now);
+      this.#mayNatPmp.delete(claim);
+    }
+    if (claim.pcp !== undefined || claim.natPmp !== undefined) return;
+    if (this.#mayNatPmp.has(claim)) {
+      if (claim.isProbeAnswered) this.takeNatPmp(claim, now);
+      else this.probe(now);
+    } else if (claim.isLost) {
+      claim.isProbeAnswered = false;
+      this.timers.set(claim.id, now + RERACE_MS, "try a lost mapping again");
+    } else this.#fail(claim, failure, now);
+  }
+
+  #fail(claim: Claim, failure: Failure, now: Instant): void {
+    const attempts = this.attempts(claim, now);
+    this.forget(claim, now);
+    const event: SessionEvent = { type: "failed", id: claim.id, code: codeOf(failure), attempts };
+    if (failure.kind !== "refused") return this.#options.outbox.emit(event, claim.id);
+    const retryAfterSeconds = Math.max(0, Math.ceil((failure.retryAt - now) / 1000));
+    this.#options.outbox.emit({ ...event, retryAfterSeconds }, claim.id);
+  }
+
+  /** A protocol granted or renewed it. */
+  hold(claim: Claim, via: "pcp" | "nat-pmp", granted: GrantedMapping, now: Instant): void {
+    this.timers.delete(claim.id);
+    this.#mayNatPmp.delete(claim);
+    if (claim.phase === "racing") {
+      this.settled[via === "pcp" ? "pcp" : "natPmp"]++;
+      this.note(claim, via, "mapped", now);
+      claim.phase = "held";
+    }
+    const before = claim.granted;
+    const type = !before
+      ? "mapped"
+      : claim.isLost
+      ? "recovered"
+      : sameExternal(before, granted)
+      ? "renewed"
+      : "moved";
+    claim.granted = granted;
+    claim.wish = granted.external;
+    claim.isLost = false;
+    this.#options.outbox.emit({ type, id: claim.id, mapping: granted }, claim.id);
+    this.endIdleProbe(now);
+  }
+
+  /** The gateway holds it no more; races again unless it was refused. */
+  lose(claim: Claim, failure: Failure, now: Instant): void {
+    claim.isLost = true;
+    this.#options.outbox.emit({ type: "lost", id: claim.id, failure }, claim.id);
+    // Who was refused waits where it is: the client asks again when the hold time is over.
+    if (failure.kind === "refused") return;
+    this.#leavePcp(claim, now);
+    this.#leaveNatPmp(claim, now);
+    this.race(claim, now);
+  }
+
+  /** Deletes what this session does not hold. */
+  remove(claim: Claim, now: Instant): void {
+    const saved = this.saved.get(savedKey(claim.request));
+    const vias = this.vias(claim.request).filter((via) => !saved || via === saved.via);
+    if (vias.includes("pcp")) {
+      claim.pcp = this.#options.pcp.unmap(toPcpRequest(claim), now);
+      this.#byPcp.set(claim.pcp, claim);
+    }
+    if (vias.includes("nat-pmp")) {
+      claim.natPmp = this.#options.natPmp.unmap(toNatPmpRequest(claim), now);
+      this.#byNatPmp.set(claim.natPmp, claim);
+    }
+    if (vias.length === 0) this.#unmapped(claim, "revoked", undefined, now);
+  }
+
+  /** Deletes what is held or asked for. */
+  revoke(claim: Claim, now: Instant): void {
+    this.#mayNatPmp.delete(claim);
+    this.timers.delete(claim.id);
+    if (claim.pcp !== undefined) this.#options.pcp.revoke(claim.pcp, now);
+    if (claim.natPmp !== undefined) this.#options.natPmp.revoke(claim.natPmp, now);
+    if (claim.pcp === undefined && claim.natPmp === undefined) {
+      this.#unmapped(claim, "revoked", undefined, now);
+    }
+    this.endIdleProbe(now);
+  }
+
+  /** One protocol deleted its part, or is past asking. */
+  partUnmapped(
+    claim: Claim,
+    via: "pcp" | "nat-pmp",
+    reason: "revoked" | "expired",
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    this.note(claim, via, failure ? describeFailure(failure) : "unmapped", now);
+    if (via === "pcp") this.#leavePcp(claim, now);
+    else this.#leaveNatPmp(claim, now);
+    if (claim.pcp !== undefined || claim.natPmp !== undefined) return;
+    this.#unmapped(claim, reason, failure, now);
+  }
+
+  #unmapped(
+    claim: Claim,
+    reason: "revoked" | "expired",
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    const attempts = [...claim.attempts.values()];
+    const isDone = attempts.some((attempt) => attempt.outcome === "unmapped");
+    if (isDone || reason === "expired") this.saved.delete(savedKey(claim.request));
+    this.forget(claim, now);
+    this.#options.outbox.emit({
+      type: "unmapped",
+      id: claim.id,
+      reason,
+      attempts,
+      ...(failure && !isDone ? { failure } : {}),
+    }, claim.id);
+  }
+
+  /** Ends the claim without a word. */
+  forget(claim: Claim, now: Instant): void {
+    this.timers.delete(claim.id);
+    this.#mayNatPmp.delete(claim);
+    if (claim.pcp !== undefined) this.#byPcp.delete(claim.pcp);
+    if (claim.natPmp !== undefined) this.#byNatPmp.delete(claim.natPmp);
+    this.#byId.delete(claim.id);
+    this.endIdleProbe(now);
+  }
+
+  /** Records what a protocol came to. */
+  note(claim: Claim, via: Via, outcome: string, now: Instant): void {
+    const elapsedMs = now - claim.since;
+    claim.attempts.set(via, {
+      via,
+      gateway: gatewayText(this.#options.gateway),
+      outcome,
+      elapsedMs,
+    });
+  }
+
+  /** A protocol failed it: by a refusal, which ends the claim, or as one that is not spoken. */
+  refusedOrOut(claim: Claim, via: "pcp" | "nat-pmp", failure: Failure, now: Instant): void {
+    const isRefusal = failure.kind === "refused" &&
+      !(via === "pcp" && WAYS_AROUND.includes(failure.code));
+    if (!isRefusal) return this.#dropOut(claim, via, failure, now);
+    this.note(claim, via, describeFailure(failure), now);
+    if (claim.isLost) {
+      claim.phase = "held";
+      this.#mayNatPmp.delete(claim);
+      return this.endIdleProbe(now);
+    }
+    this.#leavePcp(claim, now);
+    this.#leaveNatPmp(claim, now);
+    this.#fail(claim, failure, now);
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * What a gateway session tells, and how two untold events about one mapping become one.
+ *
+ * @module
+ */
+import type { Attempt, NatErrorCode, Via } from "../errors.ts";
+import type { Endpoint } from "../machine.ts";
+import type { Failure, MappingId, Transport } from "../mapping.ts";
+
+/** A mapping as the gateway granted it. Plain data. */
+export interface GrantedMapping {
+  /** Inbound (`"map"`) or outbound (`"peer"`). */
+  readonly kind: "map" | "peer";
+  /** The protocol that made it. */
+  readonly via: Via;
+  /** The transport protocol. */
+  readonly protocol: Transport;
+  /** The gateway. */
+  readonly gateway: Endpoint;
+  /** Where packets arrive on the internal side. */
+  readonly internal: Endpoint;
+  /** Where others send to. */
+  readonly external: Endpoint;
+  /** The peer of an outbound mapping. */
+  readonly remote?: Endpoint;
+  /** Granted lifetime, seconds. */
+  readonly lifetimeSeconds: number;
+  /** The description as the gateway stored it. */
+  readonly description?: string;
+  /** How many consecutive ports it covers, where a set was asked for. */
+  readonly portSetSize?: number;
+}
+
+/** What a {@linkcode GatewaySession} tells. */
+export type SessionEvent =
+  /** The gateway granted the mapping. */
+  | { readonly type: "mapped"; readonly id: MappingId; readonly mapping: GrantedMapping }
+  /** The gateway renewed it, all the same as before. */
+  | { readonly type: "renewed"; readonly id: MappingId; readonly mapping: GrantedMapping }
+  /** Its external endpoint is another one. */
+  | { readonly type: "moved"; readonly id: MappingId; readonly mapping: GrantedMapping }
+  /** It is back after `lost`. */
+  | { readonly type: "recovered"; readonly id: MappingId; readonly mapping: GrantedMapping }
+  /** It was granted and is no more; natkit goes on trying. */
+  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
+  /** It was never granted; the request is over. */
+  | {
+    readonly type: "failed";
+    readonly id: MappingId;
+    readonly code: NatErrorCode;
+    readonly attempts: readonly Attempt[];
+    readonly retryAfterSeconds?: number;
+  }
+  /** It was deleted at our wish, or its time is over. */
+  | {
+    readonly type: "unmapped";
+    readonly id: MappingId;
+    readonly reason: "revoked" | "expired";
+    /** What each protocol that was asked to delete it said. */
+    readonly attempts: readonly Attempt[];
+    /** Why the gateway kept it all the same, where it said so. */
+    readonly failure?: Failure;
+  }
+  /** The gateway's external address, by NAT-PMP. */
+  | { readonly type: "external-address"; readonly address: string }
+  /** The gateway does not tell its external address by NAT-PMP. */
+  | { readonly type: "external-address-failed"; readonly failure: Failure }
+  /** The gateway lost its state; mappings are being made anew. */
+  | { readonly type: "gateway-restarted" };
+
+/**
+ * One event of two that the application has not seen yet, so that a queue nobody drains holds one
+ * event a mapping and the last state is always told.
+ */
+export function mergeSessionEvents(older: SessionEvent, newer: SessionEvent): SessionEvent {
+  const isUpdate = newer.type === "renewed" || newer.type === "moved" || newer.type === "recovered";
+  if (!isUpdate) return newer;
+  switch (older.type) {
+    case "mapped":
+      return { ...newer, type: "mapped" };
+    case "recovered":
+      return { ...newer, type: "recovered" };
+    case "moved":
+      return { ...newer, type: "moved" };
+    default:
+      return newer;
+  }
+}

@@ -1,0 +1,419 @@
+/**
+ * One gateway, spoken to by PCP and NAT-PMP over one socket (decisions D-09, D-10, D-18).
+ *
+ * ## Theory of operation
+ *
+ * Every request is a *claim*.
+ *
+ * **Racing.** The PCP MAP leaves at once, and with it NAT-PMP's two-byte address request, which
+ * changes nothing at the gateway: probes race, mappings never do, because one table may stand
+ * behind both protocols.
+ *
+ *   PCP grants                      → held by PCP, after one round trip
+ *   PCP is not spoken (D-01, ICMP…) → NAT-PMP MAP as soon as its probe is answered
+ *   only the probe is answered      → NAT-PMP MAP after a grace of two round trips, 10…40 ms
+ *   PCP refuses                     → failed; the other protocol is no way around a refusal
+ *   neither is spoken               → failed at once
+ *
+ * **Held.** The protocol's client machine keeps the lease and its events pass through. A lease
+ * that is lost although nobody refused it (the gateway was silent, or is another one by now) races
+ * again, with the old external endpoint as the wish, until it is recovered.
+ *
+ * **Removing.** A mapping of an earlier run is deleted by whatever protocol may know it.
+ *
+ * A silent gateway is asked until the owner revokes the claim: the timeout is the caller's.
+ * Implements PMP-C-02, PMP-C-32, PMP-C-33 (PCP first for each new request, nothing remembered),
+ * PCP-C-57. A renewal stays with the protocol that made the mapping: over one table, a lease taken
+ * over by the other protocol can no longer be deleted by the first.
+ *
+ * @module
+ */
+import { checkAddress, checkChoice, checkPort } from "../check.ts";
+import { classify } from "../cidr.ts";
+import type { Attempt, Via } from "../errors.ts";
+import { familyOf } from "../ip.ts";
+import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
+import type { MappingId, Transport } from "../mapping.ts";
+import { NatPmpClient, type NatPmpClientStats, type NatPmpEvent } from "../natpmp/client.ts";
+import { Outbox } from "../outbox.ts";
+import { PcpClient, type PcpClientStats, type PcpEvent } from "../pcp/client.ts";
+import type { RandomSource } from "../random.ts";
+import { type Claim, fromNatPmp, fromPcp } from "./claim.ts";
+import { Claims } from "./claims.ts";
+import { type GrantedMapping, mergeSessionEvents, type SessionEvent } from "./events.ts";
+import {
+  checkPeerRequest,
+  checkPortRequest,
+  type PeerRequest,
+  type PortRequest,
+} from "./request.ts";
+import { savedKey, type SavedMapping, toSaved } from "./saved.ts";
+
+/** How to speak to one gateway. */
+export interface GatewaySessionOptions {
+  /** The gateway; port 5351 unless it is told otherwise. */
+  readonly gateway: Endpoint;
+  /** The address from which packets to the gateway leave. */
+  readonly localAddress: string;
+  /** Nonces and jitter come from here. */
+  readonly random: RandomSource;
+  /** What may be spoken. Default: PCP and, over IPv4 from a non-global address, NAT-PMP. */
+  readonly protocols?: readonly Via[];
+  /** Mappings of an earlier run; a request for the same port adopts the one that is here. */
+  readonly saved?: readonly SavedMapping[];
+  /** Retransmits first requests after 250 and 750 ms (D-17). Default true. */
+  readonly fastStart?: boolean;
+}
+
+/** Counters of a session and its two clients. */
+export interface GatewaySessionStats {
+  /** Datagrams that came from somewhere else than the gateway. */
+  wrongSource: number;
+  /** Claims settled by each protocol. */
+  readonly settled: { pcp: number; natPmp: number };
+  /** The PCP client's. */
+  readonly pcp: PcpClientStats;
+  /** The NAT-PMP client's. */
+  readonly natPmp: NatPmpClientStats;
+}
+
+/**
+ * PCP and NAT-PMP to one gateway as one machine.
+ *
+ * @example
+ * ```ts
+ * import { GatewaySession, seededRandom } from "@natkit/natkit/core";
+ * const session = new GatewaySession({
+ *   gateway: { address: "192.168.1.1", port: 5351 },
+ *   localAddress: "192.168.1.100",
+ *   random: seededRandom(1),
+ * });
+ * session.map({ protocol: "tcp", internalPort: 8080 }, 0);
+ * const pcpMap = session.poll(), natPmpProbe = session.poll();
+ * console.assert(pcpMap?.type === "send" && pcpMap.data.length === 60);
+ * console.assert(natPmpProbe?.type === "send" && natPmpProbe.data.length === 2);
+ * ```
+ */
+export class GatewaySession implements Machine<SessionEvent> {
+  /** The gateway. */
+  readonly gateway: Endpoint;
+  /** Counters, the two clients' included. */
+  readonly stats: GatewaySessionStats;
+  readonly #speaks: readonly Via[];
+  readonly #pcp: PcpClient;
+  readonly #natPmp: NatPmpClient;
+  readonly #claims: Claims;
+  readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeSessionEvents, 65_536);
+
+  /** @throws {TypeError} On an address that is none, or protocols that its family excludes. */
+  constructor(options: GatewaySessionOptions) {
+    const address = checkAddress("gateway.address", options.gateway.address);
+    const family = familyOf(address);
+    const localAddress = checkAddress("localAddress", options.localAddress, family);
+    this.gateway = { address, port: checkPort("gateway.port", options.gateway.port) };
+    this.#speaks = options.protocols ?? defaultProtocols(localAddress);
+    if (family === 6 && !this.#speaks.includes("pcp")) {
+      throw new TypeError(
+        `'protocols' must include pcp over IPv6: current value is ${this.#speaks.join(",")}`,
+      );
+    }
+    const { random } = options;
+    this.#pcp = new PcpClient({
+      servers: [this.gateway],
+      localAddress,
+      random,
+      fastStart: options.fastStart ?? true,
+    });
+    this.#natPmp = new NatPmpClient({ gateway: this.gateway, random });
+    this.#claims = new Claims(localAddress, {
+      gateway: this.gateway,
+      speaks: this.#speaks,
+      random,
+      pcp: this.#pcp,
+      natPmp: this.#natPmp,
+      outbox: this.#outbox,
+      saved: options.saved ?? [],
+    });
+    this.stats = {
+      wrongSource: 0,
+      settled: this.#claims.settled,
+      pcp: this.#pcp.stats,
+      natPmp: this.#natPmp.stats,
+    };
+  }
+
+  /** Whether nothing is held, asked for or about to be told to the gateway. */
+  get isIdle(): boolean {
+    return this.#claims.size === 0 && this.#pcp.isIdle && this.#natPmp.isIdle;
+  }
+
+  /** What the gateway holds under `id`, or undefined. */
+  mapping(id: MappingId): GrantedMapping | undefined {
+    const claim = this.#claims.get(id);
+    return claim?.isLost ? undefined : claim?.granted;
+  }
+
+  /**
+   * Asks for an inbound mapping; `mapped` or `failed` tells what came of it.
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could grant.
+   */
+  map(request: PortRequest, now: Instant): MappingId {
+    checkPortRequest(request, familyOf(this.#claims.localAddress));
+    return this.#start(request, "racing", now);
+  }
+
+  /**
+   * Asks for an outbound mapping by PCP PEER (RFC 6887 §12).
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could grant.
+   */
+  peer(request: PeerRequest, now: Instant): MappingId {
+    checkPeerRequest(request, familyOf(this.#claims.localAddress));
+    return this.#start(request, "racing", now);
+  }
+
+  /**
+   * Deletes a mapping that this session does not hold: one of an earlier run by the protocol and
+   * nonce saved of it, any other by each protocol. Answered by `unmapped` with the attempts.
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could have granted.
+   */
+  unmap(request: PortRequest, now: Instant): MappingId {
+    checkPortRequest(request, familyOf(this.#claims.localAddress));
+    return this.#start(request, "removing", now);
+  }
+
+  /**
+   * Deletes all NAT-PMP mappings of this host and one transport protocol (RFC 6886 §3.4, PMP-C-26).
+   * Answered by `unmapped`.
+   */
+  unmapAll(protocol: Transport, now: Instant): MappingId {
+    checkChoice("protocol", protocol, ["tcp", "udp"]);
+    this.#outbox.touch(now);
+    const claim = this.#claims.removeAll(protocol, now);
+    this.#drain(now);
+    return claim.id;
+  }
+
+  /** Asks for the external address by NAT-PMP; `external-address` or its failure tells it. */
+  externalAddress(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#claims.isAddressWanted = true;
+    this.#claims.probe(now);
+    this.#drain(now);
+  }
+
+  /** Renews a held mapping early, for `lifetimeSeconds` where given. Unknown ids are ignored. */
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): void {
+    this.#outbox.touch(now);
+    const claim = this.#claims.get(id);
+    if (claim?.phase === "held") {
+      if (claim.pcp !== undefined) this.#pcp.renew(claim.pcp, lifetimeSeconds, now);
+      if (claim.natPmp !== undefined) this.#natPmp.renew(claim.natPmp, lifetimeSeconds, now);
+    }
+    this.#drain(now);
+  }
+
+  /** Deletes the mapping; `unmapped` tells when the gateway did, or is past asking. */
+  revoke(id: MappingId, now: Instant): void {
+    this.#outbox.touch(now);
+    const claim = this.#claims.get(id);
+    if (claim) this.#claims.revoke(claim, now);
+    this.#drain(now);
+  }
+
+  /** Ends a claim but leaves the mapping at the gateway until its lifetime is over. */
+  abandon(id: MappingId, now: Instant): void {
+    this.#outbox.touch(now);
+    const claim = this.#claims.get(id);
+    if (claim) this.#claims.abandon(claim, now);
+    this.#drain(now);
+  }
+
+  /** What each protocol has come to for `id`; the silent ones are listed as `"no answer"`. */
+  attempts(id: MappingId, now: Instant): Attempt[] {
+    const claim = this.#claims.get(id);
+    return claim ? this.#claims.attempts(claim, now) : [];
+  }
+
+  /** This host's address towards the gateway changed: mappings are asked for again from there. */
+  networkChanged(localAddress: string, now: Instant): void {
+    this.#outbox.touch(now);
+    this.#claims.localAddress = checkAddress(
+      "localAddress",
+      localAddress,
+      familyOf(this.gateway.address),
+    );
+    this.#pcp.networkChanged(this.#claims.localAddress, now);
+    this.#natPmp.addressChanged(now);
+    this.#drain(now);
+  }
+
+  /** Deletes everything; `isIdle` tells when that is done. */
+  close(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#claims.isAddressWanted = false;
+    for (const claim of this.#claims.all()) this.#claims.revoke(claim, now);
+    this.#claims.endIdleProbe(now);
+    this.#drain(now);
+  }
+
+  /** What a later run needs to adopt or delete these mappings. JSON-safe. */
+  exportSaved(): SavedMapping[] {
+    const kept = new Map(this.#claims.saved);
+    for (const claim of this.#claims.all()) {
+      if (claim.granted) kept.set(savedKey(claim.request), toSaved(claim, claim.granted));
+    }
+    return [...kept.values()];
+  }
+
+  /** {@inheritDoc Machine.handleDatagram} */
+  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+    this.#outbox.touch(now);
+    if (from.address !== this.gateway.address) {
+      this.stats.wrongSource++;
+      return false;
+    }
+    // A version-0 answer to a PCP request is a "no" to PCP (D-01), a version-2 answer to a NAT-PMP
+    // request one to NAT-PMP (D-02). Each client knows what it has asked; PCP looks first.
+    const isTaken = this.#pcp.handleDatagram(data, from, now) ||
+      this.#natPmp.handleDatagram(data, from, now);
+    this.#drain(now);
+    return isTaken;
+  }
+
+  /** {@inheritDoc Machine.handleUnreachable} */
+  handleUnreachable(to: Endpoint, now: Instant): void {
+    this.#outbox.touch(now);
+    this.#pcp.handleUnreachable(to, now);
+    this.#natPmp.handleUnreachable(to, now);
+    this.#drain(now);
+  }
+
+  /** {@inheritDoc Machine.handleTimeout} */
+  handleTimeout(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#pcp.handleTimeout(now);
+    this.#natPmp.handleTimeout(now);
+    this.#drain(now);
+    this.#claims.handleTimeout(now);
+    this.#drain(now);
+  }
+
+  /** {@inheritDoc Machine.nextTimeout} */
+  nextTimeout(): Instant | undefined {
+    return this.debugTimeout()?.at;
+  }
+
+  /** {@inheritDoc Machine.debugTimeout} */
+  debugTimeout(): DebugTimeout | undefined {
+    const wakeAt = this.#outbox.wakeAt();
+    if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
+    let first: DebugTimeout | undefined;
+    const parts = [
+      this.#pcp.debugTimeout(),
+      this.#natPmp.debugTimeout(),
+      this.#claims.timers.next(),
+    ];
+    for (const part of parts) if (part && (!first || part.at < first.at)) first = part;
+    return first && { at: first.at, reason: first.reason };
+  }
+
+  /** {@inheritDoc Machine.poll} */
+  poll(): Action<SessionEvent> | undefined {
+    return this.#outbox.poll();
+  }
+
+  #start(request: PortRequest | PeerRequest, phase: Claim["phase"], now: Instant): MappingId {
+    if (this.#claims.vias(request).length === 0) {
+      throw new TypeError(
+        `'protocols' excludes all that could do this: current value is ${this.#speaks.join(",")}`,
+      );
+    }
+    this.#outbox.touch(now);
+    const claim = this.#claims.create(request, phase, now);
+    if (phase === "racing") this.#claims.race(claim, now);
+    else this.#claims.remove(claim, now);
+    this.#drain(now);
+    return claim.id;
+  }
+
+  #drain(now: Instant): void {
+    for (;;) {
+      const fromPcp = this.#pcp.poll();
+      const action = fromPcp ?? this.#natPmp.poll();
+      if (!action) return;
+      if (action.type === "send") this.#outbox.send(action.socket, action.to, action.data);
+      else if (action.type === "event") {
+        if (fromPcp) this.#onPcp(action.event as PcpEvent, now);
+        else this.#onNatPmp(action.event as NatPmpEvent, now);
+      }
+    }
+  }
+
+  #onPcp(event: PcpEvent, now: Instant): void {
+    if (event.type === "gateway-restarted") return this.#outbox.emit(event, "restart");
+    const claim = "id" in event ? this.#claims.ofPcp(event.id) : undefined;
+    if (!claim) return;
+    switch (event.type) {
+      case "mapped":
+      case "renewed":
+      case "moved":
+      case "recovered": {
+        const granted = fromPcp(claim, event.mapping, this.gateway);
+        if (granted) this.#claims.hold(claim, "pcp", granted, now);
+        return;
+      }
+      case "failed":
+        return this.#claims.refusedOrOut(claim, "pcp", event.failure, now);
+      case "lost":
+        return this.#claims.lose(claim, event.failure, now);
+      case "unmapped":
+        return this.#claims.partUnmapped(claim, "pcp", event.reason, event.failure, now);
+    }
+  }
+
+  #onNatPmp(event: NatPmpEvent, now: Instant): void {
+    switch (event.type) {
+      case "gateway-restarted":
+        return this.#outbox.emit(event, "restart");
+      case "external-address":
+        if (this.#claims.isAddressWanted) {
+          this.#claims.isAddressWanted = false;
+          this.#outbox.emit({ type: event.type, address: event.address }, PROBE);
+        }
+        return this.#claims.probeAnswered(now);
+      case "external-address-failed":
+        if (this.#claims.isAddressWanted) {
+          this.#claims.isAddressWanted = false;
+          this.#outbox.emit(event, PROBE);
+        }
+        return this.#claims.probeFailed(event.failure, now);
+    }
+    const claim = "id" in event ? this.#claims.ofNatPmp(event.id) : undefined;
+    if (!claim) return;
+    switch (event.type) {
+      case "mapped":
+      case "renewed":
+      case "moved":
+      case "recovered": {
+        const granted = fromNatPmp(claim, event.mapping, this.gateway, this.#claims.localAddress);
+        if (granted) this.#claims.hold(claim, "nat-pmp", granted, now);
+        return;
+      }
+      case "failed":
+        return this.#claims.refusedOrOut(claim, "nat-pmp", event.failure, now);
+      case "lost":
+        return this.#claims.lose(claim, event.failure, now);
+      case "unmapped":
+        return this.#claims.partUnmapped(claim, "nat-pmp", event.reason, event.failure, now);
+    }
+  }
+}
+
+/** NAT-PMP is for private IPv4 addresses behind a NAT (PMP-C-02). */
+function defaultProtocols(localAddress: string): Via[] {
+  const isRouted = familyOf(localAddress) === 6 || classify(localAddress) === "global";
+  return isRouted ? ["pcp"] : ["pcp", "nat-pmp"];
+}

@@ -1,0 +1,60 @@
+/**
+ * natkit makes a program behind a NAT reachable: it opens ports on the home gateway by PCP and
+ * NAT-PMP, keeps them open through reboots, sleep and network changes, and tells the program its
+ * external addresses. Deno, Node and Bun.
+ *
+ * @example Open a port
+ * ```ts
+ * import { openPort } from "@natkit/natkit";
+ * import { startGateway } from "@natkit/natkit/testing";
+ *
+ * // A simulated gateway stands in for the one at home: leave `gateway` out and yours is found.
+ * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+ * await using port = await openPort(25565, { gateway: gateway.endpoint });
+ * console.log(`${port.external.address}:${port.external.port} via ${port.via}`);
+ * ```
+ *
+ * {@linkcode Nat} is the long-lived context for many ports, {@linkcode PcpClient} and
+ * {@linkcode NatPmpClient} speak one protocol alone, and `@natkit/natkit/core` has the state
+ * machines that all of them run, for event loops of your own.
+ *
+ * @module
+ */
+export { openPort } from "./adapters/api/open_port.ts";
+export { Nat, type UnmapResult } from "./adapters/api/nat.ts";
+export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
+export type { ExternalAddress } from "./adapters/api/session_link.ts";
+export type { MappingUpdate } from "./adapters/api/link.ts";
+export type { WaitOptions } from "./adapters/api/wait.ts";
+export type {
+  MapOptions,
+  NatOptions,
+  NatState,
+  PeerOptions,
+  UnmapOptions,
+} from "./adapters/api/options.ts";
+export { PcpClient, type PcpClientOptions } from "./adapters/api/pcp_client.ts";
+export { NatPmpClient, type NatPmpClientOptions } from "./adapters/api/nat_pmp_client.ts";
+export { MappingHandle } from "./adapters/api/mapping_handle.ts";
+export {
+  type Attempt,
+  NatError,
+  type NatErrorCode,
+  type NatErrorOptions,
+  type Via,
+} from "./core/errors.ts";
+export type { Endpoint } from "./core/machine.ts";
+export type { Failure, MappingMode, MappingState, Transport } from "./core/mapping.ts";
+export type { GrantedMapping, RemoteFilter, SavedMapping } from "./core/portmap/mod.ts";
+export { canonicalAddress, type Family, familyOf } from "./core/ip.ts";
+export {
+  type AddressKind,
+  type Cidr,
+  classify,
+  contains,
+  isBehindAnotherNat,
+  isLoopback,
+  isPrivate,
+  isWildcard,
+  parseCidr,
+} from "./core/cidr.ts";
