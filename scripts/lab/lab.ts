@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { beforeLeaving, must, run, type RunResult } from "../lib/process.ts";
+import { beforeLeaving, must, run, type RunOptions, type RunResult } from "../lib/process.ts";
 import { miniupnpdConfig, type MiniupnpdOptions } from "./miniupnpd.ts";
 import { LabProcess, type SpawnOptions } from "./process.ts";
 import {
@@ -41,9 +41,11 @@ let labs = 0;
 export async function whatLabLacks(): Promise<string[]> {
   if (Deno.build.os !== "linux") return ["Linux (network namespaces)"];
   const lacks: string[] = [];
+  // Where administrators' programs are, which not every shell looks for.
+  Deno.env.set("PATH", `${Deno.env.get("PATH") ?? ""}:/usr/sbin:/sbin`);
   if (Deno.uid() !== 0) lacks.push("root (namespaces, NAT rules)");
   for (const [program, source] of Object.entries(PROGRAMS)) {
-    const found = await run(["sh", "-c", `PATH=$PATH:/usr/sbin:/sbin command -v ${program}`]);
+    const found = await run(["sh", "-c", `command -v ${program}`]);
     if (found.code !== 0) lacks.push(`${program} (${source})`);
   }
   return lacks;
@@ -109,7 +111,7 @@ export class Lab {
   }
 
   /** Runs a command in a namespace to its end. */
-  exec(place: Place, argv: readonly string[], options: SpawnOptions = {}): Promise<RunResult> {
+  exec(place: Place, argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     return run(this.#inside(place, argv), options);
   }
 

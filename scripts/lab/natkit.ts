@@ -51,6 +51,11 @@ export class Natkit {
     this.#place = place;
   }
 
+  /** The same command in another place. */
+  at(place: Place): Natkit {
+    return new Natkit(this.#lab, this.#command, place);
+  }
+
   /** Runs a command to its end. */
   async run(...args: string[]): Promise<Done> {
     const argv = [...this.#command, ...args, "--json"];
@@ -61,7 +66,8 @@ export class Natkit {
   /** Starts a command that runs until it is told to end. */
   start(...args: string[]): RunningNatkit {
     const argv = [...this.#command, ...args, "--json"];
-    return new RunningNatkit(this.#lab.spawn(this.#place, argv, { env: this.#env }));
+    const options = { env: this.#env, takesLines: true };
+    return new RunningNatkit(this.#lab.spawn(this.#place, argv, options));
   }
 
   get #env(): Record<string, string> {
@@ -69,7 +75,7 @@ export class Natkit {
   }
 }
 
-/** A natkit that holds a mapping. */
+/** A natkit that holds a mapping, or is a gateway. */
 export class RunningNatkit {
   readonly #process: LabProcess;
 
@@ -83,9 +89,14 @@ export class RunningNatkit {
     return JSON.parse(line);
   }
 
-  /** Sends a signal and waits for the end. */
-  async end(signal: Deno.Signal): Promise<Done> {
-    this.#process.signal(signal);
+  /** Writes a scenario command. */
+  write(line: string): Promise<void> {
+    return this.#process.write(line);
+  }
+
+  /** Sends a signal, where it does not end by itself, and waits for the end. */
+  async end(signal?: Deno.Signal): Promise<Done> {
+    if (signal !== undefined) this.#process.signal(signal);
     const { code } = await this.#process.status;
     return { code, events: eventsIn(this.#process.lines), said: this.#process.said() };
   }

@@ -9,6 +9,8 @@ import { adopt } from "../lib/process.ts";
 export interface SpawnOptions {
   readonly cwd?: string;
   readonly env?: Record<string, string>;
+  /** Whether lines are written to it; otherwise it reads nothing. */
+  readonly takesLines?: boolean;
 }
 
 /** How long {@linkcode LabProcess.line} waits by default. */
@@ -24,19 +26,21 @@ export class LabProcess {
   hasEnded = false;
   readonly #argv: readonly string[];
   readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>> | undefined;
   #taken = 0;
   #wake: () => void = () => {};
 
-  constructor(argv: readonly string[], options: SpawnOptions = {}) {
+  constructor(argv: readonly string[], { takesLines, ...options }: SpawnOptions = {}) {
     this.#argv = argv;
     this.#child = new Deno.Command(argv[0]!, {
       args: argv.slice(1),
-      stdin: "null",
+      stdin: takesLines ? "piped" : "null",
       stdout: "piped",
       stderr: "piped",
       ...options,
     }).spawn();
     adopt(this.#child);
+    this.#input = takesLines ? this.#child.stdin.getWriter() : undefined;
     this.pid = this.#child.pid;
     const reading = [
       this.#read(this.#child.stdout, (line) => this.lines.push(line)),
@@ -56,6 +60,11 @@ export class LabProcess {
     } catch {
       // It has ended by itself.
     }
+  }
+
+  /** Writes a line to its standard input. */
+  async write(line: string): Promise<void> {
+    await this.#input?.write(new TextEncoder().encode(`${line}\n`));
   }
 
   /**
