@@ -5,7 +5,8 @@
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
-import type { Nat, NatOptions } from "../api/nat.ts";
+import type { Nat } from "../api/nat.ts";
+import type { NatOptions } from "../api/options.ts";
 import type { Runtime } from "../runtime.ts";
 
 /** The signals that end a command after it has cleaned up. */

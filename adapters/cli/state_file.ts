@@ -13,7 +13,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join } from "node:path";
-import { checkSavedMapping, type SavedMapping, savedKey } from "../../core/portmap/saved.ts";
+import { checkSavedMapping, savedKey, type SavedMapping } from "../../core/portmap/saved.ts";
 
 /** An entry: the mapping, and when it ends if nobody renews it. */
 interface Entry {

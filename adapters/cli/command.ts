@@ -1,0 +1,92 @@
+/**
+ * What a command is, and what it is given to run with.
+ *
+ * @module
+ */
+import { dropUndefined } from "../../core/defined.ts";
+import type { SavedMapping } from "../../core/portmap/saved.ts";
+import { Nat } from "../api/nat.ts";
+import type { NatOptions } from "../api/options.ts";
+import type { CommandSpec } from "./args.ts";
+import type { FlagValues } from "./flags.ts";
+import type { Io, StopSignal } from "./io.ts";
+import { type Output, tenths } from "./output.ts";
+import { defaultStatePath, StateFile } from "./state_file.ts";
+
+/** A command of `natkit`. */
+export interface Command extends CommandSpec {
+  /** Does it; answers the exit status. What it throws is told as its failure. */
+  run(context: Context): Promise<number>;
+}
+
+/** Why a command ends before it is done: a signal, or nobody reads what it tells. */
+export class Stopped extends Error {
+  /** The signal, where it was one. */
+  readonly signal: StopSignal | undefined;
+
+  /** Makes the reason. */
+  constructor(signal?: StopSignal) {
+    super(signal ? `Interrupted by ${signal}` : "Standard output is closed");
+    this.name = "Stopped";
+    this.signal = signal;
+  }
+}
+
+/** What a command is given. */
+export class Context {
+  /** The flags. */
+  readonly flags: FlagValues;
+  /** What follows the command's name. */
+  readonly positionals: readonly string[];
+  /** The process. */
+  readonly io: Io;
+  /** Where to tell what happens. */
+  readonly output: Output;
+  /** Aborted, with a {@linkcode Stopped}, when the command is to clean up and end. */
+  readonly stop: AbortSignal;
+  readonly #startedAt: number;
+
+  /** Makes one; the operation starts here. */
+  constructor(
+    parts: { flags: FlagValues; positionals: readonly string[]; io: Io; output: Output },
+    stop: AbortSignal,
+  ) {
+    ({ flags: this.flags, positionals: this.positionals, io: this.io, output: this.output } =
+      parts);
+    this.stop = stop;
+    this.#startedAt = this.io.now();
+  }
+
+  /** Milliseconds since the start of the operation, to a tenth. */
+  elapsedMs(): number {
+    return tenths(this.io.now() - this.#startedAt);
+  }
+
+  /** How long to wait for an answer, where the command line says so. */
+  get timeoutMs(): number | undefined {
+    const { timeout } = this.flags;
+    return timeout === undefined ? undefined : 1000 * timeout;
+  }
+
+  /** The file in which mappings are kept. */
+  stateFile(): StateFile {
+    const path = this.flags.state ?? defaultStatePath(this.io.env);
+    return new StateFile(path, (text) => this.output.warn(text));
+  }
+
+  /** Opens what the flags name. */
+  openNat(saved: readonly SavedMapping[]): Promise<Nat> {
+    const { gateway, via } = this.flags;
+    const options: NatOptions = {
+      ...dropUndefined({
+        gateway,
+        protocols: via,
+        internalAddress: this.flags["internal-address"],
+        runtime: this.io.runtime,
+      }),
+      state: { version: 1, mappings: saved },
+      signal: this.stop,
+    };
+    return this.io.openNat ? this.io.openNat(options) : Nat.open(options);
+  }
+}

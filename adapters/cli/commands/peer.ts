@@ -1,0 +1,79 @@
+/**
+ * `natkit peer`: an outbound mapping, by which one remote peer sees this host.
+ *
+ * @module
+ */
+import { dropUndefined } from "../../../core/defined.ts";
+import type { Command, Context } from "../command.ts";
+import {
+  checkOneFamily,
+  readHostAddress,
+  readPort,
+  readPortAndProtocol,
+  UsageError,
+} from "../values.ts";
+import { hold } from "./hold.ts";
+import { checkFlags } from "./map.ts";
+
+/** The command. */
+export const PEER: Command = {
+  name: "peer",
+  summary: "asks the gateway for an outbound mapping to one peer, and holds it (PCP PEER)",
+  positionals: ["PORT/tcp|/udp", "REMOTE_ADDRESS", "REMOTE_PORT"],
+  minPositionals: 3,
+  flags: [
+    "external-port",
+    "external-address",
+    "lifetime",
+    "via",
+    "gateway",
+    "internal-address",
+    "mode",
+    "third-party",
+    "description",
+    "state",
+    "timeout",
+  ],
+  notes: "PORT is the port on this host from which packets to the peer leave.\n" +
+    "Events: mapped with remote, renewed, moved, lost, unmapped.",
+  run,
+};
+
+async function run(context: Context): Promise<number> {
+  const { flags, positionals, stop } = context;
+  const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, undefined);
+  const remote = {
+    address: readHostAddress("REMOTE_ADDRESS", positionals[1]!),
+    port: readPort("REMOTE_PORT", positionals[2]!),
+  };
+  if (flags.via && !flags.via.includes("pcp")) {
+    throw new UsageError(`natkit peer needs PCP, but --via is "${flags.via}"`);
+  }
+  checkFlags(flags);
+  const other = flags.gateway?.address ?? flags["internal-address"];
+  if (other !== undefined) {
+    const name = flags.gateway ? "--gateway" : "--internal-address";
+    checkOneFamily([["REMOTE_ADDRESS", remote.address], [name, other]]);
+  }
+  const thirdParty = flags["third-party"];
+  const nat = await context.openNat(await context.stateFile().load());
+  try {
+    const mapping = await nat.peer(port, remote, {
+      protocol,
+      ...dropUndefined({
+        externalPort: flags["external-port"],
+        externalAddress: flags["external-address"],
+        lifetimeSeconds: flags.lifetime,
+        mode: flags.mode,
+        thirdParty,
+        description: flags.description,
+        timeoutMs: context.timeoutMs,
+      }),
+      signal: stop,
+    });
+    const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
+    return await hold(context, nat, mapping, wanted);
+  } finally {
+    await nat.close();
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * A process and a library in which tests run the command line without sockets and signals.
+ *
+ * @module
+ */
+import type { Nat } from "../../../adapters/api/nat.ts";
+import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
+import type { PortEvent, PortMapping } from "../../../adapters/api/port_mapping.ts";
+import type { Io, StopSignal } from "../../../adapters/cli/io.ts";
+import type { GrantedMapping } from "../../../core/portmap/events.ts";
+
+/** A process of which a test sees everything. */
+export class FakeIo implements Io {
+  out = "";
+  err = "";
+  readonly exits: number[] = [];
+  readonly isTerminal = { stdout: false, stderr: false };
+  readonly env: Record<string, string | undefined> = {};
+  openNat?: (options: NatOptions) => Promise<Nat>;
+  clock = 0;
+  readonly #signalled = new Set<(signal: StopSignal) => void>();
+  readonly #closed = new Set<() => void>();
+  readonly #lines = new Set<(line: string) => void>();
+  readonly #watchers = new Set<() => void>();
+
+  stdout(text: string): void {
+    this.out += text;
+    for (const watcher of [...this.#watchers]) watcher();
+  }
+
+  stderr(text: string): void {
+    this.err += text;
+  }
+
+  now(): number {
+    return this.clock;
+  }
+
+  onSignal(callback: (signal: StopSignal) => void): () => void {
+    this.#signalled.add(callback);
+    return () => void this.#signalled.delete(callback);
+  }
+
+  onOutputClosed(callback: () => void): () => void {
+    this.#closed.add(callback);
+    return () => void this.#closed.delete(callback);
+  }
+
+  onLine(callback: (line: string) => void): () => void {
+    this.#lines.add(callback);
+    return () => void this.#lines.delete(callback);
+  }
+
+  exit(status: number): void {
+    this.exits.push(status);
+  }
+
+  /** Sends a signal. */
+  signal(signal: StopSignal): void {
+    for (const callback of [...this.#signalled]) callback(signal);
+  }
+
+  /** Nobody reads standard output any more. */
+  closeOutput(): void {
+    for (const callback of [...this.#closed]) callback();
+  }
+
+  /** Types a line. */
+  type(line: string): void {
+    for (const callback of [...this.#lines]) callback(line);
+  }
+
+  /** What is still listened to; nothing once a command is over. */
+  get listeners(): number {
+    return this.#signalled.size + this.#closed.size + this.#lines.size;
+  }
+
+  /** The events told so far, where `--json` was given. */
+  get events(): Record<string, unknown>[] {
+    return this.out.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
+  }
+
+  /** Waits until `isIt` holds for what was told. */
+  async until(isIt: (io: FakeIo) => boolean): Promise<void> {
+    while (!isIt(this)) {
+      await new Promise<void>((resolve) => {
+        const watcher = () => {
+          this.#watchers.delete(watcher);
+          resolve();
+        };
+        this.#watchers.add(watcher);
+      });
+    }
+  }
+
+  /** Waits for the `nth` event of a name, and gives it. */
+  async event(name: string, nth: number = 1): Promise<Record<string, unknown>> {
+    const found = () => this.events.filter((one) => one.event === name)[nth - 1];
+    await this.until(() => found() !== undefined);
+    return found()!;
+  }
+}
+
+/** The mapping that {@linkcode FakeNat} grants. */
+export const GRANTED: GrantedMapping = {
+  kind: "map",
+  via: "pcp",
+  protocol: "tcp",
+  gateway: { address: "192.168.1.1", port: 5351 },
+  internal: { address: "192.168.1.5", port: 6000 },
+  external: { address: "203.0.113.7", port: 6000 },
+  lifetimeSeconds: 600,
+};
+
+/** A mapping whose events a test makes. */
+export class FakeMapping {
+  mapping: GrantedMapping;
+  readonly calls: string[] = [];
+  /** Whether the gateway confirms a deletion. */
+  confirms = true;
+  #waiting: PortEvent[] = [];
+  #isOver = false;
+  #wake: () => void = () => {};
+
+  constructor(mapping: GrantedMapping = GRANTED) {
+    this.mapping = mapping;
+  }
+
+  get kind() {
+    return this.mapping.kind;
+  }
+  get via() {
+    return this.mapping.via;
+  }
+  get protocol() {
+    return this.mapping.protocol;
+  }
+  get gateway() {
+    return this.mapping.gateway.address;
+  }
+  get internal() {
+    return this.mapping.internal;
+  }
+  get external() {
+    return this.mapping.external;
+  }
+  get remote() {
+    return this.mapping.remote;
+  }
+  get lifetimeSeconds() {
+    return this.mapping.lifetimeSeconds;
+  }
+  get isDoubleNat() {
+    return this.external.address.startsWith("10.");
+  }
+
+  /** Something happens to it. */
+  tell(event: PortEvent): void {
+    if ("mapping" in event) this.mapping = event.mapping;
+    this.#waiting.push(event);
+    if (event.type === "unmapped") this.#isOver = true;
+    this.#wake();
+  }
+
+  renew(): Promise<void> {
+    this.calls.push("renew");
+    return Promise.resolve();
+  }
+
+  release(): Promise<void> {
+    this.calls.push("release");
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    this.calls.push("close");
+    if (this.confirms) this.tell({ type: "unmapped", reason: "revoked" });
+    this.#isOver = true;
+    this.#wake();
+    return Promise.resolve();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<PortEvent> {
+    for (;;) {
+      const event = this.#waiting.shift();
+      if (event) yield event;
+      else if (this.#isOver) return;
+      else await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+}
+
+/** A context that grants what it is told to, and notes what it was asked for. */
+export class FakeNat {
+  readonly calls: unknown[][] = [];
+  readonly mapping: FakeMapping;
+  gateways: readonly string[] = ["192.168.1.1"];
+  opened: NatOptions | undefined;
+  state: NatState = {
+    version: 1,
+    mappings: [{
+      kind: "map",
+      via: "pcp",
+      gateway: "192.168.1.1",
+      protocol: "tcp",
+      internalPort: 6000,
+      external: { address: "203.0.113.7", port: 6000 },
+      nonce: "000102030405060708090a0b",
+    }],
+  };
+  /** What every request comes to; by default the mapping. */
+  answer: (what: string, signal: AbortSignal) => Promise<unknown>;
+
+  constructor(mapping: FakeMapping = new FakeMapping()) {
+    this.mapping = mapping;
+    this.answer = () => Promise.resolve(mapping);
+  }
+
+  /** Makes `io` open this one. */
+  install(io: FakeIo): void {
+    io.openNat = (options) => {
+      this.opened = options;
+      return Promise.resolve(this as unknown as Nat);
+    };
+  }
+
+  #ask(what: string, ...args: unknown[]): Promise<unknown> {
+    this.calls.push([what, ...args]);
+    const { signal } = args.at(-1) as { signal: AbortSignal };
+    return this.answer(what, signal);
+  }
+
+  map(...args: unknown[]): Promise<PortMapping> {
+    return this.#ask("map", ...args) as Promise<PortMapping>;
+  }
+  peer(...args: unknown[]): Promise<PortMapping> {
+    return this.#ask("peer", ...args) as Promise<PortMapping>;
+  }
+  unmap(...args: unknown[]): Promise<unknown> {
+    return this.#ask("unmap", ...args);
+  }
+  unmapAll(...args: unknown[]): Promise<unknown> {
+    return this.#ask("unmapAll", ...args);
+  }
+  externalAddresses(...args: unknown[]): Promise<unknown> {
+    return this.#ask("externalAddresses", ...args);
+  }
+  exportState(): Promise<NatState> {
+    return Promise.resolve(this.state);
+  }
+  close(): Promise<void> {
+    this.calls.push(["close"]);
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,525 @@
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { COMMANDS } from "../../../adapters/cli/commands/mod.ts";
+import { main } from "../../../adapters/cli/main.ts";
+import { StateFile } from "../../../adapters/cli/state_file.ts";
+import { VERSION } from "../../../adapters/cli/version.ts";
+import { NatError } from "../../../core/errors.ts";
+import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
+
+const MAPPED = {
+  protocol: "tcp",
+  via: "pcp",
+  gateway: "192.168.1.1",
+  internal: { address: "192.168.1.5", port: 6000 },
+  external: { address: "203.0.113.7", port: 6000 },
+  lifetimeSeconds: 600,
+};
+
+/** What cannot be meant: the arguments, and what the message must name. */
+const WRONG: readonly [args: string, names: readonly string[]][] = [
+  ["", ["map, unmap, peer, address"]],
+  ["frobnicate", ['"frobnicate"']],
+  ["list", ['"list"']],
+  ["watch 6000", ['"watch"']],
+  ["doctor", ['"doctor"']],
+  ["stun a:1", ['"stun"']],
+  ["map", ["PORT"]],
+  ["map 0", ["PORT", '"0"']],
+  ["map 65536", ["PORT", '"65536"']],
+  ["map 0x50", ["PORT", '"0x50"']],
+  ["map 6000/sctp", ["PORT", '"6000/sctp"']],
+  ["map 6000/", ["PORT", '"6000/"']],
+  ["map /tcp", ["PORT", '""']],
+  ["map 6000/TCP", ["PORT", '"6000/TCP"']],
+  ["map -1", ["-1"]],
+  ["map 1 2", ['"2"']],
+  ["map 6000 --via upnp", ["--via", "upnp", "UPnP is not spoken yet"]],
+  ["map 6000 --via pcp,upnp", ["--via", "UPnP"]],
+  ["map 6000 --lifetime 0", ["--lifetime", '"0"']],
+  ["map 6000 --external-port 99999", ["--external-port", '"99999"']],
+  ["map 6000 --gateway nowhere", ["--gateway", '"nowhere"']],
+  ["map 6000 --prefer-failure", ["--prefer-failure", "--external-port", "none"]],
+  ["map 6000 --prefer-failure --external-port 0", ["--prefer-failure", "--external-port", "0"]],
+  ["map 6000 --via nat-pmp --filter 10.0.0.0/8", ["--filter", "--via", "nat-pmp"]],
+  ["map 6000 --via nat-pmp --third-party 10.0.0.1", ["--third-party", "--via"]],
+  ["map 6000 --via nat-pmp --external-address 9.9.9.9", ["--external-address", "--via"]],
+  ["map 6000 --via nat-pmp --prefer-failure --external-port 5", ["--prefer-failure", "--via"]],
+  ["map 6000 --via nat-pmp --gateway fe80::1%eth0", ["--gateway", "fe80::1%eth0", "--via"]],
+  ["map 6000 --gateway 10.0.0.1 --internal-address fd00::1", ["--gateway", "--internal-address"]],
+  ["map 6000 --gateway 10.0.0.1 --filter ::/64", ["--gateway", "--filter"]],
+  ["map 6000 --third-party fd00::1 --external-address 9.9.9.9", ["--third-party", "fd00::1"]],
+  ["map 6000 --profile x", ["--profile"]],
+  ["unmap", ["PORT", "--all"]],
+  ["unmap 6000 --all", ["--all", "PORT", '"6000"']],
+  ["unmap x", ["PORT", '"x"']],
+  ["unmap 6000 --lifetime 5", ["--lifetime"]],
+  ["peer 6000/tcp 198.51.100.1", ["REMOTE_PORT"]],
+  ["peer 6000 198.51.100.1 80", ["PORT", '"6000"']],
+  ["peer 6000/icmp 198.51.100.1 80", ["PORT", '"6000/icmp"']],
+  ["peer 6000/tcp example.org 80", ["REMOTE_ADDRESS", '"example.org"']],
+  ["peer 6000/tcp 0.0.0.0 80", ["REMOTE_ADDRESS", '"0.0.0.0"']],
+  ["peer 6000/tcp 198.51.100.1 0", ["REMOTE_PORT", '"0"']],
+  ["peer 6000/tcp 198.51.100.1 80 --via nat-pmp", ["--via", "nat-pmp"]],
+  ["peer 6000/tcp 198.51.100.1 80 --gateway fd00::1", ["REMOTE_ADDRESS", "--gateway"]],
+  ["peer 6000/tcp 198.51.100.1 80 --prefer-failure", ["--prefer-failure"]],
+  ["peer 6000/tcp 198.51.100.1 80 --filter 10.0.0.0/8", ["--filter"]],
+  ["address 5", ['"5"']],
+  ["address --mode once", ["--mode"]],
+];
+
+describe("natkit", () => {
+  let folder = "", path = "";
+  let io = new FakeIo(), nat = new FakeNat();
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "natkit-"));
+    path = join(folder, "natkit", "state.json");
+    io = new FakeIo();
+    io.env.XDG_STATE_HOME = folder;
+    nat = new FakeNat();
+    nat.install(io);
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  const run = (line: string) => main(line.split(" ").filter((word) => word !== ""), io);
+  const saved = () => new StateFile(path, () => {}).load();
+
+  describe("with a command line that is wrong", () => {
+    for (const [line, names] of WRONG) {
+      it(`refuses "natkit ${line}" with status 2`, async () => {
+        const status = await run(line);
+
+        assertEquals([status, io.out], [2, ""]);
+        for (const name of names) assertStringIncludes(io.err, name);
+        assertEquals(nat.opened, undefined);
+      });
+    }
+
+    it("tells readers of JSON, too", async () => {
+      const status = await run("map --lifetime 0 6000 --json");
+
+      const message = "--lifetime must be a whole number in 1..4294967295, in decimal digits: " +
+        'current value is "0"';
+      assertEquals(status, 2);
+      assertEquals(io.events, [{ event: "error", code: "usage", message, attempts: [] }]);
+      assertEquals(io.err, `natkit: ${message}\n`);
+    });
+
+    it("takes for wrong usage what the library calls a caller's mistake", async () => {
+      nat.answer = () =>
+        Promise.reject(
+          new TypeError("'externalAddress' must be an IPv6 address: current value is 9.9.9.9"),
+        );
+
+      const status = await run("map 6000 --external-address 9.9.9.9 --json");
+
+      assertEquals(status, 2);
+      assertEquals(io.events.at(-1)?.code, "usage");
+      assertStringIncludes(io.err, "--external-address must be an IPv6 address");
+    });
+  });
+
+  describe("--version", () => {
+    it("tells deno.json's version", async () => {
+      const root = process.env.NATKIT_ROOT ?? process.cwd();
+      const { version } = JSON.parse(await readFile(join(root, "deno.json"), "utf8"));
+
+      assertEquals(await run("--version"), 0);
+      assertEquals(io.out, `natkit ${version}\n`);
+      assertEquals(VERSION, version);
+    });
+
+    it("tells it as JSON", async () => {
+      await run("--json --version");
+
+      assertEquals(io.events, [{ event: "version", version: VERSION }]);
+    });
+  });
+
+  describe("--help", () => {
+    it("lists every command, and none that does not exist", async () => {
+      assertEquals(await run("--help"), 0);
+
+      for (const { name } of COMMANDS) assertMatch(io.out, new RegExp(`^  ${name}\\b`, "m"));
+      assert(!/\b(list|watch|doctor|stun|punch|upnp)\b/.test(io.out), io.out);
+      assertEquals(io.err, "");
+    });
+
+    for (const { name, flags, positionals } of COMMANDS) {
+      it(`tells all about ${name}`, async () => {
+        assertEquals(await run(`${name} --help`), 0);
+
+        assertMatch(io.out, new RegExp(`^Usage: natkit ${name}\\b`));
+        for (const flag of [...flags, "json", "help"]) {
+          assertMatch(io.out, new RegExp(`^  --${flag}\\b`, "m"));
+        }
+        for (const form of positionals) assertStringIncludes(io.out, form);
+        assert(io.out.split("\n").every((line) => line.length <= 100), io.out);
+      });
+    }
+
+    it("is one event as JSON", async () => {
+      await run("--help map --json");
+
+      const [event, ...rest] = io.events;
+      assertEquals([event?.event, rest], ["help", []]);
+      assertStringIncludes(String(event?.text), "Usage: natkit map");
+    });
+  });
+
+  describe("map --mode once", () => {
+    it("tells the mapping, leaves it at the gateway and keeps it for a later unmap", async () => {
+      const status = await run("map 6000/tcp --json --lifetime 600 --mode once");
+
+      assertEquals([status, io.events], [0, [{ event: "mapped", ...MAPPED, elapsedMs: 0 }]]);
+      assertEquals(nat.mapping.calls, ["release"]);
+      assertEquals(nat.calls.at(-1), ["close"]);
+      assertEquals(await saved(), nat.state.mappings);
+      assertEquals([io.err, io.listeners], ["", 0]);
+    });
+
+    it("hands on what the flags say", async () => {
+      await run(
+        "map 6000/udp --external-port 7000 --external-address 9.9.9.9 --lifetime 600 --via pcp " +
+          "--gateway 10.0.0.1:5 --internal-address 10.0.0.2 --mode once --prefer-failure " +
+          "--filter 9.0.0.0/8:53 --third-party 10.0.0.3 --description x --timeout 3",
+      );
+
+      const [, port, { signal, ...options }] = nat.calls[0] as [
+        string,
+        number,
+        { signal: unknown },
+      ];
+      assert(signal instanceof AbortSignal);
+      assertEquals([port, options], [6000, {
+        protocol: "udp",
+        externalPort: 7000,
+        externalAddress: "9.9.9.9",
+        lifetimeSeconds: 600,
+        mode: "once",
+        preferFailure: true,
+        filters: [{ prefix: { address: "9.0.0.0", prefixLength: 8, family: 4 }, port: 53 }],
+        thirdParty: "10.0.0.3",
+        description: "x",
+        timeoutMs: 3000,
+      }]);
+      const { gateway, internalAddress, protocols } = nat.opened!;
+      assertEquals({ gateway, internalAddress, protocols }, {
+        gateway: { address: "10.0.0.1", port: 5 },
+        internalAddress: "10.0.0.2",
+        protocols: ["pcp"],
+      });
+    });
+
+    it("says no more than the flags say", async () => {
+      await run("map 6000 --mode once");
+
+      const [, port, { signal: _, ...options }] = nat.calls[0] as [
+        string,
+        number,
+        { signal: unknown },
+      ];
+      assertEquals([port, options], [6000, { protocol: "tcp", mode: "once" }]);
+      const { signal: __, ...opened } = nat.opened!;
+      assertEquals(opened, { state: { version: 1, mappings: [] } });
+    });
+
+    it("hands back the mappings of earlier runs", async () => {
+      await run("map 6000 --mode once");
+      await run("map 6000 --mode once");
+
+      assertEquals(nat.opened!.state, nat.state);
+    });
+
+    it("warns on standard error where another NAT stands above", async () => {
+      nat = new FakeNat(
+        new FakeMapping({ ...GRANTED, external: { address: "10.1.1.1", port: 5 } }),
+      );
+      nat.install(io);
+
+      const status = await run("map 6000 --mode once --json");
+
+      assertEquals([status, io.events.length], [0, 1]);
+      assertMatch(io.err, /warning: 10\.1\.1\.1 .*another NAT/);
+    });
+
+    it("counts the time from the start of the operation", async () => {
+      io.clock = 1000;
+      nat.answer = () => {
+        io.clock = 1012.345;
+        return Promise.resolve(nat.mapping);
+      };
+
+      await run("map 6000 --mode once --json");
+
+      assertEquals(io.events[0]?.elapsedMs, 12.3);
+    });
+  });
+
+  describe("map", () => {
+    const moved = { ...GRANTED, external: { address: "203.0.113.8", port: 6000 } };
+
+    it("holds the mapping, tells what happens to it, and deletes it at SIGINT", async () => {
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      nat.mapping.tell({ type: "renewed", mapping: GRANTED });
+      nat.mapping.tell({ type: "moved", mapping: moved });
+      nat.mapping.tell({ type: "lost", reason: "no answer" });
+      nat.mapping.tell({ type: "recovered", mapping: GRANTED });
+      await io.event("mapped", 2);
+      io.signal("SIGINT");
+
+      assertEquals(await running, 130);
+      const { lifetimeSeconds: _, ...unmapped } = MAPPED;
+      // What an event carries is what holds when it is told.
+      assertEquals(io.events.map(({ event }) => event), [
+        "mapped",
+        "renewed",
+        "moved",
+        "lost",
+        "mapped",
+        "unmapped",
+      ]);
+      assertEquals(io.events[0], { event: "mapped", ...MAPPED, elapsedMs: 0 });
+      assertEquals(io.events.at(-1), {
+        event: "unmapped",
+        ...unmapped,
+        reason: "revoked",
+        elapsedMs: 0,
+      });
+      assertEquals(nat.mapping.calls, ["close"]);
+      assertEquals([await saved(), io.listeners, io.exits], [[], 0, []]);
+    });
+
+    it("tells where it moved to", async () => {
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      nat.mapping.tell({ type: "moved", mapping: moved });
+
+      assertEquals(await io.event("moved"), {
+        event: "moved",
+        ...MAPPED,
+        external: moved.external,
+        elapsedMs: 0,
+      });
+      io.signal("SIGTERM");
+      assertEquals(await running, 143);
+    });
+
+    it("says on standard error how to end it", async () => {
+      const running = run("map 6000");
+      await io.until(() => io.out.startsWith("mapped"));
+      io.signal("SIGINT");
+
+      assertEquals(await running, 130);
+      assertMatch(io.err, /Ctrl-C/);
+      assertMatch(io.out, /^mapped .*\nunmapped .*\n$/);
+    });
+
+    it("forgets the mapping when it is over", async () => {
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      nat.mapping.tell({ type: "unmapped", reason: "expired" });
+      await running;
+
+      assertEquals(await saved(), []);
+    });
+
+    it("ends by itself when the wanted lifetimes are over", async () => {
+      const running = run("map 6000 --mode 2 --json");
+      await io.event("mapped");
+      nat.mapping.tell({ type: "unmapped", reason: "expired" });
+
+      assertEquals(await running, 0);
+      assertEquals(io.events.at(-1)?.reason, "expired");
+    });
+
+    it("keeps the nonce where the gateway did not confirm the deletion, and says so", async () => {
+      nat.mapping.confirms = false;
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      io.signal("SIGINT");
+
+      assertEquals(await running, 130);
+      assertEquals(io.events.map(({ event }) => event), ["mapped", "error"]);
+      assertEquals(io.events.at(-1)?.code, "no-answer");
+      assertEquals(await saved(), nat.state.mappings);
+    });
+
+    it("ends at once at the second signal", async () => {
+      nat.mapping.close = () => {
+        io.signal("SIGTERM");
+        return FakeMapping.prototype.close.call(nat.mapping);
+      };
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      io.signal("SIGINT");
+
+      await running;
+      assertEquals(io.exits, [143]);
+    });
+
+    it("cleans up and ends with status 1 where nobody reads any more", async () => {
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      io.closeOutput();
+
+      assertEquals(await running, 1);
+      assertEquals(nat.mapping.calls, ["close"]);
+    });
+
+    it("ends with 130 where it is interrupted before there is a mapping", async () => {
+      nat.answer = (_, signal) =>
+        new Promise((_, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason));
+          io.signal("SIGINT");
+        });
+
+      assertEquals(await run("map 6000 --json"), 130);
+      assertEquals(io.events, [{
+        event: "error",
+        code: "interrupted",
+        message: "Interrupted by SIGINT",
+        attempts: [],
+      }]);
+      assertEquals(nat.calls.at(-1), ["close"]);
+    });
+
+    it("ends with 1 and what was tried where it fails", async () => {
+      const attempts = [
+        { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 10000.04 },
+        { via: "nat-pmp", gateway: "192.168.1.1", outcome: "unreachable", elapsedMs: 0.96 },
+      ] as const;
+      nat.answer = () => Promise.reject(new NatError("no-answer", "Cannot map", { attempts }));
+
+      assertEquals(await run("map 6000 --json"), 1);
+      assertEquals(io.events, [{
+        event: "error",
+        code: "no-answer",
+        message: "Cannot map",
+        attempts: [{ ...attempts[0], elapsedMs: 10000 }, { ...attempts[1], elapsedMs: 1 }],
+      }]);
+      assertEquals(io.err, "natkit: Cannot map\n");
+      assertEquals(nat.calls.at(-1), ["close"]);
+    });
+  });
+
+  describe("peer", () => {
+    it("tells the mapping with the peer", async () => {
+      const remote = { address: "198.51.100.1", port: 80 };
+      nat = new FakeNat(new FakeMapping({ ...GRANTED, kind: "peer", remote }));
+      nat.install(io);
+
+      const status = await run("peer 6000/udp 198.51.100.1 80 --mode once --json --lifetime 60");
+
+      assertEquals(status, 0);
+      const { lifetimeSeconds, ...fields } = MAPPED;
+      assertEquals(io.events, [
+        { event: "mapped", ...fields, remote, lifetimeSeconds, elapsedMs: 0 },
+      ]);
+      const [what, port, to, { signal: _, ...options }] = nat.calls[0] as [
+        string,
+        number,
+        unknown,
+        { signal: unknown },
+      ];
+      assertEquals([what, port, to, options], ["peer", 6000, remote, {
+        protocol: "udp",
+        lifetimeSeconds: 60,
+        mode: "once",
+      }]);
+    });
+  });
+
+  describe("unmap", () => {
+    const confirmed = { via: "pcp", gateway: "192.168.1.1" };
+
+    it("tells who confirmed it and forgets the mapping", async () => {
+      await run("map 6000 --mode once");
+      io.out = "";
+      nat.answer = () => Promise.resolve([confirmed]);
+
+      assertEquals(await run("unmap 6000/tcp --json"), 0);
+      assertEquals(io.events, [{
+        event: "unmapped",
+        protocol: "tcp",
+        ...confirmed,
+        internal: { port: 6000 },
+        reason: "revoked",
+        elapsedMs: 0,
+      }]);
+      assertEquals(nat.opened!.state, nat.state);
+      assertEquals(await saved(), []);
+    });
+
+    it("keeps what another gateway holds", async () => {
+      await run("map 6000 --mode once");
+      nat.answer = () => Promise.resolve([{ ...confirmed, gateway: "192.168.2.1" }]);
+
+      await run("unmap 6000/tcp");
+
+      assertEquals(await saved(), nat.state.mappings);
+    });
+
+    it("--all asks for both transports and forgets what was confirmed", async () => {
+      await run("map 6000 --mode once");
+      io.out = "";
+      nat.answer = () => Promise.resolve([{ ...confirmed, via: "nat-pmp" }, confirmed]);
+
+      assertEquals(await run("unmap --all --json"), 0);
+      assertEquals(
+        io.events.map(({ event, protocol, via }) => [event, protocol, via]),
+        [
+          ["unmapped", "tcp", "nat-pmp"],
+          ["unmapped", "tcp", "pcp"],
+          ["unmapped", "udp", "nat-pmp"],
+          ["unmapped", "udp", "pcp"],
+        ],
+      );
+      assertEquals(await saved(), []);
+    });
+
+    it("--all succeeds where one transport's did", async () => {
+      nat.answer = () =>
+        Promise.resolve(nat.calls.length === 1 ? [confirmed] : Promise.reject(new Error("no")));
+
+      assertEquals(await run("unmap --all"), 0);
+    });
+
+    it("fails where nobody confirmed", async () => {
+      nat.answer = () => Promise.reject(new NatError("refused", "Cannot unmap"));
+
+      assertEquals(await run("unmap 6000 --json"), 1);
+      assertEquals(await run("unmap --all --json"), 1);
+      assertEquals(io.events.map(({ code }) => code), ["refused", "refused"]);
+    });
+  });
+
+  describe("address", () => {
+    it("tells the address by each protocol", async () => {
+      const found = [
+        { via: "pcp", address: "203.0.113.7", gateway: "192.168.1.1" },
+        { via: "nat-pmp", address: "203.0.113.7", gateway: "192.168.1.1" },
+      ];
+      nat.answer = () => Promise.resolve(found);
+
+      assertEquals(await run("address --json"), 0);
+      assertEquals(io.events, found.map((one) => ({ event: "address", ...one })));
+      assertEquals(io.err, "");
+    });
+
+    it("warns of an address that is not the Internet's", async () => {
+      nat.answer = () =>
+        Promise.resolve([{ via: "pcp", address: "100.64.1.1", gateway: "192.168.1.1" }]);
+
+      assertEquals(await run("address"), 0);
+      assertEquals(io.out, "100.64.1.1 by PCP at 192.168.1.1\n");
+      assertMatch(io.err, /warning: 100\.64\.1\.1 .*another NAT/);
+    });
+  });
+});
