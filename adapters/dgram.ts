@@ -4,11 +4,13 @@
  * @module
  */
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
-import { canonicalAddress, familyOf } from "../core/ip.ts";
+import { familyOf } from "../core/ip.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import {
   bindEndpoint,
+  boundEndpoint,
   destination,
+  isRefusal,
   openError,
   reportError,
   socketFamily,
@@ -47,19 +49,26 @@ export async function openDgram(options: UdpOptions, handlers: UdpHandlers): Pro
     throw openError(error, options);
   }
   isOpen = true;
-  const readSource = sourceReader(peer);
+  const readSource = sourceReader(options);
   socket.on("message", (data: Uint8Array, { address, port }: RemoteInfo) => {
     const from = readSource(address, port);
     if (from && isOpen) handlers.onDatagram(data, from);
   });
-  const bound = socket.address();
+  const transmit = (data: Uint8Array, isAgain: boolean) => {
+    if (!isOpen) return;
+    socket.send(data, (error) => {
+      onError(error);
+      // The refusal was an earlier datagram's; this one did not leave.
+      if (error && !isAgain && isRefusal(error)) transmit(data, true);
+    });
+  };
   return {
-    local: { address: canonicalAddress(bound.address)!, port: bound.port },
+    local: boundEndpoint(socket.address(), options),
     send(data, to) {
       if (!isOpen) return;
       try {
         if (!peer) socket.send(data, to.port, destination(to.address, family), onError);
-        else if (to.address === peer.address && to.port === peer.port) socket.send(data, onError);
+        else if (to.address === peer.address && to.port === peer.port) transmit(data, false);
         else handlers.onError(wrongPeer(to, peer));
       } catch (error) {
         onError(error);

@@ -10,12 +10,12 @@
  *
  * @module
  */
-import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { startTimer, systemNow } from "./clock.ts";
 import { openDgram } from "./dgram.ts";
+import { runProgram } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
-import { readInterfaces, runProgram } from "./system.ts";
+import { readInterfaces, readTextFile } from "./system.ts";
 import { cryptoRandom } from "./udp.ts";
 
 /** Node as a {@linkcode Runtime}. */
@@ -28,7 +28,7 @@ export function nodeRuntime(): Runtime {
     setTimer: startTimer,
     openUdp: openDgram,
     interfaces: readInterfaces,
-    readTextFile: (path) => readFile(path, "utf8"),
+    readTextFile,
     run: runProgram,
   };
 }

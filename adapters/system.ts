@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { execFile } from "node:child_process";
+import { open } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import process from "node:process";
 import { canonicalAddress, familyOf } from "../core/ip.ts";
@@ -25,15 +25,25 @@ export function readInterfaces(): InterfaceAddress[] {
   return found;
 }
 
-/** Runs a program without a shell; what it prints is bounded, and so is its time. */
-export function runProgram(command: string, args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const limits = { timeout: 10_000, maxBuffer: 1 << 22, windowsHide: true };
-    execFile(
-      command,
-      [...args],
-      limits,
-      (error, stdout) => error ? reject(error) : resolve(stdout),
-    );
-  });
+/** The most that is read of a file, bytes: a routing table can be long. */
+const MAX_FILE_BYTES = 1 << 24;
+
+/** Reads a text file, at most its first 16 MiB. */
+export async function readTextFile(path: string): Promise<string> {
+  const file = await open(path, "r");
+  try {
+    const decoder = new TextDecoder();
+    const buffer = new Uint8Array(65536);
+    let text = "";
+    for (let read = 0; read < MAX_FILE_BYTES;) {
+      // Files in /proc have no size, so they are read until they end.
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+      if (bytesRead === 0) break;
+      read += bytesRead;
+      text += decoder.decode(buffer.subarray(0, bytesRead), { stream: true });
+    }
+    return text;
+  } finally {
+    await file.close();
+  }
 }

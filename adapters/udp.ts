@@ -4,14 +4,7 @@
  * @module
  */
 import { NatError } from "../core/errors.ts";
-import {
-  anyAddress,
-  canonicalAddress,
-  type Family,
-  familyOf,
-  formatEndpoint,
-  withoutZone,
-} from "../core/ip.ts";
+import { anyAddress, canonicalAddress, type Family, familyOf, formatEndpoint } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 import type { UdpHandlers, UdpOptions } from "./runtime.ts";
@@ -39,26 +32,54 @@ export function bindEndpoint(options: UdpOptions): Endpoint {
   return options.local ?? { address: anyAddress(socketFamily(options)), port: 0 };
 }
 
+/** The zone of an address, or undefined. */
+export function zoneOf(address: string): string | undefined {
+  const percent = address.indexOf("%");
+  return percent < 0 ? undefined : address.slice(percent + 1);
+}
+
+/** The zone that link-local addresses on this socket are in, as far as the options tell. */
+function socketZone({ connect, local, multicast }: UdpOptions): string | undefined {
+  return zoneOf(connect?.address ?? "") ?? zoneOf(local?.address ?? "") ??
+    (multicast && familyOf(multicast.group) === 6 ? multicast.interface : undefined);
+}
+
+/** A canonical address of what a runtime reports; some leave the zone out. */
+function reportedAddress(raw: string, zone: string | undefined): string | undefined {
+  const hasZone = zone === undefined || raw.includes("%") || !raw.includes(":");
+  return canonicalAddress(hasZone ? raw : `${raw}%${zone}`);
+}
+
 /**
- * Makes canonical endpoints of what a socket reports. The last address is remembered: a client
- * hears one gateway. Where a connected peer has a zone and the runtime leaves it out, the peer's
- * own spelling is given back.
+ * Makes canonical endpoints of the sources that a socket reports; undefined for one that is not to
+ * be delivered (a connected socket hears its peer only). The last address is remembered: a client
+ * hears one gateway.
  */
 export function sourceReader(
-  peer: Endpoint | undefined,
+  options: UdpOptions,
 ): (address: string, port: number) => Endpoint | undefined {
+  const { connect: peer } = options;
+  const zone = socketZone(options);
   let raw: string | undefined;
   let canonical: string | undefined;
   return (address, port) => {
     if (address !== raw) {
       raw = address;
-      canonical = canonicalAddress(address);
-      if (peer && canonical === withoutZone(peer.address)) canonical = peer.address;
+      canonical = reportedAddress(address, zone);
     }
     if (canonical === undefined) return undefined;
     if (peer && (canonical !== peer.address || port !== peer.port)) return undefined;
     return { address: canonical, port };
   };
+}
+
+/** Where the runtime says that the socket is bound. */
+export function boundEndpoint(
+  reported: { readonly address: string; readonly port: number },
+  options: UdpOptions,
+): Endpoint {
+  const address = reportedAddress(reported.address, socketZone(options));
+  return { address: address ?? bindEndpoint(options).address, port: reported.port };
 }
 
 /** The address in the form that a socket of `family` sends to: IPv4 on an IPv6 socket is mapped. */
@@ -90,18 +111,22 @@ export function openError(error: unknown, options: UdpOptions): NatError {
   return new NatError("network", `${what}: ${why}`, { cause: error });
 }
 
+/** Whether ICMP says that nobody listens: ECONNREFUSED (Windows: ECONNRESET). */
+export function isRefusal(error: unknown): boolean {
+  return /^ECONN(REFUSED|RESET)$/.test(errorCode(error));
+}
+
 /**
- * Tells the right handler what a socket reported. Nobody listens at the peer: the runtimes say
- * ECONNREFUSED (Windows: ECONNRESET), which answers the datagram sent before.
+ * Tells the right handler what a socket reported. A refusal answers the datagram sent before; on a
+ * socket without a peer nobody knows which one that was, so it is dropped.
  */
 export function reportError(
   error: unknown,
   peer: Endpoint | undefined,
   handlers: UdpHandlers,
 ): void {
-  const code = errorCode(error);
-  if (peer && (code === "ECONNREFUSED" || code === "ECONNRESET")) handlers.onUnreachable(peer);
-  else handlers.onError(error);
+  if (!isRefusal(error)) handlers.onError(error);
+  else if (peer) handlers.onUnreachable(peer);
 }
 
 /** The error of a send on a connected socket to somebody else. */

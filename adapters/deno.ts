@@ -1,0 +1,167 @@
+/**
+ * natkit on Deno: UDP over `Deno.listenDatagram` where the program runs with `--unstable-net`, over
+ * `node:dgram` otherwise.
+ *
+ * Neither can be connected here (Deno has no such call; a connect of its `node:dgram` never ends),
+ * so the address toward the peer is looked up and bound, datagrams from others are dropped, and
+ * ICMP errors do not show: `onUnreachable` is never called.
+ *
+ * Permissions: `--allow-net`; `--allow-sys=networkInterfaces` to know the local address;
+ * `--allow-run=ip` (Linux) to find the gateway where `--allow-all` is not given.
+ *
+ * @example
+ * ```ts
+ * import { denoRuntime } from "@natkit/natkit/deno";
+ * const runtime = denoRuntime();
+ * console.assert(runtime.interfaces().length > 0);
+ * ```
+ *
+ * @module
+ */
+import process from "node:process";
+import { isLoopback, isWildcard } from "../core/cidr.ts";
+import { NatError } from "../core/errors.ts";
+import { anyAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
+import type { Endpoint } from "../core/machine.ts";
+import { startTimer, systemNow } from "./clock.ts";
+import { findGateways } from "./discovery/mod.ts";
+import { sourceToward } from "./discovery/local_address.ts";
+import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
+import type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
+import { readInterfaces, readTextFile } from "./system.ts";
+import {
+  bindEndpoint,
+  cryptoRandom,
+  errorCode,
+  openError,
+  sourceReader,
+  wrongPeer,
+} from "./udp.ts";
+
+const { Deno } = globalThis as unknown as { Deno: DenoNamespace };
+
+/** Deno as a {@linkcode Runtime}. */
+export function denoRuntime(): Runtime {
+  return {
+    name: "deno",
+    platform: process.platform,
+    now: systemNow,
+    random: cryptoRandom,
+    setTimer: startTimer,
+    openUdp,
+    interfaces,
+    readTextFile,
+    run,
+  };
+}
+
+function permissionError(what: string, flag: string, cause?: unknown): NatError {
+  return new NatError("permission", `${what}: ${flag} is needed`, { cause });
+}
+
+function interfaces(): InterfaceAddress[] {
+  try {
+    return readInterfaces();
+  } catch (error) {
+    if (errorCode(error) !== "NotCapable") throw error;
+    const flag = "--allow-sys=networkInterfaces";
+    throw permissionError("Cannot read the network interfaces", flag, error);
+  }
+}
+
+async function run(command: string, args: readonly string[]): Promise<string> {
+  const { code, stdout } = await new Deno.Command(command, {
+    args: [...args],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+    signal: AbortSignal.timeout(10_000),
+  }).output();
+  if (code !== 0) throw new Error(`'${command}' ended with status ${code}`);
+  return new TextDecoder().decode(stdout);
+}
+
+async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+  const { connect: peer } = options;
+  if (peer) await checkNet(peer);
+  const local = await localEndpoint(options);
+  const readSource = sourceReader(options);
+  const filtered: UdpHandlers = {
+    onDatagram(data, source) {
+      const from = readSource(source.address, source.port);
+      if (from) handlers.onDatagram(data, from);
+    },
+    onUnreachable: (to) => handlers.onUnreachable(to),
+    onError: (error) => handlers.onError(sendError(error)),
+  };
+  const socket = await openAt(local, options, filtered);
+  return {
+    // Bound to the wildcard for want of permission, it still sends from where the route says.
+    local: { address: peer ? local.address : socket.local.address, port: socket.local.port },
+    send(data, to) {
+      if (!peer || (to.address === peer.address && to.port === peer.port)) socket.send(data, to);
+      else handlers.onError(wrongPeer(to, peer));
+    },
+    close: () => socket.close(),
+  };
+}
+
+/** Opens a socket without a peer, on the wildcard where only that is permitted. */
+async function openAt(
+  local: Endpoint,
+  { connect, multicast, reuseAddress = false }: UdpOptions,
+  handlers: UdpHandlers,
+): Promise<UdpSocket> {
+  const options = { local, reuseAddress, ...(multicast && { multicast }) };
+  try {
+    // `joinMulticastV6` wants an interface's index, which Deno does not tell.
+    if (Deno.listenDatagram && !(multicast && familyOf(multicast.group) === 6)) {
+      return await listenNative(Deno.listenDatagram, options, handlers);
+    }
+    const { openDgram } = await import("./dgram.ts");
+    return await openDgram(options, handlers);
+  } catch (error) {
+    const failure = openError(error, options);
+    if (!connect || failure.code !== "permission" || isWildcard(local.address)) throw failure;
+    const any = { address: anyAddress(familyOf(local.address)), port: local.port };
+    return await openAt(any, { ...options, connect }, handlers);
+  }
+}
+
+/** Where to bind so that packets to the peer leave from the address that we report. */
+async function localEndpoint(options: UdpOptions): Promise<Endpoint> {
+  const { connect: peer } = options;
+  const { address, port } = bindEndpoint(options);
+  if (!peer || !isWildcard(address)) return { address, port };
+  if (isLoopback(peer.address)) {
+    return { address: familyOf(peer.address) === 4 ? "127.0.0.1" : "::1", port };
+  }
+  const near = sourceToward(interfaces(), peer.address) ?? await sourceOfDefaultRoute(peer);
+  if (near !== undefined) return { address: near, port };
+  throw new NatError(
+    "network",
+    `Cannot reach ${formatEndpoint(peer)}: no local address leads there`,
+  );
+}
+
+async function sourceOfDefaultRoute(peer: Endpoint): Promise<string | undefined> {
+  const gateways = await findGateways(denoRuntime());
+  return gateways.find(({ family }) => family === familyOf(peer.address))?.localAddress;
+}
+
+/** Deno checks each destination, but tells only after sending; a peer is asked for beforehand. */
+async function checkNet(peer: Endpoint): Promise<void> {
+  const host = formatEndpoint({ ...peer, address: withoutZone(peer.address) });
+  const { state } = await Deno.permissions.request({ name: "net", host });
+  if (state !== "granted") {
+    throw permissionError(`Cannot send to ${formatEndpoint(peer)}`, `--allow-net=${host}`);
+  }
+}
+
+/** What a refused destination looks like: `NotCapable`, and from `node:dgram` only `UNKNOWN`. */
+function sendError(error: unknown): unknown {
+  const code = errorCode(error);
+  const isRefused = code === "NotCapable" ||
+    (code === "UNKNOWN" && Deno.permissions.querySync({ name: "net" }).state !== "granted");
+  return isRefused ? permissionError("Cannot send a datagram", "--allow-net", error) : error;
+}
