@@ -198,7 +198,15 @@ export class PortAllocator {
   }
 
   #placePorts(request: PlaceRequest, addresses: readonly string[]): Place | TableFault {
-    const { protocol, internal, suggestedPort = 0, isExact, size = 1 } = request;
+    const { protocol, internal, size = 1 } = request;
+    const keepsPort = this.#settings.samePortProtocols.has(protocol);
+    if (
+      keepsPort && request.isExact && (request.suggestedPort || internal.port) !== internal.port
+    ) {
+      return "external-unavailable";
+    }
+    const isExact = keepsPort || (request.isExact ?? false);
+    const suggestedPort = keepsPort ? internal.port : request.suggestedPort ?? 0;
     const { random, prefersSamePort } = this.#settings;
     const parity = request.keepParity ? (internal.port & 1) as 0 | 1 : undefined;
     const isUnfit = parity !== undefined && (suggestedPort & 1) !== parity;

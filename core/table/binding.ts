@@ -73,9 +73,9 @@ export class Entry implements TableEntry {
     this.origin = request.origin;
     this.binding = binding;
     this.owner = owner;
-    this.remote = remote && { address: remote.address, port: remote.port };
+    this.remote = remote && copyOf(remote);
     this.offset = offset;
-    this.requester = request.requester;
+    this.requester = request.requester && copyOf(request.requester);
     this.isExact = request.isExact ?? false;
     this.nonce = request.nonce?.slice();
     this.description = request.description || undefined;
@@ -98,6 +98,11 @@ export class Entry implements TableEntry {
   get client(): string {
     return this.owner.address;
   }
+}
+
+/** An endpoint of one's own. */
+export function copyOf({ address, port }: Endpoint): Endpoint {
+  return { address, port };
 }
 
 function shift(endpoint: Endpoint, offset: number): Endpoint {

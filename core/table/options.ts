@@ -47,6 +47,11 @@ export interface MappingTableOptions {
   readonly reservedUdpPorts?: readonly number[];
   /** Try the internal port's number first when no port is asked for; true where left out. */
   readonly prefersSamePort?: boolean;
+  /**
+   * Protocols whose ports the gateway cannot change, so that the external port equals the internal
+   * one or there is no mapping (RFC 6887 §16.3.3); SCTP where left out.
+   */
+  readonly samePortProtocols?: readonly number[];
   /** Choose ports at random; one after the other where left out. */
   readonly random?: RandomSource;
   /** Mappings altogether; 65,536 where left out. */
@@ -72,6 +77,7 @@ export interface TableSettings {
   readonly chosen: Readonly<Record<"tcp" | "udp" | "other", PortSet>>;
   readonly firstChosenPort: number;
   readonly prefersSamePort: boolean;
+  readonly samePortProtocols: ReadonlySet<number>;
   readonly random: RandomSource | undefined;
   readonly maxEntries: number;
   readonly maxPortsPerClient: number;
@@ -121,6 +127,11 @@ export function readTableOptions(options: MappingTableOptions): TableSettings {
     chosen: choosable,
     firstChosenPort: chosen[0]?.first ?? 1024,
     prefersSamePort: options.prefersSamePort ?? true,
+    samePortProtocols: new Set(
+      (options.samePortProtocols ?? [132]).map((p, i) =>
+        checkInteger(`samePortProtocols[${i}]`, p, 1, 255)
+      ),
+    ),
     random: options.random,
     maxEntries: checkInteger("maxEntries", options.maxEntries ?? 65_536, 1, 2 ** 24),
     maxPortsPerClient: checkInteger(

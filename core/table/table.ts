@@ -19,12 +19,14 @@
  *
  * @module
  */
+import { equalBytes } from "../bytes.ts";
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { Timers } from "../timers.ts";
 import {
   type Binding,
+  copyOf,
   entriesIn,
   Entry,
   firstId,
@@ -225,16 +227,11 @@ export class MappingTable {
     this.#check(request);
     const most = internal.port === 0 ? 1 : 65536 - internal.port;
     const wanted = checkInteger("size", request.size ?? 1, 1, most);
-    let size = wanted;
-    let shared: Binding | undefined;
-    for (let i = 0; i < size; i++) {
-      let at = this.#binding(protocol, internal.address, internal.port + i);
-      if (at && i > 0) size = i;
-      else {for (; at; at = at.sibling) {
-          // What is left of a port set cannot carry one of its ports alone.
-          if (!at.inbound && at.size === 1) shared ??= at;
-          else if (!request.isAdditional) return "already-mapped";
-        }}
+    const shared = this.#joinable(protocol, internal, request.isAdditional ?? false);
+    if (typeof shared === "string") return shared;
+    let size = 1;
+    while (size < wanted && !this.#binding(protocol, internal.address, internal.port + size)) {
+      size++;
     }
     if (shared) size = 1;
     if (kind === "explicit") size = Math.min(size, Math.max(1, this.#quotaLeft(request)));
@@ -274,8 +271,10 @@ export class MappingTable {
   renew(entry: TableEntry, request: RenewRequest): void {
     const own = this.#entries.get(entry.id);
     if (!own) return;
-    if (request.requester) own.requester = request.requester;
-    if (request.nonce) own.nonce = request.nonce.slice();
+    const { requester, nonce } = request;
+    if (requester && !isSame(requester, own.requester)) own.requester = copyOf(requester);
+    // Most renewals repeat the nonce: that is no reason to copy it.
+    if (nonce && !(own.nonce && equalBytes(nonce, own.nonce))) own.nonce = nonce.slice();
     if (request.description !== undefined) own.description = request.description || undefined;
     if (request.filters) own.filters = request.filters;
     if (request.isExact !== undefined) own.isExact = request.isExact;
@@ -413,6 +412,21 @@ export class MappingTable {
   #full(request: CreateRequest, isCharged: boolean): TableFault | undefined {
     if (this.isExhausted || this.#entries.size >= this.#settings.maxEntries) return "no-resources";
     return isCharged && this.#quotaLeft(request) < 1 ? "over-quota" : undefined;
+  }
+
+  /** The binding that a new inbound mapping joins: one that has outbound entries alone. */
+  #joinable(
+    protocol: number,
+    { address, port }: Endpoint,
+    isAdditional: boolean,
+  ): Binding | TableFault | undefined {
+    let joinable: Binding | undefined;
+    for (let at = this.#binding(protocol, address, port); at; at = at.sibling) {
+      // What is left of a port set cannot carry one of its ports alone.
+      if (!at.inbound && at.size === 1) joinable ??= at;
+      else if (!isAdditional) return "already-mapped";
+    }
+    return joinable;
   }
 
   #quotaLeft(request: CreateRequest): number {
@@ -561,4 +575,8 @@ export class MappingTable {
     const copy = snapshotEntry(entry);
     for (const watch of this.#watches) watch.push({ change, entry: copy });
   }
+}
+
+function isSame(a: Endpoint, b: Endpoint | undefined): boolean {
+  return a.port === b?.port && a.address === b.address;
 }

@@ -1,0 +1,489 @@
+/**
+ * A PCP server: RFC 6887 with DESCRIPTION (RFC 7220), PREFIX64 (RFC 7225) and PORT_SET (RFC 7753),
+ * over a mapping table that it may share with other protocols' servers. IPv4 behind a NAT, IPv6
+ * behind a firewall, as the table is set up.
+ *
+ * Theory of operation. A request is judged in the order of RFC 6887 §8.2 (PCP-S-01…10, D-05): each
+ * step drops it, answers it with an error, or passes it on:
+ *
+ *   inside? → ≥ 2 bytes → R clear → version 2 → ≥ 24 bytes → length → client address → opcode
+ *     → option structure → options in order → policy → MAP, PEER or ANNOUNCE
+ *
+ * Nothing changes before the last step, and that one changes the table last of all; so an error
+ * leaves no trace (PCP-S-15). An error answers with the request itself, a success with the fields
+ * of its opcode and the options that were processed (PCP-S-16, 17).
+ *
+ * MAP and PEER: see server_mapping.ts.
+ *
+ * Unasked it sends announcements (`reset`, `announce`) and mapping updates
+ * (`externalAddressChanged`); see server_notices.ts. Leases end in the table.
+ *
+ * @module
+ */
+import { checkInteger } from "../check.ts";
+import { withoutZone } from "../ip.ts";
+import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
+import { Outbox } from "../outbox.ts";
+import {
+  type MappingTable,
+  type MovedEntry,
+  snapshotEntry,
+  type TableEntry,
+  type TableWatch,
+} from "../table/mod.ts";
+import {
+  decodeRequest,
+  decodeRequestHeader,
+  encodeErrorResponse,
+  encodeResponse,
+  PCP_OPCODE,
+  PCP_RESULT,
+  PCP_VERSION,
+  type PcpMapRequestMessage,
+  type PcpMapResponseMessage,
+  type PcpPeerRequestMessage,
+  type PcpPeerResponseMessage,
+  pcpResultName,
+} from "./codec.ts";
+import { NO_OPTIONS } from "./options.ts";
+import { describe, remainingSeconds, updateOptions } from "./server_answer.ts";
+import { type Job, MappingService, type Outcome } from "./server_mapping.ts";
+import { type MappingUpdate, noticeKey, Notices } from "./server_notices.ts";
+import {
+  type PcpServerEvent,
+  type PcpServerOptions,
+  type PcpServerSettings,
+  readServerOptions,
+} from "./server_options.ts";
+import { type KnownRequest, type OptionPlan, planOptions } from "./server_request.ts";
+
+export type {
+  PcpServerDecision,
+  PcpServerEvent,
+  PcpServerOptions,
+  PcpServerRequest,
+} from "./server_options.ts";
+
+const WATCH_LIMIT = 16_384;
+
+const SHORT_ERRORS: ReadonlySet<number> = new Set([
+  PCP_RESULT.NETWORK_FAILURE,
+  PCP_RESULT.NO_RESOURCES,
+  PCP_RESULT.USER_EX_QUOTA,
+]);
+
+/** What a {@linkcode PcpServer} counts; names that nothing was counted under are left out. */
+export interface PcpServerStats {
+  /** Valid requests by kind: `announce`, `map`, `peer`. */
+  readonly requests: Record<string, number>;
+  /** Answers by the RFC's name of their result: `SUCCESS`, `NOT_AUTHORIZED`… */
+  readonly responses: Record<string, number>;
+  /** Datagrams that got no answer: `outside`, `too-short`, `not-a-request`, `policy`. */
+  readonly dropped: Record<string, number>;
+  /** Announcements sent, each copy to each group counted. */
+  announcements: number;
+  /** Mapping updates sent, each copy counted. */
+  updates: number;
+}
+
+/**
+ * A PCP server machine. Requests come in by `handleDatagram`, answers leave by role `"server"`.
+ *
+ * @example
+ * ```ts
+ * import { MappingTable } from "@natkit/natkit/core";
+ * import { encodeRequest, PcpServer } from "@natkit/natkit/pcp";
+ * const table = new MappingTable({ externalAddresses: ["203.0.113.7"] });
+ * const server = new PcpServer({ table });
+ * const request = encodeRequest({
+ *   kind: "map", lifetimeSeconds: 3600, clientAddress: "192.168.1.100", nonce: new Uint8Array(12),
+ *   protocol: 6, internalPort: 8080, suggestedPort: 0, suggestedAddress: "0.0.0.0", options: [],
+ * });
+ * server.handleDatagram(request, { address: "192.168.1.100", port: 40000 }, 0);
+ * console.assert(server.poll()?.type === "send" && table.size === 1);
+ * ```
+ */
+export class PcpServer implements Machine<PcpServerEvent> {
+  /** Counters. */
+  readonly stats: PcpServerStats = {
+    requests: {},
+    responses: {},
+    dropped: {},
+    announcements: 0,
+    updates: 0,
+  };
+  #settings: PcpServerSettings;
+  #table: MappingTable;
+  #epochStart: Instant;
+  #outbox = new Outbox<PcpServerEvent>(mergeEvents);
+  #notices: Notices;
+  #service: MappingService;
+  #isTraced: boolean;
+  #watch: TableWatch | undefined;
+
+  /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
+  constructor(options: PcpServerOptions) {
+    this.#settings = readServerOptions(options);
+    this.#table = options.table;
+    this.#service = new MappingService(this.#table, this.#settings);
+    this.#epochStart = options.startedAt ?? 0;
+    this.#notices = new Notices(this.#settings.announceCopies);
+    this.#isTraced = options.trace !== undefined && options.trace !== false;
+    this.#watch = options.trace === true ? options.table.watch(WATCH_LIMIT) : undefined;
+  }
+
+  /** Seconds since the table was reset, as answers carry it (PCP-S-21). */
+  epochSeconds(now: Instant): number {
+    return Math.max(0, Math.floor((now - this.#epochStart) / 1000)) % 0x1_0000_0000;
+  }
+
+  /**
+   * The server's state is lost, by a reboot or otherwise: the epoch begins anew, mapping updates
+   * under way are forgotten, and clients are told (PCP-S-21, 49). The table is its owner's to
+   * clear, since others may share it.
+   */
+  reset(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#epochStart = now;
+    this.#notices.clear();
+    this.#notices.announce(now);
+    this.#work(now);
+  }
+
+  /** Lets the epoch stand at `seconds` and says nothing: a fault to test clients against. */
+  setEpoch(seconds: number, now: Instant): void {
+    this.#epochStart = now - 1000 * checkInteger("seconds", seconds, 0, 0xffff_ffff);
+  }
+
+  /** Announces, as after a restart, with the epoch as it is. */
+  announce(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#notices.announce(now);
+    this.#work(now);
+  }
+
+  /** Ends announcements and mapping updates under way: the server is switched off. */
+  silence(): void {
+    this.#notices.clear();
+  }
+
+  /**
+   * The external addresses have changed: the epoch begins anew (PCP-S-21), and the clients of the
+   * mappings that moved are told, as is everybody (PCP-S-47, 51).
+   *
+   * @param moved What `MappingTable.setExternalAddresses` returned.
+   */
+  externalAddressChanged(moved: readonly MovedEntry[], now: Instant): void {
+    this.#outbox.touch(now);
+    this.#epochStart = now;
+    this.#notices.announce(now);
+    for (const { entry, previous, isGone } of moved) {
+      // A mapping without a nonce is another protocol's, which has its own way to tell.
+      if (!entry.nonce || !entry.requester) continue;
+      const { CANNOT_PROVIDE_EXTERNAL, NO_RESOURCES, SUCCESS } = PCP_RESULT;
+      if (isGone) {
+        const resultCode = entry.isExact ? CANNOT_PROVIDE_EXTERNAL : NO_RESOURCES;
+        this.#notices.update({ entry, resultCode }, now);
+      } else if (entry.isExact) {
+        // What was asked for cannot be had any more, and nothing else was wanted.
+        const gone = { ...snapshotEntry(entry), external: previous };
+        this.#table.remove(entry, now);
+        this.#notices.update({ entry: gone, resultCode: CANNOT_PROVIDE_EXTERNAL }, now);
+      } else {
+        this.#notices.update({ entry, resultCode: SUCCESS }, now);
+      }
+    }
+    this.#work(now);
+  }
+
+  /** Serves one request. Always true: what is no request is dropped and counted. */
+  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+    this.#outbox.touch(now);
+    this.#table.advance(now);
+    this.#serve(data, from, now);
+    this.#tellChanges();
+    return true;
+  }
+
+  /** A client that is gone loses its mappings by their leases, not by this. */
+  handleUnreachable(_to: Endpoint, now: Instant): void {
+    this.#outbox.touch(now);
+  }
+
+  handleTimeout(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#table.advance(now);
+    this.#work(now);
+  }
+
+  nextTimeout(): Instant | undefined {
+    this.#tellChanges();
+    return this.#outbox.wakeAt() ?? earlier(this.#notices.nextAt(), this.#table.nextTimeout());
+  }
+
+  debugTimeout(): DebugTimeout | undefined {
+    this.#tellChanges();
+    const waking = this.#outbox.wakeAt();
+    if (waking !== undefined) return { at: waking, reason: "output waits" };
+    const notice = this.#notices.next(), lease = this.#table.debugTimeout();
+    if (notice && lease) return notice.at <= lease.at ? notice : lease;
+    return notice ?? lease;
+  }
+
+  poll(): Action<PcpServerEvent> | undefined {
+    this.#tellChanges();
+    return this.#outbox.poll();
+  }
+
+  #serve(data: Uint8Array, from: Endpoint, now: Instant): void {
+    if (this.#settings.isInside?.(from.address) === false) return this.#drop("outside");
+    if (data.length < 2) return this.#drop("too-short");
+    if (data[1]! & 0x80) return this.#drop("not-a-request");
+    if (data[0] !== PCP_VERSION) {
+      return this.#refuse(data, from, PCP_RESULT.UNSUPP_VERSION, now, { isParsed: false });
+    }
+    const request = decodeRequest(data);
+    if (typeof request === "string") {
+      if (request === "bad-length") {
+        return this.#refuse(data, from, PCP_RESULT.MALFORMED_REQUEST, now, { isParsed: false });
+      }
+      if (request !== "bad-options") return this.#drop("too-short");
+    }
+    const header = request === "bad-options" ? decodeRequestHeader(data) : request;
+    if (typeof header === "string") return this.#drop("too-short");
+    const { clientAddress } = header;
+    if (clientAddress !== from.address && clientAddress !== withoutZone(from.address)) {
+      return this.#refuse(data, from, PCP_RESULT.ADDRESS_MISMATCH, now);
+    }
+    if (!this.#isServed(data[1]!)) return this.#refuse(data, from, PCP_RESULT.UNSUPP_OPCODE, now);
+    if (request === "bad-options" || request.kind === "other") {
+      return this.#refuse(data, from, PCP_RESULT.MALFORMED_OPTION, now, { isParsed: false });
+    }
+    const plan = planOptions(request, this.#settings);
+    if (typeof plan === "number") return this.#refuse(data, from, plan, now);
+    const address = plan.thirdParty ?? clientAddress;
+    this.#count(this.stats.requests, request.kind);
+    if (this.#isStopped(data, from, request, address, now)) return;
+    if (request.kind === "map") this.#map({ request, from, plan, address }, data, now);
+    else if (request.kind === "peer") this.#peer({ request, from, plan, address }, data, now);
+    else this.#answerAnnounce(from, plan, now);
+  }
+
+  #isServed(opcode: number): boolean {
+    return opcode === PCP_OPCODE.ANNOUNCE ||
+      opcode === PCP_OPCODE.MAP && this.#settings.mapEnabled ||
+      opcode === PCP_OPCODE.PEER && this.#settings.peerEnabled;
+  }
+
+  /** Tells the trace and asks the policy; true where the policy has the last word. */
+  #isStopped(
+    data: Uint8Array,
+    from: Endpoint,
+    request: KnownRequest,
+    address: string,
+    now: Instant,
+  ): boolean {
+    const { decide } = this.#settings;
+    if (!decide && !this.#isTraced) return false;
+    const view = describe(request, from, address);
+    if (this.#isTraced) this.#outbox.emit({ type: "request", request: view });
+    const decision = decide?.(view);
+    if (!decision) return false;
+    if ("drop" in decision) this.#drop("policy");
+    else this.#refuse(data, from, decision.refuse, now, decision);
+    return true;
+  }
+
+  #answerAnnounce(from: Endpoint, plan: OptionPlan, now: Instant): void {
+    const epochSeconds = this.epochSeconds(now);
+    const { SUCCESS: resultCode } = PCP_RESULT;
+    const bytes = encodeResponse({
+      kind: "announce",
+      resultCode,
+      lifetimeSeconds: 0,
+      epochSeconds,
+      options: plan.processed,
+    });
+    this.#send(bytes, from, PCP_OPCODE.ANNOUNCE, resultCode, 0, epochSeconds);
+  }
+
+  #map(job: Job<PcpMapRequestMessage>, data: Uint8Array, now: Instant): void {
+    this.#answer(job, this.#service.map(job, now), data, now);
+  }
+
+  #peer(job: Job<PcpPeerRequestMessage>, data: Uint8Array, now: Instant): void {
+    this.#answer(job, this.#service.peer(job, now), data, now);
+  }
+
+  #answer(
+    { request, from }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
+    outcome: Outcome,
+    data: Uint8Array,
+    now: Instant,
+  ): void {
+    if ("resultCode" in outcome) {
+      return this.#refuse(data, from, outcome.resultCode, now, outcome);
+    }
+    const epochSeconds = this.epochSeconds(now);
+    const { SUCCESS: resultCode } = PCP_RESULT;
+    for (const { entry, internalPort, external, lifetimeSeconds, options } of outcome) {
+      if (entry) this.#settle(entry);
+      const fields = {
+        resultCode,
+        lifetimeSeconds,
+        epochSeconds,
+        nonce: request.nonce,
+        protocol: request.protocol,
+        internalPort,
+        externalPort: external.port,
+        externalAddress: external.address,
+        options,
+      };
+      const bytes = encodeResponse(
+        request.kind === "map" ? { kind: "map", ...fields } : {
+          kind: "peer",
+          ...fields,
+          remotePort: request.remotePort,
+          remoteAddress: request.remoteAddress,
+        },
+      );
+      this.#send(bytes, from, data[1]!, resultCode, lifetimeSeconds, epochSeconds, external);
+    }
+  }
+
+  #refuse(
+    data: Uint8Array,
+    to: Endpoint,
+    resultCode: number,
+    now: Instant,
+    options: { lifetimeSeconds?: number | undefined; isParsed?: boolean } = {},
+  ): void {
+    const { shortErrorSeconds, longErrorSeconds } = this.#settings;
+    const lifetimeSeconds = options.lifetimeSeconds ??
+      (SHORT_ERRORS.has(resultCode) ? shortErrorSeconds : longErrorSeconds);
+    const epochSeconds = this.epochSeconds(now);
+    const parsed = options.isParsed ?? true;
+    const bytes = encodeErrorResponse(data, { resultCode, lifetimeSeconds, epochSeconds, parsed });
+    this.#send(bytes, to, data[1]!, resultCode, lifetimeSeconds, epochSeconds);
+  }
+
+  #send(
+    bytes: Uint8Array,
+    to: Endpoint,
+    opcode: number,
+    resultCode: number,
+    lifetimeSeconds: number,
+    epochSeconds: number,
+    external?: Endpoint,
+    key?: string,
+  ): void {
+    this.#outbox.send("server", to, bytes, key);
+    const isUnsolicited = key !== undefined;
+    const result = pcpResultName(resultCode);
+    if (!isUnsolicited) this.#count(this.stats.responses, result);
+    if (!this.#isTraced) return;
+    this.#outbox.emit({
+      type: "response",
+      to,
+      opcode,
+      resultCode,
+      result,
+      lifetimeSeconds,
+      epochSeconds,
+      ...external ? { external } : undefined,
+      isUnsolicited,
+    });
+  }
+
+  /** Sends the notices that are due. */
+  #work(now: Instant): void {
+    for (let due = this.#notices.popDue(now); due; due = this.#notices.popDue(now)) {
+      if (due === "announce") this.#sendAnnouncement(now);
+      else this.#sendUpdate(due, now);
+    }
+    this.#tellChanges();
+  }
+
+  #sendAnnouncement(now: Instant): void {
+    const epochSeconds = this.epochSeconds(now);
+    const { SUCCESS: resultCode } = PCP_RESULT;
+    for (const to of this.#settings.announceTo) {
+      const bytes = encodeResponse({
+        kind: "announce",
+        resultCode,
+        lifetimeSeconds: 0,
+        epochSeconds,
+        options: NO_OPTIONS,
+      });
+      const key = `announce ${to.address} ${to.port}`;
+      this.#send(bytes, to, PCP_OPCODE.ANNOUNCE, resultCode, 0, epochSeconds, undefined, key);
+      this.stats.announcements++;
+    }
+  }
+
+  #sendUpdate({ entry, resultCode }: MappingUpdate, now: Instant): void {
+    const { requester, internal, external, remote, protocol } = entry;
+    const isGone = resultCode === PCP_RESULT.SUCCESS && !this.#table.get(entry.id);
+    if (isGone) return;
+    const epochSeconds = this.epochSeconds(now);
+    const lifetimeSeconds = resultCode === PCP_RESULT.SUCCESS
+      ? remainingSeconds(entry, now)
+      : SHORT_ERRORS.has(resultCode)
+      ? this.#settings.shortErrorSeconds
+      : this.#settings.longErrorSeconds;
+    const fields = {
+      resultCode,
+      lifetimeSeconds,
+      epochSeconds,
+      nonce: entry.nonce ?? new Uint8Array(12),
+      protocol,
+      internalPort: internal.port,
+      externalPort: external.port,
+      externalAddress: external.address,
+      options: updateOptions(entry),
+    };
+    const response: PcpMapResponseMessage | PcpPeerResponseMessage = remote
+      ? { kind: "peer", ...fields, remotePort: remote.port, remoteAddress: remote.address }
+      : { kind: "map", ...fields };
+    const key = noticeKey(protocol, internal.address, internal.port, remote);
+    const opcode = remote ? PCP_OPCODE.PEER : PCP_OPCODE.MAP;
+    const bytes = encodeResponse(response);
+    this.#send(bytes, requester!, opcode, resultCode, lifetimeSeconds, epochSeconds, external, key);
+    this.stats.updates++;
+  }
+
+  /** The client knows where its mapping stands: no more updates about it. */
+  #settle({ protocol, internal, remote }: TableEntry): void {
+    if (this.#notices.updates === 0) return;
+    const key = noticeKey(protocol, internal.address, internal.port, remote);
+    this.#notices.settle(key);
+    this.#outbox.unsend(key);
+  }
+
+  #tellChanges(): void {
+    if (!this.#watch) return;
+    for (let next = this.#watch.next(); next; next = this.#watch.next()) {
+      const { change, entry } = next;
+      this.#outbox.emit({ type: "mapping", change, entry }, entry.id);
+    }
+  }
+
+  #drop(reason: string): void {
+    this.#count(this.stats.dropped, reason);
+  }
+
+  #count(counters: Record<string, number>, name: string): void {
+    counters[name] = (counters[name] ?? 0) + 1;
+  }
+}
+
+function earlier(a: Instant | undefined, b: Instant | undefined): Instant | undefined {
+  return a === undefined ? b : b === undefined ? a : Math.min(a, b);
+}
+
+/** Of two changes of one mapping that nobody heard of yet, one: a new one that was renewed is new. */
+function mergeEvents(older: PcpServerEvent, newer: PcpServerEvent): PcpServerEvent {
+  if (older.type !== "mapping" || newer.type !== "mapping") return newer;
+  const isGone = newer.change === "removed" || newer.change === "expired";
+  return older.change === "added" && !isGone ? { ...newer, change: "added" } : newer;
+}

@@ -1,0 +1,364 @@
+/**
+ * What MAP and PEER do to the mapping table, and what is to be answered: RFC 6887 §11.3, §12.3 and
+ * §15, RFC 7753 §4.2.
+ *
+ * Theory of operation. MAP (PCP-S-26…39, 45, 46, 52…55): the internal endpoint is looked up. It is
+ * mapped statically: that is answered, and nothing touched. Explicitly: the nonce has to match,
+ * then the mapping is renewed. Not at all, or outbound only: a mapping is made. A lifetime of 0
+ * deletes. PEER (PCP-S-40…43) does likewise by five-tuple, and never shortens. Everything is judged
+ * before the first change, so that a refusal leaves no trace (PCP-S-15).
+ *
+ * @module
+ */
+import { equalBytes } from "../bytes.ts";
+import { classify } from "../cidr.ts";
+import { familyOf } from "../ip.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { MappingTable, RenewRequest, TableEntry, TableFault } from "../table/mod.ts";
+import { PCP_RESULT, type PcpMapRequestMessage, type PcpPeerRequestMessage } from "./codec.ts";
+import type { PcpOption } from "./options.ts";
+import { granted, remainingSeconds } from "./server_answer.ts";
+import type { PcpServerSettings } from "./server_options.ts";
+import { type KnownRequest, mergeFilters, type OptionPlan } from "./server_request.ts";
+
+/** RFC 793's TIME_WAIT: twice the maximum segment lifetime. */
+const TIME_WAIT_SECONDS = 240;
+
+const FAULT_RESULT: Readonly<Record<TableFault, number>> = {
+  "no-resources": PCP_RESULT.NO_RESOURCES,
+  "already-mapped": PCP_RESULT.NO_RESOURCES,
+  "over-quota": PCP_RESULT.USER_EX_QUOTA,
+  "external-unavailable": PCP_RESULT.CANNOT_PROVIDE_EXTERNAL,
+  "not-entirely-available": PCP_RESULT.UNSUPP_PROTOCOL,
+};
+
+/** A request whose options have been read. */
+export interface Job<R extends KnownRequest> {
+  /** What is asked. */
+  readonly request: R;
+  /** By whom. */
+  readonly from: Endpoint;
+  /** What the options come to. */
+  readonly plan: OptionPlan;
+  /** The inside that it is about. */
+  readonly address: string;
+}
+
+/** The error to answer with. */
+export interface Refusal {
+  /** One of `PCP_RESULT`. */
+  readonly resultCode: number;
+  /** For how long; the code's usual time where left out. */
+  readonly lifetimeSeconds?: number | undefined;
+}
+
+/** A success to answer with. */
+export interface Grant {
+  /** The mapping it tells of, where there is one. */
+  readonly entry: TableEntry | undefined;
+  /** The request's, but for further mappings that a port set meets. */
+  readonly internalPort: number;
+  /** What was assigned. */
+  readonly external: Endpoint;
+  /** How long it lasts from now on. */
+  readonly lifetimeSeconds: number;
+  /** The options that were processed. */
+  readonly options: readonly PcpOption[];
+}
+
+/** What is to be answered: several successes only where a port set meets several mappings. */
+export type Outcome = Refusal | readonly Grant[];
+
+/** MAP and PEER over a mapping table. */
+export class MappingService {
+  #table: MappingTable;
+  #settings: PcpServerSettings;
+
+  /** Takes options that have been checked. */
+  constructor(table: MappingTable, settings: PcpServerSettings) {
+    this.#table = table;
+    this.#settings = settings;
+  }
+
+  /** Processes a MAP request. */
+  map(job: Job<PcpMapRequestMessage>, now: Instant): Outcome {
+    const { protocol, internalPort, lifetimeSeconds } = job.request;
+    if (protocol === 0 && internalPort !== 0) return { resultCode: PCP_RESULT.MALFORMED_REQUEST };
+    const entries = this.#mapped(job);
+    if (lifetimeSeconds === 0) return this.#unmap(job, entries, now);
+    if (!this.#canMap(protocol, internalPort)) return { resultCode: PCP_RESULT.UNSUPP_PROTOCOL };
+    if (entries.length === 0) return this.#create(job, now);
+    for (const entry of entries) {
+      const error = this.#judgeRenewal(job, entry);
+      if (error !== undefined) return refusalBy(entry, error, now);
+    }
+    for (const entry of entries) this.#renew(job, entry, now);
+    return entries.map((entry) => grant(job, entry, now));
+  }
+
+  /** Processes a PEER request. */
+  peer(job: Job<PcpPeerRequestMessage>, now: Instant): Outcome {
+    const { request, address } = job;
+    const { protocol, internalPort, nonce } = request;
+    const remote = { address: request.remoteAddress, port: request.remotePort };
+    if (protocol === 0 || internalPort === 0 || !canBePeer(remote, address)) {
+      return { resultCode: PCP_RESULT.MALFORMED_REQUEST };
+    }
+    if (!this.#settings.protocols.has(protocol)) return { resultCode: PCP_RESULT.UNSUPP_PROTOCOL };
+    const entry = this.#table.outbound(protocol, address, internalPort, remote);
+    if (!entry) return this.#createPeer(job, remote, now);
+    if (isGuarded(entry, nonce)) return refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now);
+    this.#table.renew(entry, this.#lease(job, this.#peerLeaseEnd(job, entry, now)));
+    return [grant(job, entry, now)];
+  }
+
+  /** The inbound mappings that a MAP request is about: several only where a port set meets them. */
+  #mapped({ request, plan, address }: Job<PcpMapRequestMessage>): TableEntry[] {
+    const { protocol, internalPort } = request;
+    const last = Math.min(internalPort + this.#setSize(plan) - 1, 65535);
+    const found: TableEntry[] = [];
+    for (let port = internalPort; port <= last; port++) {
+      const entry = this.#table.inbound(protocol, address, port);
+      if (entry && entry !== found.at(-1)) found.push(entry);
+    }
+    return found;
+  }
+
+  #setSize({ portSet }: OptionPlan): number {
+    return portSet ? Math.min(portSet.size, this.#settings.maxPortSetSize) : 1;
+  }
+
+  #canMap(protocol: number, internalPort: number): boolean {
+    if (internalPort === 0 && !this.#settings.allowWildcards) return false;
+    return protocol === 0 || this.#settings.protocols.has(protocol);
+  }
+
+  /** Why an existing mapping cannot be renewed as asked, or undefined. */
+  #judgeRenewal(
+    { request, plan }: Job<PcpMapRequestMessage>,
+    entry: TableEntry,
+  ): number | undefined {
+    if (isGuarded(entry, request.nonce)) return PCP_RESULT.NOT_AUTHORIZED;
+    if (plan.prefersFailure && !isAsSuggested(request, entry)) {
+      return PCP_RESULT.CANNOT_PROVIDE_EXTERNAL;
+    }
+    if (!plan.filters) return undefined;
+    // Who may use a static mapping the administrator has said, not the client.
+    if (entry.kind === "static") return PCP_RESULT.NOT_AUTHORIZED;
+    return mergeFilters(entry.filters, plan).length > this.#settings.maxFilters
+      ? PCP_RESULT.EXCESSIVE_REMOTE_PEERS
+      : undefined;
+  }
+
+  #renew(job: Job<PcpMapRequestMessage>, entry: TableEntry, now: Instant): void {
+    if (entry.kind === "static") return;
+    const end = this.#leaseEnd(job.request.lifetimeSeconds, now);
+    const expiresAt = Math.max(end, this.#table.idleUntil(entry));
+    const lease = this.#lease(job, expiresAt);
+    this.#table.renew(
+      entry,
+      job.plan.filters ? { ...lease, filters: mergeFilters(entry.filters, job.plan) } : lease,
+    );
+  }
+
+  #create(job: Job<PcpMapRequestMessage>, now: Instant): Outcome {
+    const { request, plan, address } = job;
+    const { protocol, internalPort, lifetimeSeconds } = request;
+    if (this.#table.externalAddressFor(address) === undefined) {
+      return { resultCode: PCP_RESULT.NETWORK_FAILURE };
+    }
+    const entry = this.#table.mapInbound({
+      ...this.#lease(job, this.#leaseEnd(lifetimeSeconds, now)),
+      origin: "pcp",
+      protocol,
+      internal: { address, port: internalPort },
+      suggestedAddress: suggestedAddress(request),
+      suggestedPort: request.suggestedPort,
+      ...plan.portSet
+        ? {
+          size: Math.min(this.#setSize(plan), 65536 - internalPort),
+          keepParity: plan.portSet.parity,
+        }
+        : undefined,
+      ...plan.filters ? { filters: mergeFilters([], plan) } : undefined,
+    }, now);
+    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : [grant(job, entry, now)];
+  }
+
+  #createPeer(job: Job<PcpPeerRequestMessage>, remote: Endpoint, now: Instant): Outcome {
+    const { request, address } = job;
+    const { protocol, internalPort, suggestedPort } = request;
+    if (request.lifetimeSeconds === 0) return [nothing(job)];
+    if (this.#table.externalAddressFor(address) === undefined) {
+      return { resultCode: PCP_RESULT.NETWORK_FAILURE };
+    }
+    const suggested = suggestedAddress(request);
+    const entry = this.#table.mapOutbound({
+      ...this.#lease(job, this.#peerLeaseEnd(job, undefined, now)),
+      origin: "pcp",
+      protocol,
+      internal: { address, port: internalPort },
+      remote,
+      suggestedAddress: suggested,
+      suggestedPort,
+      isExact: suggested !== undefined || suggestedPort !== 0,
+    }, now);
+    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : [grant(job, entry, now)];
+  }
+
+  /** Deletes (PCP-S-55), but no sooner than outbound traffic lets it (PCP-S-53). */
+  #unmap(job: Job<PcpMapRequestMessage>, entries: TableEntry[], now: Instant): Outcome {
+    const { request, address } = job;
+    const { protocol, internalPort, nonce } = request;
+    for (const entry of entries) {
+      if (entry.kind === "static" || isGuarded(entry, nonce)) {
+        return refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now);
+      }
+    }
+    if (entries.length === 0 && this.#table.outbounds(protocol, address, internalPort).length > 0) {
+      return { resultCode: PCP_RESULT.NOT_AUTHORIZED };
+    }
+    let lifetimeSeconds = 0;
+    for (const entry of entries) {
+      const idleUntil = this.#table.idleUntil(entry);
+      if (idleUntil > now) {
+        this.#table.renew(entry, { expiresAt: idleUntil });
+        lifetimeSeconds = Math.max(lifetimeSeconds, remainingSeconds(entry, now));
+      } else {
+        this.#table.remove(entry, now);
+      }
+    }
+    return [{ ...nothing(job), entry: entries[0], lifetimeSeconds }];
+  }
+
+  #lease(
+    { request, plan, from }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
+    expiresAt: Instant,
+  ): RenewRequest {
+    const { nonce } = request;
+    const lease = { expiresAt, requester: from, nonce, isExact: plan.prefersFailure };
+    return plan.description === undefined ? lease : { ...lease, description: plan.description };
+  }
+
+  /** When a lease of that length ends, within the limits (PCP-S-52). */
+  #leaseEnd(lifetimeSeconds: number, now: Instant): Instant {
+    const { minLifetimeSeconds, maxLifetimeSeconds } = this.#settings;
+    return now + 1000 * Math.min(Math.max(lifetimeSeconds, minLifetimeSeconds), maxLifetimeSeconds);
+  }
+
+  /** For PEER longer than an implicit mapping's (PCP-S-43), and never sooner than before. */
+  #peerLeaseEnd(
+    { request }: Job<PcpPeerRequestMessage>,
+    entry: TableEntry | undefined,
+    now: Instant,
+  ): Instant {
+    const { minPeerLifetimeSeconds } = this.#settings;
+    // A lifetime of 0 asks how long the mapping lasts and changes nothing.
+    if (entry && request.lifetimeSeconds === 0) return entry.expiresAt;
+    const wanted = Math.max(request.lifetimeSeconds, minPeerLifetimeSeconds);
+    const end = this.#leaseEnd(wanted, now);
+    return entry ? Math.max(end, entry.expiresAt, this.#table.idleUntil(entry)) : end;
+  }
+
+  /** Why the table could not; where a mapping is in the way, for as long as that lasts. */
+  #refusalBy(
+    fault: TableFault,
+    { request, address }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
+    now: Instant,
+  ): Refusal {
+    const resultCode = FAULT_RESULT[fault];
+    if (fault !== "external-unavailable") return { resultCode };
+    const external = suggestedAddress(request) ?? this.#table.externalAddressFor(address)!;
+    const other = this.#table.external(request.protocol, external, request.suggestedPort);
+    return other ? refusalBy(other, resultCode, now) : { resultCode };
+  }
+}
+
+/** A refusal because of a mapping: for as long as it lasts (PCP-S-28, 45). */
+function refusalBy(entry: TableEntry, resultCode: number, now: Instant): Refusal {
+  if (entry.expiresAt === Infinity) return { resultCode };
+  const lifetimeSeconds = remainingSeconds(entry, now);
+  switch (resultCode) {
+    case PCP_RESULT.NOT_AUTHORIZED:
+      return { resultCode, lifetimeSeconds };
+    case PCP_RESULT.CANNOT_PROVIDE_EXTERNAL:
+      return { resultCode, lifetimeSeconds: lifetimeSeconds + TIME_WAIT_SECONDS };
+    default:
+      return { resultCode };
+  }
+}
+
+function grant(
+  { request, plan }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
+  entry: TableEntry,
+  now: Instant,
+): Grant {
+  const { internal } = entry;
+  const isSet = request.kind === "map" && plan.portSet !== undefined;
+  let { internalPort } = request;
+  let { external } = entry;
+  if (isSet) {
+    // A mapping that begins within the set asked for is told by its own first port.
+    internalPort = Math.max(internalPort, internal.port);
+  } else if (internalPort !== internal.port) {
+    // Who asks for one port of a set and knows nothing of sets is told that port's outside.
+    external = { address: external.address, port: external.port + internalPort - internal.port };
+  }
+  const isPlain = !isSet && entry.kind !== "static";
+  return {
+    entry,
+    internalPort,
+    external,
+    lifetimeSeconds: remainingSeconds(entry, now),
+    options: isPlain ? plan.processed : plan.processed.flatMap((option) => granted(option, entry)),
+  };
+}
+
+/** Success with nothing there: the suggestion comes back as it came (PCP-S-55). */
+function nothing(
+  { request, plan }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
+): Grant {
+  const { internalPort, suggestedAddress: address, suggestedPort: port } = request;
+  const options = plan.processed.filter((option) => option.type !== "port-set");
+  return {
+    entry: undefined,
+    internalPort,
+    external: { address, port },
+    lifetimeSeconds: 0,
+    options,
+  };
+}
+
+/** Whether the mapping is protected by another nonce (PCP-S-28, the Simple Threat Model). */
+function isGuarded(entry: TableEntry, nonce: Uint8Array): boolean {
+  return entry.kind !== "static" && entry.nonce !== undefined && !equalBytes(entry.nonce, nonce);
+}
+
+/** Whether the suggestion, all of it that says anything, is what the mapping has. */
+function isAsSuggested(request: PcpMapRequestMessage, { external }: TableEntry): boolean {
+  const address = suggestedAddress(request);
+  return request.suggestedPort === external.port &&
+    (address === undefined || address === external.address);
+}
+
+/** The address suggested, undefined for an all-zeros one. */
+function suggestedAddress(
+  { suggestedAddress: address }: PcpMapRequestMessage | PcpPeerRequestMessage,
+): string | undefined {
+  return address === "0.0.0.0" || address === "::" ? undefined : address;
+}
+
+/** Whether a remote peer can be one: of the same family and reachable from outside (PCP-S-41). */
+function canBePeer(remote: Endpoint, internalAddress: string): boolean {
+  if (remote.port === 0 || familyOf(remote.address) !== familyOf(internalAddress)) return false;
+  switch (classify(remote.address)) {
+    case "wildcard":
+    case "loopback":
+    case "link-local":
+    case "multicast":
+    case "broadcast":
+      return false;
+    default:
+      return true;
+  }
+}
