@@ -6,6 +6,7 @@
  */
 import { putU16, putU32, u16, u32 } from "../bytes.ts";
 import { checkAddress, checkInteger, checkLifetime, checkPort } from "../check.ts";
+import { classify } from "../cidr.ts";
 import { formatIPv4, parseIp } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
 import type { Transport } from "../mapping.ts";
@@ -18,6 +19,16 @@ export const ANNOUNCE_PORT = 5350;
 export const NATPMP_ANNOUNCE_ENDPOINT: Endpoint = { address: "224.0.0.1", port: ANNOUNCE_PORT };
 /** The lifetime that the RFC recommends to ask for, seconds (RFC 6886 §3.3, PMP-C-20). */
 export const NATPMP_LIFETIME_SECONDS = 7200;
+
+/**
+ * Whether a host with this address should use NAT-PMP at all: its primary IPv4 address is one of
+ * RFC 1918's (RFC 6886 §3, PMP-C-02).
+ *
+ * @param localAddress Canonical address of this host towards the gateway.
+ */
+export function isNatPmpNetwork(localAddress: string): boolean {
+  return classify(localAddress) === "private";
+}
 
 /** Result codes (RFC 6886 §3.5). */
 export const NATPMP_RESULT = {
