@@ -28,9 +28,14 @@ const WORDS = [
   "require",
 ];
 
+/** `process` is a good name for other things as well: members tell. */
+const PROCESS = "exit|env|argv|hrtime|nextTick|cwd|platform|on|once|off|stdout|stderr|stdin|uptime";
+
 /** A member of another object may bear one of the names; the global may not be used. */
 const IMPURE = new RegExp(
-  `(?<![.#\\w$])(?:${WORDS.join("|")})(?![\\w$])|Math\\s*\\.\\s*random|(?<![.#\\w$])process\\.`,
+  `(?<![.#\\w$])(?:${
+    WORDS.join("|")
+  })(?![\\w$])|Math\\s*\\.\\s*random|(?<![.#\\w$])process\\.(?:${PROCESS})\\b`,
   "g",
 );
 const BUILTIN = /["']node:[\w/]+["']/g;

@@ -19,7 +19,7 @@ const IMPURE: Record<string, string> = {
   'import { x } from "node:dgram";': '"node:dgram"',
   "Deno.exit();": "Deno",
   "Bun.serve({});": "Bun",
-  "process.exit();": "process.",
+  "process.exit();": "process.exit",
   "globalThis.x = 1;": "globalThis",
   "f(`${Date.now()}`);": "Date",
 };
@@ -36,7 +36,7 @@ describe("checkPurity()", () => {
       "// Date.now() is not called here, nor Promise",
       "/** async, fetch and `node:dgram` */",
       'const text = "Deno and Bun and process.exit()";',
-      "packet.fetch(); this.#async(); class A { process(now: number) {} }",
+      "packet.fetch(); this.#async(); class A { process(now: number) {} }; process.start(now);",
       "const candidate = updateDate + Dated;",
     ].join("\n");
 
