@@ -34,6 +34,15 @@ export * from "./mapping.ts";
 export * from "./outbox.ts";
 export * from "./random.ts";
 export * from "./timers.ts";
-export * from "./natpmp/mod.ts";
-export * from "./pcp/mod.ts";
+export { NatPmpClient } from "./natpmp/client.ts";
+export type {
+  NatPmpClientOptions,
+  NatPmpClientState,
+  NatPmpClientStats,
+  NatPmpEvent,
+  NatPmpMapping,
+  NatPmpMapRequest,
+} from "./natpmp/types.ts";
+export { PcpClient } from "./pcp/client.ts";
+export type * from "./pcp/types.ts";
 export * from "./portmap/mod.ts";

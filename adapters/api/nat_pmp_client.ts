@@ -130,12 +130,18 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {NatError} `no-answer`, `refused`, `unsupported`.
    */
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<void> {
-    await this.#link.request({
-      what: `unmap all ${protocol} ports`,
-      since: this.#runtime.now(),
-      goal: "unmapped",
-      start: (machine, now) => machine.revokeAll(protocol, now),
-    }, options);
+    const text = `Cannot unmap all ${protocol} ports:`;
+    await this.#link.answer(
+      options,
+      () => new NatError("no-answer", `${text} no answer`),
+      (machine, now) => machine.revokeAll(protocol, now),
+      (event) => {
+        const told = event as NatPmpEvent;
+        if (told.type !== "all-unmapped" || told.protocol !== protocol) return undefined;
+        if (!told.failure) return true;
+        throw new NatError(codeOf(told.failure), `${text} ${describeFailure(told.failure)}`);
+      },
+    );
   }
 
   /** What a later run needs to adopt these mappings. JSON-safe. */

@@ -8,8 +8,8 @@ import { pickDefined } from "../defined.ts";
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import { type Failure, type MappingId, PROTOCOL_NUMBER } from "../mapping.ts";
-import type { NatPmpMapping, NatPmpMapRequest } from "../natpmp/client.ts";
-import type { PcpMapping, PcpMapRequest } from "../pcp/client.ts";
+import type { NatPmpMapping, NatPmpMapRequest } from "../natpmp/types.ts";
+import type { PcpMapping, PcpMapRequest } from "../pcp/types.ts";
 import type { GrantedMapping } from "./events.ts";
 import type { PeerRequest, PortRequest } from "./request.ts";
 

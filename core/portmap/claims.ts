@@ -33,7 +33,8 @@ const MAX_GRACE_MS = 40;
 const IN_STEP_MS = 1000;
 /** How long a lost mapping rests before it is tried again by all protocols, milliseconds. */
 const RERACE_MS = 60_000;
-const PROBE = "probe";
+/** The key of the probe, beside the ids of claims. */
+export const PROBE = "probe";
 
 /** PCP results that say "not this way" rather than "no": NAT-PMP may still do it. */
 const WAYS_AROUND: readonly number[] = [
@@ -69,6 +70,7 @@ export class Claims {
   readonly #byId: Map<MappingId, Claim> = new Map();
   readonly #byPcp: Map<MappingId, Claim> = new Map();
   readonly #byNatPmp: Map<MappingId, Claim> = new Map();
+  readonly #removingAll: Map<Transport, Claim> = new Map();
   /** Racing claims that NAT-PMP may still win. */
   readonly #mayNatPmp: Set<Claim> = new Set();
   #nextId: MappingId = 1;
@@ -136,9 +138,16 @@ export class Claims {
   /** Deletes all of this host's NAT-PMP mappings of one protocol. */
   removeAll(protocol: Transport, now: Instant): Claim {
     const claim = this.create({ protocol, internalPort: 0 }, "removing", now);
-    claim.natPmp = this.#options.natPmp.revokeAll(protocol, now);
-    this.#byNatPmp.set(claim.natPmp, claim);
+    this.#removingAll.set(protocol, claim);
+    this.#options.natPmp.revokeAll(protocol, now);
     return claim;
+  }
+
+  /** NAT-PMP deleted all mappings of a protocol, or is past asking. */
+  allRemoved(protocol: Transport, failure: Failure | undefined, now: Instant): void {
+    const claim = this.#removingAll.get(protocol);
+    this.#removingAll.delete(protocol);
+    if (claim) this.partUnmapped(claim, "nat-pmp", "revoked", failure, now);
   }
 
   /** Makes the claim, with the nonce and the wish of an earlier run where one was saved. */
@@ -330,6 +339,7 @@ export class Claims {
 
   /** Deletes what this session does not hold. */
   remove(claim: Claim, now: Instant): void {
+    const { protocol, internalPort } = claim.request;
     const saved = this.saved.get(savedKey(claim.request));
     const vias = this.vias(claim.request).filter((via) => !saved || via === saved.via);
     if (vias.includes("pcp")) {
@@ -337,7 +347,7 @@ export class Claims {
       this.#byPcp.set(claim.pcp, claim);
     }
     if (vias.includes("nat-pmp")) {
-      claim.natPmp = this.#options.natPmp.unmap(toNatPmpRequest(claim), now);
+      claim.natPmp = this.#options.natPmp.unmap(protocol, internalPort, now);
       this.#byNatPmp.set(claim.natPmp, claim);
     }
     if (vias.length === 0) this.#unmapped(claim, "revoked", undefined, now);

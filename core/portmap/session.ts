@@ -34,12 +34,14 @@ import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
-import { NatPmpClient, type NatPmpClientStats, type NatPmpEvent } from "../natpmp/client.ts";
+import { NatPmpClient } from "../natpmp/client.ts";
+import type { NatPmpClientStats, NatPmpEvent } from "../natpmp/types.ts";
 import { Outbox } from "../outbox.ts";
-import { PcpClient, type PcpClientStats, type PcpEvent } from "../pcp/client.ts";
+import { PcpClient } from "../pcp/client.ts";
+import type { PcpClientStats, PcpEvent } from "../pcp/types.ts";
 import type { RandomSource } from "../random.ts";
 import { type Claim, fromNatPmp, fromPcp } from "./claim.ts";
-import { Claims } from "./claims.ts";
+import { Claims, PROBE } from "./claims.ts";
 import { type GrantedMapping, mergeSessionEvents, type SessionEvent } from "./events.ts";
 import {
   checkPeerRequest,
@@ -390,6 +392,8 @@ export class GatewaySession implements Machine<SessionEvent> {
           this.#outbox.emit(event, PROBE);
         }
         return this.#claims.probeFailed(event.failure, now);
+      case "all-unmapped":
+        return this.#claims.allRemoved(event.protocol, event.failure, now);
     }
     const claim = "id" in event ? this.#claims.ofNatPmp(event.id) : undefined;
     if (!claim) return;

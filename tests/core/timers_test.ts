@@ -1,0 +1,56 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { below, seededRandom } from "../../core/random.ts";
+import { Timers } from "../../core/timers.ts";
+
+describe("Timers", () => {
+  it("tells the earliest deadline with its reason", () => {
+    const timers = new Timers<string>();
+    assertEquals(timers.nextAt(), undefined);
+    timers.set("late", 20, "renew");
+    timers.set("early", 10, "retransmit");
+    assertEquals(timers.next(), { key: "early", at: 10, reason: "retransmit" });
+    timers.set("early", 30, "retransmit");
+    assertEquals(timers.nextAt(), 20);
+    timers.delete("late");
+    assertEquals([timers.nextAt(), timers.at("early"), timers.size], [30, 30, 1]);
+    timers.clear();
+    assertEquals([timers.nextAt(), timers.at("early"), timers.size], [undefined, undefined, 0]);
+  });
+
+  it("agrees with a sorted list, whatever is set, moved, cancelled and popped", () => {
+    const random = seededRandom(77);
+    const timers = new Timers<number>();
+    const model = new Map<number, number>();
+    for (let step = 0; step < 50_000; step++) {
+      const key = below(random, 200);
+      switch (below(random, 4)) {
+        case 0:
+        case 1: {
+          const at = below(random, 1000);
+          timers.set(key, at, "x");
+          model.set(key, at);
+          break;
+        }
+        case 2:
+          timers.delete(key);
+          model.delete(key);
+          break;
+        default: {
+          const now = below(random, 1000);
+          const earliest = Math.min(...model.values());
+          const popped = timers.popDue(now);
+          if (popped === undefined) assert(model.size === 0 || earliest > now);
+          else {
+            assertEquals(model.get(popped), earliest);
+            assert(earliest <= now);
+            model.delete(popped);
+          }
+        }
+      }
+      assertEquals(timers.size, model.size);
+      const expected = model.size === 0 ? undefined : Math.min(...model.values());
+      assertEquals(timers.nextAt(), expected);
+    }
+  });
+});
