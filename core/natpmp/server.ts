@@ -18,7 +18,6 @@
  *
  * @module
  */
-import { contains } from "../cidr.ts";
 import { checkInteger } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
@@ -135,14 +134,14 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
 
   /** Boots: epoch 0, announced (PMP-S-07). */
   start(now: Instant): void {
-    this.reset(now);
+    this.#enter(now);
+    this.#epochStart = now;
+    if (this.#settings.announcesStart) this.#startAnnouncing(now);
   }
 
   /** The table was lost or cleared: epoch 0, announced (PMP-S-30). The table is not touched. */
   reset(now: Instant): void {
-    this.#enter(now);
-    this.#epochStart = now;
-    this.#startAnnouncing(now);
+    this.start(now);
   }
 
   /**
@@ -164,6 +163,11 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
   announce(now: Instant): void {
     this.#enter(now);
     this.#startAnnouncing(now);
+  }
+
+  /** Ends the announcements under way. */
+  silence(): void {
+    this.#announcer.stop();
   }
 
   /** Acts as a NAT or does not (PMP-S-32). To act as one again is a start. */
@@ -247,19 +251,18 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
 
   #relayChanges(): void {
     for (let next = this.#watch?.next(); next; next = this.#watch?.next()) {
-      this.#out.emit({ type: "mapping", change: next.change, entry: next.entry }, next.entry.id);
+      this.#out.emit({ type: "mapping", change: next.change, entry: next.entry });
     }
   }
 
   #isInside(address: string): boolean {
     if (familyOf(address) !== 4 || this.#table.externalAddresses.includes(address)) return false;
-    const prefixes = this.#settings.internalPrefixes;
-    return !prefixes || prefixes.some((prefix) => contains(prefix, address));
+    return this.#settings.isInside?.(address) ?? true;
   }
 
   #startAnnouncing(now: Instant): void {
     if (!this.#isActive) return;
-    this.#announcer.start(now);
+    this.#announcer.start(now, this.#settings.announceCopies);
     if (this.#announcer.isDue(now)) this.#announceOnce(now);
   }
 

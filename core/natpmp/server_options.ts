@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
-import { type Cidr, parseCidr } from "../cidr.ts";
-import { canonicalAddress } from "../ip.ts";
+import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Transport } from "../mapping.ts";
 import type { TableEntry } from "../table/entry.ts";
 import { MappingTable } from "../table/table.ts";
 import type { TableChangeKind } from "../table/watch.ts";
+import { ANNOUNCEMENTS } from "./announcer.ts";
 import { NATPMP_ANNOUNCE_ENDPOINT, type NatPmpRequest } from "./codec.ts";
 
 /** A request as a policy sees it. */
@@ -47,8 +46,15 @@ export interface NatPmpServerOptions {
   readonly maxLifetimeSeconds?: number;
   /** Where announcements go; 224.0.0.1:5350 where left out, nowhere where empty. */
   readonly announceTo?: readonly Endpoint[];
-  /** Prefixes of the inside; requests from elsewhere are dropped. Any address where left out. */
-  readonly internalPrefixes?: readonly string[];
+  /** Copies of an announcement, 0…10; 10 where left out (PMP-S-08). */
+  readonly announceCopies?: number;
+  /** Whether a start is announced, too; true where left out (PMP-S-07). */
+  readonly announcesStart?: boolean;
+  /**
+   * Whether a request is taken from that address: it has to be one from which the gateway's
+   * inside sends (PMP-S-17). All but the external addresses are where left out.
+   */
+  readonly isInside?: (address: string) => boolean;
   /** Whether requests are served, else refused (PMP-S-36); true where left out. */
   readonly isAuthorized?: boolean;
   /**
@@ -115,7 +121,9 @@ export interface NatPmpServerSettings {
   readonly table: MappingTable;
   readonly maxLifetimeSeconds: number;
   readonly announceTo: readonly Endpoint[];
-  readonly internalPrefixes: readonly Cidr[] | undefined;
+  readonly announceCopies: number;
+  readonly announcesStart: boolean;
+  readonly isInside: ((address: string) => boolean) | undefined;
   readonly isAuthorized: boolean;
   readonly portChoice: "any" | "upwards";
   readonly deletes: "all" | "own";
@@ -138,8 +146,9 @@ export function readServerOptions(options: NatPmpServerOptions): NatPmpServerSet
     table: options.table,
     maxLifetimeSeconds: checkLifetime("maxLifetimeSeconds", options.maxLifetimeSeconds ?? 86_400),
     announceTo: readEndpoints("announceTo", options.announceTo ?? [NATPMP_ANNOUNCE_ENDPOINT]),
-    internalPrefixes: options.internalPrefixes &&
-      readPrefixes("internalPrefixes", options.internalPrefixes),
+    announceCopies: checkInteger("announceCopies", options.announceCopies ?? 10, 0, ANNOUNCEMENTS),
+    announcesStart: options.announcesStart ?? true,
+    isInside: options.isInside,
     isAuthorized: options.isAuthorized ?? true,
     portChoice: checkChoice("portChoice", options.portChoice ?? "any", ["any", "upwards"]),
     deletes: checkChoice("deletes", options.deletes ?? "all", ["all", "own"]),
@@ -150,35 +159,9 @@ export function readServerOptions(options: NatPmpServerOptions): NatPmpServerSet
   };
 }
 
-/**
- * Endpoints in canonical text.
- *
- * @throws {TypeError | RangeError} Where one is none.
- */
-export function readEndpoints(name: string, endpoints: readonly Endpoint[]): readonly Endpoint[] {
-  checkInteger(`${name}.length`, endpoints.length, 0, 64);
-  return endpoints.map((endpoint, i) => {
-    const address = canonicalAddress(endpoint.address);
-    if (address === undefined) {
-      throw new TypeError(
-        `'${name}[${i}].address' must be an IP address: current value is "${endpoint.address}"`,
-      );
-    }
-    return { address, port: checkPort(`${name}[${i}].port`, endpoint.port) };
-  });
-}
-
-/**
- * Prefixes.
- *
- * @throws {TypeError} Where one is none.
- */
-export function readPrefixes(name: string, prefixes: readonly string[]): readonly Cidr[] {
-  return prefixes.map((text, i) => {
-    const prefix = parseCidr(text);
-    if (!prefix) {
-      throw new TypeError(`'${name}[${i}]' must be a prefix: current value is "${text}"`);
-    }
-    return prefix;
-  });
+function readEndpoints(name: string, endpoints: readonly Endpoint[]): readonly Endpoint[] {
+  return endpoints.map(({ address, port }, i) => ({
+    address: checkAddress(`${name}[${i}].address`, address, 4),
+    port: checkPort(`${name}[${i}].port`, port),
+  }));
 }

@@ -1,0 +1,27 @@
+/**
+ * The simulated gateway: PCP and NAT-PMP servers over one mapping table, scenarios, and the
+ * peculiarities of gateways met in the field.
+ *
+ * @module
+ */
+export { applyCommand, type CommandResult, describeMapping, formatMapping } from "./apply.ts";
+export type { ListedMapping } from "./apply.ts";
+export {
+  type GatewayEvent,
+  type GatewayStats,
+  SimulatedGateway,
+  type SimulatedGatewayOptions,
+} from "./gateway.ts";
+export type { GatewayQuestion, GatewayVerdict, QuestionMatch, RequestRule } from "./policy.ts";
+export type { GatewayProtocol, Profile } from "./profile.ts";
+export { profileNamed, PROFILES } from "./profiles.ts";
+export { type Disturbance, UNDISTURBED } from "./reply_queue.ts";
+export type { ReplyChange, ReplyMatch, ReplyRule } from "./reshape.ts";
+export {
+  type CommandHelp,
+  COMMANDS,
+  type GatewayCommand,
+  listCommands,
+  parseCommand,
+  type ParsedCommand,
+} from "./scenario.ts";

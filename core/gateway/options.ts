@@ -1,0 +1,149 @@
+/**
+ * How a simulated gateway is set up.
+ *
+ * @module
+ */
+import { checkAddress, checkLifetime, checkPort } from "../check.ts";
+import { type Cidr, contains, parseCidr } from "../cidr.ts";
+import { familyOf } from "../ip.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { RandomSource } from "../random.ts";
+import type { MappingTableOptions } from "../table/mod.ts";
+import type { GatewayQuestion, GatewayVerdict } from "./policy.ts";
+import type { GatewayProtocol, Profile } from "./profile.ts";
+import { profileNamed } from "./profiles.ts";
+
+/** How a simulated gateway is set up. */
+export interface SimulatedGatewayOptions {
+  /** Where its randomness comes from: ports, loss, reordering. */
+  readonly random: RandomSource;
+  /**
+   * Its external IPv4 addresses; the first is preferred, an empty list is a WAN that is down.
+   * Left out it is an IPv6 firewall that translates nothing, for PCP alone.
+   */
+  readonly externalAddresses?: readonly string[];
+  /** What it speaks; the profile's choice, else PCP and (over IPv4) NAT-PMP, where left out. */
+  readonly protocols?: readonly GatewayProtocol[];
+  /** Peculiarities: a name from `PROFILES`, or a profile; none where left out. */
+  readonly profile?: string | Profile;
+  /** Prefixes of the inside, such as `"192.168.1.0/24"`; requests from elsewhere are dropped. */
+  readonly internalPrefixes?: readonly string[];
+  /** The longest lifetime granted, seconds; the profile's, else 86,400, where left out. */
+  readonly maxLifetimeSeconds?: number;
+  /** The shortest lifetime PCP grants, seconds; the profile's, else 120, where left out. */
+  readonly minLifetimeSeconds?: number;
+  /** Port ranges, quotas and bounds of the mapping table. */
+  readonly table?: Omit<MappingTableOptions, "externalAddresses" | "firewallFamilies" | "random">;
+  /** The port to which announcements go; 5350 where left out. */
+  readonly announcePort?: number;
+  /** Where announcements go instead of 224.0.0.1 or ff02::1; nowhere where empty. */
+  readonly announceTo?: readonly Endpoint[];
+  /** Who may use THIRD_PARTY; nobody where left out. */
+  readonly allowThirdParty?: boolean | ((client: string, internal: string) => boolean);
+  /** The policy: is asked about every request that can be read. Scenarios and profile go first. */
+  readonly decide?: (question: GatewayQuestion, now: Instant) => GatewayVerdict;
+  /** Tells requests, responses and changes of the table as events; false where left out. */
+  readonly trace?: boolean;
+}
+
+/** Options checked and filled in. */
+export interface GatewaySettings {
+  readonly random: RandomSource;
+  readonly family: 4 | 6;
+  readonly externalAddresses: readonly string[];
+  readonly protocols: readonly GatewayProtocol[];
+  readonly profile: Profile | undefined;
+  readonly isInside: (address: string) => boolean;
+  readonly maxLifetimeSeconds: number | undefined;
+  readonly minLifetimeSeconds: number | undefined;
+  readonly table: SimulatedGatewayOptions["table"];
+  readonly announceTo: readonly Endpoint[];
+  /** NAT-PMP's announcements go there, too. */
+  readonly extraAnnounceTo: readonly Endpoint[];
+  readonly allowThirdParty: boolean | ((client: string, internal: string) => boolean);
+  readonly decide: SimulatedGatewayOptions["decide"];
+  readonly trace: boolean;
+}
+
+const PROTOCOLS: readonly GatewayProtocol[] = ["pcp", "nat-pmp"];
+
+/**
+ * Checks the options and fills in the defaults.
+ *
+ * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ */
+export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySettings {
+  if (typeof options.random?.u32 !== "function") {
+    throw new TypeError(`'random' must be a RandomSource: current value is ${options.random}`);
+  }
+  const family = options.externalAddresses === undefined ? 6 : 4;
+  const profile = typeof options.profile === "string"
+    ? profileNamed(options.profile)
+    : options.profile;
+  const { maxLifetimeSeconds: max, minLifetimeSeconds: min } = options;
+  return {
+    random: options.random,
+    family,
+    externalAddresses: (options.externalAddresses ?? [])
+      .map((address, i) => checkAddress(`externalAddresses[${i}]`, address, 4)),
+    protocols: readProtocols(options, profile, family),
+    profile,
+    isInside: readInside(options.internalPrefixes, family),
+    maxLifetimeSeconds: max === undefined ? max : checkLifetime("maxLifetimeSeconds", max),
+    minLifetimeSeconds: min === undefined ? min : checkLifetime("minLifetimeSeconds", min),
+    table: options.table,
+    announceTo: readAnnounceTo(options, family),
+    extraAnnounceTo: (options.announceTo ? [] : profile?.extraAnnouncePorts ?? [])
+      .map((port) => ({ address: "224.0.0.1", port })),
+    allowThirdParty: options.allowThirdParty ?? false,
+    decide: options.decide,
+    trace: options.trace ?? false,
+  };
+}
+
+function readProtocols(
+  options: SimulatedGatewayOptions,
+  profile: Profile | undefined,
+  family: 4 | 6,
+): readonly GatewayProtocol[] {
+  const known = family === 4 ? PROTOCOLS : PROTOCOLS.slice(0, 1);
+  for (const protocol of options.protocols ?? []) {
+    if (known.includes(protocol)) continue;
+    const allowed = known.join(", ");
+    throw new TypeError(
+      family === 6 && protocol === "nat-pmp"
+        ? `'protocols' must be ${allowed} without 'externalAddresses': current value is "${protocol}"`
+        : `'protocols' must hold ${allowed}: current value is "${protocol}"`,
+    );
+  }
+  const wanted = options.protocols ?? profile?.protocols ?? known;
+  return known.filter((protocol) => wanted.includes(protocol));
+}
+
+function readInside(
+  prefixes: readonly string[] | undefined,
+  family: 4 | 6,
+): (address: string) => boolean {
+  if (!prefixes) return (address) => familyOf(address) === family;
+  const inside: Cidr[] = prefixes.map((text, i) => {
+    const prefix = parseCidr(text);
+    if (prefix) return prefix;
+    throw new TypeError(`'internalPrefixes[${i}]' must be a prefix: current value is "${text}"`);
+  });
+  return (address) =>
+    familyOf(address) === family && inside.some((prefix) => contains(prefix, address));
+}
+
+function readAnnounceTo(
+  options: SimulatedGatewayOptions,
+  family: 4 | 6,
+): readonly Endpoint[] {
+  if (options.announceTo) {
+    return options.announceTo.map(({ address, port }, i) => ({
+      address: checkAddress(`announceTo[${i}].address`, address, family),
+      port: checkPort(`announceTo[${i}].port`, port),
+    }));
+  }
+  const port = checkPort("announcePort", options.announcePort ?? 5350);
+  return [{ address: family === 4 ? "224.0.0.1" : "ff02::1", port }];
+}

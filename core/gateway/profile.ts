@@ -1,0 +1,78 @@
+/**
+ * What makes a gateway peculiar, as data over the simulated gateway's hooks.
+ *
+ * @module
+ */
+import type { NatPmpServerOptions } from "../natpmp/server_options.ts";
+import type { PcpServerOptions } from "../pcp/server_options.ts";
+import type { RequestRule } from "./policy.ts";
+import type { ReplyRule } from "./reshape.ts";
+
+/** The protocols that a simulated gateway can speak. */
+export type GatewayProtocol = "pcp" | "nat-pmp";
+
+/** A gateway's peculiarities. What is left out is as the RFCs have it. */
+export interface Profile {
+  /** How it is asked for: `"fritzbox-6360"`. */
+  readonly name: string;
+  /** The device or software on which it was seen. */
+  readonly device: string;
+  /** Who saw it. */
+  readonly source: string;
+  /** What a client sees. */
+  readonly summary: string;
+  /** What it speaks; both where left out. */
+  readonly protocols?: readonly GatewayProtocol[];
+  /** How its NAT-PMP server is set up. */
+  readonly natPmp?: Pick<
+    NatPmpServerOptions,
+    | "maxLifetimeSeconds"
+    | "portChoice"
+    | "deletes"
+    | "deleteAll"
+    | "takesOver"
+    | "announceCopies"
+    | "announcesStart"
+  >;
+  /** How its PCP server is set up. */
+  readonly pcp?: Pick<
+    PcpServerOptions,
+    | "minLifetimeSeconds"
+    | "maxLifetimeSeconds"
+    | "minPeerLifetimeSeconds"
+    | "announceCopies"
+    | "mapEnabled"
+    | "peerEnabled"
+    | "allowPreferFailure"
+    | "allowWildcards"
+    | "maxDescriptionBytes"
+    | "maxPortSetSize"
+  >;
+  /** What becomes of requests; the first fitting rule counts. */
+  readonly requests?: readonly RequestRule[];
+  /** What becomes of replies and announcements; every fitting rule counts, in order. */
+  readonly replies?: readonly ReplyRule[];
+  /** Ports to which announcements go, beside the gateway's own choice. */
+  readonly extraAnnouncePorts?: readonly number[];
+  /** PCP's version byte leads to silence, as if the packet had been lost. */
+  readonly isDeafToPcp?: boolean;
+  /**
+   * A PCP request of less than 24 bytes, or no multiple of 4, is answered with these four bytes,
+   * the epoch where PCP has it and zeros; by the RFC the first is dropped, the second malformed.
+   */
+  readonly illSizedReply?: readonly [number, number, number, number];
+  /** A new external address restarts NAT-PMP's epoch, too; PCP's restarts by the RFC. */
+  readonly resetsEpochOnNewAddress?: boolean;
+  /** It loses its table in silence every so often, where it has more mappings than that. */
+  readonly forgets?: { readonly everySeconds: number; readonly above: number };
+  /**
+   * Nothing listens on its port: ICMP says port unreachable. A machine cannot send that: whoever
+   * runs it looks at `SimulatedGateway.isListening` and opens no socket.
+   */
+  readonly isUnreachable?: boolean;
+  /**
+   * It is not the default route but the far end of a tunnel, with this address. For whoever lays
+   * out the network; the gateway itself is the same.
+   */
+  readonly tunnelAddress?: string;
+}
