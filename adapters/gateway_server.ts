@@ -1,0 +1,200 @@
+/**
+ * The simulated gateway on real sockets, for whoever tests a client that uses some of its own.
+ *
+ * Theory of operation: one socket takes requests and sends replies and announcements; it is there
+ * while the gateway listens and closed while it does not (NAT off, every protocol off), so that
+ * the system says port unreachable as a router would. A second one, opened when first needed,
+ * sends the replies that are to come from a wrong source.
+ *
+ * @module
+ */
+import { checkAddress, checkPort } from "../core/check.ts";
+import { familyOf } from "../core/ip.ts";
+import type { Endpoint, Instant } from "../core/machine.ts";
+import type { RandomSource } from "../core/random.ts";
+import {
+  type GatewayEvent,
+  SimulatedGateway,
+  type SimulatedGatewayOptions,
+} from "../core/gateway/gateway.ts";
+import type { GatewayProtocol } from "../core/gateway/profile.ts";
+import { type CommandOutcome, runCommand } from "../core/gateway/run_command.ts";
+import { parseCommand } from "../core/gateway/scenario.ts";
+import type { TableEntry } from "../core/table/entry.ts";
+import { systemRuntime } from "./auto.ts";
+import { Driver } from "./driver.ts";
+import type { Runtime, UdpSocket } from "./runtime.ts";
+
+/** How to start a simulated gateway. */
+export interface GatewayServerOptions
+  extends Omit<SimulatedGatewayOptions, "random" | "externalAddresses" | "trace"> {
+  /** The address to listen on. An IPv6 one makes a firewall without NAT. Default `"127.0.0.1"`. */
+  readonly listen?: string;
+  /** The port to listen on, 0…65535; 0 takes a free one. Default 0. */
+  readonly port?: number;
+  /**
+   * The external address, or several with the preferred one first; an empty list is a WAN that is
+   * down. Default `"203.0.113.7"`. Not for an IPv6 firewall, which has none.
+   */
+  readonly external?: string | readonly string[];
+  /** Gets each request, response and change of the table. */
+  readonly onEvent?: (event: GatewayEvent) => void;
+  /** Gets what goes wrong with the sockets, such as an announcement that no route takes. */
+  readonly onSocketError?: (error: unknown) => void;
+  /** Where its randomness comes from. Default: the runtime's. */
+  readonly random?: RandomSource;
+  /** The runtime's adapter. Default: the one that is running. */
+  readonly runtime?: Runtime;
+}
+
+const DEFAULT_EXTERNAL = "203.0.113.7";
+
+/** A running simulated gateway. Dispose of it, or `close` it, to free its port. */
+export class GatewayServer implements AsyncDisposable {
+  readonly #driver: Driver<GatewayEvent, SimulatedGateway>;
+  readonly #gateway: SimulatedGateway;
+  readonly #endpoint: Endpoint;
+  #socket: UdpSocket | undefined;
+  #hasOther = false;
+  #isClosed = false;
+  #changes: Promise<unknown> = Promise.resolve();
+
+  /** Made by {@linkcode startGateway}. */
+  constructor(
+    driver: Driver<GatewayEvent, SimulatedGateway>,
+    gateway: SimulatedGateway,
+    socket: UdpSocket,
+  ) {
+    this.#driver = driver;
+    this.#gateway = gateway;
+    this.#socket = socket;
+    this.#endpoint = socket.local;
+  }
+
+  /** Where it listens. */
+  get endpoint(): Endpoint {
+    return this.#endpoint;
+  }
+
+  /** Its external addresses, the preferred one first; empty for a firewall. */
+  get externalAddresses(): readonly string[] {
+    return this.#gateway.table.externalAddresses;
+  }
+
+  /** The protocols that are on. */
+  get protocols(): readonly GatewayProtocol[] {
+    return this.#gateway.protocols;
+  }
+
+  /** Counters. */
+  get stats(): SimulatedGateway["stats"] {
+    return this.#gateway.stats;
+  }
+
+  /** Copies of what the table holds, the oldest first. */
+  entries(): TableEntry[] {
+    return this.#driver.do((gateway, now) => gateway.list(now));
+  }
+
+  /**
+   * Carries out a scenario command as `natkit gateway` takes it: `"reboot"`,
+   * `"external 198.51.100.9"`… `"help"` lists them.
+   *
+   * @returns What was done, or why it was not.
+   * @throws {TypeError} On a command that is none; the message lists those that are.
+   */
+  command(line: string): Promise<CommandOutcome> {
+    const parsed = parseCommand(line);
+    if (!parsed.ok) return Promise.reject(new TypeError(parsed.message));
+    return this.do((gateway, now) => runCommand(gateway, parsed.command, now));
+  }
+
+  /**
+   * Does what no command does: `command` gets the machine and the time.
+   *
+   * @returns What `command` returns, once the sockets have followed.
+   */
+  do<T>(command: (gateway: SimulatedGateway, now: Instant) => T): Promise<T> {
+    const next = this.#changes.then(async () => {
+      const result = this.#driver.do(command);
+      await this.#follow();
+      return result;
+    });
+    this.#changes = next.catch(() => {});
+    return next;
+  }
+
+  /** Ends it and frees its port. A second call does nothing. */
+  close(): Promise<void> {
+    this.#isClosed = true;
+    this.#driver.close();
+    return Promise.resolve();
+  }
+
+  /** {@linkcode GatewayServer.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Opens and closes sockets as the gateway's state wants them. */
+  async #follow(): Promise<void> {
+    if (this.#isClosed) return;
+    const { isListening, disturbance } = this.#gateway;
+    if (!isListening) {
+      this.#socket?.close();
+      this.#socket = undefined;
+    } else if (!this.#socket) {
+      this.#socket = await this.#driver.open("server", { local: this.#endpoint });
+    }
+    if (disturbance.wrongSource && !this.#hasOther) {
+      this.#hasOther = true;
+      await this.#driver.open("other", { local: { ...this.#endpoint, port: 0 } });
+    }
+  }
+}
+
+/**
+ * Starts a simulated gateway.
+ *
+ * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ * @throws {NatError} Where the socket cannot be opened: the port is in use, or a permission is
+ *   missing.
+ *
+ * @example
+ * ```ts
+ * import { openPort } from "@natkit/natkit";
+ * import { startGateway } from "@natkit/natkit/testing";
+ *
+ * await using gateway = await startGateway();
+ * await using port = await openPort(8080, { gateway: gateway.endpoint });
+ * console.assert(gateway.entries()[0]?.external.port === port.external.port);
+ * ```
+ */
+export async function startGateway(options: GatewayServerOptions = {}): Promise<GatewayServer> {
+  const { listen = "127.0.0.1", port = 0, external, onEvent, onSocketError, ...rest } = options;
+  const address = checkAddress("listen", listen);
+  checkPort("port", port, 0);
+  const runtime = options.runtime ?? systemRuntime();
+  if (familyOf(address) === 6 && external !== undefined) {
+    throw new TypeError(
+      `'external' must be absent where 'listen' is an IPv6 address: current value is ${external}`,
+    );
+  }
+  const outside = typeof external === "string" ? [external] : external ?? [DEFAULT_EXTERNAL];
+  const gateway = new SimulatedGateway({
+    ...rest,
+    ...(familyOf(address) === 4 ? { externalAddresses: outside } : {}),
+    random: options.random ?? runtime.random,
+    trace: onEvent !== undefined,
+  });
+  const driver = new Driver<GatewayEvent, SimulatedGateway>(
+    runtime,
+    (event) => onEvent?.(event),
+    onSocketError,
+  );
+  const socket = await driver.open("server", { local: { address, port } });
+  driver.start(gateway);
+  const server = new GatewayServer(driver, gateway, socket);
+  await server.do((machine, now) => machine.start(now));
+  return server;
+}
