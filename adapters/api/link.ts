@@ -8,13 +8,14 @@ import { type Attempt, NatError, type NatErrorCode } from "../../core/errors.ts"
 import { familyOf } from "../../core/ip.ts";
 import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
 import type { Failure, MappingId } from "../../core/mapping.ts";
+import { openAnnouncements } from "../announcements.ts";
+import { pickLocalAddress } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
-import type { Runtime } from "../runtime.ts";
+import type { Runtime, UdpSocket } from "../runtime.ts";
+import { zoneOf } from "../udp.ts";
 import { EventStream } from "./events.ts";
 import { type Settle, waitFor, type WaitOptions } from "./wait.ts";
 
-/** The port to which gateways announce restarts (RFC 6886 §3.2.1, RFC 6887 §14.1.3). */
-const ANNOUNCE_PORT = 5350;
 /** How long `close` waits for a gateway to confirm deletions, milliseconds. */
 const CLOSE_TIMEOUT_MS = 1500;
 
@@ -318,31 +319,35 @@ export class Link<T, M extends MappingMachine> {
     if (this.#options.announcements ?? true) await this.#listen(driver);
   }
 
-  #openSocket(driver: Driver<unknown, M>): ReturnType<Driver<unknown, M>["open"]> {
+  /** Over IPv6 a mapping is for a global address, though the gateway is link-local (PCP-C-24). */
+  #addressToBind(): string | undefined {
     const { bindAddress } = this.#options;
+    const { address } = this.#gateway;
+    if (bindAddress !== undefined || familyOf(address) === 4) return bindAddress;
+    const zone = zoneOf(address);
+    return zone === undefined
+      ? undefined
+      : pickLocalAddress(this.#runtime.interfaces(), 6, { interface: zone });
+  }
+
+  #openSocket(driver: Driver<unknown, M>): Promise<UdpSocket> {
+    const bindAddress = this.#addressToBind();
     return driver.open("client", {
       connect: this.#gateway,
       ...(bindAddress === undefined ? {} : { local: { address: bindAddress, port: 0 } }),
     });
   }
 
-  /** Best effort: another program may hold the port, or the network have no multicast. */
+  /** Best effort: renewals find a restarted gateway too, only later. */
   async #listen(driver: Driver<unknown, M>): Promise<void> {
-    const isIPv4 = familyOf(this.#gateway.address) === 4;
-    const group = isIPv4 ? "224.0.0.1" : "ff02::1";
+    const family = familyOf(this.#gateway.address);
     const own = this.#localAddress;
-    try {
-      const via = isIPv4
-        ? own
-        : this.#runtime.interfaces().find((entry) => entry.address === own)?.name;
-      await driver.listen({
-        local: { address: group, port: ANNOUNCE_PORT },
-        reuseAddress: true,
-        multicast: { group, ...(via === undefined ? {} : { interface: via }) },
-      });
-    } catch {
-      // Renewals find a restarted gateway too, only later.
-    }
+    const via = family === 4 ? own : zoneOf(this.#gateway.address) ??
+      this.#runtime.interfaces().find((entry) => entry.address === own)?.name;
+    await openAnnouncements((options) => driver.listen(options), {
+      family,
+      ...(via === undefined ? {} : { interface: via }),
+    });
   }
 
   #start(held: Held<T>, request: LinkRequest<M>): void {

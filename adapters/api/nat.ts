@@ -15,7 +15,7 @@ import { checkPeerRequest, checkPortRequest } from "../../core/portmap/request.t
 import type { SavedMapping } from "../../core/portmap/saved.ts";
 import type { GatewaySession } from "../../core/portmap/session.ts";
 import { systemRuntime } from "../auto.ts";
-import { findGateways } from "../discovery/gateways.ts";
+import { findGateways } from "../discovery/mod.ts";
 import type { Runtime } from "../runtime.ts";
 import type { LinkRequest } from "./link.ts";
 import { watchNetwork } from "./network_watch.ts";
