@@ -4,6 +4,7 @@ import { fromHex, toHex, u16, u32 } from "../../core/bytes.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
 import { NatPmpServer, type NatPmpServerOptions } from "../../core/natpmp/server.ts";
 import { seededRandom } from "../../core/random.ts";
+import { type SimSocket, World } from "../../core/sim/mod.ts";
 import { MappingTable } from "../../core/table/table.ts";
 import { SimulatedGateway } from "../../core/gateway/gateway.ts";
 
@@ -101,6 +102,44 @@ class Bench {
       )
       .map((entry) => entry.external.port);
   }
+}
+
+/** A home network behind a NAT that forwards by the gateway's table, and a host outside. */
+function home(): {
+  world: World;
+  alice: SimSocket;
+  bob: SimSocket;
+  server: SimSocket;
+  map(): void;
+} {
+  const world = new World({ seed: 1 });
+  const lan = world.segment("lan"), internet = world.segment("internet");
+  const gateway = new SimulatedGateway({
+    externalAddresses: [EXTERNAL],
+    random: world.fork(),
+    announceTo: [],
+  });
+  const nat = world.nat("gateway", {
+    inside: [lan, "192.168.1.1"],
+    outside: [internet, EXTERNAL],
+    forwarder: gateway,
+  });
+  nat.host.run(gateway, { server: { address: "192.168.1.1", port: 5351 } })
+    .do((machine, now) => machine.start(now));
+  const [alice, bob] = [ALICE, BOB].map(({ address, port }) => {
+    const host = world.host(address);
+    host.attach(lan, address, { gateway: "192.168.1.1" });
+    return host.bind({ port });
+  });
+  const outside = world.host("server");
+  outside.attach(internet, "198.51.100.9");
+  const server = outside.bind({ port: 7 });
+  const map = (): void => {
+    alice!.send({ address: "192.168.1.1", port: 5351 }, mapRequest(UDP, ALICE.port, 6000, 600));
+    world.runFor(1000);
+    assertEquals(gateway.table.external(17, EXTERNAL, 6000)?.internal, ALICE);
+  };
+  return { world, alice: alice!, bob: bob!, server, map };
 }
 
 interface MapReply {
@@ -468,22 +507,18 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     assertEquals(again.map((s) => [isAnnouncement(s), u32(s.data, 4)]), [[true, 0]]);
   });
 
-  it("PMP-S-33: the table answers both ways: what comes in at a port goes out by it", () => {
-    const bench = new Bench();
-    const { external } = bench.map(UDP, 5000, { suggested: 6000 });
-    const inbound = bench.table.external(17, EXTERNAL, external);
-    assertEquals(inbound?.internal, { address: ALICE.address, port: 5000 });
-    const flow = bench.table.mapOutbound({
-      origin: "traffic",
-      protocol: 17,
-      internal: inbound!.internal,
-      remote: { address: "198.51.100.1", port: 9 },
-      expiresAt: bench.now + 1000,
-    }, bench.now);
-    assertEquals(typeof flow === "string" ? flow : flow.external, {
-      address: EXTERNAL,
-      port: external,
-    });
+  it("PMP-S-33: what comes in by a mapping is answered by it", () => {
+    const { world, alice, server, map } = home();
+    map();
+    const heard: Endpoint[] = [];
+    server.onDatagram = (_, from) => heard.push(from);
+    alice.onDatagram = (data, from) => alice.send(from, data);
+    server.send({ address: EXTERNAL, port: 6000 }, Uint8Array.of(1));
+    world.runFor(1000);
+    // The same holds for what nobody asked for.
+    alice.send({ address: "198.51.100.9", port: 7 }, Uint8Array.of(2));
+    world.runFor(1000);
+    assertEquals(heard, Array(2).fill({ address: EXTERNAL, port: 6000 }));
   });
 
   it("PMP-S-34: of several external addresses one is used as if there were no other", () => {
@@ -492,6 +527,16 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     const used = new Set([...bench.table.entries()].map((e) => e.external.address));
     assertEquals([...used], [EXTERNAL]);
     assertEquals(toHex(bench.ask("0000").slice(8)), "cb007107");
+  });
+
+  it("PMP-S-35: a host inside reaches a mapping at the external address", () => {
+    const { world, alice, bob, map } = home();
+    map();
+    const heard: Endpoint[] = [];
+    alice.onDatagram = (_, from) => heard.push(from);
+    bob.send({ address: EXTERNAL, port: 6000 }, Uint8Array.of(1));
+    world.runFor(1000);
+    assertEquals(heard.map((from) => from.address), [EXTERNAL]);
   });
 
   it("PMP-S-36: the administrator's switch turns every request into result 2", () => {
