@@ -23,3 +23,6 @@
  */
 export * from "./codec.ts";
 export * from "./options.ts";
+export * from "./epoch.ts";
+export * from "./types.ts";
+export { PcpClient } from "./client.ts";

@@ -1,0 +1,204 @@
+/**
+ * One mapping of a client: what is wanted, what was granted, and where its request stands. Plain
+ * bookkeeping; what moves it is in `engine.ts`.
+ *
+ * @module
+ */
+import { MAX_SCHEDULED_LIFETIME_SECONDS } from "../backoff.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { MappingId, MappingState } from "../mapping.ts";
+import type { Wish } from "./request.ts";
+import { RenewalPlan, type Retransmission } from "./retransmit.ts";
+import type { GrantedPortSet, PcpMapping } from "./types.ts";
+
+/**
+ * Where the request of a lease stands:
+ *
+ * - `waiting`: not sent yet (adopted, or a predecessor is still being deleted)
+ * - `asking`: on its way at the pace of `Retransmission`, for a lease to be made or made again
+ * - `granted`: nothing on its way
+ * - `renewing`: a renewal is on its way, at the pace of `RenewalPlan`
+ * - `recovering`: the server lost its state; asking begins within 5 s
+ * - `held`: refused or unanswered; asked again when the hold time is over
+ * - `deleting`: the deletion is on its way
+ */
+export type Phase =
+  | "waiting"
+  | "asking"
+  | "granted"
+  | "renewing"
+  | "recovering"
+  | "held"
+  | "deleting";
+
+/** A mapping of a client. */
+export class Lease {
+  readonly id: MappingId;
+  readonly key: string;
+  readonly wish: Wish;
+  readonly nonce: Uint8Array;
+  /** What to ask for, seconds. */
+  lifetimeSeconds: number;
+  phase: Phase = "waiting";
+  /** Whether the server may hold it: then a revocation has something to delete. */
+  mayExist: boolean;
+  /** Grants that count against the mode's N. */
+  grants = 0;
+
+  /** What the server assigned last; it outlives the grant, as the suggestion of the next. */
+  external: Endpoint | undefined;
+  /** What the application was told last. */
+  told: Endpoint | undefined;
+  grantedAt: Instant = 0;
+  grantedSeconds = 0;
+  /** Undefined while the server holds nothing. */
+  expiresAt: Instant | undefined;
+  /** Whether the application was told that it is lost, and not yet that it is back. */
+  isLost = false;
+  /** Whether the application was told of the failure that the present asking is about. */
+  isFailed = false;
+  description: string | undefined;
+  portSet: GrantedPortSet | undefined;
+
+  /** The request in flight: kept, since a retransmission is the same bytes. */
+  packet: Uint8Array | undefined;
+  retransmission: Retransmission | undefined;
+  readonly plan: RenewalPlan = new RenewalPlan();
+  renewalAttempt = 0;
+  /** Whether the renewal in flight was asked for, and so does not count against N. */
+  isExtra = false;
+  /** Whether it is held because nobody answered, not because it was refused. */
+  isUnanswered = false;
+  /** Whether options that need padding are left out, since the server could not read them. */
+  leavesOutPadded = false;
+  /** When the request has to do something next; the end of the grant is not in it. */
+  dueAt: Instant | undefined;
+
+  constructor(
+    id: MappingId,
+    key: string,
+    wish: Wish,
+    nonce: Uint8Array,
+    lifetimeSeconds: number,
+    adopted: { external: Endpoint | undefined } | undefined,
+  ) {
+    this.id = id;
+    this.key = key;
+    this.wish = wish;
+    this.nonce = nonce;
+    this.lifetimeSeconds = lifetimeSeconds;
+    this.mayExist = adopted !== undefined;
+    this.external = adopted?.external;
+  }
+
+  /** Whether the server holds it, for all we know. */
+  get isGranted(): boolean {
+    return this.expiresAt !== undefined;
+  }
+
+  /** Whether a request or deletion has been sent and not been answered. */
+  get isInFlight(): boolean {
+    return this.phase === "asking" || this.phase === "renewing" || this.phase === "deleting";
+  }
+
+  /** Whether it is to be held without end. */
+  get isKeptAlive(): boolean {
+    return this.wish.mode === "keep-alive";
+  }
+
+  /** Whether it is to outlive its present lifetime. */
+  get wantsRenewal(): boolean {
+    const { mode } = this.wish;
+    return mode === "keep-alive" || (typeof mode === "number" && this.grants < mode);
+  }
+
+  /** How many times the request in flight was sent. */
+  get attempt(): number {
+    return this.phase === "renewing" ? this.renewalAttempt : this.retransmission?.attempt ?? 0;
+  }
+
+  /**
+   * Notes a grant. Absurd lifetimes count as a day (PCP-C-21), unless more was asked for: then
+   * what is granted is believed as far as it was asked.
+   */
+  grant(lifetimeSeconds: number, now: Instant): void {
+    const believed = Math.max(MAX_SCHEDULED_LIFETIME_SECONDS, this.lifetimeSeconds);
+    this.grantedAt = now;
+    this.grantedSeconds = lifetimeSeconds;
+    this.expiresAt = now + Math.min(lifetimeSeconds, believed) * 1000;
+    this.phase = "granted";
+    this.mayExist = true;
+    this.clearRequest();
+    this.plan.restart();
+  }
+
+  /** The length by which renewals are scheduled, milliseconds: never over a day. */
+  get scheduledMs(): number {
+    return Math.min(
+      (this.expiresAt ?? this.grantedAt) - this.grantedAt,
+      MAX_SCHEDULED_LIFETIME_SECONDS * 1000,
+    );
+  }
+
+  /** Whole seconds that are left of the grant, at least 1. */
+  remainingSeconds(now: Instant): number {
+    return Math.max(1, Math.ceil(((this.expiresAt ?? now) - now) / 1000));
+  }
+
+  /** Forgets the request in flight. */
+  clearRequest(): void {
+    this.packet = undefined;
+    this.retransmission = undefined;
+    this.renewalAttempt = 0;
+    this.isExtra = false;
+    this.dueAt = undefined;
+  }
+
+  /** Forgets the grant; what was assigned stays, as a suggestion. */
+  clearGrant(): void {
+    this.expiresAt = undefined;
+    this.grantedSeconds = 0;
+    this.description = undefined;
+    this.portSet = undefined;
+  }
+
+  #state(): MappingState {
+    switch (this.phase) {
+      case "waiting":
+        return "requested";
+      case "deleting":
+        return "revoked";
+      case "held":
+        return this.isGranted ? "running" : "error";
+      case "asking":
+        return this.isGranted ? "updating" : this.isFailed ? "error" : "starting";
+      case "renewing":
+        return "updating";
+      case "recovering":
+        return this.isGranted ? "updating" : "starting";
+      case "granted":
+        return "running";
+    }
+  }
+
+  /** The mapping as it stands, as plain data. */
+  snapshot(localAddress: string, server: Endpoint): PcpMapping {
+    const { wish } = this;
+    return {
+      id: this.id,
+      kind: wish.kind,
+      protocol: wish.protocol,
+      internal: { address: wish.thirdParty ?? localAddress, port: wish.internalPort },
+      external: this.isGranted ? this.external : undefined,
+      ...(wish.remote && { remote: wish.remote }),
+      lifetimeSeconds: this.isGranted ? this.grantedSeconds : this.lifetimeSeconds,
+      expiresAt: this.expiresAt,
+      server,
+      nonce: this.nonce.slice(),
+      state: this.#state(),
+      attempt: this.attempt,
+      ...(this.description !== undefined && { description: this.description }),
+      ...(this.portSet && { portSet: this.portSet }),
+    };
+  }
+}
