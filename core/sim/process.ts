@@ -42,6 +42,8 @@ export interface ProcessOptions<E> {
   readonly name?: string;
   /** Told every event; without it they are kept in `events`. */
   readonly onEvent?: (event: E, now: Instant) => void;
+  /** Called each time the machine has been fed and drained. */
+  readonly onDrained?: (now: Instant) => void;
   /** Makes the HTTP requests of machines that have any; without it they fail. */
   readonly onRequest?: (
     request: HttpRequest,
@@ -175,6 +177,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> {
       if (this.#isStopped) return;
     }
     this.schedule();
+    this.#options.onDrained?.(this.#context.now);
   }
 
   #send(role: SocketRole, to: Endpoint, data: Uint8Array): void {

@@ -1,0 +1,264 @@
+/**
+ * A home network in the virtual world: a gateway that is a NAT and runs the simulated gateway,
+ * client hosts behind it, and a peer on the Internet.
+ *
+ * @module
+ */
+import type { Instant, Machine } from "../../core/machine.ts";
+import {
+  type Host,
+  type LinkOptions,
+  type Nat,
+  type Process,
+  type Segment,
+  type SimSocket,
+  SimulationError,
+  StrictMachine,
+  World,
+} from "../../core/sim/mod.ts";
+import { describePacket } from "./describe.ts";
+import type { GatewayEvent, SimulatedGateway } from "../../core/gateway/gateway.ts";
+import { execute, type GatewayFaceOptions, makeGateway } from "./gateway.ts";
+import { ClientModel, type SubjectEvent, type Wish } from "./model.ts";
+import { ScheduleGuard } from "./schedule.ts";
+import { makeSubject, type Subject, type SubjectKind } from "./subject.ts";
+import { Tap, type TapHooks } from "./tap.ts";
+
+export const GATEWAY = "192.168.1.1";
+export const EXTERNAL = "203.0.113.7";
+export const PEER = "198.51.100.1";
+
+/** What is falsified on the way to and from a client, and whether a client may lie. */
+export type Sabotage = Pick<TapHooks, "falsifyIn" | "falsifyOut">;
+
+/** How a home is made. */
+export interface HomeOptions extends GatewayFaceOptions {
+  readonly seed: number;
+  readonly traceSize: number;
+  readonly link: LinkOptions;
+  readonly sabotage?: Sabotage | undefined;
+}
+
+/** A client host with its machine, model and guard. */
+export class ClientHost {
+  readonly name: string;
+  readonly kind: SubjectKind;
+  readonly host: Host;
+  readonly model: ClientModel;
+  readonly guard: ScheduleGuard;
+  address: string;
+  /** Set where the application has closed the client. */
+  isClosing = false;
+  #home: Home;
+  #subject: Subject;
+  #strict: StrictMachine<unknown, Subject["machine"]>;
+  #tap: Tap<unknown>;
+  #process: Process<unknown>;
+
+  constructor(home: Home, name: string, kind: SubjectKind, address: string) {
+    this.#home = home;
+    this.name = name;
+    this.kind = kind;
+    this.address = address;
+    this.host = home.world.host(name);
+    this.host.attach(home.lan, address, { gateway: GATEWAY });
+    this.model = new ClientModel(name, GATEWAY);
+    this.guard = new ScheduleGuard(name, kind === "session");
+    [this.#subject, this.#strict, this.#tap, this.#process] = this.#start(undefined);
+  }
+
+  get subject(): Subject {
+    return this.#subject;
+  }
+
+  /** Gives a command, then looks whether what the client holds is what it told. */
+  do<T>(command: (subject: Subject, now: Instant) => T): T {
+    const { now } = this.#home.world;
+    this.guard.reset();
+    this.#tap.touch(now);
+    const result = this.#process.do(() =>
+      this.#strict.command(() => command(this.#subject, now), now)
+    );
+    this.compare();
+    return result;
+  }
+
+  /** Asks for what the application wants and the client does not know of. */
+  askFor(wish: Wish): void {
+    if (this.isClosing || wish.isRevoked || wish.id !== undefined) return;
+    this.do((subject, now) => {
+      const id = subject.map(wish, now);
+      if (id !== undefined) this.model.named(wish, id);
+    });
+  }
+
+  revoke(wish: Wish): void {
+    wish.isRevoked = true;
+    const { id } = wish;
+    if (id !== undefined) this.do((subject, now) => subject.revoke(id, now));
+  }
+
+  /** Kills the program and starts it again with what it had saved. */
+  restart(): void {
+    const saved = this.do((subject, now) => subject.save(now));
+    this.#process.stop();
+    this.model.restarted();
+    this.guard.reset();
+    [this.#subject, this.#strict, this.#tap, this.#process] = this.#start(saved);
+    for (const wish of this.model.wanted()) this.askFor(wish);
+  }
+
+  /** Moves the host to another address. */
+  move(address: string): void {
+    this.host.changeAddress(this.address, address);
+    this.address = address;
+    this.do((subject, now) => subject.networkChanged(address, now));
+  }
+
+  close(): void {
+    this.isClosing = true;
+    for (const wish of this.model.wishes) wish.isRevoked = true;
+    this.do((subject, now) => subject.close(now));
+  }
+
+  compare(): void {
+    const { now } = this.#home.world;
+    for (const wish of this.model.wishes) {
+      if (wish.id === undefined) continue;
+      const { id } = wish;
+      this.model.compare(wish, this.#subject.external(id), now);
+      if (!this.#subject.has(id)) this.#forgotten(wish);
+    }
+  }
+
+  /** The client has given up: the application asks again in half a minute. */
+  #forgotten(wish: Wish): void {
+    wish.id = undefined;
+    if (wish.told === "held") throw new SimulationError(`${this.name} forgot what it told of`);
+    wish.told = wish.told === "over" ? "over" : "nothing";
+    if (!wish.isRevoked) this.#home.world.after(30_000, () => this.askFor(wish));
+  }
+
+  #start(saved: unknown): [
+    Subject,
+    StrictMachine<unknown, Subject["machine"]>,
+    Tap<unknown>,
+    Process<unknown>,
+  ] {
+    const { world, sabotage } = this.#home;
+    const gateway = { address: GATEWAY, port: 5351 };
+    const random = world.fork();
+    const options = { gateway, localAddress: this.address, random };
+    const subject = makeSubject(
+      this.kind,
+      saved === undefined ? options : { ...options, saved },
+    );
+    const strict = new StrictMachine<unknown, Subject["machine"]>(subject.machine);
+    const tap = new Tap<unknown>(strict, {
+      ...sabotage,
+      onReceive: (data, from) => {
+        if (from.address === GATEWAY) this.guard.answered(data);
+        this.model.receives(data, from);
+      },
+      onSend: (data, _, now) => {
+        this.model.sends(data);
+        this.guard.sends(data, now);
+      },
+      onUnreachable: () => this.guard.reset(),
+    });
+    const process = this.host.run<unknown, Tap<unknown>>(tap, {
+      client: { connect: gateway },
+      listen: [{ port: 5350 }],
+    }, {
+      onEvent: (event, now) => this.#tell(subject.translate(event), now),
+      onDrained: () => {
+        this.guard.settle();
+        this.compare();
+      },
+    });
+    return [subject, strict, tap, process as unknown as Process<unknown>];
+  }
+
+  #tell(event: SubjectEvent | undefined, now: Instant): void {
+    if (!event) return;
+    if (event.type === "gateway-restarted" || event.type === "lost") this.guard.reset();
+    this.model.tells(event, now);
+  }
+}
+
+/** The world with all that is in it. */
+export class Home {
+  readonly world: World;
+  readonly lan: Segment;
+  readonly internet: Segment;
+  readonly nat: Nat;
+  readonly gateway: SimulatedGateway;
+  readonly clients: ClientHost[] = [];
+  readonly peer: SimSocket;
+  readonly sabotage: Sabotage | undefined;
+  /** What the gateway spoke at first. */
+  readonly spoken: readonly ("pcp" | "nat-pmp")[];
+  /** Addresses that hosts have or had. */
+  readonly used: Set<string> = new Set<string>([GATEWAY]);
+  readonly #strict: StrictMachine<GatewayEvent, SimulatedGateway>;
+  #process: Process<GatewayEvent>;
+  #isListening = true;
+
+  constructor(options: HomeOptions) {
+    this.sabotage = options.sabotage;
+    this.world = new World({
+      seed: options.seed,
+      trace: { size: options.traceSize, decode: describePacket },
+    });
+    this.internet = this.world.segment("internet", { delayMs: 10 });
+    this.lan = this.world.segment("lan", options.link);
+    this.nat = this.world.nat("gateway", {
+      inside: [this.lan, GATEWAY],
+      outside: [this.internet, EXTERNAL],
+    });
+    const outside = this.world.host("peer");
+    outside.attach(this.internet, PEER);
+    this.peer = outside.bind({ port: 9 });
+    this.gateway = makeGateway(options, EXTERNAL, this.world.fork());
+    this.spoken = this.gateway.protocols;
+    this.nat.forwarder = this.gateway;
+    this.#strict = new StrictMachine(this.gateway);
+    this.#process = this.#run();
+    this.scenario("boot");
+  }
+
+  addClient(kind: SubjectKind, address: string): ClientHost {
+    const client = new ClientHost(this, `host${this.clients.length}`, kind, address);
+    this.clients.push(client);
+    return client;
+  }
+
+  /** Puts a scenario command to the gateway. */
+  scenario(line: string): void {
+    this.world.note(line);
+    this.#process.do((_, now) =>
+      this.#strict.command((gateway) => execute(gateway, line, now), now)
+    );
+    // Where nothing listens, there is no socket, and ICMP says so.
+    if (this.gateway.isListening !== this.#isListening) {
+      this.#isListening = this.gateway.isListening;
+      this.#process.stop();
+      this.#process = this.#run();
+    }
+    if (line === "reboot") this.nat.reboot();
+  }
+
+  /** Gives the gateway another WAN address. */
+  changeExternal(address: string): void {
+    this.nat.changeExternal(this.nat.external[0]!, address);
+    this.scenario(`external ${address}`);
+  }
+
+  #run(): Process<GatewayEvent> {
+    const port = this.#isListening ? 5351 : 15351;
+    return this.nat.host.run(this.#strict as Machine<GatewayEvent>, {
+      server: { address: GATEWAY, port },
+      other: { address: GATEWAY, port: 5999 },
+    }, { onEvent: () => {} });
+  }
+}

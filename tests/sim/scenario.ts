@@ -1,0 +1,201 @@
+/**
+ * What happens in a run, drawn from its seed: who the clients are, what they want, how bad the
+ * network is, and the turns of fate that befall gateway, hosts and link for some virtual hours.
+ * Then everything is put right again, so that the end can be judged.
+ *
+ * @module
+ */
+import { below, type RandomSource, seededRandom } from "../../core/random.ts";
+import type { LinkOptions } from "../../core/sim/mod.ts";
+import type { ClientHost, Home } from "./home.ts";
+import { GATEWAY_PROFILES } from "./gateway.ts";
+import { SUBJECT_KINDS, type SubjectKind } from "./subject.ts";
+
+/** How long fate strikes, milliseconds. */
+export const TURBULENCE_MS: number = 3 * 3_600_000;
+
+/** What is drawn before the world is made. */
+export interface Setting {
+  readonly kinds: readonly SubjectKind[];
+  readonly profile: string | undefined;
+  readonly link: LinkOptions;
+  readonly turns: number;
+}
+
+/** Draws one of a list. */
+export function pick<T>(random: RandomSource, list: readonly T[]): T {
+  return list[below(random, list.length)]!;
+}
+
+/** The source for all that a seed decides beside the world itself. */
+export function scriptRandom(seed: number): RandomSource {
+  return seededRandom(0x5eed_0000_0000 + seed);
+}
+
+/** Draws the setting. */
+export function drawSetting(random: RandomSource): Setting {
+  const count = pick(random, [1, 1, 1, 2, 3]);
+  return {
+    kinds: Array.from({ length: count }, () => pick(random, SUBJECT_KINDS)),
+    profile: below(random, 2) === 0 ? undefined : pick(random, GATEWAY_PROFILES),
+    link: drawLink(random),
+    turns: below(random, 16),
+  };
+}
+
+function drawLink(random: RandomSource): LinkOptions {
+  if (below(random, 3) === 0) return { delayMs: 1 };
+  return {
+    delayMs: pick(random, [0, 1, 5, 50, 400]),
+    jitterMs: pick(random, [0, 1, 20, 500]),
+    loss: pick(random, [0, 0.01, 0.1, 0.3, 0.6]),
+    duplicate: pick(random, [0, 0.05, 0.5]),
+    reorder: pick(random, [0, 0.05, 0.3]),
+  };
+}
+
+/** Draws what a client wants, and when it says so. */
+export function planWishes(random: RandomSource, home: Home, client: ClientHost): void {
+  const count = 1 + below(random, 6);
+  for (let i = 0; i < count; i++) {
+    home.world.at(below(random, 2) === 0 ? 0 : below(random, 60_000), () => want(random, client));
+  }
+}
+
+function want(random: RandomSource, client: ClientHost): void {
+  if (client.isClosing) return;
+  const protocol = pick(random, ["tcp", "udp"] as const);
+  // Few ports, so that clients want the same ones and a port is wanted again.
+  const internalPort = 5000 + below(random, 8);
+  const isTaken = client.model.wishes.some((wish) =>
+    wish.protocol === protocol && wish.internalPort === internalPort &&
+    (!wish.isRevoked || wish.told !== "over")
+  );
+  if (isTaken) return;
+  client.askFor(client.model.want({
+    protocol,
+    internalPort,
+    suggestedPort: pick(random, [0, 0, internalPort, 6000]),
+    lifetimeSeconds: pick(random, [120, 300, 600, 1800, 3600, 7200]),
+  }));
+}
+
+/** Draws the turns of fate and sets them down in the world's calendar. */
+export function planTurns(random: RandomSource, home: Home, setting: Setting): void {
+  for (let i = 0; i < setting.turns; i++) {
+    home.world.at(below(random, TURBULENCE_MS), () => turn(random, home));
+  }
+}
+
+function turn(random: RandomSource, home: Home): void {
+  if (below(random, 2) === 0) return gatewayTurn(random, home);
+  const client = pick(random, home.clients);
+  if (below(random, 8) === 0) {
+    const link = drawLink(random);
+    home.world.note(`link ${JSON.stringify(link)}`);
+    return home.lan.link.set({ loss: 0, duplicate: 0, reorder: 0, jitterMs: 0, ...link });
+  }
+  clientTurn(random, home, client);
+}
+
+function gatewayTurn(random: RandomSource, home: Home): void {
+  const client = pick(random, home.clients);
+  const turns: readonly (() => string)[] = [
+    () => "reboot",
+    () => "reboot",
+    () => "forget",
+    () => `epoch ${pick(random, [0, 1, 100, 100_000, 0xffff_fff0])}`,
+    () => "exhaust on",
+    () => "exhaust off",
+    () => `refuse ${pick(random, [2, 3, 4, 8, 13, 200])}`,
+    () => "refuse off",
+    () => `delay ${pick(random, [0, 100, 700, 5000, 70_000])}`,
+    () => `loss ${pick(random, [0, 0.2, 0.9])}`,
+    () => `deaf ${pick(random, [1, 5, 40])}`,
+    () => `duplicate ${pick(random, ["on", "off"])}`,
+    () => `reorder ${pick(random, [0, 50, 3000])}`,
+    () => `wrong-source ${pick(random, ["on", "off"])}`,
+    () => `nat ${pick(random, ["on", "off"])}`,
+    () => `protocol ${pick(random, ["pcp", "nat-pmp"])} ${pick(random, ["on", "off"])}`,
+    () => `static ${pick(random, ["tcp", "udp"])} ${7000 + below(random, 4)} 192.168.1.250 80`,
+    () => "announce",
+    () => `client ${client.address} ${pick(random, ["allow", "deny"])}`,
+    () => "external",
+    () => "external",
+  ];
+  const line = pick(random, turns)();
+  if (line === "external") home.changeExternal(`203.0.113.${10 + below(random, 200)}`);
+  else home.scenario(line);
+}
+
+function clientTurn(random: RandomSource, home: Home, client: ClientHost): void {
+  if (client.host.isSuspended) return;
+  const { world } = home;
+  const wish = client.model.wanted()[below(random, 8)];
+  switch (below(random, 9)) {
+    case 0:
+    case 1:
+      world.note(`${client.name} wants another`);
+      return want(random, client);
+    case 2:
+      world.note(`${client.name} revokes`);
+      return wish && client.revoke(wish);
+    case 3: {
+      const id = wish?.id;
+      world.note(`${client.name} renews`);
+      return id === undefined ? undefined : client.do((subject, now) => subject.renew(id, now));
+    }
+    case 4:
+      world.note(`${client.name} asks for the address`);
+      return client.do((subject, now) => subject.askAddress(now));
+    case 5:
+      world.note(`${client.name} restarts`);
+      return client.restart();
+    case 6:
+      world.note(`${client.name} moves`);
+      return client.move(freeAddress(random, home));
+    default: {
+      const ms = pick(random, [1000, 60_000, 3_600_000]);
+      world.note(`${client.name} sleeps for ${ms / 1000} s`);
+      client.host.suspend();
+      world.after(ms, () => client.host.resume());
+    }
+  }
+}
+
+/** Nobody's address, and nobody's before: what the old owner left is not the new one's. */
+export function freeAddress(random: RandomSource, home: Home): string {
+  for (;;) {
+    const address = `192.168.1.${20 + below(random, 200)}`;
+    if (!home.lan.lookup(address) && !home.used.has(address)) {
+      home.used.add(address);
+      return address;
+    }
+  }
+}
+
+/** Puts everything right. */
+export function calm(home: Home): void {
+  home.world.note("all is put right");
+  home.lan.link.set({ delayMs: 1, jitterMs: 0, loss: 0, duplicate: 0, reorder: 0 });
+  for (
+    const line of [
+      "exhaust off",
+      "refuse off",
+      "delay 0",
+      "loss 0",
+      "deaf 0",
+      "duplicate off",
+      "reorder 0",
+      "wrong-source off",
+      "nat on",
+      ...(["pcp", "nat-pmp"] as const).map((protocol) =>
+        `protocol ${protocol} ${home.spoken.includes(protocol) ? "on" : "off"}`
+      ),
+    ]
+  ) home.scenario(line);
+  for (const client of home.clients) {
+    client.host.resume();
+    for (const address of home.used) home.scenario(`client ${address} allow`);
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Whether a client keeps to the retransmission schedules of RFC 6886 §3.1 and RFC 6887 §8.1.1,
+ * judged by its packets alone.
+ *
+ * The same bytes sent again are a retransmission; its distance from the one before has a minimum
+ * that grows. An answer, a command, a restart of the gateway and ICMP start the count over, for
+ * they give the client a reason to ask anew.
+ *
+ * @module
+ */
+import { natPmpWaitMs, PCP_IRT_MS } from "../../core/backoff.ts";
+import { toHex } from "../../core/bytes.ts";
+import type { Instant } from "../../core/machine.ts";
+import { SimulationError } from "../../core/sim/mod.ts";
+
+interface Series {
+  text: string;
+  sends: number;
+  lastAt: Instant;
+}
+
+/** Rounding of milliseconds. */
+const SLACK_MS = 2;
+/** NAT-PMP: attempts, and the wait after the last. */
+const NATPMP_ATTEMPTS = 9;
+
+/** Watches the requests of one client. */
+export class ScheduleGuard {
+  readonly #name: string;
+  readonly #isDual: boolean;
+  readonly #series = new Map<string, Series>();
+  #pending: { readonly data: Uint8Array; readonly now: Instant }[] = [];
+  /** Requests seen. */
+  sent = 0;
+
+  /** @param isDual Speaks both protocols: an answer by one may be a reason to ask by the other. */
+  constructor(name: string, isDual: boolean) {
+    this.#name = name;
+    this.#isDual = isDual;
+  }
+
+  /** The client had a reason to ask anew. */
+  reset(): void {
+    this.#series.clear();
+  }
+
+  /** An answer came: what it answers may be asked again. */
+  answered(data: Uint8Array): void {
+    if (data.length < 2) return;
+    if (this.#isDual && data[0] === 0) this.reset();
+    else if (data[0] === 0) {
+      const opcode = data[1]! & 0x7f;
+      for (const key of this.#series.keys()) {
+        // A short error names no port.
+        if (key.startsWith(`0/${opcode}/`) || data.length < 12) this.#series.delete(key);
+      }
+      // UNSUPP_VERSION in NAT-PMP's form is an answer to PCP, too.
+      if (data[3] === 1) this.reset();
+    } else if (data[0] === 2 && data.length >= 36) {
+      this.#series.delete(key(data));
+    } else {
+      // An announcement, or UNSUPP_VERSION.
+      this.reset();
+    }
+  }
+
+  /** A request leaves; it is judged in `settle`, when what was told along with it is known. */
+  sends(data: Uint8Array, now: Instant): void {
+    this.sent++;
+    this.#pending.push({ data, now });
+  }
+
+  /** The client has been drained. */
+  settle(): void {
+    const pending = this.#pending;
+    if (pending.length === 0) return;
+    this.#pending = [];
+    for (const { data, now } of pending) this.#judge(data, now);
+  }
+
+  #judge(data: Uint8Array, now: Instant): void {
+    const name = key(data), text = toHex(data);
+    const series = this.#series.get(name);
+    if (!series || series.text !== text) {
+      this.#series.set(name, { text, sends: 1, lastAt: now });
+      return;
+    }
+    const gap = now - series.lastAt;
+    const least = data[0] === 0 ? natPmpLeastMs(series.sends) : pcpLeastMs(series.sends);
+    if (gap + SLACK_MS < least) {
+      throw new SimulationError(
+        `${this.#name} sends ${text} for the ${series.sends + 1}th time after ${
+          gap.toFixed(0)
+        } ms,` +
+          ` the schedule allows no sooner than ${least} ms`,
+      );
+    }
+    series.lastAt = now;
+    // After the wait that follows the last attempt it is a new request.
+    const isNew = data[0] === 0 && gap + SLACK_MS >= natPmpLeastMs(NATPMP_ATTEMPTS);
+    series.sends = isNew ? 1 : series.sends + 1;
+  }
+}
+
+/** What a request is about: version, opcode, and nonce or internal port. */
+function key(data: Uint8Array): string {
+  if (data[0] === 2) return `2/${data[1]! & 0x7f}/${toHex(data.subarray(24, 36))}`;
+  return `0/${data[1]! & 0x7f}/${toHex(data.subarray(4, 6))}`;
+}
+
+function natPmpLeastMs(sends: number): number {
+  return natPmpWaitMs(sends);
+}
+
+/**
+ * A first request may start fast (250, 750 ms; D-17), then 3 s and doubling, all but the jitter;
+ * renewals are at least 4 s apart and halve their distance, so no more than that holds for all.
+ */
+function pcpLeastMs(sends: number): number {
+  if (sends === 1) return 250;
+  if (sends === 2) return 500;
+  return sends === 3 ? PCP_IRT_MS * 0.9 - 750 : 4000;
+}

@@ -1,0 +1,295 @@
+/**
+ * The client machines behind one face, so that one script can drive and one model can judge them.
+ *
+ * @module
+ */
+import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
+import { NatPmpClient } from "../../core/natpmp/client.ts";
+import type { NatPmpClientState } from "../../core/natpmp/types.ts";
+import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
+import { PcpClient } from "../../core/pcp/client.ts";
+import type { PcpClientState, PcpMapping } from "../../core/pcp/types.ts";
+import type { GrantedMapping } from "../../core/portmap/events.ts";
+import type { SavedMapping } from "../../core/portmap/saved.ts";
+import { GatewaySession } from "../../core/portmap/session.ts";
+import type { RandomSource } from "../../core/random.ts";
+import type { External, SubjectEvent, Wish } from "./model.ts";
+
+/** Which machine. */
+export type SubjectKind = "nat-pmp" | "pcp" | "session";
+/** All of them. */
+export const SUBJECT_KINDS: readonly SubjectKind[] = ["nat-pmp", "pcp", "session"];
+
+/** What a subject needs to be made. */
+export interface SubjectOptions {
+  readonly gateway: Endpoint;
+  readonly localAddress: string;
+  readonly random: RandomSource;
+  /** What `save` of an earlier one gave. */
+  readonly saved?: unknown;
+}
+
+/** A client machine behind the common face. */
+export interface Subject {
+  readonly machine: Machine<unknown>;
+  /** Asks for a mapping; undefined where the client has one for that port still. */
+  map(wish: Wish, now: Instant): number | undefined;
+  renew(id: number, now: Instant): void;
+  revoke(id: number, now: Instant): void;
+  close(now: Instant): void;
+  askAddress(now: Instant): void;
+  networkChanged(localAddress: string, now: Instant): void;
+  /** What the client says it holds; undefined: nothing. */
+  external(id: number): External | undefined;
+  /** Whether the client still knows the id. */
+  has(id: number): boolean;
+  readonly isIdle: boolean;
+  save(now: Instant): unknown;
+  /** The common form of one of its events; undefined where the model need not know. */
+  translate(event: unknown): SubjectEvent | undefined;
+}
+
+/** Makes a client. */
+export function makeSubject(kind: SubjectKind, options: SubjectOptions): Subject {
+  switch (kind) {
+    case "nat-pmp":
+      return new NatPmpSubject(options);
+    case "pcp":
+      return new PcpSubject(options);
+    case "session":
+      return new SessionSubject(options);
+  }
+}
+
+class NatPmpSubject implements Subject {
+  readonly machine: NatPmpClient;
+
+  constructor({ gateway, random, saved }: SubjectOptions) {
+    const state = saved as NatPmpClientState | undefined;
+    this.machine = new NatPmpClient({ gateway, random, ...(state && { state }) });
+  }
+
+  map(wish: Wish, now: Instant): number {
+    return this.machine.map({
+      protocol: wish.protocol,
+      internalPort: wish.internalPort,
+      suggestedExternalPort: wish.suggestedPort,
+      lifetimeSeconds: wish.lifetimeSeconds,
+    }, now);
+  }
+
+  renew(id: number, now: Instant): void {
+    this.machine.renew(id, undefined, now);
+  }
+
+  revoke(id: number, now: Instant): void {
+    this.machine.revoke(id, now);
+  }
+
+  close(now: Instant): void {
+    this.machine.close(now);
+  }
+
+  askAddress(now: Instant): void {
+    this.machine.externalAddress(now);
+  }
+
+  networkChanged(_localAddress: string, now: Instant): void {
+    this.machine.addressChanged(now);
+  }
+
+  external(id: number): External | undefined {
+    const mapping = this.machine.mapping(id);
+    const isHeld = mapping?.state === "running" || mapping?.state === "updating";
+    return isHeld ? { address: mapping.externalAddress, port: mapping.externalPort } : undefined;
+  }
+
+  has(id: number): boolean {
+    return this.machine.mapping(id) !== undefined;
+  }
+
+  get isIdle(): boolean {
+    return this.machine.isIdle;
+  }
+
+  save(now: Instant): unknown {
+    return JSON.parse(JSON.stringify(this.machine.exportState(now)));
+  }
+
+  translate(event: unknown): SubjectEvent | undefined {
+    const told = event as Parameters<typeof mappingEvent>[0] | { type: "external-address" };
+    if (told.type === "external-address") return told as SubjectEvent;
+    return mappingEvent(told as Parameters<typeof mappingEvent>[0], (mapping) => {
+      const { externalAddress, externalPort } = mapping as {
+        externalAddress?: string;
+        externalPort: number;
+      };
+      return { address: externalAddress, port: externalPort };
+    });
+  }
+}
+
+class PcpSubject implements Subject {
+  readonly machine: PcpClient;
+
+  constructor({ gateway, localAddress, random, saved }: SubjectOptions) {
+    const state = saved as PcpClientState | undefined;
+    this.machine = new PcpClient({
+      servers: [gateway],
+      localAddress,
+      random,
+      ...(state && { state }),
+    });
+  }
+
+  map(wish: Wish, now: Instant): number {
+    // A mapping of an earlier run is there already.
+    const adopted = this.machine.mappings().find(({ protocol, internal, state }) =>
+      protocol === PROTOCOL_NUMBER[wish.protocol] && internal.port === wish.internalPort &&
+      state !== "revoked"
+    );
+    if (adopted) return adopted.id;
+    return this.machine.map({
+      protocol: PROTOCOL_NUMBER[wish.protocol],
+      internalPort: wish.internalPort,
+      ...(wish.suggestedPort !== 0 && { suggestedExternal: { port: wish.suggestedPort } }),
+      lifetimeSeconds: wish.lifetimeSeconds,
+    }, now);
+  }
+
+  renew(id: number, now: Instant): void {
+    this.machine.renew(id, undefined, now);
+  }
+
+  revoke(id: number, now: Instant): void {
+    this.machine.revoke(id, now);
+  }
+
+  close(now: Instant): void {
+    this.machine.close(now);
+  }
+
+  /** PCP has no such question; it asks for an announcement. */
+  askAddress(now: Instant): void {
+    this.machine.announce(now);
+  }
+
+  networkChanged(localAddress: string, now: Instant): void {
+    this.machine.networkChanged(localAddress, now);
+  }
+
+  external(id: number): External | undefined {
+    const mapping = this.machine.mapping(id);
+    const isHeld = mapping?.state === "running" || mapping?.state === "updating";
+    return isHeld ? mapping.external : undefined;
+  }
+
+  has(id: number): boolean {
+    return this.machine.mapping(id) !== undefined;
+  }
+
+  get isIdle(): boolean {
+    return this.machine.isIdle;
+  }
+
+  save(now: Instant): unknown {
+    return JSON.parse(JSON.stringify(this.machine.exportState(now)));
+  }
+
+  translate(event: unknown): SubjectEvent | undefined {
+    return mappingEvent(
+      event as Parameters<typeof mappingEvent>[0],
+      (mapping) => (mapping as PcpMapping).external!,
+    );
+  }
+}
+
+class SessionSubject implements Subject {
+  readonly machine: GatewaySession;
+  readonly #known = new Set<number>();
+
+  constructor({ gateway, localAddress, random, saved }: SubjectOptions) {
+    this.machine = new GatewaySession({
+      gateway,
+      localAddress,
+      random,
+      ...(saved !== undefined && { saved: saved as readonly SavedMapping[] }),
+    });
+  }
+
+  map(wish: Wish, now: Instant): number {
+    const id = this.machine.map({
+      protocol: wish.protocol,
+      internalPort: wish.internalPort,
+      externalPort: wish.suggestedPort,
+      lifetimeSeconds: wish.lifetimeSeconds,
+    }, now);
+    this.#known.add(id);
+    return id;
+  }
+
+  renew(id: number, now: Instant): void {
+    this.machine.renew(id, undefined, now);
+  }
+
+  revoke(id: number, now: Instant): void {
+    this.machine.revoke(id, now);
+  }
+
+  close(now: Instant): void {
+    this.machine.close(now);
+  }
+
+  askAddress(now: Instant): void {
+    this.machine.externalAddress(now);
+  }
+
+  networkChanged(localAddress: string, now: Instant): void {
+    this.machine.networkChanged(localAddress, now);
+  }
+
+  external(id: number): External | undefined {
+    return this.machine.mapping(id)?.external;
+  }
+
+  /** A session that has told `failed` or `unmapped` knows the id no more. */
+  has(id: number): boolean {
+    return this.#known.has(id);
+  }
+
+  get isIdle(): boolean {
+    return this.machine.isIdle;
+  }
+
+  save(_now: Instant): unknown {
+    return JSON.parse(JSON.stringify(this.machine.exportSaved()));
+  }
+
+  translate(event: unknown): SubjectEvent | undefined {
+    const told = event as { type: string; id: number };
+    if (told.type === "external-address") return event as SubjectEvent;
+    if (told.type === "failed" || told.type === "unmapped") this.#known.delete(told.id);
+    return mappingEvent(told, (mapping) => (mapping as GrantedMapping).external);
+  }
+}
+
+function mappingEvent(
+  event: { type: string; id?: number; mapping?: unknown },
+  external: (mapping: unknown) => External,
+): SubjectEvent | undefined {
+  switch (event.type) {
+    case "mapped":
+    case "renewed":
+    case "moved":
+    case "recovered":
+      return { type: event.type, id: event.id!, external: external(event.mapping) };
+    case "failed":
+    case "lost":
+    case "unmapped":
+      return { type: event.type, id: event.id! };
+    case "gateway-restarted":
+      return { type: event.type };
+    default:
+      return undefined;
+  }
+}

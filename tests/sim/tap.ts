@@ -1,0 +1,76 @@
+/**
+ * A machine that lets others look at what goes in and out of the machine inside, and, for the
+ * tests that prove the simulation's worth, falsify it.
+ *
+ * @module
+ */
+import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../../core/machine.ts";
+
+/** What a tap shows, and what it changes. */
+export interface TapHooks {
+  /** A datagram comes in. */
+  onReceive?(data: Uint8Array, from: Endpoint, now: Instant): void;
+  /** A datagram goes out. */
+  onSend?(data: Uint8Array, to: Endpoint, now: Instant): void;
+  /** ICMP comes in. */
+  onUnreachable?(to: Endpoint, now: Instant): void;
+  /** What comes in instead. */
+  falsifyIn?(data: Uint8Array, from: Endpoint): Uint8Array;
+  /** What goes out instead. */
+  falsifyOut?(data: Uint8Array, to: Endpoint): Uint8Array;
+}
+
+/** Shows a machine's traffic. */
+export class Tap<E> implements Machine<E> {
+  readonly #inner: Machine<E>;
+  readonly #hooks: TapHooks;
+  #now: Instant = 0;
+
+  constructor(inner: Machine<E>, hooks: TapHooks) {
+    this.#inner = inner;
+    this.#hooks = hooks;
+  }
+
+  get stats(): object {
+    return this.#inner.stats;
+  }
+
+  /** Commands go around the tap; this tells it when. */
+  touch(now: Instant): void {
+    this.#now = now;
+  }
+
+  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+    this.#now = now;
+    const bytes = this.#hooks.falsifyIn?.(data, from) ?? data;
+    this.#hooks.onReceive?.(bytes, from, now);
+    return this.#inner.handleDatagram(bytes, from, now);
+  }
+
+  handleUnreachable(to: Endpoint, now: Instant): void {
+    this.#now = now;
+    this.#hooks.onUnreachable?.(to, now);
+    this.#inner.handleUnreachable(to, now);
+  }
+
+  handleTimeout(now: Instant): void {
+    this.#now = now;
+    this.#inner.handleTimeout(now);
+  }
+
+  nextTimeout(): Instant | undefined {
+    return this.#inner.nextTimeout();
+  }
+
+  debugTimeout(): DebugTimeout | undefined {
+    return this.#inner.debugTimeout();
+  }
+
+  poll(): Action<E> | undefined {
+    const action = this.#inner.poll();
+    if (action?.type !== "send") return action;
+    const data = this.#hooks.falsifyOut?.(action.data, action.to) ?? action.data;
+    this.#hooks.onSend?.(data, action.to, this.#now);
+    return { ...action, data };
+  }
+}
