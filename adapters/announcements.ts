@@ -28,8 +28,7 @@ export interface AnnouncementOptions {
 function attempts({ family, interface: name, port = ANNOUNCEMENT_PORT }: AnnouncementOptions) {
   const group = family === 4 ? "224.0.0.1" : "ff02::1";
   const multicast = name === undefined ? { group } : { group, interface: name };
-  const bound = family === 6 && name !== undefined ? `${group}%${name}` : group;
-  return [bound, anyAddress(family)].map((address): UdpOptions => ({
+  return [group, anyAddress(family)].map((address): UdpOptions => ({
     local: { address, port },
     reuseAddress: true,
     multicast,

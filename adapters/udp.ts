@@ -27,9 +27,17 @@ export function socketFamily(options: UdpOptions): Family {
   );
 }
 
-/** Where to bind for these options. */
+/**
+ * Where to bind for these options. A group of IPv6 is bound on its interface: `ff02::1` alone says
+ * too little.
+ */
 export function bindEndpoint(options: UdpOptions): Endpoint {
-  return options.local ?? { address: anyAddress(socketFamily(options)), port: 0 };
+  const { local, multicast } = options;
+  if (!local) return { address: anyAddress(socketFamily(options)), port: 0 };
+  const isGroup = familyOf(local.address) === 6 && local.address === multicast?.group;
+  return isGroup && multicast.interface !== undefined
+    ? { address: `${local.address}%${multicast.interface}`, port: local.port }
+    : local;
 }
 
 /** The zone of an address, or undefined. */

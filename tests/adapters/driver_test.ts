@@ -1,0 +1,276 @@
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { describe, it } from "node:test";
+import { Driver } from "../../adapters/driver.ts";
+import { NatError } from "../../core/errors.ts";
+import { PING_INTERVAL_MS, type PingEvent, PingMachine } from "../runtime/ping_machine.ts";
+import { FakeRuntime } from "./fake_runtime.ts";
+
+const PEER = { address: "192.0.2.1", port: 5351 };
+
+async function setUp(maxSent?: number) {
+  const runtime = new FakeRuntime();
+  const events: PingEvent[] = [];
+  const errors: unknown[] = [];
+  const machine = new PingMachine(PEER, maxSent);
+  const driver = new Driver<PingEvent, PingMachine>(
+    runtime,
+    (event) => void events.push(event),
+    (error) => void errors.push(error),
+  );
+  await driver.open("client", { connect: PEER });
+  return { runtime, events, errors, machine, driver, socket: runtime.sockets[0]! };
+}
+
+describe("Driver", () => {
+  it("sends what a command queues, and tells the events of what comes back", async () => {
+    const { driver, machine, socket, events } = await setUp();
+    driver.start(machine);
+
+    driver.do((it, now) => it.ping(7, now));
+    socket.handlers.onDatagram(Uint8Array.of(7), PEER);
+
+    assertEquals(socket.sent, [{ to: PEER, data: [7] }]);
+    assertEquals(events, [{ type: "pong", id: 7, sent: 1 }]);
+  });
+
+  it("wakes the machine at its deadline, and stops when nothing is pending", async () => {
+    const { driver, machine, runtime, socket, events } = await setUp(3);
+    driver.start(machine);
+
+    driver.do((it, now) => it.ping(1, now));
+    runtime.advance(10 * PING_INTERVAL_MS);
+
+    assertEquals(socket.sent.length, 3);
+    assertEquals(events, [{ type: "silence", id: 1 }]);
+    assertEquals(machine.stats.timeouts, 3);
+    assertEquals(runtime.timers.size, 0);
+  });
+
+  it("keeps one timer, which keeps no process alive", async () => {
+    const { driver, machine, runtime } = await setUp();
+    driver.start(machine);
+
+    for (let id = 0; id < 20; id++) driver.do((it, now) => it.ping(id, now));
+
+    assertEquals([...runtime.timers].map(({ keepAlive }) => keepAlive), [false]);
+    assertEquals(runtime.delays.length, 1);
+  });
+
+  it("looks at the clock every 15 s, so that sleep is noticed", async () => {
+    const { driver, machine, runtime } = await setUp();
+    machine.nextTimeout = () => 1_000_000_000;
+    driver.start(machine);
+
+    runtime.advance(60_000);
+
+    assertEquals(runtime.delays, [15_000, 15_000, 15_000, 15_000, 15_000]);
+    assertEquals(machine.stats.timeouts, 0);
+  });
+
+  it("handles what became due in sleep once", async () => {
+    const { driver, machine, runtime, socket } = await setUp(100);
+    driver.start(machine);
+    driver.do((it, now) => it.ping(1, now));
+
+    runtime.time += 3_600_000;
+    runtime.advance(0);
+
+    assertEquals(machine.stats.timeouts, 1);
+    assertEquals(socket.sent.length, 2);
+  });
+
+  it("hands ICMP errors to the machine and other socket errors to the handler", async () => {
+    const { driver, machine, socket, events, errors } = await setUp();
+    driver.start(machine);
+    const failure = new Error("interface gone");
+
+    driver.do((it, now) => it.ping(1, now));
+    socket.handlers.onUnreachable(PEER);
+    socket.handlers.onError(failure);
+
+    assertEquals(events, [{ type: "unreachable", port: 5351 }]);
+    assertEquals(errors, [failure]);
+  });
+
+  it("drops datagrams that come before the machine is started", async () => {
+    const { driver, machine, socket } = await setUp();
+
+    socket.handlers.onDatagram(Uint8Array.of(1), PEER);
+    driver.start(machine);
+
+    assertEquals(machine.stats.foreign, 0);
+  });
+
+  it("feeds what a listening socket hears, and never sends by it", async () => {
+    const { driver, machine, runtime, socket } = await setUp();
+    await driver.listen({ local: { address: "224.0.0.1", port: 5350 }, reuseAddress: true });
+    driver.start(machine);
+
+    runtime.sockets[1]!.handlers.onDatagram(Uint8Array.of(9), PEER);
+    driver.do((it, now) => it.ping(1, now));
+
+    assertEquals(machine.stats.foreign, 1);
+    assertEquals([socket.sent.length, runtime.sockets[1]!.sent.length], [1, 0]);
+  });
+
+  it("runs a command from within an event handler and keeps events in order", async () => {
+    const runtime = new FakeRuntime();
+    const seen: string[] = [];
+    const driver = new Driver<PingEvent, PingMachine>(runtime, (event) => {
+      seen.push(`${event.type} begins`);
+      if (event.type === "pong" && event.id === 1) {
+        driver.do((machine, now) => {
+          machine.ping(2, now);
+          machine.handleDatagram(Uint8Array.of(2), PEER, now);
+        });
+      }
+      seen.push(`${event.type} ends`);
+    });
+    await driver.open("client", { connect: PEER });
+    driver.start(new PingMachine(PEER));
+
+    driver.do((machine, now) => machine.ping(1, now));
+    runtime.sockets[0]!.handlers.onDatagram(Uint8Array.of(1), PEER);
+
+    assertEquals(seen, ["pong begins", "pong ends", "pong begins", "pong ends"]);
+    assertEquals(runtime.sockets[0]!.sent.length, 2);
+  });
+
+  it("goes on when an event handler throws, and rethrows outside the loop", async () => {
+    const runtime = new FakeRuntime();
+    const seen: number[] = [];
+    const driver = new Driver<PingEvent, PingMachine>(runtime, (event) => {
+      if (event.type === "pong") seen.push(event.id);
+      throw new Error("the application's own fault");
+    });
+    await driver.open("client", { connect: PEER });
+    driver.start(new PingMachine(PEER));
+    const { handlers } = runtime.sockets[0]!;
+    const rethrown: (() => void)[] = [];
+    const original = globalThis.queueMicrotask;
+    globalThis.queueMicrotask = (callback) => void rethrown.push(callback);
+
+    try {
+      driver.do((machine, now) => {
+        machine.ping(1, now);
+        machine.ping(2, now);
+      });
+      handlers.onDatagram(Uint8Array.of(1), PEER);
+      handlers.onDatagram(Uint8Array.of(2), PEER);
+    } finally {
+      globalThis.queueMicrotask = original;
+    }
+
+    assertEquals(seen, [1, 2]);
+    assertEquals(rethrown.length, 2);
+    assertThrows(rethrown[0]!, Error, "the application's own fault");
+  });
+
+  it("lets a command's exception through and drains all the same", async () => {
+    const { driver, machine, socket } = await setUp();
+    driver.start(machine);
+
+    assertThrows(
+      () =>
+        driver.do((it, now) => {
+          it.ping(1, now);
+          throw new RangeError("a caller's mistake");
+        }),
+      RangeError,
+    );
+
+    assertEquals(socket.sent.length, 1);
+  });
+
+  it("sends by the socket that is connected to the destination", async () => {
+    const { driver, machine, runtime } = await setUp();
+    const other = { address: "192.0.2.2", port: 5351 };
+    await driver.open("client", { connect: other });
+    driver.start(machine);
+
+    driver.do((it, now) => it.ping(1, now));
+
+    assertEquals(runtime.sockets.map(({ sent }) => sent.length), [1, 0]);
+  });
+
+  it("tells that no socket goes to a destination", async () => {
+    const runtime = new FakeRuntime();
+    const errors: unknown[] = [];
+    const driver = new Driver<PingEvent, PingMachine>(
+      runtime,
+      () => {},
+      (error) => void errors.push(error),
+    );
+    driver.start(new PingMachine(PEER));
+
+    driver.do((machine, now) => machine.ping(1, now));
+
+    const error = errors[0] as NatError;
+    assertEquals(
+      error.message,
+      "Cannot send to 192.0.2.1:5351: no client socket goes there",
+    );
+  });
+
+  it("replaces the socket of the same role and peer", async () => {
+    const { driver, machine, runtime } = await setUp();
+    driver.start(machine);
+
+    await driver.open("client", { connect: PEER });
+    driver.do((it, now) => it.ping(1, now));
+
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, false]);
+    assertEquals(runtime.sockets.map(({ sent }) => sent.length), [0, 1]);
+  });
+
+  it("answers requests of a machine with a failure where it makes none", async () => {
+    const { driver, machine } = await setUp();
+    const results: unknown[] = [];
+    const request = { method: "GET", url: "http://192.0.2.1/", headers: [], maxBytes: 1 };
+    const actions = [{ type: "request" as const, id: 3, request }];
+    const asking = Object.assign(machine, {
+      poll: () => actions.pop(),
+      handleResponse: (id: number, result: unknown) => void results.push([id, result]),
+    });
+
+    driver.start(asking);
+
+    assertEquals(results, [[3, { ok: false, reason: "failed" }]]);
+  });
+
+  it("close() closes the sockets and stops the timer, and twice is once", async () => {
+    const { driver, machine, runtime, socket, events } = await setUp();
+    await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
+    driver.start(machine);
+    driver.do((it, now) => it.ping(1, now));
+
+    driver.close();
+    driver.close();
+    runtime.advance(10_000);
+    socket.handlers.onDatagram(Uint8Array.of(1), PEER);
+
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true]);
+    assertEquals(runtime.timers.size, 0);
+    assertEquals(events, []);
+  });
+
+  it("close() while a socket opens closes that one too and rejects with 'closed'", async () => {
+    const { driver, runtime } = await setUp();
+    const opening = driver.open("server", {});
+
+    driver.close();
+
+    const error = await assertRejects(() => opening, NatError);
+    assertEquals(error.code, "closed");
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true]);
+    assertEquals((await assertRejects(() => driver.listen({}), NatError)).code, "closed");
+  });
+
+  it("throws where there is no machine, or two", async () => {
+    const { driver, machine } = await setUp();
+
+    assertThrows(() => driver.do(() => 1), TypeError, "no machine was started");
+    driver.start(machine);
+    assertThrows(() => driver.start(machine), TypeError, "runs one already");
+  });
+});
