@@ -288,6 +288,8 @@ export class Claims {
       if (claim.isProbeAnswered) this.takeNatPmp(claim, now);
       else this.probe(now);
     } else if (claim.isLost) {
+      // It may have been held by the protocol that is out: the timer is for racing claims.
+      claim.phase = "racing";
       claim.isProbeAnswered = false;
       this.timers.set(claim.id, now + RERACE_MS, "try a lost mapping again");
     } else this.#fail(claim, failure, now);
