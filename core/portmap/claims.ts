@@ -49,7 +49,8 @@ export interface ClaimsOptions {
   readonly speaks: readonly Via[];
   readonly random: RandomSource;
   readonly pcp: PcpClient;
-  readonly natPmp: NatPmpClient;
+  /** Absent over IPv6, which NAT-PMP does not know. */
+  readonly natPmp: NatPmpClient | undefined;
   readonly outbox: Outbox<SessionEvent>;
   readonly saved: readonly SavedMapping[];
 }
@@ -139,7 +140,7 @@ export class Claims {
   removeAll(protocol: Transport, now: Instant): Claim {
     const claim = this.create({ protocol, internalPort: 0 }, "removing", now);
     this.#removingAll.set(protocol, claim);
-    this.#options.natPmp.revokeAll(protocol, now);
+    this.#options.natPmp?.revokeAll(protocol, now);
     return claim;
   }
 
@@ -216,7 +217,7 @@ export class Claims {
 
   #leaveNatPmp(claim: Claim, now: Instant): void {
     if (claim.natPmp === undefined) return;
-    this.#options.natPmp.abandon(claim.natPmp, now);
+    this.#options.natPmp?.abandon(claim.natPmp, now);
     this.#byNatPmp.delete(claim.natPmp);
     claim.natPmp = undefined;
   }
@@ -226,7 +227,7 @@ export class Claims {
     if (this.#probeSentAt !== undefined) return;
     this.timers.delete(PROBE);
     this.#probeSentAt = now;
-    this.#options.natPmp.externalAddress(now);
+    this.#options.natPmp?.externalAddress(now);
   }
 
   /** Stops asking for NAT-PMP when nobody waits for it. */
@@ -235,7 +236,7 @@ export class Claims {
     this.timers.delete(PROBE);
     if (this.#probeSentAt === undefined) return;
     this.#probeSentAt = undefined;
-    this.#options.natPmp.cancelExternalAddress(now);
+    this.#options.natPmp?.cancelExternalAddress(now);
   }
 
   /** The gateway speaks NAT-PMP, which may take what PCP does not; PCP's silence after a grace. */
@@ -271,7 +272,7 @@ export class Claims {
     this.#mayNatPmp.delete(claim);
     if (claim.pcp !== undefined) this.note(claim, "pcp", "no answer", now);
     this.#leavePcp(claim, now);
-    claim.natPmp = this.#options.natPmp.map(toNatPmpRequest(claim), now);
+    claim.natPmp = this.#options.natPmp!.map(toNatPmpRequest(claim), now);
     this.#byNatPmp.set(claim.natPmp, claim);
   }
 
@@ -349,7 +350,7 @@ export class Claims {
       this.#byPcp.set(claim.pcp, claim);
     }
     if (vias.includes("nat-pmp")) {
-      claim.natPmp = this.#options.natPmp.unmap(protocol, internalPort, now);
+      claim.natPmp = this.#options.natPmp!.unmap(protocol, internalPort, now);
       this.#byNatPmp.set(claim.natPmp, claim);
     }
     if (vias.length === 0) this.#unmapped(claim, "revoked", undefined, now);
@@ -360,7 +361,7 @@ export class Claims {
     this.#mayNatPmp.delete(claim);
     this.timers.delete(claim.id);
     if (claim.pcp !== undefined) this.#options.pcp.revoke(claim.pcp, now);
-    if (claim.natPmp !== undefined) this.#options.natPmp.revoke(claim.natPmp, now);
+    if (claim.natPmp !== undefined) this.#options.natPmp?.revoke(claim.natPmp, now);
     if (claim.pcp === undefined && claim.natPmp === undefined) {
       this.#unmapped(claim, "revoked", undefined, now);
     }

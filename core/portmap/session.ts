@@ -75,8 +75,8 @@ export interface GatewaySessionStats {
   readonly settled: { pcp: number; natPmp: number };
   /** The PCP client's. */
   readonly pcp: PcpClientStats;
-  /** The NAT-PMP client's. */
-  readonly natPmp: NatPmpClientStats;
+  /** The NAT-PMP client's; over IPv6 there is none. */
+  readonly natPmp: NatPmpClientStats | undefined;
 }
 
 /**
@@ -103,7 +103,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   readonly stats: GatewaySessionStats;
   readonly #speaks: readonly Via[];
   readonly #pcp: PcpClient;
-  readonly #natPmp: NatPmpClient;
+  readonly #natPmp: NatPmpClient | undefined;
   readonly #claims: Claims;
   readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeSessionEvents, 65_536);
 
@@ -126,7 +126,7 @@ export class GatewaySession implements Machine<SessionEvent> {
       random,
       fastStart: options.fastStart ?? true,
     });
-    this.#natPmp = new NatPmpClient({ gateway: this.gateway, random });
+    this.#natPmp = family === 4 ? new NatPmpClient({ gateway: this.gateway, random }) : undefined;
     this.#claims = new Claims(localAddress, {
       gateway: this.gateway,
       speaks: this.#speaks,
@@ -140,13 +140,14 @@ export class GatewaySession implements Machine<SessionEvent> {
       wrongSource: 0,
       settled: this.#claims.settled,
       pcp: this.#pcp.stats,
-      natPmp: this.#natPmp.stats,
+      natPmp: this.#natPmp?.stats,
     };
   }
 
   /** Whether nothing is held, asked for or about to be told to the gateway. */
   get isIdle(): boolean {
-    return this.#claims.size === 0 && this.#pcp.isIdle && this.#natPmp.isIdle;
+    return this.#claims.size === 0 && this.#pcp.isIdle &&
+      (this.#natPmp?.isIdle ?? true);
   }
 
   /** What the gateway holds under `id`, or undefined. */
@@ -212,7 +213,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     const claim = this.#claims.get(id);
     if (claim?.phase === "held") {
       if (claim.pcp !== undefined) this.#pcp.renew(claim.pcp, lifetimeSeconds, now);
-      if (claim.natPmp !== undefined) this.#natPmp.renew(claim.natPmp, lifetimeSeconds, now);
+      if (claim.natPmp !== undefined) this.#natPmp?.renew(claim.natPmp, lifetimeSeconds, now);
     }
     this.#drain(now);
   }
@@ -248,7 +249,7 @@ export class GatewaySession implements Machine<SessionEvent> {
       familyOf(this.gateway.address),
     );
     this.#pcp.networkChanged(this.#claims.localAddress, now);
-    this.#natPmp.addressChanged(now);
+    this.#natPmp?.addressChanged(now);
     this.#drain(now);
   }
 
@@ -280,7 +281,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     // A version-0 answer to a PCP request is a "no" to PCP (D-01), a version-2 answer to a NAT-PMP
     // request one to NAT-PMP (D-02). Each client knows what it has asked; PCP looks first.
     const isTaken = this.#pcp.handleDatagram(data, from, now) ||
-      this.#natPmp.handleDatagram(data, from, now);
+      (this.#natPmp?.handleDatagram(data, from, now) ?? false);
     this.#drain(now);
     return isTaken;
   }
@@ -289,7 +290,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   handleUnreachable(to: Endpoint, now: Instant): void {
     this.#outbox.touch(now);
     this.#pcp.handleUnreachable(to, now);
-    this.#natPmp.handleUnreachable(to, now);
+    this.#natPmp?.handleUnreachable(to, now);
     this.#drain(now);
   }
 
@@ -297,7 +298,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
     this.#pcp.handleTimeout(now);
-    this.#natPmp.handleTimeout(now);
+    this.#natPmp?.handleTimeout(now);
     this.#drain(now);
     this.#claims.handleTimeout(now);
     this.#drain(now);
@@ -315,7 +316,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     let first: DebugTimeout | undefined;
     const parts = [
       this.#pcp.debugTimeout(),
-      this.#natPmp.debugTimeout(),
+      this.#natPmp?.debugTimeout(),
       this.#claims.timers.next(),
     ];
     for (const part of parts) if (part && (!first || part.at < first.at)) first = part;
@@ -344,7 +345,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   #drain(now: Instant): void {
     for (;;) {
       const fromPcp = this.#pcp.poll();
-      const action = fromPcp ?? this.#natPmp.poll();
+      const action = fromPcp ?? this.#natPmp?.poll();
       if (!action) return;
       if (action.type === "send") this.#outbox.send(action.socket, action.to, action.data);
       else if (action.type === "event") {

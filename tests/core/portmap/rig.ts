@@ -1,0 +1,134 @@
+/**
+ * A host with a gateway session and a simulated gateway on one virtual LAN, 1 ms apart.
+ *
+ * @module
+ */
+import {
+  type GatewayEvent,
+  SimulatedGateway,
+  type SimulatedGatewayOptions,
+} from "../../../core/gateway/gateway.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import type { SessionEvent } from "../../../core/portmap/events.ts";
+import { GatewaySession, type GatewaySessionOptions } from "../../../core/portmap/session.ts";
+import type { Process } from "../../../core/sim/process.ts";
+import type { Host } from "../../../core/sim/host.ts";
+import type { Segment } from "../../../core/sim/segment.ts";
+import { SimSocket } from "../../../core/sim/socket.ts";
+import { StrictMachine } from "../../../core/sim/strict.ts";
+import { World } from "../../../core/sim/world.ts";
+
+export const GATEWAY: Endpoint = { address: "192.168.1.1", port: 5351 };
+export const HOST = "192.168.1.100";
+export const EXTERNAL = "203.0.113.7";
+
+/** What {@linkcode rig} takes. */
+export interface RigOptions {
+  readonly seed?: number;
+  readonly session?: Partial<GatewaySessionOptions>;
+  readonly gateway?: Partial<SimulatedGatewayOptions>;
+  /** Whether a gateway runs at all. Default true. */
+  readonly isThere?: boolean;
+  /** Whether the gateway's host answers closed ports by ICMP. Default true. */
+  readonly sendsUnreachable?: boolean;
+}
+
+/** One home network. */
+export class Rig {
+  readonly world: World;
+  readonly lan: Segment;
+  readonly box: Host;
+  readonly host: Host;
+  /** Every datagram that the session sent. */
+  readonly sent: { at: number; data: Uint8Array }[] = [];
+  /** The process that the session is. */
+  readonly process: Process<SessionEvent, StrictMachine<SessionEvent, GatewaySession>>;
+  readonly #gateway: Process<GatewayEvent, SimulatedGateway> | undefined;
+
+  constructor(options: RigOptions = {}) {
+    this.world = new World({ seed: options.seed ?? 1 });
+    this.lan = this.world.segment("lan", { delayMs: 1 });
+    this.box = this.world.host("gateway", { sendsUnreachable: options.sendsUnreachable ?? true });
+    this.box.attach(this.lan, GATEWAY.address);
+    if (options.isThere ?? true) {
+      const machine = new SimulatedGateway({
+        externalAddresses: [EXTERNAL],
+        random: this.world.fork(),
+        ...options.gateway,
+      });
+      this.#gateway = this.box.run<GatewayEvent, SimulatedGateway>(machine, {
+        server: { port: GATEWAY.port },
+      });
+      this.gateway((gateway, now) => gateway.start(now));
+    }
+    this.host = this.world.host("host");
+    this.host.attach(this.lan, HOST);
+    const session = new GatewaySession({
+      gateway: GATEWAY,
+      localAddress: HOST,
+      random: this.world.fork(),
+      ...options.session,
+    });
+    this.process = this.host.run<SessionEvent, StrictMachine<SessionEvent, GatewaySession>>(
+      new StrictMachine<SessionEvent, GatewaySession>(session),
+      { client: { connect: GATEWAY }, listen: [{ address: "224.0.0.1", port: 5350 }] },
+    );
+    this.filter(() => true);
+  }
+
+  /** Lets through only the session's datagrams that pass, and records them. */
+  filter(passes: (data: Uint8Array) => boolean): void {
+    const socket = this.process.sockets.client!;
+    socket.send = (to, data) => {
+      if (!passes(data)) return;
+      this.sent.push({ at: this.world.now, data });
+      SimSocket.prototype.send.call(socket, to, data);
+    };
+  }
+
+  /** Gives the session a command. */
+  session<T>(command: (session: GatewaySession, now: number) => T): T {
+    return this.process.do((machine, now) => machine.command(command, now));
+  }
+
+  /** Gives the gateway a command. */
+  gateway<T>(command: (gateway: SimulatedGateway, now: number) => T): T {
+    return this.#gateway!.do((machine, now) => command(machine, now));
+  }
+
+  /** Takes the session's events. */
+  events(): (SessionEvent & { at: number })[] {
+    return this.process.takeEvents().map(({ at, event }) => ({ at, ...event }));
+  }
+
+  /** Takes the session's events, their types alone. */
+  types(): string[] {
+    return this.events().map(({ type }) => type);
+  }
+
+  /** External ports in the gateway's table, sorted. */
+  ports(): number[] {
+    const entries = this.gateway((gateway, now) => gateway.list(now));
+    return entries.map(({ external }) => external.port).sort((a, b) => a - b);
+  }
+}
+
+/** Makes one. */
+export function rig(options: RigOptions = {}): Rig {
+  return new Rig(options);
+}
+
+/** The protocol of a datagram by its first byte. */
+export const versions = (sent: readonly { data: Uint8Array }[]): string =>
+  sent.map(({ data }) => data[0] === 2 ? "pcp" : "nat-pmp").join(" ");
+
+/** The event, which must be of this type. */
+export function told<E extends { readonly type: string }, T extends E["type"]>(
+  event: E | undefined,
+  type: T,
+): Extract<E, { readonly type: T }> {
+  if (event?.type !== type) {
+    throw new Error(`Expected an event "${type}": current value is ${JSON.stringify(event)}`);
+  }
+  return event as Extract<E, { readonly type: T }>;
+}

@@ -1,0 +1,362 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { toHex } from "../../../core/bytes.ts";
+import type { SessionEvent } from "../../../core/portmap/events.ts";
+import { GatewaySession } from "../../../core/portmap/session.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { EXTERNAL, GATEWAY, HOST, rig, type RigOptions, told, versions } from "./rig.ts";
+
+const web = { protocol: "tcp", internalPort: 8080, externalPort: 8080 } as const;
+
+describe("the race", () => {
+  it("ends after one round trip where the gateway speaks PCP", () => {
+    const lab = rig();
+    lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(10);
+    const [event, ...more] = lab.events();
+    assertEquals(more, []);
+    const mapped = told(event, "mapped");
+    assertEquals(mapped.mapping.via, "pcp");
+    assertEquals(mapped.at, 2);
+    assertEquals(mapped.mapping.external, { address: EXTERNAL, port: 8080 });
+    assertEquals(mapped.mapping.internal, { address: HOST, port: 8080 });
+    assertEquals(versions(lab.sent), "pcp nat-pmp");
+    assertEquals(toHex(lab.sent[1]!.data), "0000");
+  });
+
+  it("makes the mapping by NAT-PMP in two round trips where PCP is not spoken", () => {
+    const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
+    lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(10);
+    const mapped = told(lab.events()[0], "mapped");
+    assertEquals(mapped.mapping.via, "nat-pmp");
+    assertEquals(mapped.at, 4);
+    assertEquals(mapped.mapping.external, { address: EXTERNAL, port: 8080 });
+    assertEquals(versions(lab.sent), "pcp nat-pmp nat-pmp");
+  });
+
+  it("costs at most 40 ms more where the gateway is silent to PCP", () => {
+    const lab = rig({ gateway: { profile: "pcp-silent" } });
+    lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(100);
+    const mapped = told(lab.events()[0], "mapped");
+    assertEquals(mapped.mapping.via, "nat-pmp");
+    assert(mapped.at <= 4 + 40, `${mapped.at} ms`);
+  });
+
+  it("never has two mapping requests for one port on their way", () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      const lab = rig({ seed });
+      lab.lan.link.set({ loss: 0.3, jitterMs: 60, duplicate: 0.2, reorder: 0.2 });
+      lab.session((session, now) => session.map(web, now));
+      lab.world.runFor(30_000);
+      const natPmpMap = lab.sent.findIndex(({ data }) => data[0] === 0 && data.length === 12);
+      if (natPmpMap < 0) continue;
+      const later = lab.sent.slice(natPmpMap).filter(({ data }) => data[0] === 2);
+      assertEquals(later.length, 0, `seed ${seed}`);
+    }
+  });
+
+  it("loses at most 300 ms to one lost datagram", () => {
+    for (const lost of ["pcp", "nat-pmp", "both"]) {
+      const lab = rig({ session: lost === "nat-pmp" ? { protocols: ["nat-pmp"] } : {} });
+      let left = lost === "both" ? 2 : 1;
+      lab.filter((data) => !(left > 0 && (lost !== "pcp" || data[0] === 2) && left--));
+      lab.session((session, now) => session.map(web, now));
+      lab.world.runFor(1000);
+      const [mapped] = lab.events();
+      assertEquals(mapped?.type, "mapped");
+      assert(mapped!.at <= 300, `${lost}: ${mapped!.at} ms`);
+    }
+  });
+
+  it("fails at once where ICMP says that nobody is there", () => {
+    const lab = rig({ isThere: false });
+    lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(10);
+    const failed = told(lab.events()[0], "failed");
+    assertEquals([failed.at, failed.code], [2, "unsupported"]);
+    assertEquals(failed.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+      "pcp unreachable",
+      "nat-pmp unreachable",
+    ]);
+    assertEquals(lab.session((session) => session.isIdle), true);
+  });
+
+  it("goes on as long as its owner waits where nobody answers, and lists what was tried", () => {
+    const lab = rig({ isThere: false, sendsUnreachable: false });
+    const id = lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(9000);
+    assertEquals(lab.types(), []);
+    const attempts = lab.session((session, now) => session.attempts(id, now));
+    assertEquals(attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+      "pcp no answer",
+      "nat-pmp no answer",
+    ]);
+    assertEquals(attempts[0]!.elapsedMs, 9000);
+  });
+
+  it("takes a refusal for what it is, by one protocol alone", () => {
+    const lab = rig();
+    lab.gateway((gateway, now) => gateway.setRefusal(2, now));
+    lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(1000);
+    const [event, ...more] = lab.events();
+    const failed = told(event, "failed");
+    assertEquals([failed.code, failed.attempts[0]?.outcome], ["refused", "NOT_AUTHORIZED"]);
+    assert(failed.retryAfterSeconds! > 0);
+    assertEquals(more, []);
+    assertEquals(lab.sent.filter(({ data }) => data[0] === 0 && data.length === 12).length, 0);
+  });
+
+  it("does without NAT-PMP from a global address and over IPv6 (PMP-C-02, PMP-C-34)", () => {
+    for (const localAddress of ["198.18.0.1", "11.0.0.1"]) {
+      const session = new GatewaySession({
+        gateway: GATEWAY,
+        localAddress,
+        random: seededRandom(1),
+      });
+      session.map(web, 0);
+      const first = session.poll(), second = session.poll();
+      assert(first?.type === "send" && first.data[0] === 2);
+      assertEquals(second?.type, localAddress === "11.0.0.1" ? undefined : "send");
+    }
+    const session = new GatewaySession({
+      gateway: { address: "fe80::1%eth0", port: 5351 },
+      localAddress: "2001:db8::7",
+      random: seededRandom(1),
+    });
+    session.map(web, 0);
+    assert(session.poll()?.type === "send");
+    assertEquals(session.poll(), undefined);
+  });
+
+  it("asks PCP again for every new mapping, whatever answered before (PMP-C-33)", () => {
+    const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
+    lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(1000);
+    lab.gateway((gateway, now) => gateway.setProtocol("pcp", true, now));
+    lab.session((session, now) => session.map({ protocol: "udp", internalPort: 9 }, now));
+    lab.world.runFor(1000);
+    const vias = lab.events().flatMap((event) => event.type === "mapped" ? event.mapping.via : []);
+    assertEquals(vias, ["nat-pmp", "pcp"]);
+  });
+});
+
+describe("every quirk that answers", () => {
+  const expected: readonly (readonly [profile: string, via: string])[] = [
+    ["archer-a7", "nat-pmp"],
+    ["verizon-cr1000a", "nat-pmp"],
+    ["routeros", "nat-pmp"],
+    ["miniupnpd", "pcp"],
+    ["miniupnpd-2.3.1", "pcp"],
+    ["protonvpn", "nat-pmp"],
+    ["strict-nonce", "pcp"],
+  ];
+  for (const [profile, via] of expected) {
+    it(`maps through ${profile} within 100 ms`, () => {
+      const lab = rig({ gateway: { profile } });
+      lab.session((session, now) => session.map(web, now));
+      lab.world.runFor(100);
+      assertEquals(told(lab.events()[0], "mapped").mapping.via, via);
+    });
+  }
+  for (const profile of ["fritzbox-6360", "two-byte-replies", "huawei-hg8145v5"]) {
+    it(`comes to an end with ${profile}`, () => {
+      const lab = rig({ gateway: { profile } });
+      const id = lab.session((session, now) => session.map(web, now));
+      lab.world.runFor(10_000);
+      const [event] = lab.events();
+      const attempts = lab.session((session, now) => session.attempts(id, now));
+      assert(event?.type === "mapped" || event?.type === "failed" || attempts.length > 0);
+    });
+  }
+});
+
+describe("a held mapping", () => {
+  const held = (options: RigOptions = {}) => {
+    const lab = rig(options);
+    const id = lab.session((session, now) => session.map(web, now));
+    // A gateway younger than some seconds that restarts looks like one that did not (RFC 6887 §8.5).
+    lab.world.runFor(60_000);
+    assertEquals(lab.types(), ["mapped"]);
+    return Object.assign(lab, { id });
+  };
+
+  for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
+    const by = protocols[0];
+    it(`comes back after a reboot of the gateway, by ${by}`, () => {
+      const lab = held({ gateway: { protocols } });
+      lab.gateway((gateway, now) => gateway.reboot(now));
+      assertEquals(lab.ports(), []);
+      lab.world.runFor(15_000);
+      assertEquals(lab.ports(), [8080]);
+      assertEquals(lab.types(), ["gateway-restarted", "renewed"]);
+    });
+
+    it(`tells a new external address as moved, by ${by}`, () => {
+      const lab = held({ gateway: { protocols } });
+      lab.gateway((gateway, now) => gateway.setExternalAddresses(["203.0.113.99"], now));
+      lab.world.runFor(15_000);
+      const moved = told(lab.events().find((event) => event.type === "moved"), "moved");
+      assertEquals(moved.mapping.external, { address: "203.0.113.99", port: 8080 });
+    });
+
+    it(`is deleted at the gateway when it is revoked, by ${by}`, () => {
+      const lab = held({ gateway: { protocols } });
+      lab.session((session, now) => session.revoke(lab.id, now));
+      lab.world.runFor(1000);
+      const event = told(lab.events()[0], "unmapped");
+      assertEquals([event.reason, event.failure], ["revoked", undefined]);
+      assertEquals(lab.ports(), []);
+      assertEquals(lab.session((session) => session.isIdle), true);
+    });
+
+    it(`is lost to a gateway that stays silent, and recovered when it is back, by ${by}`, () => {
+      const lab = held({ gateway: { protocols } });
+      lab.lan.link.set({ loss: 1 });
+      lab.world.runFor(3 * 3600_000);
+      assertEquals(lab.types(), ["lost"]);
+      assertEquals(lab.session((session) => session.mapping(lab.id)), undefined);
+      lab.lan.link.set({ loss: 0 });
+      lab.world.runFor(1_200_000);
+      const types = lab.types().filter((type) => type !== "gateway-restarted");
+      assertEquals(types[0], "recovered");
+      assertEquals(lab.ports(), [8080]);
+    });
+  }
+
+  it("stays with the gateway's new protocol when its old one is gone", () => {
+    const lab = held();
+    lab.gateway((gateway, now) => {
+      gateway.setProtocol("pcp", false, now);
+      gateway.reboot(now);
+    });
+    lab.world.runFor(2 * 3600_000);
+    lab.events();
+    const now = lab.session((session) => session.mapping(lab.id));
+    assertEquals(now?.via, "nat-pmp");
+    assertEquals(now?.external, { address: EXTERNAL, port: 8080 });
+  });
+
+  it("renews for the lifetime that is asked for", () => {
+    const lab = held();
+    lab.session((session, now) => session.renew(lab.id, 600, now));
+    lab.world.runFor(5000);
+    assertEquals(told(lab.events()[0], "renewed").mapping.lifetimeSeconds, 600);
+  });
+
+  it("is left at the gateway when it is abandoned", () => {
+    const lab = held();
+    lab.session((session, now) => session.abandon(lab.id, now));
+    lab.world.runFor(1000);
+    assertEquals(lab.types(), []);
+    assertEquals(lab.ports(), [8080]);
+  });
+});
+
+describe("a later run", () => {
+  const earlier = (protocols: readonly ("pcp" | "nat-pmp")[]) => {
+    const lab = rig({ gateway: { protocols, profile: "strict-nonce" } });
+    const id = lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(1000);
+    assertEquals(lab.types(), ["mapped"]);
+    const saved = JSON.parse(JSON.stringify(lab.session((session) => session.exportSaved())));
+    lab.session((session, now) => session.abandon(id, now));
+    const session = new GatewaySession({
+      gateway: GATEWAY,
+      localAddress: HOST,
+      random: seededRandom(99),
+      saved,
+    });
+    lab.process.stop();
+    const next = lab.host.run<SessionEvent, GatewaySession>(session, {
+      client: { connect: GATEWAY },
+    });
+    return { lab, next };
+  };
+
+  it("adopts a PCP mapping by its nonce", () => {
+    const { lab, next } = earlier(["pcp"]);
+    next.do((session, now) => session.map(web, now));
+    lab.world.runFor(1000);
+    assertEquals(next.takeEvents().map(({ event }) => event.type), ["mapped"]);
+    assertEquals(lab.ports(), [8080]);
+  });
+
+  for (const via of ["pcp", "nat-pmp"] as const) {
+    it(`deletes what was made by ${via}`, () => {
+      const { lab, next } = earlier([via]);
+      next.do((session, now) => session.unmap(web, now));
+      lab.world.runFor(1000);
+      const event = told(next.takeEvents()[0]?.event, "unmapped");
+      assertEquals(event.failure, undefined);
+      assertEquals(event.attempts.map(({ via: by, outcome }) => `${by} ${outcome}`), [
+        `${via} unmapped`,
+      ]);
+      assertEquals(lab.ports(), []);
+    });
+  }
+
+  it("deletes by every protocol what nobody saved", () => {
+    const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
+    const id = lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(1000);
+    lab.session((session, now) => session.abandon(id, now));
+    lab.session((session, now) => session.unmap({ ...web, internalPort: 9090 }, now));
+    lab.session((session, now) => session.unmapAll("tcp", now));
+    lab.world.runFor(1000);
+    assertEquals(lab.ports(), []);
+    const unmapped = lab.events().filter((event) => event.type === "unmapped");
+    assertEquals(unmapped.length, 2);
+  });
+});
+
+describe("bad input", () => {
+  const session = () =>
+    new GatewaySession({ gateway: GATEWAY, localAddress: HOST, random: seededRandom(1) });
+  const cases: readonly (readonly [string, Record<string, unknown>, string])[] = [
+    ["a port of 0", { internalPort: 0 }, "'internalPort'"],
+    ["a port beyond 65535", { internalPort: 65536 }, "65536"],
+    ["an unknown protocol", { protocol: "icmp" }, "'protocol'"],
+    ["a lifetime of 0", { lifetimeSeconds: 0 }, "'lifetimeSeconds'"],
+    ["a mode of 0 lifetimes", { mode: 0 }, "'mode'"],
+    ["PREFER_FAILURE without a port", { preferFailure: true, externalPort: 0 }, "'preferFailure'"],
+    ["an external address of IPv6", { externalAddress: "::1" }, "'externalAddress'"],
+    ["a port set of one", { portSetSize: 1 }, "'portSetSize'"],
+    ["a port set that insists", { portSetSize: 4, preferFailure: true }, "'portSetSize'"],
+    ["a third party that is none", { thirdParty: "host" }, "'thirdParty'"],
+    [
+      "protocols that cannot do it",
+      { protocols: ["nat-pmp"], thirdParty: "10.0.0.1" },
+      "'protocols'",
+    ],
+  ];
+  for (const [what, fields, message] of cases) {
+    it(`throws on ${what}, and nothing is sent`, () => {
+      const machine = session();
+      const request = { ...web, ...fields } as unknown as Parameters<GatewaySession["map"]>[0];
+      assertThrows(() => machine.map(request, 0), Error, message);
+      assertEquals(machine.poll(), undefined);
+      assertEquals(machine.isIdle, true);
+    });
+  }
+  it("throws on a peer of the other family", () => {
+    const remote = { address: "::1", port: 9 };
+    assertThrows(() => session().peer({ ...web, remote }, 0), TypeError, "'remote.address'");
+  });
+  it("throws on a gateway that is none", () => {
+    const gateway = { address: "router", port: 5351 };
+    const make = () => new GatewaySession({ gateway, localAddress: HOST, random: seededRandom(1) });
+    assertThrows(make, TypeError, '"router"');
+  });
+  it("drops and counts what comes from elsewhere", () => {
+    const machine = session();
+    machine.map(web, 0);
+    while (machine.poll());
+    const from = { address: "192.168.1.66", port: 5351 };
+    assertEquals(machine.handleDatagram(new Uint8Array(60), from, 1), false);
+    assertEquals(machine.stats.wrongSource, 1);
+    assertEquals(machine.poll(), undefined);
+  });
+});
