@@ -54,6 +54,19 @@ export class Output {
   }
 }
 
+/** A command failed for a reason that is the command line's own. */
+export class CommandError extends Error {
+  /** The stable code. */
+  readonly code: string;
+
+  /** Makes the error. */
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = "CommandError";
+    this.code = code;
+  }
+}
+
 /** What the `error` event carries. */
 export type FailureReport = Omit<CliEvent & { event: "error" }, "event">;
 
@@ -76,6 +89,9 @@ export function reportOf(
     ));
     const wait = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
     return { report: { code, message, attempts, ...wait }, status: 1 };
+  }
+  if (error instanceof CommandError) {
+    return { report: { code: error.code, message: error.message, attempts: [] }, status: 1 };
   }
   const message = error instanceof Error ? error.message : String(error);
   // What the library takes for a caller's mistake is a mistake on the command line.

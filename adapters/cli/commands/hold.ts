@@ -116,7 +116,7 @@ class Keeper {
 }
 
 /** The fields of `mapped`, in the order in which they are told. */
-function fieldsOf(mapping: PortMapping): Omit<
+export function fieldsOf(mapping: PortMapping): Omit<
   MappingFields,
   "elapsedMs"
 > {

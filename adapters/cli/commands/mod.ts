@@ -5,9 +5,11 @@
  */
 import type { Command } from "../command.ts";
 import { ADDRESS } from "./address.ts";
+import { DEMO } from "./demo.ts";
+import { GATEWAY } from "./gateway.ts";
 import { MAP } from "./map.ts";
 import { PEER } from "./peer.ts";
 import { UNMAP } from "./unmap.ts";
 
 /** Every command of `natkit`. */
-export const COMMANDS: readonly Command[] = [MAP, UNMAP, PEER, ADDRESS];
+export const COMMANDS: readonly Command[] = [MAP, UNMAP, PEER, ADDRESS, GATEWAY, DEMO];

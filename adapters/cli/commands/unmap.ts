@@ -8,7 +8,7 @@ import { parseEndpoint } from "../../../core/ip.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import type { SavedMapping } from "../../../core/portmap/saved.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
-import type { WaitOptions } from "../../api/link.ts";
+import type { WaitOptions } from "../../api/wait.ts";
 import type { Command, Context } from "../command.ts";
 import type { StateFile } from "../state_file.ts";
 import { readPortAndProtocol, UsageError } from "../values.ts";

@@ -1,0 +1,190 @@
+/**
+ * `natkit demo`: a gateway on loopback and a mapping through it by each protocol, from start to
+ * end.
+ *
+ * The clients are those of `natkit map`, unchanged. Two things make the story short: the gateway
+ * claims to be up for a day already, since the restart of one that is only seconds old cannot be
+ * noticed (RFC 6887 §8.5); and the clients' jitter is drawn from the short end of its range, since
+ * after a restart each waits a random time of up to 5 s before it asks again.
+ *
+ * @module
+ */
+import { NatError } from "../../../core/errors.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import type { Transport } from "../../../core/mapping.ts";
+import { Nat } from "../../api/nat.ts";
+import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
+import { systemRuntime } from "../../auto.ts";
+import { startGateway } from "../../gateway_server.ts";
+import type { Runtime } from "../../runtime.ts";
+import type { Command, Context } from "../command.ts";
+import { obey, tellListening } from "./gateway.ts";
+import { fieldsOf } from "./hold.ts";
+
+const FIRST_EXTERNAL = "203.0.113.7";
+const SECOND_EXTERNAL = "198.51.100.9";
+const UPTIME_SECONDS = 86_400;
+/** Jitter of up to 5 s becomes one of up to 0.6 s. */
+const JITTER_SHIFT = 3;
+/** How long to wait for what the gateway announces; where multicast fails it is asked instead. */
+const PATIENCE_MS = 1000;
+
+/** The command. */
+export const DEMO: Command = {
+  name: "demo",
+  summary: "shows a mapping by each protocol through a simulated gateway on loopback",
+  positionals: [],
+  minPositionals: 0,
+  flags: [],
+  notes: "Nothing outside this host is touched. Events: listening, mapped, scenario, renewed,\n" +
+    "moved, lost, unmapped.",
+  run,
+};
+
+async function run(context: Context): Promise<number> {
+  const { output } = context;
+  const runtime = context.io.runtime ?? systemRuntime();
+  output.story("A gateway, simulated, on this host's loopback:");
+  const server = await startGateway({ external: FIRST_EXTERNAL, runtime });
+  const clients = new Clients(context, server.endpoint, hurried(runtime));
+  try {
+    await server.do((gateway, now) => gateway.setEpoch(UPTIME_SECONDS, now));
+    tellListening(context, server);
+
+    output.story("\nOne client opens a port by PCP, another one by NAT-PMP:");
+    await clients.map("pcp", 8080, "tcp");
+    await clients.map("nat-pmp", 27015, "udp");
+
+    output.story("\nThe gateway reboots and forgets them. Both clients notice and ask again:");
+    await obey(context, server, runtime, "reboot");
+    await clients.each(["renewed", "recovered", "moved"]);
+
+    output.story("\nThe provider gives the gateway another address:");
+    await obey(context, server, runtime, `external ${SECOND_EXTERNAL}`);
+    await clients.each(["moved"]);
+
+    output.story("\nThe clients are done and close their ports:");
+    await clients.close();
+    const left = server.entries().length;
+    output.story(`\nThe gateway's table has ${left} entries. That is all.`);
+    return left === 0 ? 0 : 1;
+  } finally {
+    await clients.close();
+    await server.close();
+  }
+}
+
+/** The runtime, its jitter drawn from the short end. Nonces are as random as ever. */
+function hurried(runtime: Runtime): Runtime {
+  const { random } = runtime;
+  return {
+    ...runtime,
+    random: { u32: () => random.u32() >>> JITTER_SHIFT, fill: (bytes) => random.fill(bytes) },
+  };
+}
+
+/** The clients of the story, each with a context of its own, as two programs would have. */
+class Clients {
+  readonly #context: Context;
+  readonly #gateway: Endpoint;
+  readonly #runtime: Runtime;
+  readonly #all: Client[] = [];
+
+  constructor(context: Context, gateway: Endpoint, runtime: Runtime) {
+    this.#context = context;
+    this.#gateway = gateway;
+    this.#runtime = runtime;
+  }
+
+  async map(via: "pcp" | "nat-pmp", port: number, protocol: Transport): Promise<void> {
+    const { stop: signal } = this.#context;
+    const nat = await Nat.open({
+      gateway: this.#gateway,
+      protocols: [via],
+      runtime: this.#runtime,
+      signal,
+    });
+    try {
+      const mapping = await nat.map(port, { protocol, signal });
+      this.#all.push(new Client(this.#context, nat, mapping));
+    } catch (error) {
+      await nat.close();
+      throw error;
+    }
+  }
+
+  /** Waits until each was told one of these. */
+  async each(types: readonly PortEvent["type"][]): Promise<void> {
+    await Promise.all(this.#all.map((client) => client.until(types)));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#all.splice(0).map((client) => client.close()));
+  }
+}
+
+/** One client with its mapping. */
+class Client {
+  readonly #context: Context;
+  readonly #nat: Nat;
+  readonly #mapping: PortMapping;
+  readonly #telling: Promise<void>;
+  readonly #waiting: Set<(type: PortEvent["type"]) => void> = new Set();
+
+  constructor(context: Context, nat: Nat, mapping: PortMapping) {
+    this.#context = context;
+    this.#nat = nat;
+    this.#mapping = mapping;
+    this.#tell("mapped");
+    this.#telling = this.#follow();
+  }
+
+  #tell(event: "mapped" | "renewed" | "moved"): void {
+    const elapsedMs = this.#context.elapsedMs();
+    this.#context.output.event({ event, ...fieldsOf(this.#mapping), elapsedMs });
+  }
+
+  async #follow(): Promise<void> {
+    const { output } = this.#context;
+    for await (const event of this.#mapping) {
+      const elapsedMs = this.#context.elapsedMs();
+      const fields = fieldsOf(this.#mapping);
+      if (event.type === "lost") {
+        output.event({ event: "lost", reason: event.reason, ...fields, elapsedMs });
+      } else if (event.type === "unmapped") {
+        const { lifetimeSeconds: _, remote: __, ...rest } = fields;
+        output.event({ event: "unmapped", ...rest, reason: event.reason, elapsedMs });
+      } else this.#tell(event.type === "recovered" ? "mapped" : event.type);
+      for (const waiting of this.#waiting) waiting(event.type);
+    }
+  }
+
+  /** Waits for an event of these types; where nothing is heard the gateway is asked. */
+  async until(types: readonly PortEvent["type"][]): Promise<void> {
+    const { stop } = this.#context;
+    let wake = () => {};
+    const heard = new Promise<void>((resolve) => wake = resolve);
+    const listen = (type: PortEvent["type"]) => {
+      if (types.includes(type)) wake();
+    };
+    this.#waiting.add(listen);
+    stop.addEventListener("abort", wake);
+    const timer = setTimeout(() => {
+      this.#context.output.progress("No announcement came (no multicast here?): asking.");
+      this.#mapping.renew(undefined, { timeoutMs: PATIENCE_MS }).catch((error) => {
+        if (!(error instanceof NatError)) throw error;
+      }).then(wake);
+    }, PATIENCE_MS);
+    await heard;
+    clearTimeout(timer);
+    stop.removeEventListener("abort", wake);
+    this.#waiting.delete(listen);
+    stop.throwIfAborted();
+  }
+
+  async close(): Promise<void> {
+    await this.#mapping.close();
+    await this.#telling;
+    await this.#nat.close();
+  }
+}

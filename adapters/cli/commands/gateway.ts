@@ -1,0 +1,172 @@
+/**
+ * `natkit gateway`: the simulated gateway on real sockets, with scenario commands on standard
+ * input.
+ *
+ * @module
+ */
+import { dropUndefined } from "../../../core/defined.ts";
+import { NatError } from "../../../core/errors.ts";
+import type { GatewayProtocol } from "../../../core/gateway/profile.ts";
+import { PROFILES } from "../../../core/gateway/profiles.ts";
+import { COMMANDS, parseCommand } from "../../../core/gateway/scenario.ts";
+import { familyOf, formatEndpoint } from "../../../core/ip.ts";
+import { systemRuntime } from "../../auto.ts";
+import {
+  type GatewayServer,
+  type GatewayServerOptions,
+  startGateway,
+} from "../../gateway_server.ts";
+import type { Runtime } from "../../runtime.ts";
+import { errorCode } from "../../udp.ts";
+import type { Command, Context } from "../command.ts";
+import type { CliEvent } from "../events.ts";
+import { CommandError } from "../output.ts";
+import { checkOneFamily, UsageError } from "../values.ts";
+import { entryFields, toCliEvent } from "./gateway_events.ts";
+
+const DEFAULT_LISTEN = "0.0.0.0";
+const DEFAULT_PORT = 5351;
+/** Nothing but this timer keeps the process alive while the gateway has no socket open. */
+const KEEP_ALIVE_MS = 1_000_000;
+
+/** The command. */
+export const GATEWAY: Command = {
+  name: "gateway",
+  summary: "is a simulated gateway on real sockets, to test clients against",
+  positionals: [],
+  minPositionals: 0,
+  flags: ["listen", "port", "external", "protocols", "profile", "announce-port"],
+  notes: [
+    "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT (PCP).",
+    "Events: listening, request, response, mapping, scenario.",
+    "",
+    "Scenario commands on standard input, one a line:",
+    ...COMMANDS.map(({ usage, summary }) => `  ${usage.padEnd(42)} ${summary}`),
+    "",
+    "Profiles:",
+    ...Object.values(PROFILES).map(({ name, device }) => `  ${name.padEnd(26)} ${device}`),
+  ].join("\n"),
+  run,
+};
+
+async function run(context: Context): Promise<number> {
+  const { io, output, stop } = context;
+  const runtime = io.runtime ?? systemRuntime();
+  // The gateway announces its start before it can be told where it listens.
+  let early: CliEvent[] | undefined = [];
+  const server = await start(context, runtime, (event) => {
+    if (early) early.push(event);
+    else output.event(event);
+  });
+  tellListening(context, server);
+  for (const event of early) output.event(event);
+  early = undefined;
+  const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
+  let offLine = () => {};
+  try {
+    await new Promise<void>((resolve, reject) => {
+      let working: Promise<unknown> = Promise.resolve();
+      offLine = io.onLine((line) => {
+        working = working.then(() => obey(context, server, runtime, line)).then((isOver) => {
+          if (isOver) resolve();
+        }, reject);
+      });
+      const onStop = () => {
+        output.event({ event: "scenario", command: "quit", message: stop.reason.message });
+        resolve();
+      };
+      if (stop.aborted) onStop();
+      else stop.addEventListener("abort", onStop, { once: true });
+    });
+    return 0;
+  } finally {
+    clearInterval(keepAlive);
+    offLine();
+    await server.close();
+  }
+}
+
+/** Starts the gateway that the flags describe. */
+async function start(
+  { flags, output }: Context,
+  runtime: Runtime,
+  tell: (event: CliEvent) => void,
+): Promise<GatewayServer> {
+  const { listen = DEFAULT_LISTEN, port = DEFAULT_PORT, external, protocols, profile } = flags;
+  if (external !== undefined) checkOneFamily([["--listen", listen], ["--external", external]]);
+  if (familyOf(listen) === 6) {
+    if (external !== undefined) {
+      throw new UsageError(
+        `--external has no meaning with an IPv6 --listen, a firewall without NAT: current value ` +
+          `is "${external}"`,
+      );
+    }
+    if (protocols?.includes("nat-pmp")) {
+      throw new UsageError(
+        `--protocols must be pcp with an IPv6 --listen: current value is "${protocols}"`,
+      );
+    }
+  }
+  const options: GatewayServerOptions = {
+    ...dropUndefined({
+      external,
+      protocols: protocols as readonly GatewayProtocol[] | undefined,
+      profile,
+      announcePort: flags["announce-port"],
+    }),
+    listen,
+    port,
+    runtime,
+    onEvent: (event) => tell(toCliEvent(event, runtime.now())),
+    onSocketError: (error) => output.warn(error instanceof Error ? error.message : String(error)),
+  };
+  try {
+    return await startGateway(options);
+  } catch (error) {
+    if (error instanceof NatError && /^(EADDRINUSE|AddrInUse)$/.test(errorCode(error.cause))) {
+      const at = formatEndpoint({ address: listen, port });
+      throw new CommandError("address-in-use", `Cannot listen on ${at}: the port is in use`);
+    }
+    throw error;
+  }
+}
+
+/** Tells where a gateway listens; for `demo` too. */
+export function tellListening({ output, flags }: Context, server: GatewayServer): void {
+  output.event({
+    event: "listening",
+    ...server.endpoint,
+    external: server.externalAddresses,
+    protocols: server.protocols,
+    ...dropUndefined({ profile: flags.profile }),
+  });
+}
+
+/** Does what a line says, and tells it; answers whether that was `quit`. */
+export async function obey(
+  { output }: Context,
+  server: GatewayServer,
+  runtime: Runtime,
+  line: string,
+): Promise<boolean> {
+  const parsed = parseCommand(line);
+  if (!parsed.ok) {
+    output.fail({ code: "usage", message: parsed.message, attempts: [] });
+    return false;
+  }
+  const { name, ...words } = parsed.command;
+  const { isDone, message, entries, commands } = await server.command(line);
+  if (!isDone) {
+    output.fail({ code: "refused", message, attempts: [] });
+    return false;
+  }
+  const now = runtime.now();
+  output.event({
+    event: "scenario",
+    command: name,
+    ...words,
+    message,
+    ...dropUndefined({ mappings: entries?.map((entry) => entryFields(entry, now)), commands }),
+  });
+  return name === "quit";
+}
