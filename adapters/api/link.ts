@@ -281,11 +281,15 @@ export class Link<T, M extends MappingMachine> {
     }
   }
 
-  /** Deletes what is held, waits a moment for the answers, and closes the sockets. */
+  /**
+   * Deletes what is held and closes the sockets. Where the gateway holds something, waits a moment
+   * for its answers.
+   */
   async close(): Promise<void> {
     const driver = this.#driver;
     if (this.#isClosed || this.#onIdle || !driver) return;
-    const options = { timeoutMs: CLOSE_TIMEOUT_MS };
+    const isHolding = [...this.#held.values()].some(({ mapping }) => mapping !== undefined);
+    const options = { timeoutMs: isHolding ? CLOSE_TIMEOUT_MS : 0 };
     await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
       this.#onIdle = () => settle.resolve();
       if (driver.do((machine, now) => (machine.close(now), machine.isIdle))) settle.resolve();
