@@ -131,13 +131,18 @@ export class Rig {
     return request;
   }
 
+  /** The epoch of a server that runs on: 1000 at the beginning. */
+  get epoch(): number {
+    return 1000 + Math.floor(this.now / 1000);
+  }
+
   /** Grants the last request. */
   grant(grant: Grant = {}): boolean {
-    return this.receive(success(this.last, grant));
+    return this.receive(success(this.last, { epochSeconds: this.epoch, ...grant }));
   }
 
   /** Refuses the last request. */
-  refuse(resultCode: number, lifetimeSeconds: number, epochSeconds: number = 1000): boolean {
+  refuse(resultCode: number, lifetimeSeconds: number, epochSeconds: number = this.epoch): boolean {
     const { data } = this.sent.at(-1)!;
     return this.receive(encodeErrorResponse(data, { resultCode, lifetimeSeconds, epochSeconds }));
   }
