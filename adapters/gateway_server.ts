@@ -51,6 +51,7 @@ const DEFAULT_EXTERNAL = "203.0.113.7";
 
 /** A running simulated gateway. Dispose of it, or `close` it, to free its port. */
 export class GatewayServer implements AsyncDisposable {
+  readonly #runtime: Runtime;
   readonly #driver: Driver<GatewayEvent, SimulatedGateway>;
   readonly #gateway: SimulatedGateway;
   readonly #endpoint: Endpoint;
@@ -61,10 +62,12 @@ export class GatewayServer implements AsyncDisposable {
 
   /** Made by {@linkcode startGateway}. */
   constructor(
+    runtime: Runtime,
     driver: Driver<GatewayEvent, SimulatedGateway>,
     gateway: SimulatedGateway,
     socket: UdpSocket,
   ) {
+    this.#runtime = runtime;
     this.#driver = driver;
     this.#gateway = gateway;
     this.#socket = socket;
@@ -125,15 +128,20 @@ export class GatewayServer implements AsyncDisposable {
   }
 
   /** Ends it and frees its port. A second call does nothing. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#isClosed = true;
     this.#driver.close();
-    return Promise.resolve();
+    await this.#turn();
   }
 
   /** {@linkcode GatewayServer.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /** A read that waits holds the port of a closed socket until the runtime's next turn (Deno). */
+  #turn(): Promise<void> {
+    return new Promise((resolve) => void this.#runtime.setTimer(0, resolve, true));
   }
 
   /** Opens and closes sockets as the gateway's state wants them. */
@@ -143,6 +151,7 @@ export class GatewayServer implements AsyncDisposable {
     if (!isListening) {
       this.#socket?.close();
       this.#socket = undefined;
+      await this.#turn();
     } else if (!this.#socket) {
       this.#socket = await this.#driver.open("server", { local: this.#endpoint });
     }
@@ -194,7 +203,7 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
   );
   const socket = await driver.open("server", { local: { address, port } });
   driver.start(gateway);
-  const server = new GatewayServer(driver, gateway, socket);
+  const server = new GatewayServer(runtime, driver, gateway, socket);
   await server.do((machine, now) => machine.start(now));
   return server;
 }

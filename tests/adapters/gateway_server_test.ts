@@ -1,0 +1,176 @@
+import { afterEach, describe, it } from "node:test";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { Nat } from "../../adapters/api/nat.ts";
+import { systemRuntime } from "../../adapters/auto.ts";
+import {
+  GatewayServer,
+  type GatewayServerOptions,
+  startGateway,
+} from "../../adapters/gateway_server.ts";
+import { NatError } from "../../core/errors.ts";
+import type { GatewayEvent } from "../../core/gateway/gateway.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { decodeResponse, encodeAddressRequest } from "../../core/natpmp/codec.ts";
+
+describe("startGateway()", () => {
+  const open: { close(): unknown }[] = [];
+
+  afterEach(async () => {
+    for (const one of open.splice(0).reverse()) await one.close();
+  });
+
+  async function start(options: GatewayServerOptions = {}): Promise<GatewayServer> {
+    const server = await startGateway({ announceTo: [], ...options });
+    open.push(server);
+    return server;
+  }
+
+  /** A socket, and what comes to it: the next datagram, or ICMP's word that nobody is there. */
+  async function ask(to: Endpoint): Promise<(data: Uint8Array) => Promise<string | Endpoint>> {
+    let tell = (_: string | Endpoint) => {};
+    const socket = await systemRuntime().openUdp({}, {
+      onDatagram: (data, from) => {
+        const response = decodeResponse(data);
+        tell(typeof response === "object" && response.kind === "address" ? from : "odd");
+      },
+      onUnreachable: () => tell("unreachable"),
+      onError: (error) => tell(String(error)),
+    });
+    open.push(socket);
+    return (data) =>
+      new Promise((resolve) => {
+        tell = resolve;
+        socket.send(data, to);
+      });
+  }
+
+  it("listens on loopback at a free port by default and answers from there", async () => {
+    const server = await start();
+    const asked = await ask(server.endpoint);
+
+    assertEquals(server.endpoint.address, "127.0.0.1");
+    assert(server.endpoint.port > 0);
+    assertEquals(await asked(encodeAddressRequest()), server.endpoint);
+  });
+
+  it("gives ports by both protocols, and tells of each", async () => {
+    const events: GatewayEvent[] = [];
+    const server = await start({ external: "198.51.100.1", onEvent: (e) => events.push(e) });
+    for (const via of ["pcp", "nat-pmp"] as const) {
+      const nat = await Nat.open({ gateway: server.endpoint, protocols: [via] });
+      open.push(nat);
+
+      const mapping = await nat.map(via === "pcp" ? 8080 : 8081);
+
+      assertEquals([mapping.via, mapping.external.address], [via, "198.51.100.1"]);
+    }
+
+    assertEquals(server.entries().map(({ origin, internal }) => [origin, internal.port]), [
+      ["pcp", 8080],
+      ["nat-pmp", 8081],
+    ]);
+    const told = events.filter(({ type }) => type === "mapping");
+    assertEquals(told.map((event) => event.type === "mapping" && event.change), [
+      "added",
+      "added",
+    ]);
+    assertEquals(server.stats.dropped.off, 0);
+  });
+
+  it("does what its scenario commands say", async () => {
+    const server = await start();
+
+    const { isDone, message } = await server.command("external 198.51.100.9");
+    assertEquals([isDone, message], [true, "the external address is 198.51.100.9"]);
+    assertEquals(server.externalAddresses, ["198.51.100.9"]);
+
+    await server.command("static tcp 80 10.0.0.1 8080");
+    const again = await server.command("static tcp 80 10.0.0.2 8080");
+    assertEquals([again.isDone, server.entries().length], [false, 1]);
+    assertMatch(again.message, /taken/);
+
+    assertEquals((await server.command("list")).entries, server.entries());
+    assert((await server.command("help")).commands!.length > 15);
+    await server.command("protocol pcp off");
+    assertEquals(server.protocols, ["nat-pmp"]);
+  });
+
+  it("rejects a command that is none, and lists those that are", async () => {
+    const server = await start();
+
+    const error = await assertRejects(() => server.command("explode"), TypeError);
+    assertMatch(error.message, /"explode".*reboot/);
+  });
+
+  it("leaves its port while it is no NAT, and takes it again", async () => {
+    const server = await start();
+    const nat = await Nat.open({ gateway: server.endpoint });
+    open.push(nat);
+
+    await server.command("nat off");
+    // Its port is free: another one can have it.
+    const other = await start({ port: server.endpoint.port });
+    assertEquals(other.endpoint, server.endpoint);
+    await other.close();
+    await server.command("nat on");
+
+    assertEquals((await nat.map(8080)).via, "pcp");
+  });
+
+  it("sends from another port where a wrong source is asked for", async () => {
+    const server = await start();
+    const asked = await ask(server.endpoint);
+
+    await server.command("wrong-source on");
+    const from = await asked(encodeAddressRequest());
+
+    if (typeof from === "string") throw new Error(from);
+    assertEquals(from.address, server.endpoint.address);
+    assert(from.port !== server.endpoint.port);
+  });
+
+  it("is a firewall without NAT on IPv6", async () => {
+    const server = await start({ listen: "::1" });
+    const nat = await Nat.open({ gateway: server.endpoint });
+    open.push(nat);
+
+    const mapping = await nat.map(8080);
+
+    assertEquals(server.externalAddresses, []);
+    assertEquals([mapping.via, mapping.external], ["pcp", { address: "::1", port: 8080 }]);
+  });
+
+  it("rejects where the port is in use", async () => {
+    const { port } = (await start()).endpoint;
+
+    const error = await assertRejects(() => startGateway({ port }), NatError);
+    assertEquals(error.code, "network");
+  });
+
+  for (
+    const [what, options, text] of [
+      ["an address that is none", { listen: "localhost" }, "'listen'"],
+      ["a port that is none", { port: 65536 }, "'port'"],
+      ["an external address that is none", { external: "x" }, "'externalAddresses"],
+      ["an external address for a firewall", { listen: "::1", external: "1.2.3.4" }, "'external'"],
+      ["a profile that is none", { profile: "x" }, "'profile'"],
+      ["NAT-PMP over IPv6", { listen: "::1", protocols: ["nat-pmp"] }, "'protocols'"],
+    ] as const
+  ) {
+    it(`rejects ${what}`, async () => {
+      const error = await assertRejects(() => startGateway(options as GatewayServerOptions));
+      assert(error instanceof TypeError || error instanceof RangeError);
+      assert(error.message.includes(text), error.message);
+    });
+  }
+
+  it("frees its port when it is closed, once and again", async () => {
+    const server = await start();
+    await server.close();
+    await server.close();
+
+    const next = await start({ port: server.endpoint.port });
+    assertEquals(next.endpoint, server.endpoint);
+    await next[Symbol.asyncDispose]();
+  });
+});
