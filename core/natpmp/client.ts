@@ -35,21 +35,15 @@
  * @module
  */
 import { RECREATION_DELAY_MS } from "../backoff.ts";
-import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
+import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import type { Failure, MappingId, MappingMode, Transport } from "../mapping.ts";
+import type { Failure, MappingId, Transport } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
-import {
-  decodeResponse,
-  NATPMP_LIFETIME_SECONDS,
-  NATPMP_RESULT,
-  type NatPmpResponse,
-  natPmpResultName,
-} from "./codec.ts";
+import { decodeResponse, type NatPmpResponse } from "./codec.ts";
 import { NatPmpEpoch } from "./epoch.ts";
-import { isAnswer, isStaleAnswer, type Job } from "./exchange.ts";
+import { failureOf, isAnswer, isStaleAnswer, type Job } from "./exchange.ts";
 import { Leases } from "./leases.ts";
 import { EXCHANGE_TIMER, RequestQueue } from "./queue.ts";
 import {
@@ -62,19 +56,14 @@ import {
   type NatPmpMapRequest,
   newStats,
 } from "./types.ts";
+import { readRequest, readState, TRANSPORTS, writeState } from "./wish.ts";
 
-/** The gateway itself has no network, or no room: RFC 6887's recommendation for short errors. */
-const SHORT_HOLD_MS = 30_000;
-/** All other refusals: RFC 6887's recommendation for long errors. */
-const LONG_HOLD_MS = 1_800_000;
 /** The external address is not asked for again, unasked, while it is younger than this. */
 const ADDRESS_AGE_MS = 60_000;
 
 // Timers that are neither the queue's nor a mapping's.
 const RECREATE_TIMER = -1;
 const ADOPT_TIMER = -2;
-
-const TRANSPORTS = ["udp", "tcp"] as const;
 
 /**
  * A NAT-PMP client for one gateway, as a machine (see `core/machine.ts`).
@@ -158,16 +147,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    */
   map(request: NatPmpMapRequest, now: Instant): MappingId {
     if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
-    const wish = {
-      protocol: checkChoice("protocol", request.protocol, TRANSPORTS),
-      internalPort: checkPort("internalPort", request.internalPort),
-      externalPort: checkPort("suggestedExternalPort", request.suggestedExternalPort ?? 0, 0),
-      lifetimeSeconds: checkLifetime(
-        "lifetimeSeconds",
-        request.lifetimeSeconds ?? NATPMP_LIFETIME_SECONDS,
-      ),
-      lifetimes: lifetimesOf(request.mode ?? "keep-alive"),
-    };
+    const wish = readRequest(request);
     const known = this.#leases.ofPort(wish);
     if (known && !known.isAdopted) {
       const port = `${wish.internalPort}/${wish.protocol}`;
@@ -224,13 +204,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    * @throws {TypeError | RangeError} Where an argument is malformed.
    */
   unmap(protocol: Transport, internalPort: number, now: Instant): MappingId {
-    const wish = {
-      protocol: checkChoice("protocol", protocol, TRANSPORTS),
-      internalPort: checkPort("internalPort", internalPort),
-      externalPort: 0,
-      lifetimeSeconds: NATPMP_LIFETIME_SECONDS,
-      lifetimes: 1,
-    };
+    const wish = readRequest({ protocol, internalPort, mode: "once" });
     this.#begin(now);
     const lease = this.#leases.ofPort(wish) ?? this.#leases.add(wish);
     lease.mayExistUntil = Infinity;
@@ -319,19 +293,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
 
   /** What a later client needs to take the mappings over, as plain JSON. */
   exportState(now: Instant): NatPmpClientState {
-    const mappings = this.#leases.wanted().map((lease) => {
-      const wantedMs = lease.wantedUntil === Infinity
-        ? lease.lifetimes * lease.lifetimeSeconds * 1000
-        : Math.max(0, lease.wantedUntil - now);
-      return {
-        protocol: lease.protocol,
-        internalPort: lease.internalPort,
-        externalPort: lease.externalPort,
-        lifetimeSeconds: lease.lifetimeSeconds,
-        wantedSeconds: wantedMs === Infinity ? null : Math.ceil(wantedMs / 1000),
-      };
-    });
-    return { version: 1, mappings };
+    return writeState(this.#leases.wanted(), now);
   }
 
   // ---- Input -------------------------------------------------------------------------------
@@ -393,8 +355,9 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
       } else if (key === RECREATE_TIMER) {
         this.#recreate();
       } else {
-        this.#leases.due(this.#leases.get(key)!, this.#now);
-        this.#refreshAddress();
+        const lease = this.#leases.get(key)!;
+        this.#leases.due(lease, this.#now);
+        if (!lease.isStale) this.#refreshAddress(ADDRESS_AGE_MS);
       }
     }
     this.#advance();
@@ -423,12 +386,8 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
 
   /** The gateway has answered a job. */
   #answered(job: Job, response: NatPmpResponse): void {
-    if (response.kind === "unsupported-version") {
-      return this.#failed(job, { kind: "unsupported-version", version: response.version });
-    }
-    if (response.resultCode !== NATPMP_RESULT.SUCCESS) {
-      return this.#failed(job, this.#refusal(response.resultCode));
-    }
+    const failure = failureOf(response, this.#now);
+    if (failure) return this.#failed(job, failure);
     switch (job.kind) {
       case "address":
         return this.#learnAddress(response, !job.quiet);
@@ -462,13 +421,6 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     }
   }
 
-  #refusal(code: number): Failure {
-    const isShort = code === NATPMP_RESULT.NETWORK_FAILURE ||
-      code === NATPMP_RESULT.OUT_OF_RESOURCES;
-    const retryAt = this.#now + (isShort ? SHORT_HOLD_MS : LONG_HOLD_MS);
-    return { kind: "refused", code, name: natPmpResultName(code), retryAt };
-  }
-
   #allUnmapped(job: Job & { kind: "delete-all" }, failure?: Failure): void {
     for (const lease of job.leases) {
       if (lease.state === "revoked") this.#leases.unmapped(lease, "revoked", failure);
@@ -485,15 +437,20 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     this.stats.restarts++;
     this.#outbox.emit({ type: "gateway-restarted" }, "restart");
     for (const lease of this.#leases.wanted()) {
-      if (!lease.isGranted && lease.state !== "error") continue;
+      // One that was never granted or refused is on its first way: nothing of it is lost.
+      if (!lease.wasMapped && lease.state !== "error") continue;
       lease.isStale = true;
       if (lease.job && lease.job !== answering) this.#queue.takeBack(lease.job);
     }
     this.#planRecreation();
   }
 
-  /** It announces itself: what its silence has put on hold is worth asking for again. */
+  /**
+   * It announces itself: what its silence has put on hold, or has made wait for long, is worth
+   * asking for again soon (PMP-C-09).
+   */
   #gatewayIsThere(): void {
+    this.#queue.hasten(this.#now, RECREATION_DELAY_MS, this.#random);
     let isAnyStale = false;
     for (const lease of this.#leases.wanted()) {
       if (lease.state !== "error" || lease.failure?.kind === "refused") continue;
@@ -511,7 +468,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   /** Asks for all stale mappings again; for the external address first, so that they carry it. */
   #recreate(): void {
     this.#timers.delete(RECREATE_TIMER);
-    if (this.#isAddressWanted) this.#askAddress(true);
+    this.#refreshAddress(RECREATION_DELAY_MS);
     for (const lease of this.#leases.wanted()) {
       if (lease.isStale) this.#leases.ask(lease, this.#now);
     }
@@ -523,9 +480,10 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     else this.#queue.add({ kind: "address", quiet, queuedAt: this.#now });
   }
 
-  #refreshAddress(): void {
-    const isOld = this.#now - this.#addressAt >= ADDRESS_AGE_MS;
-    if (this.#isAddressWanted && isOld) this.#askAddress(true);
+  /** Asks for the address again where what is known is older; only one that answered once. */
+  #refreshAddress(ageMs: number): void {
+    if (!this.#isAddressWanted || this.#leases.externalAddress === undefined) return;
+    if (this.#now - this.#addressAt > ageMs) this.#askAddress(true);
   }
 
   #learnAddress(response: NatPmpResponse, isAsked: boolean): void {
@@ -539,6 +497,8 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     }
     const isOther = address !== this.#leases.externalAddress;
     this.#addressAt = this.#now;
+    // Mappings are told with it from here on, so it has to be kept true, asked for or not.
+    if (isOther) this.#isAddressWanted = true;
     if (isOther || isAsked) {
       this.#outbox.emit({ type: "external-address", address, epochSeconds }, "address");
     }
@@ -565,21 +525,8 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   }
 
   #adopt(state: NatPmpClientState): void {
-    checkInteger("state.version", state.version, 1, 1);
-    for (const { protocol, internalPort, externalPort, ...wanted } of state.mappings) {
-      const seconds = checkLifetime("state.lifetimeSeconds", wanted.lifetimeSeconds);
-      const left = wanted.wantedSeconds === null
-        ? Infinity
-        : checkInteger("state.wantedSeconds", wanted.wantedSeconds, 0, Number.MAX_SAFE_INTEGER);
-      const lifetimeSeconds = Math.min(seconds, left);
-      const wish = {
-        protocol: checkChoice("state.protocol", protocol, TRANSPORTS),
-        internalPort: checkPort("state.internalPort", internalPort),
-        externalPort: checkPort("state.externalPort", externalPort, 0),
-        lifetimeSeconds,
-        lifetimes: left / lifetimeSeconds,
-      };
-      if (left === 0 || this.#leases.ofPort(wish)) continue;
+    for (const wish of readState(state)) {
+      if (this.#leases.ofPort(wish)) continue;
       const lease = this.#leases.add(wish);
       lease.isAdopted = true;
       // The gateway may hold it still: revoking it takes a packet.
@@ -589,9 +536,4 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     // There is no `now` here: whichever call comes first sends.
     if (!this.#queue.isEmpty) this.#timers.set(ADOPT_TIMER, 0, "adopt mappings");
   }
-}
-
-function lifetimesOf(mode: MappingMode): number {
-  if (typeof mode === "number") return checkInteger("mode", mode, 1, 0xffff_ffff);
-  return checkChoice("mode", mode, ["once", "keep-alive"]) === "once" ? 1 : Infinity;
 }

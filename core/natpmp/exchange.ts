@@ -6,13 +6,14 @@
  */
 import { NATPMP_MAX_ATTEMPTS } from "../backoff.ts";
 import type { Instant } from "../machine.ts";
-import type { Transport } from "../mapping.ts";
+import type { Failure, Transport } from "../mapping.ts";
 import {
   encodeAddressRequest,
   encodeMapRequest,
   NATPMP_OPCODE,
   NATPMP_RESULT,
   type NatPmpResponse,
+  natPmpResultName,
 } from "./codec.ts";
 import { type Lease, lifetimeToAsk } from "./lease.ts";
 
@@ -42,6 +43,10 @@ export interface Exchange {
   sends: number;
 }
 
+/** The gateway itself has no network, or no room: RFC 6887's recommendation for short errors. */
+const SHORT_HOLD_MS = 30_000;
+/** All other refusals: RFC 6887's recommendation for long errors; RFC 6886 has none. */
+const LONG_HOLD_MS = 1_800_000;
 /** Deletes are advisory: sends before giving up (PMP-C-10). */
 const DELETE_ATTEMPTS = 3;
 
@@ -128,4 +133,16 @@ export function isStaleAnswer(
     return wasJustDeleted && response.externalPort === 0 && response.lifetimeSeconds === 0;
   }
   return response.lifetimeSeconds !== 0;
+}
+
+/** What an answer says went wrong; undefined where it is a success. */
+export function failureOf(response: NatPmpResponse, now: Instant): Failure | undefined {
+  if (response.kind === "unsupported-version") {
+    return { kind: "unsupported-version", version: response.version };
+  }
+  const code = response.resultCode;
+  if (code === NATPMP_RESULT.SUCCESS) return undefined;
+  const isShort = code === NATPMP_RESULT.NETWORK_FAILURE || code === NATPMP_RESULT.OUT_OF_RESOURCES;
+  const retryAt = now + (isShort ? SHORT_HOLD_MS : LONG_HOLD_MS);
+  return { kind: "refused", code, name: natPmpResultName(code), retryAt };
 }

@@ -7,6 +7,7 @@ import { MAX_SCHEDULED_LIFETIME_SECONDS, MIN_RENEWAL_GAP_MS } from "../backoff.t
 import type { Instant } from "../machine.ts";
 import type { Failure, MappingId, MappingState, Transport } from "../mapping.ts";
 import type { Job } from "./exchange.ts";
+import type { Wish } from "./wish.ts";
 
 /** A mapping's record. */
 export interface Lease {
@@ -54,13 +55,7 @@ export function portKey(port: { protocol: Transport; internalPort: number }): st
 /** A mapping that is wanted and not asked for yet. */
 export function newLease(
   id: MappingId,
-  wish: {
-    protocol: Transport;
-    internalPort: number;
-    externalPort: number;
-    lifetimeSeconds: number;
-    lifetimes: number;
-  },
+  wish: Wish,
 ): Lease {
   return {
     id,

@@ -12,6 +12,7 @@ import type { Timers } from "../timers.ts";
 import { isCovered, type Lease, newLease, nextRenewal, portKey } from "./lease.ts";
 import type { RequestQueue } from "./queue.ts";
 import type { NatPmpEvent, NatPmpMapping } from "./types.ts";
+import type { Wish } from "./wish.ts";
 
 /** How long a mapping that failed without a refusal rests before it is asked for again. */
 const RETRY_MS = 60_000;
@@ -60,7 +61,7 @@ export class Leases {
   }
 
   /** Adds a wish; nothing is asked yet. */
-  add(wish: Parameters<typeof newLease>[1]): Lease {
+  add(wish: Wish): Lease {
     const lease = newLease(++this.#lastId, wish);
     this.#all.set(lease.id, lease);
     this.#byPort.set(portKey(lease), lease);
@@ -241,7 +242,8 @@ export class Leases {
       protocol: lease.protocol,
       internalPort: lease.internalPort,
       externalPort: wasGranted ? lease.externalPort : 0,
-      externalAddress: this.#address,
+      // What a restarted gateway gives it is not known before it has.
+      externalAddress: lease.isStale ? lease.toldAddress : this.#address,
       lifetimeSeconds: wasGranted ? lease.grantedSeconds : lease.lifetimeSeconds,
       expiresAt: wasGranted ? lease.expiresAt : undefined,
       state: lease.state,

@@ -8,6 +8,7 @@
 import { natPmpWaitMs } from "../backoff.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Outbox } from "../outbox.ts";
+import { type RandomSource, uniform } from "../random.ts";
 import type { Timers } from "../timers.ts";
 import { encodeJob, type Exchange, isDelete, type Job, maxSends } from "./exchange.ts";
 import { portKey } from "./lease.ts";
@@ -142,6 +143,14 @@ export class RequestQueue {
       unanswered.push(other);
     }
     return unanswered;
+  }
+
+  /** Sends again within `delayMs` where that is sooner; the last wait stays as it is. */
+  hasten(now: Instant, delayMs: number, random: RandomSource): void {
+    const at = this.#timers.at(EXCHANGE_TIMER);
+    if (!this.#current || at === undefined || at <= now + delayMs) return;
+    if (this.#current.sends >= maxSends(this.#current.job, this.isGatewaySilent)) return;
+    this.#timers.set(EXCHANGE_TIMER, now + uniform(random, 0, delayMs), "retransmit");
   }
 
   /** Whether a deletion for the job's port was sent a moment ago. */
