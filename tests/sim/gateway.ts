@@ -83,15 +83,16 @@ export function execute(gateway: SimulatedGateway, line: string, now: Instant): 
 
 /**
  * What a client can come to at a gateway in good order: `all` it wants, with the true external
- * endpoint; `port`: with the true port, but another address; `none`.
+ * endpoint; `port`: with the true port, but another address; `none`; `any`: it depends, but what
+ * it holds is true.
  */
-export type Expectation = "all" | "port" | "none";
+export type Expectation = "all" | "any" | "port" | "none";
 
 const NAT_PMP_ONLY = "all to NAT-PMP, none to PCP";
 const PCP_ONLY = "all to PCP, none to NAT-PMP";
 
 const SPECIAL: Readonly<
-  Record<string, typeof NAT_PMP_ONLY | typeof PCP_ONLY | Exclude<Expectation, "all">>
+  Record<string, typeof NAT_PMP_ONLY | typeof PCP_ONLY | "none" | "port">
 > = {
   "fritzbox-6360": PCP_ONLY,
   "archer-a7": NAT_PMP_ONLY,
@@ -118,7 +119,10 @@ export function expectation(
   switch (special) {
     case undefined:
       // These spoil one protocol alone.
-      if (profile === "address-mismatch") return kind === "nat-pmp" ? "all" : "none";
+      // To a session PCP's word is final, but what NAT-PMP made while PCP was off stays with it.
+      if (profile === "address-mismatch") {
+        return kind === "pcp" ? "none" : kind === "session" ? "any" : "all";
+      }
       if (profile === "miniupnpd-1.8") return kind === "nat-pmp" ? "none" : "all";
       return "all";
     case NAT_PMP_ONLY:

@@ -23,6 +23,8 @@ interface Series {
 const SLACK_MS = 2;
 /** NAT-PMP: attempts, and the wait after the last. */
 const NATPMP_ATTEMPTS = 9;
+/** How long a session rests between two races for a lost mapping. */
+const RERACE_MS = 60_000;
 
 /** Watches the requests of one client. */
 export class ScheduleGuard {
@@ -50,6 +52,8 @@ export class ScheduleGuard {
     if (this.#isDual && data[0] === 0) this.reset();
     else if (data[0] === 0) {
       const opcode = data[1]! & 0x7f;
+      const isAnnouncement = opcode === 0 && ![...this.#series.keys()].some(isAddress);
+      if (isAnnouncement) this.reset();
       for (const key of this.#series.keys()) {
         // A short error names no port.
         if (key.startsWith(`0/${opcode}/`) || data.length < 12) this.#series.delete(key);
@@ -96,10 +100,17 @@ export class ScheduleGuard {
       );
     }
     series.lastAt = now;
-    // After the wait that follows the last attempt it is a new request.
-    const isNew = data[0] === 0 && gap + SLACK_MS >= natPmpLeastMs(NATPMP_ATTEMPTS);
+    // After the wait that follows the last attempt it is a new request; and a session that lost a
+    // mapping races for it anew after a rest.
+    const isNew = data[0] === 0
+      ? gap + SLACK_MS >= natPmpLeastMs(NATPMP_ATTEMPTS)
+      : this.#isDual && gap + SLACK_MS >= RERACE_MS;
     series.sends = isNew ? 1 : series.sends + 1;
   }
+}
+
+function isAddress(key: string): boolean {
+  return key.startsWith("0/0/");
 }
 
 /** What a request is about: version, opcode, and nonce or internal port. */
