@@ -165,8 +165,10 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     this.#enter(now);
     const every = this.#settings.profile?.forgets?.everySeconds;
     this.#forgetAt = every === undefined ? undefined : now + 1000 * every;
-    if (this.#on.has("nat-pmp")) this.#natPmp.start(now);
-    if (this.#on.has("pcp")) this.#pcp.reset(now);
+    this.#natPmp.setEpoch(0, now);
+    this.#pcp.setEpoch(0, now);
+    if (this.isListening && this.#on.has("nat-pmp")) this.#natPmp.start(now);
+    if (this.isListening && this.#on.has("pcp")) this.#pcp.reset(now);
     this.#drain(now);
   }
 
@@ -210,10 +212,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     const checked = addresses.map((a, i) => checkAddress(`addresses[${i}]`, a, 4));
     this.#enter(now);
     const moved = this.table.setExternalAddresses(checked, now);
-    if (this.#on.has("pcp")) this.#pcp.externalAddressChanged(moved, now);
-    if (this.#on.has("nat-pmp")) {
-      if (this.#settings.profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
-      this.#natPmp.externalAddressChanged(now);
+    if (this.#settings.profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
+    if (!this.isListening) this.#pcp.setEpoch(0, now);
+    else {
+      if (this.#on.has("pcp")) this.#pcp.externalAddressChanged(moved, now);
+      if (this.#on.has("nat-pmp")) this.#natPmp.externalAddressChanged(now);
     }
     this.#drain(now);
   }
@@ -277,7 +280,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     if (!isOn && this.#on.delete(protocol)) server.silence();
     if (isOn && !this.#on.has(protocol)) {
       this.#on.add(protocol);
-      if (this.#isNat) server.announce(now);
+      if (this.isListening) server.announce(now);
     }
     this.#drain(now);
   }

@@ -160,7 +160,10 @@ describe("scenario commands", () => {
     for (const request of [ADDRESS_REQUEST, pcpMap(80), natPmpMap(80), pcpAnnounce()]) {
       assertEquals(rig.feed(request), []);
     }
-    assert(rig.command("announce").ok);
+    for (const line of ["announce", "external 198.51.100.9", "reboot", "protocol pcp off"]) {
+      assert(rig.command(line).ok);
+    }
+    assert(rig.command("protocol pcp on").ok);
     assertEquals(rig.runTo(rig.now + 1_000_000), []);
     rig.gateway.setNat(true, rig.now);
     assertEquals(rig.drain().map(announcedBy), ["nat-pmp", "pcp"]);
