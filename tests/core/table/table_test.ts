@@ -1,0 +1,484 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { parseCidr } from "../../../core/cidr.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import { seededRandom } from "../../../core/random.ts";
+import {
+  type InboundRequest,
+  MappingTable,
+  type MappingTableOptions,
+  type OutboundRequest,
+  snapshotEntry,
+  type TableEntry,
+  type TableFault,
+} from "../../../core/table/mod.ts";
+
+const WAN = "203.0.113.7";
+const WAN2 = "203.0.113.8";
+const A = "192.168.1.100";
+const B = "192.168.1.101";
+const PEER: Endpoint = { address: "198.51.100.20", port: 443 };
+const TCP = 6, UDP = 17, SCTP = 132;
+
+const tableWith = (options: MappingTableOptions = {}): MappingTable =>
+  new MappingTable({ externalAddresses: [WAN], ...options });
+
+type Wish = Partial<Omit<InboundRequest, "internal">> & { port?: number; address?: string };
+
+function tryMap(table: MappingTable, wish: Wish = {}, now = 0): TableEntry | TableFault {
+  const { port = 8080, address = A, ...rest } = wish;
+  const internal = { address, port };
+  return table.mapInbound(
+    { origin: "pcp", protocol: TCP, internal, expiresAt: now + 3_600_000, ...rest },
+    now,
+  );
+}
+
+function map(table: MappingTable, wish: Wish = {}, now = 0): TableEntry {
+  const entry = tryMap(table, wish, now);
+  if (typeof entry === "string") throw new Error(`not mapped: ${entry}`);
+  return entry;
+}
+
+function flow(table: MappingTable, wish: Partial<OutboundRequest> = {}, now = 0): TableEntry {
+  const entry = table.mapOutbound({
+    origin: "traffic",
+    protocol: TCP,
+    internal: { address: A, port: 8080 },
+    remote: PEER,
+    expiresAt: now + 100_000,
+    ...wish,
+  }, now);
+  if (typeof entry === "string") throw new Error(`not mapped: ${entry}`);
+  return entry;
+}
+
+describe("MappingTable, leases", () => {
+  it("a lease ends at its time, not before, and its mapping is gone from every index", () => {
+    const table = tableWith();
+    map(table, { expiresAt: 5000 });
+
+    assertEquals(table.nextTimeout(), 5000);
+    assertEquals([table.advance(4999), table.size], [0, 1]);
+    assertEquals([table.advance(5000), table.size], [1, 0]);
+    assertEquals(table.inbound(TCP, A, 8080), undefined);
+    assertEquals(table.external(TCP, WAN, 8080), undefined);
+    assertEquals([table.has(A), table.portsOf(A), table.nextTimeout()], [false, 0, undefined]);
+  });
+
+  it("renewal moves the lease and changes what it is told to, nothing else", () => {
+    const table = tableWith();
+    const entry = map(table, { description: "a", nonce: new Uint8Array(12).fill(1) });
+
+    table.renew(entry, { expiresAt: 9_000_000 });
+    assertEquals([entry.description, entry.nonce?.[0]], ["a", 1]);
+    table.renew(entry, { expiresAt: 9_000_000, description: "", nonce: new Uint8Array(12) });
+
+    assertEquals([entry.description, entry.nonce?.[0]], [undefined, 0]);
+    assertEquals(table.nextTimeout(), 9_000_000);
+  });
+
+  it("a static mapping never ends, takes no quota and survives a reboot", () => {
+    const table = tableWith({ maxPortsPerClient: 0 });
+    const entry = map(table, { kind: "static", origin: "admin", suggestedPort: 80 });
+
+    table.renew(entry, { expiresAt: 1 });
+    table.advance(1e12);
+    table.clear("dynamic", 1e12);
+
+    assertEquals([table.size, entry.expiresAt, table.nextTimeout()], [1, Infinity, undefined]);
+    table.clear("all", 1e12);
+    assertEquals(table.size, 0);
+  });
+
+  it("an outbound mapping that traffic keeps alive outlives its lease, without its nonce", () => {
+    const table = tableWith();
+    const nonce = new Uint8Array(12);
+    const entry = flow(table, { origin: "pcp", protocol: UDP, nonce, expiresAt: 100_000 });
+    table.noteTraffic(UDP, entry.internal, 50_000);
+
+    table.advance(100_000);
+    assertEquals([table.size, entry.nonce, table.nextTimeout()], [1, undefined, 170_000]);
+    table.advance(170_000);
+
+    assertEquals(table.size, 0);
+  });
+
+  it("clear loses quarantine along with mappings", () => {
+    const table = tableWith();
+    map(table, { suggestedPort: 4000 });
+    table.remove(map(table, { port: 1, suggestedPort: 4001 }), 0);
+    table.clear("dynamic", 1);
+
+    assertEquals([table.size, table.quarantined], [0, 0]);
+    assertEquals(map(table, { address: B, suggestedPort: 4000 }).external.port, 4000);
+    assertEquals(map(table, { address: B, port: 1, suggestedPort: 4001 }).external.port, 4001);
+  });
+});
+
+describe("MappingTable, external ports", () => {
+  it("the internal port's number is preferred, then ports come one after the other", () => {
+    const table = tableWith({
+      chosenPorts: [{ first: 2000, last: 2002 }, { first: 8080, last: 8080 }],
+    });
+
+    const ports = [A, B, "192.168.1.102", "192.168.1.103", "192.168.1.104"]
+      .map((address) => tryMap(table, { address }))
+      .map((entry) => typeof entry === "string" ? entry : entry.external.port);
+
+    assertEquals(ports, [8080, 2000, 2001, 2002, "no-resources"]);
+  });
+
+  it("the same seed chooses the same ports, another seed others", () => {
+    const ports = (seed: number): number[] => {
+      const table = tableWith({ random: seededRandom(seed), prefersSamePort: false });
+      return [1, 2, 3, 4].map((port) => map(table, { port }).external.port);
+    };
+
+    assertEquals(ports(1), ports(1));
+    assertNotEquals(ports(1), ports(2));
+    assertEquals(ports(1).filter((port) => port < 1024), []);
+  });
+
+  it("a full pool says so at once, and a freed port is found again", () => {
+    const table = tableWith({
+      quarantine: false,
+      maxPortsPerClient: 70_000,
+      maxEntries: 70_000,
+      chosenPorts: [{ first: 1, last: 65535 }],
+      prefersSamePort: false,
+    });
+    for (let port = 1; port <= 65535; port++) map(table, { port });
+
+    assertEquals(tryMap(table, { address: B }), "no-resources");
+    table.remove(table.external(TCP, WAN, 33_333)!, 0);
+    assertEquals(map(table, { address: B }).external.port, 33_333);
+    assertEquals(map(table, { address: B, protocol: UDP }).external.port > 0, true);
+  });
+
+  it("the gateway's own ports and those out of range are not given out", () => {
+    const table = tableWith({
+      ports: [{ first: 80, last: 90 }],
+      reservedTcpPorts: [80],
+      reservedUdpPorts: [81],
+    });
+    const exact = (protocol: number, suggestedPort: number): TableEntry | TableFault =>
+      tryMap(table, { protocol, port: suggestedPort, suggestedPort, isExact: true });
+
+    assertEquals(exact(TCP, 80), "external-unavailable");
+    assertEquals(exact(UDP, 81), "external-unavailable");
+    assertEquals(exact(TCP, 91), "external-unavailable");
+    assertEquals(exact(UDP, 5351), "external-unavailable");
+    assertEquals(typeof exact(UDP, 80), "object");
+  });
+
+  it("a client keeps to one external address until that has no port left", () => {
+    const table = tableWith({
+      externalAddresses: [WAN, WAN2],
+      chosenPorts: [{ first: 2000, last: 2001 }],
+      prefersSamePort: false,
+    });
+    map(table, { address: A, suggestedAddress: WAN2 });
+
+    const second = map(table, { address: A, port: 2 }).external.address;
+    const third = map(table, { address: A, port: 3 }).external.address;
+
+    assertEquals([second, third], [WAN2, WAN]);
+    assertEquals(table.externalAddressFor(B), WAN);
+  });
+
+  it("the companion port of a reserving lease is kept for the same inside", () => {
+    const table = tableWith();
+    const entry = map(table, { suggestedPort: 4000, reserveCompanion: true });
+    const udp = { protocol: UDP, port: 1, suggestedPort: 4000 } as const;
+
+    assertNotEquals(map(table, { ...udp, address: B }).external.port, 4000);
+    const own = map(table, { ...udp, address: A });
+    assertEquals(own.external.port, 4000);
+    table.remove(own, 0);
+    table.remove(entry, 0);
+    // What is left is the quarantine.
+    assertNotEquals(map(table, { ...udp, address: B, port: 2 }).external.port, 4000);
+    assertEquals(map(table, { ...udp, address: B, port: 3 }, 120_000).external.port, 4000);
+  });
+
+  it("a reserving lease takes no port whose companion is another's", () => {
+    const table = tableWith();
+    map(table, { address: B, protocol: UDP, suggestedPort: 4000 });
+
+    const entry = map(table, { suggestedPort: 4000, reserveCompanion: true });
+
+    assertNotEquals(entry.external.port, 4000);
+    assertEquals(map(table, { port: 9, suggestedPort: 4000 }).external.port, 4000);
+  });
+
+  it("SCTP keeps its port or has no mapping", () => {
+    const table = tableWith();
+
+    const first = map(table, { protocol: SCTP, suggestedPort: 99 });
+    const second = tryMap(table, { protocol: SCTP, address: B });
+
+    assertEquals([first.external.port, second], [8080, "external-unavailable"]);
+  });
+
+  it("behind a firewall the outside is the inside", () => {
+    const table = tableWith();
+    const wish = { address: "2001:db8::1", port: 22 };
+
+    assertEquals(
+      tryMap(table, { ...wish, suggestedPort: 23, isExact: true }),
+      "external-unavailable",
+    );
+    const entry = map(table, wish);
+
+    assertEquals(entry.external, { address: "2001:db8::1", port: 22 });
+    assertEquals(table.external(TCP, "2001:db8::1", 22), entry);
+    assertEquals(table.externalAddressFor("2001:db8::1"), "2001:db8::1");
+  });
+
+  it("a port set gets adjoining ports of the wanted parity, fewer where there are no more", () => {
+    const table = tableWith({ chosenPorts: [{ first: 2001, last: 2009 }] });
+
+    const set = map(table, { port: 5000, size: 4, keepParity: true });
+    const rest = map(table, { port: 6001, size: 8 });
+
+    assertEquals([set.external.port, set.size], [2002, 4]);
+    assertEquals([rest.external.port, rest.size], [2006, 4]);
+    assertEquals(table.inbound(TCP, A, 5003), set);
+    assertEquals(table.external(TCP, WAN, 2005), set);
+    assertEquals(table.portsOf(A), 8);
+    table.remove(set, 0);
+    assertEquals([table.inbound(TCP, A, 5000), table.portsOf(A), table.quarantined], [
+      undefined,
+      4,
+      4,
+    ]);
+  });
+
+  it("a port set stops before ports that are mapped already, and at the quota", () => {
+    const table = tableWith({ maxPortsPerClient: 6 });
+    map(table, { port: 5003 });
+
+    assertEquals(map(table, { port: 5000, size: 8 }).size, 3);
+    assertEquals(map(table, { port: 6000, size: 8 }).size, 2);
+    assertEquals(tryMap(table, { port: 7000, size: 8 }), "over-quota");
+  });
+
+  it("a port wholly given to one host is nobody else's", () => {
+    const table = tableWith({ externalAddresses: [WAN, WAN2] });
+    map(table, { protocol: 0, port: 0 });
+
+    assertEquals(map(table, { address: B }).external.address, WAN2);
+    assertEquals(map(table).external.address, WAN);
+    assertEquals(tryMap(table, { address: "192.168.1.102", port: 0 }), "not-entirely-available");
+  });
+});
+
+describe("MappingTable, bindings", () => {
+  it("inbound and outbound mappings of one inside share its outside until the last is gone", () => {
+    const table = tableWith({ quarantine: false });
+    const out = flow(table, { suggestedPort: 4000 });
+    const inbound = map(table, { suggestedPort: 5000 });
+    const second = flow(table, { remote: { address: PEER.address, port: 444 } });
+
+    assertEquals([inbound, second].map((e) => e.external.port), [4000, 4000]);
+    assertEquals(table.external(TCP, WAN, 4000), inbound);
+    table.remove(inbound, 0);
+    table.remove(out, 0);
+    assertEquals(table.external(TCP, WAN, 4000), second);
+    table.remove(second, 0);
+    assertEquals(map(table, { address: B, suggestedPort: 4000 }).external.port, 4000);
+  });
+
+  it("a second mapping of one inside is refused, unless it is an additional port", () => {
+    const table = tableWith();
+    const first = map(table, { suggestedPort: 4000 });
+
+    assertEquals(tryMap(table, { suggestedPort: 4001 }), "already-mapped");
+    const further = map(table, { suggestedPort: 4001, isAdditional: true, kind: "static" });
+
+    assertEquals(further.external.port, 4001);
+    assertEquals(table.inbound(TCP, A, 8080), further, "a static one comes first");
+    assertEquals(table.entriesOf(A), [first, further]);
+    table.remove(first, 0);
+    assertEquals(table.inbound(TCP, A, 8080), further);
+    table.remove(further, 0);
+    assertEquals(table.has(A), false);
+  });
+
+  it("packets take the port's own mapping, then the protocol's, then the DMZ's, if filters let", () => {
+    const table = tableWith();
+    const dmz = map(table, { protocol: 0, port: 0 });
+    const all = map(table, { port: 0 });
+    const filters = [{ prefix: parseCidr("198.51.100.0/24")!, port: 443 }];
+    const own = map(table, { filters });
+    const to = (port: number): Endpoint => ({ address: WAN, port });
+
+    assertEquals(table.admit(TCP, to(8080), PEER), own);
+    assertEquals(table.admit(TCP, to(8080), { ...PEER, port: 444 }), undefined);
+    assertEquals(table.admit(TCP, to(9), PEER), all);
+    assertEquals(table.admit(UDP, to(9), PEER), dmz);
+    assertEquals(table.admit(UDP, { address: WAN2, port: 9 }, PEER), undefined);
+  });
+
+  it("what comes for a port in quarantine does not go to the DMZ host", () => {
+    const table = tableWith();
+    const entry = map(table, { suggestedPort: 4000 });
+    table.remove(entry, 0);
+    map(table, { address: B, protocol: 0, port: 0 });
+
+    assertEquals(table.admit(TCP, { address: WAN, port: 4000 }, PEER), undefined);
+    assert(table.admit(TCP, { address: WAN, port: 4001 }, PEER));
+  });
+});
+
+describe("MappingTable, changed external addresses", () => {
+  it("mappings move with their ports, or to others where those are taken", () => {
+    const table = tableWith({ externalAddresses: [WAN, WAN2] });
+    const first = map(table, { suggestedPort: 4000, suggestedAddress: WAN });
+    const other = map(table, { address: B, suggestedPort: 4000, suggestedAddress: WAN2 });
+
+    const moved = table.setExternalAddresses([WAN2], 0);
+
+    assertEquals(moved.map(({ entry, previous, isGone }) => [entry, previous.address, isGone]), [
+      [first, WAN, false],
+    ]);
+    assertEquals([first.external.address, other.external.port], [WAN2, 4000]);
+    assertNotEquals(first.external.port, 4000);
+    assertEquals(table.external(TCP, WAN2, first.external.port), first);
+    assertEquals(table.external(TCP, WAN, 4000), undefined);
+  });
+
+  it("mappings without a place are gone, and are told as they were", () => {
+    const table = tableWith();
+    map(table);
+    flow(table);
+
+    const moved = table.setExternalAddresses([], 0);
+
+    assertEquals(moved.map(({ entry, isGone }) => [entry.kind, entry.external.address, isGone]), [
+      ["explicit", WAN, true],
+      ["outbound", WAN, true],
+    ]);
+    assertEquals([table.size, table.has(A)], [0, false]);
+    assertEquals(tryMap(table), "no-resources");
+    assertEquals(table.setExternalAddresses([WAN], 0), []);
+    assertEquals(map(table).external.address, WAN);
+  });
+});
+
+describe("MappingTable, bounds", () => {
+  it("entries, ports a client and quarantine are bounded", () => {
+    const table = tableWith({ maxEntries: 5, maxPortsPerClient: 3, maxQuarantined: 2 });
+
+    for (let port = 1; port <= 3; port++) map(table, { port, suggestedPort: 4000 + port });
+    assertEquals(tryMap(table, { port: 4 }), "over-quota");
+    map(table, { address: B, port: 1 });
+    map(table, { address: B, port: 2 });
+    assertEquals(tryMap(table, { address: B, port: 3 }), "no-resources");
+    for (const entry of table.entriesOf(A)) table.remove(entry, 0);
+
+    assertEquals(table.quarantined, 2);
+    // The oldest had to leave it, and is free.
+    assertEquals(map(table, { address: B, port: 9, suggestedPort: 4001 }).external.port, 4001);
+  });
+
+  it("an exhausted table makes nothing new and renews what it has", () => {
+    const table = tableWith();
+    const entry = map(table);
+    table.isExhausted = true;
+
+    assertEquals(tryMap(table, { port: 1 }), "no-resources");
+    table.renew(entry, { expiresAt: 7_200_000 });
+    assertEquals(entry.expiresAt, 7_200_000);
+  });
+
+  it("a watch hears of every change in order, as copies, and keeps the newest", () => {
+    const table = tableWith();
+    const watch = table.watch();
+    const short = table.watch(2);
+    const entry = map(table, { expiresAt: 1000 });
+    table.renew(entry, { expiresAt: 2000 });
+    table.setExternalAddresses([WAN2], 0);
+    table.advance(2000);
+    table.remove(map(table, {}, 2000), 2000);
+
+    const heard: string[] = [];
+    for (let next = watch.next(); next; next = watch.next()) {
+      heard.push(`${next.change} ${next.entry.external.address} ${next.entry.expiresAt}`);
+    }
+
+    assertEquals(heard, [
+      `added ${WAN} 1000`,
+      `renewed ${WAN} 2000`,
+      `moved ${WAN2} 2000`,
+      `expired ${WAN2} 2000`,
+      `added ${WAN2} 3602000`,
+      `removed ${WAN2} 3602000`,
+    ]);
+    assertEquals([short.size, short.dropped, short.next()?.change], [2, 4, "added"]);
+    table.unwatch(watch);
+    map(table);
+    assertEquals(watch.size, 0);
+  });
+
+  it("what is handed out is live, a snapshot is not, and neither shares the caller's objects", () => {
+    const table = tableWith();
+    const internal = { address: A, port: 8080 };
+    const nonce = new Uint8Array(12);
+    const entry = table.mapInbound(
+      { origin: "pcp", protocol: TCP, internal, expiresAt: 1, nonce },
+      0,
+    );
+    internal.port = 1;
+    nonce[0] = 9;
+    const live = table.inbound(TCP, A, 8080)!;
+    const copy = snapshotEntry(live);
+    table.renew(live, { expiresAt: 5 });
+
+    assertEquals(entry, live);
+    assertEquals([live.internal.port, live.nonce![0]], [8080, 0]);
+    assertEquals([live.expiresAt, copy.expiresAt], [5, 1]);
+    assertEquals(structuredClone(copy), copy);
+  });
+});
+
+describe("MappingTable, the caller's mistakes", () => {
+  it("bad options are thrown with their names", () => {
+    const bad: [MappingTableOptions, string][] = [
+      [{ externalAddresses: ["nowhere"] }, "externalAddresses[0]"],
+      [{ ports: [{ first: 0, last: 5 }] }, "ports.first"],
+      [{ chosenPorts: [{ first: 9, last: 5 }] }, "chosenPorts.last"],
+      [{ maxEntries: 0 }, "maxEntries"],
+      [{ maxPortsPerClient: -1 }, "maxPortsPerClient"],
+      [{ reservedTcpPorts: [70_000] }, "reservedTcpPorts"],
+      [{ quarantine: { tcpSeconds: 0.5 } }, "quarantine.tcpSeconds"],
+      [{ samePortProtocols: [256] }, "samePortProtocols[0]"],
+      [{ firewallFamilies: [5 as 4] }, "firewallFamilies"],
+    ];
+    for (const [options, name] of bad) {
+      assertThrows(() => new MappingTable(options), Error, `'${name}'`);
+    }
+  });
+
+  it("bad requests are thrown with their names and change nothing", () => {
+    const table = tableWith();
+    const bad: [Wish, string][] = [
+      [{ protocol: 256 }, "protocol"],
+      [{ protocol: 0, port: 1 }, "internal.port"],
+      [{ port: 65_536 }, "internal.port"],
+      [{ address: "host" }, "internal.address"],
+      [{ address: "::ffff:192.168.1.1" }, "internal.address"],
+      [{ suggestedPort: -1 }, "suggestedPort"],
+      [{ expiresAt: NaN }, "expiresAt"],
+      [{ size: 0 }, "size"],
+      [{ port: 65_000, size: 1000 }, "size"],
+    ];
+    for (const [wish, name] of bad) {
+      assertThrows(() => tryMap(table, wish), Error, `'${name}'`);
+    }
+    assertThrows(() => flow(table, { remote: { address: PEER.address, port: 0 } }), RangeError);
+    assertThrows(() => table.watch(0), RangeError);
+    assertEquals([table.size, table.has(A)], [0, false]);
+  });
+});
