@@ -28,3 +28,18 @@ export type {
   NatPmpMapping,
   NatPmpMapRequest,
 } from "./types.ts";
+export type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  EventAction,
+  HttpRequest,
+  HttpResult,
+  Instant,
+  Machine,
+  RequestAction,
+  SendAction,
+  SocketRole,
+} from "../machine.ts";
+export type { Failure, MappingId, MappingMode, MappingState, Transport } from "../mapping.ts";
+export type { RandomSource } from "../random.ts";

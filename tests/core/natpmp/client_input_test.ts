@@ -1,0 +1,158 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { fromHex } from "../../../core/bytes.ts";
+import type { NatPmpEvent } from "../../../core/natpmp/mod.ts";
+import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
+import { GATEWAY, GIVE_UP_AT, ObligingGateway, Rig, rigWithMapping, SILENT } from "./rig.ts";
+
+const HOUR = 3_600_000;
+const UDP_5000 = { protocol: "udp", internalPort: 5000 } as const;
+const GRANT = {
+  protocol: "udp",
+  resultCode: 0,
+  epochSeconds: 1000,
+  internalPort: 5000,
+  externalPort: 40000,
+  lifetimeSeconds: 7200,
+} as const;
+
+function failureOf(event: NatPmpEvent | undefined): unknown {
+  return event && "failure" in event ? event.failure : undefined;
+}
+
+describe("NatPmpClient: replies that are odd", () => {
+  const odd: readonly [name: string, hex: string, version: number][] = [
+    ["D-01, the RFC's figure", "00000001 00000e10", 0],
+    ["D-01, as gateways send it", "00810001 00000e10", 0],
+    ["D-01, 4 bytes", "00810001", 0],
+    ["D-02, PCP's 24 bytes", "02810001 00000708 00000063 00000000 00000000 00000000", 2],
+    ["12 bytes of another version, an echo", "02810002 a2a90000 004f8fd2", 2],
+    ["2 bytes of another version", "0281", 2],
+  ];
+  for (const [name, hex, version] of odd) {
+    it(`${name}: unsupported version, at once`, () => {
+      const rig = new Rig();
+      const id = rig.do((client, now) => client.map(UDP_5000, now));
+      rig.feed(fromHex(hex));
+      assertEquals(rig.takeEvents(), [
+        { type: "failed", id, failure: { kind: "unsupported-version", version } },
+      ]);
+      assert(rig.client.isIdle);
+    });
+  }
+
+  it("an 8-byte error answers what is on its way", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.map({ ...UDP_5000, mode: "once" }, now));
+    rig.feed(fromHex("00810003 00000e10"));
+    assertEquals(rig.takeEvents().map(failureOf), [
+      { kind: "refused", code: 3, name: "NETWORK_FAILURE", retryAt: 30_000 },
+    ]);
+  });
+
+  it("a request returned with UNSUPP_OPCODE answers it (D-03)", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.map({ ...UDP_5000, mode: "once" }, now));
+    rig.feed(fromHex("00810005 00000e10 00001c20"));
+    const [failure] = rig.takeEvents().map(failureOf) as { code: number }[];
+    assertEquals(failure?.code, 5);
+  });
+
+  it("the refusal of a PCP request from the same socket is not taken for ours", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.externalAddress(now));
+    rig.feed(fromHex("00810001 00000e10"));
+    assertEquals([rig.events, rig.client.stats.dropped.unsolicited], [[], 1]);
+  });
+
+  it("PCP's messages are not NAT-PMP's: handed back", () => {
+    const { rig } = rigWithMapping();
+    const announcement = "02800000 00000000 00000000 00000000 00000000 00000000";
+    assertEquals(rig.feed(fromHex(announcement)), false);
+    assertEquals(rig.feed(fromHex("02800001 00000708 00000000 00000000 00000000 00000000")), false);
+    assertEquals(rig.events, []);
+  });
+
+  it("another port of the gateway: announcements yes, answers no", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.map(UDP_5000, now));
+    const from = { address: GATEWAY.address, port: 5350 };
+    assertEquals(rig.feed(encodeMapResponse(GRANT), from), false);
+    assertEquals(rig.feed(new ObligingGateway().announcement(0), from), true);
+    assertEquals(rig.takeTypes(), ["external-address"]);
+  });
+});
+
+describe("NatPmpClient: time", () => {
+  it("a call that comes late does what is due once", () => {
+    const { rig } = rigWithMapping();
+    for (let port = 1; port <= 3; port++) {
+      rig.do((client, now) => client.map({ protocol: "udp", internalPort: port }, now));
+    }
+    rig.takeSent();
+    rig.takeEvents();
+    rig.answerer = SILENT;
+    rig.now = 30 * HOUR;
+    rig.do((client, now) => client.handleTimeout(now));
+    // All leases ran out in the sleep; one request leaves, the others wait for it.
+    assertEquals(rig.takeSent().length, 1);
+    assertEquals(rig.takeTypes(), ["lost", "lost", "lost", "lost"]);
+    assertEquals(rig.client.mappings().map(({ state }) => state).sort(), [
+      "error",
+      "error",
+      "error",
+      "starting",
+    ]);
+  });
+
+  it("a late call in the middle of an exchange sends again once, and waits on", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.map(UDP_5000, now));
+    rig.now = HOUR;
+    rig.do((client, now) => client.handleTimeout(now));
+    rig.do((client, now) => client.handleTimeout(now));
+    assertEquals(rig.takeTimes(), [0, HOUR]);
+    assertEquals(rig.client.nextTimeout(), HOUR + 500);
+  });
+
+  it("early calls do nothing", () => {
+    const { rig } = rigWithMapping();
+    for (let now = 0; now < HOUR; now += 60_000) rig.client.handleTimeout(now);
+    rig.drain();
+    assertEquals([rig.sent, rig.events, rig.client.nextTimeout()], [[], [], HOUR]);
+  });
+
+  it("deadlines tell their reason", () => {
+    const rig = new Rig();
+    const reason = () => rig.client.debugTimeout()?.reason;
+    assertEquals(reason(), undefined);
+    rig.client.map(UDP_5000, 0);
+    assertEquals(reason(), "output waits");
+    rig.drain();
+    assertEquals(reason(), "retransmit");
+    rig.runTo(63_750);
+    assertEquals(reason(), "give up");
+    rig.feed(encodeMapResponse(GRANT));
+    assertEquals(reason(), "renew mapping 1");
+    rig.feed(encodeMapResponse({ ...GRANT, epochSeconds: 0 }));
+    assertEquals(reason(), "recreate mappings");
+    assertEquals(rig.client.debugTimeout()?.at, rig.client.nextTimeout());
+  });
+
+  it("silence fails what waited through it, not what came later, and no delete", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.map(UDP_5000, now));
+    rig.do((client, now) => client.unmap("tcp", 99, now));
+    rig.runTo(1000);
+    const later = rig.do((client, now) => client.map({ protocol: "udp", internalPort: 1 }, now));
+    rig.runTo(GIVE_UP_AT);
+    assertEquals(rig.takeTypes(), ["external-address-failed", "failed"]);
+    assertEquals(rig.client.mappings().map(({ id, state }) => [id, state]), [
+      [2, "revoked"],
+      [later, "requested"],
+    ]);
+    rig.run(GIVE_UP_AT + 250);
+    assertEquals(rig.takeTypes(), ["unmapped", "failed"]);
+  });
+});

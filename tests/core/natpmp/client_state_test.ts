@@ -1,0 +1,200 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { toHex } from "../../../core/bytes.ts";
+import {
+  mergeEvents,
+  NatPmpClient,
+  type NatPmpClientState,
+  type NatPmpEvent,
+} from "../../../core/natpmp/mod.ts";
+import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { GATEWAY, ObligingGateway, Rig, rigWithMapping, SILENT } from "./rig.ts";
+
+const SECOND = 1000, HOUR = 3_600_000;
+const UDP_5000 = { protocol: "udp", internalPort: 5000 } as const;
+const GRANT = {
+  protocol: "udp",
+  resultCode: 0,
+  epochSeconds: 1000,
+  internalPort: 5000,
+  externalPort: 40000,
+  lifetimeSeconds: 7200,
+} as const;
+
+describe("NatPmpClient: over a restart of the application", () => {
+  it("a new client adopts the mappings and renews them with their ports", () => {
+    const { rig, gateway } = rigWithMapping();
+    gateway.port = () => 41_000;
+    rig.do((client, now) => client.map({ ...UDP_5000, lifetimeSeconds: 900 }, now));
+    const state = JSON.parse(JSON.stringify(rig.client.exportState(rig.now)));
+    assertEquals(state, {
+      version: 1,
+      mappings: [
+        {
+          protocol: "tcp",
+          internalPort: 8080,
+          externalPort: 8080,
+          lifetimeSeconds: 7200,
+          wantedSeconds: null,
+        },
+        {
+          protocol: "udp",
+          internalPort: 5000,
+          externalPort: 41_000,
+          lifetimeSeconds: 900,
+          wantedSeconds: null,
+        },
+      ],
+    });
+
+    const next = new Rig(new ObligingGateway().answer, 2, state);
+    assert(next.client.nextTimeout()! <= 0);
+    next.runTo(123_456);
+    assertEquals(next.sent.map(({ data }) => toHex(data)), [
+      "000200001f901f9000001c20",
+      "000100001388a02800000384",
+    ]);
+    assertEquals(next.takeTypes(), ["mapped", "mapped"]);
+  });
+
+  it("map() claims an adopted mapping, with its id and port", () => {
+    const { rig } = rigWithMapping();
+    const next = new Rig(SILENT, 2, rig.client.exportState(0));
+    const [adopted] = next.client.mappings();
+    const id = next.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
+    assertEquals(id, adopted?.id);
+    assertEquals(next.sent.map(({ data }) => toHex(data)), ["000200001f901f9000001c20"]);
+    assertThrows(() => next.client.map({ protocol: "tcp", internalPort: 8080 }, 0), TypeError);
+  });
+
+  it("map() of an adopted mapping that is granted already tells it again", () => {
+    const { rig, gateway } = rigWithMapping();
+    const next = new Rig(gateway.answer, 2, rig.client.exportState(0));
+    next.runTo(10);
+    assertEquals(next.takeTypes(), ["mapped"]);
+    next.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
+    assertEquals([next.takeTypes(), next.sent.length], [["mapped"], 1]);
+  });
+
+  it("an adopted mapping can be deleted without being asked for first", () => {
+    const { rig } = rigWithMapping();
+    const next = new Rig(new ObligingGateway().answer, 2, rig.client.exportState(0));
+    next.do((client, now) => client.revoke(client.mappings()[0]!.id, now));
+    assertEquals(next.sent.map(({ data }) => toHex(data)), ["000200001f90000000000000"]);
+  });
+
+  it("a mapping wanted for a time is wanted for what is left of it", () => {
+    const { rig } = rigWithMapping({ mode: 2, lifetimeSeconds: 600 });
+    rig.runTo(900 * SECOND);
+    const state = rig.client.exportState(rig.now);
+    assertEquals(state.mappings[0]?.wantedSeconds, 300);
+    const next = new Rig(new ObligingGateway().answer, 2, state);
+    next.runTo(400 * SECOND);
+    const [only, ...others] = next.takeSent().map(({ request }) => request);
+    assertEquals([only?.kind === "map" && only.lifetimeSeconds, others], [300, []]);
+    assertEquals(next.takeTypes(), ["mapped", "unmapped"]);
+  });
+
+  it("a state that is none is refused", () => {
+    const mapping = {
+      protocol: "tcp",
+      internalPort: 1,
+      externalPort: 1,
+      lifetimeSeconds: 1,
+      wantedSeconds: null,
+    };
+    const make = (state: unknown) => () => new Rig(SILENT, 1, state as NatPmpClientState);
+    assertThrows(make({ version: 2, mappings: [] }), RangeError, "version");
+    assertThrows(make({ version: 1, mappings: [{ ...mapping, protocol: "x" }] }), TypeError);
+    assertThrows(make({ version: 1, mappings: [{ ...mapping, internalPort: 0 }] }), RangeError);
+    assertThrows(make({ version: 1, mappings: [{ ...mapping, lifetimeSeconds: -1 }] }), RangeError);
+  });
+});
+
+describe("NatPmpClient: the caller's mistakes", () => {
+  const base = { protocol: "tcp", internalPort: 80 } as const;
+  const wrong: readonly [name: string, request: object, text: string][] = [
+    ["protocol", { ...base, protocol: "sctp" }, "sctp"],
+    ["internal port 0", { ...base, internalPort: 0 }, "internalPort"],
+    ["internal port 65536", { ...base, internalPort: 65536 }, "65536"],
+    ["a port that is text", { ...base, internalPort: "80" }, '"80"'],
+    ["external port -1", { ...base, suggestedExternalPort: -1 }, "suggestedExternalPort"],
+    ["lifetime 0", { ...base, lifetimeSeconds: 0 }, "lifetimeSeconds"],
+    ["lifetime 2^32", { ...base, lifetimeSeconds: 2 ** 32 }, "4294967296"],
+    ["lifetime 1.5", { ...base, lifetimeSeconds: 1.5 }, "1.5"],
+    ["mode 0", { ...base, mode: 0 }, "mode"],
+    ["mode", { ...base, mode: "always" }, "always"],
+  ];
+  for (const [name, request, text] of wrong) {
+    it(`${name}: thrown, by name or value, and nothing has happened`, () => {
+      const rig = new Rig();
+      assertThrows(() => rig.client.map(request as typeof base, 0), Error, text);
+      assertEquals([rig.client.isIdle, rig.client.poll()], [true, undefined]);
+    });
+  }
+
+  it("a gateway that is none", () => {
+    const random = seededRandom(1);
+    for (const gateway of [{ address: "nowhere", port: 1 }, { address: "10.0.0.1", port: 0 }]) {
+      assertThrows(() => new NatPmpClient({ gateway, random }));
+    }
+  });
+});
+
+describe("mergeEvents()", () => {
+  const mapping = {} as Extract<NatPmpEvent, { type: "mapped" }>["mapping"];
+  const failure = { kind: "expired" } as const;
+  const make = (type: string): NatPmpEvent => {
+    if (type === "unmapped") return { type, id: 1, reason: "revoked" };
+    if (type === "lost" || type === "failed") return { type, id: 1, failure };
+    return { type: type as "mapped", id: 1, mapping };
+  };
+  const table: readonly [older: string, newer: string, merged: string][] = [
+    ["mapped", "renewed", "mapped"],
+    ["mapped", "moved", "mapped"],
+    ["mapped", "lost", "lost"],
+    ["mapped", "unmapped", "unmapped"],
+    ["renewed", "renewed", "renewed"],
+    ["renewed", "moved", "moved"],
+    ["renewed", "lost", "lost"],
+    ["moved", "renewed", "moved"],
+    ["moved", "moved", "moved"],
+    ["moved", "recovered", "moved"],
+    ["moved", "lost", "lost"],
+    ["recovered", "renewed", "recovered"],
+    ["recovered", "moved", "recovered"],
+    ["recovered", "lost", "lost"],
+    ["lost", "recovered", "recovered"],
+    ["lost", "failed", "lost"],
+    ["lost", "unmapped", "unmapped"],
+    ["failed", "mapped", "mapped"],
+    ["failed", "failed", "failed"],
+    ["failed", "recovered", "recovered"],
+    ["failed", "unmapped", "unmapped"],
+  ];
+  for (const [older, newer, merged] of table) {
+    it(`${older} + ${newer} = ${merged}`, () => {
+      assertEquals(mergeEvents(make(older), make(newer)), make(merged));
+    });
+  }
+
+  it("keeps the queue of a mapping that nobody looks at to one event and one datagram", () => {
+    const gateway = new ObligingGateway();
+    const client = new NatPmpClient({ gateway: GATEWAY, random: seededRandom(1) });
+    client.map(UDP_5000, 0);
+    for (let k = 0; k < 500; k++) {
+      client.handleDatagram(
+        encodeMapResponse({ ...GRANT, epochSeconds: k * HOUR }),
+        GATEWAY,
+        k * HOUR,
+      );
+      gateway.externalAddress = `198.51.100.${k % 200 + 1}`;
+      client.handleDatagram(gateway.announcement(k * HOUR), GATEWAY, k * HOUR);
+      client.handleTimeout((k + 1) * HOUR);
+    }
+    let actions = 0;
+    while (client.poll()) actions++;
+    assert(actions <= 4, `${actions} actions`);
+  });
+});
