@@ -1,0 +1,84 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { PCP_NONCE_OFFSET } from "../../../core/pcp/codec.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { LOCAL, Rig, success } from "./harness.ts";
+import { claim } from "./support.ts";
+import { VECTORS } from "./vectors.ts";
+
+describe("a client that holds mappings", () => {
+  it("is not moved by 100,000 mutated packets from its server's address, and throws nothing", () => {
+    const random = seededRandom(20), rig = new Rig();
+    const genuine: Uint8Array[] = VECTORS.map(({ bytes }) => bytes);
+    for (let port = 1; port <= 4; port++) {
+      rig.mapped({ internalPort: port }, { lifetimeSeconds: 86_400 });
+      genuine.push(success(rig.last));
+    }
+    rig.client.peer({
+      protocol: 17,
+      internalPort: 9,
+      remote: { address: "198.51.100.20", port: 443 },
+    }, 0);
+    rig.drain();
+    rig.grant({ lifetimeSeconds: 86_400 });
+    genuine.push(success(rig.last));
+    const before = held(rig);
+
+    for (let i = 0; i < 100_000; i++) {
+      const original = genuine[random.u32() % genuine.length]!;
+      const bytes = mutate(original, random.u32);
+      // Who knows the nonce is the server: what is mutated about an answer is its sender's guess.
+      if (bytes.length > PCP_NONCE_OFFSET) bytes[PCP_NONCE_OFFSET]! ^= 1 + (random.u32() % 255);
+      rig.client.handleDatagram(bytes, rig.server, rig.now);
+      while (rig.client.poll());
+    }
+
+    assertEquals(held(rig), before);
+  });
+
+  it("is not moved by 20,000 packets from elsewhere, whatever they say", () => {
+    const random = seededRandom(21), rig = new Rig();
+    rig.mapped();
+    const before = held(rig), answer = success(rig.last, { external: { address: LOCAL, port: 1 } });
+    for (let i = 0; i < 20_000; i++) {
+      const address = `192.168.${random.u32() % 256}.${2 + (random.u32() % 250)}`;
+      claim(!rig.client.handleDatagram(answer, { address, port: 5351 }, rig.now));
+    }
+    assertEquals(held(rig), before);
+    assertEquals(rig.client.stats.dropped["wrong-source"], 20_000);
+  });
+});
+
+function held(rig: Rig): unknown {
+  return rig.client.mappings().map(({ external, expiresAt, nonce, lifetimeSeconds }) => ({
+    external,
+    expiresAt,
+    nonce,
+    lifetimeSeconds,
+  }));
+}
+
+/** Flips, overwrites, cuts, lengthens: one to four times. */
+function mutate(original: Uint8Array, u32: () => number): Uint8Array {
+  let bytes = original.slice();
+  for (let n = 1 + (u32() % 4); n > 0; n--) {
+    const at = u32() % Math.max(1, bytes.length);
+    switch (u32() % 4) {
+      case 0:
+        bytes[at]! ^= 1 << (u32() & 7);
+        break;
+      case 1:
+        bytes[at] = u32();
+        break;
+      case 2:
+        bytes = bytes.slice(0, at);
+        break;
+      default: {
+        const longer = new Uint8Array(bytes.length + 1 + (u32() % 40));
+        longer.set(bytes);
+        bytes = longer;
+      }
+    }
+  }
+  return bytes;
+}

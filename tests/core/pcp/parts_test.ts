@@ -1,0 +1,135 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { mergeEvents } from "../../../core/pcp/events.ts";
+import { holdMs, versionHoldMs } from "../../../core/pcp/judge.ts";
+import { RenewalPlan, Retransmission } from "../../../core/pcp/retransmit.ts";
+import { ServerList } from "../../../core/pcp/servers.ts";
+import type { PcpEvent, PcpMapping } from "../../../core/pcp/types.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { claim } from "./support.ts";
+
+const A = { address: "192.0.2.1", port: 5351 }, B = { address: "192.0.2.2", port: 5351 };
+const mapping = { id: 1 } as PcpMapping;
+const failure = { kind: "expired" } as const;
+
+function event(type: string): PcpEvent {
+  if (type === "unmapped") return { type, id: 1, reason: "expired" };
+  if (type === "failed" || type === "lost") return { type, id: 1, failure };
+  return { type: type as "mapped", id: 1, mapping };
+}
+
+describe("mergeEvents()", () => {
+  const newer = ["renewed", "moved", "recovered", "failed", "lost", "unmapped"];
+  const table: Record<string, string> = {
+    mapped: "mapped mapped mapped failed failed unmapped",
+    renewed: "renewed moved recovered failed lost unmapped",
+    moved: "moved moved recovered failed lost unmapped",
+    recovered: "recovered recovered recovered failed lost unmapped",
+    failed: "renewed moved recovered failed lost unmapped",
+    lost: "renewed moved recovered lost lost unmapped",
+  };
+  for (const [older, row] of Object.entries(table)) {
+    it(`tells what follows ${older} in one event`, () => {
+      const merged = newer.map((type) => mergeEvents(event(older), event(type)).type);
+      assertEquals(merged.join(" "), row);
+    });
+  }
+});
+
+describe("Retransmission", () => {
+  const random = () => seededRandom(4);
+
+  it("leaves the extra requests of a fast start out where the caller comes late", () => {
+    const late = new Retransmission(true), source = random();
+    assertEquals(late.next(source, 0), 250);
+    const regular = late.regularAt;
+    assertEquals(late.next(source, 1000), regular);
+    assertEquals(late.attempt, 2);
+  });
+
+  it("never names a time that has passed", () => {
+    for (const isFast of [true, false]) {
+      const request = new Retransmission(isFast), source = random();
+      let now = 0;
+      for (let i = 0; i < 200; i++) {
+        const at = request.next(source, now);
+        claim(at > now);
+        now = at + (source.u32() % 3 === 0 ? source.u32() % 2_000_000 : 0);
+      }
+    }
+  });
+
+  it("goes on at the RFC's pace when told to slow down", () => {
+    const request = new Retransmission(true), source = random();
+    request.next(source, 0);
+    request.slowDown();
+    assertEquals(request.next(source, 100), request.regularAt);
+  });
+});
+
+describe("RenewalPlan", () => {
+  it("skips what was missed in a sleep", () => {
+    const plan = new RenewalPlan(), random = seededRandom(1);
+    plan.next(0, 3_600_000, random, 0);
+    const at = plan.next(0, 3_600_000, random, 3_500_000)!;
+    claim(at >= 3_500_000 && at < 3_600_000);
+  });
+
+  it("has nothing where the lease ends before 4 s have passed", () => {
+    const plan = new RenewalPlan(), random = seededRandom(1);
+    plan.sent(0);
+    assertEquals(plan.next(0, 3000, random, 0), undefined);
+    plan.restart();
+    assertEquals(plan.next(0, 6000, random, 0), 4000);
+  });
+});
+
+describe("ServerList", () => {
+  it("goes through all addresses, then starts over", () => {
+    const list = new ServerList([A, B]);
+    assertEquals([list.current, list.exhaust(), list.current], [A, true, B]);
+    assertEquals([list.exhaust(), list.current], [false, A]);
+  });
+
+  it("tells once that another address answers, and begins a new round from the first", () => {
+    const list = new ServerList([A, B]);
+    assertEquals(list.answered(), false);
+    list.exhaust();
+    assertEquals([list.answered(), list.answered()], [true, false]);
+    assertEquals([list.exhaust(), list.current], [true, A]);
+  });
+
+  it("knows its own datagrams from strangers'", () => {
+    const list = new ServerList([{ address: "fe80::1%eth0", port: 5351 }, B]);
+    assertEquals(list.match({ address: "fe80::1%eth0", port: 5351 }), "current");
+    assertEquals(list.match({ address: "fe80::1", port: 5351 }), "current");
+    assertEquals(list.match({ address: "fe80::1%eth1", port: 5351 }), undefined);
+    assertEquals(list.match({ address: "fe80::1%eth0", port: 5350 }), undefined);
+    assertEquals(list.match(B), "other");
+    assertEquals(list.match(A), undefined);
+  });
+});
+
+describe("holdMs()", () => {
+  it("is the error's lifetime, from 4 s to a day, and 30 s where it says nothing", () => {
+    assertEquals([0, 1, 30, 1800, 86_401, 0xffff_ffff].map(holdMs), [
+      30_000,
+      4000,
+      30_000,
+      1_800_000,
+      86_400_000,
+      86_400_000,
+    ]);
+  });
+});
+
+describe("versionHoldMs()", () => {
+  it("is half an hour at most, and where it is not said", () => {
+    assertEquals([undefined, 0, 60, 86_400].map(versionHoldMs), [
+      1_800_000,
+      1_800_000,
+      60_000,
+      1_800_000,
+    ]);
+  });
+});
