@@ -1,0 +1,84 @@
+/** Sockets of the runtime that the tests run on, with what they hear in a queue. */
+import { systemRuntime } from "../../adapters/auto.ts";
+import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
+import type { Endpoint } from "../../core/machine.ts";
+
+export const runtime: Runtime = systemRuntime();
+
+/** Something that should have happened did not: far beyond what any machine needs for it. */
+const GUARD_MS = 10_000;
+
+export type Heard =
+  | { readonly type: "datagram"; readonly data: number[]; readonly from: Endpoint }
+  | { readonly type: "unreachable"; readonly to: Endpoint }
+  | { readonly type: "error"; readonly error: unknown };
+
+/** A queue to wait at. */
+export class Inbox {
+  readonly #waiting: Heard[] = [];
+  #wake: (() => void) | undefined;
+
+  readonly handlers: UdpHandlers = {
+    onDatagram: (data, from) => this.put({ type: "datagram", data: [...data], from }),
+    onUnreachable: (to) => this.put({ type: "unreachable", to }),
+    onError: (error) => this.put({ type: "error", error }),
+  };
+
+  put(heard: Heard): void {
+    this.#waiting.push(heard);
+    this.#wake?.();
+  }
+
+  /** The next thing heard. */
+  async next(): Promise<Heard> {
+    if (this.#waiting.length === 0) {
+      await guarded(new Promise<void>((resolve) => (this.#wake = resolve)));
+    }
+    return this.#waiting.shift()!;
+  }
+
+  /** What was heard and not yet taken. */
+  get rest(): readonly Heard[] {
+    return this.#waiting;
+  }
+}
+
+/** Rejects where `promise` does not settle. */
+export function guarded<T>(promise: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const cancel = runtime.setTimer(GUARD_MS, () => reject(new Error("nothing happened")), true);
+    promise.then(resolve, reject).finally(cancel);
+  });
+}
+
+export interface Station {
+  readonly socket: UdpSocket;
+  readonly inbox: Inbox;
+}
+
+/** Opens a socket with an inbox. */
+export async function open(options: UdpOptions = {}): Promise<Station> {
+  const inbox = new Inbox();
+  return { inbox, socket: await runtime.openUdp(options, inbox.handlers) };
+}
+
+/** Opens a socket that sends back what it hears. */
+export async function openEcho(address: string): Promise<UdpSocket> {
+  const socket: UdpSocket = await runtime.openUdp({ local: { address, port: 0 } }, {
+    onDatagram: (data, from) => socket.send(data.slice(), from),
+    onUnreachable() {},
+    onError() {},
+  });
+  return socket;
+}
+
+/** Opens a socket on a port that was just closed: on Deno the system frees it a moment later. */
+export function openWhenFree(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+  const attempt = (): Promise<UdpSocket> =>
+    runtime.openUdp(options, handlers).catch(async (error) => {
+      if (!/in use/.test(error.message)) throw error;
+      await new Promise<void>((resolve) => void runtime.setTimer(1, resolve, true));
+      return attempt();
+    });
+  return guarded(attempt());
+}

@@ -1,0 +1,54 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { describe, it } from "node:test";
+import process from "node:process";
+import { findGateways } from "../../adapters/discovery/mod.ts";
+import { canonicalAddress } from "../../core/ip.ts";
+import { runtime } from "./support.ts";
+
+describe(`the system on ${runtime.name}`, () => {
+  it("has interfaces with canonical addresses, loopback among them", () => {
+    const interfaces = runtime.interfaces();
+
+    const loopback = interfaces.find(({ address }) => address === "127.0.0.1");
+    assertEquals([loopback?.internal, loopback?.prefixLength], [true, 8]);
+    for (const { address } of interfaces) assertEquals(canonicalAddress(address), address);
+    for (const { address } of interfaces) {
+      assertEquals(address.startsWith("fe80:"), address.includes("%"));
+    }
+  });
+
+  it("reads text files, and rejects for one that is not there", async () => {
+    const path = runtime.platform === "linux" ? "/proc/self/status" : process.execPath;
+
+    assert((await runtime.readTextFile(path)).length > 0);
+    await assertRejects(() => runtime.readTextFile("/no/such/file"));
+  });
+
+  it("runs programs without a shell, and rejects for what fails", async () => {
+    const isWindows = runtime.platform === "win32";
+    const [command, ...args] = isWindows ? ["hostname.exe"] : ["echo", "$HOME", "a b"];
+
+    const printed = await runtime.run(command!, args);
+
+    if (!isWindows) assertEquals(printed, "$HOME a b\n");
+    await assertRejects(() => runtime.run("no-such-program", []));
+    if (!isWindows) await assertRejects(() => runtime.run("false", []));
+  });
+
+  it("fills randomness of any length, and draws 32-bit integers", () => {
+    const bytes = new Uint8Array(200_000);
+
+    runtime.random.fill(bytes);
+    const drawn = runtime.random.u32();
+
+    assert(bytes.subarray(-100).some((byte) => byte !== 0));
+    assert(Number.isInteger(drawn) && drawn >= 0 && drawn < 2 ** 32);
+  });
+
+  it("finds gateways, or none, but does not fail", async () => {
+    for (const { address, family } of await findGateways(runtime)) {
+      assertEquals(canonicalAddress(address), address);
+      assertEquals(family, address.includes(":") ? 6 : 4);
+    }
+  });
+});
