@@ -8,6 +8,9 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import { type Flag, type FlagName, FLAGS, type FlagValues } from "./flags.ts";
 import { UsageError } from "./values.ts";
 
+/** A term and what it means. */
+export type HelpRow = readonly [term: string, text: string];
+
 /** What the parser and the help text need to know about a command. */
 export interface CommandSpec {
   /** The word that calls it. */
@@ -16,12 +19,16 @@ export interface CommandSpec {
   readonly summary: string;
   /** The forms of its positionals: `["PORT[/tcp|/udp]"]`. */
   readonly positionals: readonly string[];
+  /** What stands for the positionals in the help text; by default their forms. */
+  readonly synopsis?: string;
   /** The fewest positionals it takes. */
   readonly minPositionals: number;
   /** Its flags in the order of the help text, without those that every command has. */
   readonly flags: readonly FlagName[];
   /** What the help text says beside that. */
   readonly notes: string;
+  /** Lists at the end of the help text, each with a title. */
+  readonly lists?: readonly (readonly [title: string, rows: readonly HelpRow[]])[];
 }
 
 /** A command line taken apart. */

@@ -34,29 +34,27 @@ export function commandHelp(command: CommandSpec): string {
   return [
     `Usage: natkit ${synopsis(command)} [FLAGS]`,
     "",
-    ...wrap(`${command.summary}.`, WIDTH),
+    ...wrap(`natkit ${command.name} ${command.summary}.`, WIDTH),
     ...(command.notes === "" ? [] : ["", ...command.notes.split("\n")]),
     "",
     "Flags:",
     ...table(flags.map(flagRow)),
+    ...(command.lists ?? []).flatMap(([title, rows]) => ["", `${title}:`, ...table(rows)]),
     "",
   ].join("\n");
 }
 
 /** The command with its positionals. */
-export function synopsis(command: CommandSpec): string {
-  const forms = command.positionals.map((form, i) =>
-    i < command.minPositionals ? form : `[${form}]`
-  );
-  return [command.name, ...forms].join(" ");
+export function synopsis({ name, synopsis, positionals }: CommandSpec): string {
+  return [name, ...synopsis === undefined ? positionals : [synopsis]].join(" ");
 }
 
-function flagRow(name: FlagName): readonly [string, string] {
+function flagRow(name: FlagName): HelpRow {
   const flag: Flag = FLAGS[name];
   return [`--${name}${flag.placeholder ? ` ${flag.placeholder}` : ""}`, flag.summary];
 }
 
-function table(rows: readonly (readonly [string, string])[]): string[] {
+function table(rows: readonly HelpRow[]): string[] {
   const left = Math.max(...rows.map(([term]) => term.length)) + 4;
   return rows.flatMap(([term, text]) => {
     const [first = "", ...rest] = wrap(text, WIDTH - left);

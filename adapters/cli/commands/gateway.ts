@@ -36,16 +36,15 @@ export const GATEWAY: Command = {
   positionals: [],
   minPositionals: 0,
   flags: ["listen", "port", "external", "protocols", "profile", "announce-port"],
-  notes: [
-    "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT (PCP).",
+  notes: "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT.\n" +
     "Events: listening, request, response, mapping, scenario.",
-    "",
-    "Scenario commands on standard input, one a line:",
-    ...COMMANDS.map(({ usage, summary }) => `  ${usage.padEnd(42)} ${summary}`),
-    "",
-    "Profiles:",
-    ...Object.values(PROFILES).map(({ name, device }) => `  ${name.padEnd(26)} ${device}`),
-  ].join("\n"),
+  lists: [
+    [
+      "Scenario commands on standard input, one a line",
+      COMMANDS.map(({ usage, summary }) => [usage, summary]),
+    ],
+    ["Profiles", Object.values(PROFILES).map(({ name, device }) => [name, device])],
+  ],
   run,
 };
 

@@ -18,6 +18,7 @@ export const UNMAP: Command = {
   name: "unmap",
   summary: "closes a port, or with --all every port of this host",
   positionals: ["PORT[/tcp|/udp]"],
+  synopsis: "PORT[/tcp|/udp] | --all",
   minPositionals: 0,
   flags: ["all", "via", "gateway", "internal-address", "state", "timeout"],
   notes:

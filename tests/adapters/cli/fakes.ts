@@ -7,6 +7,9 @@ import type { Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent, PortMapping } from "../../../adapters/api/port_mapping.ts";
 import type { Io, StopSignal } from "../../../adapters/cli/io.ts";
+import type { Via } from "../../../core/errors.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import type { Transport } from "../../../core/mapping.ts";
 import type { GrantedMapping } from "../../../core/portmap/events.ts";
 
 /** A process of which a test sees everything. */
@@ -126,31 +129,31 @@ export class FakeMapping {
     this.mapping = mapping;
   }
 
-  get kind() {
+  get kind(): "map" | "peer" {
     return this.mapping.kind;
   }
-  get via() {
+  get via(): Via {
     return this.mapping.via;
   }
-  get protocol() {
+  get protocol(): Transport {
     return this.mapping.protocol;
   }
-  get gateway() {
+  get gateway(): string {
     return this.mapping.gateway.address;
   }
-  get internal() {
+  get internal(): Endpoint {
     return this.mapping.internal;
   }
-  get external() {
+  get external(): Endpoint {
     return this.mapping.external;
   }
-  get remote() {
+  get remote(): Endpoint | undefined {
     return this.mapping.remote;
   }
-  get lifetimeSeconds() {
+  get lifetimeSeconds(): number {
     return this.mapping.lifetimeSeconds;
   }
-  get isDoubleNat() {
+  get isDoubleNat(): boolean {
     return this.external.address.startsWith("10.");
   }
 

@@ -1,0 +1,323 @@
+/**
+ * The command as a process of its own, on the runtime that runs this test: this file (or its
+ * bundle) is started again, and then is the command.
+ */
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
+import { main } from "../../../adapters/cli/main.ts";
+
+const SELF = fileURLToPath(import.meta.url);
+const AS_COMMAND = "NATKIT_TEST_COMMAND";
+const FLAGS = "Deno" in globalThis ? ["run", "-A", "--no-check", "--unstable-net"] : [];
+/** A process that should end and does not is ended by this; nothing waits for it otherwise. */
+const GUARD_MS = 20_000;
+const HAS_SIGNALS = process.platform !== "win32";
+
+/** A natkit that runs. */
+class Natkit {
+  out = "";
+  err = "";
+  #isOver = false;
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #ended: Promise<number | string>;
+  readonly #watchers = new Set<() => void>();
+
+  constructor(args: readonly string[], folder: string) {
+    this.#child = spawn(process.execPath, [...FLAGS, SELF, ...args], {
+      env: { ...process.env, [AS_COMMAND]: "1", XDG_STATE_HOME: folder, NO_COLOR: "1" },
+    });
+    const guard = setTimeout(() => this.#child.kill("SIGKILL"), GUARD_MS);
+    this.#child.stdout.on("data", (data) => {
+      this.out += data;
+      for (const watcher of [...this.#watchers]) watcher();
+    });
+    this.#child.stderr.on("data", (data) => void (this.err += data));
+    this.#child.stdin.on("error", () => {});
+    this.#ended = new Promise((resolve) => {
+      this.#child.on("close", (code, signal) => {
+        clearTimeout(guard);
+        this.#isOver = true;
+        resolve(code ?? signal ?? "nothing");
+        for (const watcher of [...this.#watchers]) watcher();
+      });
+    });
+  }
+
+  /** The events so far. */
+  get events(): Record<string, unknown>[] {
+    const lines = this.out.split("\n");
+    return lines.slice(0, -1).map((line) => JSON.parse(line));
+  }
+
+  get names(): unknown[] {
+    return this.events.map(({ event }) => event);
+  }
+
+  /** Waits for the `nth` event of a name. */
+  async event(name: string, nth: number = 1): Promise<Record<string, unknown>> {
+    const found = () => this.events.filter(({ event }) => event === name)[nth - 1];
+    while (!found()) {
+      if (this.#isOver) throw new Error(`It ended without ${name}:\n${this.out}${this.err}`);
+      await new Promise<void>((resolve) => {
+        const watcher = () => {
+          this.#watchers.delete(watcher);
+          resolve();
+        };
+        this.#watchers.add(watcher);
+      });
+    }
+    return found()!;
+  }
+
+  write(line: string): void {
+    this.#child.stdin.write(`${line}\n`);
+  }
+
+  closeInput(): void {
+    this.#child.stdin.end();
+  }
+
+  closeOutput(): void {
+    this.#child.stdout.destroy();
+  }
+
+  signal(signal: "SIGINT" | "SIGTERM" | "SIGKILL"): void {
+    // After `child.kill` Deno reports the signal, although the process ended with a status.
+    if (!this.#isOver) process.kill(this.#child.pid!, signal);
+  }
+
+  /** The exit status, or the signal that ended it. */
+  end(): Promise<number | string> {
+    return this.#ended;
+  }
+}
+
+if (process.env[AS_COMMAND]) {
+  void main(process.argv.slice(2)).then((status) => process.exitCode = status);
+} else {
+  describe("natkit as a process", () => {
+    let folder = "";
+    let gateway: GatewayServer | undefined;
+    const children: Natkit[] = [];
+
+    beforeEach(async () => {
+      folder = await mkdtemp(join(tmpdir(), "natkit-"));
+      gateway = await startGateway({ announceTo: [] });
+    });
+    afterEach(async () => {
+      for (const child of children.splice(0)) {
+        child.signal("SIGKILL");
+        await child.end();
+      }
+      await gateway?.close();
+      await rm(folder, { recursive: true, force: true });
+    });
+
+    function natkit(...args: string[]): Natkit {
+      const child = new Natkit(args, folder);
+      children.push(child);
+      return child;
+    }
+
+    const here = () => [
+      "--gateway",
+      `${gateway!.endpoint.address}:${gateway!.endpoint.port}`,
+      "--json",
+    ];
+    const ports = () => gateway!.entries().map(({ internal }) => internal.port);
+
+    it("maps, tells, keeps and unmaps, and ends by itself each time", async () => {
+      for (const via of ["pcp", "nat-pmp"]) {
+        const map = natkit("map", "6000/udp", "--via", via, "--mode", "once", ...here());
+        assertEquals(await map.end(), 0, map.err);
+        const [event] = map.events;
+        assertEquals([map.names, event?.via, event?.protocol], [["mapped"], via, "udp"]);
+        assertStringIncludes(String(event?.gateway), "127.0.0.1");
+        assertEquals(ports(), [6000]);
+
+        const unmap = natkit("unmap", "6000/udp", ...here());
+        assertEquals(await unmap.end(), 0, unmap.out + unmap.err);
+        assertEquals([...new Set(unmap.names)], ["unmapped"]);
+        assertEquals(ports(), []);
+      }
+    });
+
+    it("adopts the mapping of an earlier run", async () => {
+      const once = ["map", "6000", "--mode", "once", ...here()];
+      assertEquals(await natkit(...once).end(), 0);
+      const again = natkit(...once);
+
+      assertEquals(await again.end(), 0, again.out);
+      assertEquals(ports(), [6000]);
+    });
+
+    it("unmaps everything", async () => {
+      for (const what of ["6000/tcp", "6001/udp"]) {
+        assertEquals(await natkit("map", what, "--mode", "once", ...here()).end(), 0);
+      }
+      const all = natkit("unmap", "--all", ...here());
+
+      assertEquals(await all.end(), 0, all.out);
+      assertEquals(ports(), []);
+    });
+
+    it("tells the external address by both protocols", async () => {
+      const child = natkit("address", ...here());
+
+      assertEquals(await child.end(), 0);
+      assertEquals(child.events.map(({ via, address }) => `${via} ${address}`).sort(), [
+        "nat-pmp 203.0.113.7",
+        "pcp 203.0.113.7",
+      ]);
+    });
+
+    it("makes an outbound mapping", async () => {
+      const child = natkit("peer", "6000/udp", "198.51.100.1", "80", "--mode", "once", ...here());
+
+      assertEquals(await child.end(), 0, child.out);
+      assertEquals(child.events[0]?.remote, { address: "198.51.100.1", port: 80 });
+      assertEquals(gateway!.entries()[0]?.remote, { address: "198.51.100.1", port: 80 });
+    });
+
+    it("ends with 2 on wrong usage", async () => {
+      const child = natkit("map", "--json");
+
+      assertEquals([await child.end(), child.events[0]?.code], [2, "usage"]);
+    });
+
+    it("ends with 1 and what was tried where the gateway refuses", async () => {
+      await gateway!.command("refuse 2");
+      const child = natkit("map", "6000", ...here());
+
+      assertEquals(await child.end(), 1);
+      const [error] = child.events as {
+        event: string;
+        code: string;
+        attempts: { via: string }[];
+      }[];
+      assertEquals([error?.event, error?.code], ["error", "refused"]);
+      assertEquals(error?.attempts.some(({ via }) => via === "pcp"), true);
+    });
+
+    it("ends with 1 in time where the gateway is silent", async () => {
+      await gateway!.command("deaf 1000");
+      const child = natkit("map", "6000", "--timeout", "1", ...here());
+
+      assertEquals(await child.end(), 1);
+      assertEquals(child.events[0]?.code, "no-answer");
+    });
+
+    for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+      it(`deletes the mapping at ${signal}, says so and ends with ${status}`, {
+        skip: !HAS_SIGNALS,
+      }, async () => {
+        const child = natkit("map", "6000", ...here());
+        await child.event("mapped");
+        assertEquals(ports(), [6000]);
+        child.signal(signal);
+
+        assertEquals(await child.end(), status, child.err);
+        assertEquals(child.names, ["mapped", "unmapped"]);
+        assertEquals(ports(), []);
+      });
+    }
+
+    it("tells renewals, and ends when its lifetimes are over", async () => {
+      await gateway!.close();
+      gateway = await startGateway({ announceTo: [], minLifetimeSeconds: 1 });
+      const child = natkit("map", "6000", "--lifetime", "1", "--mode", "2", ...here());
+
+      assertEquals(await child.end(), 0, child.err);
+      assertEquals(child.events.at(-1)?.reason, "expired");
+    });
+
+    it("deletes the mapping and ends without a stack where nobody reads any more", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      const child = natkit("map", "6000", ...here());
+      await child.event("mapped");
+      child.closeOutput();
+      // It notices when it has something to tell.
+      await gateway!.command("external 198.51.100.9");
+
+      assertEquals(await child.end(), 1);
+      assertEquals(ports(), []);
+      assert(!child.err.includes("    at "), child.err);
+    });
+
+    describe("as a gateway", () => {
+      const start = (...args: string[]) =>
+        natkit("gateway", "--listen", "127.0.0.1", "--port", "0", "--json", ...args);
+
+      it("answers, takes commands, and ends with 0 at quit", async () => {
+        const child = start("--external", "198.51.100.1");
+        const listening = await child.event("listening");
+        assertEquals(listening.external, ["198.51.100.1"]);
+        const at = `${listening.address}:${listening.port}`;
+
+        const map = natkit("map", "6000", "--mode", "once", "--json", "--gateway", at);
+        assertEquals(await map.end(), 0, map.out);
+        assertEquals(map.events[0]?.external, { address: "198.51.100.1", port: 6000 });
+        const { change, via, protocol } = await child.event("mapping");
+        assertEquals([change, via, protocol], ["added", "pcp", "tcp"]);
+        assert(child.names.includes("request") && child.names.includes("response"));
+
+        child.write("list");
+        const list = await child.event("scenario");
+        assertEquals((list.mappings as unknown[]).length, 1);
+        child.write("nonsense");
+        const error = await child.event("error");
+        assertStringIncludes(String(error.message), "reboot");
+        child.write("  external   198.51.100.2 ");
+        assertEquals((await child.event("scenario", 2)).addresses, ["198.51.100.2"]);
+        child.write("quit");
+        assertEquals(await child.end(), 0);
+        assertEquals(child.events.at(-1)?.command, "quit");
+        assertEquals(child.events[0]?.event, "listening");
+      });
+
+      it("runs on at the end of input, until a signal", { skip: !HAS_SIGNALS }, async () => {
+        const child = start();
+        const listening = await child.event("listening");
+        child.closeInput();
+        const at = `${listening.address}:${listening.port}`;
+        const address = natkit("address", "--gateway", at);
+        assertEquals(await address.end(), 0);
+        child.signal("SIGTERM");
+
+        assertEquals(await child.end(), 143);
+        assertEquals(child.events.at(-1)?.event, "scenario");
+      });
+
+      it("says so and ends with 1 where the port is in use", async () => {
+        const { port } = gateway!.endpoint;
+        const child = natkit("gateway", "--listen", "127.0.0.1", "--port", `${port}`, "--json");
+
+        assertEquals(await child.end(), 1);
+        assertEquals(child.events[0]?.code, "address-in-use");
+        assertStringIncludes(child.err, `127.0.0.1:${port}: the port is in use`);
+      });
+    });
+
+    it("shows the demonstration, and ends by itself within 5 s", async () => {
+      const startedAt = performance.now();
+      const child = natkit("demo", "--json");
+
+      assertEquals(await child.end(), 0, child.out + child.err);
+      assert(performance.now() - startedAt < 5000);
+      const { names, events } = child;
+      assertEquals(names.slice(0, 4), ["listening", "mapped", "mapped", "scenario"]);
+      assertEquals(events.slice(1, 3).map(({ via }) => via), ["pcp", "nat-pmp"]);
+      assertEquals(names.filter((name) => name === "moved").length, 2);
+      assertEquals(names.slice(-2), ["unmapped", "unmapped"]);
+      assertEquals(child.err, "");
+    });
+  });
+}
