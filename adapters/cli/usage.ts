@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type CommandSpec, COMMON_FLAGS } from "./args.ts";
+import { COMMON_FLAGS, type CommandSpec, type HelpRow } from "./args.ts";
 import { type Flag, type FlagName, FLAGS } from "./flags.ts";
 
 const WIDTH = 96;
