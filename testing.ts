@@ -17,19 +17,7 @@
  * @module
  */
 export * from "./core/sim/mod.ts";
-export { type GatewayEvent, type GatewayStats, SimulatedGateway } from "./core/gateway/gateway.ts";
-export type { SimulatedGatewayOptions } from "./core/gateway/options.ts";
-export type { GatewayQuestion, GatewayVerdict, RequestRule } from "./core/gateway/policy.ts";
-export type { GatewayProtocol, Profile } from "./core/gateway/profile.ts";
-export { profileNamed, PROFILES } from "./core/gateway/profiles.ts";
-export { type CommandOutcome, runCommand } from "./core/gateway/run_command.ts";
-export {
-  type CommandHelp,
-  COMMANDS,
-  type GatewayCommand,
-  parseCommand,
-  type ParsedCommand,
-} from "./core/gateway/scenario.ts";
+export * from "./core/gateway/mod.ts";
 export { type RandomSource, seededRandom } from "./core/random.ts";
 export {
   GatewayServer,

@@ -46,3 +46,22 @@ export type {
 export { PcpClient } from "./pcp/client.ts";
 export type * from "./pcp/types.ts";
 export * from "./portmap/mod.ts";
+export {
+  type CreateRequest,
+  type InboundRequest,
+  type MappingKind,
+  type MappingOrigin,
+  MappingTable,
+  type MappingTableOptions,
+  type MovedEntry,
+  type OutboundRequest,
+  type PortRange,
+  type QuarantineTimes,
+  type RenewRequest,
+  snapshotEntry,
+  type TableChange,
+  type TableChangeKind,
+  type TableEntry,
+  type TableFault,
+  type TableWatch,
+} from "./table/mod.ts";

@@ -81,7 +81,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   #forgetAt: Instant | undefined;
   #dropped = { off: 0, outside: 0, deaf: 0, silent: 0, policy: 0 };
 
-  /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
+  /**
+   * Makes a gateway that has not booted yet.
+   *
+   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   */
   constructor(options: SimulatedGatewayOptions) {
     const settings = this.#settings = readGatewayOptions(options);
     const { random, profile, maxLifetimeSeconds, minLifetimeSeconds, announceTo } = settings;

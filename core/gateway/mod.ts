@@ -4,8 +4,6 @@
  *
  * @module
  */
-export { applyCommand, type CommandResult, describeMapping, formatMapping } from "./apply.ts";
-export type { ListedMapping } from "./apply.ts";
 export {
   type GatewayEvent,
   type GatewayStats,
@@ -17,6 +15,7 @@ export type { GatewayProtocol, Profile } from "./profile.ts";
 export { profileNamed, PROFILES } from "./profiles.ts";
 export { type Disturbance, UNDISTURBED } from "./reply_queue.ts";
 export type { ReplyChange, ReplyMatch, ReplyRule } from "./reshape.ts";
+export { type CommandOutcome, runCommand } from "./run_command.ts";
 export {
   type CommandHelp,
   COMMANDS,

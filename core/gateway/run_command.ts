@@ -4,7 +4,7 @@
  * @module
  */
 import type { Instant } from "../machine.ts";
-import type { TableEntry } from "../table/entry.ts";
+import type { TableEntry, TableFault } from "../table/entry.ts";
 import type { SimulatedGateway } from "./gateway.ts";
 import { type CommandHelp, COMMANDS, type GatewayCommand, listCommands } from "./scenario.ts";
 
@@ -20,7 +20,7 @@ export interface CommandOutcome {
   readonly commands?: readonly CommandHelp[];
 }
 
-const TABLE_FAULTS: Readonly<Record<string, string>> = {
+const TABLE_FAULTS: Readonly<Record<TableFault, string>> = {
   "no-resources": "no port is left",
   "over-quota": "the client has as many mappings as it may",
   "external-unavailable": "the external port is taken",
@@ -65,7 +65,8 @@ export function runCommand(
         return perform(gateway, command, now);
       } catch (error) {
         // What this gateway cannot do at all: NAT-PMP or an external address without a NAT.
-        return { isDone: false, message: error instanceof Error ? error.message : String(error) };
+        if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
+        return { isDone: false, message: error.message };
       }
   }
 }
@@ -100,7 +101,7 @@ function perform(
       const { protocol, externalPort, address, internalPort } = command;
       const entry = gateway.addStatic(protocol, externalPort, { address, port: internalPort }, now);
       return typeof entry === "string"
-        ? { isDone: false, message: `Cannot add the mapping: ${TABLE_FAULTS[entry] ?? entry}` }
+        ? { isDone: false, message: `Cannot add the mapping: ${TABLE_FAULTS[entry]}` }
         : done(`port ${externalPort}/${protocol} goes to ${address}, port ${internalPort}`);
     }
     case "nat":

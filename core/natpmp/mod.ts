@@ -1,5 +1,5 @@
 /**
- * NAT-PMP (RFC 6886): the wire format, the epoch rule and the client machine.
+ * NAT-PMP (RFC 6886): the wire format, the epoch rule, the client and the server machine.
  *
  * @example A mapping, driven by hand
  * ```ts
@@ -19,6 +19,7 @@
 export * from "./codec.ts";
 export * from "./epoch.ts";
 export * from "./client.ts";
+export * from "./server.ts";
 export { mergeEvents } from "./types.ts";
 export type {
   NatPmpClientOptions,

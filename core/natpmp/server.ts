@@ -113,7 +113,11 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
     announcements: 0,
   };
 
-  /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
+  /**
+   * Makes a server; `start` boots it.
+   *
+   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   */
   constructor(options: NatPmpServerOptions) {
     this.#settings = readServerOptions(options);
     this.#table = this.#settings.table;

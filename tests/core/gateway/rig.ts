@@ -9,7 +9,7 @@ import {
   SimulatedGateway,
   type SimulatedGatewayOptions,
 } from "../../../core/gateway/gateway.ts";
-import { applyCommand, type CommandResult } from "../../../core/gateway/apply.ts";
+import { type CommandOutcome, runCommand } from "../../../core/gateway/run_command.ts";
 import { parseCommand } from "../../../core/gateway/scenario.ts";
 import * as natPmp from "../../../core/natpmp/codec.ts";
 import * as pcp from "../../../core/pcp/codec.ts";
@@ -148,11 +148,13 @@ export class Rig {
   }
 
   /** A scenario command's answer; what was sent meanwhile is lost. */
-  command(line: string): CommandResult {
+  command(line: string): CommandOutcome {
     const parsed = parseCommand(line);
-    const result = parsed.ok ? applyCommand(this.gateway, parsed.command, this.now) : parsed;
+    const outcome = parsed.ok
+      ? runCommand(this.gateway, parsed.command, this.now)
+      : { isDone: false, message: parsed.message };
     this.drain();
-    return result;
+    return outcome;
   }
 
   /** A NAT-PMP mapping: result code, external port and lifetime. */
