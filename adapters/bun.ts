@@ -29,6 +29,10 @@ import {
   wrongPeer,
 } from "./udp.ts";
 
+export type { Endpoint, Instant } from "../core/machine.ts";
+export type { RandomSource } from "../core/random.ts";
+export type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
+
 /** What is used of Bun's UDP socket. */
 interface BunUdpSocket {
   readonly address: { readonly address: string; readonly port: number };

@@ -38,6 +38,10 @@ import {
   wrongPeer,
 } from "./udp.ts";
 
+export type { Endpoint, Instant } from "../core/machine.ts";
+export type { RandomSource } from "../core/random.ts";
+export type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
+
 const { Deno } = globalThis as unknown as { Deno: DenoNamespace };
 
 /** Deno as a {@linkcode Runtime}. */

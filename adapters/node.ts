@@ -18,6 +18,10 @@ import type { Runtime } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
 import { cryptoRandom } from "./udp.ts";
 
+export type { Endpoint, Instant } from "../core/machine.ts";
+export type { RandomSource } from "../core/random.ts";
+export type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
+
 /** Node as a {@linkcode Runtime}. */
 export function nodeRuntime(): Runtime {
   return {

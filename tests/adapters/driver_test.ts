@@ -193,7 +193,7 @@ describe("Driver", () => {
     assertEquals(runtime.sockets.map(({ sent }) => sent.length), [1, 0]);
   });
 
-  it("tells that no socket goes to a destination", async () => {
+  it("tells that no socket goes to a destination", () => {
     const runtime = new FakeRuntime();
     const errors: unknown[] = [];
     const driver = new Driver<PingEvent, PingMachine>(

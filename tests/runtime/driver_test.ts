@@ -27,7 +27,7 @@ describe(`Driver on ${runtime.name}`, () => {
 
       const events = await pingUntil(echo.local, 20, 100);
 
-      assertEquals(new Set(events.map(({ type }) => type)), new Set(["pong"]));
+      assertEquals(events.filter(({ type }) => type !== "pong"), []);
       assertEquals(events.length, 20);
       echo.close();
     });

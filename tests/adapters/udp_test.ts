@@ -1,0 +1,190 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { describe, it } from "node:test";
+import {
+  bindEndpoint,
+  boundEndpoint,
+  destination,
+  openError,
+  reportError,
+  socketFamily,
+  sourceReader,
+  wrongPeer,
+} from "../../adapters/udp.ts";
+import { openAnnouncements } from "../../adapters/announcements.ts";
+import type { UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
+import { NatError } from "../../core/errors.ts";
+
+const PEER = { address: "192.0.2.1", port: 5351 };
+const ZONED = { address: "fe80::1%eth0", port: 5351 };
+
+describe("sourceReader()", () => {
+  it("makes addresses canonical", () => {
+    const read = sourceReader({});
+
+    assertEquals(read("::FFFF:192.0.2.9", 7), { address: "192.0.2.9", port: 7 });
+    assertEquals(read("2001:DB8:0::1", 8), { address: "2001:db8::1", port: 8 });
+    assertEquals(read("2001:DB8:0::1", 9), { address: "2001:db8::1", port: 9 });
+    assertEquals(read("nonsense", 9), undefined);
+  });
+
+  it("hears only the peer of a connected socket: its address and its port", () => {
+    const read = sourceReader({ connect: PEER });
+
+    assertEquals(read("192.0.2.1", 5351), PEER);
+    assertEquals(read("192.0.2.1", 5352), undefined);
+    assertEquals(read("192.0.2.2", 5351), undefined);
+  });
+
+  it("adds the zone that a runtime leaves out, and never another's", () => {
+    const read = sourceReader({ connect: ZONED });
+    const group = sourceReader({ multicast: { group: "ff02::1", interface: "eth0" } });
+    const bound = sourceReader({ local: { address: "fe80::7%eth0", port: 0 } });
+
+    assertEquals(read("fe80::1", 5351), ZONED);
+    assertEquals(read("fe80::1%eth1", 5351), undefined);
+    assertEquals(group("fe80::1", 1)?.address, "fe80::1%eth0");
+    assertEquals(group("fe80::1%eth1", 1)?.address, "fe80::1%eth1");
+    assertEquals(group("2001:db8::1", 1)?.address, "2001:db8::1");
+    assertEquals(bound("fe80::1", 1)?.address, "fe80::1%eth0");
+  });
+});
+
+describe("where a socket is bound", () => {
+  it("has the family of the peer, the group or the local address", () => {
+    assertEquals(socketFamily({}), 4);
+    assertEquals(socketFamily({ connect: ZONED }), 6);
+    assertEquals(socketFamily({ multicast: { group: "ff02::1" } }), 6);
+    assertEquals(socketFamily({ local: { address: "::", port: 0 } }), 6);
+  });
+
+  it("is any address, the local one, or a group on its interface", () => {
+    const local = { address: "ff02::1", port: 5350 };
+    const multicast = { group: "ff02::1", interface: "eth0" };
+
+    assertEquals(bindEndpoint({ connect: ZONED }), { address: "::", port: 0 });
+    assertEquals(bindEndpoint({ local: PEER }), PEER);
+    assertEquals(bindEndpoint({ local, multicast }).address, "ff02::1%eth0");
+    assertEquals(bindEndpoint({ local, multicast: { group: "ff02::1" } }).address, "ff02::1");
+  });
+
+  it("is told with the zone", () => {
+    const options = { local: { address: "fe80::7%eth0", port: 0 } };
+
+    const bound = boundEndpoint({ address: "fe80::7", port: 9 }, options);
+
+    assertEquals(bound, { address: "fe80::7%eth0", port: 9 });
+  });
+});
+
+describe("destination()", () => {
+  it("maps IPv4 on an IPv6 socket only", () => {
+    assertEquals(destination("192.0.2.1", 6), "::ffff:192.0.2.1");
+    assertEquals(destination("192.0.2.1", 4), "192.0.2.1");
+    assertEquals(destination("fe80::1%eth0", 6), "fe80::1%eth0");
+  });
+});
+
+describe("openError()", () => {
+  const withCode = (code: string) => Object.assign(new Error(`bind ${code}`), { code });
+  const named = (name: string) => Object.assign(new Error("refused"), { name });
+
+  it("is 'permission' and names Deno's or Node's flag where the runtime forbids", () => {
+    for (const error of [named("NotCapable"), withCode("ERR_ACCESS_DENIED")]) {
+      const failure = openError(error, { connect: PEER });
+
+      assertEquals([failure.code, failure.cause], ["permission", error]);
+      assertEquals(
+        failure.message,
+        "Cannot open a UDP socket on 0.0.0.0:0 to 192.0.2.1:5351: --allow-net is needed",
+      );
+    }
+  });
+
+  it("is 'permission' where the operating system forbids", () => {
+    for (const error of [withCode("EACCES"), withCode("EPERM"), named("PermissionDenied")]) {
+      const failure = openError(error, { local: { address: "::1", port: 80 } });
+
+      assertEquals(failure.code, "permission");
+      assertStringIncludes(failure.message, "on [::1]:80: the operating system forbids it");
+    }
+  });
+
+  it("is 'network' for the rest, and leaves a NatError as it is", () => {
+    const known = new NatError("closed", "closed");
+
+    assertEquals(openError(withCode("EADDRINUSE"), {}).code, "network");
+    assertEquals(openError("a string", {}).message.endsWith("0.0.0.0:0: a string"), true);
+    assertEquals(openError(known, {}), known);
+  });
+});
+
+describe("reportError()", () => {
+  const report = (code: string, peer: typeof PEER | undefined) => {
+    const told: unknown[] = [];
+    reportError({ code }, peer, {
+      onDatagram() {},
+      onUnreachable: (to) => void told.push(to),
+      onError: (error) => void told.push(error),
+    });
+    return told;
+  };
+
+  it("tells a refusal as the peer's, and drops one whose datagram is unknown", () => {
+    assertEquals(report("ECONNREFUSED", PEER), [PEER]);
+    assertEquals(report("ECONNRESET", PEER), [PEER]);
+    assertEquals(report("ECONNREFUSED", undefined), []);
+  });
+
+  it("tells everything else as an error", () => {
+    assertEquals(report("ENETUNREACH", PEER), [{ code: "ENETUNREACH" }]);
+  });
+});
+
+describe("wrongPeer()", () => {
+  it("names both ends", () => {
+    assertEquals(
+      wrongPeer(ZONED, PEER).message,
+      "Cannot send to [fe80::1%eth0]:5351: the socket is connected to 192.0.2.1:5351",
+    );
+  });
+});
+
+describe("openAnnouncements()", () => {
+  const tryAll = async (options: Parameters<typeof openAnnouncements>[1], failures: unknown[]) => {
+    const tried: UdpOptions[] = [];
+    const socket = {} as UdpSocket;
+    const opened = await openAnnouncements((attempt) => {
+      tried.push(attempt);
+      const failure = failures.shift();
+      return failure === undefined ? Promise.resolve(socket) : Promise.reject(failure);
+    }, options);
+    return { tried, isOpen: opened === socket };
+  };
+  const refusal = () => new NatError("network", "EADDRNOTAVAIL");
+
+  it("binds the group, shared with other processes", async () => {
+    const { tried, isOpen } = await tryAll({ family: 4, interface: "192.0.2.7" }, []);
+
+    assertEquals(isOpen, true);
+    assertEquals(tried, [{
+      local: { address: "224.0.0.1", port: 5350 },
+      reuseAddress: true,
+      multicast: { group: "224.0.0.1", interface: "192.0.2.7" },
+    }]);
+  });
+
+  it("binds any address where the group cannot be bound", async () => {
+    const { tried, isOpen } = await tryAll({ family: 6, interface: "eth0" }, [refusal()]);
+
+    assertEquals(isOpen, true);
+    assertEquals(tried.map(({ local }) => local?.address), ["ff02::1", "::"]);
+  });
+
+  it("gives up quietly where nothing can be bound, and at once when closed", async () => {
+    const refused = await tryAll({ family: 4 }, [refusal(), refusal()]);
+    const closed = await tryAll({ family: 4 }, [new NatError("closed", "closed")]);
+
+    assertEquals([refused.isOpen, refused.tried.length], [false, 2]);
+    assertEquals([closed.isOpen, closed.tried.length], [false, 1]);
+  });
+});
