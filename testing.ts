@@ -16,6 +16,7 @@
  *
  * @module
  */
+export type { Action, DebugTimeout, Endpoint, Instant, Machine } from "./core/machine.ts";
 export * from "./core/sim/mod.ts";
 export * from "./core/gateway/mod.ts";
 export { type RandomSource, seededRandom } from "./core/random.ts";

@@ -7,6 +7,8 @@ import { dropUndefined } from "../../core/defined.ts";
 import type { SavedMapping } from "../../core/portmap/saved.ts";
 import { Nat } from "../api/nat.ts";
 import type { NatOptions } from "../api/options.ts";
+import { systemRuntime } from "../auto.ts";
+import type { Runtime } from "../runtime.ts";
 import type { CommandSpec } from "./args.ts";
 import type { FlagValues } from "./flags.ts";
 import type { Io, StopSignal } from "./io.ts";
@@ -32,6 +34,14 @@ export class Stopped extends Error {
   }
 }
 
+/** What a test puts in the place of the real thing. */
+export interface Parts {
+  /** Another runtime than the one this runs on. */
+  readonly runtime?: Runtime;
+  /** Another way to open a {@linkcode Nat}. */
+  readonly openNat?: (options: NatOptions) => Promise<Nat>;
+}
+
 /** What a command is given. */
 export class Context {
   /** The flags. */
@@ -44,15 +54,22 @@ export class Context {
   readonly output: Output;
   /** Aborted, with a {@linkcode Stopped}, when the command is to clean up and end. */
   readonly stop: AbortSignal;
+  /** The runtime's adapter. */
+  readonly runtime: Runtime;
+  readonly #openNat: (options: NatOptions) => Promise<Nat>;
   readonly #startedAt: number;
 
   /** Makes one; the operation starts here. */
   constructor(
-    parts: { flags: FlagValues; positionals: readonly string[]; io: Io; output: Output },
+    parts: Parts & Pick<Context, "flags" | "positionals" | "io" | "output">,
     stop: AbortSignal,
   ) {
-    ({ flags: this.flags, positionals: this.positionals, io: this.io, output: this.output } =
-      parts);
+    this.flags = parts.flags;
+    this.positionals = parts.positionals;
+    this.io = parts.io;
+    this.output = parts.output;
+    this.runtime = parts.runtime ?? systemRuntime();
+    this.#openNat = parts.openNat ?? Nat.open;
     this.stop = stop;
     this.#startedAt = this.io.now();
   }
@@ -82,11 +99,11 @@ export class Context {
         gateway,
         protocols: via,
         internalAddress: this.flags["internal-address"],
-        runtime: this.io.runtime,
       }),
+      runtime: this.runtime,
       state: { version: 1, mappings: saved },
       signal: this.stop,
     };
-    return this.io.openNat ? this.io.openNat(options) : Nat.open(options);
+    return this.#openNat(options);
   }
 }

@@ -5,9 +5,6 @@
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
-import type { Nat } from "../api/nat.ts";
-import type { NatOptions } from "../api/options.ts";
-import type { Runtime } from "../runtime.ts";
 
 /** The signals that end a command after it has cleaned up. */
 export type StopSignal = "SIGINT" | "SIGTERM";
@@ -32,10 +29,6 @@ export interface Io {
   onLine(callback: (line: string) => void): () => void;
   /** Ends the process at once. */
   exit(status: number): void;
-  /** Another runtime than the one this runs on. */
-  readonly runtime?: Runtime;
-  /** Another way to open a {@linkcode Nat}. */
-  readonly openNat?: (options: NatOptions) => Promise<Nat>;
 }
 
 /** The process itself, on Deno, Node and Bun alike. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { COMMON_FLAGS, type CommandSpec, type HelpRow } from "./args.ts";
+import { type CommandSpec, COMMON_FLAGS, type HelpRow } from "./args.ts";
 import { type Flag, type FlagName, FLAGS } from "./flags.ts";
 
 const WIDTH = 96;

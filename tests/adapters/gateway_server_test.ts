@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { Nat } from "../../adapters/api/nat.ts";
 import { systemRuntime } from "../../adapters/auto.ts";
 import {
-  GatewayServer,
+  type GatewayServer,
   type GatewayServerOptions,
   startGateway,
 } from "../../adapters/gateway_server.ts";

@@ -14,7 +14,6 @@ import type { Endpoint } from "../../../core/machine.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
-import { systemRuntime } from "../../auto.ts";
 import { startGateway } from "../../gateway_server.ts";
 import type { Runtime } from "../../runtime.ts";
 import type { Command, Context } from "../command.ts";
@@ -42,8 +41,7 @@ export const DEMO: Command = {
 };
 
 async function run(context: Context): Promise<number> {
-  const { output } = context;
-  const runtime = context.io.runtime ?? systemRuntime();
+  const { output, runtime } = context;
   output.story("A gateway, simulated, on this host's loopback:");
   const server = await startGateway({ external: FIRST_EXTERNAL, runtime });
   const clients = new Clients(context, server.endpoint, hurried(runtime));

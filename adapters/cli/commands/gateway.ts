@@ -10,7 +10,6 @@ import type { GatewayProtocol } from "../../../core/gateway/profile.ts";
 import { PROFILES } from "../../../core/gateway/profiles.ts";
 import { COMMANDS, parseCommand } from "../../../core/gateway/scenario.ts";
 import { familyOf, formatEndpoint } from "../../../core/ip.ts";
-import { systemRuntime } from "../../auto.ts";
 import {
   type GatewayServer,
   type GatewayServerOptions,
@@ -49,8 +48,7 @@ export const GATEWAY: Command = {
 };
 
 async function run(context: Context): Promise<number> {
-  const { io, output, stop } = context;
-  const runtime = io.runtime ?? systemRuntime();
+  const { io, output, runtime, stop } = context;
   // The gateway announces its start before it can be told where it listens.
   let early: CliEvent[] | undefined = [];
   const server = await start(context, runtime, (event) => {

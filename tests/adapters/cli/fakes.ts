@@ -19,7 +19,6 @@ export class FakeIo implements Io {
   readonly exits: number[] = [];
   readonly isTerminal = { stdout: false, stderr: false };
   readonly env: Record<string, string | undefined> = {};
-  openNat?: (options: NatOptions) => Promise<Nat>;
   clock = 0;
   readonly #signalled = new Set<(signal: StopSignal) => void>();
   readonly #closed = new Set<() => void>();
@@ -219,13 +218,11 @@ export class FakeNat {
     this.answer = () => Promise.resolve(mapping);
   }
 
-  /** Makes `io` open this one. */
-  install(io: FakeIo): void {
-    io.openNat = (options) => {
-      this.opened = options;
-      return Promise.resolve(this as unknown as Nat);
-    };
-  }
+  /** Opens this one. */
+  readonly open = (options: NatOptions): Promise<Nat> => {
+    this.opened = options;
+    return Promise.resolve(this as unknown as Nat);
+  };
 
   #ask(what: string, ...args: unknown[]): Promise<unknown> {
     this.calls.push([what, ...args]);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { COMMANDS } from "../../../adapters/cli/commands/mod.ts";
-import { main } from "../../../adapters/cli/main.ts";
+import { runCommandLine } from "../../../adapters/cli/command_line.ts";
 import { StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError } from "../../../core/errors.ts";
@@ -95,11 +95,11 @@ describe("natkit", () => {
     io = new FakeIo();
     io.env.XDG_STATE_HOME = folder;
     nat = new FakeNat();
-    nat.install(io);
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  const run = (line: string) => main(line.split(" ").filter((word) => word !== ""), io);
+  const run = (line: string) =>
+    runCommandLine(line.split(" ").filter((word) => word !== ""), io, { openNat: nat.open });
   const saved = () => new StateFile(path, () => {}).load();
 
   describe("with a command line that is wrong", () => {
@@ -238,7 +238,7 @@ describe("natkit", () => {
         { signal: unknown },
       ];
       assertEquals([port, options], [6000, { protocol: "tcp", mode: "once" }]);
-      const { signal: __, ...opened } = nat.opened!;
+      const { signal: __, runtime: ___, ...opened } = nat.opened!;
       assertEquals(opened, { state: { version: 1, mappings: [] } });
     });
 
@@ -253,7 +253,6 @@ describe("natkit", () => {
       nat = new FakeNat(
         new FakeMapping({ ...GRANTED, external: { address: "10.1.1.1", port: 5 } }),
       );
-      nat.install(io);
 
       const status = await run("map 6000 --mode once --json");
 
@@ -426,7 +425,6 @@ describe("natkit", () => {
     it("tells the mapping with the peer", async () => {
       const remote = { address: "198.51.100.1", port: 80 };
       nat = new FakeNat(new FakeMapping({ ...GRANTED, kind: "peer", remote }));
-      nat.install(io);
 
       const status = await run("peer 6000/udp 198.51.100.1 80 --mode once --json --lifetime 60");
 
