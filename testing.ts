@@ -16,12 +16,16 @@
  *
  * @module
  */
-export type { Action, DebugTimeout, Endpoint, Instant, Machine } from "./core/machine.ts";
+export type * from "./core/machine.ts";
+export type { Cidr } from "./core/cidr.ts";
+export type { Transport } from "./core/mapping.ts";
+export { type RandomSource, seededRandom } from "./core/random.ts";
 export * from "./core/sim/mod.ts";
 export * from "./core/gateway/mod.ts";
-export { type RandomSource, seededRandom } from "./core/random.ts";
+export * from "./core/table/mod.ts";
+export type * from "./adapters/runtime.ts";
 export {
-  GatewayServer,
+  type GatewayServer,
   type GatewayServerOptions,
   startGateway,
 } from "./adapters/gateway_server.ts";
