@@ -18,6 +18,7 @@ import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import { withoutZone } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
+import { type MappingResponse, refuse, refuseVersion, succeed } from "./answers.ts";
 import {
   decodeResponse,
   encodeRequest,
@@ -29,7 +30,7 @@ import {
   pcpResultName,
   type PcpUnsupportedVersion,
 } from "./codec.ts";
-import { Engine, type MappingResponse } from "./engine.ts";
+import { Engine } from "./engine.ts";
 import { holdMs, versionHoldMs } from "./judge.ts";
 import { internalOf, keyOf, overlaps } from "./key.ts";
 import { Lease } from "./lease.ts";
@@ -179,7 +180,7 @@ export class PcpClient implements Machine<PcpEvent> {
     if (request.nonce === undefined) engine.random.fill(nonce);
     else nonce.set(checkNonce(request.nonce));
     engine.outbox.touch(now);
-    let lease = engine.active(keyOf(wish));
+    let lease = engine.book.find(keyOf(wish));
     if (!lease) {
       const lifetimeSeconds = checkWantedLifetime(request.lifetimeSeconds);
       lease = this.#newLease(wish, nonce, lifetimeSeconds, { external: undefined });
@@ -220,22 +221,22 @@ export class PcpClient implements Machine<PcpEvent> {
     this.#isClosed = true;
     this.#engine.outbox.touch(now);
     this.#endProbe();
-    for (const lease of [...this.#engine.leases.values()]) this.#engine.revoke(lease, now);
+    for (const lease of [...this.#engine.book.all()]) this.#engine.revoke(lease, now);
   }
 
   /** Whether nothing is held, asked for or left to say. */
   get isIdle(): boolean {
-    return this.#engine.leases.size === 0 && !this.#probe && this.#engine.outbox.size === 0;
+    return this.#engine.book.size === 0 && !this.#probe && this.#engine.outbox.size === 0;
   }
 
   /** A mapping as it stands, or undefined where it is gone. */
   mapping(id: MappingId): PcpMapping | undefined {
-    return this.#snapshot(this.#engine.leases.get(id));
+    return this.#snapshot(this.#engine.book.get(id));
   }
 
   /** All mappings as they stand. */
   mappings(): PcpMapping[] {
-    return [...this.#engine.leases.values()].map((lease) => this.#snapshot(lease)!);
+    return [...this.#engine.book.all()].map((lease) => this.#snapshot(lease)!);
   }
 
   /**
@@ -257,7 +258,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /** What a later client needs to adopt the mappings; safe for JSON. */
   exportState(now: Instant): PcpClientState {
-    return saveLeases(this.#engine.wanted(), now);
+    return saveLeases(this.#engine.book.wanted(), now);
   }
 
   /** Counters. */
@@ -298,20 +299,20 @@ export class PcpClient implements Machine<PcpEvent> {
     if (engine.servers.size === 1) {
       this.#failProbe(failure);
       engine.unreachable(now);
-    } else if (this.#probe || [...engine.leases.values()].some((lease) => lease.isInFlight)) {
+    } else if (this.#probe || [...engine.book.all()].some((lease) => lease.isInFlight)) {
       engine.exhaust(failure, now);
     }
   }
 
   /** Does what is due. */
   handleTimeout(now: Instant): void {
-    const { timers, leases, outbox } = this.#engine;
+    const { timers, book, outbox } = this.#engine;
     outbox.touch(now);
     for (;;) {
       const id = timers.popDue(now);
       if (id === undefined) return;
       if (id === PROBE) this.#probeDue(now);
-      else this.#engine.due(leases.get(id)!, now);
+      else this.#engine.due(book.get(id)!, now);
     }
   }
 
@@ -363,11 +364,11 @@ export class PcpClient implements Machine<PcpEvent> {
   /** PCP-C-34, and RFC 7753 §6: what a mapping stands for has one owner. */
   #refuseTwice(wish: Wish): void {
     const engine = this.#engine;
-    if (engine.active(keyOf(wish))) {
+    if (engine.book.find(keyOf(wish))) {
       throw new TypeError(`Cannot request a mapping twice: ${internalOf(wish)} has one`);
     }
     if (wish.kind !== "map") return;
-    for (const { wish: other } of engine.neighbours(wish)) {
+    for (const { wish: other } of engine.book.neighbours(wish)) {
       if (!overlaps(wish, other)) continue;
       throw new TypeError(
         `Cannot request ${internalOf(wish)} as the ports overlap those of ${internalOf(other)}`,
@@ -377,7 +378,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   #find(id: MappingId): Lease | undefined {
     checkInteger("id", id, 1, this.#nextId - 1);
-    return this.#engine.leases.get(id);
+    return this.#engine.book.get(id);
   }
 
   #snapshot(lease: Lease | undefined): PcpMapping | undefined {
@@ -396,13 +397,13 @@ export class PcpClient implements Machine<PcpEvent> {
     }
     // A copy of the request brings its nonce back; only what is shorter speaks to all.
     const hasNonce = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
-    for (const lease of [...engine.leases.values()]) {
+    for (const lease of [...engine.book.all()]) {
       if (!lease.isInFlight) continue;
       if (version !== 0 && opcode !== PCP_OPCODE[lease.wish.kind === "map" ? "MAP" : "PEER"]) {
         continue;
       }
-      if (hasNonce && engine.match(lease.key, data) !== lease) continue;
-      engine.refuseVersion(lease, version, retryAt, now);
+      if (hasNonce && engine.book.match(lease.key, data) !== lease) continue;
+      refuseVersion(engine, lease, version, retryAt, now);
       isTaken = true;
     }
     if (!isTaken) return engine.drop("unmatched");
@@ -434,13 +435,13 @@ export class PcpClient implements Machine<PcpEvent> {
 
   #handleMapping(response: MappingResponse, data: Uint8Array, now: Instant): boolean {
     const engine = this.#engine;
-    const lease = engine.match(keyOf(response), data);
+    const lease = engine.book.match(keyOf(response), data);
     if (typeof lease === "string") return engine.drop(lease);
     this.#answered(response.epochSeconds, lease, now);
     // Nothing is kept of `data`: what a lease takes over are numbers and text.
     return response.resultCode === PCP_RESULT.SUCCESS
-      ? engine.succeed(lease, response, now)
-      : engine.refuse(lease, response.resultCode, response.lifetimeSeconds, now);
+      ? succeed(engine, lease, response, now)
+      : refuse(engine, lease, response.resultCode, response.lifetimeSeconds, now);
   }
 
   /** An answer that matched: the address works, and its epoch says whether state was lost. */

@@ -19,57 +19,39 @@
  * @module
  */
 import { RECREATION_DELAY_MS } from "../backoff.ts";
-import { equalBytes } from "../bytes.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
-import {
-  PCP_NONCE_LENGTH,
-  PCP_NONCE_OFFSET,
-  PCP_RESULT,
-  type PcpMapResponseMessage,
-  type PcpPeerResponseMessage,
-  pcpResultName,
-} from "./codec.ts";
+import { PCP_RESULT, pcpResultName } from "./codec.ts";
+import { LeaseBook } from "./book.ts";
 import { mergeEvents } from "./events.ts";
-import { grantedExternal, holdMs, isTransient, keepsPromise } from "./judge.ts";
 import type { Lease } from "./lease.ts";
-import { buildRequest, hasPaddedOptions, type Wish } from "./request.ts";
+import { buildRequest } from "./request.ts";
 import { Retransmission } from "./retransmit.ts";
 import { EXHAUSTED_WAIT_MS, ServerList } from "./servers.ts";
 import { newStats } from "./stats.ts";
-import type { DropReason, GrantedPortSet, PcpClientStats, PcpEvent } from "./types.ts";
+import type { DropReason, PcpClientStats, PcpEvent } from "./types.ts";
 
 /** How many deletions are sent before the lease is left to its end. */
 const DELETE_ATTEMPTS = 4;
-/** How long a server whose success cannot be one is left alone, milliseconds. */
-const VIOLATION_WAIT_MS = 30_000;
-/** An unsolicited success that changes less than this is a duplicate, milliseconds. */
-const DUPLICATE_MS = 2000;
-
-/** A MAP or PEER response. */
-export type MappingResponse = PcpMapResponseMessage | PcpPeerResponseMessage;
 
 /** The leases of one client. */
 export class Engine {
   readonly outbox: Outbox<PcpEvent> = new Outbox(mergeEvents);
   readonly timers: Timers<MappingId> = new Timers();
-  readonly leases: Map<MappingId, Lease> = new Map();
+  readonly book: LeaseBook = new LeaseBook();
   readonly servers: ServerList;
   readonly stats: PcpClientStats = newStats();
   localAddress: string;
   readonly random: RandomSource;
   readonly fastStart: boolean;
   readonly maxAttempts: number;
-  /** Those that are wanted, and those that are being deleted; either has one a key. */
-  readonly #active = new Map<string, Lease>();
-  readonly #leaving = new Map<string, Lease>();
-  /** Those of the wanted ones that are for several ports. */
-  readonly #sets = new Set<Lease>();
   /** Told after the leases have moved to the next address, or found that there is none. */
   onExhausted: (hasNext: boolean, failure: Failure, now: Instant) => void = () => {};
+  /** The external address of the last grant. */
+  #lastAddress = "";
   #createBlockedUntil: Instant = -Infinity;
   #allBlockedUntil: Instant = -Infinity;
 
@@ -87,30 +69,6 @@ export class Engine {
     this.maxAttempts = maxAttempts;
   }
 
-  /** The lease that is wanted under a key. */
-  active(key: string): Lease | undefined {
-    return this.#active.get(key);
-  }
-
-  /** The leases that are wanted. */
-  wanted(): Iterable<Lease> {
-    return this.#active.values();
-  }
-
-  /** The wanted leases that could overlap with a wish. */
-  neighbours(wish: Wish): Iterable<Lease> {
-    return wish.portSet ? this.#active.values() : this.#sets;
-  }
-
-  /** The lease of that key whose nonce stands in the packet, compared in place. */
-  match(key: string, data: Uint8Array): Lease | "unmatched" | "wrong-nonce" {
-    const active = this.#active.get(key), leaving = this.#leaving.get(key);
-    // One that waits for its predecessor's deletion has asked for nothing, nonce or not.
-    if (leaving && hasNonce(leaving, data)) return leaving;
-    if (active && hasNonce(active, data)) return active;
-    return active || leaving ? "wrong-nonce" : "unmatched";
-  }
-
   /** Counts a datagram that is not taken. */
   drop(reason: DropReason): false {
     this.stats.dropped[reason]++;
@@ -125,9 +83,7 @@ export class Engine {
 
   /** Takes a lease in; the next timeout starts it. */
   adopt(lease: Lease): void {
-    this.leases.set(lease.id, lease);
-    this.#active.set(lease.key, lease);
-    if (lease.wish.portSet) this.#sets.add(lease);
+    this.book.add(lease);
     lease.dueAt = 0;
     this.arm(lease);
   }
@@ -150,7 +106,7 @@ export class Engine {
         return this.#transmit(lease, now);
       case "deleting":
         if (lease.attempt >= DELETE_ATTEMPTS) {
-          return this.#unmapped(lease, "revoked", now, { kind: "no-answer" });
+          return this.unmapped(lease, "revoked", now, { kind: "no-answer" });
         }
         return this.#transmit(lease, now);
       case "granted":
@@ -165,7 +121,7 @@ export class Engine {
   }
 
   #start(lease: Lease, now: Instant): void {
-    if (this.#leaving.has(lease.key)) {
+    if (this.book.isLeaving(lease.key)) {
       // The deletion under way and this request could meet in the wrong order.
       lease.dueAt = undefined;
       return this.arm(lease);
@@ -173,13 +129,13 @@ export class Engine {
     const retryAt = this.#blockedUntil(lease);
     if (retryAt <= now) return this.ask(lease, true, now);
     const code = PCP_RESULT.NO_RESOURCES;
-    this.#fail(lease, { kind: "refused", code, name: pcpResultName(code), retryAt }, retryAt, now);
+    this.fail(lease, { kind: "refused", code, name: pcpResultName(code), retryAt }, retryAt, now);
   }
 
   /** Begins a request at the pace of a first one (`isFirst`) or of a recreation. */
   ask(lease: Lease, isFirst: boolean, now: Instant): void {
     const blockedUntil = this.#blockedUntil(lease);
-    if (blockedUntil > now) return this.#hold(lease, blockedUntil);
+    if (blockedUntil > now) return this.hold(lease, blockedUntil);
     lease.clearRequest();
     lease.phase = "asking";
     lease.isUnanswered = false;
@@ -213,14 +169,17 @@ export class Engine {
   revoke(lease: Lease, now: Instant): void {
     if (lease.phase === "deleting") return;
     // PCP-C-45: a PEER cannot delete; what it made ends by itself, like any outbound mapping.
-    if (lease.wish.kind === "peer" || !lease.mayExist || this.#leaving.has(lease.key)) {
-      return this.#unmapped(lease, "revoked", now);
+    if (lease.wish.kind === "peer" || !lease.mayExist || this.book.isLeaving(lease.key)) {
+      return this.unmapped(lease, "revoked", now);
     }
-    this.#active.delete(lease.key);
-    this.#sets.delete(lease);
-    this.#leaving.set(lease.key, lease);
-    lease.clearRequest();
+    this.book.retire(lease);
     lease.phase = "deleting";
+    this.revokeAnew(lease, now);
+  }
+
+  /** Begins the deletion from its first packet. */
+  revokeAnew(lease: Lease, now: Instant): void {
+    lease.clearRequest();
     lease.retransmission = new Retransmission(this.fastStart);
     if (this.#allBlockedUntil > now) {
       this.outbox.unsend(lease.id);
@@ -232,146 +191,39 @@ export class Engine {
 
   /** Forgets the lease: no packet, no event. */
   remove(lease: Lease, now: Instant): void {
-    this.leases.delete(lease.id);
     this.timers.delete(lease.id);
     this.outbox.unsend(lease.id);
-    this.#sets.delete(lease);
-    if (this.#active.get(lease.key) === lease) this.#active.delete(lease.key);
-    if (this.#leaving.get(lease.key) !== lease) return;
-    this.#leaving.delete(lease.key);
-    const successor = this.#active.get(lease.key);
-    if (successor?.phase === "waiting") this.#start(successor, now);
+    const successor = this.book.remove(lease);
+    if (successor) this.#start(successor, now);
   }
 
-  /** Takes a success. False where it says nothing about the lease as it stands. */
-  succeed(lease: Lease, response: MappingResponse, now: Instant): boolean {
-    if (lease.phase === "deleting") {
-      // What is no answer to the deletion is a late one to what was asked before.
-      const isAnswer = response.lifetimeSeconds === 0 ||
-        (response.externalPort === 0 && lease.wish.internalPort !== 0);
-      if (!isAnswer) return this.drop("stale");
-      this.#unmapped(lease, "revoked", now);
-      return true;
-    }
-    if (response.lifetimeSeconds === 0) return this.#isGone(lease, now);
-    const external = grantedExternal(lease, response);
-    if (!external) return this.#violates(lease, "D-08", now);
-    if (!keepsPromise(lease, external)) {
-      if (lease.phase !== "asking" && !lease.isGranted) return this.drop("stale");
-      this.#sendDelete(lease);
-      if (!lease.isGranted) return this.#violates(lease, "PCP-C-48", now);
-      this.#lose(lease, { kind: "protocol-violation", clause: "PCP-C-48" }, now);
-      return true;
-    }
-    this.#grant(lease, external, response, now);
-    return true;
-  }
-
-  #grant(lease: Lease, external: Endpoint, response: MappingResponse, now: Instant): void {
-    const isSolicited = lease.isInFlight;
-    const oldEnd = lease.expiresAt ?? -Infinity;
-    if (lease.grants === 0) lease.grants = 1;
-    else if (lease.phase === "renewing" && !lease.isExtra) lease.grants++;
-    const told = lease.told;
-    const type = lease.isLost
-      ? "recovered"
-      : !told
-      ? "mapped"
-      : told.address !== external.address || told.port !== external.port
-      ? "moved"
-      : "renewed";
+  /** Plans the first renewal of a new grant. */
+  granted(lease: Lease, now: Instant): void {
+    this.stats.granted++;
     this.outbox.unsend(lease.id);
-    lease.external = external;
-    lease.description = undefined;
-    lease.portSet = undefined;
-    for (const option of response.options) {
-      if (option.type === "description") lease.description = option.text;
-      if (option.type === "port-set") lease.portSet = portSetOf(option);
-    }
-    lease.grant(response.lifetimeSeconds, now);
     if (lease.wantsRenewal) {
       lease.dueAt = lease.plan.next(now, lease.scheduledMs, this.random, now);
     }
     this.arm(lease);
-    this.stats.granted++;
-    if (type === "renewed" && !isSolicited && Math.abs(lease.expiresAt! - oldEnd) <= DUPLICATE_MS) {
-      return;
-    }
-    lease.isLost = false;
-    lease.isFailed = false;
-    lease.told = external;
-    const mapping = lease.snapshot(this.localAddress, this.servers.current);
-    this.outbox.emit({ type, id: lease.id, mapping }, lease.id);
   }
 
-  /** D-07: a success of no lifetime that answers no deletion. */
-  #isGone(lease: Lease, now: Instant): boolean {
-    if (lease.isGranted) {
-      this.#lose(lease, { kind: "expired" }, now);
-      return true;
-    }
-    return this.#violates(lease, "D-07", now);
+  /** The endpoint with text that others hold already: ten thousand mappings have one address. */
+  share(external: Endpoint, known: Endpoint | undefined): Endpoint {
+    if (known && known.port === external.port && known.address === external.address) return known;
+    if (this.#lastAddress !== external.address) this.#lastAddress = external.address;
+    return { address: this.#lastAddress, port: external.port };
   }
 
-  /** A success that cannot be one: nothing where a grant is running, else the request failed. */
-  #violates(lease: Lease, clause: string, now: Instant): boolean {
-    if (lease.isGranted) return this.drop("violation");
-    if (lease.phase !== "asking") return this.drop("stale");
-    this.#fail(lease, { kind: "protocol-violation", clause }, now + VIOLATION_WAIT_MS, now);
-    return true;
-  }
-
-  /** Takes a refusal. False where nothing was asked that it could answer. */
-  refuse(lease: Lease, code: number, lifetimeSeconds: number, now: Instant): boolean {
-    if (!lease.isInFlight && !lease.isGranted) return this.drop("stale");
-    if (lease.phase === "held") return this.drop("stale");
-    this.stats.refused++;
-    const retryAt = now + holdMs(lifetimeSeconds);
-    const isDelete = lease.phase === "deleting";
-    if (code === PCP_RESULT.NO_RESOURCES) {
-      this.#createBlockedUntil = Math.max(this.#createBlockedUntil, retryAt);
-      if (isDelete) this.#allBlockedUntil = Math.max(this.#allBlockedUntil, retryAt);
-    }
-    if (code === PCP_RESULT.MALFORMED_OPTION && this.#leavesOutPadded(lease, now)) return true;
-    const failure: Failure = { kind: "refused", code, name: pcpResultName(code), retryAt };
-    // Whatever the reason, asking again would be the same request (PCP-C-22). miniupnpd answers
-    // NO_RESOURCES where there is nothing to delete, which is what was wanted.
-    if (isDelete) {
-      const isNothing = code === PCP_RESULT.NO_RESOURCES;
-      this.#unmapped(lease, "revoked", now, isNothing ? undefined : failure);
-      return true;
-    }
-    if (!lease.isGranted) this.#fail(lease, failure, retryAt, now);
-    else if (lease.phase === "renewing" && isTransient(code)) this.#hold(lease, retryAt);
-    else this.#lose(lease, failure, now, retryAt);
-    return true;
-  }
-
-  /** The server does not speak this version: ends a request in flight. */
-  refuseVersion(lease: Lease, version: number, retryAt: Instant, now: Instant): void {
-    const failure: Failure = { kind: "unsupported-version", version };
-    if (lease.phase === "deleting") this.#unmapped(lease, "revoked", now, failure);
-    else if (lease.isGranted) this.#lose(lease, failure, now, retryAt);
-    else this.#fail(lease, failure, retryAt, now);
-  }
-
-  /** Asks once more without the options that miniupnpd 2.3.1 takes for malformed. */
-  #leavesOutPadded(lease: Lease, now: Instant): boolean {
-    if (!lease.isInFlight || lease.leavesOutPadded || !hasPaddedOptions(lease.wish)) return false;
-    lease.leavesOutPadded = true;
-    if (lease.phase !== "deleting") {
-      this.ask(lease, !lease.isGranted, now);
-      return true;
-    }
-    lease.packet = undefined;
-    this.#transmit(lease, now);
-    return true;
+  /** PCP-C-42: nothing new is asked for until then, or nothing at all. */
+  block(until: Instant, isAll: boolean): void {
+    this.#createBlockedUntil = Math.max(this.#createBlockedUntil, until);
+    if (isAll) this.#allBlockedUntil = Math.max(this.#allBlockedUntil, until);
   }
 
   /** The address in use is given up: the next one, or, where none is left, a long wait. */
   exhaust(failure: Failure, now: Instant): void {
     const hasNext = this.servers.exhaust();
-    for (const lease of this.leases.values()) {
+    for (const lease of this.book.all()) {
       if (!lease.isInFlight) continue;
       if (!hasNext) {
         this.#unanswered(lease, failure, now);
@@ -388,14 +240,14 @@ export class Engine {
 
   /** ICMP says that nothing listens at the only address. */
   unreachable(now: Instant): void {
-    for (const lease of this.leases.values()) {
+    for (const lease of this.book.all()) {
       if (lease.phase === "deleting") {
-        this.#unmapped(lease, "revoked", now, { kind: "unreachable" });
+        this.unmapped(lease, "revoked", now, { kind: "unreachable" });
       }
       // A running grant is renewed on schedule: the daemon may be restarting.
       if (lease.phase !== "asking" || lease.isGranted) continue;
       if (!lease.isKeptAlive) {
-        this.#fail(lease, { kind: "unreachable" }, now, now);
+        this.fail(lease, { kind: "unreachable" }, now, now);
         continue;
       }
       if (!lease.isFailed && !lease.isLost) {
@@ -410,10 +262,10 @@ export class Engine {
   }
 
   #unanswered(lease: Lease, failure: Failure, now: Instant): void {
-    if (lease.phase === "deleting") return this.#unmapped(lease, "revoked", now, failure);
+    if (lease.phase === "deleting") return this.unmapped(lease, "revoked", now, failure);
     const retryAt = now + EXHAUSTED_WAIT_MS;
-    if (lease.isGranted) this.#hold(lease, retryAt);
-    else this.#fail(lease, failure, retryAt, now);
+    if (lease.isGranted) this.hold(lease, retryAt);
+    else this.fail(lease, failure, retryAt, now);
     lease.isUnanswered = true;
   }
 
@@ -423,7 +275,7 @@ export class Engine {
    */
   recover(except: Lease | undefined, now: Instant): void {
     this.wake(except, now);
-    for (const lease of this.#active.values()) {
+    for (const lease of this.book.wanted()) {
       const isAsking = lease.phase === "asking" || lease.phase === "recovering";
       if (lease !== except && lease.isGranted && !isAsking) this.#recoverSoon(lease, now);
     }
@@ -431,7 +283,7 @@ export class Engine {
 
   /** The server is there: all but `except` that would wait for longer leave within 5 s. */
   wake(except: Lease | undefined, now: Instant): void {
-    for (const lease of this.#active.values()) {
+    for (const lease of this.book.wanted()) {
       if (lease === except) continue;
       const isSlow = lease.phase === "asking" && lease.dueAt! > now + RECREATION_DELAY_MS;
       if (isSlow || lease.isUnanswered) this.#recoverSoon(lease, now);
@@ -454,25 +306,25 @@ export class Engine {
     this.servers.reset();
     this.#createBlockedUntil = this.#allBlockedUntil = -Infinity;
     // Deletions name the old address, and a server takes them from there only (PCP-S-08).
-    for (const lease of this.#leaving.values()) this.#unmapped(lease, "revoked", now);
-    for (const lease of this.#active.values()) this.ask(lease, true, now);
+    for (const lease of this.book.leaving()) this.unmapped(lease, "revoked", now);
+    for (const lease of this.book.wanted()) this.ask(lease, true, now);
   }
 
   #expire(lease: Lease, now: Instant): void {
-    if (lease.phase === "deleting") return this.#unmapped(lease, "revoked", now);
-    if (!lease.wantsRenewal) return this.#unmapped(lease, "expired", now);
-    this.#lose(lease, { kind: "expired" }, now);
+    if (lease.phase === "deleting") return this.unmapped(lease, "revoked", now);
+    if (!lease.wantsRenewal) return this.unmapped(lease, "expired", now);
+    this.lose(lease, { kind: "expired" }, now);
   }
 
   /** What was granted is no more. A lease kept alive is asked for again, at `retryAt` or at once. */
-  #lose(lease: Lease, failure: Failure, now: Instant, retryAt?: Instant): void {
+  lose(lease: Lease, failure: Failure, now: Instant, retryAt?: Instant): void {
     lease.clearGrant();
     this.outbox.emit({ type: "lost", id: lease.id, failure }, lease.id);
     if (!lease.isKeptAlive) return this.remove(lease, now);
     lease.isLost = true;
     if (retryAt !== undefined) {
       lease.mayExist = false;
-      return this.#hold(lease, retryAt);
+      return this.hold(lease, retryAt);
     }
     // A request on its way, or one held back, goes on as it is.
     if (lease.phase === "asking" || lease.phase === "held") return this.arm(lease);
@@ -485,16 +337,17 @@ export class Engine {
   }
 
   /** What was asked for is not granted. A lease kept alive is asked for again at `retryAt`. */
-  #fail(lease: Lease, failure: Failure, retryAt: Instant, now: Instant): void {
+  fail(lease: Lease, failure: Failure, retryAt: Instant, now: Instant): void {
     this.outbox.emit({ type: "failed", id: lease.id, failure }, lease.id);
     // Silence and nonsense leave it open what the server holds.
     if (failure.kind === "refused") lease.mayExist = false;
     lease.isFailed = true;
     if (!lease.isKeptAlive) return this.remove(lease, now);
-    this.#hold(lease, retryAt);
+    this.hold(lease, retryAt);
   }
 
-  #hold(lease: Lease, until: Instant): void {
+  /** Leaves the lease alone until then. */
+  hold(lease: Lease, until: Instant): void {
     this.outbox.unsend(lease.id);
     lease.clearRequest();
     lease.phase = "held";
@@ -503,7 +356,8 @@ export class Engine {
     this.arm(lease);
   }
 
-  #unmapped(
+  /** The lease is gone as the application wished; with a failure where nobody confirmed it. */
+  unmapped(
     lease: Lease,
     reason: "revoked" | "expired",
     now: Instant,
@@ -558,7 +412,7 @@ export class Engine {
   }
 
   /** Takes back, once and without waiting for an answer, what the server made against the wish. */
-  #sendDelete(lease: Lease): void {
+  takeBack(lease: Lease): void {
     this.stats.sent.delete++;
     const packet = buildRequest(lease.wish, {
       nonce: lease.nonce,
@@ -570,13 +424,4 @@ export class Engine {
     });
     this.outbox.send("client", this.servers.current, packet);
   }
-}
-
-function hasNonce(lease: Lease, data: Uint8Array): boolean {
-  return equalBytes(lease.nonce, data, 0, PCP_NONCE_OFFSET, PCP_NONCE_LENGTH);
-}
-
-function portSetOf(option: GrantedPortSet): GrantedPortSet {
-  const { size, firstInternalPort, parity } = option;
-  return { size, firstInternalPort, parity };
 }

@@ -35,6 +35,9 @@ export interface Wish {
 /** Protocols whose headers have ports: TCP, UDP, DCCP, SCTP, UDP-Lite. */
 const WITH_PORTS: readonly number[] = [6, 17, 33, 132, 136];
 
+/** What wishes without filters share. */
+const NO_FILTERS: readonly PcpFilter[] = Object.freeze([]);
+
 /** Room that a server needs beyond the request for options of its own (PCP-C-29). */
 const ROOM_FOR_ANSWER = 24;
 
@@ -71,7 +74,7 @@ export function checkRequest(
     suggestedPort: checkPort("suggestedExternal.port", suggested?.port ?? 0, 0),
     mode: checkMode(request.mode ?? "keep-alive"),
     preferFailure: inbound?.preferFailure ?? false,
-    filters: (inbound?.filters ?? []).map(checkFilter),
+    filters: inbound?.filters?.length ? inbound.filters.map(checkFilter) : NO_FILTERS,
     thirdParty,
     description: checkDescription(request.description),
     portSet: checkPortSet(inbound?.portSet, internalPort),
