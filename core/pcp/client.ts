@@ -5,23 +5,19 @@
  * This file is the face of the machine: commands are checked and handed to the engine, datagrams
  * are decoded, matched and judged in the order of §8.3: source, length, R bit, UNSUPP_VERSION,
  * lengths, opcode, fields and nonce, epoch, result. What a lease goes through is in `engine.ts`,
- * when requests leave is in `retransmit.ts`, which address is asked in `servers.ts`.
- *
- * One more state is kept here: the ANNOUNCE of `announce()`, in flight or not. It ends with its
- * answer or, a probe being no wish for a mapping, after four attempts at each address.
+ * when requests leave is in `retransmit.ts`, which address is asked in `servers.ts`, what an answer
+ * does in `answers.ts`, and the ANNOUNCE of `announce()` in `probe.ts`.
  *
  * Clauses: PCP-C-01…58, where they are a client's and not its caller's.
  *
  * @module
  */
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
-import { withoutZone } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
 import { type MappingResponse, refuse, refuseVersion, succeed } from "./answers.ts";
 import {
   decodeResponse,
-  encodeRequest,
   PCP_NONCE_LENGTH,
   PCP_NONCE_OFFSET,
   PCP_OPCODE,
@@ -34,9 +30,8 @@ import { Engine } from "./engine.ts";
 import { holdMs, versionHoldMs } from "./judge.ts";
 import { internalOf, keyOf, overlaps } from "./key.ts";
 import { Lease } from "./lease.ts";
-import { NO_OPTIONS } from "./options.ts";
+import { PROBE, Probe } from "./probe.ts";
 import { checkNonce, checkRequest, checkWantedLifetime, type Wish } from "./request.ts";
-import { Retransmission } from "./retransmit.ts";
 import { readSaved, saveLeases } from "./saved.ts";
 import type {
   PcpClientOptions,
@@ -50,14 +45,6 @@ import type {
 
 /** RFC 7488's maximum of requests to each of several addresses. */
 const ATTEMPTS_PER_ADDRESS = 4;
-/** The key of the ANNOUNCE among the timers and in the outbox; mappings count from 1. */
-const PROBE = 0;
-
-interface Probe {
-  readonly packet: Uint8Array;
-  retransmission: Retransmission;
-}
-
 /**
  * A PCP client as a machine: feed it datagrams and time, drain its actions.
  *
@@ -78,7 +65,7 @@ interface Probe {
 export class PcpClient implements Machine<PcpEvent> {
   readonly #engine: Engine;
   #nextId: MappingId = 1;
-  #probe: Probe | undefined;
+  readonly #probe: Probe;
   #isClosed = false;
 
   /**
@@ -103,7 +90,8 @@ export class PcpClient implements Machine<PcpEvent> {
       Number.MAX_SAFE_INTEGER,
     );
     this.#engine = new Engine(endpoints, localAddress, random, fastStart, maxAttempts);
-    this.#engine.onExhausted = (hasNext, failure, now) => this.#moveProbe(hasNext, failure, now);
+    this.#probe = new Probe(this.#engine);
+    this.#engine.onExhausted = (hasNext, failure, now) => this.#probe.move(hasNext, failure, now);
     for (const saved of state?.mappings ?? []) {
       const { wish, nonce, lifetimeSeconds, external } = readSaved(saved, localAddress);
       this.#engine.adopt(this.#newLease(wish, nonce, lifetimeSeconds, { external }));
@@ -205,28 +193,21 @@ export class PcpClient implements Machine<PcpEvent> {
   /** Asks the server for its epoch, which changes nothing there (PCP-C-50). */
   announce(now: Instant): void {
     this.#engine.outbox.touch(now);
-    if (this.#probe) return;
-    const packet = encodeRequest({
-      kind: "announce",
-      lifetimeSeconds: 0,
-      clientAddress: withoutZone(this.#engine.localAddress),
-      options: NO_OPTIONS,
-    });
-    this.#probe = { packet, retransmission: new Retransmission(this.#engine.fastStart) };
-    this.#sendProbe(this.#probe, now);
+    this.#probe.begin(now);
   }
 
   /** Revokes every mapping and takes no more. */
   close(now: Instant): void {
     this.#isClosed = true;
     this.#engine.outbox.touch(now);
-    this.#endProbe();
+    this.#probe.end();
     for (const lease of [...this.#engine.book.all()]) this.#engine.revoke(lease, now);
   }
 
   /** Whether nothing is held, asked for or left to say. */
   get isIdle(): boolean {
-    return this.#engine.book.size === 0 && !this.#probe && this.#engine.outbox.size === 0;
+    return this.#engine.book.size === 0 && !this.#probe.isInFlight &&
+      this.#engine.outbox.size === 0;
   }
 
   /** A mapping as it stands, or undefined where it is gone. */
@@ -251,9 +232,7 @@ export class PcpClient implements Machine<PcpEvent> {
     const address = checkAddress("localAddress", localAddress);
     this.#engine.outbox.touch(now);
     this.#engine.restart(address, now);
-    if (!this.#probe) return;
-    this.#endProbe();
-    this.announce(now);
+    this.#probe.restart(now);
   }
 
   /** What a later client needs to adopt the mappings; safe for JSON. */
@@ -297,9 +276,9 @@ export class PcpClient implements Machine<PcpEvent> {
     if (engine.servers.match(to) !== "current") return;
     const failure: Failure = { kind: "unreachable" };
     if (engine.servers.size === 1) {
-      this.#failProbe(failure);
+      this.#probe.fail(failure);
       engine.unreachable(now);
-    } else if (this.#probe || [...engine.book.all()].some((lease) => lease.isInFlight)) {
+    } else if (this.#probe.isInFlight || [...engine.book.all()].some((lease) => lease.isInFlight)) {
       engine.exhaust(failure, now);
     }
   }
@@ -311,7 +290,7 @@ export class PcpClient implements Machine<PcpEvent> {
     for (;;) {
       const id = timers.popDue(now);
       if (id === undefined) return;
-      if (id === PROBE) this.#probeDue(now);
+      if (id === PROBE) this.#probe.due(now);
       else this.#engine.due(book.get(id)!, now);
     }
   }
@@ -391,8 +370,8 @@ export class PcpClient implements Machine<PcpEvent> {
     const { version, opcode } = response;
     const retryAt = now + versionHoldMs(response.lifetimeSeconds);
     let isTaken = false;
-    if (this.#probe && (version === 0 || opcode === PCP_OPCODE.ANNOUNCE)) {
-      this.#failProbe({ kind: "unsupported-version", version });
+    if (this.#probe.isInFlight && (version === 0 || opcode === PCP_OPCODE.ANNOUNCE)) {
+      this.#probe.fail({ kind: "unsupported-version", version });
       isTaken = true;
     }
     // A copy of the request brings its nonce back; only what is shorter speaks to all.
@@ -414,13 +393,15 @@ export class PcpClient implements Machine<PcpEvent> {
   #handleAnnounce(response: PcpAnnounceResponse, now: Instant): boolean {
     const engine = this.#engine;
     const { resultCode, epochSeconds, lifetimeSeconds } = response;
-    if (resultCode !== PCP_RESULT.SUCCESS && !this.#probe) return engine.drop("unmatched");
+    if (resultCode !== PCP_RESULT.SUCCESS && !this.#probe.isInFlight) {
+      return engine.drop("unmatched");
+    }
     const isFirst = !engine.servers.epoch.isKnown;
     this.#answered(epochSeconds, undefined, now);
     if (isFirst) engine.wake(undefined, now);
-    if (!this.#probe) return true;
+    if (!this.#probe.isInFlight) return true;
     if (resultCode !== PCP_RESULT.SUCCESS) {
-      this.#failProbe({
+      this.#probe.fail({
         kind: "refused",
         code: resultCode,
         name: pcpResultName(resultCode),
@@ -428,8 +409,7 @@ export class PcpClient implements Machine<PcpEvent> {
       });
       return true;
     }
-    this.#endProbe();
-    engine.outbox.emit({ type: "announced", epochSeconds }, "announced");
+    this.#probe.succeed(epochSeconds);
     return true;
   }
 
@@ -455,40 +435,5 @@ export class PcpClient implements Machine<PcpEvent> {
     stats.restarts++;
     outbox.emit({ type: "gateway-restarted" }, "gateway-restarted");
     this.#engine.recover(lease, now);
-  }
-
-  #sendProbe(probe: Probe, now: Instant): void {
-    const { outbox, timers, servers, random, stats } = this.#engine;
-    if (probe.retransmission.attempt > 0) stats.retransmitted++;
-    stats.sent.announce++;
-    outbox.send("client", servers.current, probe.packet, PROBE);
-    timers.set(PROBE, probe.retransmission.next(random, now), "announce");
-  }
-
-  #probeDue(now: Instant): void {
-    if (!this.#probe) return;
-    const limit = this.#engine.maxAttempts || ATTEMPTS_PER_ADDRESS;
-    if (this.#probe.retransmission.attempt < limit) return this.#sendProbe(this.#probe, now);
-    if (this.#engine.servers.size > 1) return this.#engine.exhaust({ kind: "no-answer" }, now);
-    this.#failProbe({ kind: "no-answer" });
-  }
-
-  #moveProbe(hasNext: boolean, failure: Failure, now: Instant): void {
-    if (!this.#probe) return;
-    if (!hasNext) return this.#failProbe(failure);
-    this.#probe.retransmission = new Retransmission(this.#engine.fastStart);
-    this.#sendProbe(this.#probe, now);
-  }
-
-  #failProbe(failure: Failure): void {
-    if (!this.#probe) return;
-    this.#endProbe();
-    this.#engine.outbox.emit({ type: "announce-failed", failure }, "announce-failed");
-  }
-
-  #endProbe(): void {
-    this.#probe = undefined;
-    this.#engine.timers.delete(PROBE);
-    this.#engine.outbox.unsend(PROBE);
   }
 }

@@ -27,8 +27,7 @@ import { Timers } from "../timers.ts";
 import { PCP_RESULT, pcpResultName } from "./codec.ts";
 import { LeaseBook } from "./book.ts";
 import { mergeEvents } from "./events.ts";
-import type { Lease } from "./lease.ts";
-import { buildRequest } from "./request.ts";
+import { deletionOf, type Lease, requestOf } from "./lease.ts";
 import { Retransmission } from "./retransmit.ts";
 import { EXHAUSTED_WAIT_MS, ServerList } from "./servers.ts";
 import { newStats } from "./stats.ts";
@@ -388,40 +387,17 @@ export class Engine {
   #send(lease: Lease, now: Instant): void {
     const { sent } = this.stats;
     if (lease.packet) this.stats.retransmitted++;
-    lease.packet ??= this.#build(lease, now);
+    lease.packet ??= requestOf(lease, this.localAddress, now);
     if (lease.phase === "deleting") sent.delete++;
     else sent[lease.wish.kind]++;
     lease.mayExist = true;
     this.outbox.send("client", this.servers.current, lease.packet, lease.id);
   }
 
-  #build(lease: Lease, now: Instant): Uint8Array {
-    const isWhole = lease.isExtra || lease.wantsRenewal || !lease.isGranted;
-    return buildRequest(lease.wish, {
-      nonce: lease.nonce,
-      lifetimeSeconds: lease.phase === "deleting"
-        ? 0
-        : isWhole
-        ? lease.lifetimeSeconds
-        : lease.remainingSeconds(now),
-      localAddress: this.localAddress,
-      external: lease.external,
-      replacesFilters: lease.external !== undefined,
-      leavesOutPadded: lease.leavesOutPadded,
-    });
-  }
-
   /** Takes back, once and without waiting for an answer, what the server made against the wish. */
   takeBack(lease: Lease): void {
     this.stats.sent.delete++;
-    const packet = buildRequest(lease.wish, {
-      nonce: lease.nonce,
-      lifetimeSeconds: 0,
-      localAddress: this.localAddress,
-      external: undefined,
-      replacesFilters: false,
-      leavesOutPadded: lease.leavesOutPadded,
-    });
+    const packet = deletionOf(lease, this.localAddress);
     this.outbox.send("client", this.servers.current, packet);
   }
 }

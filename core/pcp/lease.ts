@@ -7,7 +7,7 @@
 import { MAX_SCHEDULED_LIFETIME_SECONDS } from "../backoff.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { MappingId, MappingState } from "../mapping.ts";
-import type { Wish } from "./request.ts";
+import { buildRequest, type Wish } from "./request.ts";
 import { RenewalPlan, type Retransmission } from "./retransmit.ts";
 import type { GrantedPortSet, PcpMapping } from "./types.ts";
 
@@ -201,4 +201,31 @@ export class Lease {
       ...(this.portSet && { portSet: this.portSet }),
     };
   }
+}
+
+/** The bytes of what the lease asks for in its present phase. */
+export function requestOf(lease: Lease, localAddress: string, now: Instant): Uint8Array {
+  if (lease.phase === "deleting") return deletionOf(lease, localAddress);
+  // What is made again though nobody wants it longer is made for the rest of its time.
+  const isWhole = lease.isExtra || lease.wantsRenewal || !lease.isGranted;
+  return buildRequest(lease.wish, {
+    nonce: lease.nonce,
+    lifetimeSeconds: isWhole ? lease.lifetimeSeconds : lease.remainingSeconds(now),
+    localAddress,
+    external: lease.external,
+    replacesFilters: lease.external !== undefined,
+    leavesOutPadded: lease.leavesOutPadded,
+  });
+}
+
+/** The bytes of the lease's deletion. */
+export function deletionOf(lease: Lease, localAddress: string): Uint8Array {
+  return buildRequest(lease.wish, {
+    nonce: lease.nonce,
+    lifetimeSeconds: 0,
+    localAddress,
+    external: undefined,
+    replacesFilters: false,
+    leavesOutPadded: lease.leavesOutPadded,
+  });
 }
