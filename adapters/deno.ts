@@ -19,14 +19,13 @@
  * @module
  */
 import process from "node:process";
-import { isLoopback, isWildcard } from "../core/cidr.ts";
+import { isWildcard } from "../core/cidr.ts";
 import { NatError } from "../core/errors.ts";
 import { anyAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import { startTimer, systemNow } from "./clock.ts";
-import { findGateways } from "./discovery/mod.ts";
-import { sourceToward } from "./discovery/local_address.ts";
 import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
+import { bindToward } from "./discovery/bind_toward.ts";
 import type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
 import {
@@ -88,7 +87,7 @@ async function run(command: string, args: readonly string[]): Promise<string> {
 async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
   const { connect: peer } = options;
   if (peer) await checkNet(peer);
-  const local = await localEndpoint(options);
+  const local = await bindToward(denoRuntime(), options);
   const readSource = sourceReader(options);
   const filtered: UdpHandlers = {
     onDatagram(data, source) {
@@ -130,27 +129,6 @@ async function openAt(
     const any = { address: anyAddress(familyOf(local.address)), port: local.port };
     return await openAt(any, { ...options, connect }, handlers);
   }
-}
-
-/** Where to bind so that packets to the peer leave from the address that we report. */
-async function localEndpoint(options: UdpOptions): Promise<Endpoint> {
-  const { connect: peer } = options;
-  const { address, port } = bindEndpoint(options);
-  if (!peer || !isWildcard(address)) return { address, port };
-  if (isLoopback(peer.address)) {
-    return { address: familyOf(peer.address) === 4 ? "127.0.0.1" : "::1", port };
-  }
-  const near = sourceToward(interfaces(), peer.address) ?? await sourceOfDefaultRoute(peer);
-  if (near !== undefined) return { address: near, port };
-  throw new NatError(
-    "network",
-    `Cannot reach ${formatEndpoint(peer)}: no local address leads there`,
-  );
-}
-
-async function sourceOfDefaultRoute(peer: Endpoint): Promise<string | undefined> {
-  const gateways = await findGateways(denoRuntime());
-  return gateways.find(({ family }) => family === familyOf(peer.address))?.localAddress;
 }
 
 /** Deno checks each destination, but tells only after sending; a peer is asked for beforehand. */
