@@ -58,7 +58,8 @@ export class Lab {
   /** A temporary folder, removed with the lab. */
   readonly folder: string;
   readonly #processes = new Set<LabProcess>();
-  #gateway: { process: LabProcess; options: MiniupnpdOptions; startedAt: number } | undefined;
+  #gateway: { process: LabProcess; options: MiniupnpdOptions } | undefined;
+  #epochAt = 0;
   #wanAddress: string = ADDRESS.wan;
   #isDown = false;
 
@@ -100,9 +101,9 @@ export class Lab {
     return this.prefix + place;
   }
 
-  /** How long the gateway's daemon has been running. */
-  get gatewayAgeMs(): number {
-    return this.#gateway === undefined ? 0 : performance.now() - this.#gateway.startedAt;
+  /** The age of the epoch the gateway tells: since its start, or the last change of its address. */
+  get epochMs(): number {
+    return performance.now() - this.#epochAt;
   }
 
   /** The gateway's address on the internet. */
@@ -134,7 +135,8 @@ export class Lab {
     const start = `mount --bind /dev/null /dev/console && exec miniupnpd -d -f ${config} ` +
       `-P ${this.folder}/miniupnpd.pid 2>> ${this.folder}/miniupnpd.log`;
     const process = this.spawn("gw", ["unshare", "-m", "sh", "-c", start]);
-    this.#gateway = { process, options, startedAt: performance.now() };
+    this.#gateway = { process, options };
+    this.#epochAt = performance.now();
     await untilBound(process, () => this.miniupnpdLog());
   }
 
@@ -165,21 +167,34 @@ export class Lab {
     ];
     await must(["ip", "-n", this.name("gw"), "-batch", "-"], { stdin: commands.join("\n") });
     this.#wanAddress = address;
+    this.#epochAt = performance.now();
+  }
+
+  /** Ends what a failed test has left running and empties the gateway's table. */
+  async clean(options: MiniupnpdOptions): Promise<void> {
+    await this.#endProcesses();
+    this.#gateway = undefined;
+    if (this.#wanAddress !== ADDRESS.wan) await this.setWanAddress(ADDRESS.wan);
+    await this.startMiniupnpd(options);
   }
 
   /** Ends every process of the lab and removes its namespaces. Calling it again does nothing. */
   async down(): Promise<void> {
     if (this.#isDown) return;
     this.#isDown = true;
-    const processes = [...this.#processes];
-    for (const process of processes) process.signal("SIGKILL");
-    await Promise.all(processes.map(({ status }) => status));
+    await this.#endProcesses();
     await removeNamespaces(this.prefix);
     await Deno.remove(this.folder, { recursive: true }).catch(() => {});
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.down();
+  }
+
+  async #endProcesses(): Promise<void> {
+    const processes = [...this.#processes];
+    for (const process of processes) process.signal("SIGKILL");
+    await Promise.all(processes.map(({ status }) => status));
   }
 
   #inside(place: Place, argv: readonly string[]): string[] {

@@ -10,6 +10,7 @@
 import { ROOT, walk } from "../lib/files.ts";
 import { type Runtime, RUNTIMES } from "../lib/runtimes.ts";
 import { Lab, whatLabLacks } from "./lab.ts";
+import type { MiniupnpdOptions } from "./miniupnpd.ts";
 import { buildNatkit, Natkit, natkitCommand } from "./natkit.ts";
 import { ADDRESS, PLACES } from "./topology.ts";
 
@@ -23,6 +24,9 @@ export interface LabContext {
 
 /** A lab test throws where it fails. It leaves the gateway's table as it found it. */
 export type LabTest = (context: LabContext) => Promise<void>;
+
+/** Short lifetimes are granted as they are asked for, so that renewals can be watched. */
+const GATEWAY: MiniupnpdOptions = { minLifetimeSeconds: 1 };
 
 /** No test takes this long. */
 const GUARD_MS = 120_000;
@@ -74,8 +78,7 @@ async function runOn(
   let passed = 0;
   let failed = 0;
   const command = await natkitCommand(runtime);
-  // Short lifetimes are granted as they are asked for, so that renewals can be watched.
-  await using lab = await Lab.up({ minLifetimeSeconds: 1 });
+  await using lab = await Lab.up(GATEWAY);
   for (const [name, test] of tests) {
     const startedAt = performance.now();
     const failure = await guarded(test({ lab, runtime, natkit: new Natkit(lab, command) }));
@@ -85,12 +88,19 @@ async function runOn(
       console.log(`${runtime}: ok ${name} (${seconds} s)`);
     } else {
       failed++;
-      const log = (await lab.miniupnpdLog()).split("\n").slice(-25).join("\n");
+      const log = (await lab.miniupnpdLog()).split("\n").filter(isTelling).slice(-20).join("\n");
       const said = `${failure}\n\nThe end of miniupnpd's log:\n${log}`.replace(/^/gm, "  ");
       console.log(`\n${runtime}: FAILED ${name} (${seconds} s)\n${said}`);
+      await lab.clean(GATEWAY);
     }
   }
   return { passed, failed };
+}
+
+/** SSDP fills the log, and asking for the table does. */
+function isTelling(line: string): boolean {
+  return !/finalize_sendto|HTTP|SOAPAction|Host:|PortMappingEntry|SSDP|M-SEARCH|UPnPError 713|IGD pinhole/
+    .test(line);
 }
 
 /** What went wrong, as text; undefined where nothing did. */
@@ -109,7 +119,7 @@ async function guarded(test: Promise<void>): Promise<string | undefined> {
 }
 
 async function hold(): Promise<number> {
-  await using lab = await Lab.up({ minLifetimeSeconds: 1 });
+  await using lab = await Lab.up(GATEWAY);
   console.log(`Up, with miniupnpd at ${ADDRESS.gateway}, until Ctrl-C. Commands in it:`);
   for (const place of PLACES) console.log(`  ip netns exec ${lab.name(place)} …`);
   await new Promise((resolve) => setTimeout(resolve, 2 ** 31 - 1));

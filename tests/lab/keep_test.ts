@@ -82,7 +82,7 @@ export const tests: Record<string, LabTest> = {
     for (const running of held) await running.event("mapped");
     const before = (await table(lab)).sort();
     assertEquals(before.length, 3);
-    await pause(Math.max(0, OLD_ENOUGH_MS - lab.gatewayAgeMs));
+    await pause(Math.max(0, OLD_ENOUGH_MS - lab.epochMs));
 
     await lab.restartMiniupnpd();
 
@@ -96,7 +96,7 @@ export const tests: Record<string, LabTest> = {
     const running = natkit.start("map", "6140/udp", "--lifetime", "3600", "--via", "nat-pmp");
     await running.event("mapped");
     const before = await table(lab);
-    await pause(Math.max(0, OLD_ENOUGH_MS - lab.gatewayAgeMs));
+    await pause(Math.max(0, OLD_ENOUGH_MS - lab.epochMs));
 
     await lab.restartMiniupnpd();
 
