@@ -28,14 +28,7 @@ import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
 import { bindToward } from "./discovery/bind_toward.ts";
 import type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
-import {
-  bindEndpoint,
-  cryptoRandom,
-  errorCode,
-  openError,
-  sourceReader,
-  wrongPeer,
-} from "./udp.ts";
+import { cryptoRandom, errorCode, openError, sourceReader, wrongPeer } from "./udp.ts";
 
 export type { Endpoint, Instant } from "../core/machine.ts";
 export type { RandomSource } from "../core/random.ts";
@@ -53,7 +46,7 @@ export function denoRuntime(): Runtime {
     setTimer: startTimer,
     openUdp,
     interfaces,
-    readTextFile,
+    readTextFile: readGranted,
     run,
   };
 }
@@ -70,6 +63,15 @@ function interfaces(): InterfaceAddress[] {
     const flag = "--allow-sys=networkInterfaces";
     throw permissionError("Cannot read the network interfaces", flag, error);
   }
+}
+
+/** Deno would ask whether `/proc` may be read, and then want `--allow-all` all the same. */
+async function readGranted(path: string): Promise<string> {
+  const isProc = path.startsWith("/proc/");
+  if (isProc && Deno.permissions.querySync({ name: "read", path }).state !== "granted") {
+    throw permissionError(`Cannot read ${path}`, "--allow-all");
+  }
+  return await readTextFile(path);
 }
 
 async function run(command: string, args: readonly string[]): Promise<string> {

@@ -26,10 +26,9 @@ export type ListenDatagram = (
   options: DenoAddress & { reuseAddress: boolean; loopback: boolean },
 ) => DenoDatagram;
 
-interface NetPermission {
-  name: "net";
-  host?: string;
-}
+type Permission =
+  | { readonly name: "net"; readonly host?: string }
+  | { readonly name: "read"; readonly path: string };
 
 /** What is used of `Deno`. */
 export interface DenoNamespace {
@@ -37,8 +36,8 @@ export interface DenoNamespace {
   readonly listenDatagram?: ListenDatagram;
   /** Asking for permissions. */
   readonly permissions: {
-    request(permission: NetPermission): Promise<{ readonly state: string }>;
-    querySync(permission: NetPermission): { readonly state: string };
+    request(permission: Permission): Promise<{ readonly state: string }>;
+    querySync(permission: Permission): { readonly state: string };
   };
   /** Running programs. */
   readonly Command: new (command: string, options: {
