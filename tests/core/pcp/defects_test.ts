@@ -172,7 +172,7 @@ describe("defects of others", () => {
     rig.mapped({ internalPort: 2 }, { epochSeconds: 4 });
     claim(rig.heard().includes("gateway-restarted"));
     const ports = rig.advance(5000).map(({ request }) => (request as typeof rig.last).internalPort);
-    assertEquals(new Set(ports), new Set([1]));
+    claim(ports.length > 0 && ports.every((port) => port === 1));
   });
 
   it("any datagram with the right opcode taken, whoever sent it", () => {
