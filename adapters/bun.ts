@@ -55,8 +55,12 @@ interface BunNamespace {
   }): Promise<BunUdpSocket>;
 }
 
-/** Bun's undocumented flag for SO_REUSEADDR; its `reuseAddr` option is ignored. */
-const REUSE_ADDRESS = 4;
+/**
+ * Bun's undocumented flags for SO_REUSEPORT and SO_REUSEADDR; its `reuseAddr` option is ignored.
+ * Sockets share a port where both have the same one: Linux's others set the second, macOS's the
+ * first.
+ */
+const REUSE_ADDRESS = 4 | 16;
 
 /** How often a datagram is sent again that did not leave because of an earlier one's ICMP error. */
 const SEND_ATTEMPTS = 4;
