@@ -76,7 +76,7 @@ export async function openEcho(address: string): Promise<UdpSocket> {
 export function openWhenFree(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
   const attempt = (): Promise<UdpSocket> =>
     runtime.openUdp(options, handlers).catch(async (error) => {
-      if (!/in use/.test(error.message)) throw error;
+      if (!/in ?use/i.test(error.message)) throw error;
       await new Promise<void>((resolve) => void runtime.setTimer(1, resolve, true));
       return attempt();
     });
