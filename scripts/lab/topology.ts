@@ -81,7 +81,10 @@ export const INSIDE: Readonly<Record<Place, string>> = {
 export const FORWARDING =
   "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
 
-/** The gateway's rules, with the three chains that miniupnpd fills, for `nft -f`. */
+/**
+ * The gateway's rules, with the three chains that miniupnpd fills, for `nft -f`. Where br_netfilter
+ * is loaded what one host sends to the other passes them as well.
+ */
 export const RULES = `
 table inet filter {
   chain miniupnpd { }
@@ -96,7 +99,7 @@ table inet filter {
   chain forward {
     type filter hook forward priority 0; policy drop;
     ct state established,related accept
-    iifname "lan" oifname "wan" accept
+    iifname "lan" oifname { "lan", "wan" } accept
     jump miniupnpd
   }
   chain prerouting {
