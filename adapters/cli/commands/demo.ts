@@ -26,7 +26,7 @@ const UPTIME_SECONDS = 86_400;
 /** Jitter of up to 5 s becomes one of up to 0.6 s. */
 const JITTER_SHIFT = 3;
 /** How long to wait for what the gateway announces; where multicast fails it is asked instead. */
-const PATIENCE_MS = 1000;
+const PATIENCE_MS = 900;
 
 /** The command. */
 export const DEMO: Command = {
@@ -167,17 +167,26 @@ class Client {
     };
     this.#waiting.add(listen);
     stop.addEventListener("abort", wake);
-    const timer = setTimeout(() => {
-      this.#context.output.progress("No announcement came (no multicast here?): asking.");
-      this.#mapping.renew(undefined, { timeoutMs: PATIENCE_MS }).catch((error) => {
-        if (!(error instanceof NatError)) throw error;
-      }).then(wake);
-    }, PATIENCE_MS);
+    const asking = setTimeout(() => void this.#ask(), PATIENCE_MS);
+    const giveUp = setTimeout(wake, 2 * PATIENCE_MS);
     await heard;
-    clearTimeout(timer);
+    clearTimeout(asking);
+    clearTimeout(giveUp);
     stop.removeEventListener("abort", wake);
     this.#waiting.delete(listen);
     stop.throwIfAborted();
+  }
+
+  /** Asks the gateway, whose answer tells what its announcement would have. */
+  async #ask(): Promise<void> {
+    this.#context.output.progress("No announcement came (no multicast here?): asking.");
+    const options = { timeoutMs: PATIENCE_MS };
+    try {
+      if (this.#mapping.via === "pcp") await this.#mapping.renew(undefined, options);
+      else await this.#nat.externalAddresses(options);
+    } catch (error) {
+      if (!(error instanceof NatError)) throw error;
+    }
   }
 
   async close(): Promise<void> {
