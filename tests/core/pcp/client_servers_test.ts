@@ -1,0 +1,180 @@
+import { describe, it } from "node:test";
+import { assertEquals, assertThrows } from "@std/assert";
+import { PCP_RESULT } from "../../../core/pcp/codec.ts";
+import { Rig, SERVER, success } from "./harness.ts";
+import { claim } from "./support.ts";
+
+const SECOND = { address: "192.168.1.2", port: 5351 };
+
+describe("several addresses of one server", () => {
+  const servers = [SERVER, SECOND];
+
+  it("asks each four times with the same bytes, then waits 15 minutes", () => {
+    const rig = new Rig({ servers });
+    const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    const sent = rig.advance(60_000);
+    assertEquals(sent.map(({ to }) => to.address), [
+      ...new Array(4).fill(SERVER.address),
+      ...new Array(4).fill(SECOND.address),
+    ]);
+    for (const { data } of sent) assertEquals(data, sent[0]!.data);
+    assertEquals(rig.events, [{ type: "failed", id, failure: { kind: "no-answer" } }]);
+    const before = sent.at(-1)!.at;
+    const again = rig.advance(900_000);
+    assertEquals(again[0]!.to, SERVER);
+    claim(again[0]!.at - before >= 900_000);
+    assertEquals(rig.client.mapping(id)!.server, SERVER);
+  });
+
+  it("goes to the next at once on an ICMP error, and stays where it was answered", () => {
+    const rig = new Rig({ servers });
+    rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    rig.drain();
+    rig.client.handleUnreachable(SERVER, 0);
+    const [second] = rig.drain();
+    assertEquals(second!.to, SECOND);
+    claim(!rig.receive(success(second!.request), SERVER));
+    assertEquals(rig.client.stats.dropped["other-address"], 1);
+    rig.receive(success(second!.request, { lifetimeSeconds: 600 }), SECOND);
+    assertEquals(rig.heard(), ["server-changed", "mapped"]);
+    assertEquals(rig.advance(400_000)[0]!.to, SECOND);
+  });
+
+  it("tells that nothing is there where ICMP says so of all", () => {
+    const rig = new Rig({ servers });
+    const id = rig.client.map({ protocol: 6, internalPort: 8080, mode: "once" }, 0);
+    rig.drain();
+    rig.client.handleUnreachable(SERVER, 0);
+    rig.drain();
+    rig.client.handleUnreachable(SECOND, 0);
+    rig.drain();
+    assertEquals(rig.events, [{ type: "failed", id, failure: { kind: "unreachable" } }]);
+    claim(rig.client.isIdle === true);
+  });
+
+  it("leaves an address whose renewals stay without an answer", () => {
+    const rig = new Rig({ servers });
+    rig.mapped({}, { lifetimeSeconds: 3600 });
+    const sent = rig.advance(3_599_000);
+    assertEquals(sent.slice(0, 5).map(({ to }) => to.address), [
+      ...new Array(4).fill(SERVER.address),
+      SECOND.address,
+    ]);
+    assertEquals(rig.heard(), ["mapped"]);
+  });
+});
+
+describe("handleUnreachable()", () => {
+  it("fails a first request at once; one kept alive goes on at the RFC's pace", () => {
+    const rig = new Rig();
+    const once = rig.client.map({ protocol: 6, internalPort: 1, mode: "once" }, 0);
+    const kept = rig.client.map({ protocol: 6, internalPort: 2 }, 0);
+    rig.drain();
+    rig.client.handleUnreachable(SERVER, 1);
+    rig.drain();
+    const failure = { kind: "unreachable" } as const;
+    assertEquals(rig.events.splice(0), [
+      { type: "failed", id: once, failure },
+      { type: "failed", id: kept, failure },
+    ]);
+    assertEquals(rig.client.mapping(kept)!.state, "error");
+    assertEquals(rig.advance(2600), []);
+    assertEquals(rig.advance(800).length, 1);
+    rig.client.handleUnreachable(SERVER, rig.now);
+    assertEquals(rig.heard(), []);
+    rig.grant();
+    assertEquals(rig.heard(), ["mapped"]);
+  });
+
+  it("leaves a running mapping alone, and other addresses", () => {
+    const rig = new Rig();
+    const id = rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.advance(400_000);
+    rig.client.handleUnreachable(SERVER, rig.now);
+    rig.client.handleUnreachable(SECOND, rig.now);
+    assertEquals(rig.heard(), ["mapped"]);
+    assertEquals(rig.client.mapping(id)!.state, "updating");
+  });
+});
+
+describe("networkChanged()", () => {
+  it("asks for everything from the new address at once, whatever was refused before", () => {
+    const rig = new Rig();
+    const held = rig.client.map({ protocol: 17, internalPort: 9 }, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.ADDRESS_MISMATCH, 1800);
+    const id = rig.mapped();
+    rig.client.networkChanged("10.0.0.9", rig.now);
+    const sent = rig.drain();
+    assertEquals(sent.length, 2);
+    for (const { request } of sent) {
+      claim(request.clientAddress === "10.0.0.9");
+      rig.receive(success(request, { epochSeconds: 5 }));
+    }
+    assertEquals(rig.heard(), ["failed", "mapped", "mapped", "renewed"]);
+    assertEquals(rig.client.mapping(held)!.internal.address, "10.0.0.9");
+    assertEquals(rig.client.mapping(id)!.state, "running");
+    assertThrows(() => rig.client.networkChanged("nowhere", 0), TypeError, "nowhere");
+  });
+
+  it("gives up deletions, which the old address alone could ask for", () => {
+    const rig = new Rig();
+    const id = rig.mapped();
+    rig.client.revoke(id, rig.now);
+    rig.drain();
+    rig.client.networkChanged("10.0.0.9", rig.now);
+    assertEquals(rig.drain(), []);
+    assertEquals(rig.heard(), ["mapped", "unmapped"]);
+  });
+});
+
+describe("PcpClient.announce()", () => {
+  it("tells the server's epoch", () => {
+    const rig = new Rig();
+    rig.client.announce(0);
+    rig.client.announce(0);
+    assertEquals(rig.drain().length, 1);
+    rig.announce(77);
+    assertEquals(rig.events, [{ type: "announced", epochSeconds: 77 }]);
+    assertEquals(rig.advance(100_000), []);
+  });
+
+  it("ends after four attempts without an answer, at each of the addresses", () => {
+    for (const servers of [[SERVER], [SERVER, SECOND]]) {
+      const rig = new Rig({ servers });
+      rig.client.announce(0);
+      rig.advance(200_000);
+      assertEquals(rig.sent.length, 4 * servers.length);
+      assertEquals(rig.events, [{ type: "announce-failed", failure: { kind: "no-answer" } }]);
+    }
+  });
+
+  it("tells a refusal, a version and an ICMP error as failures", () => {
+    const rig = new Rig();
+    rig.client.announce(0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.UNSUPP_OPCODE, 1800);
+    rig.client.announce(0);
+    rig.drain();
+    rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0, 9]));
+    rig.client.announce(0);
+    rig.drain();
+    rig.client.handleUnreachable(SERVER, 0);
+    rig.drain();
+    assertEquals(
+      rig.events.map((event) => event.type === "announce-failed" && event.failure.kind),
+      ["refused", "unsupported-version", "unreachable"],
+    );
+  });
+});
+
+describe("debugTimeout()", () => {
+  it("tells the deadline with its reason", () => {
+    const rig = new Rig();
+    rig.client.map({ protocol: 6, internalPort: 8080 }, 7);
+    assertEquals(rig.client.debugTimeout(), { at: 7, reason: "output is waiting" });
+    rig.drain();
+    assertEquals(rig.client.debugTimeout(), { at: 257, reason: "asking, mapping 1" });
+    assertEquals(new Rig().client.debugTimeout(), undefined);
+  });
+});

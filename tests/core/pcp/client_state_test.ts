@@ -1,0 +1,186 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { PCP_RESULT } from "../../../core/pcp/codec.ts";
+import { parseCidr } from "../../../core/cidr.ts";
+import { EXTERNAL, Rig, success } from "./harness.ts";
+import { claim } from "./support.ts";
+
+const REMOTE = { address: "198.51.100.20", port: 443 };
+
+describe("exportState()", () => {
+  it("lets another client adopt the mappings, through JSON", () => {
+    const rig = new Rig();
+    rig.mapped({
+      filters: [{ prefix: parseCidr("198.51.100.0/24")!, port: 53 }],
+      description: "tell",
+      lifetimeSeconds: 3600,
+    });
+    const first = rig.last;
+    rig.client.peer({ protocol: 17, internalPort: 5, remote: REMOTE, mode: 2 }, 0);
+    rig.drain();
+    rig.now = 60_000;
+    const state = JSON.parse(JSON.stringify(rig.client.exportState(rig.now)));
+
+    const next = new Rig({ state }, 99, 1_000_000);
+    assertEquals(next.client.mappings().map(({ state }) => state), ["requested", "requested"]);
+    assertEquals(next.client.mappings()[0]!.external, undefined);
+    const [map, peer] = next.advance(0);
+    claim(map!.request.kind === "map" && peer!.request.kind === "peer");
+    assertEquals(map!.request.nonce, first.nonce);
+    assertEquals(map!.request.suggestedPort, EXTERNAL.port);
+    assertEquals(map!.request.suggestedAddress, EXTERNAL.address);
+    assertEquals(map!.request.options.map(({ type }) => type), ["filter", "filter", "description"]);
+    next.receive(success(map!.request));
+    assertEquals(next.heard(), ["mapped"]);
+  });
+
+  it("gives what is left of a mapping that is not renewed", () => {
+    const rig = new Rig();
+    rig.mapped({ mode: "once" }, { lifetimeSeconds: 600 });
+    rig.now = 200_000;
+    const [saved] = rig.client.exportState(rig.now).mappings;
+    assertEquals(saved!.lifetimeSeconds, 400);
+    assertEquals(saved!.remainingSeconds, 400);
+  });
+
+  it("lets an adopted mapping be deleted without asking for it first", () => {
+    const rig = new Rig();
+    rig.mapped();
+    const next = new Rig({ state: rig.client.exportState(0) });
+    next.client.revoke(1, 0);
+    const [only] = next.drain();
+    claim(only!.request.kind === "map" && only!.request.lifetimeSeconds === 0);
+    assertEquals(only!.request.nonce, rig.last.nonce);
+    next.grant({ lifetimeSeconds: 0 });
+    assertEquals(next.heard(), ["unmapped"]);
+  });
+
+  it("leaves out what is being deleted", () => {
+    const rig = new Rig();
+    rig.client.revoke(rig.mapped(), 0);
+    assertEquals(rig.client.exportState(0).mappings, []);
+  });
+});
+
+describe("DESCRIPTION and PORT_SET", () => {
+  it("tells the description as the server stored it, and none where it stored none", () => {
+    const rig = new Rig();
+    const id = rig.mapped({ description: "a long tale" }, {
+      options: [{ type: "description", text: "a long" }],
+      lifetimeSeconds: 600,
+    });
+    assertEquals(rig.client.mapping(id)!.description, "a long");
+    rig.advance(400_000);
+    rig.grant({ epochSeconds: 1400 });
+    assertEquals(rig.client.mapping(id)!.description, undefined);
+  });
+
+  it("names the set in refreshes and deletions, and tells what was mapped of it", () => {
+    const rig = new Rig();
+    const set = { type: "port-set", size: 16, firstInternalPort: 6000, parity: true } as const;
+    const id = rig.mapped(
+      { protocol: 17, internalPort: 6000, portSet: { size: 16, parity: true } },
+      { options: [{ ...set, size: 8 }], lifetimeSeconds: 600 },
+    );
+    assertEquals(rig.last.options, [set]);
+    assertEquals(rig.client.mapping(id)!.portSet, {
+      size: 8,
+      firstInternalPort: 6000,
+      parity: true,
+    });
+    rig.advance(400_000);
+    assertEquals(rig.last.options, [set]);
+    rig.grant({ epochSeconds: 1400, lifetimeSeconds: 600 });
+    assertEquals(rig.client.mapping(id)!.portSet, undefined);
+    rig.client.revoke(id, rig.now);
+    rig.drain();
+    assertEquals(rig.last.options, [set]);
+  });
+
+  it("asks again without what needs padding where the server cannot read it", () => {
+    const rig = new Rig();
+    rig.client.map({ protocol: 6, internalPort: 8080, description: "Minecraft" }, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.MALFORMED_OPTION, 1800);
+    assertEquals(rig.sent.length, 2);
+    assertEquals(rig.last.options, []);
+    rig.grant();
+    assertEquals(rig.heard(), ["mapped"]);
+  });
+
+  it("takes MALFORMED_OPTION for a refusal where nothing needs padding", () => {
+    const rig = new Rig();
+    rig.client.map({ protocol: 6, internalPort: 8080, description: "Mine" }, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.MALFORMED_OPTION, 1800);
+    assertEquals(rig.sent.length, 1);
+    assertEquals(rig.heard(), ["failed"]);
+  });
+});
+
+describe("IPv6", () => {
+  const servers = [{ address: "fe80::1%eth0", port: 5351 }];
+  const rig6 = () => new Rig({ servers, localAddress: "2001:db8::100" });
+  const external = { address: "2001:db8::100", port: 22 };
+
+  it("maps from the global address, through a link-local server with or without its zone", () => {
+    const rig = rig6();
+    rig.client.map({ protocol: 6, internalPort: 22 }, 0);
+    rig.drain();
+    assertEquals(rig.last.suggestedAddress, "::");
+    claim(rig.receive(success(rig.last, { external }), { address: "fe80::1", port: 5351 }));
+    assertEquals(rig.heard(), ["mapped"]);
+  });
+
+  it("keeps the known port where a renewed pinhole is answered with port 0", () => {
+    const rig = rig6();
+    const id = rig.mapped({ internalPort: 22 }, { external, lifetimeSeconds: 600 });
+    rig.advance(400_000);
+    rig.grant({ external: { ...external, port: 0 }, epochSeconds: 1400 });
+    assertEquals(rig.heard(), ["mapped", "renewed"]);
+    assertEquals(rig.client.mapping(id)!.external, external);
+  });
+
+  it("publishes no port 0 of a first answer", () => {
+    const rig = rig6();
+    rig.mapped({ internalPort: 22 }, { external: { ...external, port: 0 } });
+    assertEquals(rig.heard(), ["failed"]);
+  });
+});
+
+describe("10,000 mappings in one client", () => {
+  it("are granted, renewed each once in its time, recreated and deleted", () => {
+    const rig = new Rig();
+    const answer = (lifetimeSeconds: number) => {
+      for (const { request } of rig.sent.splice(0)) {
+        const external = { ...EXTERNAL, port: (request as typeof rig.last).internalPort };
+        rig.receive(success(request, { lifetimeSeconds, external, epochSeconds: rig.epoch }));
+      }
+    };
+    for (let port = 1; port <= 10_000; port++) {
+      rig.client.map({ protocol: 17, internalPort: port }, rig.now);
+      rig.drain();
+      answer(3600);
+    }
+    assertEquals(rig.heard().length, 10_000);
+
+    assertEquals(rig.advance(1_799_999), []);
+    let renewals = 0;
+    for (let i = 0; i < 450; i++) {
+      rig.advance(1000);
+      renewals += rig.sent.length;
+      answer(86_400);
+    }
+    assertEquals(renewals, 10_000);
+    assertEquals(rig.sleep(0), []);
+
+    rig.announce(0);
+    const recreated = rig.advance(2500).length;
+    claim(recreated > 4000 && recreated < 6000, "spread over the 5 s");
+    rig.client.close(rig.now);
+    rig.sent.length = 0;
+    assertEquals(rig.drain().length, 10_000);
+    answer(0);
+    claim(rig.client.isIdle === true);
+  });
+});
