@@ -13,7 +13,23 @@ import {
   type GatewayVerdict,
   type RequestRule,
 } from "./policy.ts";
-import { readQuestion } from "./question.ts";
+import { readQuestion, withoutOption } from "./question.ts";
+import type { ReplyChange } from "./reshape.ts";
+import type { Refusal } from "./servers.ts";
+
+/** How a request is served. */
+export interface Judgement {
+  /** What the server is to see: the request, or what a rule left of it. */
+  readonly request: Uint8Array;
+  /** The error that the server is to answer. */
+  readonly refusal: Refusal;
+  /** The answer is this late, milliseconds. */
+  readonly delayMs: number;
+  /** What becomes of the answer. */
+  readonly changes: readonly ReplyChange[];
+}
+
+const NO_CHANGES: readonly ReplyChange[] = [];
 
 /** Judges requests. */
 export class Admission {
@@ -41,12 +57,31 @@ export class Admission {
     else this.#denied.add(client);
   }
 
-  /** The verdict; what cannot be read is left to the servers. */
-  judge(data: Uint8Array, from: Endpoint, now: Instant): GatewayVerdict {
+  /** How a request is served, if at all; what cannot be read is left to the servers. */
+  judge(data: Uint8Array, from: Endpoint, now: Instant): Judgement | "drop" {
+    const served = { request: data, refusal: undefined, delayMs: 0, changes: NO_CHANGES };
+    const verdict = this.#verdict(data, from, now);
+    switch (verdict?.kind) {
+      case undefined:
+        return served;
+      case "drop":
+        return "drop";
+      case "refuse":
+        return { ...served, refusal: { ...verdict, refuse: verdict.code } };
+      case "delay":
+        return { ...served, delayMs: verdict.delayMs };
+      case "reshape": {
+        const { changes, withoutOption: code } = verdict;
+        const request = code === undefined ? data : withoutOption(data, code);
+        return { ...served, request, changes };
+      }
+    }
+  }
+
+  #verdict(data: Uint8Array, from: Endpoint, now: Instant): GatewayVerdict {
     const isIdle = this.refusal === undefined && this.#denied.size === 0 && !this.#rules &&
       !this.#decide;
-    if (isIdle) return undefined;
-    const question = readQuestion(data, from, this.#table);
+    const question = isIdle ? undefined : readQuestion(data, from, this.#table);
     if (!question) return undefined;
     const verdict = this.#command(question) ?? (this.#rules && applyRules(this.#rules, question)) ??
       this.#decide?.(question, now);

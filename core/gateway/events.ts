@@ -50,3 +50,15 @@ export interface GatewayStats {
   /** The PCP server's. */
   readonly pcp: PcpServerStats;
 }
+
+/** A PCP server's event as the gateway tells it. */
+export function fromPcp(event: PcpServerEvent): GatewayEvent {
+  switch (event.type) {
+    case "request":
+      return { ...event, via: "pcp", from: event.request.from };
+    case "response":
+      return { ...event, via: "pcp" };
+    case "mapping":
+      return event;
+  }
+}

@@ -18,17 +18,14 @@
  *
  * @module
  */
-import { checkAddress, checkInteger, checkPort } from "../check.ts";
+import { checkAddress, checkInteger } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
-import { NatPmpServer } from "../natpmp/server.ts";
+import type { Transport } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
-import { PcpServer, type PcpServerEvent } from "../pcp/server.ts";
-import { putU32 } from "../bytes.ts";
 import { snapshotEntry, type TableEntry, type TableFault } from "../table/entry.ts";
 import { MappingTable } from "../table/table.ts";
-import type { TableWatch } from "../table/watch.ts";
 import { Admission } from "./admission.ts";
+import { Door } from "./door.ts";
 import type { GatewayEvent, GatewayStats } from "./events.ts";
 import { forwardInbound, forwardOutbound } from "./forwarding.ts";
 import {
@@ -38,11 +35,14 @@ import {
 } from "./options.ts";
 import { type Exchange, Outlet } from "./outlet.ts";
 import type { GatewayProtocol } from "./profile.ts";
-import { withoutOption } from "./question.ts";
-import type { Disturbance } from "./reply_queue.ts";
+import { type Disturbance, readDisturbance } from "./reply_queue.ts";
+import { Servers } from "./servers.ts";
+import { placeStatic } from "./static_mapping.ts";
 
 export type { GatewayEvent, GatewayStats } from "./events.ts";
 export type { SimulatedGatewayOptions } from "./options.ts";
+
+const NOBODY: ReadonlySet<GatewayProtocol> = new Set();
 
 /**
  * A gateway to test clients against. Feed it what arrives on its inside's UDP port 5351; it sends
@@ -68,18 +68,12 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   /** The mapping table: to read, and to make entries behind the servers' backs. */
   readonly table: MappingTable;
   readonly #settings: GatewaySettings;
-  readonly #natPmp: NatPmpServer;
-  readonly #pcp: PcpServer;
+  readonly #servers: Servers;
   readonly #out = new Outbox<GatewayEvent>();
   readonly #outlet: Outlet;
   readonly #admission: Admission;
-  readonly #watch: TableWatch | undefined;
-  readonly #on: Set<GatewayProtocol>;
-  #isNat = true;
-  #deaf = 0;
-  #verdict: { readonly refuse: number; readonly lifetimeSeconds?: number } | undefined;
+  readonly #door: Door;
   #forgetAt: Instant | undefined;
-  #dropped = { off: 0, outside: 0, deaf: 0, silent: 0, policy: 0 };
 
   /**
    * Makes a gateway that has not booted yet.
@@ -88,50 +82,23 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    */
   constructor(options: SimulatedGatewayOptions) {
     const settings = this.#settings = readGatewayOptions(options);
-    const { random, profile, maxLifetimeSeconds, minLifetimeSeconds, announceTo } = settings;
-    this.table = new MappingTable({
-      ...settings.table,
-      externalAddresses: settings.externalAddresses,
-      random,
-    });
-    const trace = settings.trace ? "packets" : false;
-    const longest = maxLifetimeSeconds === undefined ? {} : { maxLifetimeSeconds };
-    const shortest = minLifetimeSeconds === undefined
-      ? {}
-      : { minLifetimeSeconds, minPeerLifetimeSeconds: minLifetimeSeconds };
-    this.#natPmp = new NatPmpServer({
-      ...profile?.natPmp,
-      ...longest,
-      table: this.table,
-      announceTo: settings.family === 4 ? [...announceTo, ...settings.extraAnnounceTo] : [],
-      decide: () => this.#verdict,
-      trace,
-    });
-    this.#pcp = new PcpServer({
-      ...profile?.pcp,
-      ...longest,
-      ...shortest,
-      table: this.table,
-      announceTo,
-      allowThirdParty: settings.allowThirdParty,
-      decide: () => this.#verdict,
-      trace,
-    });
+    const { random, profile, externalAddresses } = settings;
+    this.table = new MappingTable({ ...settings.table, externalAddresses, random });
+    this.#servers = new Servers(settings, this.table);
     this.#admission = new Admission(this.table, profile?.requests, settings.decide);
     this.#outlet = new Outlet(profile?.replies ?? [], random, ({ socket, to, data }) => {
       this.#out.send(socket, to, data);
     });
-    this.#watch = settings.trace ? this.table.watch() : undefined;
-    this.#on = new Set(settings.protocols);
+    this.#door = new Door(settings, this.table);
   }
 
   /** Counters. */
   get stats(): GatewayStats {
     return {
-      dropped: { ...this.#dropped },
+      dropped: { ...this.#door.dropped },
       replies: this.#outlet.stats,
-      natPmp: this.#natPmp.stats,
-      pcp: this.#pcp.stats,
+      natPmp: this.#servers.natPmp.stats,
+      pcp: this.#servers.pcp.stats,
     };
   }
 
@@ -140,12 +107,12 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * gateway closes its socket (PMP-S-32).
    */
   get isListening(): boolean {
-    return this.#isNat && this.#on.size > 0 && !this.#settings.profile?.isUnreachable;
+    return this.#door.isListening;
   }
 
   /** The protocols that are on. */
   get protocols(): readonly GatewayProtocol[] {
-    return [...this.#on];
+    return [...this.#door.on];
   }
 
   /** What happens to its datagrams. */
@@ -161,18 +128,17 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
 
   /** Seconds since the start of a protocol's epoch. */
   epochSeconds(protocol: GatewayProtocol, now: Instant): number {
-    return protocol === "pcp" ? this.#pcp.epochSeconds(now) : this.#natPmp.epochSeconds(now);
+    return protocol === "pcp"
+      ? this.#servers.pcp.epochSeconds(now)
+      : this.#servers.natPmp.epochSeconds(now);
   }
 
   /** Boots: epochs 0, announced. */
   start(now: Instant): void {
     this.#enter(now);
-    const every = this.#settings.profile?.forgets?.everySeconds;
-    this.#forgetAt = every === undefined ? undefined : now + 1000 * every;
-    this.#natPmp.setEpoch(0, now);
-    this.#pcp.setEpoch(0, now);
-    if (this.isListening && this.#on.has("nat-pmp")) this.#natPmp.start(now);
-    if (this.isListening && this.#on.has("pcp")) this.#pcp.reset(now);
+    const { forgets } = this.#settings.profile ?? {};
+    this.#forgetAt = forgets && now + 1000 * forgets.everySeconds;
+    this.#servers.boot(this.isListening ? this.#door.on : NOBODY, now);
     this.#drain(now);
   }
 
@@ -198,8 +164,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    */
   setEpoch(seconds: number, now: Instant): void {
     this.#enter(now);
-    this.#natPmp.setEpoch(seconds, now);
-    this.#pcp.setEpoch(seconds, now);
+    this.#servers.setEpoch(seconds, now);
     this.#drain(now);
   }
 
@@ -216,12 +181,8 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     const checked = addresses.map((a, i) => checkAddress(`addresses[${i}]`, a, 4));
     this.#enter(now);
     const moved = this.table.setExternalAddresses(checked, now);
-    if (this.#settings.profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
-    if (!this.isListening) this.#pcp.setEpoch(0, now);
-    else {
-      if (this.#on.has("pcp")) this.#pcp.externalAddressChanged(moved, now);
-      if (this.#on.has("nat-pmp")) this.#natPmp.externalAddressChanged(now);
-    }
+    if (this.#settings.profile?.resetsEpochOnNewAddress) this.#servers.natPmp.setEpoch(0, now);
+    this.#servers.externalAddressChanged(this.isListening ? this.#door.on : NOBODY, moved, now);
     this.#drain(now);
   }
 
@@ -237,35 +198,21 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     internal: Endpoint,
     now: Instant,
   ): TableEntry | TableFault {
-    checkPort("externalPort", externalPort);
-    checkPort("internal.port", internal.port);
-    const address = checkAddress("internal.address", internal.address, this.#settings.family);
+    const { family } = this.#settings;
     this.#enter(now);
-    const number = PROTOCOL_NUMBER[protocol];
-    const existing = this.table.inbound(number, address, internal.port);
-    if (existing?.kind === "explicit") this.table.remove(existing, now);
-    const entry = this.table.mapInbound({
-      kind: "static",
-      origin: "admin",
-      protocol: number,
-      internal: { address, port: internal.port },
-      suggestedPort: externalPort,
-      isExact: true,
-      expiresAt: Infinity,
-    }, now);
+    const entry = placeStatic(this.table, family, protocol, externalPort, internal, now);
     this.#drain(now);
-    return typeof entry === "string" ? entry : snapshotEntry(entry);
+    return entry;
   }
 
   /** Acts as a NAT or does not (PMP-S-32). To act as one again is a boot. */
   setNat(isNat: boolean, now: Instant): void {
     this.#enter(now);
-    if (this.#isNat === isNat) return;
-    this.#isNat = isNat;
+    if (this.#door.isNat === isNat) return;
+    this.#door.isNat = isNat;
     if (isNat) return this.start(now);
     this.table.clear("dynamic", now);
-    this.#natPmp.silence();
-    this.#pcp.silence();
+    this.#servers.silence();
     this.#outlet.clear();
     this.#drain(now);
   }
@@ -280,11 +227,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
       throw new TypeError("Cannot switch nat-pmp on: this gateway does not translate");
     }
     this.#enter(now);
-    const server = protocol === "pcp" ? this.#pcp : this.#natPmp;
-    if (!isOn && this.#on.delete(protocol)) server.silence();
-    if (isOn && !this.#on.has(protocol)) {
-      this.#on.add(protocol);
-      if (this.isListening) server.announce(now);
+    const { on } = this.#door;
+    if (!isOn && on.delete(protocol)) this.#servers.silence(protocol);
+    if (isOn && !on.has(protocol)) {
+      on.add(protocol);
+      if (this.isListening) this.#servers.announce(new Set([protocol]), now);
     }
     this.#drain(now);
   }
@@ -332,7 +279,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    */
   setDeaf(packets: number, now: Instant): void {
     this.#enter(now);
-    this.#deaf = checkInteger("packets", packets, 0, Number.MAX_SAFE_INTEGER);
+    this.#door.deaf = checkInteger("packets", packets, 0, Number.MAX_SAFE_INTEGER);
   }
 
   /**
@@ -341,10 +288,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * @throws {TypeError | RangeError} Where a time is negative, or the loss rate not in 0…1.
    */
   disturb(change: Partial<Disturbance>, now: Instant): void {
-    const next = { ...this.#outlet.disturbance, ...change };
-    checkRange("delayMs", next.delayMs, 86_400_000);
-    checkRange("reorderMs", next.reorderMs, 86_400_000);
-    checkRange("lossRate", next.lossRate, 1);
+    const next = readDisturbance({ ...this.#outlet.disturbance, ...change });
     this.#enter(now);
     this.#outlet.disturbance = next;
   }
@@ -353,8 +297,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   announce(now: Instant): void {
     this.#enter(now);
     if (!this.isListening) return;
-    if (this.#on.has("nat-pmp")) this.#natPmp.announce(now);
-    if (this.#on.has("pcp")) this.#pcp.announce(now);
+    this.#servers.announce(this.#door.on, now);
     this.#drain(now);
   }
 
@@ -365,7 +308,9 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined {
-    return this.#isNat ? forwardInbound(this.table, protocol, external, remote, now) : undefined;
+    return this.#door.isNat
+      ? forwardInbound(this.table, protocol, external, remote, now)
+      : undefined;
   }
 
   /** As whom `internal` talks to `remote`, for the NAT that forwards by the table. */
@@ -375,49 +320,43 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined {
-    return this.#isNat ? forwardOutbound(this.table, protocol, internal, remote, now) : undefined;
+    return this.#door.isNat
+      ? forwardOutbound(this.table, protocol, internal, remote, now)
+      : undefined;
   }
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#enter(now);
-    const server = this.#receive(data, from, now);
-    if (typeof server !== "object") {
+    const entrance = this.#door.enter(data, from);
+    if (entrance !== "pcp" && entrance !== "nat-pmp") {
+      if (entrance === "ill-sized") {
+        const reply = this.#door.answerIllSized(data, this.#servers.pcp.epochSeconds(now));
+        this.#outlet.sendAsIs(from, reply, now);
+      }
       this.#drain(now);
-      return server;
+      return entrance !== "off" && entrance !== "outside";
     }
-    const verdict = this.#admission.judge(data, from, now);
-    if (verdict?.kind === "drop") {
-      this.#dropped.policy++;
+    const judgement = this.#admission.judge(data, from, now);
+    if (judgement === "drop") {
+      this.#door.dropped.policy++;
       this.#drain(now);
       return true;
     }
-    this.#verdict = verdict?.kind === "refuse" ? { ...verdict, refuse: verdict.code } : undefined;
-    const reshape = verdict?.kind === "reshape" ? verdict : undefined;
-    const request = reshape?.withoutOption === undefined
-      ? data
-      : withoutOption(data, reshape.withoutOption);
-    const wasHandled = server.handleDatagram(request, from, now);
-    this.#verdict = undefined;
-    this.#drain(now, {
-      request: data,
-      from,
-      delayMs: verdict?.kind === "delay" ? verdict.delayMs : 0,
-      changes: reshape?.changes ?? [],
-    });
+    const { request, refusal } = judgement;
+    const wasHandled = this.#servers.serve(entrance, request, from, refusal, now);
+    this.#drain(now, { ...judgement, request: data, from });
     return wasHandled;
   }
 
   handleUnreachable(to: Endpoint, now: Instant): void {
     this.#enter(now);
-    this.#natPmp.handleUnreachable(to, now);
-    this.#pcp.handleUnreachable(to, now);
+    this.#servers.handleUnreachable(to, now);
     this.#drain(now);
   }
 
   handleTimeout(now: Instant): void {
     this.#enter(now);
-    this.#natPmp.handleTimeout(now);
-    this.#pcp.handleTimeout(now);
+    this.#servers.handleTimeout(now);
     this.#outlet.handleTimeout(now);
     const { forgets } = this.#settings.profile ?? {};
     if (forgets && this.#forgetAt !== undefined && this.#forgetAt <= now) {
@@ -434,15 +373,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#out.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "drain" };
-    let first: DebugTimeout | undefined;
-    const candidates = [
-      this.#natPmp.debugTimeout(),
-      this.#pcp.debugTimeout(),
-      this.#outlet.next(),
-      this.#forgetAt === undefined ? undefined : { at: this.#forgetAt, reason: "forget the table" },
-    ];
-    for (const next of candidates) if (next && (!first || next.at < first.at)) first = next;
-    return first;
+    const forget = this.#forgetAt === undefined
+      ? undefined
+      : { at: this.#forgetAt, reason: "forget the table" };
+    return [...this.#servers.deadlines(), this.#outlet.next(), forget]
+      .reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
   }
 
   poll(): Action<GatewayEvent> | undefined {
@@ -454,82 +389,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     this.table.advance(now);
   }
 
-  /** The server that is to answer, or whether the datagram was the gateway's. */
-  #receive(data: Uint8Array, from: Endpoint, now: Instant): NatPmpServer | PcpServer | boolean {
-    if (!this.isListening) {
-      this.#dropped.off++;
-      return false;
-    }
-    const { isInside, profile } = this.#settings;
-    if (!isInside(from.address) || this.table.externalAddresses.includes(from.address)) {
-      this.#dropped.outside++;
-      return false;
-    }
-    if (this.#deaf > 0) {
-      this.#deaf--;
-      this.#dropped.deaf++;
-      return true;
-    }
-    const server = this.#serverFor(data);
-    if (!server) {
-      this.#dropped.silent++;
-      return true;
-    }
-    const isIllSized = data.length >= 2 && (data.length < 24 || data.length % 4 !== 0);
-    if (profile?.illSizedReply && server === this.#pcp && data[0] === 2 && isIllSized) {
-      this.#answerIllSized(data, from, profile.illSizedReply, now);
-      return true;
-    }
-    return server;
-  }
-
-  #serverFor(data: Uint8Array): NatPmpServer | PcpServer | undefined {
-    const hasPcp = this.#on.has("pcp"), hasNatPmp = this.#on.has("nat-pmp");
-    const version = data[0] ?? 0;
-    if (version === 2 && !hasPcp && this.#settings.profile?.isDeafToPcp) return undefined;
-    const prefersPcp = version === 2 || (version >= 3 && data.length >= 24);
-    return hasPcp && (prefersPcp || !hasNatPmp) ? this.#pcp : hasNatPmp ? this.#natPmp : undefined;
-  }
-
-  #answerIllSized(
-    data: Uint8Array,
-    from: Endpoint,
-    head: readonly number[],
-    now: Instant,
-  ): void {
-    if (data[1]! & 0x80) return;
-    const reply = new Uint8Array(Math.min(1100, Math.max(24, (data.length + 3) & ~3)));
-    reply.set(head);
-    putU32(reply, 8, this.#pcp.epochSeconds(now));
-    this.#outlet.sendAsIs(from, reply, now);
-  }
-
   /** Takes what the servers and the table have to say. */
   #drain(now: Instant, exchange?: Exchange): void {
-    for (let action = this.#natPmp.poll(); action; action = this.#natPmp.poll()) {
-      if (action.type === "send") this.#outlet.send(action.to, action.data, exchange, now);
-      else if (action.type === "event") this.#out.emit(action.event);
-    }
-    for (let action = this.#pcp.poll(); action; action = this.#pcp.poll()) {
-      if (action.type === "send") this.#outlet.send(action.to, action.data, exchange, now);
-      else if (action.type === "event") this.#tellPcp(action.event);
-    }
-    for (let next = this.#watch?.next(); next; next = this.#watch?.next()) {
-      this.#out.emit({ type: "mapping", change: next.change, entry: next.entry });
-    }
-  }
-
-  #tellPcp(event: PcpServerEvent): void {
-    if (event.type === "request") {
-      this.#out.emit({ ...event, via: "pcp", from: event.request.from });
-    } else if (event.type === "response") {
-      this.#out.emit({ ...event, via: "pcp" });
-    }
-  }
-}
-
-function checkRange(name: string, value: number, high: number): void {
-  if (typeof value !== "number" || !(value >= 0 && value <= high)) {
-    throw new RangeError(`'${name}' must be a number in 0..${high}: current value is ${value}`);
+    this.#servers.drain(
+      (to, data) => this.#outlet.send(to, data, exchange, now),
+      (event) => this.#out.emit(event),
+    );
   }
 }

@@ -32,6 +32,24 @@ export const UNDISTURBED: Disturbance = {
   wrongSource: false,
 };
 
+/**
+ * Returns the disturbance where its times and its rate are in range.
+ *
+ * @throws {RangeError} Where one is not.
+ */
+export function readDisturbance(disturbance: Disturbance): Disturbance {
+  checkRange("delayMs", disturbance.delayMs, 86_400_000);
+  checkRange("reorderMs", disturbance.reorderMs, 86_400_000);
+  checkRange("lossRate", disturbance.lossRate, 1);
+  return disturbance;
+}
+
+function checkRange(name: string, value: number, high: number): void {
+  if (typeof value !== "number" || !(value >= 0 && value <= high)) {
+    throw new RangeError(`'${name}' must be a number in 0..${high}: current value is ${value}`);
+  }
+}
+
 /** A datagram on its way. */
 export interface Outgoing {
   /** The socket it leaves by. */

@@ -1,0 +1,95 @@
+/**
+ * Which datagrams a simulated gateway hears, and which of its servers they are for.
+ *
+ * @module
+ */
+import { putU32 } from "../bytes.ts";
+import type { Endpoint } from "../machine.ts";
+import type { MappingTable } from "../table/table.ts";
+import type { GatewaySettings } from "./options.ts";
+import type { GatewayProtocol } from "./profile.ts";
+
+/** Where a datagram goes, or why it goes nowhere. */
+export type Entrance =
+  /** To that protocol's server. */
+  | GatewayProtocol
+  /** Nothing listens. */
+  | "off"
+  /** It is not from the inside. */
+  | "outside"
+  /** The gateway is deaf right now. */
+  | "deaf"
+  /** Its protocol gets silence. */
+  | "silent"
+  /** It is a PCP request of a length that the profile has an answer of its own for. */
+  | "ill-sized";
+
+/** The way in. */
+export class Door {
+  readonly #settings: GatewaySettings;
+  readonly #table: MappingTable;
+  /** The protocols that are on. */
+  readonly on: Set<GatewayProtocol>;
+  /** Whether the gateway acts as a NAT. */
+  isNat = true;
+  /** How many datagrams it will not hear. */
+  deaf = 0;
+  /** Datagrams that no server saw; those that the policy drops are its owner's to count. */
+  readonly dropped: Record<"off" | "outside" | "deaf" | "silent" | "policy", number> = {
+    off: 0,
+    outside: 0,
+    deaf: 0,
+    silent: 0,
+    policy: 0,
+  };
+
+  /** All that the settings have is on. */
+  constructor(settings: GatewaySettings, table: MappingTable) {
+    this.#settings = settings;
+    this.#table = table;
+    this.on = new Set(settings.protocols);
+  }
+
+  /** Whether anything listens. */
+  get isListening(): boolean {
+    return this.isNat && this.on.size > 0 && !this.#settings.profile?.isUnreachable;
+  }
+
+  /** Where a datagram goes; what goes nowhere is counted. */
+  enter(data: Uint8Array, from: Endpoint): Entrance {
+    const entrance = this.#enter(data, from);
+    if (entrance in this.dropped) this.dropped[entrance as keyof Door["dropped"]]++;
+    return entrance;
+  }
+
+  /** The profile's answer to an ill-sized PCP request. */
+  answerIllSized(request: Uint8Array, epochSeconds: number): Uint8Array {
+    const reply = new Uint8Array(Math.min(1100, Math.max(24, (request.length + 3) & ~3)));
+    reply.set(this.#settings.profile?.illSizedReply ?? []);
+    putU32(reply, 8, epochSeconds);
+    return reply;
+  }
+
+  #enter(data: Uint8Array, { address }: Endpoint): Entrance {
+    if (!this.isListening) return "off";
+    const { isInside, profile } = this.#settings;
+    if (!isInside(address) || this.#table.externalAddresses.includes(address)) return "outside";
+    if (this.deaf > 0) {
+      this.deaf--;
+      return "deaf";
+    }
+    const protocol = this.#protocolOf(data);
+    const isPcpRequest = protocol === "pcp" && data.length >= 2 && data[0] === 2 && data[1]! < 128;
+    const isIllSized = data.length < 24 || data.length % 4 !== 0;
+    return profile?.illSizedReply && isPcpRequest && isIllSized ? "ill-sized" : protocol;
+  }
+
+  /** By the version byte (PMP-S-37, PCP-S-59, D-19); where one is off the other one answers. */
+  #protocolOf(data: Uint8Array): GatewayProtocol | "silent" {
+    const hasPcp = this.on.has("pcp"), hasNatPmp = this.on.has("nat-pmp");
+    const version = data[0] ?? 0;
+    if (version === 2 && !hasPcp && this.#settings.profile?.isDeafToPcp) return "silent";
+    const prefersPcp = version === 2 || (version >= 3 && data.length >= 24);
+    return hasPcp && (prefersPcp || !hasNatPmp) ? "pcp" : "nat-pmp";
+  }
+}
