@@ -1,17 +1,76 @@
 /**
- * What natkit's own tests are made of, for yours: the simulated gateway, on sockets or in virtual
- * time, and a virtual network with a clock that a test turns.
+ * A gateway to test clients against: on real sockets, in virtual time, and a virtual network with
+ * a clock that a test turns. natkit's own tests are made of the same parts.
  *
- * @example A gateway on loopback, for a client under test
+ * On real sockets {@linkcode startGateway} takes a free port on loopback, so that tests can run
+ * side by side; point the client under test at `gateway.endpoint`. `gateway.command` makes things
+ * go wrong as `natkit gateway` does from the shell: `reboot`, `external 198.51.100.9`, `deaf 3`,
+ * `refuse 2`, `loss 0.3`… (`help` lists them), and `profile` gives it the quirks of a gateway met
+ * in the field. Clients in other languages: `npx natkit gateway --listen 127.0.0.1`, which reads
+ * the same commands from its standard input.
+ *
+ * @example On Deno
  * ```ts
  * import { openPort } from "@natkit/natkit";
  * import { startGateway } from "@natkit/natkit/testing";
  *
- * await using gateway = await startGateway({ external: "198.51.100.1" });
- * await using port = await openPort(8080, { gateway: gateway.endpoint });
- * console.assert(port.external.address === "198.51.100.1");
+ * Deno.test("the port is open", async () => {
+ *   await using gateway = await startGateway({ external: "198.51.100.1" });
+ *   await using port = await openPort(8080, { gateway: gateway.endpoint });
+ *   if (port.external.address !== "198.51.100.1") throw new Error("elsewhere");
+ * });
+ * ```
  *
- * await gateway.command("reboot"); // the client gets its mapping back by itself
+ * @example On Node
+ * ```ts ignore
+ * import assert from "node:assert";
+ * import test from "node:test";
+ * import { Nat } from "natkit";
+ * import { startGateway } from "natkit/testing";
+ *
+ * test("every mapping is gone after close", async () => {
+ *   const gateway = await startGateway({ profile: "miniupnpd" });
+ *   const nat = await Nat.open({ gateway: gateway.endpoint });
+ *   await nat.map(8080);
+ *   assert.equal(gateway.entries().length, 1);
+ *   await nat.close();
+ *   assert.equal(gateway.entries().length, 0);
+ *   await gateway.close();
+ * });
+ * ```
+ *
+ * @example On Bun
+ * ```ts ignore
+ * import { expect, test } from "bun:test";
+ * import { openPort } from "natkit";
+ * import { startGateway } from "natkit/testing";
+ *
+ * test("a refusal says why", async () => {
+ *   const gateway = await startGateway();
+ *   await gateway.command("refuse 2");
+ *   const failure = await openPort(8080, { gateway: gateway.endpoint }).catch((error) => error);
+ *   expect(failure.code).toBe("refused");
+ *   await gateway.close();
+ * });
+ * ```
+ *
+ * @example In virtual time: no sockets, no waiting
+ * ```ts
+ * import { GatewaySession } from "@natkit/natkit/core";
+ * import { seededRandom, SimulatedGateway } from "@natkit/natkit/testing";
+ *
+ * const client = { address: "192.168.1.2", port: 40000 };
+ * const server = { address: "192.168.1.1", port: 5351 };
+ * const random = seededRandom(1);
+ * const gateway = new SimulatedGateway({ externalAddresses: ["203.0.113.7"], random });
+ * const session = new GatewaySession({ gateway: server, localAddress: client.address, random });
+ *
+ * gateway.start(0);
+ * session.map({ protocol: "tcp", internalPort: 8080 }, 1000);
+ * for (let action = session.poll(); action; action = session.poll()) {
+ *   if (action.type === "send") gateway.handleDatagram(action.data, client, 1000);
+ * }
+ * console.assert(gateway.list(1000)[0]?.internal.port === 8080);
  * ```
  *
  * @module
