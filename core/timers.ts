@@ -77,6 +77,11 @@ export class Timers<K> {
     return this.#heap[0]?.at;
   }
 
+  /** The key of the earliest deadline. */
+  nextKey(): K | undefined {
+    return this.#heap[0]?.key;
+  }
+
   /** The earliest deadline with its reason. */
   next(): (DebugTimeout & { readonly key: K }) | undefined {
     const first = this.#heap[0];

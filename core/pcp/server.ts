@@ -328,25 +328,36 @@ export class PcpServer implements Machine<PcpServerEvent> {
     const { SUCCESS: resultCode } = PCP_RESULT;
     for (const { entry, internalPort, external, lifetimeSeconds, options } of outcome) {
       if (entry) this.#settle(entry);
-      const fields = {
-        resultCode,
-        lifetimeSeconds,
-        epochSeconds,
-        nonce: request.nonce,
-        protocol: request.protocol,
-        internalPort,
-        externalPort: external.port,
-        externalAddress: external.address,
-        options,
-      };
-      const bytes = encodeResponse(
-        request.kind === "map" ? { kind: "map", ...fields } : {
+      const { nonce, protocol } = request;
+      const { address: externalAddress, port: externalPort } = external;
+      // Written out twice: copying the fields costs as much as the rest of the answer.
+      const bytes = request.kind === "map"
+        ? encodeResponse({
+          kind: "map",
+          resultCode,
+          lifetimeSeconds,
+          epochSeconds,
+          nonce,
+          protocol,
+          internalPort,
+          externalPort,
+          externalAddress,
+          options,
+        })
+        : encodeResponse({
           kind: "peer",
-          ...fields,
+          resultCode,
+          lifetimeSeconds,
+          epochSeconds,
+          nonce,
+          protocol,
+          internalPort,
+          externalPort,
+          externalAddress,
           remotePort: request.remotePort,
           remoteAddress: request.remoteAddress,
-        },
-      );
+          options,
+        });
       this.#send(bytes, from, data[1]!, resultCode, lifetimeSeconds, epochSeconds, external);
     }
   }

@@ -14,7 +14,13 @@ import { equalBytes } from "../bytes.ts";
 import { classify } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { MappingTable, RenewRequest, TableEntry, TableFault } from "../table/mod.ts";
+import type {
+  MappingTable,
+  RemoteFilter,
+  RenewRequest,
+  TableEntry,
+  TableFault,
+} from "../table/mod.ts";
 import { PCP_RESULT, type PcpMapRequestMessage, type PcpPeerRequestMessage } from "./codec.ts";
 import type { PcpOption } from "./options.ts";
 import { granted, remainingSeconds } from "./server_answer.ts";
@@ -154,11 +160,9 @@ export class MappingService {
     if (entry.kind === "static") return;
     const end = this.#leaseEnd(job.request.lifetimeSeconds, now);
     const expiresAt = Math.max(end, this.#table.idleUntil(entry));
-    const lease = this.#lease(job, expiresAt);
-    this.#table.renew(
-      entry,
-      job.plan.filters ? { ...lease, filters: mergeFilters(entry.filters, job.plan) } : lease,
-    );
+    const { plan } = job;
+    const filters = plan.filters && mergeFilters(entry.filters, plan);
+    this.#table.renew(entry, this.#lease(job, expiresAt, filters));
   }
 
   #create(job: Job<PcpMapRequestMessage>, now: Instant): Outcome {
@@ -168,19 +172,19 @@ export class MappingService {
       return { resultCode: PCP_RESULT.NETWORK_FAILURE };
     }
     const entry = this.#table.mapInbound({
-      ...this.#lease(job, this.#leaseEnd(lifetimeSeconds, now)),
       origin: "pcp",
       protocol,
       internal: { address, port: internalPort },
       suggestedAddress: suggestedAddress(request),
       suggestedPort: request.suggestedPort,
-      ...plan.portSet
-        ? {
-          size: Math.min(this.#setSize(plan), 65536 - internalPort),
-          keepParity: plan.portSet.parity,
-        }
-        : undefined,
-      ...plan.filters ? { filters: mergeFilters([], plan) } : undefined,
+      expiresAt: this.#leaseEnd(lifetimeSeconds, now),
+      requester: job.from,
+      nonce: request.nonce,
+      isExact: plan.prefersFailure,
+      description: plan.description,
+      filters: plan.filters && mergeFilters([], plan),
+      size: Math.min(this.#setSize(plan), 65536 - internalPort),
+      keepParity: plan.portSet?.parity ?? false,
     }, now);
     return typeof entry === "string" ? this.#refusalBy(entry, job, now) : [grant(job, entry, now)];
   }
@@ -194,7 +198,10 @@ export class MappingService {
     }
     const suggested = suggestedAddress(request);
     const entry = this.#table.mapOutbound({
-      ...this.#lease(job, this.#peerLeaseEnd(job, undefined, now)),
+      expiresAt: this.#peerLeaseEnd(job, undefined, now),
+      requester: job.from,
+      nonce: request.nonce,
+      description: job.plan.description,
       origin: "pcp",
       protocol,
       internal: { address, port: internalPort },
@@ -234,10 +241,11 @@ export class MappingService {
   #lease(
     { request, plan, from }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
     expiresAt: Instant,
+    filters?: readonly RemoteFilter[],
   ): RenewRequest {
     const { nonce } = request;
-    const lease = { expiresAt, requester: from, nonce, isExact: plan.prefersFailure };
-    return plan.description === undefined ? lease : { ...lease, description: plan.description };
+    const { description, prefersFailure: isExact } = plan;
+    return { expiresAt, requester: from, nonce, isExact, description, filters };
   }
 
   /** When a lease of that length ends, within the limits (PCP-S-52). */

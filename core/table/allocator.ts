@@ -53,8 +53,8 @@ export interface Place {
 
 /** Gives external endpoints out and takes them back. */
 export class PortAllocator {
-  /** The external addresses, the preferred one first. */
-  addresses: readonly string[];
+  #addresses: readonly string[];
+  #byFamily: Readonly<Record<4 | 6, readonly string[]>>;
   #settings: TableSettings;
   #pools = new Map<string, Map<number, Pool>>();
   #quarantine: Quarantine<Pool>;
@@ -63,9 +63,20 @@ export class PortAllocator {
   /** Takes options that have been checked. */
   constructor(settings: TableSettings) {
     this.#settings = settings;
-    this.addresses = settings.externalAddresses;
+    this.#addresses = settings.externalAddresses;
+    this.#byFamily = splitFamilies(this.#addresses);
     this.#quarantine = new Quarantine(settings.maxQuarantined);
     this.#lastPort = settings.firstChosenPort - 1;
+  }
+
+  /** The external addresses, the preferred one first. */
+  get addresses(): readonly string[] {
+    return this.#addresses;
+  }
+
+  /** Those of one family. */
+  addressesOf(family: 4 | 6): readonly string[] {
+    return this.#byFamily[family];
   }
 
   /** How many freed ports are in quarantine. */
@@ -95,14 +106,14 @@ export class PortAllocator {
     const family = familyOf(internal.address);
     if (this.isFirewall(family)) return placeSame(request);
     this.#endQuarantine(now);
-    const own = this.addresses.filter((address) => familyOf(address) === family);
+    const own = this.#byFamily[family];
     const isOwn = suggestedAddress !== undefined && own.includes(suggestedAddress);
     if (isExact && suggestedAddress !== undefined && !isOwn) return "external-unavailable";
     const first = isOwn ? suggestedAddress : paired;
     // A wish for an exact address is for that alone; for an exact port, it may be on any.
     const tried = isExact && isOwn
       ? [suggestedAddress]
-      : first === undefined
+      : first === undefined || first === own[0]
       ? own
       : [first, ...own.filter((other) => other !== first)];
     return internal.port === 0 ? this.#placeAll(request, tried) : this.#placePorts(request, tried);
@@ -163,7 +174,8 @@ export class PortAllocator {
 
   /** Sets the external addresses; returns who has none any more. */
   setAddresses(addresses: readonly string[]): Set<PortHolder> {
-    this.addresses = addresses;
+    this.#addresses = addresses;
+    this.#byFamily = splitFamilies(addresses);
     const uprooted = new Set<PortHolder>();
     for (const [address, pools] of this.#pools) {
       if (addresses.includes(address)) continue;
@@ -290,6 +302,13 @@ export class PortAllocator {
       freed.pool.busy.delete(freed.port);
     }
   }
+}
+
+function splitFamilies(
+  addresses: readonly string[],
+): Readonly<Record<4 | 6, readonly string[]>> {
+  const of = (family: 4 | 6) => addresses.filter((address) => familyOf(address) === family);
+  return { 4: of(4), 6: of(6) };
 }
 
 /** Behind a firewall the outside is the inside. */

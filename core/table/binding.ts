@@ -58,6 +58,10 @@ export class Entry implements TableEntry {
   description: string | undefined;
   filters: readonly RemoteFilter[];
   expiresAt: Instant;
+  /** Whether it has left the table. */
+  isGone = false;
+  /** The deadline that is set for it: never later than `expiresAt`, `Infinity` for none. */
+  wakeAt: Instant = Infinity;
 
   constructor(
     id: number,

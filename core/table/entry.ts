@@ -63,15 +63,15 @@ export interface RenewRequest {
   /** When the lease ends from now on. */
   readonly expiresAt: Instant;
   /** Where the request came from. */
-  readonly requester?: Endpoint;
+  readonly requester?: Endpoint | undefined;
   /** The nonce that protects it from now on. */
-  readonly nonce?: Uint8Array;
+  readonly nonce?: Uint8Array | undefined;
   /** The new description, `""` to erase it. */
-  readonly description?: string;
+  readonly description?: string | undefined;
   /** The new filters. */
-  readonly filters?: readonly RemoteFilter[];
+  readonly filters?: readonly RemoteFilter[] | undefined;
   /** Whether this external endpoint or none is wanted. */
-  readonly isExact?: boolean;
+  readonly isExact?: boolean | undefined;
 }
 
 /** A mapping wanted. */

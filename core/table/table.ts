@@ -119,7 +119,7 @@ export class MappingTable {
     if (paired !== undefined) return paired;
     const family = familyOf(client);
     if (this.#ports.isFirewall(family)) return client;
-    return this.#ports.addresses.find((address) => familyOf(address) === family);
+    return this.#ports.addressesOf(family)[0];
   }
 
   /** All mappings, the oldest first; live, as all entries are. */
@@ -269,7 +269,7 @@ export class MappingTable {
 
   /** Renews a mapping; a static one keeps its lease without end. */
   renew(entry: TableEntry, request: RenewRequest): void {
-    const own = this.#entries.get(entry.id);
+    const own = this.#own(entry);
     if (!own) return;
     const { requester, nonce } = request;
     if (requester && !isSame(requester, own.requester)) own.requester = copyOf(requester);
@@ -284,7 +284,7 @@ export class MappingTable {
 
   /** Deletes a mapping; its external port goes into quarantine where nothing else holds it. */
   remove(entry: TableEntry, now: Instant): void {
-    const own = this.#entries.get(entry.id);
+    const own = this.#own(entry);
     if (own) this.#drop(own, "removed", now);
   }
 
@@ -309,7 +309,7 @@ export class MappingTable {
 
   /** Until when outbound traffic keeps the mapping alive; −Infinity where there was none. */
   idleUntil(entry: TableEntry): Instant {
-    return this.#entries.get(entry.id)?.binding.idleUntil ?? -Infinity;
+    return this.#own(entry)?.binding.idleUntil ?? -Infinity;
   }
 
   /**
@@ -346,7 +346,10 @@ export class MappingTable {
     let gone = 0;
     for (let entry = this.#leases.popDue(now); entry; entry = this.#leases.popDue(now)) {
       const { idleUntil } = entry.binding;
-      if (entry.kind === "outbound" && idleUntil > now) {
+      entry.wakeAt = Infinity;
+      if (entry.expiresAt > now) {
+        this.#lease(entry, entry.expiresAt);
+      } else if (entry.kind === "outbound" && idleUntil > now) {
         // Traffic keeps it, and it is as any implicit mapping again (RFC 6887 §12.3).
         entry.nonce = undefined;
         this.#lease(entry, idleUntil);
@@ -360,11 +363,13 @@ export class MappingTable {
 
   /** When the next lease ends. */
   nextTimeout(): Instant | undefined {
+    this.#findNext();
     return this.#leases.nextAt();
   }
 
   /** {@linkcode MappingTable.nextTimeout} with its reason. */
   debugTimeout(): DebugTimeout | undefined {
+    this.#findNext();
     const next = this.#leases.next();
     return next && { at: next.at, reason: `${next.reason} of mapping ${next.key.id}` };
   }
@@ -496,12 +501,32 @@ export class MappingTable {
 
   #lease(entry: Entry, expiresAt: Instant): void {
     entry.expiresAt = expiresAt;
-    if (expiresAt === Infinity) this.#leases.delete(entry);
-    else this.#leases.set(entry, expiresAt, "lease");
+    // A deadline that comes too early is moved when its turn comes: renewals, which are most of
+    // the work, then cost nothing here.
+    if (expiresAt >= entry.wakeAt || expiresAt === Infinity) return;
+    entry.wakeAt = expiresAt;
+    this.#leases.set(entry, expiresAt, "lease");
+  }
+
+  /** The entry behind one that was handed out, or behind a copy of it. */
+  #own(entry: TableEntry): Entry | undefined {
+    if (!(entry instanceof Entry)) return this.#entries.get(entry.id);
+    return entry.isGone ? undefined : entry;
+  }
+
+  /** Moves deadlines that come too early until the next one is true. */
+  #findNext(): void {
+    for (let entry = this.#leases.nextKey(); entry; entry = this.#leases.nextKey()) {
+      if (entry.expiresAt === entry.wakeAt) return;
+      entry.wakeAt = entry.expiresAt;
+      if (entry.expiresAt === Infinity) this.#leases.delete(entry);
+      else this.#leases.set(entry, entry.expiresAt, "lease");
+    }
   }
 
   #drop(entry: Entry, change: "removed" | "expired", now: Instant, isQuarantined = true): void {
     const { binding, owner } = entry;
+    entry.isGone = true;
     this.#entries.delete(entry.id);
     this.#leases.delete(entry);
     if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));

@@ -78,6 +78,20 @@ describe("MappingTable, leases", () => {
     assertEquals(table.nextTimeout(), 9_000_000);
   });
 
+  it("a lease may be shortened, and made one without end", () => {
+    const table = tableWith();
+    const entry = map(table, { expiresAt: 5000 });
+    const other = map(table, { port: 1, expiresAt: 4000 });
+
+    table.renew(entry, { expiresAt: 1000 });
+    assertEquals(table.nextTimeout(), 1000);
+    table.renew(entry, { expiresAt: Infinity });
+    assertEquals(table.nextTimeout(), 4000);
+    table.renew(other, { expiresAt: Infinity });
+    assertEquals([table.nextTimeout(), table.debugTimeout()], [undefined, undefined]);
+    assertEquals([table.advance(1e12), table.size], [0, 2]);
+  });
+
   it("a static mapping never ends, takes no quota and survives a reboot", () => {
     const table = tableWith({ maxPortsPerClient: 0 });
     const entry = map(table, { kind: "static", origin: "admin", suggestedPort: 80 });
