@@ -26,3 +26,21 @@ export * from "./options.ts";
 export * from "./epoch.ts";
 export * from "./types.ts";
 export { PcpClient } from "./client.ts";
+export * from "./server.ts";
+export type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  EventAction,
+  HttpRequest,
+  HttpResult,
+  Instant,
+  Machine,
+  RequestAction,
+  SendAction,
+  SocketRole,
+} from "../machine.ts";
+export type { Cidr } from "../cidr.ts";
+export type { Family } from "../ip.ts";
+export type { Failure, MappingId, MappingMode, MappingState } from "../mapping.ts";
+export type { RandomSource } from "../random.ts";
