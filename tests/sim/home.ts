@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Instant, Machine } from "../../core/machine.ts";
+import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
 import {
   type Host,
   type LinkOptions,
@@ -20,9 +20,14 @@ import { describePacket } from "./describe.ts";
 import type { GatewayEvent, SimulatedGateway } from "../../core/gateway/gateway.ts";
 import { execute, type GatewayFaceOptions, makeGateway } from "./gateway.ts";
 import { ClientModel, type SubjectEvent, type Wish } from "./model.ts";
+import { EpochReference } from "./epoch_reference.ts";
 import { ScheduleGuard } from "./schedule.ts";
+import { Skewed } from "./skew.ts";
 import { makeSubject, type Subject, type SubjectKind } from "./subject.ts";
 import { Tap, type TapHooks } from "./tap.ts";
+
+/** How long an application waits for the first answer about a mapping, milliseconds. */
+const PATIENCE_MS = 600_000;
 
 export const GATEWAY = "192.168.1.1";
 export const EXTERNAL = "203.0.113.7";
@@ -36,7 +41,10 @@ export interface HomeOptions extends GatewayFaceOptions {
   readonly seed: number;
   readonly traceSize: number;
   readonly link: LinkOptions;
-  readonly sabotage?: Sabotage | undefined;
+  /** Seconds that the gateway's clock makes of one. */
+  readonly clockRate: number;
+  /** Made anew for each client. */
+  readonly sabotage?: (() => Sabotage) | undefined;
 }
 
 /** A client host with its machine, model and guard. */
@@ -46,6 +54,7 @@ export class ClientHost {
   readonly host: Host;
   readonly model: ClientModel;
   readonly guard: ScheduleGuard;
+  readonly epoch: EpochReference = new EpochReference();
   address: string;
   /** Set where the application has closed the client. */
   isClosing = false;
@@ -54,6 +63,10 @@ export class ClientHost {
   #strict: StrictMachine<unknown, Subject["machine"]>;
   #tap: Tap<unknown>;
   #process: Process<unknown>;
+  #received = 0;
+  #hasToldRestart = false;
+  #hasTold = false;
+  #drains = 0;
 
   constructor(home: Home, name: string, kind: SubjectKind, address: string) {
     this.#home = home;
@@ -88,8 +101,18 @@ export class ClientHost {
     if (this.isClosing || wish.isRevoked || wish.id !== undefined) return;
     this.do((subject, now) => {
       const id = subject.map(wish, now);
-      if (id !== undefined) this.model.named(wish, id);
+      if (id === undefined) return;
+      this.model.named(wish, id);
+      if (subject.abandon) this.#home.world.after(PATIENCE_MS, () => this.#loseIt(wish, id));
     });
+  }
+
+  /** A session asks a silent gateway for ever; it is the application that loses patience. */
+  #loseIt(wish: Wish, id: number): void {
+    if (wish.id !== id || wish.told !== "nothing" || this.isClosing) return;
+    this.do((subject, now) => subject.abandon?.(id, now));
+    wish.id = undefined;
+    this.askFor(wish);
   }
 
   revoke(wish: Wish): void {
@@ -112,7 +135,19 @@ export class ClientHost {
   move(address: string): void {
     this.host.changeAddress(this.address, address);
     this.address = address;
+    // To PCP it may be another server from there.
+    if (this.kind === "pcp") this.epoch.reset();
     this.do((subject, now) => subject.networkChanged(address, now));
+  }
+
+  /**
+   * Ends its sleep. What was due meanwhile is late, and a fast start measures its marks from the
+   * first request on, so the guard starts over a second later.
+   */
+  wakeUp(): void {
+    this.guard.reset();
+    this.guard.rest(this.#home.world.now + 1000);
+    this.host.resume();
   }
 
   close(): void {
@@ -146,6 +181,8 @@ export class ClientHost {
     Process<unknown>,
   ] {
     const { world, sabotage } = this.#home;
+    this.epoch.reset();
+    this.#received = 0;
     const gateway = { address: GATEWAY, port: 5351 };
     const random = world.fork();
     const options = { gateway, localAddress: this.address, random };
@@ -155,7 +192,7 @@ export class ClientHost {
     );
     const strict = new StrictMachine<unknown, Subject["machine"]>(subject.machine);
     const tap = new Tap<unknown>(strict, {
-      ...sabotage,
+      ...sabotage?.(),
       onReceive: (data, from) => {
         if (from.address === GATEWAY) this.guard.answered(data);
         this.model.receives(data, from);
@@ -163,6 +200,9 @@ export class ClientHost {
       onSend: (data, _, now) => {
         this.model.sends(data);
         this.guard.sends(data, now);
+      },
+      onReceived: (data, from, now) => {
+        if (from.address === GATEWAY) this.#hearEpoch(subject, data, from, now);
       },
       onUnreachable: () => this.guard.reset(),
     });
@@ -173,14 +213,41 @@ export class ClientHost {
       onEvent: (event, now) => this.#tell(subject.translate(event), now),
       onDrained: () => {
         this.guard.settle();
-        this.compare();
+        this.#judgeEpoch();
+        // What is held changes with what is told; a change in silence is seen now and then.
+        if (this.#hasTold || ++this.#drains % 16 === 0) this.compare();
+        this.#hasTold = false;
       },
     });
     return [subject, strict, tap, process as unknown as Process<unknown>];
   }
 
+  #hearEpoch(subject: Subject, data: Uint8Array, from: Endpoint, now: Instant): void {
+    if (this.kind === "nat-pmp") return this.epoch.hearNatPmp(data, from, now);
+    // PCP's epoch counts only in what the client takes, and nonces decide on that.
+    const received = subject.received ?? 0;
+    if (received > this.#received) this.epoch.hearPcp(data, now);
+    this.#received = received;
+  }
+
+  /** A loss of state is told when, and only when, the RFC's rule sees one. */
+  #judgeEpoch(): void {
+    const isDue = this.epoch.takeVerdict(), isTold = this.#hasToldRestart;
+    this.#hasToldRestart = false;
+    if (this.kind === "session" || isDue === isTold) return;
+    const { now } = this.#home.world;
+    throw new SimulationError(
+      `${this.name} ${
+        isTold ? "told" : "did not tell"
+      } that the gateway lost its state at ${now}, ` +
+        `the epoch ${isDue ? "says so" : "does not say so"}`,
+    );
+  }
+
   #tell(event: SubjectEvent | undefined, now: Instant): void {
     if (!event) return;
+    this.#hasTold = true;
+    if (event.type === "gateway-restarted") this.#hasToldRestart = true;
     if (event.type === "gateway-restarted" || event.type === "lost") this.guard.reset();
     this.model.tells(event, now);
   }
@@ -195,12 +262,13 @@ export class Home {
   readonly gateway: SimulatedGateway;
   readonly clients: ClientHost[] = [];
   readonly peer: SimSocket;
-  readonly sabotage: Sabotage | undefined;
+  readonly sabotage: (() => Sabotage) | undefined;
   /** What the gateway spoke at first. */
   readonly spoken: readonly ("pcp" | "nat-pmp")[];
   /** Addresses that hosts have or had. */
   readonly used: Set<string> = new Set<string>([GATEWAY]);
   readonly #strict: StrictMachine<GatewayEvent, SimulatedGateway>;
+  readonly #rate: number;
   #process: Process<GatewayEvent>;
   #isListening = true;
 
@@ -221,7 +289,13 @@ export class Home {
     this.peer = outside.bind({ port: 9 });
     this.gateway = makeGateway(options, EXTERNAL, this.world.fork());
     this.spoken = this.gateway.protocols;
-    this.nat.forwarder = this.gateway;
+    this.#rate = options.clockRate;
+    this.nat.forwarder = {
+      lookupInbound: (protocol, external, remote, now) =>
+        this.gateway.lookupInbound(protocol, external, remote, now * this.#rate),
+      lookupOutbound: (protocol, internal, remote, now) =>
+        this.gateway.lookupOutbound(protocol, internal, remote, now * this.#rate),
+    };
     this.#strict = new StrictMachine(this.gateway);
     this.#process = this.#run();
     this.scenario("boot");
@@ -233,18 +307,22 @@ export class Home {
     return client;
   }
 
+  /** What the gateway's clock shows. */
+  get gatewayNow(): Instant {
+    return this.world.now * this.#rate;
+  }
+
   /** Puts a scenario command to the gateway. */
   scenario(line: string): void {
     this.world.note(line);
-    this.#process.do((_, now) =>
-      this.#strict.command((gateway) => execute(gateway, line, now), now)
-    );
+    this.#strict.command((gateway, now) => execute(gateway, line, now), this.gatewayNow);
     // Where nothing listens, there is no socket, and ICMP says so.
     if (this.gateway.isListening !== this.#isListening) {
       this.#isListening = this.gateway.isListening;
       this.#process.stop();
       this.#process = this.#run();
     }
+    this.#process.do(() => {});
     if (line === "reboot") this.nat.reboot();
   }
 
@@ -256,9 +334,13 @@ export class Home {
 
   #run(): Process<GatewayEvent> {
     const port = this.#isListening ? 5351 : 15351;
-    return this.nat.host.run(this.#strict as Machine<GatewayEvent>, {
-      server: { address: GATEWAY, port },
-      other: { address: GATEWAY, port: 5999 },
-    }, { onEvent: () => {} });
+    return this.nat.host.run<GatewayEvent, Machine<GatewayEvent>>(
+      new Skewed(this.#strict, this.#rate),
+      {
+        server: { address: GATEWAY, port },
+        other: { address: GATEWAY, port: 5999 },
+      },
+      { onEvent: () => {} },
+    );
   }
 }

@@ -19,6 +19,8 @@ export interface Setting {
   readonly kinds: readonly SubjectKind[];
   readonly profile: string | undefined;
   readonly link: LinkOptions;
+  /** Seconds that the gateway's clock makes of one. */
+  readonly clockRate: number;
   readonly turns: number;
 }
 
@@ -39,6 +41,8 @@ export function drawSetting(random: RandomSource): Setting {
     kinds: Array.from({ length: count }, () => pick(random, SUBJECT_KINDS)),
     profile: below(random, 2) === 0 ? undefined : pick(random, GATEWAY_PROFILES),
     link: drawLink(random),
+    // The limits of what both epoch rules forgive, and a bit more.
+    clockRate: pick(random, [1, 1, 1, 1, 15 / 16, 17 / 16, 7 / 8, 0.85]),
     turns: below(random, 16),
   };
 }
@@ -122,10 +126,20 @@ function gatewayTurn(random: RandomSource, home: Home): void {
     () => `client ${client.address} ${pick(random, ["allow", "deny"])}`,
     () => "external",
     () => "external",
+    () => "external none",
   ];
+  if (below(random, 8) === 0) return nudgeEpoch(random, home);
   const line = pick(random, turns)();
   if (line === "external") home.changeExternal(`203.0.113.${10 + below(random, 200)}`);
   else home.scenario(line);
+}
+
+/** Moves the epoch by as little as the rules may or may not forgive, and lets it be heard. */
+function nudgeEpoch(random: RandomSource, home: Home): void {
+  const protocol = pick(random, ["pcp", "nat-pmp"] as const);
+  const epoch = home.gateway.epochSeconds(protocol, home.gatewayNow) + below(random, 11) - 5;
+  home.scenario(`epoch ${Math.max(0, Math.min(epoch, 0xffff_ffff))}`);
+  home.scenario("announce");
 }
 
 function clientTurn(random: RandomSource, home: Home, client: ClientHost): void {
@@ -158,7 +172,7 @@ function clientTurn(random: RandomSource, home: Home, client: ClientHost): void 
       const ms = pick(random, [1000, 60_000, 3_600_000]);
       world.note(`${client.name} sleeps for ${ms / 1000} s`);
       client.host.suspend();
-      world.after(ms, () => client.host.resume());
+      world.after(ms, () => client.wakeUp());
     }
   }
 }
@@ -189,13 +203,14 @@ export function calm(home: Home): void {
       "reorder 0",
       "wrong-source off",
       "nat on",
+      `external ${home.nat.external[0]}`,
       ...(["pcp", "nat-pmp"] as const).map((protocol) =>
         `protocol ${protocol} ${home.spoken.includes(protocol) ? "on" : "off"}`
       ),
     ]
   ) home.scenario(line);
   for (const client of home.clients) {
-    client.host.resume();
+    client.wakeUp();
     for (const address of home.used) home.scenario(`client ${address} allow`);
   }
 }

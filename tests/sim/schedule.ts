@@ -9,12 +9,12 @@
  * @module
  */
 import { natPmpWaitMs, PCP_IRT_MS } from "../../core/backoff.ts";
-import { toHex } from "../../core/bytes.ts";
+import { equalBytes, toHex, u16, u32 } from "../../core/bytes.ts";
 import type { Instant } from "../../core/machine.ts";
 import { SimulationError } from "../../core/sim/mod.ts";
 
 interface Series {
-  text: string;
+  data: Uint8Array;
   sends: number;
   lastAt: Instant;
 }
@@ -31,6 +31,7 @@ export class ScheduleGuard {
   readonly #name: string;
   readonly #isDual: boolean;
   readonly #series = new Map<string, Series>();
+  #restsUntil: Instant = -Infinity;
   #pending: { readonly data: Uint8Array; readonly now: Instant }[] = [];
   /** Requests seen. */
   sent = 0;
@@ -46,14 +47,21 @@ export class ScheduleGuard {
     this.#series.clear();
   }
 
+  /** Nothing is judged before that. */
+  rest(until: Instant): void {
+    this.#restsUntil = until;
+  }
+
   /** An answer came: what it answers may be asked again. */
   answered(data: Uint8Array): void {
     if (data.length < 2) return;
-    if (this.#isDual && data[0] === 0) this.reset();
-    else if (data[0] === 0) {
+    if (this.#isDual) {
+      // The race is decided, or has taken another turn.
+      this.reset();
+    } else if (data[0] === 0) {
       const opcode = data[1]! & 0x7f;
-      const isAnnouncement = opcode === 0 && ![...this.#series.keys()].some(isAddress);
-      if (isAnnouncement) this.reset();
+      // The address comes as an announcement, too, and that is a reason for everything.
+      if (opcode === 0) this.reset();
       for (const key of this.#series.keys()) {
         // A short error names no port.
         if (key.startsWith(`0/${opcode}/`) || data.length < 12) this.#series.delete(key);
@@ -83,17 +91,17 @@ export class ScheduleGuard {
   }
 
   #judge(data: Uint8Array, now: Instant): void {
-    const name = key(data), text = toHex(data);
+    const name = key(data);
     const series = this.#series.get(name);
-    if (!series || series.text !== text) {
-      this.#series.set(name, { text, sends: 1, lastAt: now });
+    if (!series || !equalBytes(series.data, data) || now < this.#restsUntil) {
+      this.#series.set(name, { data, sends: 1, lastAt: now });
       return;
     }
     const gap = now - series.lastAt;
     const least = data[0] === 0 ? natPmpLeastMs(series.sends) : pcpLeastMs(series.sends);
     if (gap + SLACK_MS < least) {
       throw new SimulationError(
-        `${this.#name} sends ${text} for the ${series.sends + 1}th time after ${
+        `${this.#name} sends ${toHex(data)} for the ${series.sends + 1}th time after ${
           gap.toFixed(0)
         } ms,` +
           ` the schedule allows no sooner than ${least} ms`,
@@ -109,14 +117,14 @@ export class ScheduleGuard {
   }
 }
 
-function isAddress(key: string): boolean {
-  return key.startsWith("0/0/");
-}
-
 /** What a request is about: version, opcode, and nonce or internal port. */
 function key(data: Uint8Array): string {
-  if (data[0] === 2) return `2/${data[1]! & 0x7f}/${toHex(data.subarray(24, 36))}`;
-  return `0/${data[1]! & 0x7f}/${toHex(data.subarray(4, 6))}`;
+  const opcode = data[1]! & 0x7f;
+  if (data[0] === 2) {
+    if (data.length < 36) return `2/${opcode}/`;
+    return `2/${opcode}/${u32(data, 24)}/${u32(data, 28)}/${u32(data, 32)}`;
+  }
+  return `0/${opcode}/${data.length < 6 ? "" : u16(data, 4)}`;
 }
 
 function natPmpLeastMs(sends: number): number {

@@ -36,6 +36,8 @@ export interface Subject {
   map(wish: Wish, now: Instant): number | undefined;
   renew(id: number, now: Instant): void;
   revoke(id: number, now: Instant): void;
+  /** Forgets a mapping; only where the client asks without end. */
+  abandon?(id: number, now: Instant): void;
   close(now: Instant): void;
   askAddress(now: Instant): void;
   networkChanged(localAddress: string, now: Instant): void;
@@ -44,6 +46,8 @@ export interface Subject {
   /** Whether the client still knows the id. */
   has(id: number): boolean;
   readonly isIdle: boolean;
+  /** How many answers it has taken as such; absent where packets alone tell. */
+  readonly received?: number;
   save(now: Instant): unknown;
   /** The common form of one of its events; undefined where the model need not know. */
   translate(event: unknown): SubjectEvent | undefined;
@@ -192,6 +196,10 @@ class PcpSubject implements Subject {
     return this.machine.isIdle;
   }
 
+  get received(): number {
+    return this.machine.stats.received;
+  }
+
   save(now: Instant): unknown {
     return JSON.parse(JSON.stringify(this.machine.exportState(now)));
   }
@@ -234,6 +242,11 @@ class SessionSubject implements Subject {
 
   revoke(id: number, now: Instant): void {
     this.machine.revoke(id, now);
+  }
+
+  abandon(id: number, now: Instant): void {
+    this.machine.abandon(id, now);
+    this.#known.delete(id);
   }
 
   close(now: Instant): void {

@@ -8,8 +8,10 @@ import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../../cor
 
 /** What a tap shows, and what it changes. */
 export interface TapHooks {
-  /** A datagram comes in. */
+  /** A datagram comes in, as it was sent. */
   onReceive?(data: Uint8Array, from: Endpoint, now: Instant): void;
+  /** A datagram has been taken, or not; as it was sent. */
+  onReceived?(data: Uint8Array, from: Endpoint, now: Instant): void;
   /** A datagram goes out. */
   onSend?(data: Uint8Array, to: Endpoint, now: Instant): void;
   /** ICMP comes in. */
@@ -42,9 +44,11 @@ export class Tap<E> implements Machine<E> {
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#now = now;
+    this.#hooks.onReceive?.(data, from, now);
     const bytes = this.#hooks.falsifyIn?.(data, from) ?? data;
-    this.#hooks.onReceive?.(bytes, from, now);
-    return this.#inner.handleDatagram(bytes, from, now);
+    const isMine = this.#inner.handleDatagram(bytes, from, now);
+    this.#hooks.onReceived?.(data, from, now);
+    return isMine;
   }
 
   handleUnreachable(to: Endpoint, now: Instant): void {
