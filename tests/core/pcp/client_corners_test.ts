@@ -1,0 +1,167 @@
+import { describe, it } from "node:test";
+import { assertEquals, assertThrows } from "@std/assert";
+import { fromHex } from "../../../core/bytes.ts";
+import { encodeErrorResponse, PCP_RESULT } from "../../../core/pcp/codec.ts";
+import type { PcpClientState } from "../../../core/pcp/types.ts";
+import { EXTERNAL, Rig, SERVER, success } from "./harness.ts";
+import { claim } from "./support.ts";
+
+const TCP = { protocol: 6, internalPort: 8080 } as const;
+const SET = { protocol: 17, internalPort: 6000, portSet: { size: 4 } } as const;
+const SECOND = { address: "192.168.1.2", port: 5351 };
+
+describe("corners of the client", () => {
+  it("a set whose deletion cannot be read is deleted without it", () => {
+    const rig = new Rig();
+    const id = rig.mapped(SET);
+    rig.client.revoke(id, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.MALFORMED_OPTION, 1800);
+    assertEquals([rig.last.lifetimeSeconds, rig.last.options], [0, []]);
+    rig.grant({ lifetimeSeconds: 0 });
+    assertEquals(rig.heard(), ["mapped", "unmapped"]);
+  });
+
+  it("UNSUPP_VERSION with a copy of the request ends that request alone", () => {
+    const rig = new Rig();
+    const first = rig.client.map(TCP, 0);
+    rig.client.map({ ...TCP, internalPort: 1 }, 0);
+    rig.client.peer({ ...TCP, remote: { address: "198.51.100.1", port: 1 } }, 0);
+    const [{ data }] = rig.drain() as [ReturnType<Rig["drain"]>[0]];
+    const fields = { resultCode: 1, lifetimeSeconds: 60, epochSeconds: 0, version: 1 };
+    rig.receive(encodeErrorResponse(data, fields));
+    const failure = { kind: "unsupported-version", version: 1 } as const;
+    assertEquals(rig.events, [{ type: "failed", id: first, failure }]);
+  });
+
+  it("UNSUPP_VERSION ends a deletion, and says so", () => {
+    const rig = new Rig();
+    const id = rig.mapped();
+    rig.client.revoke(id, 0);
+    rig.drain();
+    rig.receive(fromHex("0081000100000000"));
+    const failure = { kind: "unsupported-version", version: 0 } as const;
+    assertEquals(rig.events.at(-1), { type: "unmapped", id, reason: "revoked", failure });
+  });
+
+  it("an announcement that is an error means nothing where none was asked for", () => {
+    const rig = new Rig();
+    claim(!rig.receive(fromHex("02800004 00000708 00000000 00000000 00000000 00000000")));
+    assertEquals(rig.client.stats.dropped.unmatched, 1);
+  });
+
+  it("deletions and renewals wait while a refused deletion keeps the server alone", () => {
+    const rig = new Rig();
+    const [a, b, c] = [1, 2, 3].map((internalPort) => rig.mapped({ internalPort }));
+    rig.client.revoke(a!, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.NO_RESOURCES, 60);
+    rig.client.revoke(b!, 0);
+    rig.client.renew(c!, undefined, 0);
+    rig.announce(0);
+    assertEquals(rig.advance(59_999), []);
+    const kinds = rig.advance(1).map(({ request }) => (request as typeof rig.last).lifetimeSeconds);
+    assertEquals(kinds.sort(), [0, 7200]);
+  });
+
+  it("a renewal that is refused past the mapping's end is a loss at its end", () => {
+    const rig = new Rig();
+    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.advance(400_000);
+    rig.refuse(PCP_RESULT.NO_RESOURCES, 3600);
+    rig.sent.length = 0;
+    rig.advance(200_000);
+    assertEquals(rig.heard(), ["mapped", "lost"]);
+    assertEquals(rig.advance(3_399_999), []);
+    assertEquals(rig.advance(1).length, 1);
+    rig.grant();
+    assertEquals(rig.heard(), ["recovered"]);
+  });
+
+  it("a recreation that outlasts the mapping's lifetime goes on after it", () => {
+    const rig = new Rig();
+    rig.mapped({}, { lifetimeSeconds: 120 });
+    rig.now = 50_000;
+    rig.announce(0);
+    rig.advance(70_000);
+    assertEquals(rig.heard(), ["mapped", "gateway-restarted", "lost"]);
+    const sent = rig.sent.length;
+    rig.advance(100_000);
+    claim(rig.sent.length > sent);
+    rig.grant({ epochSeconds: 170 });
+    assertEquals(rig.heard(), ["recovered"]);
+  });
+
+  it("a running mapping is lost when a later answer breaks PREFER_FAILURE's promise", () => {
+    const rig = new Rig();
+    const suggestedExternal = EXTERNAL;
+    const id = rig.mapped({ preferFailure: true, suggestedExternal });
+    rig.grant({ external: { ...EXTERNAL, port: 1 } });
+    const failure = { kind: "protocol-violation", clause: "PCP-C-48" } as const;
+    assertEquals(rig.events.at(-1), { type: "lost", id, failure });
+    assertEquals(rig.last.lifetimeSeconds, 0);
+    claim(!rig.receive(success(rig.sent[0]!.request, { external: { ...EXTERNAL, port: 1 } })));
+    assertEquals(rig.advance(29_999), []);
+    assertEquals(rig.advance(1).length, 1);
+  });
+
+  it("the probe begins again from a new address", () => {
+    const rig = new Rig();
+    rig.client.announce(0);
+    rig.drain();
+    rig.client.networkChanged("10.0.0.5", 0);
+    const [again] = rig.drain();
+    assertEquals(again!.request.clientAddress, "10.0.0.5");
+    rig.announce(3);
+    assertEquals(rig.heard(), ["announced"]);
+  });
+
+  it("deletions that no address answers are given up", () => {
+    const rig = new Rig({ servers: [SERVER, SECOND] });
+    const id = rig.mapped();
+    rig.mapped({ internalPort: 1 });
+    rig.client.revoke(id, 0);
+    rig.drain();
+    rig.client.handleUnreachable(SERVER, 0);
+    assertEquals(rig.drain().map(({ to }) => to), [SECOND]);
+    rig.client.handleUnreachable(SECOND, 0);
+    assertEquals(rig.heard(), ["mapped", "mapped", "unmapped"]);
+    rig.client.handleUnreachable(SERVER, 0);
+    assertEquals(rig.drain(), []);
+  });
+
+  it("revoking twice is revoking once", () => {
+    const rig = new Rig();
+    const id = rig.mapped();
+    rig.client.revoke(id, 0);
+    rig.client.revoke(id, 0);
+    rig.client.renew(id, undefined, 0);
+    assertEquals(rig.drain().length, 1);
+  });
+
+  it("another lifetime is asked for by the next packet of a first request", () => {
+    const rig = new Rig();
+    const id = rig.client.map(TCP, 0);
+    rig.drain();
+    rig.client.renew(id, 60, 0);
+    rig.advance(250);
+    assertEquals(rig.last.lifetimeSeconds, 60);
+  });
+
+  it("a saved state that is none is refused, with its value", () => {
+    const rig = new Rig();
+    rig.mapped();
+    const { mappings: [saved] } = rig.client.exportState(0);
+    const wrong = [
+      { ...saved!, kind: "both" as "map" },
+      { ...saved!, nonce: "00" },
+      { ...saved!, nonce: "zz" },
+      { ...saved!, internalPort: 70_000 },
+      { ...saved!, description: 5 as unknown as string },
+    ];
+    for (const mapping of wrong) {
+      const state: PcpClientState = { version: 1, mappings: [mapping] };
+      assertThrows(() => new Rig({ state }));
+    }
+  });
+});
