@@ -6,7 +6,7 @@
 import { ROOT } from "../lib/files.ts";
 import { must, run } from "../lib/process.ts";
 import { bunPath, type Runtime } from "../lib/runtimes.ts";
-import type { Task, TaskOptions, TaskResult } from "./workers/main.ts";
+import type { Task, Tasks } from "./workers/main.ts";
 
 const FOLDER = `${ROOT}/.build/bench`;
 const BUNDLE = `${FOLDER}/worker.js`;
@@ -27,7 +27,7 @@ export function bundleWorkers(): Promise<unknown> {
 export async function taskCommand<T extends Task>(
   runtime: Runtime,
   task: T,
-  options: TaskOptions<T>,
+  options: Tasks[T][0],
 ): Promise<string[]> {
   await bundleWorkers();
   const words = [BUNDLE, task, JSON.stringify(options)];
@@ -46,9 +46,9 @@ export async function taskCommand<T extends Task>(
 export async function runTask<T extends Task>(
   runtime: Runtime,
   task: T,
-  options: TaskOptions<T>,
+  options: Tasks[T][0],
   guardMs = 120_000,
-): Promise<TaskResult<T>> {
+): Promise<Tasks[T][1]> {
   const argv = await taskCommand(runtime, task, options);
   const { code, stdout, stderr, hung } = await run(argv, { cwd: ROOT, guardMs });
   const result = stdout.trim().split("\n").at(-1) ?? "";

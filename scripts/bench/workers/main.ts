@@ -7,38 +7,49 @@
  */
 // deno-lint-ignore-file no-console
 import process from "node:process";
-import { codec } from "./codec.ts";
-import { load } from "./load.ts";
-import { loss } from "./loss.ts";
-import { openPortTask } from "./open_port.ts";
-import { scale } from "./scale.ts";
-import { serveEcho, serveGateway } from "./servers.ts";
-import { serverMachine } from "./server_machine.ts";
-import { sim } from "./sim.ts";
+import { codec, type CodecOptions, type CodecResult } from "./codec.ts";
+import { load, type LoadOptions, type LoadResult } from "./load.ts";
+import { loss, type LossOptions, type LossResult } from "./loss.ts";
+import { type OpenPortOptions, type OpenPortResult, openPortTask } from "./open_port.ts";
+import { scale, type ScaleOptions, type ScaleResult } from "./scale.ts";
+import { type GatewayTaskOptions, type ListenOptions, serveEcho, serveGateway } from "./servers.ts";
+import {
+  serverMachine,
+  type ServerMachineOptions,
+  type ServerMachineResult,
+} from "./server_machine.ts";
+import { sim, type SimOptions, type SimResult } from "./sim.ts";
 
-const TASKS = {
-  codec,
-  echo: serveEcho,
-  gateway: serveGateway,
-  load,
-  loss,
-  "open-port": openPortTask,
-  scale,
-  "server-machine": serverMachine,
-  sim,
-} as const;
+/** What each task takes and prints at its end; servers print nothing. */
+export interface Tasks {
+  "codec": [CodecOptions, CodecResult];
+  "echo": [ListenOptions, undefined];
+  "gateway": [GatewayTaskOptions, undefined];
+  "load": [LoadOptions, LoadResult];
+  "loss": [LossOptions, LossResult];
+  "open-port": [OpenPortOptions, OpenPortResult];
+  "scale": [ScaleOptions, ScaleResult];
+  "server-machine": [ServerMachineOptions, ServerMachineResult];
+  "sim": [SimOptions, SimResult];
+}
 
 /** A task's name. */
-export type Task = keyof typeof TASKS;
+export type Task = keyof Tasks;
 
-/** What a task takes. */
-export type TaskOptions<T extends Task> = Parameters<(typeof TASKS)[T]>[0];
-
-/** What it prints at its end. */
-export type TaskResult<T extends Task> = Awaited<ReturnType<(typeof TASKS)[T]>>;
+const TASKS: { readonly [T in Task]: (options: Tasks[T][0]) => Promise<Tasks[T][1]> } = {
+  "codec": codec,
+  "echo": serveEcho,
+  "gateway": serveGateway,
+  "load": load,
+  "loss": loss,
+  "open-port": openPortTask,
+  "scale": scale,
+  "server-machine": serverMachine,
+  "sim": sim,
+};
 
 async function main(name: string, options: string): Promise<void> {
-  const task = TASKS[name as Task] as (options: unknown) => unknown;
+  const task = TASKS[name as Task] as (options: unknown) => Promise<unknown>;
   const result = await task(JSON.parse(options));
   if (result === undefined) return;
   console.log(JSON.stringify(result));

@@ -4,12 +4,13 @@
  *
  * @module
  */
+import { NATPMP_RESULT } from "../../../core/natpmp/codec.ts";
 import { type BareSocket, bareSocket } from "./bare_udp.ts";
 
 /** One datagram on the wire. */
 export interface Passed {
   readonly direction: "up" | "down";
-  /** `"pcp"` or `"nat-pmp"` by the version byte, and the opcode. */
+  /** `"pcp-map"`, `"nat-pmp-address"`, `"nat-pmp-no"`… */
   readonly what: string;
 }
 
@@ -28,18 +29,19 @@ export async function startProxy(gatewayPort: number): Promise<Proxy> {
   let log: Passed[] = [];
   let lose: number | undefined;
   let client: { port: number; address: string } | undefined;
-  let outer: BareSocket | undefined;
+  const sockets: BareSocket[] = [];
   const passes = (direction: Passed["direction"], data: Uint8Array): boolean => {
     log.push({ direction, what: nameOf(data) });
     return log.length - 1 !== lose;
   };
+  const outer = await bareSocket((data) => {
+    if (client && passes("down", data)) sockets[0]!.send(data.slice(), client.port, client.address);
+  });
   const inner = await bareSocket((data, port, address) => {
     client = { port, address };
-    if (passes("up", data)) outer!.send(data.slice(), gatewayPort, "127.0.0.1");
+    if (passes("up", data)) outer.send(data.slice(), gatewayPort, "127.0.0.1");
   });
-  outer = await bareSocket((data) => {
-    if (client && passes("down", data)) inner.send(data.slice(), client.port, client.address);
-  });
+  sockets.push(inner, outer);
   return {
     port: inner.port,
     get log() {
@@ -51,15 +53,16 @@ export async function startProxy(gatewayPort: number): Promise<Proxy> {
       client = undefined;
     },
     close() {
-      inner.close();
-      outer!.close();
+      for (const socket of sockets) socket.close();
     },
   };
 }
 
 function nameOf(data: Uint8Array): string {
-  const protocol = data[0] === 2 ? "pcp" : data.length === 24 ? "pcp-no" : "nat-pmp";
-  return `${protocol} ${data[1]! & 0x7f}`;
+  const protocol = data[0] === 2 ? "pcp" : "nat-pmp";
+  const isNo = data.length >= 4 && data[0] === 0 && data[3] === NATPMP_RESULT.UNSUPP_VERSION;
+  const opcodes = protocol === "pcp" ? ["announce", "map", "peer"] : ["address", "map", "map"];
+  return `${protocol}-${isNo ? "no" : opcodes[data[1]! & 0x7f]}`;
 }
 
 /**

@@ -24,7 +24,11 @@ export type GatewayTaskOptions =
 
 /** Sends back what comes. */
 export async function serveEcho({ listen, port }: ListenOptions): Promise<undefined> {
-  const socket = await bareSocket((data, port, address) => socket.send(data, port, address), listen, port);
+  const socket = await bareSocket(
+    (data, port, address) => socket.send(data, port, address),
+    listen,
+    port,
+  );
   serve(socket.port, () => Promise.resolve());
 }
 
