@@ -261,7 +261,9 @@ export class Claims {
   probeFailed(failure: Failure, now: Instant): void {
     this.#probeSentAt = undefined;
     for (const claim of [...this.#mayNatPmp]) {
-      if (claim.isLost) this.timers.set(PROBE, now + RERACE_MS, "NAT-PMP probe");
+      // Where PCP goes on asking for a lost mapping, so does NAT-PMP; else both rest, then race.
+      const goesOn = claim.isLost && claim.pcp !== undefined;
+      if (goesOn) this.timers.set(PROBE, now + RERACE_MS, "NAT-PMP probe");
       else this.#dropOut(claim, "nat-pmp", failure, now);
     }
   }

@@ -29,6 +29,7 @@
  * @module
  */
 import { checkAddress, checkChoice, checkPort } from "../check.ts";
+import { u16 } from "../bytes.ts";
 import { classify } from "../cidr.ts";
 import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
@@ -36,6 +37,7 @@ import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machin
 import type { MappingId, Transport } from "../mapping.ts";
 import { NatPmpClient } from "../natpmp/client.ts";
 import type { NatPmpClientStats, NatPmpEvent } from "../natpmp/types.ts";
+import { NATPMP_RESULT } from "../natpmp/codec.ts";
 import { Outbox } from "../outbox.ts";
 import { PcpClient } from "../pcp/client.ts";
 import type { PcpClientStats, PcpEvent } from "../pcp/types.ts";
@@ -50,6 +52,9 @@ import {
   type PortRequest,
 } from "./request.ts";
 import { savedKey, type SavedMapping, toSaved } from "./saved.ts";
+
+/** For how long the answer to a PCP request may be under way. */
+const LATE_NO_MS = 10_000;
 
 /** How to speak to one gateway. */
 export interface GatewaySessionOptions {
@@ -105,6 +110,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   readonly #pcp: PcpClient;
   readonly #natPmp: NatPmpClient | undefined;
   readonly #claims: Claims;
+  #pcpSentAt: Instant = -Infinity;
   readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeSessionEvents, 65_536);
 
   /** @throws {TypeError} On an address that is none, or protocols that its family excludes. */
@@ -280,7 +286,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     }
     // A version-0 answer to a PCP request is a "no" to PCP (D-01), a version-2 answer to a NAT-PMP
     // request one to NAT-PMP (D-02). Each client knows what it has asked; PCP looks first.
-    const isTaken = this.#pcp.handleDatagram(data, from, now) ||
+    const isTaken = this.#pcp.handleDatagram(data, from, now) || this.#isLateNo(data, now) ||
       (this.#natPmp?.handleDatagram(data, from, now) ?? false);
     this.#drain(now);
     return isTaken;
@@ -342,13 +348,24 @@ export class GatewaySession implements Machine<SessionEvent> {
     return claim.id;
   }
 
+  /**
+   * One "no" to PCP ends all its requests (D-01), yet each of them is answered by one. Those that
+   * come after it are not about NAT-PMP, which may have asked by then.
+   */
+  #isLateNo(data: Uint8Array, now: Instant): boolean {
+    const isNo = data.length >= 4 && data[0] === 0 && u16(data, 2) === NATPMP_RESULT.UNSUPP_VERSION;
+    return isNo && now - this.#pcpSentAt < LATE_NO_MS;
+  }
+
   #drain(now: Instant): void {
     for (;;) {
       const fromPcp = this.#pcp.poll();
       const action = fromPcp ?? this.#natPmp?.poll();
       if (!action) return;
-      if (action.type === "send") this.#outbox.send(action.socket, action.to, action.data);
-      else if (action.type === "event") {
+      if (action.type === "send") {
+        if (fromPcp) this.#pcpSentAt = now;
+        this.#outbox.send(action.socket, action.to, action.data);
+      } else if (action.type === "event") {
         if (fromPcp) this.#onPcp(action.event as PcpEvent, now);
         else this.#onNatPmp(action.event as NatPmpEvent, now);
       }

@@ -1,0 +1,49 @@
+/** Turns of fate that the simulation found; each is named in `tests/sim/seeds.txt`, too. */
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import { rig } from "./rig.ts";
+
+const web = { protocol: "tcp", internalPort: 8080, externalPort: 8080 } as const;
+const game = { protocol: "udp", internalPort: 27015, externalPort: 27015 } as const;
+
+describe("a session", () => {
+  it("does not take the second no to PCP for one to NAT-PMP", () => {
+    const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
+    lab.session((session, now) => session.map(web, now));
+    // The first request's no comes while the second one is on its way.
+    lab.world.runFor(1);
+    lab.session((session, now) => session.map(game, now));
+    lab.world.runFor(100);
+    assertEquals(lab.types(), ["mapped", "mapped"]);
+    assertEquals(lab.ports(), [8080, 27015]);
+  });
+
+  it("gets a lost mapping back that the gateway refused by 'no such opcode'", () => {
+    const lab = rig();
+    lab.session((session, now) => session.map({ ...web, lifetimeSeconds: 600 }, now));
+    lab.world.runFor(100);
+    lab.gateway((gateway, now) => gateway.setRefusal(4, now));
+    lab.gateway((gateway, now) => gateway.reboot(now));
+    lab.world.runFor(2 * 3_600_000);
+    lab.gateway((gateway, now) => gateway.setRefusal(undefined, now));
+    lab.world.runFor(3_600_000);
+    const types = lab.types();
+    assertEquals(types.filter((type) => type === "lost").length, 1, types.join(" "));
+    assertEquals(types.filter((type) => type === "recovered").length, 1, types.join(" "));
+    assertEquals(lab.ports(), [8080]);
+  });
+
+  it("asks for a lost mapping by PCP again where NAT-PMP is not spoken", () => {
+    const lab = rig({ gateway: { protocols: ["pcp"] } });
+    lab.session((session, now) => session.map({ ...web, lifetimeSeconds: 600 }, now));
+    lab.world.runFor(100);
+    lab.gateway((gateway, now) => gateway.setRefusal(4, now));
+    lab.world.runFor(2 * 3_600_000);
+    lab.gateway((gateway, now) => gateway.setRefusal(undefined, now));
+    lab.world.runFor(3_600_000);
+    const types = lab.types();
+    assertEquals(types.includes("lost"), true, types.join(" "));
+    assertEquals(lab.session((session) => session.mapping(1)?.via), "pcp");
+    assertEquals(lab.ports(), [8080]);
+  });
+});
