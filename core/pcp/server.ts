@@ -34,19 +34,13 @@ import {
 import {
   decodeRequest,
   decodeRequestHeader,
-  encodeErrorResponse,
-  encodeResponse,
   PCP_OPCODE,
   PCP_RESULT,
   PCP_VERSION,
   type PcpMapRequestMessage,
-  type PcpMapResponseMessage,
   type PcpPeerRequestMessage,
-  type PcpPeerResponseMessage,
-  pcpResultName,
 } from "./codec.ts";
-import { NO_OPTIONS } from "./options.ts";
-import { describe, remainingSeconds, updateOptions } from "./server_answer.ts";
+import { describe } from "./server_answer.ts";
 import { type Job, MappingService, type Outcome } from "./server_mapping.ts";
 import { type MappingUpdate, noticeKey, Notices } from "./server_notices.ts";
 import {
@@ -55,8 +49,10 @@ import {
   type PcpServerSettings,
   readServerOptions,
 } from "./server_options.ts";
-import { type KnownRequest, type OptionPlan, planOptions } from "./server_request.ts";
+import { count, type PcpServerStats, Replies } from "./server_replies.ts";
+import { type KnownRequest, planOptions } from "./server_request.ts";
 
+export type { PcpServerStats } from "./server_replies.ts";
 export type {
   PcpServerDecision,
   PcpServerEvent,
@@ -65,26 +61,6 @@ export type {
 } from "./server_options.ts";
 
 const WATCH_LIMIT = 16_384;
-
-const SHORT_ERRORS: ReadonlySet<number> = new Set([
-  PCP_RESULT.NETWORK_FAILURE,
-  PCP_RESULT.NO_RESOURCES,
-  PCP_RESULT.USER_EX_QUOTA,
-]);
-
-/** What a {@linkcode PcpServer} counts; names that nothing was counted under are left out. */
-export interface PcpServerStats {
-  /** Valid requests by kind: `announce`, `map`, `peer`. */
-  readonly requests: Record<string, number>;
-  /** Answers by the RFC's name of their result: `SUCCESS`, `NOT_AUTHORIZED`… */
-  readonly responses: Record<string, number>;
-  /** Datagrams that got no answer: `outside`, `too-short`, `not-a-request`, `policy`. */
-  readonly dropped: Record<string, number>;
-  /** Announcements sent, each copy to each group counted. */
-  announcements: number;
-  /** Mapping updates sent, each copy counted. */
-  updates: number;
-}
 
 /**
  * A PCP server machine. Requests come in by `handleDatagram`, answers leave by role `"server"`.
@@ -114,27 +90,32 @@ export class PcpServer implements Machine<PcpServerEvent> {
   };
   #settings: PcpServerSettings;
   #table: MappingTable;
-  #epochStart: Instant;
+  #replies: Replies;
   #outbox = new Outbox<PcpServerEvent>(mergeEvents);
   #notices: Notices;
   #service: MappingService;
   #isTraced: boolean;
   #watch: TableWatch | undefined;
 
-  /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
+  /**
+   * Takes the options and begins in silence; `reset` announces it.
+   *
+   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   */
   constructor(options: PcpServerOptions) {
     this.#settings = readServerOptions(options);
     this.#table = options.table;
     this.#service = new MappingService(this.#table, this.#settings);
-    this.#epochStart = options.startedAt ?? 0;
     this.#notices = new Notices(this.#settings.announceCopies);
     this.#isTraced = options.trace !== undefined && options.trace !== false;
+    this.#replies = new Replies(this.#settings, this.stats, this.#outbox, this.#isTraced);
+    this.#replies.epochStart = options.startedAt ?? 0;
     this.#watch = options.trace === true ? options.table.watch(WATCH_LIMIT) : undefined;
   }
 
   /** Seconds since the table was reset, as answers carry it (PCP-S-21). */
   epochSeconds(now: Instant): number {
-    return Math.max(0, Math.floor((now - this.#epochStart) / 1000)) % 0x1_0000_0000;
+    return this.#replies.epochSeconds(now);
   }
 
   /**
@@ -144,7 +125,7 @@ export class PcpServer implements Machine<PcpServerEvent> {
    */
   reset(now: Instant): void {
     this.#outbox.touch(now);
-    this.#epochStart = now;
+    this.#replies.epochStart = now;
     this.#notices.clear();
     this.#notices.announce(now);
     this.#work(now);
@@ -152,7 +133,7 @@ export class PcpServer implements Machine<PcpServerEvent> {
 
   /** Lets the epoch stand at `seconds` and says nothing: a fault to test clients against. */
   setEpoch(seconds: number, now: Instant): void {
-    this.#epochStart = now - 1000 * checkInteger("seconds", seconds, 0, 0xffff_ffff);
+    this.#replies.epochStart = now - 1000 * checkInteger("seconds", seconds, 0, 0xffff_ffff);
   }
 
   /** Announces, as after a restart, with the epoch as it is. */
@@ -175,7 +156,7 @@ export class PcpServer implements Machine<PcpServerEvent> {
    */
   externalAddressChanged(moved: readonly MovedEntry[], now: Instant): void {
     this.#outbox.touch(now);
-    this.#epochStart = now;
+    this.#replies.epochStart = now;
     this.#notices.announce(now);
     for (const { entry, previous, isGone } of moved) {
       // A mapping without a nonce is another protocol's, which has its own way to tell.
@@ -240,12 +221,14 @@ export class PcpServer implements Machine<PcpServerEvent> {
     if (data.length < 2) return this.#drop("too-short");
     if (data[1]! & 0x80) return this.#drop("not-a-request");
     if (data[0] !== PCP_VERSION) {
-      return this.#refuse(data, from, PCP_RESULT.UNSUPP_VERSION, now, { isParsed: false });
+      return this.#replies.refuse(data, from, PCP_RESULT.UNSUPP_VERSION, now, { isParsed: false });
     }
     const request = decodeRequest(data);
     if (typeof request === "string") {
       if (request === "bad-length") {
-        return this.#refuse(data, from, PCP_RESULT.MALFORMED_REQUEST, now, { isParsed: false });
+        return this.#replies.refuse(data, from, PCP_RESULT.MALFORMED_REQUEST, now, {
+          isParsed: false,
+        });
       }
       if (request !== "bad-options") return this.#drop("too-short");
     }
@@ -253,20 +236,30 @@ export class PcpServer implements Machine<PcpServerEvent> {
     if (typeof header === "string") return this.#drop("too-short");
     const { clientAddress } = header;
     if (clientAddress !== from.address && clientAddress !== withoutZone(from.address)) {
-      return this.#refuse(data, from, PCP_RESULT.ADDRESS_MISMATCH, now);
+      return this.#replies.refuse(data, from, PCP_RESULT.ADDRESS_MISMATCH, now);
     }
-    if (!this.#isServed(data[1]!)) return this.#refuse(data, from, PCP_RESULT.UNSUPP_OPCODE, now);
+    if (!this.#isServed(data[1]!)) {
+      return this.#replies.refuse(data, from, PCP_RESULT.UNSUPP_OPCODE, now);
+    }
     if (request === "bad-options" || request.kind === "other") {
-      return this.#refuse(data, from, PCP_RESULT.MALFORMED_OPTION, now, { isParsed: false });
+      return this.#replies.refuse(data, from, PCP_RESULT.MALFORMED_OPTION, now, {
+        isParsed: false,
+      });
     }
     const plan = planOptions(request, this.#settings);
-    if (typeof plan === "number") return this.#refuse(data, from, plan, now);
+    if (typeof plan === "number") return this.#replies.refuse(data, from, plan, now);
     const address = plan.thirdParty ?? clientAddress;
-    this.#count(this.stats.requests, request.kind);
+    count(this.stats.requests, request.kind);
     if (this.#isStopped(data, from, request, address, now)) return;
-    if (request.kind === "map") this.#map({ request, from, plan, address }, data, now);
-    else if (request.kind === "peer") this.#peer({ request, from, plan, address }, data, now);
-    else this.#answerAnnounce(from, plan, now);
+    if (request.kind === "map") {
+      const job = { request, from, plan, address };
+      this.#answer(job, this.#service.map(job, now), data, now);
+    } else if (request.kind === "peer") {
+      const job = { request, from, plan, address };
+      this.#answer(job, this.#service.peer(job, now), data, now);
+    } else {
+      this.#replies.announced(from, plan.processed, now);
+    }
   }
 
   #isServed(opcode: number): boolean {
@@ -290,29 +283,8 @@ export class PcpServer implements Machine<PcpServerEvent> {
     const decision = decide?.(view);
     if (!decision) return false;
     if ("drop" in decision) this.#drop("policy");
-    else this.#refuse(data, from, decision.refuse, now, decision);
+    else this.#replies.refuse(data, from, decision.refuse, now, decision);
     return true;
-  }
-
-  #answerAnnounce(from: Endpoint, plan: OptionPlan, now: Instant): void {
-    const epochSeconds = this.epochSeconds(now);
-    const { SUCCESS: resultCode } = PCP_RESULT;
-    const bytes = encodeResponse({
-      kind: "announce",
-      resultCode,
-      lifetimeSeconds: 0,
-      epochSeconds,
-      options: plan.processed,
-    });
-    this.#send(bytes, from, PCP_OPCODE.ANNOUNCE, resultCode, 0, epochSeconds);
-  }
-
-  #map(job: Job<PcpMapRequestMessage>, data: Uint8Array, now: Instant): void {
-    this.#answer(job, this.#service.map(job, now), data, now);
-  }
-
-  #peer(job: Job<PcpPeerRequestMessage>, data: Uint8Array, now: Instant): void {
-    this.#answer(job, this.#service.peer(job, now), data, now);
   }
 
   #answer(
@@ -322,145 +294,26 @@ export class PcpServer implements Machine<PcpServerEvent> {
     now: Instant,
   ): void {
     if ("resultCode" in outcome) {
-      return this.#refuse(data, from, outcome.resultCode, now, outcome);
+      return this.#replies.refuse(data, from, outcome.resultCode, now, outcome);
     }
-    const epochSeconds = this.epochSeconds(now);
-    const { SUCCESS: resultCode } = PCP_RESULT;
-    for (const { entry, internalPort, external, lifetimeSeconds, options } of outcome) {
-      if (entry) this.#settle(entry);
-      const { nonce, protocol } = request;
-      const { address: externalAddress, port: externalPort } = external;
-      // Written out twice: copying the fields costs as much as the rest of the answer.
-      const bytes = request.kind === "map"
-        ? encodeResponse({
-          kind: "map",
-          resultCode,
-          lifetimeSeconds,
-          epochSeconds,
-          nonce,
-          protocol,
-          internalPort,
-          externalPort,
-          externalAddress,
-          options,
-        })
-        : encodeResponse({
-          kind: "peer",
-          resultCode,
-          lifetimeSeconds,
-          epochSeconds,
-          nonce,
-          protocol,
-          internalPort,
-          externalPort,
-          externalAddress,
-          remotePort: request.remotePort,
-          remoteAddress: request.remoteAddress,
-          options,
-        });
-      this.#send(bytes, from, data[1]!, resultCode, lifetimeSeconds, epochSeconds, external);
+    for (const grant of outcome) {
+      if (grant.entry) this.#settle(grant.entry);
+      this.#replies.grant(request, from, grant, now);
     }
-  }
-
-  #refuse(
-    data: Uint8Array,
-    to: Endpoint,
-    resultCode: number,
-    now: Instant,
-    options: { lifetimeSeconds?: number | undefined; isParsed?: boolean } = {},
-  ): void {
-    const { shortErrorSeconds, longErrorSeconds } = this.#settings;
-    const lifetimeSeconds = options.lifetimeSeconds ??
-      (SHORT_ERRORS.has(resultCode) ? shortErrorSeconds : longErrorSeconds);
-    const epochSeconds = this.epochSeconds(now);
-    const parsed = options.isParsed ?? true;
-    const bytes = encodeErrorResponse(data, { resultCode, lifetimeSeconds, epochSeconds, parsed });
-    this.#send(bytes, to, data[1]!, resultCode, lifetimeSeconds, epochSeconds);
-  }
-
-  #send(
-    bytes: Uint8Array,
-    to: Endpoint,
-    opcode: number,
-    resultCode: number,
-    lifetimeSeconds: number,
-    epochSeconds: number,
-    external?: Endpoint,
-    key?: string,
-  ): void {
-    this.#outbox.send("server", to, bytes, key);
-    const isUnsolicited = key !== undefined;
-    const result = pcpResultName(resultCode);
-    if (!isUnsolicited) this.#count(this.stats.responses, result);
-    if (!this.#isTraced) return;
-    this.#outbox.emit({
-      type: "response",
-      to,
-      opcode,
-      resultCode,
-      result,
-      lifetimeSeconds,
-      epochSeconds,
-      ...external ? { external } : undefined,
-      isUnsolicited,
-    });
   }
 
   /** Sends the notices that are due. */
   #work(now: Instant): void {
     for (let due = this.#notices.popDue(now); due; due = this.#notices.popDue(now)) {
-      if (due === "announce") this.#sendAnnouncement(now);
-      else this.#sendUpdate(due, now);
+      if (due === "announce") this.#replies.announce(now);
+      else if (this.#isTrue(due)) this.#replies.update(due, now);
     }
     this.#tellChanges();
   }
 
-  #sendAnnouncement(now: Instant): void {
-    const epochSeconds = this.epochSeconds(now);
-    const { SUCCESS: resultCode } = PCP_RESULT;
-    for (const to of this.#settings.announceTo) {
-      const bytes = encodeResponse({
-        kind: "announce",
-        resultCode,
-        lifetimeSeconds: 0,
-        epochSeconds,
-        options: NO_OPTIONS,
-      });
-      const key = `announce ${to.address} ${to.port}`;
-      this.#send(bytes, to, PCP_OPCODE.ANNOUNCE, resultCode, 0, epochSeconds, undefined, key);
-      this.stats.announcements++;
-    }
-  }
-
-  #sendUpdate({ entry, resultCode }: MappingUpdate, now: Instant): void {
-    const { requester, internal, external, remote, protocol } = entry;
-    const isGone = resultCode === PCP_RESULT.SUCCESS && !this.#table.get(entry.id);
-    if (isGone) return;
-    const epochSeconds = this.epochSeconds(now);
-    const lifetimeSeconds = resultCode === PCP_RESULT.SUCCESS
-      ? remainingSeconds(entry, now)
-      : SHORT_ERRORS.has(resultCode)
-      ? this.#settings.shortErrorSeconds
-      : this.#settings.longErrorSeconds;
-    const fields = {
-      resultCode,
-      lifetimeSeconds,
-      epochSeconds,
-      nonce: entry.nonce ?? new Uint8Array(12),
-      protocol,
-      internalPort: internal.port,
-      externalPort: external.port,
-      externalAddress: external.address,
-      options: updateOptions(entry),
-    };
-    const response: PcpMapResponseMessage | PcpPeerResponseMessage = remote
-      ? { kind: "peer", ...fields, remotePort: remote.port, remoteAddress: remote.address }
-      : { kind: "map", ...fields };
-    const key = noticeKey(protocol, internal.address, internal.port, remote);
-    const opcode = remote ? PCP_OPCODE.PEER : PCP_OPCODE.MAP;
-    const bytes = encodeResponse(response);
-    this.#send(bytes, requester!, opcode, resultCode, lifetimeSeconds, epochSeconds, external, key);
-    this.stats.updates++;
+  /** Whether what an update tells is so: the mapping may have gone by another protocol. */
+  #isTrue({ entry, resultCode }: MappingUpdate): boolean {
+    return resultCode !== PCP_RESULT.SUCCESS || this.#table.get(entry.id) !== undefined;
   }
 
   /** The client knows where its mapping stands: no more updates about it. */
@@ -480,11 +333,7 @@ export class PcpServer implements Machine<PcpServerEvent> {
   }
 
   #drop(reason: string): void {
-    this.#count(this.stats.dropped, reason);
-  }
-
-  #count(counters: Record<string, number>, name: string): void {
-    counters[name] = (counters[name] ?? 0) + 1;
+    count(this.stats.dropped, reason);
   }
 }
 
