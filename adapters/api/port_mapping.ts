@@ -24,7 +24,12 @@ export type PortEvent =
   /** The gateway holds it no more; natkit goes on trying. */
   | { readonly type: "lost"; readonly reason: string }
   /** It is over: deleted at our wish, or its wanted time has passed. */
-  | { readonly type: "unmapped"; readonly reason: "revoked" | "expired" };
+  | {
+    readonly type: "unmapped";
+    readonly reason: "revoked" | "expired";
+    /** Why the gateway keeps it until its lifetime ends, where it did not delete it. */
+    readonly failure?: string;
+  };
 
 /**
  * A mapping at the gateway. Closing it deletes it there; iterating it tells what happens to it from
@@ -162,7 +167,11 @@ function toPortEvent(update: MappingUpdate<GrantedMapping>): PortEvent | undefin
     case "lost":
       return { type: "lost", reason: describeFailure(update.failure) };
     case "unmapped":
-      return { type: "unmapped", reason: update.reason };
+      return {
+        type: "unmapped",
+        reason: update.reason,
+        ...(update.failure ? { failure: describeFailure(update.failure) } : {}),
+      };
     default:
       return undefined;
   }

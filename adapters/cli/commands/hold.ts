@@ -6,7 +6,7 @@
  */
 import { savedKey, type SavedMapping } from "../../../core/portmap/saved.ts";
 import type { Nat } from "../../api/nat.ts";
-import type { PortMapping } from "../../api/port_mapping.ts";
+import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import type { Context } from "../command.ts";
 import type { MappingFields } from "../events.ts";
 import type { StateFile } from "../state_file.ts";
@@ -36,9 +36,9 @@ export async function hold(
   }
   output.progress("Holding it; Ctrl-C deletes it.");
   const closing = closeAt(stop, mapping);
-  let end: "revoked" | "expired" | undefined;
+  let end: PortEvent & { type: "unmapped" } | undefined;
   for await (const event of mapping) {
-    if (event.type === "unmapped") end = event.reason;
+    if (event.type === "unmapped") end = event;
     else if (event.type === "lost") {
       const { reason } = event;
       output.event({ event: "lost", reason, ...fieldsOf(mapping), elapsedMs: context.elapsedMs() });
@@ -46,16 +46,17 @@ export async function hold(
   }
   await closing();
   await kept.settled();
-  if (!end) {
-    const message =
-      "The gateway did not confirm that the port is closed: it ends with its lifetime";
-    output.fail({ code: "no-answer", message, attempts: [] });
+  if (!end || end.failure) {
+    const code = end ? "refused" : "no-answer";
+    const why = end?.failure ?? "no answer";
+    const message = `The gateway did not close the port, it ends with its lifetime: ${why}`;
+    output.fail({ code, message, attempts: [] });
     return 1;
   }
   const { protocol, via, gateway, internal, external } = fieldsOf(mapping);
   output.event({
     event: "unmapped",
-    ...{ protocol, via, gateway, internal, external, reason: end },
+    ...{ protocol, via, gateway, internal, external, reason: end.reason },
     elapsedMs: context.elapsedMs(),
   });
   await kept.forget();

@@ -229,6 +229,20 @@ if (process.env[AS_COMMAND]) {
       });
     }
 
+    it("says so where the gateway refuses to delete the mapping", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      const child = natkit("map", "6000", ...here());
+      await child.event("mapped");
+      await gateway!.command("refuse 2");
+      child.signal("SIGINT");
+
+      assertEquals(await child.end(), 130, child.err);
+      assertEquals(child.names, ["mapped", "error"]);
+      assertStringIncludes(String(child.events[1]?.message), "NOT_AUTHORIZED");
+      assertEquals(ports(), [6000]);
+    });
+
     it("tells renewals, and ends when its lifetimes are over", async () => {
       await gateway!.close();
       gateway = await startGateway({ announceTo: [], minLifetimeSeconds: 1 });
