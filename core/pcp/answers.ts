@@ -45,7 +45,7 @@ export function succeed(
     engine.lose(lease, { kind: "expired" }, now);
     return true;
   }
-  const external = grantedExternal(lease, response);
+  const external = grantedExternal(lease, response, engine.localAddress);
   if (!external) return violates(engine, lease, "D-08", now);
   if (!keepsPromise(lease, external)) return breaksPromise(engine, lease, now);
   grant(engine, lease, external, response, now);

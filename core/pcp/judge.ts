@@ -34,19 +34,28 @@ export function isTransient(code: number): boolean {
     code === PCP_RESULT.USER_EX_QUOTA;
 }
 
-/** The external endpoint that a success assigns, or undefined where it assigns none (D-08). */
+/**
+ * The external endpoint that a success assigns, or undefined where it assigns none (D-08).
+ *
+ * miniupnpd 2.3.1 answers the renewal of an IPv6 pinhole with the suggested port, so with port 0
+ * where none was suggested: to a client that asks for a pinhole it does not know it has (its
+ * nonce is lost), that is its first answer. The pinhole is there. What it was granted with
+ * stands; and where the external address is the host's own, nothing translates, so that the
+ * port outside is the port inside. Port 0 is never published.
+ */
 export function grantedExternal(
   lease: Lease,
   response: PcpMapResponseMessage | PcpPeerResponseMessage,
+  localAddress: string,
 ): Endpoint | undefined {
   const { externalAddress: address, externalPort: port } = response;
+  const { internalPort, thirdParty } = lease.wish;
   if (address === "0.0.0.0" || address === "::") return undefined;
   // A mapping of all ports has none of its own.
-  if (port !== 0 || lease.wish.internalPort === 0) return { address, port };
-  // miniupnpd 2.3.1 answers the renewal of an IPv6 pinhole with external port 0. The pinhole is
-  // there: what it was granted with stands.
-  const known = lease.external;
-  return known && familyOf(address) === 6 ? { address, port: known.port } : undefined;
+  if (port !== 0 || internalPort === 0) return { address, port };
+  if (familyOf(address) === 4) return undefined;
+  if (lease.external) return { address, port: lease.external.port };
+  return address === (thirdParty ?? localAddress) ? { address, port: internalPort } : undefined;
 }
 
 /** Whether a grant is what PREFER_FAILURE asked for (PCP-C-48). */

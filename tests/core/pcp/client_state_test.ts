@@ -141,9 +141,16 @@ describe("IPv6", () => {
     assertEquals(rig.client.mapping(id)!.external, external);
   });
 
-  it("publishes no port 0 of a first answer", () => {
+  it("takes port 0 beside the host's own address for the internal port: nothing translates", () => {
     const rig = rig6();
-    rig.mapped({ internalPort: 22 }, { external: { ...external, port: 0 } });
+    const id = rig.mapped({ internalPort: 22 }, { external: { ...external, port: 0 } });
+    assertEquals(rig.client.mapping(id)!.external, external);
+  });
+
+  it("publishes no port 0 of a first answer that translates", () => {
+    const rig = rig6();
+    const other = { address: "2001:db8:1::9", port: 0 };
+    rig.mapped({ internalPort: 22 }, { external: other });
     assertEquals(rig.heard(), ["failed"]);
   });
 });
