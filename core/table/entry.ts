@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import { type Cidr, contains } from "../cidr.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 
@@ -126,6 +127,16 @@ export type TableFault =
   /** All ports of a protocol are wanted, and some belong to others. */
   | "not-entirely-available";
 
+/** What became of a mapping when the external addresses changed. */
+export interface MovedEntry {
+  /** The entry: live and at its new place, or a copy of what it was where it is gone. */
+  readonly entry: TableEntry;
+  /** Where it was. */
+  readonly previous: Endpoint;
+  /** Whether no external endpoint was left for it. */
+  readonly isGone: boolean;
+}
+
 /** A copy of an entry: plain data that does not change. */
 export function snapshotEntry(entry: TableEntry): TableEntry {
   return {
@@ -155,4 +166,38 @@ export function isAdmitted(filters: readonly RemoteFilter[], remote: Endpoint): 
     if (contains(filter.prefix, remote.address)) return true;
   }
   return false;
+}
+
+/** Whether two endpoints are the same. */
+export function isSame(a: Endpoint, b: Endpoint | undefined): boolean {
+  return a.port === b?.port && a.address === b.address;
+}
+
+/** Whether what a request suggests, if anything, is what there is. */
+export function suits(
+  { external }: { readonly external: Endpoint },
+  { suggestedAddress, suggestedPort }: CreateRequest,
+): boolean {
+  return (suggestedAddress === undefined || suggestedAddress === external.address) &&
+    (!suggestedPort || suggestedPort === external.port);
+}
+
+/**
+ * Checks what every request has; an address that is in the table already has been checked before.
+ *
+ * @throws {TypeError | RangeError} Where something cannot be, with its name and value.
+ */
+export function checkRequest(request: CreateRequest, isKnown: boolean): void {
+  const { protocol, internal: { address, port }, suggestedPort, expiresAt } = request;
+  checkInteger("protocol", protocol, 0, 255);
+  checkInteger("internal.port", port, 0, protocol === 0 ? 0 : 65535);
+  checkPort("suggestedPort", suggestedPort ?? 0, 0);
+  if (Number.isNaN(expiresAt)) {
+    throw new RangeError(`'expiresAt' must be a number: current value is ${expiresAt}`);
+  }
+  if (!isKnown && checkAddress("internal.address", address) !== address) {
+    throw new TypeError(
+      `'internal.address' must be in canonical text: current value is "${address}"`,
+    );
+  }
 }

@@ -3,7 +3,20 @@
  *
  * @module
  */
-export * from "./entry.ts";
+export {
+  type CreateRequest,
+  type InboundRequest,
+  isAdmitted,
+  type MappingKind,
+  type MappingOrigin,
+  type MovedEntry,
+  type OutboundRequest,
+  type RemoteFilter,
+  type RenewRequest,
+  snapshotEntry,
+  type TableEntry,
+  type TableFault,
+} from "./entry.ts";
 export type { MappingTableOptions, PortRange, QuarantineTimes } from "./options.ts";
-export { MappingTable, type MovedEntry } from "./table.ts";
+export { MappingTable } from "./table.ts";
 export { type TableChange, type TableChangeKind, type TableWatch } from "./watch.ts";

@@ -20,30 +20,33 @@
  * @module
  */
 import { equalBytes } from "../bytes.ts";
-import { checkAddress, checkInteger, checkPort } from "../check.ts";
+import { checkInteger, checkPort } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
-import { Timers } from "../timers.ts";
 import {
   type Binding,
   copyOf,
   entriesIn,
   Entry,
   firstId,
-  type Host,
   isCharged,
-  lastOf,
   remoteKey,
 } from "./binding.ts";
+import { Hosts } from "./hosts.ts";
+import { Leases } from "./leases.ts";
 import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
 import {
+  checkRequest,
   type CreateRequest,
   type InboundRequest,
   isAdmitted,
+  isSame,
   type MappingKind,
+  type MovedEntry,
   type OutboundRequest,
   type RenewRequest,
   snapshotEntry,
+  suits,
   type TableEntry,
   type TableFault,
 } from "./entry.ts";
@@ -53,17 +56,9 @@ import {
   readTableOptions,
   type TableSettings,
 } from "./options.ts";
-import { type TableChangeKind, TableWatch } from "./watch.ts";
+import { type TableWatch, Watches } from "./watch.ts";
 
-/** What became of a mapping when the external addresses changed. */
-export interface MovedEntry {
-  /** The entry: live and at its new place, or a copy of what it was where it is gone. */
-  readonly entry: TableEntry;
-  /** Where it was. */
-  readonly previous: Endpoint;
-  /** Whether no external endpoint was left for it. */
-  readonly isGone: boolean;
-}
+export type { MovedEntry } from "./entry.ts";
 
 /**
  * The mapping table.
@@ -86,13 +81,17 @@ export class MappingTable {
   isExhausted = false;
   #settings: TableSettings;
   #ports: PortAllocator;
-  #hosts = new Map<string, Host>();
+  #hosts = new Hosts();
   #entries = new Map<number, Entry>();
-  #leases = new Timers<Entry>();
-  #watches: TableWatch[] = [];
+  #leases = new Leases();
+  #watches = new Watches();
   #lastId = 0;
 
-  /** @throws {TypeError | RangeError} Where an option is none, with its name and value. */
+  /**
+   * Makes an empty table.
+   *
+   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   */
   constructor(options: MappingTableOptions = {}) {
     this.#settings = readTableOptions(options);
     this.#ports = new PortAllocator(this.#settings);
@@ -144,26 +143,12 @@ export class MappingTable {
 
   /** All mappings whose inside is that address. */
   entriesOf(internalAddress: string): TableEntry[] {
-    const found = new Set<Entry>();
-    for (let binding of this.#hosts.get(internalAddress)?.bindings.values() ?? []) {
-      for (;;) {
-        for (const entry of entriesIn(binding)) found.add(entry);
-        if (!binding.sibling) break;
-        binding = binding.sibling;
-      }
-    }
-    return [...found].sort((a, b) => a.id - b.id);
+    return this.#hosts.entriesOf(internalAddress);
   }
 
   /** The inbound mapping of exactly that internal endpoint; a static one before an explicit one. */
   inbound(protocol: number, address: string, port: number): TableEntry | undefined {
-    let binding = this.#binding(protocol, address, port);
-    let explicit: Entry | undefined;
-    for (; binding; binding = binding.sibling) {
-      if (binding.inbound?.kind === "static") return binding.inbound;
-      explicit ??= binding.inbound;
-    }
-    return explicit;
+    return this.#hosts.inbound(protocol, address, port);
   }
 
   /** The outbound mapping of that internal endpoint to that remote peer. */
@@ -173,27 +158,18 @@ export class MappingTable {
     port: number,
     remote: Endpoint,
   ): TableEntry | undefined {
-    const key = remoteKey(remote);
-    for (let at = this.#binding(protocol, address, port); at; at = at.sibling) {
-      const entry = at.outbound?.get(key);
-      if (entry) return entry;
-    }
-    return undefined;
+    return this.#hosts.outbound(protocol, address, port, remote);
   }
 
   /** The outbound mappings of that internal endpoint, to whichever peer. */
   outbounds(protocol: number, address: string, port: number): TableEntry[] {
-    const found: TableEntry[] = [];
-    for (let at = this.#binding(protocol, address, port); at; at = at.sibling) {
-      if (at.outbound) found.push(...at.outbound.values());
-    }
-    return found;
+    return this.#hosts.outbounds(protocol, address, port);
   }
 
   /** Some mapping that holds exactly that external endpoint; an inbound one where there is one. */
   external(protocol: number, address: string, port: number): TableEntry | undefined {
     const binding = this.#ports.isFirewall(familyOf(address))
-      ? this.#binding(protocol, address, port)
+      ? this.#hosts.find(protocol, address, port)
       : this.#ports.holder(protocol, address, port) as Binding | undefined;
     return binding && (binding.inbound ?? binding.outbound?.values().next().value);
   }
@@ -224,21 +200,21 @@ export class MappingTable {
   mapInbound(request: InboundRequest, now: Instant): TableEntry | TableFault {
     const kind = request.kind ?? "explicit";
     const { protocol, internal } = request;
-    this.#check(request);
+    checkRequest(request, this.#hosts.get(request.internal.address) !== undefined);
     const most = internal.port === 0 ? 1 : 65536 - internal.port;
     const wanted = checkInteger("size", request.size ?? 1, 1, most);
-    const shared = this.#joinable(protocol, internal, request.isAdditional ?? false);
+    const shared = this.#hosts.joinable(protocol, internal, request.isAdditional ?? false);
     if (typeof shared === "string") return shared;
     let size = 1;
-    while (size < wanted && !this.#binding(protocol, internal.address, internal.port + size)) {
+    while (size < wanted && !this.#hosts.find(protocol, internal.address, internal.port + size)) {
       size++;
     }
     if (shared) size = 1;
     if (kind === "explicit") size = Math.min(size, Math.max(1, this.#quotaLeft(request)));
     const fault = this.#full(request, kind === "explicit");
     if (fault) return fault;
-    if (shared && (!request.isAdditional || this.#suits(shared, request))) {
-      return request.isExact && !this.#suits(shared, request)
+    if (shared && (!request.isAdditional || suits(shared, request))) {
+      return request.isExact && !suits(shared, request)
         ? "external-unavailable"
         : this.#add(kind, shared, request, now);
     }
@@ -253,14 +229,14 @@ export class MappingTable {
    */
   mapOutbound(request: OutboundRequest, now: Instant): TableEntry | TableFault {
     const { protocol, internal, remote } = request;
-    this.#check(request);
+    checkRequest(request, this.#hosts.get(request.internal.address) !== undefined);
     checkPort("internal.port", internal.port);
     checkPort("remote.port", remote.port);
     if (this.outbound(protocol, internal.address, internal.port, remote)) return "already-mapped";
     const fault = this.#full(request, request.origin !== "traffic");
     if (fault) return fault;
-    const shared = this.#binding(protocol, internal.address, internal.port);
-    if (shared && request.isExact && !this.#suits(shared, request)) return "external-unavailable";
+    const shared = this.#hosts.find(protocol, internal.address, internal.port);
+    if (shared && request.isExact && !suits(shared, request)) return "external-unavailable";
     if (shared) return this.#add("outbound", shared, request, now, remote);
     const place = this.#place(request, now);
     if (typeof place === "string") return place;
@@ -278,8 +254,8 @@ export class MappingTable {
     if (request.description !== undefined) own.description = request.description || undefined;
     if (request.filters) own.filters = request.filters;
     if (request.isExact !== undefined) own.isExact = request.isExact;
-    if (own.kind !== "static") this.#lease(own, request.expiresAt);
-    if (this.#watches.length > 0) this.#tell("renewed", own);
+    if (own.kind !== "static") this.#leases.set(own, request.expiresAt);
+    if (this.#watches.size > 0) this.#watches.tell("renewed", own);
   }
 
   /** Deletes a mapping; its external port goes into quarantine where nothing else holds it. */
@@ -301,7 +277,7 @@ export class MappingTable {
   /** Notes that a packet went out by the mapping of that internal endpoint (PCP-S-53). */
   noteTraffic(protocol: number, internal: Endpoint, now: Instant): void {
     const until = now + this.#settings.idleTimeoutMs(protocol);
-    let binding = this.#binding(protocol, internal.address, internal.port);
+    let binding = this.#hosts.find(protocol, internal.address, internal.port);
     for (; binding; binding = binding.sibling) {
       binding.idleUntil = Math.max(binding.idleUntil, until);
     }
@@ -320,7 +296,7 @@ export class MappingTable {
    */
   setExternalAddresses(addresses: readonly string[], now: Instant): MovedEntry[] {
     const uprooted = this.#ports.setAddresses(readExternalAddresses(addresses)) as Set<Binding>;
-    for (const host of this.#hosts.values()) {
+    for (const host of this.#hosts.all()) {
       if (host.paired !== undefined && !this.#ports.addresses.includes(host.paired)) {
         host.paired = undefined;
       }
@@ -346,13 +322,10 @@ export class MappingTable {
     let gone = 0;
     for (let entry = this.#leases.popDue(now); entry; entry = this.#leases.popDue(now)) {
       const { idleUntil } = entry.binding;
-      entry.wakeAt = Infinity;
-      if (entry.expiresAt > now) {
-        this.#lease(entry, entry.expiresAt);
-      } else if (entry.kind === "outbound" && idleUntil > now) {
+      if (entry.kind === "outbound" && idleUntil > now) {
         // Traffic keeps it, and it is as any implicit mapping again (RFC 6887 §12.3).
         entry.nonce = undefined;
-        this.#lease(entry, idleUntil);
+        this.#leases.set(entry, idleUntil);
       } else {
         this.#drop(entry, "expired", now);
         gone++;
@@ -363,55 +336,22 @@ export class MappingTable {
 
   /** When the next lease ends. */
   nextTimeout(): Instant | undefined {
-    this.#findNext();
     return this.#leases.nextAt();
   }
 
   /** {@linkcode MappingTable.nextTimeout} with its reason. */
   debugTimeout(): DebugTimeout | undefined {
-    this.#findNext();
-    const next = this.#leases.next();
-    return next && { at: next.at, reason: `${next.reason} of mapping ${next.key.id}` };
+    return this.#leases.next();
   }
 
   /** Watches the table from now on; at most `limit` changes wait. */
   watch(limit: number = 4096): TableWatch {
-    const watch = new TableWatch(checkInteger("limit", limit, 1, 2 ** 24));
-    this.#watches.push(watch);
-    return watch;
+    return this.#watches.add(checkInteger("limit", limit, 1, 2 ** 24));
   }
 
   /** Ends a watch. */
   unwatch(watch: TableWatch): void {
-    this.#watches = this.#watches.filter((other) => other !== watch);
-  }
-
-  #binding(protocol: number, address: string, port: number): Binding | undefined {
-    return this.#hosts.get(address)?.bindings.get(protocol * 65536 + port);
-  }
-
-  #host(address: string): Host {
-    let host = this.#hosts.get(address);
-    if (!host) {
-      host = { address, bindings: new Map(), used: 0, paired: undefined };
-      this.#hosts.set(address, host);
-    }
-    return host;
-  }
-
-  #check({ protocol, internal, suggestedPort, expiresAt }: CreateRequest): void {
-    checkInteger("protocol", protocol, 0, 255);
-    checkInteger("internal.port", internal.port, 0, protocol === 0 ? 0 : 65535);
-    checkPort("suggestedPort", suggestedPort ?? 0, 0);
-    if (Number.isNaN(expiresAt)) {
-      throw new RangeError(`'expiresAt' must be a number: current value is ${expiresAt}`);
-    }
-    if (this.#hosts.has(internal.address)) return;
-    if (checkAddress("internal.address", internal.address) !== internal.address) {
-      throw new TypeError(
-        `'internal.address' must be in canonical text: current value is "${internal.address}"`,
-      );
-    }
+    this.#watches.delete(watch);
   }
 
   #full(request: CreateRequest, isCharged: boolean): TableFault | undefined {
@@ -419,30 +359,9 @@ export class MappingTable {
     return isCharged && this.#quotaLeft(request) < 1 ? "over-quota" : undefined;
   }
 
-  /** The binding that a new inbound mapping joins: one that has outbound entries alone. */
-  #joinable(
-    protocol: number,
-    { address, port }: Endpoint,
-    isAdditional: boolean,
-  ): Binding | TableFault | undefined {
-    let joinable: Binding | undefined;
-    for (let at = this.#binding(protocol, address, port); at; at = at.sibling) {
-      // What is left of a port set cannot carry one of its ports alone.
-      if (!at.inbound && at.size === 1) joinable ??= at;
-      else if (!isAdditional) return "already-mapped";
-    }
-    return joinable;
-  }
-
   #quotaLeft(request: CreateRequest): number {
     const used = this.portsOf(request.client ?? request.internal.address);
     return this.#settings.maxPortsPerClient - used;
-  }
-
-  /** Whether what is suggested is what the binding has. */
-  #suits({ external }: Binding, { suggestedAddress, suggestedPort }: CreateRequest): boolean {
-    return (suggestedAddress === undefined || suggestedAddress === external.address) &&
-      (!suggestedPort || suggestedPort === external.port);
   }
 
   #place(request: PlaceRequest, now: Instant): Place | TableFault {
@@ -450,26 +369,7 @@ export class MappingTable {
   }
 
   #bind(request: CreateRequest, place: Place): Binding {
-    const host = this.#host(request.internal.address);
-    const binding: Binding = {
-      host,
-      protocol: request.protocol,
-      internal: { address: request.internal.address, port: request.internal.port },
-      size: place.size,
-      external: place.external,
-      pool: place.pool,
-      reserves: place.pool !== undefined && (request.reserveCompanion ?? false),
-      inbound: undefined,
-      outbound: undefined,
-      idleUntil: -Infinity,
-      sibling: undefined,
-    };
-    for (let i = 0; i < binding.size; i++) {
-      const key = binding.protocol * 65536 + binding.internal.port + i;
-      const last = lastOf(host.bindings.get(key));
-      if (last) last.sibling = binding;
-      else host.bindings.set(key, binding);
-    }
+    const binding = this.#hosts.bind(request, place);
     this.#occupy(binding);
     return binding;
   }
@@ -486,7 +386,7 @@ export class MappingTable {
     now: Instant,
     remote?: Endpoint,
   ): Entry {
-    const owner = this.#host(request.client ?? request.internal.address);
+    const owner = this.#hosts.obtain(request.client ?? request.internal.address);
     const offset = request.internal.port - binding.internal.port;
     const entry = new Entry(++this.#lastId, kind, binding, owner, request, remote, offset);
     if (remote) (binding.outbound ??= new Map()).set(remoteKey(remote), entry);
@@ -494,34 +394,15 @@ export class MappingTable {
     if (isCharged(entry)) owner.used += entry.size;
     if (entry.origin === "traffic") this.noteTraffic(binding.protocol, binding.internal, now);
     this.#entries.set(entry.id, entry);
-    this.#lease(entry, entry.expiresAt);
-    if (this.#watches.length > 0) this.#tell("added", entry);
+    this.#leases.set(entry, entry.expiresAt);
+    if (this.#watches.size > 0) this.#watches.tell("added", entry);
     return entry;
-  }
-
-  #lease(entry: Entry, expiresAt: Instant): void {
-    entry.expiresAt = expiresAt;
-    // A deadline that comes too early is moved when its turn comes: renewals, which are most of
-    // the work, then cost nothing here.
-    if (expiresAt >= entry.wakeAt || expiresAt === Infinity) return;
-    entry.wakeAt = expiresAt;
-    this.#leases.set(entry, expiresAt, "lease");
   }
 
   /** The entry behind one that was handed out, or behind a copy of it. */
   #own(entry: TableEntry): Entry | undefined {
     if (!(entry instanceof Entry)) return this.#entries.get(entry.id);
     return entry.isGone ? undefined : entry;
-  }
-
-  /** Moves deadlines that come too early until the next one is true. */
-  #findNext(): void {
-    for (let entry = this.#leases.nextKey(); entry; entry = this.#leases.nextKey()) {
-      if (entry.expiresAt === entry.wakeAt) return;
-      entry.wakeAt = entry.expiresAt;
-      if (entry.expiresAt === Infinity) this.#leases.delete(entry);
-      else this.#leases.set(entry, entry.expiresAt, "lease");
-    }
   }
 
   #drop(entry: Entry, change: "removed" | "expired", now: Instant, isQuarantined = true): void {
@@ -534,32 +415,11 @@ export class MappingTable {
     if (isCharged(entry)) owner.used -= entry.size;
     if (!binding.inbound && !binding.outbound?.size) {
       const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
-      this.#release(binding, isOurs ? entry.nonce : undefined, isOurs, now);
+      this.#ports.vacate(binding, isOurs, isOurs ? entry.nonce : undefined, now);
+      this.#hosts.unbind(binding);
     }
-    this.#forget(owner);
-    if (this.#watches.length > 0) this.#tell(change, entry);
-  }
-
-  #release(binding: Binding, nonce: Uint8Array | undefined, isOurs: boolean, now: Instant): void {
-    const { host, internal, protocol, size } = binding;
-    this.#ports.vacate(binding, isOurs, nonce, now);
-    for (let i = 0; i < size; i++) {
-      const key = protocol * 65536 + internal.port + i;
-      const first = host.bindings.get(key)!;
-      if (first === binding) {
-        if (binding.sibling) host.bindings.set(key, binding.sibling);
-        else host.bindings.delete(key);
-      } else {
-        let before = first;
-        while (before.sibling && before.sibling !== binding) before = before.sibling;
-        before.sibling = binding.sibling;
-      }
-    }
-    this.#forget(host);
-  }
-
-  #forget(host: Host): void {
-    if (host.used === 0 && host.bindings.size === 0) this.#hosts.delete(host.address);
+    this.#hosts.release(owner);
+    if (this.#watches.size > 0) this.#watches.tell(change, entry);
   }
 
   #move(binding: Binding, moved: MovedEntry[], now: Instant): void {
@@ -591,17 +451,8 @@ export class MappingTable {
     binding.pool = place.pool;
     this.#occupy(binding);
     for (const entry of entries) {
-      if (this.#watches.length > 0) this.#tell("moved", entry);
+      if (this.#watches.size > 0) this.#watches.tell("moved", entry);
       moved.push({ entry, previous, isGone: false });
     }
   }
-
-  #tell(change: TableChangeKind, entry: Entry): void {
-    const copy = snapshotEntry(entry);
-    for (const watch of this.#watches) watch.push({ change, entry: copy });
-  }
-}
-
-function isSame(a: Endpoint, b: Endpoint | undefined): boolean {
-  return a.port === b?.port && a.address === b.address;
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { TableEntry } from "./entry.ts";
+import { snapshotEntry, type TableEntry } from "./entry.ts";
 
 /** What became of an entry. */
 export type TableChangeKind =
@@ -35,7 +35,11 @@ export class TableWatch {
   /** Changes lost because nobody drained the watch. */
   dropped = 0;
 
-  /** @param limit How many changes may wait. */
+  /**
+   * Makes an empty one.
+   *
+   * @param limit How many changes may wait.
+   */
   constructor(limit: number) {
     this.#limit = limit;
   }
@@ -63,5 +67,33 @@ export class TableWatch {
     if (this.size <= this.#limit) return;
     this.next();
     this.dropped++;
+  }
+}
+
+/** All watches of a table. */
+export class Watches {
+  #all: TableWatch[] = [];
+
+  /** How many there are. */
+  get size(): number {
+    return this.#all.length;
+  }
+
+  /** Adds one. */
+  add(limit: number): TableWatch {
+    const watch = new TableWatch(limit);
+    this.#all.push(watch);
+    return watch;
+  }
+
+  /** Takes one away. */
+  delete(watch: TableWatch): void {
+    this.#all = this.#all.filter((other) => other !== watch);
+  }
+
+  /** Tells them all. */
+  tell(change: TableChangeKind, entry: TableEntry): void {
+    const copy = snapshotEntry(entry);
+    for (const watch of this.#all) watch.push({ change, entry: copy });
   }
 }
