@@ -76,6 +76,7 @@ export class Claims {
   readonly #mayNatPmp: Set<Claim> = new Set();
   #nextId: MappingId = 1;
   #probeSentAt: Instant | undefined;
+  #isEpochWanted = false;
 
   constructor(localAddress: string, options: ClaimsOptions) {
     this.localAddress = localAddress;
@@ -230,9 +231,23 @@ export class Claims {
     this.#options.natPmp?.externalAddress(now);
   }
 
+  /** The gateway spoke up by PCP: asks NAT-PMP for its epoch, if that one holds mappings. */
+  checkNatPmp(now: Instant): void {
+    if (this.#byNatPmp.size === 0) return;
+    this.#isEpochWanted = true;
+    this.probe(now);
+  }
+
+  /** The gateway restarted, says NAT-PMP: asks PCP for its epoch, if that one holds mappings. */
+  checkPcp(now: Instant): void {
+    if (this.#byPcp.size > 0) this.#options.pcp.announce(now);
+  }
+
   /** Stops asking for NAT-PMP when nobody waits for it. */
   endIdleProbe(now: Instant): void {
-    if (this.isAddressWanted || this.#mayNatPmp.size > 0) return;
+    if (this.isAddressWanted || this.#isEpochWanted || this.#mayNatPmp.size > 0) return;
+    // What NAT-PMP holds is told with the address: the question goes on being asked with renewals.
+    if (this.#byNatPmp.size > 0) return;
     this.timers.delete(PROBE);
     if (this.#probeSentAt === undefined) return;
     this.#probeSentAt = undefined;
@@ -244,6 +259,7 @@ export class Claims {
     const roundTrips = GRACE_ROUND_TRIPS * (now - (this.#probeSentAt ?? now));
     const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
     this.#probeSentAt = undefined;
+    this.#isEpochWanted = false;
     for (const claim of [...this.#mayNatPmp]) {
       if (claim.isProbeAnswered) continue;
       claim.isProbeAnswered = true;
@@ -260,6 +276,7 @@ export class Claims {
   /** The gateway does not speak NAT-PMP, or has no external address to tell. */
   probeFailed(failure: Failure, now: Instant): void {
     this.#probeSentAt = undefined;
+    this.#isEpochWanted = false;
     for (const claim of [...this.#mayNatPmp]) {
       // Where PCP goes on asking for a lost mapping, so does NAT-PMP; else both rest, then race.
       const goesOn = claim.isLost && claim.pcp !== undefined;

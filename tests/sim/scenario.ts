@@ -203,7 +203,10 @@ export function calm(home: Home): void {
       "reorder 0",
       "wrong-source off",
       "nat on",
-      `external ${home.nat.external[0]}`,
+      // Only where the WAN is down: it is announced, and what was missed would be made good.
+      ...(home.gateway.table.externalAddresses.length === 0
+        ? [`external ${home.nat.external[0]}`]
+        : []),
       ...(["pcp", "nat-pmp"] as const).map((protocol) =>
         `protocol ${protocol} ${home.spoken.includes(protocol) ? "on" : "off"}`
       ),

@@ -46,4 +46,23 @@ describe("a session", () => {
     assertEquals(lab.session((session) => session.mapping(1)?.via), "pcp");
     assertEquals(lab.ports(), [8080]);
   });
+
+  it("keeps the address of what NAT-PMP holds true after a race that PCP won", () => {
+    const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
+    lab.session((session, now) => session.map({ ...web, lifetimeSeconds: 600 }, now));
+    lab.world.runFor(100);
+    lab.gateway((gateway, now) => gateway.setProtocol("pcp", true, now));
+    // NAT-PMP's probe is lost; PCP wins and the probe is taken back.
+    lab.filter((data) => data.length !== 2);
+    lab.session((session, now) => session.map(game, now));
+    lab.world.runFor(100);
+    lab.filter(() => true);
+    lab.host.suspend(); // no announcement is heard
+    lab.gateway((gateway, now) => gateway.setExternalAddresses(["203.0.113.99"], now));
+    lab.world.runFor(200_000);
+    lab.host.resume();
+    lab.world.runFor(600_000);
+    const { via, external } = lab.session((session) => session.mapping(1)!);
+    assertEquals([via, external.address], ["nat-pmp", "203.0.113.99"]);
+  });
 });
