@@ -39,13 +39,25 @@ export async function bareSocket(
     const { Bun } = globalThis as unknown as { Bun: BunNamespace };
     const data = (_: unknown, data: Uint8Array, port: number, address: string) =>
       receive(data, port, address);
-    return await Bun.udpSocket({ hostname, port, socket: { data } });
+    const socket = await Bun.udpSocket({ hostname, port, socket: { data } });
+    return { port: socket.port, send: quietly(socket), close: () => socket.close() };
   }
   return "Deno" in globalThis ? denoSocket(receive, hostname, port) : nodeSocket(
     receive,
     hostname,
     port,
   );
+}
+
+/** Bun throws an earlier datagram's ICMP error: somebody has gone, which is not the bench's end. */
+function quietly(socket: BunSocket): BareSocket["send"] {
+  return (data, port, address) => {
+    try {
+      socket.send(data, port, address);
+    } catch {
+      // The next one leaves.
+    }
+  };
 }
 
 function denoSocket(receive: Receive, hostname: string, port: number): BareSocket {

@@ -10,6 +10,7 @@ import process from "node:process";
 import { codec, type CodecOptions, type CodecResult } from "./codec.ts";
 import { load, type LoadOptions, type LoadResult } from "./load.ts";
 import { loss, type LossOptions, type LossResult } from "./loss.ts";
+import { openOnce, type OpenOnceOptions, type OpenOnceResult } from "./open_once.ts";
 import { type OpenPortOptions, type OpenPortResult, openPortTask } from "./open_port.ts";
 import { scale, type ScaleOptions, type ScaleResult } from "./scale.ts";
 import { type GatewayTaskOptions, type ListenOptions, serveEcho, serveGateway } from "./servers.ts";
@@ -27,6 +28,7 @@ export interface Tasks {
   "gateway": [GatewayTaskOptions, undefined];
   "load": [LoadOptions, LoadResult];
   "loss": [LossOptions, LossResult];
+  "open-once": [OpenOnceOptions, OpenOnceResult];
   "open-port": [OpenPortOptions, OpenPortResult];
   "scale": [ScaleOptions, ScaleResult];
   "server-machine": [ServerMachineOptions, ServerMachineResult];
@@ -42,6 +44,7 @@ const TASKS: { readonly [T in Task]: (options: Tasks[T][0]) => Promise<Tasks[T][
   "gateway": serveGateway,
   "load": load,
   "loss": loss,
+  "open-once": openOnce,
   "open-port": openPortTask,
   "scale": scale,
   "server-machine": serverMachine,

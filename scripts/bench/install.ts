@@ -1,0 +1,43 @@
+/**
+ * The npm packages that natkit is compared with, in a temporary folder.
+ *
+ * @module
+ */
+import { ROOT } from "../lib/files.ts";
+import { beforeLeaving, must } from "../lib/process.ts";
+
+/** Packages, pinned to what the figures are about. */
+export const PEERS: Readonly<Record<string, string>> = {
+  "port-mapper": "0.1.3",
+  "@silentbot1/nat-api": "0.4.9",
+  "@achingbrain/nat-port-mapper": "4.0.5",
+};
+
+const INSTALL_GUARD_MS = 120_000;
+let installed: Promise<string> | undefined;
+
+/** Installs them, once a run; the folder is removed by {@linkcode removePeers}. */
+export function installPeers(): Promise<string> {
+  return installed ??= (async () => {
+    const folder = await Deno.makeTempDir({ prefix: "natkit-bench-" });
+    beforeLeaving(() => Deno.remove(folder, { recursive: true }));
+    await Deno.writeTextFile(`${folder}/package.json`, '{ "type": "module", "private": true }\n');
+    const packages = Object.entries(PEERS).map(([name, version]) => `${name}@${version}`);
+    const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
+    await must(["npm", "install", ...flags, ...packages], {
+      cwd: folder,
+      guardMs: INSTALL_GUARD_MS,
+    });
+    for (const file of ["client.js", "server.js"]) {
+      await Deno.copyFile(`${ROOT}/scripts/bench/peers/${file}`, `${folder}/${file}`);
+    }
+    return folder;
+  })();
+}
+
+/** Removes the folder, if there is one. */
+export async function removePeers(): Promise<void> {
+  const folder = await installed?.catch(() => undefined);
+  installed = undefined;
+  if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+}

@@ -1,0 +1,47 @@
+/**
+ * One mapping by one of the peers, in a fresh process: `client.js PEER GATEWAY LOCAL`. Prints one
+ * line of JSON, `{elapsedMs, ok, detail}`. It is copied beside the peers' `node_modules`.
+ */
+// deno-lint-ignore-file no-console no-process-global
+const PORT = 6000;
+
+const peers = {
+  // As its README shows, with UPnP left out: nothing here speaks it, and it would wait for it.
+  "port-mapper": (options) => async () => {
+    const { open } = await import("port-mapper");
+    return () =>
+      new Promise((resolve, reject) => {
+        const wanted = { ipv6: false, protocol: "tcp", ...options };
+        open(PORT, wanted, (error, mapping) => error ? reject(error) : resolve(mapping.via));
+      });
+  },
+  "@silentbot1/nat-api": () => async () => {
+    const { default: NatAPI } = await import("@silentbot1/nat-api");
+    return async () => {
+      const client = new NatAPI({ enableUPNP: false });
+      const done = await client.map({ publicPort: PORT, privatePort: PORT, protocol: "TCP" });
+      if (!done) throw new Error("map() told false");
+      return "nat-pmp";
+    };
+  },
+  "@achingbrain/nat-port-mapper": (_, gateway, local) => async () => {
+    const { pmpNat } = await import("@achingbrain/nat-port-mapper");
+    return async () => {
+      const options = { protocol: "tcp", autoRefresh: false };
+      await pmpNat(gateway).map(PORT, local, options);
+      return "nat-pmp";
+    };
+  },
+};
+
+const [name, gateway, local] = process.argv.slice(2);
+const [peer, variant] = name.split(", ");
+const options = variant === undefined ? { protocols: ["pcp", "natpmp"] } : {};
+const map = await peers[peer](options, gateway, local)();
+const from = performance.now();
+const outcome = await map().then(
+  (detail) => ({ ok: true, detail }),
+  (error) => ({ ok: false, detail: error.message.split("\n")[0] }),
+);
+console.log(JSON.stringify({ elapsedMs: performance.now() - from, ...outcome }));
+process.exit(0);
