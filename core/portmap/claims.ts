@@ -1,30 +1,19 @@
 /**
- * The claims of one gateway session and their transitions; `session.ts` tells the theory.
+ * What moves the claims of one gateway session; `session.ts` tells the theory.
  *
  * @module
  */
-import { fromHex } from "../bytes.ts";
-import type { Attempt, Via } from "../errors.ts";
-import { familyOf } from "../ip.ts";
-import type { Endpoint, Instant } from "../machine.ts";
+import type { Instant } from "../machine.ts";
 import { describeFailure, type Failure, type MappingId, type Transport } from "../mapping.ts";
 import type { NatPmpClient } from "../natpmp/client.ts";
 import type { Outbox } from "../outbox.ts";
 import type { PcpClient } from "../pcp/client.ts";
-import { PCP_RESULT } from "../pcp/codec.ts";
-import type { RandomSource } from "../random.ts";
+import { PCP_RESULT } from "../pcp/constants.ts";
 import { Timers } from "../timers.ts";
-import {
-  type Claim,
-  codeOf,
-  gatewayText,
-  sameExternal,
-  toNatPmpRequest,
-  toPcpRequest,
-} from "./claim.ts";
+import type { ClaimBook } from "./book.ts";
+import { type Claim, codeOf, sameExternal, toNatPmpRequest, toPcpRequest } from "./claim.ts";
 import type { GrantedMapping, SessionEvent } from "./events.ts";
-import { needsPcp, type PeerRequest, type PortRequest } from "./request.ts";
-import { savedKey, type SavedMapping, toSaved } from "./saved.ts";
+import { savedKey, toSaved } from "./saved.ts";
 
 const GRACE_ROUND_TRIPS = 2;
 const MIN_GRACE_MS = 10;
@@ -45,82 +34,37 @@ const WAYS_AROUND: readonly number[] = [
 
 /** What the claims work with. */
 export interface ClaimsOptions {
-  readonly gateway: Endpoint;
-  readonly speaks: readonly Via[];
-  readonly random: RandomSource;
   readonly pcp: PcpClient;
   /** Absent over IPv6, which NAT-PMP does not know. */
   readonly natPmp: NatPmpClient | undefined;
   readonly outbox: Outbox<SessionEvent>;
-  readonly saved: readonly SavedMapping[];
 }
 
-/** Every claim of one session. */
+/** What moves the claims of one session. */
 export class Claims {
+  /** The claims themselves. */
+  readonly book: ClaimBook;
   /** Claims settled by each protocol. */
   readonly settled: { pcp: number; natPmp: number } = { pcp: 0, natPmp: 0 };
-  /** Mappings of an earlier run, by {@linkcode savedKey}. */
-  readonly saved: Map<string, SavedMapping>;
   /** Graces, rests of lost claims, and the next probe. */
   readonly timers: Timers<MappingId | typeof PROBE> = new Timers();
-  /** The address from which packets to the gateway leave. */
-  localAddress: string;
   /** Whether the application asked for the external address. */
   isAddressWanted = false;
   readonly #options: ClaimsOptions;
-  readonly #byId: Map<MappingId, Claim> = new Map();
-  readonly #byPcp: Map<MappingId, Claim> = new Map();
-  readonly #byNatPmp: Map<MappingId, Claim> = new Map();
   readonly #removingAll: Map<Transport, Claim> = new Map();
   /** Racing claims that NAT-PMP may still win. */
   readonly #mayNatPmp: Set<Claim> = new Set();
-  #nextId: MappingId = 1;
   #probeSentAt: Instant | undefined;
-  #isEpochWanted = false;
 
-  constructor(localAddress: string, options: ClaimsOptions) {
-    this.localAddress = localAddress;
+  constructor(book: ClaimBook, options: ClaimsOptions) {
+    this.book = book;
     this.#options = options;
-    this.saved = new Map(options.saved.map((mapping) => [savedKey(mapping), mapping]));
-  }
-
-  /** How many there are. */
-  get size(): number {
-    return this.#byId.size;
-  }
-
-  /** All of them, safe against changes while they are walked. */
-  all(): Claim[] {
-    return [...this.#byId.values()];
-  }
-
-  /** The claim with this id. */
-  get(id: MappingId): Claim | undefined {
-    return this.#byId.get(id);
-  }
-
-  /** The claim that owns a mapping of the PCP client. */
-  ofPcp(id: MappingId): Claim | undefined {
-    return this.#byPcp.get(id);
-  }
-
-  /** The claim that owns a mapping of the NAT-PMP client. */
-  ofNatPmp(id: MappingId): Claim | undefined {
-    return this.#byNatPmp.get(id);
-  }
-
-  /** What each protocol has come to; the silent ones are listed as `"no answer"`. */
-  attempts(claim: Claim, now: Instant): Attempt[] {
-    for (const via of this.vias(claim.request)) {
-      if (!claim.attempts.has(via)) this.note(claim, via, "no answer", now);
-    }
-    return [...claim.attempts.values()];
   }
 
   /** What is due of graces, rests and probes. */
   handleTimeout(now: Instant): void {
     for (let key = this.timers.popDue(now); key !== undefined; key = this.timers.popDue(now)) {
-      const claim = key === PROBE ? undefined : this.#byId.get(key);
+      const claim = key === PROBE ? undefined : this.book.get(key);
       if (key === PROBE) this.probe(now);
       else if (claim?.phase === "racing") {
         if (claim.isProbeAnswered) this.takeNatPmp(claim, now);
@@ -131,7 +75,7 @@ export class Claims {
 
   /** Ends the claim but leaves the mapping at the gateway until its lifetime is over. */
   abandon(claim: Claim, now: Instant): void {
-    if (claim.granted) this.saved.set(savedKey(claim.request), toSaved(claim, claim.granted));
+    if (claim.granted) this.book.saved.set(savedKey(claim.request), toSaved(claim, claim.granted));
     this.#leavePcp(claim, now);
     this.#leaveNatPmp(claim, now);
     this.forget(claim, now);
@@ -139,7 +83,7 @@ export class Claims {
 
   /** Deletes all of this host's NAT-PMP mappings of one protocol. */
   removeAll(protocol: Transport, now: Instant): Claim {
-    const claim = this.create({ protocol, internalPort: 0 }, "removing", now);
+    const claim = this.book.create({ protocol, internalPort: 0 }, "removing", now);
     this.#removingAll.set(protocol, claim);
     this.#options.natPmp?.revokeAll(protocol, now);
     return claim;
@@ -152,43 +96,9 @@ export class Claims {
     if (claim) this.partUnmapped(claim, "nat-pmp", "revoked", failure, now);
   }
 
-  /** Makes the claim, with the nonce and the wish of an earlier run where one was saved. */
-  create(request: PortRequest | PeerRequest, phase: Claim["phase"], now: Instant): Claim {
-    const saved = this.saved.get(savedKey(request));
-    const nonce = new Uint8Array(12);
-    if (saved?.nonce) nonce.set(fromHex(saved.nonce));
-    else this.#options.random.fill(nonce);
-    const claim: Claim = {
-      id: this.#nextId++,
-      request,
-      nonce,
-      phase,
-      since: now,
-      attempts: new Map(),
-      pcp: undefined,
-      pcpSince: now,
-      natPmp: undefined,
-      isProbeAnswered: false,
-      wish: saved?.external,
-      granted: undefined,
-      isLost: false,
-    };
-    this.#byId.set(claim.id, claim);
-    return claim;
-  }
-
-  /** The protocols that could do the request. */
-  vias(request: PortRequest | PeerRequest): Via[] {
-    const isPcpOnly = needsPcp(request) || familyOf(this.localAddress) === 6;
-    return this.#options.speaks.filter((via) =>
-      (via === "pcp" || (via === "nat-pmp" && !isPcpOnly)) &&
-      (request.protocols?.includes(via) ?? true)
-    );
-  }
-
   /** Asks PCP, and NAT-PMP whether it is there. */
   race(claim: Claim, now: Instant): void {
-    const vias = this.vias(claim.request);
+    const vias = this.book.vias(claim.request);
     claim.phase = "racing";
     claim.since = now;
     claim.attempts.clear();
@@ -206,20 +116,20 @@ export class Claims {
       ? this.#options.pcp.peer({ ...toPcpRequest(claim), remote: request.remote }, now)
       : this.#options.pcp.map(toPcpRequest(claim), now);
     claim.pcpSince = now;
-    this.#byPcp.set(claim.pcp, claim);
+    this.book.byPcp.set(claim.pcp, claim);
   }
 
   #leavePcp(claim: Claim, now: Instant): void {
     if (claim.pcp === undefined) return;
     this.#options.pcp.abandon(claim.pcp, now);
-    this.#byPcp.delete(claim.pcp);
+    this.book.byPcp.delete(claim.pcp);
     claim.pcp = undefined;
   }
 
   #leaveNatPmp(claim: Claim, now: Instant): void {
     if (claim.natPmp === undefined) return;
     this.#options.natPmp?.abandon(claim.natPmp, now);
-    this.#byNatPmp.delete(claim.natPmp);
+    this.book.byNatPmp.delete(claim.natPmp);
     claim.natPmp = undefined;
   }
 
@@ -231,23 +141,29 @@ export class Claims {
     this.#options.natPmp?.externalAddress(now);
   }
 
+  /** Whether the application asked for the external address; it has its answer. */
+  takeWish(): boolean {
+    const isWanted = this.isAddressWanted;
+    this.isAddressWanted = false;
+    return isWanted;
+  }
+
   /** The gateway spoke up by PCP: asks NAT-PMP for its epoch, if that one holds mappings. */
   checkNatPmp(now: Instant): void {
-    if (this.#byNatPmp.size === 0) return;
-    this.#isEpochWanted = true;
+    if (this.book.byNatPmp.size === 0) return;
     this.probe(now);
   }
 
   /** The gateway restarted, says NAT-PMP: asks PCP for its epoch, if that one holds mappings. */
   checkPcp(now: Instant): void {
-    if (this.#byPcp.size > 0) this.#options.pcp.announce(now);
+    if (this.book.byPcp.size > 0) this.#options.pcp.announce(now);
   }
 
   /** Stops asking for NAT-PMP when nobody waits for it. */
   endIdleProbe(now: Instant): void {
-    if (this.isAddressWanted || this.#isEpochWanted || this.#mayNatPmp.size > 0) return;
+    if (this.isAddressWanted || this.#mayNatPmp.size > 0) return;
     // What NAT-PMP holds is told with the address: the question goes on being asked with renewals.
-    if (this.#byNatPmp.size > 0) return;
+    if (this.book.byNatPmp.size > 0) return;
     this.timers.delete(PROBE);
     if (this.#probeSentAt === undefined) return;
     this.#probeSentAt = undefined;
@@ -259,7 +175,6 @@ export class Claims {
     const roundTrips = GRACE_ROUND_TRIPS * (now - (this.#probeSentAt ?? now));
     const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
     this.#probeSentAt = undefined;
-    this.#isEpochWanted = false;
     for (const claim of [...this.#mayNatPmp]) {
       if (claim.isProbeAnswered) continue;
       claim.isProbeAnswered = true;
@@ -276,7 +191,6 @@ export class Claims {
   /** The gateway does not speak NAT-PMP, or has no external address to tell. */
   probeFailed(failure: Failure, now: Instant): void {
     this.#probeSentAt = undefined;
-    this.#isEpochWanted = false;
     for (const claim of [...this.#mayNatPmp]) {
       // Where PCP goes on asking for a lost mapping, so does NAT-PMP; else both rest, then race.
       const goesOn = claim.isLost && claim.pcp !== undefined;
@@ -289,15 +203,15 @@ export class Claims {
   takeNatPmp(claim: Claim, now: Instant): void {
     this.timers.delete(claim.id);
     this.#mayNatPmp.delete(claim);
-    if (claim.pcp !== undefined) this.note(claim, "pcp", "no answer", now);
+    if (claim.pcp !== undefined) this.book.note(claim, "pcp", "no answer", now);
     this.#leavePcp(claim, now);
     claim.natPmp = this.#options.natPmp!.map(toNatPmpRequest(claim), now);
-    this.#byNatPmp.set(claim.natPmp, claim);
+    this.book.byNatPmp.set(claim.natPmp, claim);
   }
 
   /** One protocol is out of the race; the last one out ends it. */
   #dropOut(claim: Claim, via: "pcp" | "nat-pmp", failure: Failure, now: Instant): void {
-    this.note(claim, via, describeFailure(failure), now);
+    this.book.note(claim, via, describeFailure(failure), now);
     if (via === "pcp") this.#leavePcp(claim, now);
     else {
       this.#leaveNatPmp(claim, now);
@@ -316,7 +230,7 @@ export class Claims {
   }
 
   #fail(claim: Claim, failure: Failure, now: Instant): void {
-    const attempts = this.attempts(claim, now);
+    const attempts = this.book.attempts(claim, now);
     this.forget(claim, now);
     const event: SessionEvent = { type: "failed", id: claim.id, code: codeOf(failure), attempts };
     if (failure.kind !== "refused") return this.#options.outbox.emit(event, claim.id);
@@ -330,7 +244,7 @@ export class Claims {
     this.#mayNatPmp.delete(claim);
     if (claim.phase === "racing") {
       this.settled[via === "pcp" ? "pcp" : "natPmp"]++;
-      this.note(claim, via, "mapped", now);
+      this.book.note(claim, via, "mapped", now);
       claim.phase = "held";
     }
     const before = claim.granted;
@@ -362,15 +276,15 @@ export class Claims {
   /** Deletes what this session does not hold. */
   remove(claim: Claim, now: Instant): void {
     const { protocol, internalPort } = claim.request;
-    const saved = this.saved.get(savedKey(claim.request));
-    const vias = this.vias(claim.request).filter((via) => !saved || via === saved.via);
+    const saved = this.book.saved.get(savedKey(claim.request));
+    const vias = this.book.vias(claim.request).filter((via) => !saved || via === saved.via);
     if (vias.includes("pcp")) {
       claim.pcp = this.#options.pcp.unmap(toPcpRequest(claim), now);
-      this.#byPcp.set(claim.pcp, claim);
+      this.book.byPcp.set(claim.pcp, claim);
     }
     if (vias.includes("nat-pmp")) {
       claim.natPmp = this.#options.natPmp!.unmap(protocol, internalPort, now);
-      this.#byNatPmp.set(claim.natPmp, claim);
+      this.book.byNatPmp.set(claim.natPmp, claim);
     }
     if (vias.length === 0) this.#unmapped(claim, "revoked", undefined, now);
   }
@@ -395,7 +309,7 @@ export class Claims {
     failure: Failure | undefined,
     now: Instant,
   ): void {
-    this.note(claim, via, failure ? describeFailure(failure) : "unmapped", now);
+    this.book.note(claim, via, failure ? describeFailure(failure) : "unmapped", now);
     if (via === "pcp") this.#leavePcp(claim, now);
     else this.#leaveNatPmp(claim, now);
     if (claim.pcp !== undefined || claim.natPmp !== undefined) return;
@@ -410,7 +324,7 @@ export class Claims {
   ): void {
     const attempts = [...claim.attempts.values()];
     const isDone = attempts.some((attempt) => attempt.outcome === "unmapped");
-    if (isDone || reason === "expired") this.saved.delete(savedKey(claim.request));
+    if (isDone || reason === "expired") this.book.saved.delete(savedKey(claim.request));
     this.forget(claim, now);
     this.#options.outbox.emit({
       type: "unmapped",
@@ -425,21 +339,8 @@ export class Claims {
   forget(claim: Claim, now: Instant): void {
     this.timers.delete(claim.id);
     this.#mayNatPmp.delete(claim);
-    if (claim.pcp !== undefined) this.#byPcp.delete(claim.pcp);
-    if (claim.natPmp !== undefined) this.#byNatPmp.delete(claim.natPmp);
-    this.#byId.delete(claim.id);
+    this.book.delete(claim);
     this.endIdleProbe(now);
-  }
-
-  /** Records what a protocol came to. */
-  note(claim: Claim, via: Via, outcome: string, now: Instant): void {
-    const elapsedMs = now - claim.since;
-    claim.attempts.set(via, {
-      via,
-      gateway: gatewayText(this.#options.gateway),
-      outcome,
-      elapsedMs,
-    });
   }
 
   /** A protocol failed it: by a refusal, which ends the claim, or as one that is not spoken. */
@@ -447,7 +348,7 @@ export class Claims {
     const isRefusal = failure.kind === "refused" &&
       !(via === "pcp" && WAYS_AROUND.includes(failure.code));
     if (!isRefusal) return this.#dropOut(claim, via, failure, now);
-    this.note(claim, via, describeFailure(failure), now);
+    this.book.note(claim, via, describeFailure(failure), now);
     if (claim.isLost) {
       claim.phase = "held";
       this.#mayNatPmp.delete(claim);

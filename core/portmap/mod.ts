@@ -6,4 +6,5 @@
 export * from "./events.ts";
 export * from "./request.ts";
 export type { SavedMapping } from "./saved.ts";
-export { GatewaySession, type GatewaySessionOptions, type GatewaySessionStats } from "./session.ts";
+export { GatewaySession } from "./session.ts";
+export type { GatewaySessionOptions, GatewaySessionStats } from "./session_options.ts";

@@ -30,19 +30,20 @@
  */
 import { checkAddress, checkChoice, checkPort } from "../check.ts";
 import { u16 } from "../bytes.ts";
-import { classify } from "../cidr.ts";
+import type { classify } from "../cidr.ts";
 import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
 import { NatPmpClient } from "../natpmp/client.ts";
-import type { NatPmpClientStats, NatPmpEvent } from "../natpmp/types.ts";
+import type { NatPmpEvent } from "../natpmp/types.ts";
 import { NATPMP_RESULT } from "../natpmp/codec.ts";
 import { Outbox } from "../outbox.ts";
 import { PcpClient } from "../pcp/client.ts";
-import type { PcpClientStats, PcpEvent } from "../pcp/types.ts";
-import type { RandomSource } from "../random.ts";
+import { PCP_OPCODE, PCP_VERSION } from "../pcp/constants.ts";
+import type { PcpEvent } from "../pcp/types.ts";
 import { type Claim, fromNatPmp, fromPcp } from "./claim.ts";
+import { ClaimBook } from "./book.ts";
 import { Claims, PROBE } from "./claims.ts";
 import { type GrantedMapping, mergeSessionEvents, type SessionEvent } from "./events.ts";
 import {
@@ -51,38 +52,15 @@ import {
   type PeerRequest,
   type PortRequest,
 } from "./request.ts";
-import { savedKey, type SavedMapping, toSaved } from "./saved.ts";
+import {
+  defaultProtocols,
+  type GatewaySessionOptions,
+  type GatewaySessionStats,
+} from "./session_options.ts";
+import type { SavedMapping } from "./saved.ts";
 
 /** For how long the answer to a PCP request may be under way. */
 const LATE_NO_MS = 10_000;
-
-/** How to speak to one gateway. */
-export interface GatewaySessionOptions {
-  /** The gateway; port 5351 unless it is told otherwise. */
-  readonly gateway: Endpoint;
-  /** The address from which packets to the gateway leave. */
-  readonly localAddress: string;
-  /** Nonces and jitter come from here. */
-  readonly random: RandomSource;
-  /** What may be spoken. Default: PCP and, over IPv4 from a non-global address, NAT-PMP. */
-  readonly protocols?: readonly Via[];
-  /** Mappings of an earlier run; a request for the same port adopts the one that is here. */
-  readonly saved?: readonly SavedMapping[];
-  /** Retransmits first requests after 250 and 750 ms (D-17). Default true. */
-  readonly fastStart?: boolean;
-}
-
-/** Counters of a session and its two clients. */
-export interface GatewaySessionStats {
-  /** Datagrams that came from somewhere else than the gateway. */
-  wrongSource: number;
-  /** Claims settled by each protocol. */
-  readonly settled: { pcp: number; natPmp: number };
-  /** The PCP client's. */
-  readonly pcp: PcpClientStats;
-  /** The NAT-PMP client's; over IPv6 there is none. */
-  readonly natPmp: NatPmpClientStats | undefined;
-}
 
 /**
  * PCP and NAT-PMP to one gateway as one machine.
@@ -109,6 +87,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   readonly #speaks: readonly Via[];
   readonly #pcp: PcpClient;
   readonly #natPmp: NatPmpClient | undefined;
+  readonly #book: ClaimBook;
   readonly #claims: Claims;
   #pcpSentAt: Instant = -Infinity;
   readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeSessionEvents, 65_536);
@@ -133,14 +112,17 @@ export class GatewaySession implements Machine<SessionEvent> {
       fastStart: options.fastStart ?? true,
     });
     this.#natPmp = family === 4 ? new NatPmpClient({ gateway: this.gateway, random }) : undefined;
-    this.#claims = new Claims(localAddress, {
-      gateway: this.gateway,
+    const { gateway } = this;
+    this.#book = new ClaimBook(localAddress, {
+      gateway,
       speaks: this.#speaks,
       random,
+      saved: options.saved ?? [],
+    });
+    this.#claims = new Claims(this.#book, {
       pcp: this.#pcp,
       natPmp: this.#natPmp,
       outbox: this.#outbox,
-      saved: options.saved ?? [],
     });
     this.stats = {
       wrongSource: 0,
@@ -152,13 +134,13 @@ export class GatewaySession implements Machine<SessionEvent> {
 
   /** Whether nothing is held, asked for or about to be told to the gateway. */
   get isIdle(): boolean {
-    return this.#claims.size === 0 && this.#pcp.isIdle &&
+    return this.#book.size === 0 && this.#pcp.isIdle &&
       (this.#natPmp?.isIdle ?? true);
   }
 
   /** What the gateway holds under `id`, or undefined. */
   mapping(id: MappingId): GrantedMapping | undefined {
-    const claim = this.#claims.get(id);
+    const claim = this.#book.get(id);
     return claim?.isLost ? undefined : claim?.granted;
   }
 
@@ -168,7 +150,7 @@ export class GatewaySession implements Machine<SessionEvent> {
    * @throws {TypeError | RangeError} On a request that no gateway could grant.
    */
   map(request: PortRequest, now: Instant): MappingId {
-    checkPortRequest(request, familyOf(this.#claims.localAddress));
+    checkPortRequest(request, familyOf(this.#book.localAddress));
     return this.#start(request, "racing", now);
   }
 
@@ -178,7 +160,7 @@ export class GatewaySession implements Machine<SessionEvent> {
    * @throws {TypeError | RangeError} On a request that no gateway could grant.
    */
   peer(request: PeerRequest, now: Instant): MappingId {
-    checkPeerRequest(request, familyOf(this.#claims.localAddress));
+    checkPeerRequest(request, familyOf(this.#book.localAddress));
     return this.#start(request, "racing", now);
   }
 
@@ -189,7 +171,7 @@ export class GatewaySession implements Machine<SessionEvent> {
    * @throws {TypeError | RangeError} On a request that no gateway could have granted.
    */
   unmap(request: PortRequest, now: Instant): MappingId {
-    checkPortRequest(request, familyOf(this.#claims.localAddress));
+    checkPortRequest(request, familyOf(this.#book.localAddress));
     return this.#start(request, "removing", now);
   }
 
@@ -216,7 +198,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   /** Renews a held mapping early, for `lifetimeSeconds` where given. Unknown ids are ignored. */
   renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): void {
     this.#outbox.touch(now);
-    const claim = this.#claims.get(id);
+    const claim = this.#book.get(id);
     if (claim?.phase === "held") {
       if (claim.pcp !== undefined) this.#pcp.renew(claim.pcp, lifetimeSeconds, now);
       if (claim.natPmp !== undefined) this.#natPmp?.renew(claim.natPmp, lifetimeSeconds, now);
@@ -227,7 +209,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   /** Deletes the mapping; `unmapped` tells when the gateway did, or is past asking. */
   revoke(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
-    const claim = this.#claims.get(id);
+    const claim = this.#book.get(id);
     if (claim) this.#claims.revoke(claim, now);
     this.#drain(now);
   }
@@ -235,26 +217,26 @@ export class GatewaySession implements Machine<SessionEvent> {
   /** Ends a claim but leaves the mapping at the gateway until its lifetime is over. */
   abandon(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
-    const claim = this.#claims.get(id);
+    const claim = this.#book.get(id);
     if (claim) this.#claims.abandon(claim, now);
     this.#drain(now);
   }
 
   /** What each protocol has come to for `id`; the silent ones are listed as `"no answer"`. */
   attempts(id: MappingId, now: Instant): Attempt[] {
-    const claim = this.#claims.get(id);
-    return claim ? this.#claims.attempts(claim, now) : [];
+    const claim = this.#book.get(id);
+    return claim ? this.#book.attempts(claim, now) : [];
   }
 
   /** This host's address towards the gateway changed: mappings are asked for again from there. */
   networkChanged(localAddress: string, now: Instant): void {
     this.#outbox.touch(now);
-    this.#claims.localAddress = checkAddress(
+    this.#book.localAddress = checkAddress(
       "localAddress",
       localAddress,
       familyOf(this.gateway.address),
     );
-    this.#pcp.networkChanged(this.#claims.localAddress, now);
+    this.#pcp.networkChanged(this.#book.localAddress, now);
     this.#natPmp?.addressChanged(now);
     this.#drain(now);
   }
@@ -263,18 +245,14 @@ export class GatewaySession implements Machine<SessionEvent> {
   close(now: Instant): void {
     this.#outbox.touch(now);
     this.#claims.isAddressWanted = false;
-    for (const claim of this.#claims.all()) this.#claims.revoke(claim, now);
+    for (const claim of this.#book.all()) this.#claims.revoke(claim, now);
     this.#claims.endIdleProbe(now);
     this.#drain(now);
   }
 
   /** What a later run needs to adopt or delete these mappings. JSON-safe. */
   exportSaved(): SavedMapping[] {
-    const kept = new Map(this.#claims.saved);
-    for (const claim of this.#claims.all()) {
-      if (claim.granted) kept.set(savedKey(claim.request), toSaved(claim, claim.granted));
-    }
-    return [...kept.values()];
+    return this.#book.exportSaved();
   }
 
   /** {@inheritDoc Machine.handleDatagram} */
@@ -288,6 +266,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     // request one to NAT-PMP (D-02). Each client knows what it has asked; PCP looks first.
     const isTaken = this.#pcp.handleDatagram(data, from, now) || this.#isLateNo(data, now) ||
       (this.#natPmp?.handleDatagram(data, from, now) ?? false);
+    if (isTaken && isPcpAnnouncement(data)) this.#claims.checkNatPmp(now);
     this.#drain(now);
     return isTaken;
   }
@@ -335,13 +314,13 @@ export class GatewaySession implements Machine<SessionEvent> {
   }
 
   #start(request: PortRequest | PeerRequest, phase: Claim["phase"], now: Instant): MappingId {
-    if (this.#claims.vias(request).length === 0) {
+    if (this.#book.vias(request).length === 0) {
       throw new TypeError(
         `'protocols' excludes all that could do this: current value is ${this.#speaks.join(",")}`,
       );
     }
     this.#outbox.touch(now);
-    const claim = this.#claims.create(request, phase, now);
+    const claim = this.#book.create(request, phase, now);
     if (phase === "racing") this.#claims.race(claim, now);
     else this.#claims.remove(claim, now);
     this.#drain(now);
@@ -374,68 +353,57 @@ export class GatewaySession implements Machine<SessionEvent> {
 
   #onPcp(event: PcpEvent, now: Instant): void {
     if (event.type === "gateway-restarted") return this.#outbox.emit(event, "restart");
-    const claim = "id" in event ? this.#claims.ofPcp(event.id) : undefined;
+    const claim = "id" in event ? this.#book.byPcp.get(event.id) : undefined;
     if (!claim) return;
-    switch (event.type) {
-      case "mapped":
-      case "renewed":
-      case "moved":
-      case "recovered": {
-        const granted = fromPcp(claim, event.mapping, this.gateway);
-        if (granted) this.#claims.hold(claim, "pcp", granted, now);
-        return;
-      }
-      case "failed":
-        return this.#claims.refusedOrOut(claim, "pcp", event.failure, now);
-      case "lost":
-        return this.#claims.lose(claim, event.failure, now);
-      case "unmapped":
-        return this.#claims.partUnmapped(claim, "pcp", event.reason, event.failure, now);
-    }
+    if ("mapping" in event) {
+      const granted = fromPcp(claim, event.mapping, this.gateway);
+      if (granted) this.#claims.hold(claim, "pcp", granted, now);
+    } else if ("id" in event) this.#onEnd(claim, "pcp", event, now);
   }
 
   #onNatPmp(event: NatPmpEvent, now: Instant): void {
     switch (event.type) {
       case "gateway-restarted":
+        this.#claims.checkPcp(now);
         return this.#outbox.emit(event, "restart");
       case "external-address":
-        if (this.#claims.isAddressWanted) {
-          this.#claims.isAddressWanted = false;
+        if (this.#claims.takeWish()) {
           this.#outbox.emit({ type: event.type, address: event.address }, PROBE);
         }
         return this.#claims.probeAnswered(now);
       case "external-address-failed":
-        if (this.#claims.isAddressWanted) {
-          this.#claims.isAddressWanted = false;
-          this.#outbox.emit(event, PROBE);
-        }
+        if (this.#claims.takeWish()) this.#outbox.emit(event, PROBE);
         return this.#claims.probeFailed(event.failure, now);
       case "all-unmapped":
         return this.#claims.allRemoved(event.protocol, event.failure, now);
     }
-    const claim = "id" in event ? this.#claims.ofNatPmp(event.id) : undefined;
+    const claim = this.#book.byNatPmp.get(event.id);
     if (!claim) return;
+    if ("mapping" in event) {
+      const { localAddress } = this.#book;
+      const granted = fromNatPmp(claim, event.mapping, this.gateway, localAddress);
+      if (granted) this.#claims.hold(claim, "nat-pmp", granted, now);
+    } else this.#onEnd(claim, "nat-pmp", event, now);
+  }
+
+  #onEnd(
+    claim: Claim,
+    via: "pcp" | "nat-pmp",
+    event: Extract<PcpEvent | NatPmpEvent, { type: "failed" | "lost" | "unmapped" }>,
+    now: Instant,
+  ): void {
     switch (event.type) {
-      case "mapped":
-      case "renewed":
-      case "moved":
-      case "recovered": {
-        const granted = fromNatPmp(claim, event.mapping, this.gateway, this.#claims.localAddress);
-        if (granted) this.#claims.hold(claim, "nat-pmp", granted, now);
-        return;
-      }
       case "failed":
-        return this.#claims.refusedOrOut(claim, "nat-pmp", event.failure, now);
+        return this.#claims.refusedOrOut(claim, via, event.failure, now);
       case "lost":
         return this.#claims.lose(claim, event.failure, now);
       case "unmapped":
-        return this.#claims.partUnmapped(claim, "nat-pmp", event.reason, event.failure, now);
+        return this.#claims.partUnmapped(claim, via, event.reason, event.failure, now);
     }
   }
 }
 
-/** NAT-PMP is for private IPv4 addresses behind a NAT (PMP-C-02). */
-function defaultProtocols(localAddress: string): Via[] {
-  const isRouted = familyOf(localAddress) === 6 || classify(localAddress) === "global";
-  return isRouted ? ["pcp"] : ["pcp", "nat-pmp"];
+/** Whether PCP tells of a restart. miniupnpd does so by PCP alone, whatever it holds. */
+function isPcpAnnouncement(data: Uint8Array): boolean {
+  return data[0] === PCP_VERSION && data[1] === (0x80 | PCP_OPCODE.ANNOUNCE);
 }

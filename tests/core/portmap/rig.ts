@@ -10,7 +10,8 @@ import {
 } from "../../../core/gateway/gateway.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { SessionEvent } from "../../../core/portmap/events.ts";
-import { GatewaySession, type GatewaySessionOptions } from "../../../core/portmap/session.ts";
+import { GatewaySession } from "../../../core/portmap/session.ts";
+import type { GatewaySessionOptions } from "../../../core/portmap/session_options.ts";
 import type { Process } from "../../../core/sim/process.ts";
 import type { Host } from "../../../core/sim/host.ts";
 import type { Segment } from "../../../core/sim/segment.ts";
@@ -83,6 +84,15 @@ export class Rig {
       if (!passes(data)) return;
       this.sent.push({ at: this.world.now, data });
       SimSocket.prototype.send.call(socket, to, data);
+    };
+  }
+
+  /** Lets through only the announcements that pass. */
+  filterAnnouncements(passes: (data: Uint8Array) => boolean): void {
+    const socket = this.#gateway!.sockets.server!;
+    socket.send = (to, data) => {
+      const isAnnouncement = to.address === "224.0.0.1";
+      if (!isAnnouncement || passes(data)) SimSocket.prototype.send.call(socket, to, data);
     };
   }
 

@@ -226,6 +226,22 @@ describe("a held mapping", () => {
     });
   }
 
+  it("comes back by NAT-PMP after a restart that is announced by PCP alone", () => {
+    const protocols = ["nat-pmp"] as const;
+    const lab = held({ session: { protocols }, gateway: { profile: "miniupnpd-2.3.1" } });
+    lab.gateway((gateway, now) => gateway.reboot(now));
+    lab.world.runFor(15_000);
+    assertEquals(lab.ports(), [8080]);
+  });
+
+  it("comes back by PCP after a restart that is announced by NAT-PMP alone", () => {
+    const lab = held();
+    lab.filterAnnouncements((data) => data[0] === 0);
+    lab.gateway((gateway, now) => gateway.reboot(now));
+    lab.world.runFor(15_000);
+    assertEquals(lab.ports(), [8080]);
+  });
+
   it("stays with the gateway's new protocol when its old one is gone", () => {
     const lab = held();
     lab.gateway((gateway, now) => {

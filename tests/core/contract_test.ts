@@ -1,0 +1,199 @@
+/**
+ * The contract of core/machine.ts, rule by rule, for every machine.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { toHex } from "../../core/bytes.ts";
+import type { Action, Machine, SendAction } from "../../core/machine.ts";
+import { below, seededRandom } from "../../core/random.ts";
+import { StrictMachine } from "../../core/sim/strict.ts";
+import { simulatedGatewayCase } from "./gateway/contract_case.ts";
+import type { MachineCase, MachineUnderTest } from "./machine_case.ts";
+import { natPmpClientCase } from "./natpmp/contract_case.ts";
+import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
+import { pcpClientCase } from "./pcp/contract_case.ts";
+import { pcpServerCase } from "./pcp/server_contract_case.ts";
+import { gatewaySessionCase } from "./portmap/contract_case.ts";
+
+const CASES: readonly MachineCase[] = [
+  natPmpClientCase,
+  natPmpServerCase,
+  pcpClientCase,
+  pcpServerCase,
+  gatewaySessionCase,
+  simulatedGatewayCase,
+];
+
+/** What one of these machines may say at once after a long silence. */
+const BURST = 40;
+
+function drain(machine: Machine<unknown>): Action<unknown>[] {
+  const actions: Action<unknown>[] = [];
+  for (let action = machine.poll(); action; action = machine.poll()) actions.push(action);
+  return actions;
+}
+
+const sends = (actions: readonly Action<unknown>[]): SendAction[] =>
+  actions.filter((action) => action.type === "send");
+
+/** Runs the canonical loop: each datagram is answered after 2 ms, deadlines are kept. */
+function run(test: MachineUnderTest, from: number, until: number, machine = test.machine): string {
+  let transcript = "";
+  let now = from;
+  for (let steps = 0; steps < 2000; steps++) {
+    const actions = drain(machine);
+    for (const action of actions) {
+      transcript += action.type === "send"
+        ? `${now} ${action.socket} ${action.to.address} ${toHex(action.data)}\n`
+        : `${now} ${JSON.stringify(action)}\n`;
+    }
+    const replies = sends(actions).map((sent) => test.reply(sent));
+    if (replies.some((reply) => reply !== undefined)) now += 2;
+    for (const reply of replies) {
+      if (reply) machine.handleDatagram(reply.data, reply.from, now);
+    }
+    if (replies.some((reply) => reply !== undefined)) continue;
+    const next = machine.nextTimeout();
+    if (next === undefined || next > until) return transcript;
+    now = Math.max(now, next);
+    machine.handleTimeout(now);
+  }
+  return transcript;
+}
+
+for (const kind of CASES) {
+  describe(`the contract of ${kind.name}`, () => {
+    it("rule 1: calls queue output and return none; poll changes no protocol state", () => {
+      const { machine, begin } = kind.create(1);
+      assertEquals(begin(0), undefined);
+      const before = JSON.stringify(machine.stats);
+      const actions = drain(machine);
+      assert(actions.length > 0);
+      assertEquals(JSON.stringify(machine.stats), before);
+      assertEquals(machine.handleTimeout(0), undefined);
+      assertEquals(typeof machine.handleDatagram(new Uint8Array(1), FROM_NOWHERE, 0), "boolean");
+      assertEquals(machine.handleUnreachable(FROM_NOWHERE, 0), undefined);
+    });
+
+    it("rule 2: early, repeated and extra calls do nothing", () => {
+      const test = kind.create(2);
+      const strict = new StrictMachine(test.machine);
+      strict.command(() => test.begin(0), 0);
+      run(test, 0, 3_600_000, strict);
+    });
+
+    it("rule 2: a call that comes late does what is due once, without a burst", () => {
+      const test = kind.create(3);
+      test.begin(0);
+      run(test, 0, 60_000);
+      const month = 30 * 86_400_000;
+      test.machine.handleTimeout(60_000 + month);
+      const late = drain(test.machine);
+      assert(late.length <= BURST, `${late.length} actions`);
+      test.machine.handleTimeout(60_000 + month);
+      assertEquals(drain(test.machine), []);
+    });
+
+    it("rule 3: while output waits, the deadline is the last now", () => {
+      const { machine, begin } = kind.create(4);
+      begin(1234);
+      while (machine.nextTimeout() === 1234 && machine.poll());
+      assertEquals(machine.poll(), undefined);
+      const next = machine.nextTimeout();
+      assert(next === undefined || next > 1234);
+      assertEquals(machine.debugTimeout()?.at, next);
+    });
+
+    it("rule 4: what was lent is not kept, what was sent does not change", () => {
+      const test = kind.create(5);
+      const strict = new StrictMachine(test.machine);
+      strict.command(() => test.begin(0), 0);
+      const first = drain(strict);
+      const copies = sends(first).map(({ data }) => toHex(data));
+      for (const sent of sends(first)) {
+        const reply = test.reply(sent);
+        if (reply) strict.handleDatagram(reply.data, reply.from, 2);
+      }
+      run(test, 2, 600_000, strict);
+      assertEquals(sends(first).map(({ data }) => toHex(data)), copies);
+    });
+
+    it("rule 5: a queue that nobody drains stays bounded, and the last word is kept", () => {
+      const test = kind.create(6);
+      test.begin(0);
+      const replies = sends(drain(test.machine)).map((sent) => test.reply(sent));
+      let now = 2;
+      for (let i = 0; i < 3000; i++) {
+        for (const reply of replies) {
+          if (reply) test.machine.handleDatagram(reply.data, reply.from, now);
+        }
+        now += 60_000;
+        test.machine.handleTimeout(now);
+      }
+      const waiting = drain(test.machine);
+      assert(waiting.length <= 10_000, `${waiting.length} actions`);
+      const events = waiting.filter((action) => action.type === "event");
+      assert(events.length <= 4096, `${events.length} events`);
+    });
+
+    it("rule 7: the same seed and the same inputs give the same outputs, byte for byte", () => {
+      const transcript = (seed: number) => {
+        const test = kind.create(seed);
+        test.begin(0);
+        return run(test, 0, 24 * 3_600_000);
+      };
+      const first = transcript(7);
+      assert(first.length > 0);
+      assertEquals(transcript(7), first);
+    });
+
+    it("rule 8: nothing from the network throws, and what is dropped is counted", () => {
+      const test = kind.create(8);
+      const random = seededRandom(8);
+      test.begin(0);
+      const seen: Uint8Array[] = [new Uint8Array(0)];
+      const peers = [FROM_NOWHERE];
+      let now = 0;
+      for (let i = 0; i < 20_000; i++) {
+        if (i % 500 === 0) {
+          for (const sent of sends(drain(test.machine))) {
+            const reply = test.reply(sent);
+            peers[1] ??= sent.to;
+            seen.push(sent.data.slice());
+            if (reply) {
+              seen.push(reply.data.slice());
+              peers[2] = reply.from;
+            }
+          }
+          if (seen.length > 64) seen.splice(1, seen.length - 64);
+        }
+        const data = mutate(seen[below(random, seen.length)]!, random);
+        test.machine.handleDatagram(data, peers[below(random, peers.length)]!, now);
+        now += below(random, 50);
+        const next = test.machine.nextTimeout();
+        if (next !== undefined && next <= now) test.machine.handleTimeout(now);
+      }
+      assert(countOf(test.machine.stats) > 1000, JSON.stringify(test.machine.stats));
+    });
+  });
+}
+
+const FROM_NOWHERE = { address: "198.51.100.66", port: 6666 };
+
+function mutate(data: Uint8Array, random: ReturnType<typeof seededRandom>): Uint8Array {
+  const out = new Uint8Array(below(random, 4) === 0 ? below(random, 1400) : data.length);
+  out.set(data.subarray(0, out.length));
+  for (let flips = below(random, 5); flips > 0 && out.length > 0; flips--) {
+    out[below(random, out.length)]! ^= 1 << below(random, 8);
+  }
+  return out;
+}
+
+/** The sum of all counters. */
+function countOf(value: unknown): number {
+  if (typeof value === "number") return value;
+  if (typeof value !== "object" || value === null) return 0;
+  return Object.values(value).reduce((sum: number, part) => sum + countOf(part), 0);
+}

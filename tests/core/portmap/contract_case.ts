@@ -1,0 +1,45 @@
+/**
+ * How the gateway session joins the machine contract's table of tests.
+ *
+ * @module
+ */
+import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
+import { GatewaySession } from "../../../core/portmap/session.ts";
+import { seededRandom } from "../../../core/random.ts";
+import type { MachineCase } from "../machine_case.ts";
+import { EXTERNAL, GATEWAY, HOST } from "./rig.ts";
+
+/** A session that asks for its address and for three mappings by either protocol. */
+export const gatewaySessionCase: MachineCase = {
+  name: "GatewaySession",
+  create(seed) {
+    const machine = new GatewaySession({
+      gateway: GATEWAY,
+      localAddress: HOST,
+      random: seededRandom(seed),
+    });
+    const gateway = new SimulatedGateway({
+      externalAddresses: [EXTERNAL],
+      random: seededRandom(1),
+      announceTo: [],
+    });
+    let now = 0;
+    gateway.start(now);
+    return {
+      machine,
+      begin(at) {
+        machine.externalAddress(at);
+        machine.map({ protocol: "tcp", internalPort: 8080, externalPort: 80 }, at);
+        machine.map({ protocol: "udp", internalPort: 5000, lifetimeSeconds: 120 }, at);
+        machine.map({ protocol: "udp", internalPort: 5001, protocols: ["nat-pmp"] }, at);
+      },
+      reply(sent) {
+        gateway.handleDatagram(sent.data, { address: HOST, port: 40_000 }, ++now);
+        for (let action = gateway.poll(); action; action = gateway.poll()) {
+          if (action.type === "send") return { data: action.data, from: GATEWAY };
+        }
+        return undefined;
+      },
+    };
+  },
+};
