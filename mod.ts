@@ -24,10 +24,11 @@ export { openPort } from "./adapters/api/open_port.ts";
 export { Nat, type UnmapResult } from "./adapters/api/nat.ts";
 export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
 export type { ExternalAddress } from "./adapters/api/session_link.ts";
-export type { MappingUpdate } from "./adapters/api/link.ts";
+export type { MappingUpdate } from "./adapters/api/link_types.ts";
 export type { WaitOptions } from "./adapters/api/wait.ts";
 export type {
   MapOptions,
+  MappingOptions,
   NatOptions,
   NatState,
   PeerOptions,
@@ -44,8 +45,28 @@ export {
   type Via,
 } from "./core/errors.ts";
 export type { Endpoint } from "./core/machine.ts";
-export type { Failure, MappingMode, MappingState, Transport } from "./core/mapping.ts";
-export type { GrantedMapping, RemoteFilter, SavedMapping } from "./core/portmap/mod.ts";
+export type {
+  InterfaceAddress,
+  Runtime,
+  UdpHandlers,
+  UdpOptions,
+  UdpSocket,
+} from "./adapters/runtime.ts";
+export {
+  bestInterfaceAddress,
+  findGateways,
+  type GatewayCandidate,
+  type GatewaySource,
+  interfaceAddresses,
+} from "./adapters/api/gateways.ts";
+export type {
+  Failure,
+  MappingMode,
+  MappingState,
+  RemoteFilter,
+  Transport,
+} from "./core/mapping.ts";
+export type { GrantedMapping, SavedMapping } from "./core/portmap/mod.ts";
 export { canonicalAddress, type Family, familyOf } from "./core/ip.ts";
 export {
   type AddressKind,

@@ -67,22 +67,31 @@ export type HttpResult =
 
 /** A datagram to send. */
 export interface SendAction {
+  /** Tells it from other actions. */
   readonly type: "send";
+  /** The socket to send it by. */
   readonly socket: SocketRole;
+  /** Where to. */
   readonly to: Endpoint;
+  /** The payload; it does not change afterwards. */
   readonly data: Uint8Array;
 }
 
 /** An HTTP request to make; the answer comes back through `handleResponse` with the same id. */
 export interface RequestAction {
+  /** Tells it from other actions. */
   readonly type: "request";
+  /** Names it in `handleResponse`. */
   readonly id: number;
+  /** What to ask. */
   readonly request: HttpRequest;
 }
 
 /** Something to tell the application. */
 export interface EventAction<E> {
+  /** Tells it from other actions. */
   readonly type: "event";
+  /** What happened. */
   readonly event: E;
 }
 

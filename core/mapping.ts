@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Cidr } from "./cidr.ts";
 import type { Instant } from "./machine.ts";
 
 /** The transport protocols that every gateway can map. */
@@ -20,6 +21,14 @@ export type MappingId = number;
  * `"keep-alive"` renews it until revoked, a number N ≥ 1 holds it through N lifetimes.
  */
 export type MappingMode = "once" | "keep-alive" | number;
+
+/** Lets in only what comes from `prefix`, and from `port` where that is not 0 (PCP FILTER). */
+export interface RemoteFilter {
+  /** Remote addresses let in. */
+  readonly prefix: Cidr;
+  /** Remote port let in, 0 for all. */
+  readonly port: number;
+}
 
 /** Where a mapping stands. */
 export type MappingState =

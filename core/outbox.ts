@@ -27,6 +27,8 @@ export class Outbox<E> {
   overflowed = 0;
 
   /**
+   * Makes an empty queue.
+   *
    * @param merge Makes one event of two that belong to the same key; by default the newer one.
    * @param limit How many entries may wait, before output without a key is dropped.
    */

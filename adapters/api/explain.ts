@@ -7,7 +7,7 @@ import type { Via } from "../../core/errors.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
 import { describeFailure, type Failure } from "../../core/mapping.ts";
 import { codeOf, gatewayText } from "../../core/portmap/claim.ts";
-import type { RequestFailure } from "./link.ts";
+import type { RequestFailure } from "./link_types.ts";
 
 /** Makes the `explain` of a link whose machine speaks one protocol. */
 export function explainFailure(

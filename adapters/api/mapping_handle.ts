@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Held, Link, MappingMachine, MappingUpdate } from "./link.ts";
+import type { Held, Link } from "./link.ts";
+import type { MappingMachine, MappingUpdate } from "./link_types.ts";
 import type { WaitOptions } from "./wait.ts";
 
 /**

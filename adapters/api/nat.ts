@@ -17,7 +17,7 @@ import type { GatewaySession } from "../../core/portmap/session.ts";
 import { systemRuntime } from "../auto.ts";
 import { findGateways } from "../discovery/mod.ts";
 import type { Runtime } from "../runtime.ts";
-import type { LinkRequest } from "./link.ts";
+import type { LinkRequest } from "./link_types.ts";
 import { watchNetwork } from "./network_watch.ts";
 import {
   checkState,

@@ -8,8 +8,8 @@ import { pickDefined } from "../../core/defined.ts";
 import type { Via } from "../../core/errors.ts";
 import { canonicalAddress, type Family, parseEndpoint } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import type { MappingMode, Transport } from "../../core/mapping.ts";
-import type { PeerRequest, PortRequest, RemoteFilter } from "../../core/portmap/request.ts";
+import type { MappingMode, RemoteFilter, Transport } from "../../core/mapping.ts";
+import type { PeerRequest, PortRequest } from "../../core/portmap/request.ts";
 import { checkSavedMapping, type SavedMapping } from "../../core/portmap/saved.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import type { Runtime } from "../runtime.ts";
@@ -47,7 +47,7 @@ export interface NatState {
 }
 
 /** What inbound and outbound mappings can both be asked for. */
-interface CommonOptions extends WaitOptions {
+export interface MappingOptions extends WaitOptions {
   /** The transport protocol. Default `"tcp"`. */
   readonly protocol?: Transport;
   /** The external port wished for, 0…65535; 0: the gateway chooses. Default: the internal port. */
@@ -67,7 +67,7 @@ interface CommonOptions extends WaitOptions {
 }
 
 /** What an inbound mapping can be asked for. */
-export interface MapOptions extends CommonOptions {
+export interface MapOptions extends MappingOptions {
   /** Fails rather than take another external port than `externalPort` (PCP). */
   readonly preferFailure?: boolean;
   /** Who may send: `"ADDR/PREFIX"`, `"ADDR/PREFIX:PORT"`, `"[ADDR6/PREFIX]:PORT"` (PCP). */
@@ -77,7 +77,7 @@ export interface MapOptions extends CommonOptions {
 }
 
 /** What an outbound mapping can be asked for. */
-export type PeerOptions = CommonOptions;
+export type PeerOptions = MappingOptions;
 
 /** What identifies a mapping to delete. */
 export interface UnmapOptions extends WaitOptions {
@@ -141,7 +141,7 @@ export function checkState(state: NatState | undefined): readonly SavedMapping[]
   return state.mappings;
 }
 
-function toCommon(port: number, options: CommonOptions): PortRequest {
+function toCommon(port: number, options: MappingOptions): PortRequest {
   return {
     protocol: options.protocol ?? "tcp",
     internalPort: port,

@@ -9,7 +9,8 @@ import type { Endpoint } from "../../core/machine.ts";
 import { describeFailure, type Transport } from "../../core/mapping.ts";
 import { gatewayText } from "../../core/portmap/claim.ts";
 import type { GrantedMapping } from "../../core/portmap/events.ts";
-import type { Held, MappingUpdate } from "./link.ts";
+import type { Held } from "./link.ts";
+import type { MappingUpdate } from "./link_types.ts";
 import type { SessionLink } from "./session_link.ts";
 import type { WaitOptions } from "./wait.ts";
 

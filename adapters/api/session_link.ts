@@ -12,7 +12,8 @@ import type { GrantedMapping, SessionEvent } from "../../core/portmap/events.ts"
 import type { SavedMapping } from "../../core/portmap/saved.ts";
 import { GatewaySession } from "../../core/portmap/session.ts";
 import type { Runtime } from "../runtime.ts";
-import { Link, type RequestFailure } from "./link.ts";
+import { Link } from "./link.ts";
+import type { RequestFailure } from "./link_types.ts";
 import type { NatOptions } from "./options.ts";
 import type { WaitOptions } from "./wait.ts";
 

@@ -7,7 +7,7 @@
 import type { Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { MappingMode } from "../../core/mapping.ts";
-import type { RemoteFilter } from "../../core/portmap/request.ts";
+import type { RemoteFilter } from "../../core/mapping.ts";
 import {
   integerIn,
   readAddress,

@@ -10,7 +10,7 @@ import type { Via } from "../../core/errors.ts";
 import { canonicalAddress, familyOf, parseEndpoint } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { MappingMode, Transport } from "../../core/mapping.ts";
-import type { RemoteFilter } from "../../core/portmap/request.ts";
+import type { RemoteFilter } from "../../core/mapping.ts";
 import { parseFilter } from "../api/options.ts";
 
 /** The port on which gateways take requests. */

@@ -14,13 +14,8 @@ import { equalBytes } from "../bytes.ts";
 import { classify } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type {
-  MappingTable,
-  RemoteFilter,
-  RenewRequest,
-  TableEntry,
-  TableFault,
-} from "../table/mod.ts";
+import type { RemoteFilter } from "../mapping.ts";
+import type { MappingTable, RenewRequest, TableEntry, TableFault } from "../table/mod.ts";
 import { PCP_RESULT, type PcpMapRequestMessage, type PcpPeerRequestMessage } from "./codec.ts";
 import type { PcpOption } from "./options.ts";
 import { granted, remainingSeconds } from "./server_answer.ts";

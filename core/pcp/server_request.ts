@@ -7,7 +7,7 @@
  */
 import { type Cidr, contains, parseCidr } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
-import type { RemoteFilter } from "../table/mod.ts";
+import type { RemoteFilter } from "../mapping.ts";
 import {
   PCP_MAX_LENGTH,
   PCP_RESULT,

@@ -69,7 +69,7 @@ export class Claims {
       else if (claim?.phase === "racing") {
         if (claim.isProbeAnswered) this.takeNatPmp(claim, now);
         else this.race(claim, now);
-      }
+      } else if (claim?.isLost) this.#raceAnew(claim, now);
     }
   }
 
@@ -266,8 +266,19 @@ export class Claims {
   lose(claim: Claim, failure: Failure, now: Instant): void {
     claim.isLost = true;
     this.#options.outbox.emit({ type: "lost", id: claim.id, failure }, claim.id);
-    // Who was refused waits where it is: the client asks again when the hold time is over.
-    if (failure.kind === "refused") return;
+    if (failure.kind === "refused") this.#waitWhereItIs(claim, failure.retryAt);
+    else this.#raceAnew(claim, now);
+  }
+
+  /**
+   * Who was refused waits where it is: the client asks again when the hold time is over. Where that
+   * is met with silence, the gateway may have changed its protocol.
+   */
+  #waitWhereItIs(claim: Claim, retryAt: Instant): void {
+    this.timers.set(claim.id, retryAt + RERACE_MS, "try a refused mapping by all protocols");
+  }
+
+  #raceAnew(claim: Claim, now: Instant): void {
     this.#leavePcp(claim, now);
     this.#leaveNatPmp(claim, now);
     this.race(claim, now);
@@ -352,6 +363,7 @@ export class Claims {
     if (claim.isLost) {
       claim.phase = "held";
       this.#mayNatPmp.delete(claim);
+      this.#waitWhereItIs(claim, failure.retryAt);
       return this.endIdleProbe(now);
     }
     this.#leavePcp(claim, now);

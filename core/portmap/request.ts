@@ -4,25 +4,16 @@
  * @module
  */
 import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
-import type { Cidr } from "../cidr.ts";
 import type { Via } from "../errors.ts";
 import { type Family, familyOf } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
-import type { MappingMode, Transport } from "../mapping.ts";
+import type { MappingMode, RemoteFilter, Transport } from "../mapping.ts";
 
 /** The lifetime asked for where the application names none, seconds (RFC 6886 §3.3). */
 export const DEFAULT_LIFETIME_SECONDS = 7200;
 
-/** Lets through only what comes from `prefix`, and from `port` where that is not 0 (PCP FILTER). */
-export interface RemoteFilter {
-  /** Remote addresses let through. */
-  readonly prefix: Cidr;
-  /** Remote port let through, 0 for all. */
-  readonly port: number;
-}
-
 /** What inbound and outbound mappings have in common. */
-interface CommonRequest {
+export interface MappingRequest {
   /** The transport protocol. */
   readonly protocol: Transport;
   /** The port that the application listens on, 1…65535. */
@@ -44,7 +35,7 @@ interface CommonRequest {
 }
 
 /** An inbound mapping: who sends to the external endpoint reaches the internal one. */
-export interface PortRequest extends CommonRequest {
+export interface PortRequest extends MappingRequest {
   /** Fails rather than take another external port than `externalPort` (PCP PREFER_FAILURE). */
   readonly preferFailure?: boolean;
   /** Who may send; nobody is shut out where absent (PCP FILTER). */
@@ -54,7 +45,7 @@ export interface PortRequest extends CommonRequest {
 }
 
 /** An outbound mapping: the external endpoint by which one remote peer sees us (PCP PEER). */
-export interface PeerRequest extends CommonRequest {
+export interface PeerRequest extends MappingRequest {
   /** The peer. */
   readonly remote: Endpoint;
 }
@@ -66,7 +57,7 @@ export function needsPcp(request: PortRequest | PeerRequest): boolean {
     request.portSetSize !== undefined || (request.filters?.length ?? 0) > 0;
 }
 
-function checkCommon(request: CommonRequest, family: Family): void {
+function checkCommon(request: MappingRequest, family: Family): void {
   checkChoice("protocol", request.protocol, ["tcp", "udp"]);
   checkPort("internalPort", request.internalPort);
   if (request.externalPort !== undefined) checkPort("externalPort", request.externalPort, 0);

@@ -30,7 +30,6 @@
  */
 import { checkAddress, checkChoice, checkPort } from "../check.ts";
 import { u16 } from "../bytes.ts";
-import type { classify } from "../cidr.ts";
 import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
@@ -92,7 +91,11 @@ export class GatewaySession implements Machine<SessionEvent> {
   #pcpSentAt: Instant = -Infinity;
   readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeSessionEvents, 65_536);
 
-  /** @throws {TypeError} On an address that is none, or protocols that its family excludes. */
+  /**
+   * Makes a session that has asked for nothing yet.
+   *
+   * @throws {TypeError} On an address that is none, or protocols that its family excludes.
+   */
   constructor(options: GatewaySessionOptions) {
     const address = checkAddress("gateway.address", options.gateway.address);
     const family = familyOf(address);
@@ -112,18 +115,15 @@ export class GatewaySession implements Machine<SessionEvent> {
       fastStart: options.fastStart ?? true,
     });
     this.#natPmp = family === 4 ? new NatPmpClient({ gateway: this.gateway, random }) : undefined;
-    const { gateway } = this;
-    this.#book = new ClaimBook(localAddress, {
-      gateway,
+    const book = {
+      gateway: this.gateway,
       speaks: this.#speaks,
       random,
       saved: options.saved ?? [],
-    });
-    this.#claims = new Claims(this.#book, {
-      pcp: this.#pcp,
-      natPmp: this.#natPmp,
-      outbox: this.#outbox,
-    });
+    };
+    this.#book = new ClaimBook(localAddress, book);
+    const clients = { pcp: this.#pcp, natPmp: this.#natPmp, outbox: this.#outbox };
+    this.#claims = new Claims(this.#book, clients);
     this.stats = {
       wrongSource: 0,
       settled: this.#claims.settled,
@@ -134,8 +134,7 @@ export class GatewaySession implements Machine<SessionEvent> {
 
   /** Whether nothing is held, asked for or about to be told to the gateway. */
   get isIdle(): boolean {
-    return this.#book.size === 0 && this.#pcp.isIdle &&
-      (this.#natPmp?.isIdle ?? true);
+    return this.#book.size === 0 && this.#pcp.isIdle && (this.#natPmp?.isIdle ?? true);
   }
 
   /** What the gateway holds under `id`, or undefined. */
@@ -178,9 +177,12 @@ export class GatewaySession implements Machine<SessionEvent> {
   /**
    * Deletes all NAT-PMP mappings of this host and one transport protocol (RFC 6886 §3.4, PMP-C-26).
    * Answered by `unmapped`.
+   *
+   * @throws {TypeError} Where the protocol is none, or NAT-PMP is not spoken here.
    */
   unmapAll(protocol: Transport, now: Instant): MappingId {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
+    if (!this.#natPmp) throw new TypeError("Cannot unmap all ports: NAT-PMP is for IPv4");
     this.#outbox.touch(now);
     const claim = this.#claims.removeAll(protocol, now);
     this.#drain(now);
@@ -231,12 +233,9 @@ export class GatewaySession implements Machine<SessionEvent> {
   /** This host's address towards the gateway changed: mappings are asked for again from there. */
   networkChanged(localAddress: string, now: Instant): void {
     this.#outbox.touch(now);
-    this.#book.localAddress = checkAddress(
-      "localAddress",
-      localAddress,
-      familyOf(this.gateway.address),
-    );
-    this.#pcp.networkChanged(this.#book.localAddress, now);
+    const address = checkAddress("localAddress", localAddress, familyOf(this.gateway.address));
+    this.#book.localAddress = address;
+    this.#pcp.networkChanged(address, now);
     this.#natPmp?.addressChanged(now);
     this.#drain(now);
   }

@@ -4,15 +4,10 @@
  *
  * @module
  */
+import type { RemoteFilter } from "../mapping.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { PortHolder } from "./allocator.ts";
-import type {
-  CreateRequest,
-  MappingKind,
-  MappingOrigin,
-  RemoteFilter,
-  TableEntry,
-} from "./entry.ts";
+import type { CreateRequest, MappingKind, MappingOrigin, TableEntry } from "./entry.ts";
 
 const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
 

@@ -4,8 +4,9 @@
  * @module
  */
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
-import { type Cidr, contains } from "../cidr.ts";
+import { contains } from "../cidr.ts";
 import type { Endpoint, Instant } from "../machine.ts";
+import type { RemoteFilter } from "../mapping.ts";
 
 /**
  * `"explicit"`: inbound, with a lease, made at a client's wish. `"static"`: inbound, made by the
@@ -16,14 +17,6 @@ export type MappingKind = "explicit" | "static" | "outbound";
 
 /** Who made an entry; `"traffic"` is a packet that went out. */
 export type MappingOrigin = "pcp" | "nat-pmp" | "upnp" | "admin" | "traffic";
-
-/** Remote peers that may use an inbound mapping. */
-export interface RemoteFilter {
-  /** Their addresses. */
-  readonly prefix: Cidr;
-  /** Their port, 0 for any. */
-  readonly port: number;
-}
 
 /** One mapping. What the table hands out is live: copy it with {@linkcode snapshotEntry} to keep it. */
 export interface TableEntry {

@@ -11,7 +11,6 @@ export {
   type MappingOrigin,
   type MovedEntry,
   type OutboundRequest,
-  type RemoteFilter,
   type RenewRequest,
   snapshotEntry,
   type TableEntry,

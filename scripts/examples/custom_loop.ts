@@ -3,6 +3,7 @@
  *
  *   deno run -A scripts/examples/custom_loop.ts GATEWAY[:PORT] LOCAL_ADDRESS
  */
+// deno-lint-ignore-file no-console
 import { createSocket } from "node:dgram";
 import { GatewaySession, parseEndpoint, type RandomSource } from "@natkit/natkit/core";
 

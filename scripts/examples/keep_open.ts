@@ -3,6 +3,7 @@
  *
  *   deno run -A scripts/examples/keep_open.ts [GATEWAY[:PORT]]
  */
+// deno-lint-ignore-file no-console
 import { createServer } from "node:net";
 import { NatError, openPort } from "@natkit/natkit";
 

@@ -3,6 +3,7 @@
  *
  *   deno run -A scripts/examples/what_is_my_address.ts [GATEWAY[:PORT]]
  */
+// deno-lint-ignore-file no-console
 import { Nat } from "@natkit/natkit";
 
 const gateway = process.argv[2];
