@@ -115,7 +115,8 @@ export function expectation(
   suggestedPort: number = 1,
 ): Expectation {
   const special = profile === undefined ? undefined : SPECIAL[profile];
-  if (profile === "routeros" && suggestedPort === 0) return "none";
+  // A session keeps what PCP gave it while PCP was on: then NAT-PMP has a port to ask for.
+  if (profile === "routeros" && suggestedPort === 0) return kind === "session" ? "any" : "none";
   switch (special) {
     case undefined:
       // These spoil one protocol alone.

@@ -16,6 +16,7 @@ import { SimulationError } from "../../core/sim/mod.ts";
 interface Series {
   data: Uint8Array;
   sends: number;
+  startedAt: Instant;
   lastAt: Instant;
 }
 
@@ -94,9 +95,11 @@ export class ScheduleGuard {
     const name = key(data);
     const series = this.#series.get(name);
     if (!series || !equalBytes(series.data, data) || now < this.#restsUntil) {
-      this.#series.set(name, { data, sends: 1, lastAt: now });
+      this.#series.set(name, { data, sends: 1, startedAt: now, lastAt: now });
       return;
     }
+    // A session races for what it lost anew, fast start included, but not more often than that.
+    if (this.#isDual && now - series.startedAt + SLACK_MS >= RERACE_MS) series.sends = 0;
     const gap = now - series.lastAt;
     const least = data[0] === 0 ? natPmpLeastMs(series.sends) : pcpLeastMs(series.sends);
     if (gap + SLACK_MS < least) {
@@ -108,12 +111,10 @@ export class ScheduleGuard {
       );
     }
     series.lastAt = now;
-    // After the wait that follows the last attempt it is a new request; and a session that lost a
-    // mapping races for it anew after a rest.
-    const isNew = data[0] === 0
-      ? gap + SLACK_MS >= natPmpLeastMs(NATPMP_ATTEMPTS)
-      : this.#isDual && gap + SLACK_MS >= RERACE_MS;
-    series.sends = isNew ? 1 : series.sends + 1;
+    // After the wait that follows the last attempt it is a new request.
+    const isOver = data[0] === 0 && gap + SLACK_MS >= natPmpLeastMs(NATPMP_ATTEMPTS);
+    series.sends = isOver ? 1 : series.sends + 1;
+    if (series.sends === 1) series.startedAt = now;
   }
 }
 
@@ -128,7 +129,7 @@ function key(data: Uint8Array): string {
 }
 
 function natPmpLeastMs(sends: number): number {
-  return natPmpWaitMs(sends);
+  return sends === 0 ? 0 : natPmpWaitMs(sends);
 }
 
 /**
@@ -136,6 +137,7 @@ function natPmpLeastMs(sends: number): number {
  * renewals are at least 4 s apart and halve their distance, so no more than that holds for all.
  */
 function pcpLeastMs(sends: number): number {
+  if (sends === 0) return 0;
   if (sends === 1) return 250;
   if (sends === 2) return 500;
   return sends === 3 ? PCP_IRT_MS * 0.9 - 750 : 4000;
