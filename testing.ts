@@ -77,7 +77,12 @@
  */
 export type * from "./core/machine.ts";
 export type { Cidr } from "./core/cidr.ts";
-export type { Transport } from "./core/mapping.ts";
+export type { Family } from "./core/ip.ts";
+export type { RemoteFilter, Transport } from "./core/mapping.ts";
+export type { NatPmpRequest } from "./core/natpmp/codec.ts";
+export type { Prefix64Option } from "./core/pcp/options.ts";
+export * from "./core/natpmp/server.ts";
+export * from "./core/pcp/server.ts";
 export { type RandomSource, seededRandom } from "./core/random.ts";
 export * from "./core/sim/mod.ts";
 export * from "./core/gateway/mod.ts";

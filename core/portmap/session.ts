@@ -29,22 +29,20 @@
  * @module
  */
 import { checkAddress, checkChoice, checkPort } from "../check.ts";
-import { u16 } from "../bytes.ts";
 import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
 import { NatPmpClient } from "../natpmp/client.ts";
 import type { NatPmpEvent } from "../natpmp/types.ts";
-import { NATPMP_RESULT } from "../natpmp/codec.ts";
 import { Outbox } from "../outbox.ts";
 import { PcpClient } from "../pcp/client.ts";
-import { PCP_OPCODE, PCP_VERSION } from "../pcp/constants.ts";
 import type { PcpEvent } from "../pcp/types.ts";
 import { type Claim, fromNatPmp, fromPcp } from "./claim.ts";
 import { ClaimBook } from "./book.ts";
 import { Claims, PROBE } from "./claims.ts";
 import { type GrantedMapping, mergeSessionEvents, type SessionEvent } from "./events.ts";
+import { isPcpAnnouncement, isVersionNo } from "./packets.ts";
 import {
   checkPeerRequest,
   checkPortRequest,
@@ -331,8 +329,7 @@ export class GatewaySession implements Machine<SessionEvent> {
    * come after it are not about NAT-PMP, which may have asked by then.
    */
   #isLateNo(data: Uint8Array, now: Instant): boolean {
-    const isNo = data.length >= 4 && data[0] === 0 && u16(data, 2) === NATPMP_RESULT.UNSUPP_VERSION;
-    return isNo && now - this.#pcpSentAt < LATE_NO_MS;
+    return isVersionNo(data) && now - this.#pcpSentAt < LATE_NO_MS;
   }
 
   #drain(now: Instant): void {
@@ -400,9 +397,4 @@ export class GatewaySession implements Machine<SessionEvent> {
         return this.#claims.partUnmapped(claim, via, event.reason, event.failure, now);
     }
   }
-}
-
-/** Whether PCP tells of a restart. miniupnpd does so by PCP alone, whatever it holds. */
-function isPcpAnnouncement(data: Uint8Array): boolean {
-  return data[0] === PCP_VERSION && data[1] === (0x80 | PCP_OPCODE.ANNOUNCE);
 }
