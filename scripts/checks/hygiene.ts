@@ -10,7 +10,9 @@ import { type Finding, linesMatching, type SourceFile, strip } from "./source.ts
 const MOST_LINES = 400;
 
 /** The answers: longer files, and why they are one concept. */
-const LONG_FILES: Readonly<Record<string, string>> = {};
+const LONG_FILES: Readonly<Record<string, string>> = {
+  "core/table/table.ts": "the table's whole face, a third of it docs; its parts are in nine files",
+};
 
 /** Finds shipped files that are too long without a reason. */
 export function checkLengths(files: readonly SourceFile[]): Finding[] {
