@@ -43,6 +43,8 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   readonly #onSocketError: ((error: unknown) => void) | undefined;
   readonly #sockets = new Map<string, UdpSocket>();
   readonly #listeners = new Set<UdpSocket>();
+  /** Whether any socket has a peer: a server's have none, and need no key made for each reply. */
+  #hasPeers = false;
   #machine: M | undefined;
   #cancelTimer: (() => void) | undefined;
   #armedAt: Instant = Infinity;
@@ -81,6 +83,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     const key = socketKey(role, options.connect);
     this.#sockets.get(key)?.close();
     this.#sockets.set(key, socket);
+    this.#hasPeers ||= options.connect !== undefined;
     return socket;
   }
 
@@ -177,7 +180,8 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   }
 
   #send({ socket: role, to, data }: SendAction): void {
-    const socket = this.#sockets.get(socketKey(role, to)) ?? this.#sockets.get(role);
+    const connected = this.#hasPeers ? this.#sockets.get(socketKey(role, to)) : undefined;
+    const socket = connected ?? this.#sockets.get(role);
     if (socket) socket.send(data, to);
     else if (!this.#isClosed) {
       const text = `Cannot send to ${formatEndpoint(to)}: no ${role} socket goes there`;

@@ -342,9 +342,9 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
       this.#drain(now);
       return true;
     }
-    const { request, refusal } = judgement;
+    const { request, refusal, delayMs, changes } = judgement;
     const wasHandled = this.#servers.serve(entrance, request, from, refusal, now);
-    this.#drain(now, { ...judgement, request: data, from });
+    this.#drain(now, { request: data, from, delayMs, changes });
     return wasHandled;
   }
 
@@ -366,8 +366,17 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     this.#drain(now);
   }
 
+  /** Asked after each datagram, so it puts no reasons into words. */
   nextTimeout(): Instant | undefined {
-    return this.debugTimeout()?.at;
+    const wakeAt = this.#out.wakeAt();
+    if (wakeAt !== undefined) return wakeAt;
+    const at = Math.min(
+      this.#servers.natPmp.nextTimeout() ?? Infinity,
+      this.#servers.pcp.nextTimeout() ?? Infinity,
+      this.#outlet.next()?.at ?? Infinity,
+      this.#forgetAt ?? Infinity,
+    );
+    return at === Infinity ? undefined : at;
   }
 
   debugTimeout(): DebugTimeout | undefined {

@@ -231,7 +231,11 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
   }
 
   nextTimeout(): Instant | undefined {
-    return this.debugTimeout()?.at;
+    const wakeAt = this.#out.wakeAt();
+    if (wakeAt !== undefined) return wakeAt;
+    const announcement = this.#announcer.next()?.at, lease = this.#table.nextTimeout();
+    if (announcement === undefined || lease === undefined) return announcement ?? lease;
+    return Math.min(announcement, lease);
   }
 
   debugTimeout(): DebugTimeout | undefined {
