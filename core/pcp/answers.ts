@@ -59,7 +59,8 @@ function grant(
   response: MappingResponse,
   now: Instant,
 ): void {
-  const isSolicited = lease.isInFlight;
+  // A restart's announcement may overtake the answer: the lease is recovering then, no more in flight.
+  const isSolicited = lease.isInFlight || lease.phase === "recovering";
   const oldEnd = lease.expiresAt ?? -Infinity;
   if (lease.grants === 0) lease.grants = 1;
   else if (lease.phase === "renewing" && !lease.isExtra) lease.grants++;
