@@ -12,8 +12,9 @@
  * (PMP-C-09, -33).
  *
  * *A packet* goes through `handleDatagram`: from the gateway's address? → decode → epoch → is it
- * the answer to the request on its way (exact port too; PMP-C-14, -35)? → else an announcement, if
- * it is an address packet (PMP-C-15, -16) → else dropped.
+ * the answer to the request on its way (exact port too; PMP-C-14, -35; what it comes to:
+ * `outcome.ts`)? → else an announcement, if it is an address packet (PMP-C-15, -16; `address.ts`)
+ * → else dropped.
  *
  * *A mapping* (`leases.ts`) moves so:
  *
@@ -24,9 +25,9 @@
  *                  └→ failed: error ⇄ starting, or gone   a refusal ends only when its hold does
  *   any → revoked → gone                           delete on its way
  *
- * *A restart of the gateway* (its epoch fell behind, PMP-C-28): all mappings become stale, their
- * requests are taken from the queue, and after one uniform delay of 0…5 s (PMP-C-29) they are
- * asked for again one by one, with the ports they had.
+ * *A restart of the gateway* (its epoch fell behind, PMP-C-28; `recovery.ts`): all mappings become
+ * stale, their requests are taken from the queue, and after one uniform delay of 0…5 s (PMP-C-29)
+ * they are asked for again one by one, with the ports they had.
  *
  * Timers: one a mapping (its renewal, then its end; or the end of a hold), one for the exchange,
  * one for the recreation delay. Once the application has asked for the external address, it is
@@ -34,18 +35,19 @@
  *
  * @module
  */
-import { RECREATION_DELAY_MS } from "../backoff.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { Failure, MappingId, Transport } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
-import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
-import { decodeResponse, type NatPmpResponse } from "./codec.ts";
+import { ExternalAddress } from "./address.ts";
+import { decodeResponse } from "./codec.ts";
 import { NatPmpEpoch } from "./epoch.ts";
-import { failureOf, isAnswer, isStaleAnswer, type Job } from "./exchange.ts";
+import { isAnswer, isStaleAnswer } from "./exchange.ts";
 import { Leases } from "./leases.ts";
+import { Outcome } from "./outcome.ts";
 import { EXCHANGE_TIMER, RequestQueue } from "./queue.ts";
+import { Recovery, RECREATE_TIMER } from "./recovery.ts";
 import {
   mergeEvents,
   type NatPmpClientOptions,
@@ -61,9 +63,11 @@ import { readRequest, readState, TRANSPORTS, writeState } from "./wish.ts";
 /** The external address is not asked for again, unasked, while it is younger than this. */
 const ADDRESS_AGE_MS = 60_000;
 
-// Timers that are neither the queue's nor a mapping's.
-const RECREATE_TIMER = -1;
+/** The timer of adopted mappings that nobody has asked for yet. */
 const ADOPT_TIMER = -2;
+
+const UNREACHABLE: Failure = { kind: "unreachable" };
+const NO_ANSWER: Failure = { kind: "no-answer" };
 
 /**
  * A NAT-PMP client for one gateway, as a machine (see `core/machine.ts`).
@@ -85,15 +89,15 @@ const ADOPT_TIMER = -2;
  */
 export class NatPmpClient implements Machine<NatPmpEvent> {
   readonly #gateway: Endpoint;
-  readonly #random: RandomSource;
-  readonly #outbox: Outbox<NatPmpEvent>;
-  readonly #timers: Timers<number>;
+  readonly #outbox = new Outbox<NatPmpEvent>(mergeEvents);
+  readonly #timers = new Timers<number>();
   readonly #epoch = new NatPmpEpoch();
   readonly #queue: RequestQueue;
   readonly #leases: Leases;
+  readonly #address: ExternalAddress;
+  readonly #recovery: Recovery;
+  readonly #outcome: Outcome;
   #now: Instant = -Infinity;
-  #addressAt: Instant = -Infinity;
-  #isAddressWanted = false;
   #isClosed = false;
 
   /** Counters. */
@@ -110,11 +114,12 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
       address: checkAddress("gateway.address", options.gateway.address, 4),
       port: checkPort("gateway.port", options.gateway.port),
     };
-    this.#random = options.random;
-    this.#outbox = new Outbox(mergeEvents);
-    this.#timers = new Timers();
-    this.#queue = new RequestQueue(this.#gateway, this.#outbox, this.#timers, this.stats);
-    this.#leases = new Leases(this.#queue, this.#timers, this.#outbox);
+    const outbox = this.#outbox, timers = this.#timers;
+    const queue = this.#queue = new RequestQueue(this.#gateway, outbox, timers, this.stats);
+    const leases = this.#leases = new Leases(queue, timers, outbox);
+    const address = this.#address = new ExternalAddress(queue, leases, outbox);
+    this.#recovery = new Recovery(queue, leases, address, timers, options.random);
+    this.#outcome = new Outcome(leases, address, outbox);
     if (options.state) this.#adopt(options.state);
   }
 
@@ -123,17 +128,14 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   /** Asks for the external address; the answer is an `external-address` event. */
   externalAddress(now: Instant): void {
     this.#begin(now);
-    this.#isAddressWanted = true;
-    this.#askAddress(false);
+    this.#address.ask(this.#now);
     this.#advance();
   }
 
   /** Takes the question for the external address back, and repeats it no more. */
   cancelExternalAddress(now: Instant): void {
     this.#begin(now);
-    this.#isAddressWanted = false;
-    const job = this.#queue.addressJob;
-    if (job) this.#queue.takeBack(job);
+    this.#address.cancel();
     this.#advance();
   }
 
@@ -155,14 +157,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     }
     this.#begin(now);
     const lease = known ?? this.#leases.add(wish);
-    if (known) {
-      lease.isAdopted = false;
-      lease.externalPort ||= wish.externalPort;
-      lease.lifetimeSeconds = wish.lifetimeSeconds;
-      lease.lifetimes = wish.lifetimes;
-      lease.wantedUntil = lease.isGranted ? lease.expiresAt : Infinity;
-      if (wish.lifetimes === Infinity) lease.wantedUntil = Infinity;
-    }
+    if (known) this.#leases.claim(lease, wish);
     if (lease.isGranted) this.#leases.tell(lease, "mapped");
     else this.#leases.ask(lease, this.#now);
     this.#advance();
@@ -240,9 +235,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   close(now: Instant): void {
     this.#begin(now);
     this.#isClosed = true;
-    this.#isAddressWanted = false;
-    const question = this.#queue.addressJob;
-    if (question) this.#queue.takeBack(question);
+    this.#address.cancel();
     for (const lease of this.#leases.all()) this.#leases.revoke(lease, this.#now);
     this.#advance();
   }
@@ -253,23 +246,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    */
   addressChanged(now: Instant): void {
     this.#begin(now);
-    for (const lease of this.#leases.all()) {
-      // What the old address had cannot be reached from the new one.
-      lease.mayExistUntil = 0;
-      lease.isStale = true;
-      if (lease.state === "revoked") this.#leases.unmapped(lease, "revoked");
-      else if (lease.job) this.#queue.takeBack(lease.job);
-    }
-    for (const protocol of TRANSPORTS) {
-      this.#queue.add({
-        kind: "delete-all",
-        protocol,
-        quiet: true,
-        leases: [],
-        queuedAt: this.#now,
-      });
-    }
-    this.#recreate();
+    this.#recovery.hostMoved(this.#now);
     this.#advance();
   }
 
@@ -313,9 +290,11 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     const isOtherVersion = response.kind === "unsupported-version" && response.version !== 0;
     if (isOtherVersion && !isOurs) return this.#dropped("unsolicited");
     this.#queue.isGatewaySilent = false;
-    if (response.epochSeconds !== undefined) {
-      const verdict = this.#epoch.check(response.epochSeconds, this.#now);
-      if (verdict === "lost") this.#gatewayRestarted(isOurs ? job : undefined);
+    const { epochSeconds } = response;
+    if (epochSeconds !== undefined && this.#epoch.check(epochSeconds, this.#now) === "lost") {
+      this.stats.restarts++;
+      this.#outbox.emit({ type: "gateway-restarted" }, "restart");
+      this.#recovery.gatewayRestarted(isOurs ? job : undefined, this.#now);
     }
 
     if (isOurs && isStaleAnswer(response, job, this.#queue.wasJustDeleted(job, this.#now))) {
@@ -323,11 +302,11 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     } else if (isOurs) {
       this.stats.answers++;
       this.#queue.end();
-      this.#answered(job, response);
+      this.#outcome.answered(job, response, this.#now);
     } else if (response.kind === "address") {
       this.stats.announcements++;
-      this.#learnAddress(response, false);
-      this.#gatewayIsThere();
+      this.#address.heard(response, false, this.#now);
+      this.#recovery.gatewayIsThere(this.#now);
     } else {
       this.#dropped("unsolicited");
     }
@@ -340,7 +319,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     if (to.address !== this.#gateway.address || to.port !== this.#gateway.port) return;
     if (!this.#queue.current) return;
     this.#begin(now);
-    for (const job of this.#queue.endAll()) this.#failed(job, { kind: "unreachable" });
+    for (const job of this.#queue.endAll()) this.#outcome.failed(job, UNREACHABLE, this.#now);
     this.#advance();
   }
 
@@ -351,13 +330,15 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
       const key = this.#timers.popDue(this.#now);
       if (key === undefined) break;
       if (key === EXCHANGE_TIMER) {
-        for (const job of this.#queue.waitOver(this.#now)) this.#failed(job, { kind: "no-answer" });
+        for (const job of this.#queue.waitOver(this.#now)) {
+          this.#outcome.failed(job, NO_ANSWER, this.#now);
+        }
       } else if (key === RECREATE_TIMER) {
-        this.#recreate();
+        this.#recovery.recreate(this.#now);
       } else {
         const lease = this.#leases.get(key)!;
         this.#leases.due(lease, this.#now);
-        if (!lease.isStale) this.#refreshAddress(ADDRESS_AGE_MS);
+        if (!lease.isStale) this.#address.refresh(ADDRESS_AGE_MS, this.#now);
       }
     }
     this.#advance();
@@ -382,129 +363,6 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     return { at: next.at, reason: next.key > 0 ? `${next.reason} ${next.key}` : next.reason };
   }
 
-  // ---- Outcomes ----------------------------------------------------------------------------
-
-  /** The gateway has answered a job. */
-  #answered(job: Job, response: NatPmpResponse): void {
-    const failure = failureOf(response, this.#now);
-    if (failure) return this.#failed(job, failure);
-    switch (job.kind) {
-      case "address":
-        return this.#learnAddress(response, !job.quiet);
-      case "map":
-        if (response.kind !== "map") return;
-        return this.#leases.granted(
-          job.lease,
-          response.externalPort,
-          response.lifetimeSeconds,
-          this.#now,
-        );
-      case "delete":
-        return this.#leases.unmapped(job.lease, "revoked");
-      case "delete-all":
-        return this.#allUnmapped(job);
-    }
-  }
-
-  /** A job came to nothing; that is fatal for it alone (PMP-C-27). */
-  #failed(job: Job, failure: Failure): void {
-    switch (job.kind) {
-      case "address":
-        if (job.quiet) return;
-        return this.#outbox.emit({ type: "external-address-failed", failure }, "address");
-      case "map":
-        return this.#leases.notGranted(job.lease, failure, this.#now);
-      case "delete":
-        return this.#leases.unmapped(job.lease, "revoked", failure);
-      case "delete-all":
-        return this.#allUnmapped(job, failure);
-    }
-  }
-
-  #allUnmapped(job: Job & { kind: "delete-all" }, failure?: Failure): void {
-    for (const lease of job.leases) {
-      if (lease.state === "revoked") this.#leases.unmapped(lease, "revoked", failure);
-    }
-    if (job.quiet) return;
-    const event = { type: "all-unmapped", protocol: job.protocol } as const;
-    this.#outbox.emit(failure ? { ...event, failure } : event, job.protocol);
-  }
-
-  // ---- The gateway as a whole --------------------------------------------------------------
-
-  /** The epoch fell behind: nothing is sent for the mappings until the random delay is over. */
-  #gatewayRestarted(answering: Job | undefined): void {
-    this.stats.restarts++;
-    this.#outbox.emit({ type: "gateway-restarted" }, "restart");
-    for (const lease of this.#leases.wanted()) {
-      // One that was never granted or refused is on its first way: nothing of it is lost.
-      if (!lease.wasMapped && lease.state !== "error") continue;
-      lease.isStale = true;
-      if (lease.job && lease.job !== answering) this.#queue.takeBack(lease.job);
-    }
-    this.#planRecreation();
-  }
-
-  /**
-   * It announces itself: what its silence has put on hold, or has made wait for long, is worth
-   * asking for again soon (PMP-C-09).
-   */
-  #gatewayIsThere(): void {
-    this.#queue.hasten(this.#now, RECREATION_DELAY_MS, this.#random);
-    let isAnyStale = false;
-    for (const lease of this.#leases.wanted()) {
-      if (lease.state !== "error" || lease.failure?.kind === "refused") continue;
-      lease.isStale = isAnyStale = true;
-    }
-    if (isAnyStale) this.#planRecreation();
-  }
-
-  #planRecreation(): void {
-    if (this.#timers.at(RECREATE_TIMER) !== undefined) return;
-    const at = this.#now + uniform(this.#random, 0, RECREATION_DELAY_MS);
-    this.#timers.set(RECREATE_TIMER, at, "recreate mappings");
-  }
-
-  /** Asks for all stale mappings again; for the external address first, so that they carry it. */
-  #recreate(): void {
-    this.#timers.delete(RECREATE_TIMER);
-    this.#refreshAddress(RECREATION_DELAY_MS);
-    for (const lease of this.#leases.wanted()) {
-      if (lease.isStale) this.#leases.ask(lease, this.#now);
-    }
-  }
-
-  #askAddress(quiet: boolean): void {
-    const waiting = this.#queue.addressJob;
-    if (waiting) waiting.quiet &&= quiet;
-    else this.#queue.add({ kind: "address", quiet, queuedAt: this.#now });
-  }
-
-  /** Asks for the address again where what is known is older; only one that answered once. */
-  #refreshAddress(ageMs: number): void {
-    if (!this.#isAddressWanted || this.#leases.externalAddress === undefined) return;
-    if (this.#now - this.#addressAt > ageMs) this.#askAddress(true);
-  }
-
-  #learnAddress(response: NatPmpResponse, isAsked: boolean): void {
-    if (response.kind !== "address" || response.externalAddress === undefined) return;
-    const { externalAddress: address, epochSeconds = 0 } = response;
-    if (address === "0.0.0.0") {
-      // D-08: a gateway without an address has none to tell.
-      const failure: Failure = { kind: "protocol-violation", clause: "D-08" };
-      if (isAsked) this.#outbox.emit({ type: "external-address-failed", failure }, "address");
-      return;
-    }
-    const isOther = address !== this.#leases.externalAddress;
-    this.#addressAt = this.#now;
-    // Mappings are told with it from here on, so it has to be kept true, asked for or not.
-    if (isOther) this.#isAddressWanted = true;
-    if (isOther || isAsked) {
-      this.#outbox.emit({ type: "external-address", address, epochSeconds }, "address");
-    }
-    if (isOther) this.#leases.moveTo(address);
-  }
-
   // ---- Small things ------------------------------------------------------------------------
 
   #begin(now: Instant): void {
@@ -525,14 +383,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   }
 
   #adopt(state: NatPmpClientState): void {
-    for (const wish of readState(state)) {
-      if (this.#leases.ofPort(wish)) continue;
-      const lease = this.#leases.add(wish);
-      lease.isAdopted = true;
-      // The gateway may hold it still: revoking it takes a packet.
-      lease.mayExistUntil = Infinity;
-      this.#leases.ask(lease, this.#now);
-    }
+    for (const wish of readState(state)) this.#leases.adopt(wish, this.#now);
     // There is no `now` here: whichever call comes first sends.
     if (!this.#queue.isEmpty) this.#timers.set(ADOPT_TIMER, 0, "adopt mappings");
   }

@@ -17,6 +17,12 @@ import type { Wish } from "./wish.ts";
 /** How long a mapping that failed without a refusal rests before it is asked for again. */
 const RETRY_MS = 60_000;
 
+/** What the gateway gave. */
+interface Grant {
+  readonly externalPort: number;
+  readonly lifetimeSeconds: number;
+}
+
 /** All leases of a client. */
 export class Leases {
   readonly #queue: RequestQueue;
@@ -68,6 +74,26 @@ export class Leases {
     return lease;
   }
 
+  /** Adds a wish from exported state and asks for it, unless the port has one. */
+  adopt(wish: Wish, now: Instant): void {
+    if (this.ofPort(wish)) return;
+    const lease = this.add(wish);
+    lease.isAdopted = true;
+    // The gateway may hold it still: revoking it takes a packet.
+    lease.mayExistUntil = Infinity;
+    this.ask(lease, now);
+  }
+
+  /** The application asks by itself for what was adopted: its wish counts, but for the port. */
+  claim(lease: Lease, wish: Wish): void {
+    lease.isAdopted = false;
+    lease.externalPort ||= wish.externalPort;
+    lease.lifetimeSeconds = wish.lifetimeSeconds;
+    lease.lifetimes = wish.lifetimes;
+    const isTimed = lease.isGranted && wish.lifetimes !== Infinity;
+    lease.wantedUntil = isTimed ? lease.expiresAt : Infinity;
+  }
+
   /** Queues the request for a mapping, where it does not wait already. */
   ask(lease: Lease, now: Instant): void {
     if (lease.job) return;
@@ -78,7 +104,8 @@ export class Leases {
   // ---- Answers -----------------------------------------------------------------------------
 
   /** The gateway said yes. */
-  granted(lease: Lease, externalPort: number, grantedSeconds: number, now: Instant): void {
+  granted(lease: Lease, grant: Grant, now: Instant): void {
+    const { externalPort, lifetimeSeconds: grantedSeconds } = grant;
     // D-08: a success without a port is none.
     if (externalPort === 0) {
       return this.notGranted(lease, { kind: "protocol-violation", clause: "D-08" }, now);

@@ -1,0 +1,79 @@
+/**
+ * The gateway's external address, as far as one client knows it: asked for at the application's
+ * wish, heard unasked in announcements (PMP-C-16), and from then on kept true, since mappings are
+ * told with it and an announcement of its change may get lost.
+ *
+ * @module
+ */
+import type { Instant } from "../machine.ts";
+import type { Failure } from "../mapping.ts";
+import type { Outbox } from "../outbox.ts";
+import type { NatPmpResponse } from "./codec.ts";
+import type { Leases } from "./leases.ts";
+import type { RequestQueue } from "./queue.ts";
+import type { NatPmpEvent } from "./types.ts";
+
+/** The external address at one gateway. */
+export class ExternalAddress {
+  readonly #queue: RequestQueue;
+  readonly #leases: Leases;
+  readonly #outbox: Outbox<NatPmpEvent>;
+  #heardAt: Instant = -Infinity;
+  #isWanted = false;
+
+  /** Knows nothing yet. */
+  constructor(queue: RequestQueue, leases: Leases, outbox: Outbox<NatPmpEvent>) {
+    this.#queue = queue;
+    this.#leases = leases;
+    this.#outbox = outbox;
+  }
+
+  /** Asks at the application's wish: it is told what comes of it. */
+  ask(now: Instant): void {
+    this.#isWanted = true;
+    this.#enqueue(false, now);
+  }
+
+  /** Takes the question back, and repeats it no more. */
+  cancel(): void {
+    this.#isWanted = false;
+    const job = this.#queue.addressJob;
+    if (job) this.#queue.takeBack(job);
+  }
+
+  /** Asks again, quietly, where what is known is older than this; only one that answered once. */
+  refresh(ageMs: number, now: Instant): void {
+    if (!this.#isWanted || this.#leases.externalAddress === undefined) return;
+    if (now - this.#heardAt > ageMs) this.#enqueue(true, now);
+  }
+
+  /** Takes what an address packet says; a quiet answer and an announcement tell only a change. */
+  heard(response: NatPmpResponse & { kind: "address" }, isAsked: boolean, now: Instant): void {
+    const { externalAddress: address, epochSeconds = 0 } = response;
+    if (address === undefined) return;
+    if (address === "0.0.0.0") {
+      // D-08: a gateway without an address has none to tell.
+      if (isAsked) this.failed({ kind: "protocol-violation", clause: "D-08" });
+      return;
+    }
+    this.#heardAt = now;
+    const isOther = address !== this.#leases.externalAddress;
+    if (isOther || isAsked) {
+      this.#outbox.emit({ type: "external-address", address, epochSeconds }, "address");
+    }
+    if (!isOther) return;
+    this.#isWanted = true;
+    this.#leases.moveTo(address);
+  }
+
+  /** The question came to nothing. */
+  failed(failure: Failure): void {
+    this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+  }
+
+  #enqueue(quiet: boolean, now: Instant): void {
+    const waiting = this.#queue.addressJob;
+    if (waiting) waiting.quiet &&= quiet;
+    else this.#queue.add({ kind: "address", quiet, queuedAt: now });
+  }
+}
