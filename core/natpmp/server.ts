@@ -34,27 +34,20 @@ import {
   encodeMapResponse,
   encodeUnsupportedVersionResponse,
   NATPMP_RESULT,
-  type NatPmpMapFields,
   type NatPmpRequest,
   natPmpResultName,
 } from "./codec.ts";
+import { failed, serveMapping } from "./server_mapping.ts";
 import {
-  type NatPmpQuestion,
   type NatPmpServerEvent,
   type NatPmpServerOptions,
   type NatPmpServerSettings,
-  type NatPmpVerdict,
   readServerOptions,
 } from "./server_options.ts";
-import { failed, serveMapping } from "./server_mapping.ts";
+import { type NatPmpVerdict, questionOf, type ServableRequest } from "./server_question.ts";
 
-export type {
-  NatPmpQuestion,
-  NatPmpReply,
-  NatPmpServerEvent,
-  NatPmpServerOptions,
-  NatPmpVerdict,
-} from "./server_options.ts";
+export type { NatPmpReply, NatPmpServerEvent, NatPmpServerOptions } from "./server_options.ts";
+export type { NatPmpQuestion, NatPmpVerdict } from "./server_question.ts";
 
 /** Counters of a {@linkcode NatPmpServer}. */
 export interface NatPmpServerStats {
@@ -357,32 +350,12 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
   }
 
   #decide(
-    request: { readonly kind: "address" } | ({ readonly kind: "map" } & NatPmpMapFields),
+    request: ServableRequest,
     from: Endpoint,
     existing: TableEntry | undefined,
     now: Instant,
   ): NatPmpVerdict {
-    const { decide } = this.#settings;
-    if (!decide) return undefined;
-    const nothing = { internalPort: 0, suggestedExternalPort: 0, lifetimeSeconds: 0 };
-    const { protocol, internalPort, suggestedExternalPort, lifetimeSeconds } =
-      request.kind === "map" ? request : { ...nothing, protocol: undefined };
-    const operation: NatPmpQuestion["operation"] = request.kind === "address"
-      ? "address"
-      : lifetimeSeconds > 0
-      ? "map"
-      : internalPort > 0
-      ? "delete"
-      : "delete-all";
-    const verdict = decide({
-      from,
-      operation,
-      protocol,
-      internalPort,
-      suggestedExternalPort,
-      lifetimeSeconds,
-      existing,
-    }, now);
+    const verdict = this.#settings.decide?.(questionOf(request, from, existing), now);
     if (verdict === "drop") this.stats.dropped["by-policy"]++;
     return verdict;
   }

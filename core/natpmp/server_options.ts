@@ -5,38 +5,12 @@
  */
 import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Transport } from "../mapping.ts";
 import type { TableEntry } from "../table/entry.ts";
 import { MappingTable } from "../table/table.ts";
 import type { TableChangeKind } from "../table/watch.ts";
 import { ANNOUNCEMENTS } from "./announcer.ts";
 import { NATPMP_ANNOUNCE_ENDPOINT, type NatPmpRequest } from "./codec.ts";
-
-/** A request as a policy sees it. */
-export interface NatPmpQuestion {
-  /** Who asks. */
-  readonly from: Endpoint;
-  /** What is asked. */
-  readonly operation: "address" | "map" | "delete" | "delete-all";
-  /** Of which transport; undefined for the address. */
-  readonly protocol: Transport | undefined;
-  /** The internal port, 0 for the address. */
-  readonly internalPort: number;
-  /** The external port wished for, 0 for none. */
-  readonly suggestedExternalPort: number;
-  /** The lifetime asked for, seconds. */
-  readonly lifetimeSeconds: number;
-  /** The mapping that is there already. */
-  readonly existing: TableEntry | undefined;
-}
-
-/** What a policy says to a request: nothing where it is to be served. */
-export type NatPmpVerdict =
-  /** No answer. */
-  | "drop"
-  /** An error with this result code, 1…65535. */
-  | { readonly refuse: number }
-  | undefined;
+import type { NatPmpQuestion, NatPmpVerdict } from "./server_question.ts";
 
 /** How a NAT-PMP server is set up. */
 export interface NatPmpServerOptions {
