@@ -7,13 +7,23 @@
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
 import {
+  PCP_NONCE_LENGTH,
+  PCP_NONCE_OFFSET,
+  PCP_OPCODE,
   PCP_RESULT,
   type PcpMapResponseMessage,
   type PcpPeerResponseMessage,
-  pcpResultName,
+  type PcpUnsupportedVersion,
 } from "./codec.ts";
 import type { Engine } from "./engine.ts";
-import { grantedExternal, holdMs, isTransient, keepsPromise } from "./judge.ts";
+import {
+  grantedExternal,
+  holdMs,
+  isTransient,
+  keepsPromise,
+  refusal,
+  versionHoldMs,
+} from "./judge.ts";
 import type { Lease } from "./lease.ts";
 import { hasPaddedOptions } from "./request.ts";
 
@@ -129,9 +139,9 @@ export function refuse(
   engine.stats.refused++;
   const retryAt = now + holdMs(lifetimeSeconds);
   const isDelete = lease.phase === "deleting";
-  if (code === PCP_RESULT.NO_RESOURCES) engine.block(retryAt, isDelete);
+  if (code === PCP_RESULT.NO_RESOURCES) engine.blockade.extend(retryAt, isDelete);
   if (code === PCP_RESULT.MALFORMED_OPTION && leavesOutPadded(engine, lease, now)) return true;
-  const failure: Failure = { kind: "refused", code, name: pcpResultName(code), retryAt };
+  const failure = refusal(code, retryAt);
   if (isDelete) {
     // Asking again would be the same request (PCP-C-22). miniupnpd 2.3.1 answers NO_RESOURCES where
     // there is nothing to delete, which is what was wanted.
@@ -152,16 +162,32 @@ function leavesOutPadded(engine: Engine, lease: Lease, now: Instant): boolean {
   return true;
 }
 
-/** The server does not speak this version: what was asked comes to nothing. */
+/**
+ * The server does not speak our version: what is in flight and what it can answer comes to nothing
+ * (PCP-C-13, PCP-C-27, PCP-C-28, D-01, D-02). False where that is nothing.
+ */
 export function refuseVersion(
   engine: Engine,
-  lease: Lease,
-  version: number,
-  retryAt: Instant,
+  response: PcpUnsupportedVersion,
+  data: Uint8Array,
   now: Instant,
-): void {
+): boolean {
+  const { version, opcode } = response;
   const failure: Failure = { kind: "unsupported-version", version };
-  if (lease.phase === "deleting") engine.unmapped(lease, "revoked", now, failure);
-  else if (lease.isGranted) engine.lose(lease, failure, now, retryAt);
-  else engine.fail(lease, failure, retryAt, now);
+  const retryAt = now + versionHoldMs(response.lifetimeSeconds);
+  // A copy of the request brings its nonce back; only what is shorter speaks to all.
+  const hasNonce = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
+  let isTaken = false;
+  for (const lease of [...engine.book.all()]) {
+    if (!lease.isInFlight) continue;
+    if (version !== 0 && opcode !== PCP_OPCODE[lease.wish.kind === "map" ? "MAP" : "PEER"]) {
+      continue;
+    }
+    if (hasNonce && engine.book.match(lease.key, data) !== lease) continue;
+    isTaken = true;
+    if (lease.phase === "deleting") engine.unmapped(lease, "revoked", now, failure);
+    else if (lease.isGranted) engine.lose(lease, failure, now, retryAt);
+    else engine.fail(lease, failure, retryAt, now);
+  }
+  return isTaken;
 }

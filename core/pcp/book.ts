@@ -7,6 +7,7 @@
 import { equalBytes } from "../bytes.ts";
 import type { MappingId } from "../mapping.ts";
 import { PCP_NONCE_LENGTH, PCP_NONCE_OFFSET } from "./codec.ts";
+import { internalOf, keyOf, overlaps } from "./key.ts";
 import type { Lease } from "./lease.ts";
 import type { Wish } from "./request.ts";
 
@@ -53,9 +54,23 @@ export class LeaseBook {
     return this.#leaving.has(key);
   }
 
-  /** The wanted leases whose ports could overlap with a wish's. */
-  neighbours(wish: Wish): Iterable<Lease> {
-    return wish.portSet ? this.#wanted.values() : this.#sets;
+  /**
+   * What a mapping stands for has one owner (PCP-C-34, RFC 7753 §6).
+   *
+   * @throws {TypeError} Where the wish, or one of its ports, has a lease that is wanted.
+   */
+  refuseTwice(wish: Wish): void {
+    if (this.find(keyOf(wish))) {
+      throw new TypeError(`Cannot request a mapping twice: ${internalOf(wish)} has one`);
+    }
+    if (wish.kind !== "map") return;
+    // A single port can overlap with a set only.
+    for (const { wish: other } of wish.portSet ? this.#wanted.values() : this.#sets) {
+      if (!overlaps(wish, other)) continue;
+      throw new TypeError(
+        `Cannot request ${internalOf(wish)} as the ports overlap those of ${internalOf(other)}`,
+      );
+    }
   }
 
   /** The lease of that key whose nonce stands in the packet, compared in place. */

@@ -12,23 +12,22 @@
  *
  * @module
  */
-import { checkAddress, checkInteger, checkPort } from "../check.ts";
+import { checkAddress, checkInteger } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
 import { type MappingResponse, refuse, refuseVersion, succeed } from "./answers.ts";
+import { readOptions } from "./client_options.ts";
 import {
   decodeResponse,
   PCP_NONCE_LENGTH,
-  PCP_NONCE_OFFSET,
   PCP_OPCODE,
   PCP_RESULT,
   type PcpAnnounceResponse,
-  pcpResultName,
   type PcpUnsupportedVersion,
 } from "./codec.ts";
 import { Engine } from "./engine.ts";
-import { holdMs, versionHoldMs } from "./judge.ts";
-import { internalOf, keyOf, overlaps } from "./key.ts";
+import { holdMs, refusal } from "./judge.ts";
+import { keyOf } from "./key.ts";
 import { Lease } from "./lease.ts";
 import { PROBE, Probe } from "./probe.ts";
 import { checkNonce, checkRequest, checkWantedLifetime, type Wish } from "./request.ts";
@@ -43,8 +42,6 @@ import type {
   PcpPeerRequest,
 } from "./types.ts";
 
-/** RFC 7488's maximum of requests to each of several addresses. */
-const ATTEMPTS_PER_ADDRESS = 4;
 /**
  * A PCP client as a machine: feed it datagrams and time, drain its actions.
  *
@@ -74,26 +71,14 @@ export class PcpClient implements Machine<PcpEvent> {
    * @throws {TypeError | RangeError} Where an option is none.
    */
   constructor(options: PcpClientOptions) {
-    const { servers, random, fastStart = true, state } = options;
-    if (!Array.isArray(servers) || servers.length === 0) {
-      throw new TypeError(`'servers' must list at least one address: current value is ${servers}`);
-    }
-    const endpoints = servers.map((server: Endpoint) => ({
-      address: checkAddress("servers.address", server.address),
-      port: checkPort("servers.port", server.port),
-    }));
-    const localAddress = checkAddress("localAddress", options.localAddress);
-    const maxAttempts = checkInteger(
-      "maxAttempts",
-      options.maxAttempts ?? (servers.length > 1 ? ATTEMPTS_PER_ADDRESS : 0),
-      0,
-      Number.MAX_SAFE_INTEGER,
-    );
-    this.#engine = new Engine(endpoints, localAddress, random, fastStart, maxAttempts);
+    this.#engine = new Engine(readOptions(options));
     this.#probe = new Probe(this.#engine);
     this.#engine.onExhausted = (hasNext, failure, now) => this.#probe.move(hasNext, failure, now);
-    for (const saved of state?.mappings ?? []) {
-      const { wish, nonce, lifetimeSeconds, external } = readSaved(saved, localAddress);
+    for (const saved of options.state?.mappings ?? []) {
+      const { wish, nonce, lifetimeSeconds, external } = readSaved(
+        saved,
+        this.#engine.localAddress,
+      );
       this.#engine.adopt(this.#newLease(wish, nonce, lifetimeSeconds, { external }));
     }
   }
@@ -321,7 +306,7 @@ export class PcpClient implements Machine<PcpEvent> {
     const wish = checkRequest(kind, request, engine.localAddress);
     const lifetimeSeconds = checkWantedLifetime(request.lifetimeSeconds);
     const given = request.nonce === undefined ? undefined : checkNonce(request.nonce);
-    this.#refuseTwice(wish);
+    engine.book.refuseTwice(wish);
     const nonce = given ?? new Uint8Array(PCP_NONCE_LENGTH);
     if (!given) engine.random.fill(nonce);
     engine.outbox.touch(now);
@@ -340,21 +325,6 @@ export class PcpClient implements Machine<PcpEvent> {
     return new Lease(this.#nextId++, keyOf(wish), wish, nonce, lifetimeSeconds, adopted);
   }
 
-  /** PCP-C-34, and RFC 7753 §6: what a mapping stands for has one owner. */
-  #refuseTwice(wish: Wish): void {
-    const engine = this.#engine;
-    if (engine.book.find(keyOf(wish))) {
-      throw new TypeError(`Cannot request a mapping twice: ${internalOf(wish)} has one`);
-    }
-    if (wish.kind !== "map") return;
-    for (const { wish: other } of engine.book.neighbours(wish)) {
-      if (!overlaps(wish, other)) continue;
-      throw new TypeError(
-        `Cannot request ${internalOf(wish)} as the ports overlap those of ${internalOf(other)}`,
-      );
-    }
-  }
-
   #find(id: MappingId): Lease | undefined {
     checkInteger("id", id, 1, this.#nextId - 1);
     return this.#engine.book.get(id);
@@ -364,28 +334,13 @@ export class PcpClient implements Machine<PcpEvent> {
     return lease?.snapshot(this.#engine.localAddress, this.#engine.servers.current);
   }
 
-  /** PCP-C-13, PCP-C-27, PCP-C-28, D-01, D-02: ends what is in flight and what it can answer. */
   #handleVersion(response: PcpUnsupportedVersion, data: Uint8Array, now: Instant): boolean {
     const engine = this.#engine;
     const { version, opcode } = response;
-    const retryAt = now + versionHoldMs(response.lifetimeSeconds);
-    let isTaken = false;
-    if (this.#probe.isInFlight && (version === 0 || opcode === PCP_OPCODE.ANNOUNCE)) {
-      this.#probe.fail({ kind: "unsupported-version", version });
-      isTaken = true;
-    }
-    // A copy of the request brings its nonce back; only what is shorter speaks to all.
-    const hasNonce = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
-    for (const lease of [...engine.book.all()]) {
-      if (!lease.isInFlight) continue;
-      if (version !== 0 && opcode !== PCP_OPCODE[lease.wish.kind === "map" ? "MAP" : "PEER"]) {
-        continue;
-      }
-      if (hasNonce && engine.book.match(lease.key, data) !== lease) continue;
-      refuseVersion(engine, lease, version, retryAt, now);
-      isTaken = true;
-    }
-    if (!isTaken) return engine.drop("unmatched");
+    const endsProbe = this.#probe.isInFlight && (version === 0 || opcode === PCP_OPCODE.ANNOUNCE);
+    if (endsProbe) this.#probe.fail({ kind: "unsupported-version", version });
+    const endsLeases = refuseVersion(engine, response, data, now);
+    if (!endsProbe && !endsLeases) return engine.drop("unmatched");
     engine.stats.received++;
     return true;
   }
@@ -401,12 +356,7 @@ export class PcpClient implements Machine<PcpEvent> {
     if (isFirst) engine.wake(undefined, now);
     if (!this.#probe.isInFlight) return true;
     if (resultCode !== PCP_RESULT.SUCCESS) {
-      this.#probe.fail({
-        kind: "refused",
-        code: resultCode,
-        name: pcpResultName(resultCode),
-        retryAt: now + holdMs(lifetimeSeconds),
-      });
+      this.#probe.fail(refusal(resultCode, now + holdMs(lifetimeSeconds)));
       return true;
     }
     this.#probe.succeed(epochSeconds);

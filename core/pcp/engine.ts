@@ -24,9 +24,12 @@ import type { Failure, MappingId } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
-import { PCP_RESULT, pcpResultName } from "./codec.ts";
+import { Blockade } from "./blockade.ts";
 import { LeaseBook } from "./book.ts";
+import type { PcpClientSettings } from "./client_options.ts";
+import { PCP_RESULT } from "./codec.ts";
 import { mergeEvents } from "./events.ts";
+import { refusal } from "./judge.ts";
 import { deletionOf, type Lease, requestOf } from "./lease.ts";
 import { Retransmission } from "./retransmit.ts";
 import { EXHAUSTED_WAIT_MS, ServerList } from "./servers.ts";
@@ -41,6 +44,7 @@ export class Engine {
   readonly outbox: Outbox<PcpEvent> = new Outbox(mergeEvents);
   readonly timers: Timers<MappingId> = new Timers();
   readonly book: LeaseBook = new LeaseBook();
+  readonly blockade: Blockade = new Blockade();
   readonly servers: ServerList;
   readonly stats: PcpClientStats = newStats();
   localAddress: string;
@@ -51,21 +55,14 @@ export class Engine {
   onExhausted: (hasNext: boolean, failure: Failure, now: Instant) => void = () => {};
   /** The external address of the last grant. */
   #lastAddress = "";
-  #createBlockedUntil: Instant = -Infinity;
-  #allBlockedUntil: Instant = -Infinity;
 
-  constructor(
-    servers: readonly Endpoint[],
-    localAddress: string,
-    random: RandomSource,
-    fastStart: boolean,
-    maxAttempts: number,
-  ) {
-    this.servers = new ServerList(servers);
-    this.localAddress = localAddress;
-    this.random = random;
-    this.fastStart = fastStart;
-    this.maxAttempts = maxAttempts;
+  /** Makes an engine without leases. */
+  constructor(settings: PcpClientSettings) {
+    this.servers = new ServerList(settings.servers);
+    this.localAddress = settings.localAddress;
+    this.random = settings.random;
+    this.fastStart = settings.fastStart;
+    this.maxAttempts = settings.maxAttempts;
   }
 
   /** Counts a datagram that is not taken. */
@@ -127,8 +124,7 @@ export class Engine {
     }
     const retryAt = this.#blockedUntil(lease);
     if (retryAt <= now) return this.ask(lease, true, now);
-    const code = PCP_RESULT.NO_RESOURCES;
-    this.fail(lease, { kind: "refused", code, name: pcpResultName(code), retryAt }, retryAt, now);
+    this.fail(lease, refusal(PCP_RESULT.NO_RESOURCES, retryAt), retryAt, now);
   }
 
   /** Begins a request at the pace of a first one (`isFirst`) or of a recreation. */
@@ -144,8 +140,8 @@ export class Engine {
 
   /** Sends a renewal and plans the next. */
   renew(lease: Lease, now: Instant): void {
-    if (this.#allBlockedUntil > now) {
-      lease.dueAt = this.#allBlockedUntil;
+    if (this.blockade.allUntil > now) {
+      lease.dueAt = this.blockade.allUntil;
       return this.arm(lease);
     }
     if (lease.phase !== "renewing") {
@@ -180,9 +176,9 @@ export class Engine {
   revokeAnew(lease: Lease, now: Instant): void {
     lease.clearRequest();
     lease.retransmission = new Retransmission(this.fastStart);
-    if (this.#allBlockedUntil > now) {
+    if (this.blockade.allUntil > now) {
       this.outbox.unsend(lease.id);
-      lease.dueAt = this.#allBlockedUntil;
+      lease.dueAt = this.blockade.allUntil;
       return this.arm(lease);
     }
     this.#transmit(lease, now);
@@ -211,12 +207,6 @@ export class Engine {
     if (known && known.port === external.port && known.address === external.address) return known;
     if (this.#lastAddress !== external.address) this.#lastAddress = external.address;
     return { address: this.#lastAddress, port: external.port };
-  }
-
-  /** PCP-C-42: nothing new is asked for until then, or nothing at all. */
-  block(until: Instant, isAll: boolean): void {
-    this.#createBlockedUntil = Math.max(this.#createBlockedUntil, until);
-    if (isAll) this.#allBlockedUntil = Math.max(this.#allBlockedUntil, until);
   }
 
   /** The address in use is given up: the next one, or, where none is left, a long wait. */
@@ -303,7 +293,7 @@ export class Engine {
   restart(localAddress: string, now: Instant): void {
     this.localAddress = localAddress;
     this.servers.reset();
-    this.#createBlockedUntil = this.#allBlockedUntil = -Infinity;
+    this.blockade.lift();
     // Deletions name the old address, and a server takes them from there only (PCP-S-08).
     for (const lease of this.book.leaving()) this.unmapped(lease, "revoked", now);
     for (const lease of this.book.wanted()) this.ask(lease, true, now);
@@ -371,11 +361,8 @@ export class Engine {
     return this.maxAttempts > 0 && attempt >= this.maxAttempts;
   }
 
-  #blockedUntil(lease: Lease): Instant {
-    return lease.isGranted ? this.#allBlockedUntil : Math.max(
-      this.#createBlockedUntil,
-      this.#allBlockedUntil,
-    );
+  #blockedUntil({ isGranted }: Lease): Instant {
+    return isGranted ? this.blockade.allUntil : this.blockade.newUntil;
   }
 
   #transmit(lease: Lease, now: Instant): void {

@@ -5,8 +5,14 @@
  */
 import { MAX_SCHEDULED_LIFETIME_SECONDS } from "../backoff.ts";
 import { familyOf } from "../ip.ts";
-import type { Endpoint } from "../machine.ts";
-import { PCP_RESULT, type PcpMapResponseMessage, type PcpPeerResponseMessage } from "./codec.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Failure } from "../mapping.ts";
+import {
+  PCP_RESULT,
+  type PcpMapResponseMessage,
+  type PcpPeerResponseMessage,
+  pcpResultName,
+} from "./codec.ts";
 import type { Lease } from "./lease.ts";
 
 /** An error that says for how long, but says 0, counts as one of the short ones, seconds. */
@@ -26,6 +32,11 @@ export function holdMs(lifetimeSeconds: number): number {
 export function versionHoldMs(lifetimeSeconds: number | undefined): number {
   const said = lifetimeSeconds || VERSION_HOLD_SECONDS;
   return 1000 * Math.min(VERSION_HOLD_SECONDS, Math.max(SHORTEST_HOLD_SECONDS, said));
+}
+
+/** The server said no, and does not want to be asked again before then. */
+export function refusal(code: number, retryAt: Instant): Failure {
+  return { kind: "refused", code, name: pcpResultName(code), retryAt };
 }
 
 /** Whether a refusal speaks of the server's passing trouble and not of this mapping. */
