@@ -13,22 +13,23 @@ import { PACKAGE, readManifest } from "./npm/manifest.ts";
 import { buildByDenoPack } from "./npm/pack.ts";
 
 /** Where products go. */
-export const PRODUCTS: string = `${ROOT}/npm`;
+const PRODUCTS = `${ROOT}/npm`;
 
 /**
  * Builds the package and its tarball, and answers the tarball's path.
  *
  * @param by The tool.
+ * @param products Where they go.
  */
-export async function buildPackage(by: "dnt" | "deno pack"): Promise<string> {
+export async function buildPackage(by: "dnt" | "deno pack", products: string): Promise<string> {
   const manifest = readManifest();
-  const folder = `${PRODUCTS}/package`;
-  await Deno.mkdir(PRODUCTS, { recursive: true });
+  const folder = `${products}/package`;
+  await Deno.mkdir(products, { recursive: true });
   await (by === "dnt" ? buildByDnt : buildByDenoPack)(manifest, folder);
-  await must(["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", PRODUCTS], {
+  await must(["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", products], {
     cwd: folder,
   });
-  return `${PRODUCTS}/${PACKAGE}-${manifest.version}.tgz`;
+  return `${products}/${PACKAGE}-${manifest.version}.tgz`;
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -39,7 +40,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const by = args.includes("--fallback") ? "deno pack" : "dnt";
   try {
-    const tarball = await buildPackage(by);
+    const tarball = await buildPackage(by, PRODUCTS);
     const { size } = await Deno.stat(tarball);
     console.log(`${tarball.slice(ROOT.length + 1)}, ${(size / 1024).toFixed(0)} KiB, by ${by}`);
     return 0;

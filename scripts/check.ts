@@ -12,6 +12,7 @@ import {
   checkMachinePaths,
   checkSwitchedTests,
   checkUndone,
+  checkUsing,
 } from "./checks/hygiene.ts";
 import { checkPurity } from "./checks/purity.ts";
 import type { Finding, SourceFile } from "./checks/source.ts";
@@ -53,6 +54,7 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
   "file lengths": () => ({ findings: checkLengths(files) }),
   "nothing undone": () => ({ findings: checkUndone(files) }),
   "no switched test": () => ({ findings: checkSwitchedTests(files) }),
+  "Node 20 reads it": () => ({ findings: checkUsing(files) }),
   "no machine paths": () => ({ findings: checkMachinePaths(files) }),
 };
 

@@ -17,11 +17,14 @@ import { readReport, type TestCase } from "./lib/junit.ts";
 import { beforeLeaving, must, run, type RunResult } from "./lib/process.ts";
 import { bunPath, type Runtime, RUNTIMES } from "./lib/runtimes.ts";
 
-const BUILD = `${ROOT}/.build/test`;
+/** Of this run alone, so that two runs do not meet; it is below the root for source maps' sake. */
+const BUILD = `${ROOT}/.build/test-${Deno.pid}`;
 /** No whole run takes this long: something waits for what never comes. */
-const GUARD_MS = 8 * 60_000;
-/** The same for one file alone. */
-const FILE_GUARD_MS = 2 * 60_000;
+const GUARD_MS = 5 * 60_000;
+/** The same for one file alone, and how many of them may hang before the rest is given up. */
+const FILE_GUARD_MS = 60_000;
+const MOST_HUNG_FILES = 3;
+const LINES_OF_A_HUNG_RUN = 60;
 /** Bun ends a test after 5 s by default; tests with a million packets need longer. */
 const BUN_TEST_TIMEOUT_MS = 120_000;
 
@@ -62,6 +65,8 @@ async function main(args: readonly string[]): Promise<number> {
 
   const outcomes = new Map<Runtime, Outcome>();
   await Deno.mkdir(BUILD, { recursive: true });
+  const leave = () => Deno.remove(BUILD, { recursive: true });
+  beforeLeaving(leave);
   const [files, problems] = await withPackage(selected);
   const bundling = runs("Node") || runs("Bun") ? bundle(files) : undefined;
   // Where the bundle fails while Deno runs, its error is told when it is awaited.
@@ -78,6 +83,7 @@ async function main(args: readonly string[]): Promise<number> {
   compare(outcomes);
   const project = env["NATKIT_NPM_PROJECT"];
   if (project !== undefined) await Deno.remove(project, { recursive: true });
+  await leave();
   return close(outcomes, problems);
 }
 
@@ -94,7 +100,7 @@ async function withPackage(
   env["NATKIT_NPM_PROJECT"] = project;
   beforeLeaving(() => Deno.remove(project, { recursive: true }));
   try {
-    const tarball = await buildPackage("deno pack");
+    const tarball = await buildPackage("deno pack", `${BUILD}/npm`);
     console.log("The npm package under test is made by `deno pack` (dnt needs JSR).");
     await Deno.writeTextFile(`${project}/package.json`, '{ "type": "module", "private": true }\n');
     await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], {
@@ -142,11 +148,9 @@ async function onDeno(files: readonly string[], documented: readonly string[]): 
 async function bundle(files: readonly string[]): Promise<Unit[]> {
   if (files.length === 0) return [];
   const out = `${BUILD}/bundle`;
-  await Deno.remove(out, { recursive: true }).catch(() => {});
   // Bun takes a file for a test by its name, and bundles keep the names of their entries: so the
   // entries are stubs, which also fixes where each bundle lands.
   const stubs = `${BUILD}/stubs`;
-  await Deno.remove(stubs, { recursive: true }).catch(() => {});
   await Deno.mkdir(stubs, { recursive: true });
   await Deno.mkdir(out, { recursive: true });
   // A bundle without imports or exports would be taken for CommonJS.
@@ -238,13 +242,19 @@ async function oneByOne(units: readonly Unit[], command: Command, whole: Ended):
   if (units.length > 1) console.log(`${ending(whole.result)} of all files; file by file:`);
   const cases: TestCase[] = [];
   const problems: string[] = [];
+  let hung = 0;
   for (const { source, file } of units) {
+    if (hung >= MOST_HUNG_FILES) {
+      problems.push(`${source} and what follows it were not run, as ${hung} files hung`);
+      break;
+    }
     const report = `${BUILD}/one.xml`;
     const alone = units.length === 1 ? whole : await ended(
       command(file, report),
       report,
       FILE_GUARD_MS,
     );
+    if (alone.result.hung) hung++;
     cases.push(...alone.outcome.cases);
     const failed = alone.result.code !== 0 || alone.result.hung;
     // A file may register no test on a runtime; failing without saying so is a failure.
@@ -271,8 +281,11 @@ function ending(result: RunResult): string {
     : `exit status ${result.code} without a report of what failed`;
 }
 
-function saidBy({ stdout, stderr }: RunResult): string {
-  return [stdout, stderr].map((text) => text.trim()).filter((text) => text !== "").join("\n");
+/** Everything it wrote; of a run that hung the end, which shows where. */
+function saidBy({ stdout, stderr, hung }: RunResult): string {
+  const said = [stdout, stderr].map((text) => text.trim()).filter((text) => text !== "");
+  const lines = said.join("\n").split("\n");
+  return lines.slice(hung ? -LINES_OF_A_HUNG_RUN : 0).join("\n");
 }
 
 /** Prints what failed and what was skipped; in CI a skipped test is a failure. */

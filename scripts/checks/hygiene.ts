@@ -56,3 +56,12 @@ export function checkMachinePaths(files: readonly SourceFile[]): Finding[] {
     { path, text },
   ) => linesMatching(text, MACHINE_PATH).map(({ line, match }) => `${path}:${line}: ${match}`));
 }
+
+const USING = /\b(?:await\s+)?using\s+\w+\s*=(?!=)/g;
+
+/** Finds `using` declarations where Node 20 has to read them: bundling leaves them as they are. */
+export function checkUsing(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => !/^(scripts|tests\/lab)\//.test(path)).flatMap((
+    { path, text },
+  ) => linesMatching(strip(text), USING).map(({ line, match }) => `${path}:${line}: ${match}`));
+}

@@ -2,8 +2,9 @@
  * The npm package as its users get it: scripts/test.ts builds the tarball, installs it in an empty
  * project and names that in NATKIT_NPM_PROJECT. Each runtime tries its own way in.
  */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { describe, it } from "node:test";
 import process from "node:process";
 import { assert, assertEquals } from "@std/assert";
@@ -32,14 +33,34 @@ function runModule(name: string, text: string): Promise<string> {
   return run(process.execPath, ...(RUNTIME === "Deno" ? ["run", "-A", file] : [file]));
 }
 
-/** Runs the command as one does on the runtime: npx, bunx. */
-function natkit(...args: string[]): Promise<string> {
-  if (RUNTIME === "Node") return run("npx", "--no-install", "natkit", ...args);
-  if (RUNTIME === "Bun") {
-    return run(process.execPath, "x", "--bun", "--no-install", "natkit", ...args);
-  }
+/** The command as one calls it on the runtime: npx, bunx. */
+function natkitCommand(...args: string[]): [string, ...string[]] {
+  if (RUNTIME === "Node") return ["npx", "--no-install", "natkit", ...args];
+  if (RUNTIME === "Bun") return [process.execPath, "x", "--bun", "--no-install", "natkit", ...args];
   const program = `${PROJECT}/node_modules/natkit/${manifest().bin.natkit}`;
-  return run(process.execPath, "run", "-A", program, ...args);
+  return [process.execPath, "run", "-A", program, ...args];
+}
+
+const natkit = (...args: string[]): Promise<string> => run(...natkitCommand(...args));
+
+/** Runs `natkit gateway` while a test asks it things. */
+async function withGateway(test: (gateway: string) => Promise<void>): Promise<void> {
+  const flags = ["--listen", "127.0.0.1", "--port", "0", "--external", "198.51.100.1"];
+  const [program, ...args] = natkitCommand("gateway", "--json", ...flags);
+  const child = spawn(program, args, { cwd: PROJECT, stdio: ["pipe", "pipe", "inherit"] });
+  const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+  try {
+    const lines = createInterface({ input: child.stdout });
+    const listening = await new Promise<string>((resolve, reject) => {
+      lines.once("line", resolve);
+      void ended.then((code) => reject(new Error(`natkit gateway ended with status ${code}`)));
+    });
+    const { address, port } = JSON.parse(listening);
+    await test(`${address}:${port}`);
+  } finally {
+    child.stdin.end("quit\n");
+  }
+  assertEquals(await ended, 0);
 }
 
 describe("the npm package", () => {
@@ -65,6 +86,38 @@ describe("the npm package", () => {
 
   it("brings the command", async () => {
     assert((await natkit("--version")).includes(manifest().version));
+  });
+
+  it("maps a port through the simulated gateway", async () => {
+    const output = await runModule(
+      "map.mjs",
+      `import { openPort } from "natkit";
+       import { startGateway } from "natkit/testing";
+       const gateway = await startGateway({ external: "198.51.100.1" });
+       const port = await openPort(8080, { gateway: gateway.endpoint });
+       console.log(port.via, port.external.address, gateway.entries().length);
+       await port.close();
+       console.log(gateway.entries().length);
+       await gateway.close();`,
+    );
+
+    assertEquals(output.trim().split("\n"), ["pcp 198.51.100.1 1", "0"]);
+  });
+
+  it("maps and unmaps a port by the command, through its own gateway", async () => {
+    await withGateway(async (gateway) => {
+      const flags = ["--json", "--gateway", gateway, "--state", `${PROJECT}/${RUNTIME}.json`];
+
+      const mapped = JSON.parse(await natkit("map", "8080/udp", "--mode", "once", ...flags));
+      const unmapped = JSON.parse(await natkit("unmap", "8080/udp", ...flags));
+
+      assertEquals([mapped.event, mapped.via, mapped.external.address], [
+        "mapped",
+        "pcp",
+        "198.51.100.1",
+      ]);
+      assertEquals(unmapped.event, "unmapped");
+    });
   });
 
   // The compiler runs once, it does not depend on the runtime.

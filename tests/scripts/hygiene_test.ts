@@ -5,6 +5,7 @@ import {
   checkMachinePaths,
   checkSwitchedTests,
   checkUndone,
+  checkUsing,
 } from "../../scripts/checks/hygiene.ts";
 
 describe("the house rules", () => {
@@ -39,5 +40,14 @@ describe("the house rules", () => {
     assertEquals(plant(`const file = "${"/ro" + "ot"}/x";`), 1);
     assertEquals(plant(`"${"/ho" + "me"}/someone/x"`), 1);
     assertEquals(plant("https://example.org/work/x, ./root/x, /proc/net/route"), 0);
+  });
+
+  it("catch using declarations where Node 20 reads them, not in examples", () => {
+    const plant = (path: string, text: string) => checkUsing([{ path, text }]).length;
+
+    assertEquals(plant("adapters/a.ts", "await using nat = await Nat.open();"), 1);
+    assertEquals(plant("tests/a_test.ts", "using file = open();"), 1);
+    assertEquals(plant("adapters/a.ts", "/** ```ts\n * await using nat = open();\n */"), 0);
+    assertEquals(plant("tests/lab/a_test.ts", "using file = open();"), 0);
   });
 });
