@@ -27,7 +27,8 @@ export async function* besideOthers({ isQuick }: Context): AsyncGenerator<Row> {
   await using _home = lab;
   const ms = isQuick ? 100 : 1500;
   const turns = isQuick ? 1 : 3;
-  yield* rows("miniupnpd", lab, await miniupnpdPid(lab), ms, turns);
+  // It sets the kernel's rules with each grant, which the simulated gateways do not.
+  yield* rows("miniupnpd (sets kernel rules)", lab, await miniupnpdPid(lab), ms, turns);
   await lab.stopMiniupnpd();
   for (const on of isQuick ? ["Node"] as const : RUNTIMES) {
     const server = await startGatewayIn(lab, on);

@@ -25,7 +25,10 @@ interface BunNamespace {
   udpSocket(options: {
     hostname: string;
     port: number;
-    socket: { data(socket: unknown, data: Uint8Array, port: number, address: string): void };
+    socket: {
+      data(socket: unknown, data: Uint8Array, port: number, address: string): void;
+      error(error: unknown): void;
+    };
   }): Promise<BunSocket>;
 }
 
@@ -39,7 +42,7 @@ export async function bareSocket(
     const { Bun } = globalThis as unknown as { Bun: BunNamespace };
     const data = (_: unknown, data: Uint8Array, port: number, address: string) =>
       receive(data, port, address);
-    const socket = await Bun.udpSocket({ hostname, port, socket: { data } });
+    const socket = await Bun.udpSocket({ hostname, port, socket: { data, error: () => {} } });
     return { port: socket.port, send: quietly(socket), close: () => socket.close() };
   }
   return "Deno" in globalThis ? denoSocket(receive, hostname, port) : nodeSocket(
