@@ -69,7 +69,7 @@ export class Claims {
       else if (claim?.phase === "racing") {
         if (claim.isProbeAnswered) this.takeNatPmp(claim, now);
         else this.race(claim, now);
-      } else if (claim?.isLost) this.#raceAnew(claim, now);
+      } else if (claim?.isLost) this.#widen(claim, now);
     }
   }
 
@@ -276,6 +276,16 @@ export class Claims {
    */
   #waitWhereItIs(claim: Claim, retryAt: Instant): void {
     this.timers.set(claim.id, retryAt + RERACE_MS, "try a refused mapping by all protocols");
+  }
+
+  /** Lets the other protocol join in asking for a lost mapping; PCP's request goes on as it is. */
+  #widen(claim: Claim, now: Instant): void {
+    if (claim.pcp === undefined) return this.#raceAnew(claim, now);
+    if (!this.book.vias(claim.request).includes("nat-pmp")) return;
+    claim.phase = "racing";
+    claim.isProbeAnswered = false;
+    this.#mayNatPmp.add(claim);
+    this.probe(now);
   }
 
   #raceAnew(claim: Claim, now: Instant): void {

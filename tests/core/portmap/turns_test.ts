@@ -65,4 +65,19 @@ describe("a session", () => {
     const { via, external } = lab.session((session) => session.mapping(1)!);
     assertEquals([via, external.address], ["nat-pmp", "203.0.113.99"]);
   });
+
+  it("turns to NAT-PMP for what PCP refused before it fell silent", () => {
+    const lab = rig({ gateway: { profile: "pcp-silent", protocols: ["pcp", "nat-pmp"] } });
+    lab.session((session, now) => session.map({ ...web, lifetimeSeconds: 600 }, now));
+    lab.world.runFor(100);
+    lab.gateway((gateway, now) => gateway.forget(now));
+    lab.gateway((gateway, now) => gateway.setRefusal(8, now)); // NO_RESOURCES, 30 s
+    lab.world.runFor(600_000);
+    assertEquals(lab.types().filter((type) => type !== "renewed"), ["mapped", "lost"]);
+    lab.gateway((gateway, now) => gateway.setRefusal(undefined, now));
+    lab.gateway((gateway, now) => gateway.setProtocol("pcp", false, now));
+    lab.world.runFor(1_800_000);
+    assertEquals(lab.session((session) => session.mapping(1)?.via), "nat-pmp");
+    assertEquals(lab.ports(), [8080]);
+  });
 });
