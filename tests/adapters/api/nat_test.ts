@@ -1,0 +1,356 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { NatError } from "../../../core/errors.ts";
+import type { Via } from "../../../core/errors.ts";
+import { Nat } from "../../../adapters/api/nat.ts";
+import { openPort } from "../../../adapters/api/open_port.ts";
+import type { PortEvent, PortMapping } from "../../../adapters/api/port_mapping.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
+import {
+  type GatewayServer,
+  type GatewayServerOptions,
+  startGateway,
+} from "../../../adapters/gateway_server.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
+
+/** A gateway and a context for it; both are closed afterwards. */
+async function withNat(
+  run: (nat: Nat, gateway: GatewayServer) => Promise<void>,
+  options: GatewayServerOptions = {},
+  protocols?: readonly Via[],
+): Promise<void> {
+  const gateway = await startGateway(options);
+  const nat = await Nat.open({
+    gateway: gateway.endpoint,
+    ...(protocols === undefined ? {} : { protocols }),
+  });
+  try {
+    await run(nat, gateway);
+  } finally {
+    await nat.close();
+    await gateway.close();
+  }
+}
+
+/** The error that a promise rejects with; fails where it does not reject with a NatError. */
+async function natError(promise: Promise<unknown>): Promise<NatError> {
+  const outcome = await promise.then(() => undefined, (error) => error);
+  if (!(outcome instanceof NatError)) throw new Error(`Expected a NatError: ${outcome}`);
+  return outcome;
+}
+
+async function next(events: AsyncIterator<PortEvent>): Promise<PortEvent> {
+  const { value, done } = await events.next();
+  if (done) throw new Error("The events have ended");
+  return value;
+}
+
+describe("Nat", () => {
+  it("opens ports by the protocol that the gateway speaks, and deletes them when it is closed", async () => {
+    for (const via of ["pcp", "nat-pmp"] as const) {
+      await withNat(async (nat, gateway) => {
+        const web = await nat.map(8080);
+        const game = await nat.map(27015, { protocol: "udp", externalPort: 27016 });
+        assertEquals([web.via, game.via], [via, via]);
+        assertEquals(web.internal, { address: "127.0.0.1", port: 8080 });
+        assertEquals(web.external, { address: "203.0.113.7", port: 8080 });
+        assertEquals(game.external.port, 27016);
+        assertEquals([web.kind, web.protocol, web.lifetimeSeconds], ["map", "tcp", 7200]);
+        assert(web.gateway.startsWith("127.0.0.1"));
+        assert(!web.isDoubleNat && web.elapsedMs >= 0);
+        assertEquals(gateway.entries().length, 2);
+        await nat.close();
+        assertEquals(gateway.entries().length, 0);
+      }, { protocols: [via] });
+    }
+  });
+
+  it("opens many ports at once", async () => {
+    await withNat(async (nat, gateway) => {
+      const ports = Array.from({ length: 100 }, (_, i) => 20_000 + i);
+      const mappings = await Promise.all(ports.map((port) => nat.map(port)));
+      assertEquals(mappings.map(({ external }) => external.port), ports);
+      assertEquals(gateway.entries().length, 100);
+      await Promise.all(mappings.slice(50).map((mapping) => mapping.close()));
+      assertEquals(gateway.entries().length, 50);
+    });
+  });
+
+  it("keeps an outbound mapping", async () => {
+    await withNat(async (nat) => {
+      const peer = await nat.peer(40_000, { address: "198.51.100.9", port: 443 });
+      assertEquals([peer.kind, peer.via], ["peer", "pcp"]);
+      assertEquals(peer.remote, { address: "198.51.100.9", port: 443 });
+    });
+  });
+
+  it("tells the external address by each protocol, and leaves nothing behind", async () => {
+    await withNat(async (nat, gateway) => {
+      const addresses = await nat.externalAddresses();
+      assertEquals(addresses.map(({ via, address }) => `${via} ${address}`), [
+        "pcp 203.0.113.7",
+        "nat-pmp 203.0.113.7",
+      ]);
+      assertEquals(gateway.entries().length, 0);
+    });
+  });
+
+  it("says so where the external address is behind another NAT (D-15)", async () => {
+    await withNat(async (nat) => {
+      assert((await nat.map(8080)).isDoubleNat);
+    }, { external: "100.64.0.7" });
+  });
+
+  it("adopts and deletes in a later run what an earlier one made", async () => {
+    const gateway = await startGateway({ profile: "strict-nonce" });
+    const first = await Nat.open({ gateway: gateway.endpoint });
+    await (await first.map(8080)).release();
+    await (await first.map(9090, { protocol: "udp" })).release();
+    const state = JSON.parse(JSON.stringify(await first.exportState()));
+    await first.close();
+    assertEquals(gateway.entries().length, 2);
+
+    const second = await Nat.open({ gateway: gateway.endpoint, state });
+    const adopted = await second.map(8080);
+    assertEquals(adopted.external.port, 8080);
+    assertEquals(gateway.entries().length, 2);
+    const done = await second.unmap(9090, { protocol: "udp" });
+    assertEquals(done.map(({ via }) => via), ["pcp"]);
+    await second.close();
+    assertEquals(gateway.entries().length, 0);
+    await gateway.close();
+  });
+
+  it("deletes what nobody remembers, as far as the gateway lets it", async () => {
+    await withNat(async (nat, gateway) => {
+      await (await nat.map(8080)).release();
+      await (await nat.map(9090)).release();
+      await nat.unmap(8080);
+      assertEquals(gateway.entries().map(({ internal }) => internal.port), [9090]);
+      await nat.unmapAll("tcp");
+      assertEquals(gateway.entries().length, 0);
+    }, { protocols: ["nat-pmp"] });
+  });
+
+  it("tells a refusal with its name and for how long", async () => {
+    await withNat(async (nat, gateway) => {
+      await gateway.command("refuse 2");
+      const error = await natError(nat.map(8080));
+      assertEquals(error.code, "refused");
+      assertEquals(
+        error.attempts.map(({ via, outcome }) => `${via} ${outcome}`)[0],
+        [
+          "pcp NOT_AUTHORIZED",
+        ][0],
+      );
+      assert(error.retryAfterSeconds! > 0);
+      assert(error.message.includes("8080/tcp") && error.message.includes("NOT_AUTHORIZED"));
+      await gateway.command("refuse off");
+      await nat.map(8081);
+    });
+  });
+
+  it("ends at the caller's timeout with what was tried, and again works afterwards", async () => {
+    await withNat(async (nat, gateway) => {
+      await gateway.command("deaf 1000");
+      const error = await natError(nat.map(8080, { timeoutMs: 30 }));
+      assertEquals(error.code, "no-answer");
+      assertEquals(error.attempts.map(({ outcome }) => outcome), ["no answer", "no answer"]);
+      await gateway.command("deaf 0");
+      await nat.map(8080);
+    });
+  });
+
+  it("ends with the signal's reason, at once or on the way", async () => {
+    await withNat(async (nat, gateway) => {
+      const early = AbortSignal.abort(new Error("too early"));
+      await assertRejects(() => nat.map(8080, { signal: early }), Error, "too early");
+      await gateway.command("deaf 1000");
+      const controller = new AbortController();
+      const pending = nat.map(8080, { signal: controller.signal });
+      controller.abort(new Error("changed my mind"));
+      await assertRejects(() => pending, Error, "changed my mind");
+      await gateway.command("deaf 0");
+      assertEquals(gateway.entries().length, 0);
+    });
+  });
+
+  it("rejects what is asked of a closed context, and what was still asked", async () => {
+    await withNat(async (nat, gateway) => {
+      await nat.map(8080);
+      await gateway.command("deaf 1000");
+      const pending = natError(nat.map(8081));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      await nat.close();
+      assertEquals((await pending).code, "closed");
+      assertEquals((await natError(nat.map(8082))).code, "closed");
+    });
+  });
+
+  it("throws on bad input before a packet leaves", async () => {
+    await withNat(async (nat, gateway) => {
+      const cases: readonly (readonly [Promise<unknown>, string])[] = [
+        [nat.map(0), "'internalPort'"],
+        [nat.map(65_536), "65536"],
+        [nat.map(80, { externalPort: -1 }), "'externalPort'"],
+        [nat.map(80, { preferFailure: true, externalPort: 0 }), "'preferFailure'"],
+        [nat.map(80, { filters: ["10.0.0.0/33"] }), "'filters'"],
+        [nat.map(80, { filters: ["::/0"] }), "IPv4"],
+        [nat.peer(80, { address: "198.51.100.9", port: 0 }), "'remote.port'"],
+        [nat.unmap(0), "'internalPort'"],
+        [nat.unmapAll("sctp" as "tcp"), "'protocol'"],
+      ];
+      for (const [promise, message] of cases) {
+        const error = await promise.then(() => undefined, (error) => error);
+        assert(error instanceof TypeError || error instanceof RangeError, String(error));
+        assert(error.message.includes(message), error.message);
+      }
+      assertEquals(gateway.entries().length, 0);
+    });
+    const open = (options: Parameters<typeof Nat.open>[0]) => () => Nat.open(options);
+    await assertRejects(open({ gateway: "router" }), TypeError, "'gateway'");
+    await assertRejects(open({ gateway: "10.0.0.1:99999" }), TypeError, "'gateway'");
+    await assertRejects(open({ gateway: "::1", internalAddress: "x" }), TypeError, '"x"');
+    const state = { version: 2, mappings: [] } as unknown as { version: 1; mappings: [] };
+    await assertRejects(open({ gateway: "10.0.0.1", state }), TypeError, "'state'");
+  });
+});
+
+describe("a mapping's events", () => {
+  it("tell each reader what happens from when it began to read", async () => {
+    await withNat(async (nat, gateway) => {
+      const port = await nat.map(8080);
+      const early = port[Symbol.asyncIterator]();
+      const first = next(early);
+      await port.renew();
+      assertEquals((await first).type, "renewed");
+      const late = port[Symbol.asyncIterator]();
+      const [a, b] = [next(early), next(late)];
+      await gateway.command("external 203.0.113.99");
+      await port.renew();
+      assertEquals([(await a).type, (await b).type], ["moved", "moved"]);
+      assertEquals(port.external.address, "203.0.113.99");
+      const last = next(late);
+      await port.close();
+      assertEquals(await last, { type: "unmapped", reason: "revoked" });
+      assertEquals((await late.next()).done, true);
+    });
+  });
+});
+
+describe("openPort()", () => {
+  it("closes everything with the mapping", async () => {
+    const gateway = await startGateway();
+    const port: PortMapping = await openPort(8080, { gateway: gateway.endpoint });
+    await port[Symbol.asyncDispose]();
+    assertEquals(gateway.entries().length, 0);
+    await assertRejects(() => port.renew(), NatError);
+    await gateway.close();
+  });
+
+  it("leaves nothing open where it fails", async () => {
+    const gateway = await startGateway();
+    await gateway.command("refuse 8");
+    const error = await natError(openPort(8080, { gateway: gateway.endpoint }));
+    assertEquals(error.code, "refused");
+    await gateway.close();
+  });
+});
+
+/** A Linux whose default routes lead to these loopback addresses, best first. */
+function withRoutes(gateways: readonly string[]): Runtime {
+  const hex = (address: string) =>
+    address.split(".").reverse().map((part) => Number(part).toString(16).padStart(2, "0")).join("")
+      .toUpperCase();
+  const rows = gateways.map((gateway, index) =>
+    `eth${index}\t00000000\t${hex(gateway)}\t0003\t0\t0\t${index}\t00000000\t0\t0\t0`
+  );
+  const table = [
+    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT",
+  ];
+  const runtime = systemRuntime();
+  return {
+    ...runtime,
+    name: runtime.name,
+    random: runtime.random,
+    platform: "linux",
+    readTextFile: (path) =>
+      path === "/proc/net/route"
+        ? Promise.resolve([...table, ...rows, ""].join("\n"))
+        : Promise.reject(new Error(`no ${path}`)),
+    run: () => Promise.reject(new Error("no such program")),
+  };
+}
+
+describe("discovery", () => {
+  it("takes the best of several gateways that answers", async () => {
+    const gateway = await startGateway({ listen: "127.0.0.3", port: 5351 });
+    const runtime = withRoutes(["127.0.0.2", "127.0.0.3"]);
+    const nat = await Nat.open({ runtime });
+    assertEquals(nat.gateways, ["127.0.0.2", "127.0.0.3"]);
+    const port = await nat.map(8080);
+    assertEquals(port.gateway, "127.0.0.3");
+    await nat.close();
+    assertEquals(gateway.entries().length, 0);
+    await gateway.close();
+  });
+
+  it("lists what was tried at every gateway where none answers", async () => {
+    const nat = await Nat.open({ runtime: withRoutes(["127.0.0.2", "127.0.0.3"]) });
+    const error = await natError(nat.map(8080, { timeoutMs: 40 }));
+    assertEquals([...new Set(error.attempts.map(({ gateway }) => gateway))], [
+      "127.0.0.2",
+      "127.0.0.3",
+    ]);
+    await nat.close();
+  });
+
+  it("says so where there is no default route", async () => {
+    const error = await natError(Nat.open({ runtime: withRoutes([]) }));
+    assertEquals(error.code, "gateway-not-found");
+  });
+
+  it("follows the default route to another gateway, and takes the mappings along", async () => {
+    const [first, second] = [
+      await startGateway({ listen: "127.0.0.2", port: 5351 }),
+      await startGateway({ listen: "127.0.0.3", port: 5351, external: "198.51.100.3" }),
+    ];
+    const before = withRoutes(["127.0.0.2"]), after = withRoutes(["127.0.0.3"]);
+    let hasMoved = false;
+    let poll = () => {};
+    const runtime: Runtime = {
+      ...before,
+      readTextFile: (path) => (hasMoved ? after : before).readTextFile(path),
+      interfaces: () => [
+        { name: "lo", address: "127.0.0.1", prefixLength: 8, internal: true },
+        {
+          name: "eth0",
+          address: hasMoved ? "10.0.0.2" : "10.0.0.1",
+          prefixLength: 8,
+          internal: false,
+        },
+      ],
+      // The watch's timer is the one that fires when this test says so.
+      setTimer: (delayMs, callback, keepAlive) => {
+        if (delayMs !== 15_000 || keepAlive) return before.setTimer(delayMs, callback, keepAlive);
+        poll = callback;
+        return () => {};
+      },
+    };
+    const nat = await Nat.open({ runtime });
+    const port = await nat.map(8080);
+    assertEquals(port.external.address, "203.0.113.7");
+    const events = port[Symbol.asyncIterator]();
+    const lost = next(events);
+    hasMoved = true;
+    poll();
+    assertEquals((await lost).type, "lost");
+    assertEquals((await next(events)).type, "recovered");
+    assertEquals(port.external, { address: "198.51.100.3", port: 8080 });
+    assertEquals(second.entries().length, 1);
+    await nat.close();
+    assertEquals(second.entries().length, 0);
+    await first.close();
+    await second.close();
+  });
+});
