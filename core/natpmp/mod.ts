@@ -42,5 +42,13 @@ export type {
   SendAction,
   SocketRole,
 } from "../machine.ts";
-export type { Failure, MappingId, MappingMode, MappingState, Transport } from "../mapping.ts";
+export type {
+  Failure,
+  MappingId,
+  MappingMode,
+  MappingState,
+  RemoteFilter,
+  Transport,
+} from "../mapping.ts";
 export type { RandomSource } from "../random.ts";
+export type * from "../table/mod.ts";

@@ -42,5 +42,6 @@ export type {
 } from "../machine.ts";
 export type { Cidr } from "../cidr.ts";
 export type { Family } from "../ip.ts";
-export type { Failure, MappingId, MappingMode, MappingState } from "../mapping.ts";
+export type { Failure, MappingId, MappingMode, MappingState, RemoteFilter } from "../mapping.ts";
 export type { RandomSource } from "../random.ts";
+export type * from "../table/mod.ts";
