@@ -5,7 +5,7 @@
 import { describe, it } from "node:test";
 import { assert } from "@std/assert";
 import { putU32, toHex, u16, u32 } from "../../core/bytes.ts";
-import type { Sabotage } from "./home.ts";
+import type { Sabotage } from "./client_host.ts";
 import { replayCommand, runSeed } from "./run.ts";
 
 /** How many seeds may pass before a bug is found. */

@@ -13,7 +13,8 @@ import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import { SimulationError } from "../../core/sim/mod.ts";
 import { PROFILES } from "../../core/gateway/profiles.ts";
 import { expectation } from "./gateway.ts";
-import { type ClientHost, Home, type Sabotage } from "./home.ts";
+import type { ClientHost, Sabotage } from "./client_host.ts";
+import { Home } from "./home.ts";
 import { isSame } from "./model.ts";
 import {
   calm,

@@ -7,7 +7,8 @@
  */
 import { below, type RandomSource, seededRandom } from "../../core/random.ts";
 import type { LinkOptions } from "../../core/sim/mod.ts";
-import type { ClientHost, Home } from "./home.ts";
+import type { ClientHost } from "./client_host.ts";
+import type { Home } from "./home.ts";
 import { GATEWAY_PROFILES } from "./gateway.ts";
 import { SUBJECT_KINDS, type SubjectKind } from "./subject.ts";
 
