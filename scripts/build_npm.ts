@@ -32,6 +32,15 @@ export async function buildPackage(by: "dnt" | "deno pack", products: string): P
   return `${products}/${PACKAGE}-${manifest.version}.tgz`;
 }
 
+/** Installs a tarball in an empty project. */
+export async function installPackage(tarball: string, project: string): Promise<void> {
+  await Deno.mkdir(project, { recursive: true });
+  await Deno.writeTextFile(`${project}/package.json`, '{ "type": "module", "private": true }\n');
+  await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], {
+    cwd: project,
+  });
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const unknown = args.find((arg) => arg !== "--fallback");
   if (unknown !== undefined) {

@@ -11,7 +11,7 @@
  * @module
  */
 // deno-lint-ignore-file no-console
-import { buildPackage } from "./build_npm.ts";
+import { buildPackage, installPackage } from "./build_npm.ts";
 import { read, ROOT, walk } from "./lib/files.ts";
 import { readReport, type TestCase } from "./lib/junit.ts";
 import { beforeLeaving, must, run, type RunResult } from "./lib/process.ts";
@@ -102,10 +102,7 @@ async function withPackage(
   try {
     const tarball = await buildPackage("deno pack", `${BUILD}/npm`);
     console.log("The npm package under test is made by `deno pack` (dnt needs JSR).");
-    await Deno.writeTextFile(`${project}/package.json`, '{ "type": "module", "private": true }\n');
-    await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], {
-      cwd: project,
-    });
+    await installPackage(tarball, project);
     return [files, []];
   } catch (error) {
     const problem = `the npm package cannot be tested\n${(error as Error).message}`;

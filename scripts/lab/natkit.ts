@@ -44,34 +44,41 @@ export class Natkit {
   readonly #lab: Lab;
   readonly #place: Place;
   readonly #command: readonly string[];
+  readonly #cwd: string;
 
-  constructor(lab: Lab, command: readonly string[], place: Place = "host") {
+  constructor(
+    lab: Lab,
+    command: readonly string[],
+    place: Place = "host",
+    cwd: string = lab.folder,
+  ) {
     this.#lab = lab;
     this.#command = command;
     this.#place = place;
+    this.#cwd = cwd;
   }
 
   /** The same command in another place. */
   at(place: Place): Natkit {
-    return new Natkit(this.#lab, this.#command, place);
+    return new Natkit(this.#lab, this.#command, place, this.#cwd);
   }
 
   /** Runs a command to its end. */
   async run(...args: string[]): Promise<Done> {
     const argv = [...this.#command, ...args, "--json"];
-    const { code, stdout, stderr } = await this.#lab.exec(this.#place, argv, { env: this.#env });
+    const { code, stdout, stderr } = await this.#lab.exec(this.#place, argv, this.#options);
     return { code, events: eventsIn(stdout.split("\n")), said: `${stdout}${stderr}` };
   }
 
   /** Starts a command that runs until it is told to end. */
   start(...args: string[]): RunningNatkit {
     const argv = [...this.#command, ...args, "--json"];
-    const options = { env: this.#env, takesLines: true };
+    const options = { ...this.#options, takesLines: true };
     return new RunningNatkit(this.#lab.spawn(this.#place, argv, options));
   }
 
-  get #env(): Record<string, string> {
-    return { XDG_STATE_HOME: `${this.#lab.folder}/state`, NO_COLOR: "1" };
+  get #options(): { cwd: string; env: Record<string, string> } {
+    return { cwd: this.#cwd, env: { XDG_STATE_HOME: `${this.#lab.folder}/state`, NO_COLOR: "1" } };
   }
 }
 

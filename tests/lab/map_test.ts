@@ -86,6 +86,18 @@ export const tests: Record<string, LabTest> = {
     assertEquals(await table(lab), []);
   },
 
+  "a port the gateway does not give is refused with its words": async ({ lab, natkit }) => {
+    const flags = ["--external-port", "80", "--prefer-failure", "--mode", "once"];
+
+    const done = await natkit.run("map", "6005/tcp", "--via", "pcp", ...flags);
+
+    assertStatus(done, 1);
+    const error = only(done, "error");
+    assertEquals(error["code"], "refused", done.said);
+    assert(/CANNOT_PROVIDE_EXTERNAL|NOT_AUTHORIZED/.test(String(error["message"])), done.said);
+    assertEquals(await table(lab), []);
+  },
+
   "the external address, by each protocol": async ({ natkit }) => {
     for (const via of ["pcp", "nat-pmp"]) {
       const done = await natkit.run("address", "--via", via);
