@@ -4,10 +4,10 @@
 import { test } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { fromHex, toHex } from "../../core/bytes.ts";
+import type { SimulatedGateway } from "../../core/gateway/mod.ts";
 import { classify } from "../../core/cidr.ts";
 import {
   decodeResponse,
-  encodeAddressResponse,
   encodeMapResponse,
   encodeUnsupportedVersionResponse,
   NATPMP_ANNOUNCE_ENDPOINT,
@@ -17,28 +17,34 @@ import {
 import { isNatPmpNetwork, NatPmpClient, type NatPmpEvent } from "../../core/natpmp/mod.ts";
 import { seededRandom } from "../../core/random.ts";
 import {
+  choosing,
   EXTERNAL,
   GATEWAY,
   GIVE_UP_AT,
+  NEW_EXTERNAL,
   NINE_ATTEMPTS,
-  ObligingGateway,
   Rig,
+  rigWithGateway,
   rigWithMapping,
   type Sent,
-  SILENT,
+  takePort,
 } from "../core/natpmp/rig.ts";
 
 const TCP_8080 = { protocol: "tcp", internalPort: 8080, suggestedExternalPort: 8080 } as const;
 
 const hexOf = (sent: Sent[]): string[] => sent.map(({ data }) => toHex(data));
 
-/** Two mappings at an obliging gateway, a day's lifetime granted as asked. */
-function rigWithTwo(): { rig: Rig; gateway: ObligingGateway } {
-  const { rig, gateway } = rigWithMapping();
+type Scenario = (gateway: SimulatedGateway, now: number) => void;
+const reboot: Scenario = (gateway, now) => gateway.reboot(now);
+const announce: Scenario = (gateway, now) => gateway.announce(now);
+
+/** Two mappings at a gateway, two hours' lifetime granted as asked. */
+function rigWithTwo(): Rig {
+  const { rig } = rigWithMapping();
   rig.do((client, now) => client.map({ protocol: "udp", internalPort: 5000 }, now));
   rig.takeSent();
   rig.takeEvents();
-  return { rig, gateway };
+  return rig;
 }
 
 test("PMP-C-01: requests carry version 0 and big-endian numbers, addresses are read in natural order", () => {
@@ -87,8 +93,8 @@ test("PMP-C-04: no more than one request is outstanding, the others wait their t
 });
 
 test("PMP-C-05: the next request leaves when the one before was answered, at the gateway's pace", () => {
-  const rig = new Rig(new ObligingGateway().answer);
-  rig.latencyMs = 200;
+  const { rig } = rigWithGateway();
+  rig.scenario((gateway, now) => gateway.disturb({ delayMs: 200 }, now));
   rig.do((client, now) => {
     for (let port = 1; port <= 5; port++) client.map({ protocol: "udp", internalPort: port }, now);
   });
@@ -131,11 +137,12 @@ test("PMP-C-08: ICMP port unreachable ends all that waits at once", () => {
 });
 
 test("PMP-C-09: that the gateway was silent is not held against it, the next request leaves normally", () => {
-  const rig = new Rig();
+  const { rig } = rigWithGateway();
+  rig.deafen();
   rig.do((client, now) => client.map(TCP_8080, now));
   rig.runTo(GIVE_UP_AT);
   rig.takeSent();
-  rig.answerer = new ObligingGateway().answer;
+  rig.deafen(false);
   rig.do((client, now) => client.map(TCP_8080, now));
   assertEquals(rig.takeTimes(), [GIVE_UP_AT]);
   assertEquals(rig.takeTypes(), ["failed", "mapped"]);
@@ -143,7 +150,7 @@ test("PMP-C-09: that the gateway was silent is not held against it, the next req
 
 test("PMP-C-10: a mapping no longer needed is deleted by at least one request, at most three", () => {
   const { rig, id } = rigWithMapping();
-  rig.answerer = SILENT;
+  rig.deafen();
   rig.do((client, now) => client.revoke(id, now));
   rig.runTo(1e6);
   assertEquals(rig.takeTimes(), [0, 250, 750]);
@@ -154,7 +161,7 @@ test("PMP-C-10: a mapping no longer needed is deleted by at least one request, a
 
 test("PMP-C-11: nothing is deleted past the mapping's natural expiry", () => {
   const { rig, id } = rigWithMapping({ lifetimeSeconds: 1, mode: "once" });
-  rig.answerer = SILENT;
+  rig.deafen();
   rig.runTo(500);
   rig.do((client, now) => client.revoke(id, now));
   rig.runTo(1e6);
@@ -181,6 +188,7 @@ test("PMP-C-13: the address field of an error is ignored", () => {
 test("PMP-C-14: an answer from another address or port than the gateway's is silently discarded", () => {
   const rig = new Rig();
   rig.do((client, now) => client.map(TCP_8080, now));
+  // Forged, so made by hand.
   const answer = fromHex("00820000 00000e11 1f909cbb 00000e10");
   assert(!rig.feed(answer, { address: "192.168.1.9", port: 5351 }));
   assert(!rig.feed(answer, { address: GATEWAY.address, port: 5350 }));
@@ -191,10 +199,10 @@ test("PMP-C-14: an answer from another address or port than the gateway's is sil
 
 test("PMP-C-15: an announcement from an address that is not the gateway's is silently discarded", () => {
   const { rig } = rigWithMapping();
-  const restart = encodeAddressResponse({
-    resultCode: 0,
-    epochSeconds: 0,
-    externalAddress: "198.51.100.1",
+  const restart = rig.overhear((gateway, now) => {
+    gateway.setExternalAddresses([NEW_EXTERNAL], now);
+    while (gateway.poll());
+    gateway.reboot(now);
   });
   assert(!rig.feed(restart, { address: "192.168.1.254", port: 5351 }));
   assertEquals(rig.events, []);
@@ -202,22 +210,23 @@ test("PMP-C-15: an announcement from an address that is not the gateway's is sil
 });
 
 test("PMP-C-16: an announcement feeds the epoch check and may carry a changed address", () => {
-  const { rig, gateway } = rigWithMapping();
+  const { rig } = rigWithMapping();
   rig.run(1000);
-  gateway.externalAddress = "198.51.100.1";
-  rig.feed(gateway.announcement(rig.now), { address: GATEWAY.address, port: 5350 });
+  const announcement = rig.overhear((gateway, now) => {
+    gateway.setExternalAddresses([NEW_EXTERNAL], now);
+  });
+  rig.feed(announcement, { address: GATEWAY.address, port: 5350 });
   const [event] = rig.takeEvents();
-  assert(event?.type === "external-address" && event.address === "198.51.100.1");
+  assert(event?.type === "external-address" && event.address === NEW_EXTERNAL);
 
-  gateway.startedAt = rig.now;
-  rig.feed(gateway.announcement(rig.now));
+  rig.scenario(reboot);
   assertEquals(rig.takeTypes(), ["gateway-restarted"]);
 });
 
 test("PMP-C-17: announcements are listened for on 224.0.0.1:5350, and taken without a question", () => {
   assertEquals(NATPMP_ANNOUNCE_ENDPOINT, { address: "224.0.0.1", port: 5350 });
-  const rig = new Rig();
-  assert(rig.feed(new ObligingGateway().announcement(0)));
+  const { rig } = rigWithGateway();
+  assert(rig.feed(rig.overhear(announce)));
   assertEquals(rig.events, [{ type: "external-address", address: EXTERNAL, epochSeconds: 1000 }]);
   assertEquals(rig.sent, []);
 });
@@ -226,13 +235,14 @@ test("PMP-C-18: the reserved field is zero in requests; what responses have more
   const rig = new Rig();
   rig.do((client, now) => client.map(TCP_8080, now));
   assertEquals([...rig.sent[0]!.data.subarray(2, 4)], [0, 0]);
+  // Longer than a gateway's, so made by hand.
   const answer = fromHex("00820000 00000e11 1f909cbb 00000e10 ffffffff");
   rig.feed(answer);
   assertEquals(rig.client.mapping(1)?.externalPort, 40123);
 });
 
 test("PMP-C-19: the internal port is the listening one, the suggested one is the wish or 0 for any", () => {
-  const rig = new Rig(new ObligingGateway().answer);
+  const { rig } = rigWithGateway();
   rig.do((client, now) => {
     client.map({ protocol: "udp", internalPort: 5000 }, now);
     client.map({ protocol: "udp", internalPort: 5001, suggestedExternalPort: 80 }, now);
@@ -245,7 +255,7 @@ test("PMP-C-19: the internal port is the listening one, the suggested one is the
 
 test("PMP-C-20: the lifetime asked for is 7200 s unless the application says otherwise", () => {
   assertEquals(NATPMP_LIFETIME_SECONDS, 7200);
-  const rig = new Rig(new ObligingGateway().answer);
+  const { rig } = rigWithGateway();
   rig.do((client, now) => {
     client.map({ protocol: "udp", internalPort: 1 }, now);
     client.map({ protocol: "udp", internalPort: 2, lifetimeSeconds: 60 }, now);
@@ -257,10 +267,8 @@ test("PMP-C-20: the lifetime asked for is 7200 s unless the application says oth
 });
 
 test("PMP-C-21: the granted port and lifetime count, whatever was asked for", () => {
-  const gateway = new ObligingGateway();
-  gateway.port = () => 40123;
-  gateway.maxLifetimeSeconds = 100;
-  const rig = new Rig(gateway.answer);
+  const { rig } = rigWithGateway({ ...choosing(40123), maxLifetimeSeconds: 100 });
+  rig.scenario((gateway, now) => takePort(gateway, 8080, now));
   rig.do((client, now) => client.map(TCP_8080, now));
   const mapping = rig.client.mapping(1)!;
   assertEquals([mapping.externalPort, mapping.lifetimeSeconds], [40123, 100]);
@@ -268,16 +276,14 @@ test("PMP-C-21: the granted port and lifetime count, whatever was asked for", ()
 });
 
 test("PMP-C-22: renewing starts at half the granted lifetime", () => {
-  const { rig, gateway } = rigWithMapping({ lifetimeSeconds: 100 });
-  gateway.maxLifetimeSeconds = 80;
+  const { rig } = rigWithMapping({ lifetimeSeconds: 100 }, { maxLifetimeSeconds: 80 });
   rig.runTo(200_000);
-  assertEquals(rig.takeTimes(), [50_000, 90_000, 130_000, 170_000]);
+  assertEquals(rig.takeTimes(), [40_000, 80_000, 120_000, 160_000, 200_000]);
 });
 
 test("PMP-C-23: a renewal is the same packet, but for the suggested port: the one granted before", () => {
-  const gateway = new ObligingGateway();
-  gateway.port = () => 40123;
-  const rig = new Rig(gateway.answer);
+  const { rig } = rigWithGateway(choosing(40123));
+  rig.scenario((gateway, now) => takePort(gateway, 8080, now));
   rig.do((client, now) => client.map(TCP_8080, now));
   rig.runTo(3_600_000);
   assertEquals(hexOf(rig.sent), ["000200001f901f9000001c20", "000200001f909cbb00001c20"]);
@@ -293,8 +299,9 @@ test("PMP-C-24: a delete has lifetime 0 and suggested external port 0", () => {
 
 test("PMP-C-25: the lifetime in the answer to a failed delete is ignored", () => {
   const { rig, id } = rigWithMapping();
-  rig.answerer = SILENT;
+  rig.deafen();
   rig.do((client, now) => client.revoke(id, now));
+  // A lifetime beside an error, which no gateway by the RFC tells: made by hand.
   rig.feed(fromHex("00820002 00000e11 1f901f90 00001c20"));
   const [event] = rig.takeEvents();
   assert(event?.type === "unmapped" && event.failure?.kind === "refused");
@@ -313,25 +320,25 @@ test("PMP-C-26: on a new address of its own the client deletes all, once for eac
 });
 
 test("PMP-C-27: a result code nobody knows is fatal for its request and for nothing else", () => {
-  const { rig, gateway, id } = rigWithMapping();
-  gateway.resultCode = 4711;
+  const { rig, id } = rigWithMapping({}, {
+    decide: ({ internalPort }) =>
+      internalPort === 5000 ? { kind: "refuse", code: 4711 } : undefined,
+  });
   rig.do((client, now) => client.map({ protocol: "udp", internalPort: 5000, mode: "once" }, now));
   assertEquals(rig.takeEvents(), [{
     type: "failed",
     id: 2,
     failure: { kind: "refused", code: 4711, name: "RESULT_4711", retryAt: 1_800_000 },
   }]);
-  gateway.resultCode = 0;
   rig.do((client, now) => client.map({ protocol: "udp", internalPort: 5001 }, now));
   assertEquals(rig.takeTypes(), ["mapped"]);
   assertEquals(rig.client.mapping(id)?.state, "running");
 });
 
 test("PMP-C-28: a packet whose epoch fell behind makes the client renew all its leases", () => {
-  const { rig, gateway } = rigWithTwo();
+  const rig = rigWithTwo();
   rig.runTo(600_000);
-  gateway.startedAt = rig.now;
-  rig.feed(gateway.announcement(rig.now));
+  rig.scenario(reboot);
   rig.run(5000);
   const ports = rig.sent.map(({ request }) => request.kind === "map" && request.internalPort);
   assertEquals(ports, [8080, 5000]);
@@ -341,12 +348,11 @@ test("PMP-C-28: a packet whose epoch fell behind makes the client renew all its 
 test("PMP-C-29: the first recreation waits for a uniform time of 0…5 s", () => {
   const delays: number[] = [];
   for (let seed = 1; seed <= 400; seed++) {
-    const gateway = new ObligingGateway();
-    const rig = new Rig(gateway.answer, seed);
+    const { rig } = rigWithGateway({}, { seed });
     rig.do((client, now) => client.map(TCP_8080, now));
     rig.takeSent();
-    gateway.startedAt = rig.now = 10_000;
-    rig.feed(gateway.announcement(rig.now));
+    rig.runTo(10_000);
+    rig.scenario(reboot);
     assertEquals(rig.sent, []);
     rig.run(6000);
     delays.push(...rig.takeTimes().map((at) => at - 10_000));
@@ -358,13 +364,12 @@ test("PMP-C-29: the first recreation waits for a uniform time of 0…5 s", () =>
 });
 
 test("PMP-C-30: mappings are recreated one by one, each when the one before was acknowledged", () => {
-  const { rig, gateway } = rigWithTwo();
+  const rig = rigWithTwo();
   rig.do((client, now) => client.map({ protocol: "udp", internalPort: 5001 }, now));
   rig.takeSent();
-  rig.latencyMs = 120;
+  rig.scenario((gateway, now) => gateway.disturb({ delayMs: 120 }, now));
   rig.runTo(600_000);
-  gateway.startedAt = rig.now;
-  rig.feed(gateway.announcement(rig.now));
+  rig.scenario(reboot);
   rig.run(6000);
   const [first, second, third] = rig.takeTimes();
   assertEquals([second! - first!, third! - first!], [120, 240]);
@@ -428,6 +433,7 @@ test("PMP-C-35: an answer has to match opcode and internal port; anything else f
     lifetimeSeconds: 60,
     epochSeconds: 1000,
   } as const;
+  // What no gateway answers to that request: made by hand.
   const strangers = [
     encodeMapResponse({ ...fields, protocol: "udp", internalPort: 8080 }),
     encodeMapResponse({ ...fields, protocol: "tcp", internalPort: 8081 }),

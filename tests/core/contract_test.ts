@@ -49,7 +49,7 @@ function run(test: MachineUnderTest, from: number, until: number, machine = test
         ? `${now} ${action.socket} ${action.to.address} ${toHex(action.data)}\n`
         : `${now} ${JSON.stringify(action)}\n`;
     }
-    const replies = sends(actions).map((sent) => test.reply(sent));
+    const replies = sends(actions).map((sent) => test.reply(sent, now));
     if (replies.some((reply) => reply !== undefined)) now += 2;
     for (const reply of replies) {
       if (reply) machine.handleDatagram(reply.data, reply.from, now);
@@ -113,7 +113,7 @@ for (const kind of CASES) {
       const first = drain(strict);
       const copies = sends(first).map(({ data }) => toHex(data));
       for (const sent of sends(first)) {
-        const reply = test.reply(sent);
+        const reply = test.reply(sent, 0);
         if (reply) strict.handleDatagram(reply.data, reply.from, 2);
       }
       run(test, 2, 600_000, strict);
@@ -123,7 +123,7 @@ for (const kind of CASES) {
     it("rule 5: a queue that nobody drains stays bounded, and the last word is kept", () => {
       const test = kind.create(6);
       test.begin(0);
-      const replies = sends(drain(test.machine)).map((sent) => test.reply(sent));
+      const replies = sends(drain(test.machine)).map((sent) => test.reply(sent, 0));
       let now = 2;
       for (let i = 0; i < 3000; i++) {
         for (const reply of replies) {
@@ -159,7 +159,7 @@ for (const kind of CASES) {
       for (let i = 0; i < 20_000; i++) {
         if (i % 500 === 0) {
           for (const sent of sends(drain(test.machine))) {
-            const reply = test.reply(sent);
+            const reply = test.reply(sent, now);
             peers[1] ??= sent.to;
             seen.push(sent.data.slice());
             if (reply) {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Endpoint, Machine, SendAction } from "../../core/machine.ts";
+import type { Endpoint, Instant, Machine, SendAction } from "../../core/machine.ts";
 
 /** One machine at its beginning, and what sets it to work. */
 export interface MachineUnderTest {
@@ -12,8 +12,8 @@ export interface MachineUnderTest {
   readonly machine: Machine<unknown>;
   /** Starts enough work to have timers and output. */
   begin(now: number): void;
-  /** What the other side answers to a datagram, if anything. */
-  reply(sent: SendAction): { data: Uint8Array; from: Endpoint } | undefined;
+  /** What the other side answers to a datagram that left at `now`, if anything. */
+  reply(sent: SendAction, now: Instant): { data: Uint8Array; from: Endpoint } | undefined;
 }
 
 /** A machine of one kind. */

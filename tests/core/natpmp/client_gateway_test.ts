@@ -1,20 +1,26 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import type { SimulatedGateway } from "../../../core/gateway/mod.ts";
 import type { NatPmpEvent } from "../../../core/natpmp/mod.ts";
-import { encodeAddressResponse, encodeMapResponse } from "../../../core/natpmp/codec.ts";
-import { EXTERNAL, GIVE_UP_AT, ObligingGateway, Rig, rigWithMapping, SILENT } from "./rig.ts";
+import { encodeAddressResponse } from "../../../core/natpmp/codec.ts";
+import {
+  choosing,
+  EXTERNAL,
+  GIVE_UP_AT,
+  NEW_EXTERNAL,
+  Rig,
+  rigWithGateway,
+  rigWithMapping,
+  takePort,
+} from "./rig.ts";
 
 const SECOND = 1000, HOUR = 3_600_000;
 const UDP_5000 = { protocol: "udp", internalPort: 5000 } as const;
-const GRANT = {
-  protocol: "udp",
-  resultCode: 0,
-  epochSeconds: 1000,
-  internalPort: 5000,
-  externalPort: 40000,
-  lifetimeSeconds: 7200,
-} as const;
-const NEW_ADDRESS = "198.51.100.9";
+
+type Scenario = (gateway: SimulatedGateway, now: number) => void;
+const reboot: Scenario = (gateway, now) => gateway.reboot(now);
+const announce: Scenario = (gateway, now) => gateway.announce(now);
+const move: Scenario = (gateway, now) => gateway.setExternalAddresses([NEW_EXTERNAL], now);
 
 function failureOf(event: NatPmpEvent | undefined): unknown {
   return event && "failure" in event ? event.failure : undefined;
@@ -22,12 +28,13 @@ function failureOf(event: NatPmpEvent | undefined): unknown {
 
 describe("NatPmpClient: the gateway restarts", () => {
   it("a loss told by an answer: that mapping is fresh, the others follow after the delay", () => {
-    const { rig, gateway } = rigWithMapping();
+    const { rig } = rigWithMapping();
     rig.do((client, now) => client.map(UDP_5000, now));
     rig.takeSent();
     rig.takeEvents();
     rig.runTo(HOUR - 1);
-    gateway.startedAt = rig.now;
+    // A restart whose announcement got lost.
+    rig.scenario((gateway, now) => gateway.setEpoch(0, now));
     rig.runTo(HOUR);
     // Both renewals were due together: the first one's answer tells, the second has to wait.
     const ports = () =>
@@ -38,24 +45,21 @@ describe("NatPmpClient: the gateway restarts", () => {
   });
 
   it("ten announcements are one restart and one recreation", () => {
-    const { rig, gateway } = rigWithMapping();
+    const { rig } = rigWithMapping();
     rig.runTo(100_000);
-    gateway.startedAt = rig.now;
-    for (const gap of [0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000]) {
-      rig.run(gap);
-      rig.feed(gateway.announcement(rig.now));
-    }
+    rig.scenario(reboot);
+    rig.run(128_000);
     assertEquals([rig.takeSent().length, rig.client.stats.restarts], [1, 1]);
+    assertEquals(rig.client.stats.announcements, 10);
   });
 
   it("a renewal on its way stops with the old table, and comes again after the delay", () => {
-    const { rig, gateway } = rigWithMapping();
-    rig.answerer = SILENT;
+    const { rig } = rigWithMapping();
+    rig.deafen();
     rig.runTo(HOUR + 40_000);
-    gateway.startedAt = rig.now;
     rig.takeSent();
-    rig.feed(gateway.announcement(rig.now));
-    rig.answerer = gateway.answer;
+    rig.scenario(reboot);
+    rig.deafen(false);
     rig.run(5000);
     assertEquals(rig.takeSent().length, 1);
     assertEquals(rig.takeTypes().filter((type) => type !== "external-address"), [
@@ -65,33 +69,31 @@ describe("NatPmpClient: the gateway restarts", () => {
   });
 
   it("what the restarted gateway refuses is lost", () => {
-    const { rig, gateway, id } = rigWithMapping();
+    const { rig, id } = rigWithMapping();
     rig.runTo(100_000);
-    gateway.startedAt = rig.now;
-    gateway.resultCode = 4;
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario((gateway, now) => gateway.setExhausted(true, now));
+    rig.scenario(reboot);
     rig.run(5000);
     assertEquals(rig.takeTypes(), ["gateway-restarted", "external-address", "lost"]);
-    gateway.resultCode = 0;
+    rig.scenario((gateway, now) => gateway.setExhausted(false, now));
     rig.run(30_000);
     assertEquals([rig.takeTypes(), rig.client.mapping(id)?.state], [["recovered"], "running"]);
   });
 
   it("a restarted gateway that gives another port is told as moved", () => {
-    const { rig, gateway } = rigWithMapping();
+    const { rig, id } = rigWithMapping({}, choosing(50_000));
     rig.runTo(100_000);
-    gateway.startedAt = rig.now;
-    gateway.port = () => 50_000;
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario(reboot);
+    rig.scenario((gateway, now) => takePort(gateway, 8080, now));
     rig.run(5000);
     assertEquals(rig.takeTypes(), ["gateway-restarted", "external-address", "moved"]);
+    assertEquals(rig.client.mapping(id)?.externalPort, 50_000);
   });
 
   it("a new mapping and a delete do not wait for the recreation delay", () => {
-    const { rig, gateway, id } = rigWithMapping();
+    const { rig, id } = rigWithMapping();
     rig.runTo(100_000);
-    gateway.startedAt = rig.now;
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario(reboot);
     rig.do((client, now) => client.map(UDP_5000, now));
     rig.do((client, now) => client.revoke(id, now));
     assertEquals(rig.takeTimes(), [100_000, 100_000]);
@@ -100,48 +102,47 @@ describe("NatPmpClient: the gateway restarts", () => {
   });
 
   it("an announcement wakes what rested because the gateway was silent", () => {
-    const { rig, gateway } = rigWithMapping({ lifetimeSeconds: 600 });
-    rig.answerer = SILENT;
+    const { rig } = rigWithMapping({ lifetimeSeconds: 600 });
+    rig.deafen();
     while (rig.now < 600 * SECOND || rig.client.mapping(1)?.state !== "error") rig.run(SECOND);
     rig.takeSent();
     rig.takeEvents();
-    rig.answerer = gateway.answer;
-    rig.feed(gateway.announcement(rig.now));
+    rig.deafen(false);
+    rig.scenario(announce);
     rig.run(5000);
     assertEquals(rig.takeTypes(), ["external-address", "recovered"]);
   });
 
   it("an announcement hastens a request that waits for long", () => {
-    const gateway = new ObligingGateway();
-    const rig = new Rig();
+    const { rig } = rigWithGateway();
+    rig.deafen();
     rig.do((client, now) => client.map(UDP_5000, now));
     rig.runTo(20_000);
-    rig.answerer = gateway.answer;
+    rig.deafen(false);
     rig.takeSent();
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario(announce);
     rig.runTo(25_000);
     assertEquals([rig.takeSent().length, rig.takeTypes()], [1, ["external-address", "mapped"]]);
   });
 
   it("announcements do not bring a request's end nearer", () => {
-    const gateway = new ObligingGateway();
-    const rig = new Rig();
+    const { rig } = rigWithGateway();
+    rig.deafen();
     rig.do((client, now) => client.map(UDP_5000, now));
     rig.runTo(63_750);
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario(announce);
     rig.runTo(GIVE_UP_AT - 1);
     assertEquals([rig.sent.length, rig.takeTypes()], [9, ["external-address"]]);
   });
 
   it("the wish of the mapping being asked for at the restart is not forgotten when it expires", () => {
-    const { rig, gateway, id } = rigWithMapping({ lifetimeSeconds: 60 });
+    const { rig, id } = rigWithMapping({ lifetimeSeconds: 60 });
     rig.runTo(25_000);
-    gateway.startedAt = rig.now;
-    rig.answerer = SILENT;
-    rig.feed(gateway.announcement(rig.now));
+    rig.deafen();
+    rig.scenario(reboot);
     rig.run(60_000);
     assertEquals(rig.takeTypes().includes("lost"), true);
-    rig.answerer = gateway.answer;
+    rig.deafen(false);
     rig.run(200_000);
     assertEquals(rig.client.mapping(id)?.state, "running");
   });
@@ -149,7 +150,7 @@ describe("NatPmpClient: the gateway restarts", () => {
 
 describe("NatPmpClient: the external address", () => {
   it("is told when asked for, each time", () => {
-    const rig = new Rig(new ObligingGateway().answer);
+    const { rig } = rigWithGateway();
     rig.do((client, now) => client.externalAddress(now));
     rig.do((client, now) => client.externalAddress(now));
     const told = { type: "external-address", address: EXTERNAL, epochSeconds: 1000 } as const;
@@ -164,22 +165,21 @@ describe("NatPmpClient: the external address", () => {
   });
 
   it("a change moves the mappings told with another one", () => {
-    const { rig, gateway } = rigWithMapping();
-    rig.feed(gateway.announcement(rig.now));
+    const { rig } = rigWithMapping();
+    rig.scenario(announce);
     // It was not known before: nothing that was told has changed.
     assertEquals(rig.takeTypes(), ["external-address"]);
-    gateway.externalAddress = NEW_ADDRESS;
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario(move);
     const [address, moved] = rig.takeEvents();
     assertEquals(address?.type, "external-address");
-    assert(moved?.type === "moved" && moved.mapping.externalAddress === NEW_ADDRESS);
+    assert(moved?.type === "moved" && moved.mapping.externalAddress === NEW_EXTERNAL);
   });
 
   it("is asked for again with renewals, so that a lost announcement is made good", () => {
-    const { rig, gateway } = rigWithMapping();
+    const { rig } = rigWithMapping({}, { announceTo: [] });
     rig.do((client, now) => client.externalAddress(now));
     rig.takeEvents();
-    gateway.externalAddress = NEW_ADDRESS;
+    rig.scenario(move);
     rig.runTo(HOUR);
     assertEquals(rig.takeTypes(), ["renewed", "external-address", "moved"]);
     rig.takeSent();
@@ -189,17 +189,21 @@ describe("NatPmpClient: the external address", () => {
   });
 
   it("after a restart it is asked for first, so that what is recreated carries it", () => {
-    const { rig, gateway } = rigWithMapping();
+    const { rig } = rigWithMapping({}, { announceTo: [] });
     rig.do((client, now) => client.externalAddress(now));
+    const other = rig.do((client, now) => client.map({ ...UDP_5000, mode: "once" }, now));
     rig.takeEvents();
     rig.takeSent();
     rig.runTo(HOUR - 1);
-    gateway.startedAt = rig.now;
-    gateway.externalAddress = NEW_ADDRESS;
-    rig.feed(encodeMapResponse({ ...GRANT, epochSeconds: 0 }));
+    rig.scenario(move);
+    rig.scenario(reboot);
+    // The answer to this tells of the restart that no announcement told.
+    rig.do((client, now) => client.revoke(other, now));
+    assertEquals(rig.takeSent().map(({ request }) => request.kind), ["map"]);
+    assertEquals(rig.takeTypes(), ["gateway-restarted", "unmapped"]);
     rig.run(5000);
     assertEquals(rig.takeSent().map(({ request }) => request.kind), ["address", "map"]);
-    assertEquals(rig.takeTypes(), ["gateway-restarted", "external-address", "moved"]);
+    assertEquals(rig.takeTypes(), ["external-address", "moved"]);
   });
 
   it("cancelling the question lets the next request out", () => {

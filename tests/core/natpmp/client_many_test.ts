@@ -1,25 +1,16 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { fromHex, toHex } from "../../../core/bytes.ts";
-import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
+import { parseIp } from "../../../core/ip.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { GATEWAY, ObligingGateway, Rig, rigWithMapping } from "./rig.ts";
+import { EXTERNAL, GATEWAY, rigWithGateway, rigWithMapping } from "./rig.ts";
 
 const HOUR = 3_600_000;
 const UDP_5000 = { protocol: "udp", internalPort: 5000 } as const;
-const GRANT = {
-  protocol: "udp",
-  resultCode: 0,
-  epochSeconds: 1000,
-  internalPort: 5000,
-  externalPort: 40000,
-  lifetimeSeconds: 7200,
-} as const;
 
 describe("NatPmpClient: many", () => {
   it("10,000 keep-alive mappings are all renewed, in 10,000 packets a period", () => {
-    const gateway = new ObligingGateway();
-    const rig = new Rig(gateway.answer);
+    const { rig } = rigWithGateway({ table: { maxPortsPerClient: 10_000 } });
     for (let port = 1; port <= 10_000; port++) {
       rig.client.map({ protocol: "udp", internalPort: port }, 0);
     }
@@ -37,18 +28,21 @@ describe("NatPmpClient: many", () => {
     for (let port = 1; port <= 20; port++) {
       rig.do((client, now) => client.map({ protocol: "udp", internalPort: port }, now));
     }
-    rig.feed(gateway.announcement(rig.now));
+    const grants = rig.heard.splice(0);
+    assertEquals(grants.length, 21);
+    rig.scenario((gateway, now) => gateway.announce(now));
+    gateway.disturb({ lossRate: 1 }, rig.now);
+    const [announcement] = rig.heard;
     rig.takeEvents();
     rig.takeSent();
     const before = rig.client.mappings();
-    const grants = before.map((mapping) => encodeMapResponse({ ...GRANT, ...mapping }));
     const seeds = [
       ...grants,
       ...grants.map((grant) => Uint8Array.from(grant, (byte, i) => i >= 10 ? 0 : byte)),
       fromHex("00810002 000003e8 00010000 00000000"),
       fromHex("00810001 000003e8"),
       fromHex("02800001 00000708 00000063 00000000 00000000 00000000"),
-      gateway.announcement(0),
+      announcement!,
     ];
     const pick = (bound: number) => random.u32() % bound;
 
@@ -68,7 +62,7 @@ describe("NatPmpClient: many", () => {
       }
       // What flips have made an announcement would be believed too.
       const isBelieved = from.address === GATEWAY.address && bytes[0] === 0 && bytes[1] === 128;
-      if (isBelieved && bytes.length >= 12) bytes.set([203, 0, 113, 7], 8);
+      if (isBelieved && bytes.length >= 12) bytes.set(parseIp(EXTERNAL)!, 8);
       rig.feed(bytes, from);
     }
 
@@ -76,7 +70,8 @@ describe("NatPmpClient: many", () => {
     assertEquals([...new Set(rig.takeTypes())], ["gateway-restarted"]);
     assertEquals(rig.sent, []);
     // And the recreation that flipped epochs have set off finds all where it was.
-    gateway.startedAt = -1e12;
+    gateway.setEpoch(0xffff_0000, rig.now);
+    gateway.disturb({ lossRate: 0 }, rig.now);
     rig.run(5000);
     assertEquals([...new Set(rig.takeTypes())], ["renewed"]);
     assertEquals(
@@ -87,13 +82,11 @@ describe("NatPmpClient: many", () => {
 
   it("the same seed and inputs give the same bytes and events", () => {
     const story = (seed: number) => {
-      const gateway = new ObligingGateway();
-      const rig = new Rig(gateway.answer, seed);
+      const { rig } = rigWithGateway({}, { seed });
       rig.do((client, now) => client.externalAddress(now));
       rig.do((client, now) => client.map(UDP_5000, now));
       rig.runTo(HOUR + 5);
-      gateway.startedAt = rig.now;
-      rig.feed(gateway.announcement(rig.now));
+      rig.scenario((gateway, now) => gateway.reboot(now));
       rig.runTo(3 * HOUR);
       return JSON.stringify([rig.sent.map(({ at, data }) => [at, toHex(data)]), rig.events]);
     };

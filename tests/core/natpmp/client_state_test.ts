@@ -7,25 +7,16 @@ import {
   type NatPmpClientState,
   type NatPmpEvent,
 } from "../../../core/natpmp/mod.ts";
-import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
+import { encodeMapRequest } from "../../../core/natpmp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { GATEWAY, ObligingGateway, Rig, rigWithMapping, SILENT } from "./rig.ts";
+import { choosing, GATEWAY, HOST, newGateway, Rig, rigWithMapping } from "./rig.ts";
 
 const SECOND = 1000, HOUR = 3_600_000;
 const UDP_5000 = { protocol: "udp", internalPort: 5000 } as const;
-const GRANT = {
-  protocol: "udp",
-  resultCode: 0,
-  epochSeconds: 1000,
-  internalPort: 5000,
-  externalPort: 40000,
-  lifetimeSeconds: 7200,
-} as const;
 
 describe("NatPmpClient: over a restart of the application", () => {
   it("a new client adopts the mappings and renews them with their ports", () => {
-    const { rig, gateway } = rigWithMapping();
-    gateway.port = () => 41_000;
+    const { rig, gateway } = rigWithMapping({}, choosing(41_000));
     rig.do((client, now) => client.map({ ...UDP_5000, lifetimeSeconds: 900 }, now));
     const state = JSON.parse(JSON.stringify(rig.client.exportState(rig.now)));
     assertEquals(state, {
@@ -48,7 +39,7 @@ describe("NatPmpClient: over a restart of the application", () => {
       ],
     });
 
-    const next = new Rig(new ObligingGateway().answer, 2, state);
+    const next = new Rig({ gateway, seed: 2, state });
     assert(next.client.nextTimeout()! <= 0);
     next.runTo(123_456);
     assertEquals(next.sent.map(({ data }) => toHex(data)), [
@@ -60,7 +51,7 @@ describe("NatPmpClient: over a restart of the application", () => {
 
   it("map() claims an adopted mapping, with its id and port", () => {
     const { rig } = rigWithMapping();
-    const next = new Rig(SILENT, 2, rig.client.exportState(0));
+    const next = new Rig({ seed: 2, state: rig.client.exportState(0) });
     const [adopted] = next.client.mappings();
     const id = next.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
     assertEquals(id, adopted?.id);
@@ -70,7 +61,7 @@ describe("NatPmpClient: over a restart of the application", () => {
 
   it("map() of an adopted mapping that is granted already tells it again", () => {
     const { rig, gateway } = rigWithMapping();
-    const next = new Rig(gateway.answer, 2, rig.client.exportState(0));
+    const next = new Rig({ gateway, seed: 2, state: rig.client.exportState(0) });
     next.runTo(10);
     assertEquals(next.takeTypes(), ["mapped"]);
     next.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
@@ -78,8 +69,8 @@ describe("NatPmpClient: over a restart of the application", () => {
   });
 
   it("an adopted mapping can be deleted without being asked for first", () => {
-    const { rig } = rigWithMapping();
-    const next = new Rig(new ObligingGateway().answer, 2, rig.client.exportState(0));
+    const { rig, gateway } = rigWithMapping();
+    const next = new Rig({ gateway, seed: 2, state: rig.client.exportState(0) });
     next.do((client, now) => client.revoke(client.mappings()[0]!.id, now));
     assertEquals(next.sent.map(({ data }) => toHex(data)), ["000200001f90000000000000"]);
   });
@@ -89,7 +80,7 @@ describe("NatPmpClient: over a restart of the application", () => {
     rig.runTo(900 * SECOND);
     const state = rig.client.exportState(rig.now);
     assertEquals(state.mappings[0]?.wantedSeconds, 300);
-    const next = new Rig(new ObligingGateway().answer, 2, state);
+    const next = new Rig({ gateway: newGateway(), seed: 2, state });
     next.runTo(400 * SECOND);
     const [only, ...others] = next.takeSent().map(({ request }) => request);
     assertEquals([only?.kind === "map" && only.lifetimeSeconds, others], [300, []]);
@@ -104,7 +95,7 @@ describe("NatPmpClient: over a restart of the application", () => {
       lifetimeSeconds: 1,
       wantedSeconds: null,
     };
-    const make = (state: unknown) => () => new Rig(SILENT, 1, state as NatPmpClientState);
+    const make = (state: unknown) => () => new Rig({ state: state as NatPmpClientState });
     assertThrows(make({ version: 2, mappings: [] }), RangeError, "version");
     assertThrows(make({ version: 1, mappings: [{ ...mapping, protocol: "x" }] }), TypeError);
     assertThrows(make({ version: 1, mappings: [{ ...mapping, internalPort: 0 }] }), RangeError);
@@ -180,19 +171,22 @@ describe("mergeEvents()", () => {
   }
 
   it("keeps the queue of a mapping that nobody looks at to one event and one datagram", () => {
-    const gateway = new ObligingGateway();
+    const gateway = newGateway();
     const client = new NatPmpClient({ gateway: GATEWAY, random: seededRandom(1) });
+    // The client's requests stay in its queue: this is what they say.
+    const fields = { suggestedExternalPort: 0, lifetimeSeconds: 7200 } as const;
+    const request = encodeMapRequest({ ...UDP_5000, ...fields });
     client.map(UDP_5000, 0);
     for (let k = 0; k < 500; k++) {
-      client.handleDatagram(
-        encodeMapResponse({ ...GRANT, epochSeconds: k * HOUR }),
-        GATEWAY,
-        k * HOUR,
-      );
-      gateway.externalAddress = `198.51.100.${k % 200 + 1}`;
-      client.handleDatagram(gateway.announcement(k * HOUR), GATEWAY, k * HOUR);
-      client.handleTimeout((k + 1) * HOUR);
+      const now = k * HOUR;
+      gateway.handleDatagram(request, HOST, now);
+      gateway.setExternalAddresses([`198.51.100.${k % 200 + 1}`], now);
+      for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
+        if (reply.type === "send") client.handleDatagram(reply.data, GATEWAY, now);
+      }
+      client.handleTimeout(now + HOUR);
     }
+    assert(client.stats.answers >= 500);
     let actions = 0;
     while (client.poll()) actions++;
     assert(actions <= 4, `${actions} actions`);

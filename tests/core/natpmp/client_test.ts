@@ -1,33 +1,35 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
+import type { ReplyChange } from "../../../core/gateway/mod.ts";
 import { NatPmpClient } from "../../../core/natpmp/mod.ts";
-import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
+import { NATPMP_RESULT } from "../../../core/natpmp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { EXTERNAL, GATEWAY, ObligingGateway, Rig, rigWithMapping, SILENT } from "./rig.ts";
+import {
+  choosing,
+  EXTERNAL,
+  GATEWAY,
+  HOST,
+  Rig,
+  rigWithGateway,
+  rigWithMapping,
+  takePort,
+} from "./rig.ts";
 
 const SECOND = 1000, HOUR = 3_600_000;
 const UDP_5000 = { protocol: "udp", internalPort: 5000 } as const;
-const GRANT = {
-  protocol: "udp",
-  resultCode: 0,
-  epochSeconds: 1000,
-  internalPort: 5000,
-  externalPort: 40000,
-  lifetimeSeconds: 7200,
-} as const;
 
 describe("NatPmpClient: what a mapping goes through", () => {
   it("requested, starting, running, updating, running", () => {
-    const rig = new Rig();
+    const { rig } = rigWithGateway(choosing(40000));
+    rig.scenario((gateway, now) => gateway.disturb({ delayMs: 300 }, now));
     rig.do((client, now) => client.externalAddress(now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
     assertEquals(rig.client.mapping(id)?.state, "requested");
-    rig.feed(new ObligingGateway().announcement(0));
-    rig.runTo(250);
+    rig.runTo(550);
     const starting = rig.client.mapping(id)!;
     assertEquals([starting.state, starting.attempt, starting.externalPort], ["starting", 2, 0]);
-    rig.feed(encodeMapResponse(GRANT));
+    rig.runTo(600);
     assertEquals(rig.client.mapping(id), {
       id,
       protocol: "udp",
@@ -35,31 +37,31 @@ describe("NatPmpClient: what a mapping goes through", () => {
       externalPort: 40000,
       externalAddress: EXTERNAL,
       lifetimeSeconds: 7200,
-      expiresAt: 250 + 7_200_000,
+      expiresAt: 600 + 7_200_000,
       state: "running",
       attempt: 0,
     });
-    rig.runTo(250 + HOUR);
+    rig.runTo(600 + HOUR);
     // The address goes first only after a restart; here the renewal does.
     assertEquals(rig.client.mapping(id)?.state, "updating");
   });
 
   it("a granted mapping is told once, with what was granted", () => {
-    const rig = new Rig();
+    const { rig } = rigWithGateway(choosing(40000));
+    rig.scenario((gateway, now) => gateway.disturb({ duplicate: true }, now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
-    rig.now = 7;
-    rig.feed(encodeMapResponse(GRANT));
     const [event, ...others] = rig.takeEvents();
     assert(event?.type === "mapped" && event.id === id && event.mapping.externalPort === 40000);
     assertEquals(others, []);
-    rig.feed(encodeMapResponse(GRANT));
-    assertEquals(rig.events, []);
     assertEquals(rig.client.stats.dropped.unsolicited, 1);
   });
 
   it("a renewal that comes back with another port has moved", () => {
-    const { rig, gateway, id } = rigWithMapping();
-    gateway.port = () => 50_000;
+    const { rig, id } = rigWithMapping({}, choosing(50_000));
+    rig.scenario((gateway, now) => {
+      gateway.forget(now);
+      takePort(gateway, 8080, now);
+    });
     rig.runTo(HOUR);
     const [event] = rig.takeEvents();
     assert(event?.type === "moved" && event.id === id && event.mapping.externalPort === 50_000);
@@ -69,7 +71,7 @@ describe("NatPmpClient: what a mapping goes through", () => {
 
   it("a renewal that fails is repeated at 3/4, 7/8… and takes nothing away before the end", () => {
     const { rig, id } = rigWithMapping();
-    rig.answerer = SILENT;
+    rig.deafen();
     rig.runTo(7200 * SECOND - 1);
     const bursts = rig.takeTimes().filter((at, i, all) => i === 0 || at - all[i - 1]! > 64_000);
     assertEquals(bursts, [3600, 5400, 6300, 6750, 6975, 7143.75].map((s) => s * SECOND));
@@ -79,26 +81,21 @@ describe("NatPmpClient: what a mapping goes through", () => {
   });
 
   it("an answer lost for ever leads to lost, and the gateway's return to recovered", () => {
-    const { rig, gateway, id } = rigWithMapping({ lifetimeSeconds: 60 });
-    rig.answerer = SILENT;
+    const { rig, id } = rigWithMapping({ lifetimeSeconds: 60 });
+    rig.deafen();
     rig.runTo(10 * 60 * SECOND);
     assertEquals(rig.takeTypes().slice(0, 1), ["lost"]);
     assert(rig.client.mapping(id) !== undefined);
-    rig.answerer = gateway.answer;
+    rig.deafen(false);
     rig.run(200 * SECOND);
     const [event] = rig.takeEvents().filter(({ type }) => type !== "failed");
     assert(event?.type === "recovered" && event.mapping.externalPort === 8080);
   });
 
   it("renewals of a short lease that fail are never less than 4 s apart", () => {
-    const { rig, gateway } = rigWithMapping({ lifetimeSeconds: 30 });
-    gateway.resultCode = 3;
+    const { rig } = rigWithMapping({ lifetimeSeconds: 30 });
     // Holds of 30 s would hide the series: let the gateway speak another version instead.
-    rig.answerer = (request, now) => {
-      const bytes = gateway.answer(request, now);
-      bytes?.set([0, 130, 0, 1]);
-      return bytes;
-    };
+    rig.scenario((gateway, now) => gateway.setRefusal(NATPMP_RESULT.UNSUPP_VERSION, now));
     rig.runTo(29_999);
     const times = rig.takeTimes();
     assertEquals(times[0], 15_000);
@@ -112,9 +109,8 @@ describe("NatPmpClient: what a mapping goes through", () => {
   });
 
   it("a refused mapping rests for the hold time, then is asked for again", () => {
-    const gateway = new ObligingGateway();
-    gateway.resultCode = 4;
-    const rig = new Rig(gateway.answer);
+    const { rig } = rigWithGateway();
+    rig.scenario((gateway, now) => gateway.setExhausted(true, now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
     assertEquals(rig.takeEvents(), [{
       type: "failed",
@@ -124,23 +120,21 @@ describe("NatPmpClient: what a mapping goes through", () => {
     assertEquals(rig.client.mapping(id)?.state, "error");
     rig.runTo(30_000);
     assertEquals([rig.takeTimes(), rig.takeTypes()], [[0, 30_000], ["failed"]]);
-    gateway.resultCode = 0;
+    rig.scenario((gateway, now) => gateway.setExhausted(false, now));
     rig.runTo(60_000);
     assertEquals(rig.takeTypes(), ["mapped"]);
   });
 
   it("a refusal for good is not repeated noisily: half an hour", () => {
-    const gateway = new ObligingGateway();
-    gateway.resultCode = 2;
-    const rig = new Rig(gateway.answer);
+    const { rig } = rigWithGateway({ profile: "not-authorized", protocols: ["nat-pmp"] });
     rig.do((client, now) => client.map(UDP_5000, now));
     rig.runTo(HOUR - 1);
     assertEquals(rig.takeTimes(), [0, HOUR / 2]);
   });
 
   it("a renewal that is refused keeps the mapping to its end, then it is lost with the reason", () => {
-    const { rig, gateway, id } = rigWithMapping({ lifetimeSeconds: 600 });
-    gateway.resultCode = 2;
+    const { rig, id } = rigWithMapping({ lifetimeSeconds: 600 });
+    rig.scenario((gateway, now) => gateway.setPermission(HOST.address, false, now));
     rig.runTo(600 * SECOND);
     assertEquals(rig.takeTimes(), [300 * SECOND]);
     const [event, ...others] = rig.takeEvents();
@@ -149,27 +143,27 @@ describe("NatPmpClient: what a mapping goes through", () => {
     // The hold of the refusal goes on.
     rig.runTo(2099 * SECOND);
     assertEquals(rig.takeSent(), []);
-    gateway.resultCode = 0;
+    rig.scenario((gateway, now) => gateway.setPermission(HOST.address, true, now));
     rig.runTo(2100 * SECOND);
     assertEquals(rig.takeTypes(), ["recovered"]);
     assertEquals(rig.client.mapping(id)?.state, "running");
   });
 
   it("D-08: a success with port 0 is a violation and is not published", () => {
-    const rig = new Rig();
+    const decide =
+      () => ({ kind: "reshape", changes: [{ kind: "external-port", port: 0 }] } as const);
+    const { rig } = rigWithGateway({ decide });
     const id = rig.do((client, now) => client.map(UDP_5000, now));
-    rig.feed(encodeMapResponse({ ...GRANT, externalPort: 0 }));
     assertEquals(rig.takeEvents(), [
       { type: "failed", id, failure: { kind: "protocol-violation", clause: "D-08" } },
     ]);
   });
 
   it("D-07: a success with lifetime 0 that is no delete means gone, not for ever", () => {
-    const { rig, id } = rigWithMapping();
-    rig.answerer = SILENT;
+    let changes: readonly ReplyChange[] = [];
+    const { rig, id } = rigWithMapping({}, { decide: () => ({ kind: "reshape", changes }) });
+    changes = [{ kind: "lifetime", seconds: 0 }];
     rig.runTo(HOUR);
-    const gone = { protocol: "tcp", internalPort: 8080, externalPort: 8080 } as const;
-    rig.feed(encodeMapResponse({ ...GRANT, ...gone, epochSeconds: 4600, lifetimeSeconds: 0 }));
     assertEquals(rig.takeEvents(), [{ type: "lost", id, failure: { kind: "expired" } }]);
     assertEquals(rig.client.nextTimeout(), HOUR + 60_000);
   });
@@ -197,8 +191,14 @@ describe("NatPmpClient: how long a mapping is wanted", () => {
   });
 
   it("N: the last renewal asks only for what is left", () => {
-    const { rig, gateway } = rigWithMapping({ mode: 2, lifetimeSeconds: 600 });
-    gateway.maxLifetimeSeconds = 500;
+    let longest = 600;
+    const { rig } = rigWithMapping({ mode: 2, lifetimeSeconds: 600 }, {
+      decide: ({ lifetimeSeconds }) => ({
+        kind: "reshape",
+        changes: [{ kind: "lifetime", seconds: Math.min(lifetimeSeconds, longest) }],
+      }),
+    });
+    longest = 500;
     rig.runTo(1200 * SECOND);
     const asked = rig.takeSent().map(({ request }) =>
       request.kind === "map" && request.lifetimeSeconds
@@ -208,17 +208,15 @@ describe("NatPmpClient: how long a mapping is wanted", () => {
   });
 
   it("once: a failure ends it", () => {
-    const rig = new Rig();
+    const { rig } = rigWithGateway({ profile: "not-authorized", protocols: ["nat-pmp"] });
     rig.do((client, now) => client.map({ ...UDP_5000, mode: "once" }, now));
-    rig.feed(encodeMapResponse({ ...GRANT, resultCode: 2 }));
     assertEquals([rig.takeTypes(), rig.client.isIdle], [["failed"], true]);
   });
 
   it("once: a restarted gateway is asked for what is left", () => {
-    const { rig, gateway } = rigWithMapping({ mode: "once", lifetimeSeconds: 600 });
+    const { rig } = rigWithMapping({ mode: "once", lifetimeSeconds: 600 });
     rig.runTo(400 * SECOND);
-    gateway.startedAt = rig.now;
-    rig.feed(gateway.announcement(rig.now));
+    rig.scenario((gateway, now) => gateway.reboot(now));
     rig.run(5 * SECOND);
     const { request, at } = rig.takeSent()[0]!;
     const left = Math.ceil(600 - at / SECOND);
@@ -236,11 +234,10 @@ describe("NatPmpClient: how long a mapping is wanted", () => {
   });
 
   it("renew: a mapping on hold is asked for at once", () => {
-    const gateway = new ObligingGateway();
-    gateway.resultCode = 2;
-    const rig = new Rig(gateway.answer);
+    const { rig } = rigWithGateway();
+    rig.scenario((gateway, now) => gateway.setPermission(HOST.address, false, now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
-    gateway.resultCode = 0;
+    rig.scenario((gateway, now) => gateway.setPermission(HOST.address, true, now));
     rig.do((client, now) => client.renew(id, undefined, now));
     assertEquals(rig.takeTypes(), ["failed", "mapped"]);
   });
@@ -267,34 +264,37 @@ describe("NatPmpClient: ends", () => {
   });
 
   it("revoke: a request on its way ends, and the delete leaves at once", () => {
-    const rig = new Rig();
+    const { rig } = rigWithGateway();
+    rig.scenario((gateway, now) => gateway.disturb({ delayMs: 100 }, now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
+    rig.run(50);
     rig.do((client, now) => client.revoke(id, now));
     assertEquals(rig.client.mapping(id)?.state, "revoked");
     assertEquals(rig.sent.map(({ data }) => toHex(data).slice(16)), ["00001c20", "00000000"]);
     // The late grant is no answer to the delete.
-    rig.feed(encodeMapResponse(GRANT));
+    rig.run(50);
     assertEquals([rig.events, rig.client.stats.dropped.stale], [[], 1]);
-    rig.feed(encodeMapResponse({ ...GRANT, externalPort: 0, lifetimeSeconds: 0 }));
+    rig.run(50);
     assertEquals(rig.takeEvents(), [{ type: "unmapped", id, reason: "revoked" }]);
   });
 
   it("a second answer to a delete is no answer to the mapping made right after it", () => {
-    const { rig, gateway, id } = rigWithMapping();
+    const { rig, id } = rigWithMapping();
+    rig.scenario((gateway, now) => gateway.disturb({ duplicate: true, reorderMs: 200 }, now));
     rig.do((client, now) => client.revoke(id, now));
-    rig.answerer = SILENT;
+    while (rig.events.length === 0) rig.run(1);
+    const calm = { duplicate: false, reorderMs: 0, delayMs: 240 };
+    rig.scenario((gateway, now) => gateway.disturb(calm, now));
     rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
-    const zero = { externalPort: 0, lifetimeSeconds: 0 };
-    rig.feed(encodeMapResponse({ ...GRANT, protocol: "tcp", internalPort: 8080, ...zero }));
+    rig.run(239);
     assertEquals(rig.client.stats.dropped.stale, 1);
-    rig.answerer = gateway.answer;
-    rig.run(250);
+    rig.run(1);
     assertEquals(rig.takeTypes(), ["unmapped", "mapped"]);
   });
 
   it("revoke: a refused delete is told, and over", () => {
-    const { rig, gateway, id } = rigWithMapping();
-    gateway.resultCode = 2;
+    const { rig, id } = rigWithMapping();
+    rig.scenario((gateway, now) => gateway.setPermission(HOST.address, false, now));
     rig.do((client, now) => client.revoke(id, now));
     const [event] = rig.takeEvents();
     assert(event?.type === "unmapped" && event.failure?.kind === "refused");
@@ -303,7 +303,7 @@ describe("NatPmpClient: ends", () => {
 
   it("revoke: a port being deleted can be mapped again, after the delete", () => {
     const { rig, id } = rigWithMapping();
-    rig.answerer = SILENT;
+    rig.deafen();
     rig.do((client, now) => client.revoke(id, now));
     const next = rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
     assertEquals(rig.client.mappings().map(({ id, state }) => [id, state]), [
@@ -353,16 +353,14 @@ describe("NatPmpClient: ends", () => {
   });
 
   it("revokeAll: a refusal is told", () => {
-    const gateway = new ObligingGateway();
-    gateway.resultCode = 2;
-    const rig = new Rig(gateway.answer);
+    const { rig } = rigWithGateway({ profile: "not-authorized", protocols: ["nat-pmp"] });
     rig.do((client, now) => client.revokeAll("udp", now));
     const [event] = rig.takeEvents();
     assert(event?.type === "all-unmapped" && event.failure?.kind === "refused");
   });
 
   it("unmap: deletes what this client never made", () => {
-    const rig = new Rig(new ObligingGateway().answer);
+    const { rig } = rigWithGateway();
     const id = rig.do((client, now) => client.unmap("tcp", 8080, now));
     assertEquals(rig.sent.map(({ data }) => toHex(data)), ["000200001f90000000000000"]);
     assertEquals(rig.takeEvents(), [{ type: "unmapped", id, reason: "revoked" }]);
@@ -391,7 +389,7 @@ describe("NatPmpClient: ends", () => {
       rig.do((client, now) => client.map({ protocol: "udp", internalPort: port }, now));
     }
     rig.takeSent();
-    rig.answerer = SILENT;
+    rig.deafen();
     rig.do((client, now) => client.close(now));
     rig.run(HOUR);
     assertEquals(rig.takeTimes(), [0, 250, 750, 1750, 2000, 2250, 2500]);

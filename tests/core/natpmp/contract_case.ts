@@ -4,19 +4,16 @@
  * @module
  */
 import { NatPmpClient } from "../../../core/natpmp/client.ts";
-import { decodeRequest } from "../../../core/natpmp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
 import type { MachineCase } from "../machine_case.ts";
-import { GATEWAY, ObligingGateway } from "./rig.ts";
+import { GATEWAY, HOST, newGateway } from "./rig.ts";
 
 /** A client that asks for its address and for three mappings. */
 export const natPmpClientCase: MachineCase = {
   name: "NatPmpClient",
   create(seed) {
     const machine = new NatPmpClient({ gateway: GATEWAY, random: seededRandom(seed) });
-    const gateway = new ObligingGateway();
-    // Replies are made without a clock; an epoch that leaps ahead is never wrong in NAT-PMP.
-    let epochMs = 0;
+    const gateway = newGateway({ announceTo: [] });
     return {
       machine,
       begin(now) {
@@ -25,11 +22,10 @@ export const natPmpClientCase: MachineCase = {
         machine.map({ protocol: "udp", internalPort: 5000, lifetimeSeconds: 60 }, now);
         machine.map({ protocol: "udp", internalPort: 5001, mode: "once" }, now);
       },
-      reply(sent) {
-        const request = decodeRequest(sent.data);
-        if (typeof request === "string") return undefined;
-        const data = gateway.answer(request, epochMs += 1e8);
-        return data && { data, from: GATEWAY };
+      reply(sent, now) {
+        gateway.handleDatagram(sent.data, HOST, now);
+        const action = gateway.poll();
+        return action?.type === "send" ? { data: action.data, from: GATEWAY } : undefined;
       },
     };
   },

@@ -4,7 +4,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
-import { GATEWAY, ObligingGateway, Rig, rigWithMapping } from "./rig.ts";
+import { GATEWAY, Rig, rigWithGateway, rigWithMapping } from "./rig.ts";
 
 const HOUR = 3_600_000;
 
@@ -16,10 +16,10 @@ describe("defects seen in other clients", () => {
   });
 
   it("one lost reply fails the mapping and all later ones: here it costs 250 ms", () => {
-    const gateway = new ObligingGateway();
-    const rig = new Rig();
+    const { rig } = rigWithGateway();
+    rig.scenario((gateway, now) => gateway.disturb({ lossRate: 1 }, now));
     rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
-    rig.answerer = gateway.answer;
+    rig.scenario((gateway, now) => gateway.disturb({ lossRate: 0 }, now));
     rig.runTo(250);
     assertEquals(rig.takeTypes(), ["mapped"]);
     rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8081 }, now));
@@ -28,7 +28,7 @@ describe("defects seen in other clients", () => {
   });
 
   it("milliseconds written as seconds: here 3600 s are 3600 on the wire", () => {
-    const rig = new Rig(new ObligingGateway().answer);
+    const rig = rigWithGateway().rig;
     rig.do((client, now) =>
       client.map({ protocol: "tcp", internalPort: 8080, lifetimeSeconds: 3600 }, now)
     );
@@ -37,7 +37,7 @@ describe("defects seen in other clients", () => {
   });
 
   it("the wished external port is ignored: here 5000 is asked for, not the internal 4000", () => {
-    const rig = new Rig(new ObligingGateway().answer);
+    const rig = rigWithGateway().rig;
     rig.do((client, now) =>
       client.map({ protocol: "tcp", internalPort: 4000, suggestedExternalPort: 5000 }, now)
     );
@@ -47,12 +47,12 @@ describe("defects seen in other clients", () => {
   });
 
   it("one lost reply blocks the queue for good: here the next call is served", () => {
-    const gateway = new ObligingGateway();
-    const rig = new Rig();
+    const { rig } = rigWithGateway();
+    rig.scenario((gateway, now) => gateway.disturb({ lossRate: 1 }, now));
     rig.do((client, now) => client.externalAddress(now));
     rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
     rig.runTo(100);
-    rig.answerer = gateway.answer;
+    rig.scenario((gateway, now) => gateway.disturb({ lossRate: 0 }, now));
     rig.runTo(250);
     assertEquals(rig.takeTypes(), ["external-address", "mapped"]);
   });
@@ -100,6 +100,7 @@ describe("defects seen in other clients", () => {
   it("any datagram with the right opcode counts, from whomever: here only the gateway's", () => {
     const rig = new Rig();
     rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
+    // Forged, so made by hand.
     const answer = (internalPort: number) =>
       encodeMapResponse({
         protocol: "tcp",
@@ -118,9 +119,10 @@ describe("defects seen in other clients", () => {
   });
 
   it("clients fight over port 5350: here announcements are input like any other, no socket is owned", () => {
-    const { rig, gateway } = rigWithMapping();
+    const { rig } = rigWithMapping();
     const other = new Rig();
-    for (const each of [rig, other]) each.feed(gateway.announcement(0));
+    const announcement = rig.overhear((gateway, now) => gateway.announce(now));
+    for (const each of [rig, other]) each.feed(announcement);
     assertEquals([rig, other].map((each) => each.client.stats.announcements), [1, 1]);
   });
 });

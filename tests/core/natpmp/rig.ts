@@ -1,20 +1,23 @@
 /**
- * A client under test with its virtual time: what it sends and tells is written down, and a
- * gateway of a few lines answers where a test wants one.
+ * A client under test in virtual time, with the simulated gateway at the other end or, where a
+ * test hands in bytes of its own, with nobody. What the client sends and tells is written down.
  */
+import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/gateway/mod.ts";
 import { NatPmpClient, type NatPmpEvent } from "../../../core/natpmp/mod.ts";
-import {
-  decodeRequest,
-  encodeAddressResponse,
-  encodeMapResponse,
-  type NatPmpRequest,
-} from "../../../core/natpmp/codec.ts";
-import type { NatPmpClientState } from "../../../core/natpmp/mod.ts";
+import { decodeRequest, type NatPmpRequest } from "../../../core/natpmp/codec.ts";
+import type { NatPmpClientState, NatPmpMapRequest } from "../../../core/natpmp/mod.ts";
 import type { Endpoint, Instant } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
 
 export const GATEWAY: Endpoint = { address: "192.168.1.1", port: 5351 };
+export const HOST: Endpoint = { address: "192.168.1.2", port: 40_000 };
+/** Another host of the same network. */
+export const NEIGHBOUR = "192.168.1.77";
 export const EXTERNAL = "203.0.113.7";
+export const NEW_EXTERNAL = "198.51.100.9";
+
+/** The gateway's epoch at time 0. */
+export const EPOCH = 1000;
 
 export interface Sent {
   readonly at: Instant;
@@ -22,106 +25,110 @@ export interface Sent {
   readonly request: NatPmpRequest;
 }
 
-/** Answers a request, or does not. */
-export type Answerer = (request: NatPmpRequest, now: Instant) => Uint8Array | undefined;
-
-/** A gateway that grants what it is asked for and knows no table. */
-export class ObligingGateway {
-  /** When its epoch began. */
-  startedAt: Instant = -1_000_000;
-  externalAddress: string = EXTERNAL;
-  /** The result code of mapping requests. */
-  resultCode = 0;
-  /** The most it grants. */
-  maxLifetimeSeconds = 0xffff_ffff;
-  /** Which port it gives, where another one than suggested. */
-  port: ((request: NatPmpRequest & { kind: "map" }) => number) | undefined;
-
-  epoch(now: Instant): number {
-    return Math.floor((now - this.startedAt) / 1000);
+/** A gateway that booted, and was done announcing it, well before time 0. */
+export function newGateway(options: Partial<SimulatedGatewayOptions> = {}): SimulatedGateway {
+  const gateway = new SimulatedGateway({
+    random: seededRandom(6886),
+    externalAddresses: [EXTERNAL],
+    protocols: ["nat-pmp"],
+    maxLifetimeSeconds: 0xffff_fffe,
+    ...options,
+  });
+  gateway.start(-1000 * EPOCH);
+  for (let at: Instant | undefined; (at = gateway.nextTimeout()) !== undefined && at <= 0;) {
+    while (gateway.poll());
+    gateway.handleTimeout(at);
   }
-
-  announcement(now: Instant): Uint8Array {
-    return encodeAddressResponse({
-      resultCode: 0,
-      epochSeconds: this.epoch(now),
-      externalAddress: this.externalAddress,
-    });
-  }
-
-  answer: Answerer = (request, now) => {
-    if (request.kind === "address") return this.announcement(now);
-    if (request.kind !== "map") return undefined;
-    const isGranted = this.resultCode === 0 && request.lifetimeSeconds > 0;
-    const { suggestedExternalPort, internalPort } = request;
-    const port = this.port?.(request) ?? (suggestedExternalPort || 40000 + internalPort % 10000);
-    return encodeMapResponse({
-      protocol: request.protocol,
-      resultCode: this.resultCode,
-      epochSeconds: this.epoch(now),
-      internalPort,
-      externalPort: isGranted ? port : 0,
-      lifetimeSeconds: isGranted ? Math.min(request.lifetimeSeconds, this.maxLifetimeSeconds) : 0,
-    });
-  };
+  return gateway;
 }
 
-/** Nobody answers. */
-export const SILENT: Answerer = () => undefined;
+/** How a rig is set up. */
+export interface RigOptions {
+  /** Who answers; nobody where left out. */
+  readonly gateway?: SimulatedGateway | undefined;
+  readonly seed?: number;
+  readonly state?: NatPmpClientState;
+}
 
 export class Rig {
   readonly client: NatPmpClient;
   readonly sent: Sent[] = [];
   readonly events: NatPmpEvent[] = [];
+  /** What the gateway said. */
+  readonly heard: Uint8Array[] = [];
   now: Instant = 0;
-  /** Half a round trip in one: from a send to its answer, milliseconds. */
-  latencyMs = 0;
-  answerer: Answerer;
-  #coming: { at: Instant; data: Uint8Array }[] = [];
+  readonly #gateway: SimulatedGateway | undefined;
 
-  constructor(answerer: Answerer = SILENT, seed: number = 1, state?: NatPmpClientState) {
-    this.answerer = answerer;
+  constructor({ gateway, seed = 1, state }: RigOptions = {}) {
+    this.#gateway = gateway;
     const options = { gateway: GATEWAY, random: seededRandom(seed) };
     this.client = new NatPmpClient(state ? { ...options, state } : options);
   }
 
-  /** Runs a command, then drains. */
+  /** Runs a command of the client, then drains. */
   do<T>(command: (client: NatPmpClient, now: Instant) => T): T {
     const result = command(this.client, this.now);
     this.drain();
     return result;
   }
 
-  /** Feeds a datagram, then drains. */
+  /** Lets something happen at the gateway, then drains. */
+  scenario(happens: (gateway: SimulatedGateway, now: Instant) => void): void {
+    happens(this.#gateway!, this.now);
+    this.drain();
+  }
+
+  /** The gateway hears nothing from now on, or hears again; what it has to say it says. */
+  deafen(isDeaf: boolean = true): void {
+    this.#gateway!.setDeaf(isDeaf ? Number.MAX_SAFE_INTEGER : 0, this.now);
+  }
+
+  /** The bytes that the gateway announces at this, which do not reach the client. */
+  overhear(happens: (gateway: SimulatedGateway, now: Instant) => void): Uint8Array {
+    happens(this.#gateway!, this.now);
+    const action = this.#gateway!.poll();
+    if (action?.type !== "send") throw new Error("the gateway announces nothing");
+    return action.data;
+  }
+
+  /** Hands in bytes that a test made, then drains. */
   feed(data: Uint8Array, from: Endpoint = GATEWAY): boolean {
     const isMine = this.client.handleDatagram(data, from, this.now);
     this.drain();
     return isMine;
   }
 
+  /** Takes out what client and gateway have to say, until both are silent. */
   drain(): void {
-    for (let action = this.client.poll(); action; action = this.client.poll()) {
-      if (action.type === "event") this.events.push(action.event);
-      if (action.type !== "send") continue;
-      const request = decodeRequest(action.data);
-      if (typeof request === "string") throw new Error(`the client sent what is ${request}`);
-      this.sent.push({ at: this.now, data: action.data, request });
-      const data = this.answerer(request, this.now);
-      if (!data) continue;
-      if (this.latencyMs > 0) this.#coming.push({ at: this.now + this.latencyMs, data });
-      else this.client.handleDatagram(data, GATEWAY, this.now);
+    for (;;) {
+      const action = this.client.poll();
+      if (action?.type === "event") this.events.push(action.event);
+      if (action?.type === "send") this.#carry(action.data);
+      const reply = this.#gateway?.poll();
+      if (reply?.type === "send") {
+        this.heard.push(reply.data);
+        this.client.handleDatagram(reply.data, GATEWAY, this.now);
+      }
+      if (!action && !reply) return;
     }
   }
 
-  /** Lets time pass until `end`, step by step as the machine asks for it. */
+  #carry(data: Uint8Array): void {
+    const request = decodeRequest(data);
+    if (typeof request === "string") throw new Error(`the client sent what is ${request}`);
+    this.sent.push({ at: this.now, data, request });
+    this.#gateway?.handleDatagram(data, HOST, this.now);
+  }
+
+  /** Lets time pass until `end`, step by step as the machines ask for it. */
   runTo(end: Instant, maxSteps: number = 100_000): void {
     for (let step = 0;; step++) {
       if (step > maxSteps) throw new Error(`no rest after ${maxSteps} steps at ${this.now}`);
       const due = this.client.nextTimeout() ?? Infinity;
-      const coming = this.#coming[0]?.at ?? Infinity;
-      if (Math.min(due, coming) > end) break;
-      this.now = Math.max(this.now, Math.min(due, coming));
-      if (coming <= due) this.client.handleDatagram(this.#coming.shift()!.data, GATEWAY, this.now);
+      const gatewayDue = this.#gateway?.nextTimeout() ?? Infinity;
+      if (Math.min(due, gatewayDue) > end) break;
+      this.now = Math.max(this.now, Math.min(due, gatewayDue));
+      if (gatewayDue <= this.now) this.#gateway!.handleTimeout(this.now);
       else this.client.handleTimeout(this.now);
       this.drain();
     }
@@ -153,12 +160,21 @@ export class Rig {
   }
 }
 
-/** A client that holds `8080/tcp` at an obliging gateway, 7200 s from time 0. */
+/** A client at a gateway. */
+export function rigWithGateway(
+  options: Partial<SimulatedGatewayOptions> = {},
+  rest: Omit<RigOptions, "gateway"> = {},
+): { rig: Rig; gateway: SimulatedGateway } {
+  const gateway = newGateway(options);
+  return { rig: new Rig({ ...rest, gateway }), gateway };
+}
+
+/** A client that holds `8080/tcp` at a gateway, 7200 s from time 0. */
 export function rigWithMapping(
-  request: Partial<Parameters<NatPmpClient["map"]>[0]> = {},
-): { rig: Rig; gateway: ObligingGateway; id: number } {
-  const gateway = new ObligingGateway();
-  const rig = new Rig(gateway.answer);
+  request: Partial<NatPmpMapRequest> = {},
+  options: Partial<SimulatedGatewayOptions> = {},
+): { rig: Rig; gateway: SimulatedGateway; id: number } {
+  const { rig, gateway } = rigWithGateway(options);
   const id = rig.do((client, now) =>
     client.map(
       { protocol: "tcp", internalPort: 8080, suggestedExternalPort: 8080, ...request },
@@ -168,6 +184,17 @@ export function rigWithMapping(
   rig.takeSent();
   rig.takeEvents();
   return { rig, gateway, id };
+}
+
+/** Another host takes a port, so that a wish for it is answered with another port. */
+export function takePort(gateway: SimulatedGateway, port: number, now: Instant): void {
+  gateway.addStatic("tcp", port, { address: NEIGHBOUR, port }, now);
+  gateway.addStatic("udp", port, { address: NEIGHBOUR, port }, now);
+}
+
+/** The only port that the gateway chooses by itself, but for the internal one. */
+export function choosing(port: number): Partial<SimulatedGatewayOptions> {
+  return { table: { chosenPorts: [{ first: port, last: port }], quarantine: false } };
 }
 
 /** The schedule of nine attempts, and its end 64 s after the last (RFC 6886 §3.1). */
