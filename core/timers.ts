@@ -2,6 +2,10 @@
  * Many deadlines, the next one first: a binary heap that knows where each key stands, so that
  * setting, moving and cancelling cost O(log n) and looking costs O(1).
  *
+ * A key whose deadline is over stays known for a while, out of the heap: a timer is mostly set
+ * again, and V8's maps keep what was deleted in the bucket until they are rehashed, so that a key
+ * deleted and set over and over beside many others would cost O(n).
+ *
  * @module
  */
 import type { DebugTimeout, Instant } from "./machine.ts";
@@ -10,8 +14,13 @@ interface Entry<K> {
   readonly key: K;
   at: Instant;
   reason: string;
+  /** Where it stands in the heap, or `IDLE`. */
   place: number;
 }
+
+const IDLE = -1;
+/** So many idle keys, and as many as there are deadlines, may stay known. */
+const MAX_IDLE = 64;
 
 /**
  * Deadlines by key; each key has one.
@@ -42,8 +51,11 @@ export class Timers<K> {
       entry.at = at;
       entry.reason = reason;
     } else {
-      entry = { key, at, reason, place: this.#heap.length };
+      entry = { key, at, reason, place: IDLE };
       this.#entries.set(key, entry);
+    }
+    if (entry.place === IDLE) {
+      entry.place = this.#heap.length;
       this.#heap.push(entry);
     }
     this.#settle(entry);
@@ -52,13 +64,15 @@ export class Timers<K> {
   /** Cancels the deadline of `key`, if it has one. */
   delete(key: K): void {
     const entry = this.#entries.get(key);
-    if (!entry) return;
-    this.#entries.delete(key);
+    if (!entry || entry.place === IDLE) return;
     const last = this.#heap.pop()!;
-    if (last === entry) return;
-    last.place = entry.place;
-    this.#heap[last.place] = last;
-    this.#settle(last);
+    if (last !== entry) {
+      last.place = entry.place;
+      this.#heap[last.place] = last;
+      this.#settle(last);
+    }
+    entry.place = IDLE;
+    if (this.#entries.size > 2 * this.#heap.length + MAX_IDLE) this.#forgetIdle();
   }
 
   /** Cancels all. */
@@ -69,7 +83,8 @@ export class Timers<K> {
 
   /** When `key` is due, or undefined. */
   at(key: K): Instant | undefined {
-    return this.#entries.get(key)?.at;
+    const entry = this.#entries.get(key);
+    return entry && entry.place !== IDLE ? entry.at : undefined;
   }
 
   /** The earliest deadline. */
@@ -94,6 +109,10 @@ export class Timers<K> {
     if (!first || first.at > now) return undefined;
     this.delete(first.key);
     return first.key;
+  }
+
+  #forgetIdle(): void {
+    for (const [key, { place }] of this.#entries) if (place === IDLE) this.#entries.delete(key);
   }
 
   #settle(entry: Entry<K>): void {

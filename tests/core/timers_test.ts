@@ -19,6 +19,16 @@ describe("Timers", () => {
     assertEquals([timers.nextAt(), timers.at("early"), timers.size], [undefined, undefined, 0]);
   });
 
+  it("forgets keys that are not set again", () => {
+    const timers = new Timers<object>();
+    timers.set({}, 1e9, "stays");
+    for (let i = 0; i < 10_000; i++) {
+      timers.set({}, i, "x");
+      assert(timers.popDue(i) !== undefined && timers.size === 1);
+    }
+    assertEquals(timers.nextAt(), 1e9);
+  });
+
   it("agrees with a sorted list, whatever is set, moved, cancelled and popped", () => {
     const random = seededRandom(77);
     const timers = new Timers<number>();
