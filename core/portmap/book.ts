@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { fromHex } from "../bytes.ts";
+import { toHex } from "../bytes.ts";
 import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
@@ -61,15 +61,14 @@ export class ClaimBook {
   create(request: PortRequest | PeerRequest, phase: Claim["phase"], now: Instant): Claim {
     const saved = this.saved.get(savedKey(request));
     const nonce = new Uint8Array(12);
-    if (saved?.nonce) nonce.set(fromHex(saved.nonce));
-    else this.#options.random.fill(nonce);
+    if (!saved?.nonce) this.#options.random.fill(nonce);
     const claim: Claim = {
       id: this.#nextId++,
       request,
-      nonce,
+      nonce: saved?.nonce ?? toHex(nonce),
       phase,
       since: now,
-      attempts: new Map(),
+      attempts: [],
       pcp: undefined,
       pcpSince: now,
       natPmp: undefined,
@@ -101,20 +100,22 @@ export class ClaimBook {
   /** Records what a protocol came to. */
   note(claim: Claim, via: Via, outcome: string, now: Instant): void {
     const elapsedMs = now - claim.since;
-    claim.attempts.set(via, {
-      via,
-      gateway: gatewayText(this.#options.gateway),
-      outcome,
-      elapsedMs,
-    });
+    const gateway = gatewayText(this.#options.gateway);
+    const attempt = { via, gateway, outcome, elapsedMs };
+    const at = claim.attempts.findIndex((other) => other.via === via);
+    // `concat` and `map` make arrays without room to spare: they are kept for each mapping.
+    claim.attempts = at < 0
+      ? claim.attempts.concat(attempt)
+      : claim.attempts.map((other, i) => i === at ? attempt : other);
   }
 
   /** What each protocol has come to; the silent ones are listed as `"no answer"`. */
   attempts(claim: Claim, now: Instant): Attempt[] {
     for (const via of this.vias(claim.request)) {
-      if (!claim.attempts.has(via)) this.note(claim, via, "no answer", now);
+      const isNoted = claim.attempts.some((attempt) => attempt.via === via);
+      if (!isNoted) this.note(claim, via, "no answer", now);
     }
-    return [...claim.attempts.values()];
+    return [...claim.attempts];
   }
 
   /** What a later run needs to adopt or delete what is held, and what is left of earlier ones. */

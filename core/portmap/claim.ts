@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { fromHex } from "../bytes.ts";
 import { pickDefined } from "../defined.ts";
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
@@ -17,12 +18,16 @@ import type { PeerRequest, PortRequest } from "./request.ts";
 export interface Claim {
   readonly id: MappingId;
   readonly request: PortRequest | PeerRequest;
-  /** One nonce for the claim's whole life: a gateway that saw the first MAP refuses another. */
-  readonly nonce: Uint8Array;
+  /**
+   * One nonce for the claim's whole life: a gateway that saw the first MAP refuses another. In
+   * hexadecimal digits, which weigh a fifth of a byte array and are what is saved.
+   */
+  readonly nonce: string;
   /** `"removing"`: a mapping of an earlier run is being deleted. */
   phase: "racing" | "held" | "removing";
   since: Instant;
-  readonly attempts: Map<Via, Attempt>;
+  /** What each protocol has come to, at most one entry a protocol. */
+  attempts: readonly Attempt[];
   /** Its mapping in the PCP client, while that one takes part. */
   pcp: MappingId | undefined;
   /** When the PCP request was made. */
@@ -47,7 +52,7 @@ export function toPcpRequest(claim: Claim): PcpMapRequest {
   const common = {
     protocol: PROTOCOL_NUMBER[request.protocol],
     internalPort: request.internalPort,
-    nonce: claim.nonce,
+    nonce: fromHex(claim.nonce),
     ...(port || address
       ? { suggestedExternal: { ...(port ? { port } : {}), ...(address ? { address } : {}) } }
       : {}),

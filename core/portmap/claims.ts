@@ -101,7 +101,7 @@ export class Claims {
     const vias = this.book.vias(claim.request);
     claim.phase = "racing";
     claim.since = now;
-    claim.attempts.clear();
+    claim.attempts = [];
     claim.isProbeAnswered = false;
     if (vias.includes("pcp")) this.#askPcp(claim, now);
     if (!vias.includes("nat-pmp")) return;
@@ -343,7 +343,7 @@ export class Claims {
     failure: Failure | undefined,
     now: Instant,
   ): void {
-    const attempts = [...claim.attempts.values()];
+    const { attempts } = claim;
     const isDone = attempts.some((attempt) => attempt.outcome === "unmapped");
     if (isDone || reason === "expired") this.book.saved.delete(savedKey(claim.request));
     this.forget(claim, now);

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { toHex } from "../bytes.ts";
 import { checkAddress, checkChoice, checkPort } from "../check.ts";
 import { pickDefined } from "../defined.ts";
 import type { Via } from "../errors.ts";
@@ -57,7 +56,7 @@ export function toSaved(claim: Claim, granted: GrantedMapping): SavedMapping {
     protocol: granted.protocol,
     internalPort: granted.internal.port,
     external: granted.external,
-    ...(granted.via === "pcp" ? { nonce: toHex(claim.nonce) } : {}),
+    ...(granted.via === "pcp" ? { nonce: claim.nonce } : {}),
     ...pickDefined(granted, "remote"),
     ...pickDefined(claim.request, "thirdParty"),
   };
