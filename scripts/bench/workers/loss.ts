@@ -90,7 +90,8 @@ async function loseEach(gatewayPort: number, times: number): Promise<LostDatagra
   const lost: LostDatagram[] = [];
   for (let number = 0; number < usual.length; number++) {
     const [ms, log] = await often(number);
-    const { direction, what } = log[number]!;
+    // The exchange may be over before the last datagrams of it have come.
+    const { direction, what } = log[number] ?? usual[number]!;
     const arrow = direction === "up" ? "→" : "←";
     lost.push({ what: `${number + 1}. ${arrow}${what}`, extraMs: Math.max(0, ms - usualMs) });
   }
