@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { encodeResponse, PCP_RESULT } from "../../../core/pcp/codec.ts";
-import { EXTERNAL, Rig, SERVER, success } from "./harness.ts";
+import { EXTERNAL, forge, Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 
 const REMOTE = { address: "198.51.100.20", port: 443 };
@@ -12,10 +12,11 @@ describe("events", () => {
     const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
     rig.drain();
     const request = rig.last;
+    // Updates that nobody asked for, made by hand.
     const feed = (data: Uint8Array) => rig.client.handleDatagram(data, SERVER, rig.now);
-    feed(success(request));
+    feed(forge(request));
     for (let port = 1; port <= 100; port++) {
-      feed(success(request, { external: { ...EXTERNAL, port } }));
+      feed(forge(request, { external: { ...EXTERNAL, port } }));
     }
     rig.drain();
     assertEquals(rig.events.length, 1);
@@ -26,12 +27,12 @@ describe("events", () => {
   it("are told once for the three copies of a mapping update", () => {
     const rig = new Rig();
     rig.mapped();
-    const update = success(rig.last, { external: { ...EXTERNAL, address: "203.0.113.8" } });
-    for (let i = 0; i < 3; i++) {
-      rig.receive(update);
-      rig.now += 250;
-    }
-    assertEquals(rig.heard(), ["mapped", "moved"]);
+    rig.scenario((gateway, now) => gateway.setExternalAddresses(["203.0.113.8"], now));
+    const received = rig.client.stats.received;
+    rig.advance(800);
+    // Three announcements and three updates.
+    assertEquals([received, rig.client.stats.received], [3, 7]);
+    assertEquals(rig.heard(), ["mapped", "gateway-restarted", "moved"]);
   });
 });
 
@@ -76,7 +77,7 @@ describe("an UNSUPP_VERSION answer", () => {
 
   it("ends a running mapping when it answers its renewal", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
     rig.advance(400_000);
     rig.receive(natPmp);
     assertEquals(rig.heard(), ["mapped", "lost"]);
@@ -158,14 +159,14 @@ describe("answers out of the ordinary", () => {
   it("a renewal refused for the server's own trouble leaves the mapping running", () => {
     for (const code of [PCP_RESULT.NETWORK_FAILURE, PCP_RESULT.USER_EX_QUOTA]) {
       const rig = new Rig();
-      const id = rig.mapped({}, { lifetimeSeconds: 600 });
+      const id = rig.mapped({ lifetimeSeconds: 600 });
       rig.advance(400_000);
       rig.refuse(code, 30);
       claim(!rig.refuse(code, 30), "a copy");
       assertEquals(rig.client.mapping(id)!.state, "running");
       const [again] = rig.advance(30_000);
       assertEquals(again!.at, 430_000);
-      rig.grant({ lifetimeSeconds: 600 });
+      rig.grant();
       assertEquals(rig.heard(), ["mapped", "renewed"]);
     }
   });
@@ -184,7 +185,7 @@ describe("answers out of the ordinary", () => {
 
   it("a mapping that is not kept alive is gone when it is lost", () => {
     const rig = new Rig();
-    const id = rig.mapped({ mode: 3 }, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ mode: 3, lifetimeSeconds: 600 });
     rig.advance(600_000);
     assertEquals(rig.events.at(-1), { type: "lost", id, failure: { kind: "expired" } });
     assertEquals(rig.client.mapping(id), undefined);
@@ -192,7 +193,7 @@ describe("answers out of the ordinary", () => {
 
   it("a restart recreates what is not renewed for the rest of its time", () => {
     const rig = new Rig();
-    rig.mapped({ mode: "once" }, { lifetimeSeconds: 600 });
+    rig.mapped({ mode: "once", lifetimeSeconds: 600 });
     rig.now = 100_000;
     rig.announce(0);
     rig.advance(5000);
@@ -205,7 +206,7 @@ describe("answers out of the ordinary", () => {
     rig.advance(3_000_000);
     rig.announce(0);
     assertEquals(rig.advance(5000).length >= 1, true);
-    rig.grant({ epochSeconds: 5 });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped"]);
   });
 

@@ -3,7 +3,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { fromHex } from "../../../core/bytes.ts";
 import { encodeErrorResponse, PCP_RESULT } from "../../../core/pcp/codec.ts";
 import type { PcpClientState } from "../../../core/pcp/types.ts";
-import { EXTERNAL, Rig, SERVER, success } from "./harness.ts";
+import { EXTERNAL, forge, Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 
 const TCP = { protocol: 6, internalPort: 8080 } as const;
@@ -18,7 +18,7 @@ describe("corners of the client", () => {
     rig.drain();
     rig.refuse(PCP_RESULT.MALFORMED_OPTION, 1800);
     assertEquals([rig.last.lifetimeSeconds, rig.last.options], [0, []]);
-    rig.grant({ lifetimeSeconds: 0 });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped", "unmapped"]);
   });
 
@@ -28,6 +28,7 @@ describe("corners of the client", () => {
     rig.client.map({ ...TCP, internalPort: 1 }, 0);
     rig.client.peer({ ...TCP, remote: { address: "198.51.100.1", port: 1 } }, 0);
     const [{ data }] = rig.drain() as [ReturnType<Rig["drain"]>[0]];
+    // Version 1 is no gateway's: made by hand.
     const fields = { resultCode: 1, lifetimeSeconds: 60, epochSeconds: 0, version: 1 };
     rig.receive(encodeErrorResponse(data, fields));
     const failure = { kind: "unsupported-version", version: 1 } as const;
@@ -35,11 +36,12 @@ describe("corners of the client", () => {
   });
 
   it("UNSUPP_VERSION ends a deletion, and says so", () => {
-    const rig = new Rig();
+    const rig = new Rig({ gateway: { protocols: ["pcp", "nat-pmp"] } });
     const id = rig.mapped();
     rig.client.revoke(id, 0);
     rig.drain();
-    rig.receive(fromHex("0081000100000000"));
+    rig.scenario((gateway, now) => gateway.setProtocol("pcp", false, now));
+    rig.grant();
     const failure = { kind: "unsupported-version", version: 0 } as const;
     assertEquals(rig.events.at(-1), { type: "unmapped", id, reason: "revoked", failure });
   });
@@ -66,7 +68,7 @@ describe("corners of the client", () => {
 
   it("a renewal that is refused past the mapping's end is a loss at its end", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
     rig.advance(400_000);
     rig.refuse(PCP_RESULT.NO_RESOURCES, 3600);
     rig.sent.length = 0;
@@ -80,7 +82,7 @@ describe("corners of the client", () => {
 
   it("a recreation that outlasts the mapping's lifetime goes on after it", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 120 });
+    rig.mapped({ lifetimeSeconds: 120 });
     rig.now = 50_000;
     rig.announce(0);
     rig.advance(70_000);
@@ -88,7 +90,7 @@ describe("corners of the client", () => {
     const sent = rig.sent.length;
     rig.advance(100_000);
     claim(rig.sent.length > sent);
-    rig.grant({ epochSeconds: 170 });
+    rig.grant();
     assertEquals(rig.heard(), ["recovered"]);
   });
 
@@ -100,7 +102,7 @@ describe("corners of the client", () => {
     const failure = { kind: "protocol-violation", clause: "PCP-C-48" } as const;
     assertEquals(rig.events.at(-1), { type: "lost", id, failure });
     assertEquals(rig.last.lifetimeSeconds, 0);
-    claim(!rig.receive(success(rig.sent[0]!.request, { external: { ...EXTERNAL, port: 1 } })));
+    claim(!rig.receive(forge(rig.sent[0]!.request, { external: { ...EXTERNAL, port: 1 } })));
     assertEquals(rig.advance(29_999), []);
     assertEquals(rig.advance(1).length, 1);
   });
@@ -112,7 +114,7 @@ describe("corners of the client", () => {
     rig.client.networkChanged("10.0.0.5", 0);
     const [again] = rig.drain();
     assertEquals(again!.request.clientAddress, "10.0.0.5");
-    rig.announce(3);
+    rig.grant();
     assertEquals(rig.heard(), ["announced"]);
   });
 

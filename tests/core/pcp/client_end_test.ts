@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { PCP_RESULT } from "../../../core/pcp/codec.ts";
-import { Rig, SERVER, success } from "./harness.ts";
+import { Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 
 const REMOTE = { address: "198.51.100.20", port: 443 };
@@ -16,7 +16,7 @@ describe("PcpClient.revoke()", () => {
     rig.advance(800);
     assertEquals(rig.sent.length, 4);
     assertEquals(rig.sent[3]!.data, rig.sent[1]!.data);
-    rig.grant({ lifetimeSeconds: 0 });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped", "unmapped"]);
     claim(rig.client.isIdle === true);
   });
@@ -32,7 +32,7 @@ describe("PcpClient.revoke()", () => {
 
   it("is done at the natural end of the mapping", () => {
     const rig = new Rig({ fastStart: false });
-    const id = rig.mapped({}, { lifetimeSeconds: 120 });
+    const id = rig.mapped({ lifetimeSeconds: 120 });
     rig.now = 119_000;
     rig.client.revoke(id, rig.now);
     assertEquals(rig.advance(999).length, 1);
@@ -62,7 +62,7 @@ describe("PcpClient.revoke()", () => {
     const [request] = rig.drain();
     rig.client.revoke(id, rig.now);
     rig.drain();
-    claim(!rig.receive(success(request!.request)));
+    claim(!rig.grant({}, request!));
     assertEquals(rig.client.stats.dropped.stale, 1);
     assertEquals(rig.client.mapping(id)!.state, "revoked");
   });
@@ -74,7 +74,7 @@ describe("PcpClient.revoke()", () => {
     const second = rig.client.map({ protocol: 6, internalPort: 8080 }, rig.now);
     assertEquals(rig.drain().length, 1);
     assertEquals(rig.client.mapping(second)!.state, "requested");
-    rig.grant({ lifetimeSeconds: 0 });
+    rig.grant();
     assertEquals(rig.last.lifetimeSeconds, 7200);
     rig.grant();
     assertEquals(rig.heard(), ["mapped", "unmapped", "mapped"]);
@@ -98,7 +98,7 @@ describe("PcpClient.unmap()", () => {
     const [only] = rig.drain();
     claim(only!.request.kind === "map");
     assertEquals([only!.request.lifetimeSeconds, only!.request.nonce], [0, nonce]);
-    rig.grant({ lifetimeSeconds: 0 });
+    rig.grant();
     assertEquals(rig.events, [{ type: "unmapped", id, reason: "revoked" }]);
   });
 
@@ -134,7 +134,7 @@ describe("PcpClient.unmap()", () => {
 });
 
 describe("PcpClient.abandon()", () => {
-  it("forgets without a packet or an event", () => {
+  it("successts without a packet or an event", () => {
     const rig = new Rig();
     const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
     rig.client.abandon(id, 0);
@@ -156,7 +156,7 @@ describe("PcpClient.close()", () => {
     rig.client.close(0);
     const deletions = rig.drain();
     assertEquals(deletions.length, 2);
-    for (const { request } of deletions) rig.receive(success(request, { lifetimeSeconds: 0 }));
+    for (const sent of deletions) rig.grant({}, sent);
     assertEquals(rig.heard(), ["unmapped", "unmapped", "unmapped"]);
     claim(rig.client.isIdle === true);
     assertEquals(rig.client.nextTimeout(), undefined);

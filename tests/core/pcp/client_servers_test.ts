@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { PCP_RESULT } from "../../../core/pcp/codec.ts";
-import { Rig, SERVER, success } from "./harness.ts";
+import { Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 
 const SECOND = { address: "192.168.1.2", port: 5351 };
@@ -28,14 +28,14 @@ describe("several addresses of one server", () => {
 
   it("goes to the next at once on an ICMP error, and stays where it was answered", () => {
     const rig = new Rig({ servers });
-    rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    rig.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 600 }, 0);
     rig.drain();
     rig.client.handleUnreachable(SERVER, 0);
     const [second] = rig.drain();
     assertEquals(second!.to, SECOND);
-    claim(!rig.receive(success(second!.request), SERVER));
+    claim(!rig.receive(rig.ask(), SERVER));
     assertEquals(rig.client.stats.dropped["other-address"], 1);
-    rig.receive(success(second!.request, { lifetimeSeconds: 600 }), SECOND);
+    rig.grant();
     assertEquals(rig.heard(), ["server-changed", "mapped"]);
     assertEquals(rig.advance(400_000)[0]!.to, SECOND);
   });
@@ -54,7 +54,7 @@ describe("several addresses of one server", () => {
 
   it("leaves an address whose renewals stay without an answer", () => {
     const rig = new Rig({ servers });
-    rig.mapped({}, { lifetimeSeconds: 3600 });
+    rig.mapped({ lifetimeSeconds: 3600 });
     const sent = rig.advance(3_599_000);
     assertEquals(sent.slice(0, 5).map(({ to }) => to.address), [
       ...new Array(4).fill(SERVER.address),
@@ -88,7 +88,7 @@ describe("handleUnreachable()", () => {
 
   it("leaves a running mapping alone, and other addresses", () => {
     const rig = new Rig();
-    const id = rig.mapped({}, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ lifetimeSeconds: 600 });
     rig.advance(400_000);
     rig.client.handleUnreachable(SERVER, rig.now);
     rig.client.handleUnreachable(SECOND, rig.now);
@@ -107,11 +107,12 @@ describe("networkChanged()", () => {
     rig.client.networkChanged("10.0.0.9", rig.now);
     const sent = rig.drain();
     assertEquals(sent.length, 2);
-    for (const { request } of sent) {
-      claim(request.clientAddress === "10.0.0.9");
-      rig.receive(success(request, { epochSeconds: 5 }));
+    for (const each of sent) {
+      claim(each.request.clientAddress === "10.0.0.9");
+      rig.grant({}, each);
     }
-    assertEquals(rig.heard(), ["failed", "mapped", "mapped", "renewed"]);
+    // The port is still the old address's.
+    assertEquals(rig.heard(), ["failed", "mapped", "mapped", "moved"]);
     assertEquals(rig.client.mapping(held)!.internal.address, "10.0.0.9");
     assertEquals(rig.client.mapping(id)!.state, "running");
     assertThrows(() => rig.client.networkChanged("nowhere", 0), TypeError, "nowhere");
@@ -134,7 +135,8 @@ describe("PcpClient.announce()", () => {
     rig.client.announce(0);
     rig.client.announce(0);
     assertEquals(rig.drain().length, 1);
-    rig.announce(77);
+    rig.gateway.setEpoch(77, 0);
+    rig.grant();
     assertEquals(rig.events, [{ type: "announced", epochSeconds: 77 }]);
     assertEquals(rig.advance(100_000), []);
   });

@@ -1,8 +1,9 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
+import type { Profile } from "../../../core/gateway/mod.ts";
 import { PCP_RESULT } from "../../../core/pcp/codec.ts";
 import { parseCidr } from "../../../core/cidr.ts";
-import { EXTERNAL, Rig, success } from "./harness.ts";
+import { EXTERNAL, Rig } from "./harness.ts";
 import { claim } from "./support.ts";
 
 const REMOTE = { address: "198.51.100.20", port: 443 };
@@ -21,7 +22,7 @@ describe("exportState()", () => {
     rig.now = 60_000;
     const state = JSON.parse(JSON.stringify(rig.client.exportState(rig.now)));
 
-    const next = new Rig({ state }, 99, 1_000_000);
+    const next = new Rig({ state, beside: rig }, 99, 1_000_000);
     assertEquals(next.client.mappings().map(({ state }) => state), ["requested", "requested"]);
     assertEquals(next.client.mappings()[0]!.external, undefined);
     const [map, peer] = next.advance(0);
@@ -30,13 +31,13 @@ describe("exportState()", () => {
     assertEquals(map!.request.suggestedPort, EXTERNAL.port);
     assertEquals(map!.request.suggestedAddress, EXTERNAL.address);
     assertEquals(map!.request.options.map(({ type }) => type), ["filter", "filter", "description"]);
-    next.receive(success(map!.request));
+    next.grant({}, map!);
     assertEquals(next.heard(), ["mapped"]);
   });
 
   it("gives what is left of a mapping that is not renewed", () => {
     const rig = new Rig();
-    rig.mapped({ mode: "once" }, { lifetimeSeconds: 600 });
+    rig.mapped({ mode: "once", lifetimeSeconds: 600 });
     rig.now = 200_000;
     const [saved] = rig.client.exportState(rig.now).mappings;
     assertEquals(saved!.lifetimeSeconds, 400);
@@ -46,12 +47,12 @@ describe("exportState()", () => {
   it("lets an adopted mapping be deleted without asking for it first", () => {
     const rig = new Rig();
     rig.mapped();
-    const next = new Rig({ state: rig.client.exportState(0) });
+    const next = new Rig({ state: rig.client.exportState(0), beside: rig });
     next.client.revoke(1, 0);
     const [only] = next.drain();
     claim(only!.request.kind === "map" && only!.request.lifetimeSeconds === 0);
     assertEquals(only!.request.nonce, rig.last.nonce);
-    next.grant({ lifetimeSeconds: 0 });
+    next.grant();
     assertEquals(next.heard(), ["unmapped"]);
   });
 
@@ -62,35 +63,37 @@ describe("exportState()", () => {
   });
 });
 
+/** A gateway that keeps that much of options. */
+function keeping(pcp: NonNullable<Profile["pcp"]>): Profile {
+  return { name: "keeping", device: "none", source: "this test", summary: "options cut", pcp };
+}
+
 describe("DESCRIPTION and PORT_SET", () => {
   it("tells the description as the server stored it, and none where it stored none", () => {
-    const rig = new Rig();
-    const id = rig.mapped({ description: "a long tale" }, {
-      options: [{ type: "description", text: "a long" }],
-      lifetimeSeconds: 600,
-    });
+    const rig = new Rig({ gateway: { profile: keeping({ maxDescriptionBytes: 6 }) } });
+    const id = rig.mapped({ description: "a long tale", lifetimeSeconds: 600 });
     assertEquals(rig.client.mapping(id)!.description, "a long");
+    rig.replaceGateway({ profile: keeping({ maxDescriptionBytes: 0 }) });
     rig.advance(400_000);
-    rig.grant({ epochSeconds: 1400 });
+    rig.grant();
     assertEquals(rig.client.mapping(id)!.description, undefined);
   });
 
   it("names the set in refreshes and deletions, and tells what was mapped of it", () => {
-    const rig = new Rig();
+    const rig = new Rig({ gateway: { profile: keeping({ maxPortSetSize: 8 }) } });
     const set = { type: "port-set", size: 16, firstInternalPort: 6000, parity: true } as const;
-    const id = rig.mapped(
-      { protocol: 17, internalPort: 6000, portSet: { size: 16, parity: true } },
-      { options: [{ ...set, size: 8 }], lifetimeSeconds: 600 },
-    );
+    const portSet = { size: 16, parity: true };
+    const id = rig.mapped({ protocol: 17, internalPort: 6000, portSet, lifetimeSeconds: 600 });
     assertEquals(rig.last.options, [set]);
     assertEquals(rig.client.mapping(id)!.portSet, {
       size: 8,
       firstInternalPort: 6000,
       parity: true,
     });
+    rig.replaceGateway({ profile: keeping({ maxPortSetSize: 1 }) });
     rig.advance(400_000);
     assertEquals(rig.last.options, [set]);
-    rig.grant({ epochSeconds: 1400, lifetimeSeconds: 600 });
+    rig.grant();
     assertEquals(rig.client.mapping(id)!.portSet, undefined);
     rig.client.revoke(id, rig.now);
     rig.drain();
@@ -120,7 +123,8 @@ describe("DESCRIPTION and PORT_SET", () => {
 
 describe("IPv6", () => {
   const servers = [{ address: "fe80::1%eth0", port: 5351 }];
-  const rig6 = () => new Rig({ servers, localAddress: "2001:db8::100" });
+  const MINIUPNPD = { profile: "miniupnpd-2.3.1" };
+  const rig6 = (gateway = {}) => new Rig({ servers, localAddress: "2001:db8::100", gateway });
   const external = { address: "2001:db8::100", port: 22 };
 
   it("maps from the global address, through a link-local server with or without its zone", () => {
@@ -128,22 +132,25 @@ describe("IPv6", () => {
     rig.client.map({ protocol: 6, internalPort: 22 }, 0);
     rig.drain();
     assertEquals(rig.last.suggestedAddress, "::");
-    claim(rig.receive(success(rig.last, { external }), { address: "fe80::1", port: 5351 }));
+    claim(rig.receive(rig.ask(), { address: "fe80::1", port: 5351 }));
     assertEquals(rig.heard(), ["mapped"]);
   });
 
   it("keeps the known port where a renewed pinhole is answered with port 0", () => {
-    const rig = rig6();
-    const id = rig.mapped({ internalPort: 22 }, { external, lifetimeSeconds: 600 });
+    const rig = rig6(MINIUPNPD);
+    const id = rig.mapped({ internalPort: 22, lifetimeSeconds: 600 });
     rig.advance(400_000);
-    rig.grant({ external: { ...external, port: 0 }, epochSeconds: 1400 });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped", "renewed"]);
     assertEquals(rig.client.mapping(id)!.external, external);
   });
 
   it("takes port 0 beside the host's own address for the internal port: nothing translates", () => {
-    const rig = rig6();
-    const id = rig.mapped({ internalPort: 22 }, { external: { ...external, port: 0 } });
+    const earlier = rig6(MINIUPNPD);
+    earlier.mapped({ internalPort: 22 });
+    const options = { servers, localAddress: "2001:db8::100", beside: earlier };
+    const rig = new Rig(options, 2);
+    const id = rig.mapped({ internalPort: 22 });
     assertEquals(rig.client.mapping(id)!.external, external);
   });
 
@@ -158,16 +165,11 @@ describe("IPv6", () => {
 describe("10,000 mappings in one client", () => {
   it("are granted, renewed each once in its time, recreated and deleted", () => {
     const rig = new Rig();
-    const answer = (lifetimeSeconds: number) => {
-      for (const { request } of rig.sent.splice(0)) {
-        const external = { ...EXTERNAL, port: (request as typeof rig.last).internalPort };
-        rig.receive(success(request, { lifetimeSeconds, external, epochSeconds: rig.epoch }));
-      }
-    };
+    const answer = () => rig.sent.splice(0).forEach((sent) => claim(rig.grant({}, sent)));
     for (let port = 1; port <= 10_000; port++) {
-      rig.client.map({ protocol: 17, internalPort: port }, rig.now);
+      rig.client.map({ protocol: 17, internalPort: port, lifetimeSeconds: 3600 }, rig.now);
       rig.drain();
-      answer(3600);
+      answer();
     }
     assertEquals(rig.heard().length, 10_000);
 
@@ -176,7 +178,7 @@ describe("10,000 mappings in one client", () => {
     for (let i = 0; i < 450; i++) {
       rig.advance(1000);
       renewals += rig.sent.length;
-      answer(86_400);
+      answer();
     }
     assertEquals(renewals, 10_000);
     assertEquals(rig.sleep(0), []);
@@ -187,7 +189,7 @@ describe("10,000 mappings in one client", () => {
     rig.client.close(rig.now);
     rig.sent.length = 0;
     assertEquals(rig.drain().length, 10_000);
-    answer(0);
+    answer();
     claim(rig.client.isIdle === true);
   });
 });

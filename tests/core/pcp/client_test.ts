@@ -3,7 +3,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { PcpClient } from "../../../core/pcp/client.ts";
 import type { PcpMapRequest, PcpPeerRequest } from "../../../core/pcp/types.ts";
 import { parseCidr } from "../../../core/cidr.ts";
-import { EXTERNAL, LOCAL, Rig, SERVER, success } from "./harness.ts";
+import { EXTERNAL, LOCAL, Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 import { seededRandom } from "../../../core/random.ts";
 
@@ -12,13 +12,13 @@ const REMOTE = { address: "198.51.100.20", port: 443 };
 describe("PcpClient.map()", () => {
   it("is mapped in one round trip", () => {
     const rig = new Rig();
-    const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    const id = rig.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 3600 }, 0);
     const [first] = rig.drain();
     assertEquals(first!.to, SERVER);
     assertEquals(rig.client.mapping(id)!.state, "starting");
 
     rig.now = 5;
-    rig.receive(success(first!.request, { lifetimeSeconds: 3600 }));
+    rig.grant();
 
     assertEquals(rig.events, [{ type: "mapped", id, mapping: rig.client.mapping(id)! }]);
     assertEquals(rig.client.mapping(id), {
@@ -45,13 +45,13 @@ describe("PcpClient.map()", () => {
     rig.client.peer({ protocol: 6, internalPort: 8080, remote: { ...REMOTE, port: 80 } }, 0);
     const requests = rig.drain();
     // The answers come in another order.
-    for (const { request } of requests.reverse()) claim(rig.receive(success(request)));
+    for (const sent of requests.reverse()) claim(rig.grant({}, sent));
     assertEquals(rig.heard(), ["mapped", "mapped", "mapped", "mapped", "mapped"]);
   });
 
   it('asks with mode "once" for one lifetime and tells its end', () => {
     const rig = new Rig();
-    const id = rig.mapped({ mode: "once" }, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ mode: "once", lifetimeSeconds: 600 });
     assertEquals(rig.advance(599_999), []);
     assertEquals(rig.heard(), ["mapped"]);
     rig.advance(1);
@@ -62,10 +62,10 @@ describe("PcpClient.map()", () => {
 
   it("holds through N lifetimes", () => {
     const rig = new Rig();
-    rig.mapped({ mode: 3 }, { lifetimeSeconds: 600 });
+    rig.mapped({ mode: 3, lifetimeSeconds: 600 });
     for (let i = 0; i < 2; i++) {
       rig.advance(400_000);
-      rig.grant({ lifetimeSeconds: 600, epochSeconds: 1000 + rig.now / 1000 });
+      rig.grant();
     }
     assertEquals(rig.heard(), ["mapped", "renewed", "renewed"]);
     assertEquals(rig.advance(599_000).length, 0);
@@ -75,15 +75,15 @@ describe("PcpClient.map()", () => {
 
   it("tells a new external endpoint as moved, the same as renewed", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
     rig.advance(400_000);
-    rig.grant({ lifetimeSeconds: 600, epochSeconds: 1400 });
+    rig.grant();
     rig.advance(400_000);
-    rig.grant({
-      lifetimeSeconds: 600,
-      epochSeconds: 1800,
-      external: { ...EXTERNAL, port: 40124 },
+    rig.scenario((gateway, now) => {
+      gateway.forget(now);
+      gateway.addStatic("tcp", EXTERNAL.port, { address: "192.168.1.77", port: 80 }, now);
     });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped", "renewed", "moved"]);
   });
 
@@ -189,7 +189,7 @@ describe("PcpClient.renew()", () => {
     assertEquals(rig.last.lifetimeSeconds, 900);
     assertEquals(rig.last.suggestedPort, EXTERNAL.port);
     assertEquals(rig.client.mapping(id)!.state, "updating");
-    rig.grant({ epochSeconds: 1010 });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped", "renewed"]);
     assertEquals(rig.client.mapping(id)!.lifetimeSeconds, 900);
   });
@@ -207,16 +207,16 @@ describe("PcpClient.renew()", () => {
 
   it("does not count against N lifetimes", () => {
     const rig = new Rig();
-    const id = rig.mapped({ mode: 2 }, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ mode: 2, lifetimeSeconds: 600 });
     rig.client.renew(id, undefined, rig.now);
     rig.drain();
-    rig.grant({ lifetimeSeconds: 600 });
+    rig.grant();
     assertEquals(rig.advance(400_000).length, 1);
   });
 
   it("ignores a mapping that is gone and throws on an id that never was", () => {
     const rig = new Rig();
-    const id = rig.mapped({ mode: "once" }, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ mode: "once", lifetimeSeconds: 600 });
     rig.advance(600_000);
     rig.client.renew(id, undefined, rig.now);
     rig.client.revoke(id, rig.now);

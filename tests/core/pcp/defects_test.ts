@@ -2,7 +2,7 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { PCP_RESULT } from "../../../core/pcp/codec.ts";
-import { EXTERNAL, Rig, SERVER, success } from "./harness.ts";
+import { EXTERNAL, Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 
 const TCP = { protocol: 6, internalPort: 8080 } as const;
@@ -10,33 +10,31 @@ const TCP = { protocol: 6, internalPort: 8080 } as const;
 describe("defects of others", () => {
   it("renewals that never fire: ten renewal periods are ten renewals", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
     for (let period = 1; period <= 10; period++) {
       rig.advance(rig.client.nextTimeout()! - rig.now);
-      claim(rig.grant({ lifetimeSeconds: 600 }));
+      claim(rig.grant());
       assertEquals(rig.sent.length, 1 + period);
     }
   });
 
   it("renewal timers that double with every cycle: eight cycles are eight requests", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
     const before = rig.sent.length;
     for (let cycle = 0; cycle < 8; cycle++) {
       rig.advance(400_000);
-      rig.grant({ lifetimeSeconds: 600 });
+      rig.grant();
     }
     assertEquals(rig.sent.length - before, 8);
   });
 
   it("two mappings on one port refreshing each other: the number of requests stays linear", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
-    rig.mapped({ protocol: 17 }, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
+    rig.mapped({ protocol: 17, lifetimeSeconds: 600 });
     for (let cycle = 0; cycle < 6; cycle++) {
-      for (const { request } of rig.advance(400_000)) {
-        rig.receive(success(request, { lifetimeSeconds: 600, epochSeconds: rig.epoch }));
-      }
+      for (const sent of rig.advance(400_000)) rig.grant({}, sent);
     }
     assertEquals(rig.sent.length, 2 + 2 * 6);
   });
@@ -84,13 +82,14 @@ describe("defects of others", () => {
 
   it("the wished external port reported in place of the assigned one", () => {
     const rig = new Rig();
+    rig.gateway.addStatic("tcp", 5000, { address: "192.168.1.77", port: 5000 }, 0);
     const id = rig.mapped({ suggestedExternal: { port: 5000 } });
     assertEquals(rig.client.mapping(id)!.external, EXTERNAL);
   });
 
   it("deleting while renewals run: a handful of packets, not hundreds", () => {
     const rig = new Rig();
-    const id = rig.mapped({}, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ lifetimeSeconds: 600 });
     rig.advance(400_000);
     rig.client.revoke(id, rig.now);
     const sent = rig.advance(1_000_000);
@@ -107,21 +106,21 @@ describe("defects of others", () => {
 
   it("a renewal by deleting and making anew: a running mapping is never deleted by itself", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 600 });
+    rig.mapped({ lifetimeSeconds: 600 });
     for (let cycle = 0; cycle < 20; cycle++) {
       rig.advance(400_000);
-      rig.grant({ lifetimeSeconds: 600 });
+      rig.grant();
     }
     assertEquals(rig.client.stats.sent.delete, 0);
   });
 
   it("a new nonce for renewing and deleting, which leaves a mapping nobody can delete", () => {
     const rig = new Rig();
-    const id = rig.mapped({}, { lifetimeSeconds: 600 });
+    const id = rig.mapped({ lifetimeSeconds: 600 });
     const { nonce } = rig.last;
     rig.advance(400_000);
     assertEquals(rig.last.nonce, nonce);
-    rig.grant({ lifetimeSeconds: 600 });
+    rig.grant();
     rig.announce(0);
     rig.advance(5000);
     assertEquals(rig.last.nonce, nonce);
@@ -140,8 +139,8 @@ describe("defects of others", () => {
   });
 
   it("the asked lifetime scheduled by, where less was granted", () => {
-    const rig = new Rig();
-    const id = rig.mapped({ lifetimeSeconds: 7200 }, { lifetimeSeconds: 60 });
+    const rig = new Rig({ gateway: { maxLifetimeSeconds: 60 } });
+    const id = rig.mapped({ lifetimeSeconds: 7200 });
     assertEquals(rig.client.mapping(id)!.lifetimeSeconds, 60);
     const [renewal] = rig.advance(60_000);
     claim(renewal!.at >= 30_000 && renewal!.at <= 37_500);
@@ -149,9 +148,9 @@ describe("defects of others", () => {
 
   it("renewing only when the mapping has expired", () => {
     const rig = new Rig();
-    rig.mapped({}, { lifetimeSeconds: 120 });
+    rig.mapped({ lifetimeSeconds: 120 });
     claim(rig.advance(75_000).length === 1);
-    rig.grant({ lifetimeSeconds: 120 });
+    rig.grant();
     assertEquals(rig.heard(), ["mapped", "renewed"]);
   });
 
@@ -169,7 +168,8 @@ describe("defects of others", () => {
     const rig = new Rig();
     rig.mapped({ internalPort: 1 });
     rig.now = 60_000;
-    rig.mapped({ internalPort: 2 }, { epochSeconds: 4 });
+    rig.gateway.setEpoch(4, rig.now);
+    rig.mapped({ internalPort: 2 });
     claim(rig.heard().includes("gateway-restarted"));
     const ports = rig.advance(5000).map(({ request }) => (request as typeof rig.last).internalPort);
     claim(ports.length > 0 && ports.every((port) => port === 1));
@@ -179,21 +179,20 @@ describe("defects of others", () => {
     const rig = new Rig();
     rig.client.map(TCP, 0);
     rig.drain();
-    claim(!rig.receive(success(rig.last), { address: "192.168.1.7", port: 5351 }));
+    claim(!rig.receive(rig.ask(), { address: "192.168.1.7", port: 5351 }));
     assertEquals(rig.heard(), []);
   });
 
   it("IPv6 renewals refused for want of resources: the pinhole is kept to its end, then made anew", () => {
-    const rig = new Rig({ localAddress: "2001:db8::100" });
-    const external = { address: "2001:db8::100", port: 22 };
-    rig.mapped({ internalPort: 22 }, { external, lifetimeSeconds: 600 });
+    const rig = new Rig({ localAddress: "2001:db8::100", gateway: { profile: "opnsense" } });
+    rig.mapped({ internalPort: 22, lifetimeSeconds: 600 });
     rig.advance(400_000);
-    rig.refuse(PCP_RESULT.NO_RESOURCES, 30);
-    assertEquals(rig.heard(), ["mapped"]);
+    rig.grant();
+    assertEquals([rig.heard(), rig.client.stats.refused], [["mapped"], 1]);
     rig.advance(200_000);
     assertEquals(rig.heard(), ["lost"]);
     rig.advance(10_000);
-    rig.grant({ external, lifetimeSeconds: 600 });
+    rig.grant();
     assertEquals(rig.heard(), ["recovered"]);
   });
 

@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { PCP_NONCE_OFFSET } from "../../../core/pcp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { LOCAL, Rig, success } from "./harness.ts";
+import { forge, LOCAL, Rig } from "./harness.ts";
 import { claim } from "./support.ts";
 import { VECTORS } from "./vectors.ts";
 
@@ -11,8 +11,8 @@ describe("a client that holds mappings", () => {
     const random = seededRandom(20), rig = new Rig();
     const genuine: Uint8Array[] = VECTORS.map(({ bytes }) => bytes);
     for (let port = 1; port <= 4; port++) {
-      rig.mapped({ internalPort: port }, { lifetimeSeconds: 86_400 });
-      genuine.push(success(rig.last));
+      rig.mapped({ internalPort: port, lifetimeSeconds: 86_400 });
+      genuine.push(rig.ask());
     }
     rig.client.peer({
       protocol: 17,
@@ -21,7 +21,7 @@ describe("a client that holds mappings", () => {
     }, 0);
     rig.drain();
     rig.grant({ lifetimeSeconds: 86_400 });
-    genuine.push(success(rig.last));
+    genuine.push(rig.ask());
     const before = held(rig);
 
     for (let i = 0; i < 100_000; i++) {
@@ -39,7 +39,7 @@ describe("a client that holds mappings", () => {
   it("is not moved by 20,000 packets from elsewhere, whatever they say", () => {
     const random = seededRandom(21), rig = new Rig();
     rig.mapped();
-    const before = held(rig), answer = success(rig.last, { external: { address: LOCAL, port: 1 } });
+    const before = held(rig), answer = forge(rig.last, { external: { address: LOCAL, port: 1 } });
     for (let i = 0; i < 20_000; i++) {
       const address = `192.168.${random.u32() % 256}.${2 + (random.u32() % 250)}`;
       claim(!rig.client.handleDatagram(answer, { address, port: 5351 }, rig.now));
