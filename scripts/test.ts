@@ -19,10 +19,11 @@ import { bunPath, type Runtime, RUNTIMES } from "./lib/runtimes.ts";
 
 /** Of this run alone, so that two runs do not meet; it is below the root for source maps' sake. */
 const BUILD = `${ROOT}/.build/test-${Deno.pid}`;
-/** No whole run takes this long: something waits for what never comes. */
-const GUARD_MS = 5 * 60_000;
+/** No run takes this long, and no test: something waits for what never comes. */
+const GUARD_MS = 10 * 60_000;
+const SILENCE_MS = 2 * 60_000;
 /** The same for one file alone, and how many of them may hang before the rest is given up. */
-const FILE_GUARD_MS = 60_000;
+const FILE_SILENCE_MS = 60_000;
 const MOST_HUNG_FILES = 3;
 const LINES_OF_A_HUNG_RUN = 60;
 /** Bun ends a test after 5 s by default; tests with a million packets need longer. */
@@ -121,7 +122,7 @@ async function onDeno(files: readonly string[], documented: readonly string[]): 
     const result = await ended(
       [...argv, "--reporter=dot", `--junit-path=${report}`, ...paths],
       report,
-      GUARD_MS,
+      SILENCE_MS,
     );
     if (result.usable) return result.outcome;
     return await oneByOne(paths.map((path) => ({ source: path, file: path })), (file, out) => [
@@ -183,7 +184,7 @@ async function onBundles(runtime: "Node" | "Bun", units: readonly Unit[]): Promi
   const command = runtime === "Node" ? nodeCommand : await bunCommand();
   const together = units.length === 1 ? first.file : `${BUILD}/bundle/all.test.js`;
   const report = `${BUILD}/${runtime.toLowerCase()}.xml`;
-  const result = await ended(command(together, report), report, GUARD_MS);
+  const result = await ended(command(together, report), report, SILENCE_MS);
   return result.usable ? result.outcome : await oneByOne(units, command, result);
 }
 
@@ -221,9 +222,9 @@ interface Ended {
   readonly usable: boolean;
 }
 
-async function ended(argv: readonly string[], report: string, guardMs: number): Promise<Ended> {
+async function ended(argv: readonly string[], report: string, silenceMs: number): Promise<Ended> {
   await Deno.remove(report).catch(() => {});
-  const result = await run(argv, { cwd: ROOT, env, guardMs });
+  const result = await run(argv, { cwd: ROOT, env, guardMs: GUARD_MS, silenceMs });
   const xml = await Deno.readTextFile(report).catch(() => "");
   const entries = readReport(xml);
   // Node takes a file that throws while it is loaded, or has no tests, for a test.
@@ -249,7 +250,7 @@ async function oneByOne(units: readonly Unit[], command: Command, whole: Ended):
     const alone = units.length === 1 ? whole : await ended(
       command(file, report),
       report,
-      FILE_GUARD_MS,
+      FILE_SILENCE_MS,
     );
     if (alone.result.hung) hung++;
     cases.push(...alone.outcome.cases);
@@ -274,7 +275,7 @@ function ending(result: RunResult): string {
     ? `no end within ${
       Math.round(result.elapsedMs / 1000)
     } s (a test waits for ever, or leaves a ` +
-      `socket or timer open)`
+      `socket or timer open, as a failed one may)`
     : `exit status ${result.code} without a report of what failed`;
 }
 

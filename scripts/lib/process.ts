@@ -5,6 +5,9 @@
  * @module
  */
 
+/** How often the guards look. */
+const GUARD_EVERY_MS = 500;
+
 const children = new Set<Deno.ChildProcess>();
 const leavers: (() => void | Promise<void>)[] = [];
 let guarded = false;
@@ -16,6 +19,8 @@ export interface RunOptions {
   readonly env?: Record<string, string>;
   /** The child is killed after this long, and the result says so. Default: no guard. */
   readonly guardMs?: number;
+  /** The same after this long without a word on its standard output. Default: no guard. */
+  readonly silenceMs?: number;
   /** Written to the child's standard input, which is closed otherwise. */
   readonly stdin?: string;
   /** Shows the output as it comes instead of collecting it. */
@@ -53,20 +58,24 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   }).spawn();
   children.add(child);
   let hung = false;
-  const guard = options.guardMs === undefined ? undefined : setTimeout(() => {
+  let spokeAt = startedAt;
+  const guard = setInterval(() => {
+    const now = performance.now();
+    const { guardMs = Infinity, silenceMs = Infinity } = options;
+    if (now - startedAt <= guardMs && now - spokeAt <= silenceMs) return;
     hung = true;
     kill(child, "SIGKILL");
-  }, options.guardMs);
+  }, GUARD_EVERY_MS);
   try {
     if (options.stdin !== undefined) await feed(child, options.stdin);
     const [status, stdout, stderr] = await Promise.all([
       child.status,
-      options.inherit ? "" : new Response(child.stdout).text(),
+      options.inherit ? "" : collect(child.stdout, () => spokeAt = performance.now()),
       options.inherit ? "" : new Response(child.stderr).text(),
     ]);
     return { code: status.code, stdout, stderr, hung, elapsedMs: performance.now() - startedAt };
   } finally {
-    clearTimeout(guard);
+    clearInterval(guard);
     children.delete(child);
   }
 }
@@ -108,6 +117,15 @@ function endChildrenWithMe(): void {
       Deno.exit(code);
     });
   }
+}
+
+async function collect(stream: ReadableStream<Uint8Array>, spoke: () => void): Promise<string> {
+  let text = "";
+  for await (const part of stream.pipeThrough(new TextDecoderStream())) {
+    text += part;
+    spoke();
+  }
+  return text;
 }
 
 function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
