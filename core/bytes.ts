@@ -46,6 +46,11 @@ export function equalBytes(
   return true;
 }
 
+/** A copy, also of a Node Buffer, whose own `slice` is a view that changes with what was lent. */
+export function copyBytes(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
+}
+
 /** Lower-case hexadecimal text. */
 export function toHex(bytes: Uint8Array): string {
   // Joined and not added up: engines keep sums of strings as trees, which weigh more.

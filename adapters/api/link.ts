@@ -252,13 +252,14 @@ export class Link<T, M extends MappingMachine> {
     });
     try {
       const socket = await this.#openSocket(driver);
+      const machine = this.#kind.create(socket.local.address, this.#gateway);
       this.#localAddress = socket.local.address;
       this.localPort = socket.local.port;
+      this.#machine = machine;
     } catch (error) {
       driver.close();
       throw error;
     }
-    this.#machine = this.#kind.create(this.#localAddress, this.#gateway);
     this.#driver?.close();
     this.#driver = driver;
     driver.start(this.#machine);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { putU16, putU32, u16 } from "../bytes.ts";
+import { copyBytes, putU16, putU32, u16 } from "../bytes.ts";
 import { parseIp, putAddress16 } from "../ip.ts";
 
 /** Which replies a {@linkcode ReplyRule} is for. Everything named has to be so. */
@@ -60,7 +60,7 @@ export function reshapeReply(
   let bytes = reply;
   for (const { when, then } of rules) {
     if (!matches(reply, request, when)) continue;
-    if (bytes === reply) bytes = reply.slice();
+    if (bytes === reply) bytes = copyBytes(reply);
     for (const change of then) bytes = applyChange(bytes, request, change);
   }
   return bytes;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { copyBytes } from "../bytes.ts";
 import { MAX_SCHEDULED_LIFETIME_SECONDS } from "../backoff.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { MappingId, MappingState } from "../mapping.ts";
@@ -194,7 +195,7 @@ export class Lease {
       lifetimeSeconds: this.isGranted ? this.grantedSeconds : this.lifetimeSeconds,
       expiresAt: this.expiresAt,
       server,
-      nonce: this.nonce.slice(),
+      nonce: copyBytes(this.nonce),
       state: this.#state(),
       attempt: this.attempt,
       ...(this.description !== undefined && { description: this.description }),

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { copyBytes } from "../bytes.ts";
 import { checkAddress, checkInteger, checkLifetime, checkPort } from "../check.ts";
 import { cidrAs128 } from "../cidr.ts";
 import { anyAddress, familyOf, withoutZone } from "../ip.ts";
@@ -104,7 +105,7 @@ export function checkNonce(nonce: Uint8Array): Uint8Array {
       `'nonce' must be ${PCP_NONCE_LENGTH} bytes: current length is ${nonce?.length}`,
     );
   }
-  return nonce.slice();
+  return copyBytes(nonce);
 }
 
 function checkThirdParty(value: string | undefined, localAddress: string): string | undefined {

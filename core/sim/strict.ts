@@ -18,6 +18,13 @@ const WATCHED = 16;
 /** The counters are looked at every so many calls. */
 const STATS_EVERY = 64;
 
+/** Bytes as Node lends them: a Buffer's `slice` is no copy but a view. */
+class LentBytes extends Uint8Array {
+  override slice(start?: number, end?: number): Uint8Array<ArrayBuffer> {
+    return this.subarray(start, end) as Uint8Array<ArrayBuffer>;
+  }
+}
+
 /**
  * Holds `inner` to the contract; a breach throws.
  *
@@ -37,7 +44,7 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
   readonly inner: M;
   #lastNow: Instant = -Infinity;
   #isDraining = false;
-  #scratch = new Uint8Array(2048);
+  #lent: Uint8Array[] = [];
   #sent: { readonly data: Uint8Array; readonly copy: Uint8Array }[] = [];
   #calls = 0;
 
@@ -60,12 +67,12 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
   /** Passes a datagram on, in a buffer that is overwritten afterwards. */
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#enter(now);
-    if (data.length > this.#scratch.length) this.#scratch = new Uint8Array(2 * data.length);
-    const lent = this.#scratch.subarray(0, data.length);
+    const lent = new LentBytes(data.length);
     lent.set(data);
     const isMine = this.inner.handleDatagram(lent, from, now);
-    // Another byte each time, so that whoever kept it is seen to change.
     lent.fill(this.#calls);
+    this.#lent.push(lent);
+    if (this.#lent.length > WATCHED) this.#lent.shift();
     return isMine;
   }
 
@@ -121,7 +128,9 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
 
   #enter(now: Instant): void {
     if (now < this.#lastNow) this.#breach(2, `time went back from ${this.#lastNow} to ${now}`);
-    // One a call, in turn: all are looked at before they are forgotten.
+    // One a call, in turn, of those lent and those sent: each comes up before it is forgotten. Lent
+    // bytes are other ones each time, so that whoever kept them is seen to change.
+    this.#lent[this.#calls % this.#lent.length]?.fill(this.#calls);
     const watched = this.#sent[this.#calls % this.#sent.length];
     if (watched && !equalBytes(watched.data, watched.copy)) {
       this.#breach(4, "a datagram changed after it was sent");
@@ -145,7 +154,7 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
   }
 
   #watch(data: Uint8Array): void {
-    this.#sent.push({ data, copy: data.slice() });
+    this.#sent.push({ data, copy: new Uint8Array(data) });
     if (this.#sent.length > WATCHED) this.#sent.shift();
   }
 

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { copyBytes } from "../bytes.ts";
 import type { RemoteFilter } from "../mapping.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { PortHolder } from "./allocator.ts";
@@ -76,7 +77,7 @@ export class Entry implements TableEntry {
     this.offset = offset;
     this.requester = request.requester && copyOf(request.requester);
     this.isExact = request.isExact ?? false;
-    this.nonce = request.nonce?.slice();
+    this.nonce = request.nonce && copyBytes(request.nonce);
     this.description = request.description || undefined;
     this.filters = request.filters ?? NO_FILTERS;
     this.expiresAt = kind === "static" ? Infinity : request.expiresAt;

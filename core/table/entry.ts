@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { copyBytes } from "../bytes.ts";
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import { contains } from "../cidr.ts";
 import type { Endpoint, Instant } from "../machine.ts";
@@ -144,7 +145,7 @@ export function snapshotEntry(entry: TableEntry): TableEntry {
     client: entry.client,
     requester: entry.requester,
     isExact: entry.isExact,
-    nonce: entry.nonce?.slice(),
+    nonce: entry.nonce && copyBytes(entry.nonce),
     description: entry.description,
     filters: entry.filters.slice(),
     expiresAt: entry.expiresAt,

@@ -19,7 +19,7 @@
  *
  * @module
  */
-import { equalBytes } from "../bytes.ts";
+import { copyBytes, equalBytes } from "../bytes.ts";
 import { checkInteger, checkPort } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
@@ -250,7 +250,7 @@ export class MappingTable {
     const { requester, nonce } = request;
     if (requester && !isSame(requester, own.requester)) own.requester = copyOf(requester);
     // Most renewals repeat the nonce: that is no reason to copy it.
-    if (nonce && !(own.nonce && equalBytes(nonce, own.nonce))) own.nonce = nonce.slice();
+    if (nonce && !(own.nonce && equalBytes(nonce, own.nonce))) own.nonce = copyBytes(nonce);
     if (request.description !== undefined) own.description = request.description || undefined;
     if (request.filters) own.filters = request.filters;
     if (request.isExact !== undefined) own.isExact = request.isExact;

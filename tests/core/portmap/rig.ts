@@ -44,7 +44,9 @@ export class Rig {
   readonly sent: { at: number; data: Uint8Array }[] = [];
   /** The process that the session is. */
   readonly process: Process<SessionEvent, StrictMachine<SessionEvent, GatewaySession>>;
-  readonly #gateway: Process<GatewayEvent, SimulatedGateway> | undefined;
+  readonly #gateway:
+    | Process<GatewayEvent, StrictMachine<GatewayEvent, SimulatedGateway>>
+    | undefined;
 
   constructor(options: RigOptions = {}) {
     this.world = new World({ seed: options.seed ?? 1 });
@@ -57,9 +59,10 @@ export class Rig {
         random: this.world.fork(),
         ...options.gateway,
       });
-      this.#gateway = this.box.run<GatewayEvent, SimulatedGateway>(machine, {
-        server: { port: GATEWAY.port },
-      });
+      this.#gateway = this.box.run<GatewayEvent, StrictMachine<GatewayEvent, SimulatedGateway>>(
+        new StrictMachine<GatewayEvent, SimulatedGateway>(machine),
+        { server: { port: GATEWAY.port } },
+      );
       this.gateway((gateway, now) => gateway.start(now));
     }
     this.host = this.world.host("host");
@@ -103,7 +106,7 @@ export class Rig {
 
   /** Gives the gateway a command. */
   gateway<T>(command: (gateway: SimulatedGateway, now: number) => T): T {
-    return this.#gateway!.do((machine, now) => command(machine, now));
+    return this.#gateway!.do((machine, now) => machine.command(command, now));
   }
 
   /** Takes the session's events. */

@@ -16,7 +16,7 @@ class Ticker implements Machine<never> {
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.now = now;
-    this.send(from, this.flaw === "keeps lent data" ? data : data.slice());
+    this.send(from, this.flaw === "keeps lent data" ? data : new Uint8Array(data));
     if (this.flaw === "bad counter") this.stats.heard = NaN;
     return true;
   }
