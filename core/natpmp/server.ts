@@ -293,9 +293,9 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
         : externalAddress === undefined
         ? NATPMP_RESULT.NETWORK_FAILURE
         : NATPMP_RESULT.SUCCESS);
-    const fields = { resultCode, externalAddress: externalAddress ?? "0.0.0.0" };
-    const data = encodeAddressResponse({ ...fields, epochSeconds: this.epochSeconds(now) });
-    return { ...fields, data };
+    const told = externalAddress ?? "0.0.0.0", epochSeconds = this.epochSeconds(now);
+    const data = encodeAddressResponse({ resultCode, externalAddress: told, epochSeconds });
+    return { data, resultCode, externalAddress: told };
   }
 
   #serve(data: Uint8Array, request: NatPmpRequest, from: Endpoint, now: Instant): void {
@@ -318,8 +318,10 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
         if (verdict === "drop") return;
         const answer = this.#addressResponse(this.#addressFor(from.address), now, verdict?.refuse);
         const { resultCode, externalAddress } = answer;
-        const told = resultCode === NATPMP_RESULT.SUCCESS ? { externalAddress } : {};
-        return this.#reply(from, request, answer.data, { resultCode, ...told }, now);
+        const told = resultCode === NATPMP_RESULT.SUCCESS
+          ? { resultCode, externalAddress }
+          : { resultCode };
+        return this.#reply(from, request, answer.data, told, now);
       }
       case "map": {
         const { protocol, internalPort } = request;
