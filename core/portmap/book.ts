@@ -71,11 +71,13 @@ export class ClaimBook {
       attempts: [],
       pcp: undefined,
       pcpSince: now,
+      isPcpNext: false,
       natPmp: undefined,
       isProbeAnswered: false,
       wish: saved?.external,
       granted: undefined,
       isLost: false,
+      isTold: false,
     };
     this.#byId.set(claim.id, claim);
     return claim;

@@ -32,6 +32,8 @@ export interface Claim {
   pcp: MappingId | undefined;
   /** When the PCP request was made. */
   pcpSince: Instant;
+  /** Whether PCP is to delete it once NAT-PMP has. */
+  isPcpNext: boolean;
   /** Its mapping in the NAT-PMP client, while that one takes part. */
   natPmp: MappingId | undefined;
   /** Whether the gateway answered NAT-PMP's probe in this race. */
@@ -42,6 +44,8 @@ export interface Claim {
   granted: GrantedMapping | undefined;
   /** Whether the application was told that it is lost. */
   isLost: boolean;
+  /** Whether the application was told `mapped`, or is about to be. */
+  isTold: boolean;
 }
 
 /** The claim as a PCP MAP (a PEER adds the remote endpoint). */

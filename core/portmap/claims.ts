@@ -248,7 +248,7 @@ export class Claims {
       claim.phase = "held";
     }
     const before = claim.granted;
-    const type = !before
+    const type = !before || !claim.isTold
       ? "mapped"
       : claim.isLost
       ? "recovered"
@@ -258,6 +258,7 @@ export class Claims {
     claim.granted = granted;
     claim.wish = granted.external;
     claim.isLost = false;
+    claim.isTold = true;
     this.#options.outbox.emit({ type, id: claim.id, mapping: granted }, claim.id);
     this.endIdleProbe(now);
   }
@@ -265,6 +266,8 @@ export class Claims {
   /** The gateway holds it no more; races again unless it was refused. */
   lose(claim: Claim, failure: Failure, now: Instant): void {
     claim.isLost = true;
+    // Who has not heard of the grant will hear of the next one as the first.
+    if (this.#options.outbox.untold(claim.id)?.type === "mapped") claim.isTold = false;
     this.#options.outbox.emit({ type: "lost", id: claim.id, failure }, claim.id);
     if (failure.kind === "refused") this.#waitWhereItIs(claim, failure.retryAt);
     else this.#raceAnew(claim, now);
@@ -294,20 +297,27 @@ export class Claims {
     this.race(claim, now);
   }
 
-  /** Deletes what this session does not hold. */
+  /**
+   * Deletes what this session does not hold. Where nobody knows by which protocol it was made,
+   * NAT-PMP goes first and PCP after it: miniupnpd's NAT-PMP confirms also what it does not do, and
+   * PCP tells whether something is left.
+   */
   remove(claim: Claim, now: Instant): void {
     const { protocol, internalPort } = claim.request;
     const saved = this.book.saved.get(savedKey(claim.request));
     const vias = this.book.vias(claim.request).filter((via) => !saved || via === saved.via);
-    if (vias.includes("pcp")) {
-      claim.pcp = this.#options.pcp.unmap(toPcpRequest(claim), now);
-      this.book.byPcp.set(claim.pcp, claim);
-    }
+    claim.isPcpNext = vias.includes("pcp");
     if (vias.includes("nat-pmp")) {
       claim.natPmp = this.#options.natPmp!.unmap(protocol, internalPort, now);
       this.book.byNatPmp.set(claim.natPmp, claim);
-    }
-    if (vias.length === 0) this.#unmapped(claim, "revoked", undefined, now);
+    } else if (claim.isPcpNext) this.#removeByPcp(claim, now);
+    else this.#unmapped(claim, "revoked", undefined, now);
+  }
+
+  #removeByPcp(claim: Claim, now: Instant): void {
+    claim.isPcpNext = false;
+    claim.pcp = this.#options.pcp.unmap(toPcpRequest(claim), now);
+    this.book.byPcp.set(claim.pcp, claim);
   }
 
   /** Deletes what is held or asked for. */
@@ -333,6 +343,7 @@ export class Claims {
     this.book.note(claim, via, failure ? describeFailure(failure) : "unmapped", now);
     if (via === "pcp") this.#leavePcp(claim, now);
     else this.#leaveNatPmp(claim, now);
+    if (claim.isPcpNext) return this.#removeByPcp(claim, now);
     if (claim.pcp !== undefined || claim.natPmp !== undefined) return;
     this.#unmapped(claim, reason, failure, now);
   }
@@ -344,7 +355,8 @@ export class Claims {
     now: Instant,
   ): void {
     const { attempts } = claim;
-    const isDone = attempts.some((attempt) => attempt.outcome === "unmapped");
+    const isDone = failure?.kind !== "refused" &&
+      attempts.some((attempt) => attempt.outcome === "unmapped");
     if (isDone || reason === "expired") this.book.saved.delete(savedKey(claim.request));
     this.forget(claim, now);
     this.#options.outbox.emit({

@@ -1,5 +1,5 @@
 /**
- * What a gateway session tells, and how two untold events about one mapping become one.
+ * What a gateway session tells.
  *
  * @module
  */
@@ -67,22 +67,3 @@ export type SessionEvent =
   | { readonly type: "external-address-failed"; readonly failure: Failure }
   /** The gateway lost its state; mappings are being made anew. */
   | { readonly type: "gateway-restarted" };
-
-/**
- * One event of two that the application has not seen yet, so that a queue nobody drains holds one
- * event a mapping and the last state is always told.
- */
-export function mergeSessionEvents(older: SessionEvent, newer: SessionEvent): SessionEvent {
-  const isUpdate = newer.type === "renewed" || newer.type === "moved" || newer.type === "recovered";
-  if (!isUpdate) return newer;
-  switch (older.type) {
-    case "mapped":
-      return { ...newer, type: "mapped" };
-    case "recovered":
-      return { ...newer, type: "recovered" };
-    case "moved":
-      return { ...newer, type: "moved" };
-    default:
-      return newer;
-  }
-}

@@ -35,13 +35,14 @@ import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machin
 import type { MappingId, Transport } from "../mapping.ts";
 import { NatPmpClient } from "../natpmp/client.ts";
 import type { NatPmpEvent } from "../natpmp/types.ts";
+import { mergeMappingEvents } from "../merge.ts";
 import { Outbox } from "../outbox.ts";
 import { PcpClient } from "../pcp/client.ts";
 import type { PcpEvent } from "../pcp/types.ts";
 import { type Claim, fromNatPmp, fromPcp } from "./claim.ts";
 import { ClaimBook } from "./book.ts";
 import { Claims, PROBE } from "./claims.ts";
-import { type GrantedMapping, mergeSessionEvents, type SessionEvent } from "./events.ts";
+import type { GrantedMapping, SessionEvent } from "./events.ts";
 import { isPcpAnnouncement, isVersionNo } from "./packets.ts";
 import {
   checkPeerRequest,
@@ -87,7 +88,7 @@ export class GatewaySession implements Machine<SessionEvent> {
   readonly #book: ClaimBook;
   readonly #claims: Claims;
   #pcpSentAt: Instant = -Infinity;
-  readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeSessionEvents, 65_536);
+  readonly #outbox: Outbox<SessionEvent> = new Outbox<SessionEvent>(mergeMappingEvents, 65_536);
 
   /**
    * Makes a session that has asked for nothing yet.

@@ -314,6 +314,27 @@ describe("a later run", () => {
     });
   }
 
+  it("says so where the gateway keeps what nobody saved", () => {
+    const lab = rig({ gateway: { profile: "miniupnpd-2.3.1" } });
+    const id = lab.session((session, now) => session.map(web, now));
+    lab.world.runFor(1000);
+    lab.session((session, now) => session.abandon(id, now));
+    lab.process.stop();
+    const stranger = lab.host.run<SessionEvent, GatewaySession>(
+      new GatewaySession({ gateway: GATEWAY, localAddress: HOST, random: seededRandom(9) }),
+      { client: { connect: GATEWAY } },
+    );
+    stranger.do((session, now) => session.unmap(web, now));
+    lab.world.runFor(1000);
+    const event = told(stranger.takeEvents()[0]?.event, "unmapped");
+    assertEquals(event.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+      "nat-pmp unmapped",
+      "pcp NOT_AUTHORIZED",
+    ]);
+    assertEquals(event.failure?.kind, "refused");
+    assertEquals(lab.ports(), [8080]);
+  });
+
   it("deletes by every protocol what nobody saved", () => {
     const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
     const id = lab.session((session, now) => session.map(web, now));
