@@ -106,10 +106,12 @@ export class Outbox<E> {
 
   #skipGaps(): void {
     while (this.#head < this.#slots.length && this.#slots[this.#head] === undefined) this.#head++;
+    // Cutting an array costs more than an action: not for each one.
+    if (this.#head < 64) return;
     if (this.#head === this.#slots.length) {
       this.#slots.length = 0;
       this.#head = 0;
-    } else if (this.#head > 64 && this.#head * 2 > this.#slots.length) {
+    } else if (this.#head * 2 > this.#slots.length) {
       this.#slots.splice(0, this.#head);
       this.#head = 0;
     }
