@@ -84,6 +84,12 @@ export class Outbox<E> {
     }
   }
 
+  /** The event that waits under `key`: nobody has heard of it. */
+  untold(key: string | number): E | undefined {
+    const action = this.#byKey.get(`e${key}`)?.action;
+    return action?.type === "event" ? action.event : undefined;
+  }
+
   /** The oldest action, or undefined. */
   poll(): Action<E> | undefined {
     const slot = this.#slots[this.#head];

@@ -38,6 +38,7 @@
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { Failure, MappingId, Transport } from "../mapping.ts";
+import { mergeMappingEvents } from "../merge.ts";
 import { Outbox } from "../outbox.ts";
 import { Timers } from "../timers.ts";
 import { ExternalAddress } from "./address.ts";
@@ -49,7 +50,6 @@ import { Outcome } from "./outcome.ts";
 import { EXCHANGE_TIMER, RequestQueue } from "./queue.ts";
 import { Recovery, RECREATE_TIMER } from "./recovery.ts";
 import {
-  mergeEvents,
   type NatPmpClientOptions,
   type NatPmpClientState,
   type NatPmpClientStats,
@@ -89,7 +89,7 @@ const NO_ANSWER: Failure = { kind: "no-answer" };
  */
 export class NatPmpClient implements Machine<NatPmpEvent> {
   readonly #gateway: Endpoint;
-  readonly #outbox = new Outbox<NatPmpEvent>(mergeEvents);
+  readonly #outbox = new Outbox<NatPmpEvent>(mergeMappingEvents);
   readonly #timers = new Timers<number>();
   readonly #epoch = new NatPmpEpoch();
   readonly #queue: RequestQueue;

@@ -25,8 +25,10 @@ export interface Lease {
   state: MappingState;
   /** The gateway has granted it, and that holds as far as we know. */
   isGranted: boolean;
-  /** The application has been told `mapped` once. */
+  /** The gateway has granted it at least once. */
   wasMapped: boolean;
+  /** The application has been told `mapped`, or is about to be. */
+  isTold: boolean;
   /** The gateway lost its table, or comes back: to be asked for again after the random delay. */
   isStale: boolean;
   /** Comes from exported state and no `map` has asked for it yet. */
@@ -64,6 +66,7 @@ export function newLease(
     state: "requested",
     isGranted: false,
     wasMapped: false,
+    isTold: false,
     isStale: false,
     isAdopted: false,
     grantedSeconds: 0,

@@ -114,7 +114,7 @@ export class Leases {
     if (grantedSeconds === 0) return this.#lost(lease, { kind: "expired" }, now);
     const isElsewhere = externalPort !== lease.externalPort || this.#hasOtherAddress(lease);
     const renewed = isElsewhere ? "moved" : "renewed";
-    const type = !lease.wasMapped ? "mapped" : !lease.isGranted ? "recovered" : renewed;
+    const type = !lease.isTold ? "mapped" : !lease.isGranted ? "recovered" : renewed;
     const lifetimeMs = grantedSeconds * 1000;
     lease.job = undefined;
     lease.externalPort = externalPort;
@@ -123,7 +123,7 @@ export class Leases {
     lease.renewedAt = now;
     lease.failure = undefined;
     lease.isStale = false;
-    lease.isGranted = lease.wasMapped = true;
+    lease.isGranted = lease.wasMapped = lease.isTold = true;
     lease.state = "running";
     if (lease.wantedUntil === Infinity) lease.wantedUntil = now + lease.lifetimes * lifetimeMs;
     this.#schedule(lease, now);
@@ -155,6 +155,8 @@ export class Leases {
     lease.failure = failure;
     if (lease.lifetimes === Infinity) this.#hold(lease, failure, now);
     else this.drop(lease);
+    // Who has not heard of the grant will hear of the next one as the first.
+    if (this.#outbox.untold(lease.id)?.type === "mapped") lease.isTold = false;
     this.#outbox.emit({ type: "lost", id: lease.id, failure }, lease.id);
   }
 

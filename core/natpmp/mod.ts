@@ -20,7 +20,6 @@ export * from "./codec.ts";
 export * from "./epoch.ts";
 export * from "./client.ts";
 export * from "./server.ts";
-export { mergeEvents } from "./types.ts";
 export type {
   NatPmpClientOptions,
   NatPmpClientState,

@@ -1,5 +1,5 @@
 /**
- * What a NAT-PMP client takes and tells, and how two events of one mapping become one.
+ * What a NAT-PMP client takes and tells.
  *
  * @module
  */
@@ -146,36 +146,4 @@ export function newStats(): NatPmpClientStats {
       "stale": 0,
     },
   };
-}
-
-/**
- * Makes one event of two of the same mapping (or subject) that nobody has fetched yet, so that it
- * tells the way from before the older to after the newer:
- *
- * | older ↓ newer → | renewed   | moved     | recovered | lost | failed | unmapped |
- * |-----------------|-----------|-----------|-----------|------|--------|----------|
- * | mapped          | mapped    | mapped    | mapped    | lost | failed | unmapped |
- * | renewed         | renewed   | moved     | recovered | lost | failed | unmapped |
- * | moved           | moved     | moved     | moved     | lost | failed | unmapped |
- * | recovered       | recovered | recovered | recovered | lost | failed | unmapped |
- * | lost            | –         | –         | recovered | lost | lost   | unmapped |
- * | failed          | –         | –         | recovered | –    | failed | unmapped |
- *
- * The data are always the newer event's; `mapped` after `failed` is `mapped`. All others: the
- * newer.
- */
-export function mergeEvents(older: NatPmpEvent, newer: NatPmpEvent): NatPmpEvent {
-  switch (newer.type) {
-    case "renewed":
-    case "moved":
-    case "recovered": {
-      const keepsOlder = older.type === "mapped" || older.type === "recovered" ||
-        (older.type === "moved" && newer.type !== "moved");
-      return keepsOlder ? { ...newer, type: older.type } : newer;
-    }
-    case "failed":
-      return older.type === "lost" ? { ...newer, type: "lost" } : newer;
-    default:
-      return newer;
-  }
 }

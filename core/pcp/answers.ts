@@ -98,8 +98,8 @@ function grant(
 
 function grantType(lease: Lease, external: Endpoint): "mapped" | "renewed" | "moved" | "recovered" {
   const { told } = lease;
-  if (lease.isLost) return "recovered";
   if (!told) return "mapped";
+  if (lease.isLost) return "recovered";
   return told.address === external.address && told.port === external.port ? "renewed" : "moved";
 }
 

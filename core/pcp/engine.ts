@@ -21,6 +21,7 @@
 import { RECREATION_DELAY_MS } from "../backoff.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
+import { mergeMappingEvents } from "../merge.ts";
 import { Outbox } from "../outbox.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
@@ -28,7 +29,6 @@ import { Blockade } from "./blockade.ts";
 import { LeaseBook } from "./book.ts";
 import type { PcpClientSettings } from "./client_options.ts";
 import { PCP_RESULT } from "./codec.ts";
-import { mergeEvents } from "./events.ts";
 import { refusal } from "./judge.ts";
 import { deletionOf, type Lease, requestOf } from "./lease.ts";
 import { Retransmission } from "./retransmit.ts";
@@ -41,7 +41,7 @@ const DELETE_ATTEMPTS = 4;
 
 /** The leases of one client. */
 export class Engine {
-  readonly outbox: Outbox<PcpEvent> = new Outbox(mergeEvents);
+  readonly outbox: Outbox<PcpEvent> = new Outbox(mergeMappingEvents);
   readonly timers: Timers<MappingId> = new Timers();
   readonly book: LeaseBook = new LeaseBook();
   readonly blockade: Blockade = new Blockade();
@@ -308,6 +308,8 @@ export class Engine {
   /** What was granted is no more. A lease kept alive is asked for again, at `retryAt` or at once. */
   lose(lease: Lease, failure: Failure, now: Instant, retryAt?: Instant): void {
     lease.clearGrant();
+    // Who has not heard of the grant will hear of the next one as the first.
+    if (this.outbox.untold(lease.id)?.type === "mapped") lease.told = undefined;
     this.outbox.emit({ type: "lost", id: lease.id, failure }, lease.id);
     if (!lease.isKeptAlive) return this.remove(lease, now);
     lease.isLost = true;

@@ -36,6 +36,17 @@ describe("Outbox", () => {
     assertEquals(drain(outbox), ["a+c", "send 2", "b"]);
   });
 
+  it("says which event of a key nobody has heard of", () => {
+    const outbox = new Outbox<string>((older, newer) => `${older}+${newer}`);
+    outbox.send("client", to, Uint8Array.of(1), 1);
+    assertEquals(outbox.untold(1), undefined);
+    outbox.emit("a", 1);
+    outbox.emit("b", 1);
+    assertEquals([outbox.untold(1), outbox.untold(2)], ["a+b", undefined]);
+    drain(outbox);
+    assertEquals(outbox.untold(1), undefined);
+  });
+
   it("takes a datagram back that has not left", () => {
     const outbox = new Outbox<string>();
     outbox.send("client", to, Uint8Array.of(1), 1);

@@ -1,12 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
-import {
-  mergeEvents,
-  NatPmpClient,
-  type NatPmpClientState,
-  type NatPmpEvent,
-} from "../../../core/natpmp/mod.ts";
+import { NatPmpClient, type NatPmpClientState } from "../../../core/natpmp/mod.ts";
 import { encodeMapRequest } from "../../../core/natpmp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { choosing, GATEWAY, HOST, newGateway, Rig, rigWithMapping } from "./rig.ts";
@@ -133,42 +128,39 @@ describe("NatPmpClient: the caller's mistakes", () => {
   });
 });
 
-describe("mergeEvents()", () => {
-  const mapping = {} as Extract<NatPmpEvent, { type: "mapped" }>["mapping"];
-  const failure = { kind: "expired" } as const;
-  const make = (type: string): NatPmpEvent => {
-    if (type === "unmapped") return { type, id: 1, reason: "revoked" };
-    if (type === "lost" || type === "failed") return { type, id: 1, failure };
-    return { type: type as "mapped", id: 1, mapping };
-  };
-  const table: readonly [older: string, newer: string, merged: string][] = [
-    ["mapped", "renewed", "mapped"],
-    ["mapped", "moved", "mapped"],
-    ["mapped", "lost", "lost"],
-    ["mapped", "unmapped", "unmapped"],
-    ["renewed", "renewed", "renewed"],
-    ["renewed", "moved", "moved"],
-    ["renewed", "lost", "lost"],
-    ["moved", "renewed", "moved"],
-    ["moved", "moved", "moved"],
-    ["moved", "recovered", "moved"],
-    ["moved", "lost", "lost"],
-    ["recovered", "renewed", "recovered"],
-    ["recovered", "moved", "recovered"],
-    ["recovered", "lost", "lost"],
-    ["lost", "recovered", "recovered"],
-    ["lost", "failed", "lost"],
-    ["lost", "unmapped", "unmapped"],
-    ["failed", "mapped", "mapped"],
-    ["failed", "failed", "failed"],
-    ["failed", "recovered", "recovered"],
-    ["failed", "unmapped", "unmapped"],
-  ];
-  for (const [older, newer, merged] of table) {
-    it(`${older} + ${newer} = ${merged}`, () => {
-      assertEquals(mergeEvents(make(older), make(newer)), make(merged));
-    });
-  }
+describe("NatPmpClient: events that nobody fetches", () => {
+  it("recovered is told only to who was told mapped", () => {
+    for (const isToldMapped of [false, true]) {
+      const gateway = newGateway();
+      const client = new NatPmpClient({ gateway: GATEWAY, random: seededRandom(1) });
+      const request = encodeMapRequest({
+        ...UDP_5000,
+        suggestedExternalPort: 0,
+        lifetimeSeconds: 600,
+      });
+      const drain = (): string[] => {
+        const types: string[] = [];
+        for (let action = client.poll(); action; action = client.poll()) {
+          if (action.type === "event") types.push(action.event.type);
+        }
+        return types;
+      };
+      const answer = (now: number) => {
+        gateway.handleDatagram(request, HOST, now);
+        const reply = gateway.poll();
+        if (reply?.type === "send") client.handleDatagram(reply.data, GATEWAY, now);
+      };
+      client.map({ ...UDP_5000, lifetimeSeconds: 600 }, 0);
+      drain();
+      answer(0);
+      if (isToldMapped) assertEquals(drain(), ["mapped"]);
+      client.handleTimeout(600 * SECOND);
+      assertEquals(client.mappings()[0]?.state, "starting");
+      const lost = drain();
+      answer(601 * SECOND);
+      assertEquals([lost, drain()], [["lost"], [isToldMapped ? "recovered" : "mapped"]]);
+    }
+  });
 
   it("keeps the queue of a mapping that nobody looks at to one event and one datagram", () => {
     const gateway = newGateway();

@@ -24,6 +24,22 @@ describe("events", () => {
     claim(event?.type === "mapped" && event.id === id && event.mapping.external!.port === 100);
   });
 
+  it("tell recovered only to who was told mapped", () => {
+    for (const isToldMapped of [false, true]) {
+      const rig = new Rig();
+      rig.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 600 }, 0);
+      rig.drain();
+      rig.client.handleDatagram(rig.ask(), SERVER, 0);
+      if (isToldMapped) assertEquals(rig.heard(), ["mapped"]);
+      // A lazy loop: it comes back when the lifetime is over.
+      rig.now = 600_000;
+      rig.client.handleTimeout(rig.now);
+      assertEquals(rig.heard(), ["lost"]);
+      rig.grant();
+      assertEquals(rig.heard(), [isToldMapped ? "recovered" : "mapped"]);
+    }
+  });
+
   it("are told once for the three copies of a mapping update", () => {
     const rig = new Rig();
     rig.mapped();

@@ -1,40 +1,12 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
-import { mergeEvents } from "../../../core/pcp/events.ts";
 import { holdMs, versionHoldMs } from "../../../core/pcp/judge.ts";
 import { RenewalPlan, Retransmission } from "../../../core/pcp/retransmit.ts";
 import { ServerList } from "../../../core/pcp/servers.ts";
-import type { PcpEvent, PcpMapping } from "../../../core/pcp/types.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { claim } from "./support.ts";
 
 const A = { address: "192.0.2.1", port: 5351 }, B = { address: "192.0.2.2", port: 5351 };
-const mapping = { id: 1 } as PcpMapping;
-const failure = { kind: "expired" } as const;
-
-function event(type: string): PcpEvent {
-  if (type === "unmapped") return { type, id: 1, reason: "expired" };
-  if (type === "failed" || type === "lost") return { type, id: 1, failure };
-  return { type: type as "mapped", id: 1, mapping };
-}
-
-describe("mergeEvents()", () => {
-  const newer = ["renewed", "moved", "recovered", "failed", "lost", "unmapped"];
-  const table: Record<string, string> = {
-    mapped: "mapped mapped mapped failed failed unmapped",
-    renewed: "renewed moved recovered failed lost unmapped",
-    moved: "moved moved recovered failed lost unmapped",
-    recovered: "recovered recovered recovered failed lost unmapped",
-    failed: "renewed moved recovered failed lost unmapped",
-    lost: "renewed moved recovered lost lost unmapped",
-  };
-  for (const [older, row] of Object.entries(table)) {
-    it(`tells what follows ${older} in one event`, () => {
-      const merged = newer.map((type) => mergeEvents(event(older), event(type)).type);
-      assertEquals(merged.join(" "), row);
-    });
-  }
-});
 
 describe("Retransmission", () => {
   const random = () => seededRandom(4);
