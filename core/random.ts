@@ -34,7 +34,10 @@ export function below(random: RandomSource, bound: number): number {
  * ```
  */
 export function seededRandom(seed: number): RandomSource {
-  let a = 0x9e3779b9, b = 0x243f6a88, c = seed | 0, counter = (Math.floor(seed / 0x1_0000_0000) + 1) | 0;
+  let a = 0x9e3779b9,
+    b = 0x243f6a88,
+    c = seed | 0,
+    counter = (Math.floor(seed / 0x1_0000_0000) + 1) | 0;
   const u32 = (): number => {
     const sum = (a + b + counter) | 0;
     counter = (counter + 1) | 0;

@@ -16,7 +16,7 @@ import type { GrantedMapping, SessionEvent } from "./events.ts";
 import { savedKey, toSaved } from "./saved.ts";
 
 const GRACE_ROUND_TRIPS = 2;
-const MIN_GRACE_MS = 10;
+const MIN_GRACE_MS = 30;
 const MAX_GRACE_MS = 40;
 /** First retransmissions of both protocols leave in step for this long; then their pace differs. */
 const IN_STEP_MS = 1000;

@@ -11,7 +11,7 @@
  *
  *   PCP grants                      → held by PCP, after one round trip
  *   PCP is not spoken (D-01, ICMP…) → NAT-PMP MAP as soon as its probe is answered
- *   only the probe is answered      → NAT-PMP MAP after a grace of two round trips, 10…40 ms
+ *   only the probe is answered      → NAT-PMP MAP after a grace of two round trips, 30…40 ms
  *   PCP refuses                     → failed; the other protocol is no way around a refusal
  *   neither is spoken               → failed at once
  *
@@ -121,8 +121,8 @@ export class GatewaySession implements Machine<SessionEvent> {
       saved: options.saved ?? [],
     };
     this.#book = new ClaimBook(localAddress, book);
-    const clients = { pcp: this.#pcp, natPmp: this.#natPmp, outbox: this.#outbox };
-    this.#claims = new Claims(this.#book, clients);
+    const claims = { pcp: this.#pcp, natPmp: this.#natPmp, outbox: this.#outbox };
+    this.#claims = new Claims(this.#book, claims);
     this.stats = {
       wrongSource: 0,
       settled: this.#claims.settled,
