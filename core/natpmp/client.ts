@@ -151,14 +151,9 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
     const wish = readRequest(request);
     const known = this.#leases.ofPort(wish);
-    if (known && !known.isAdopted) {
-      const port = `${wish.internalPort}/${wish.protocol}`;
-      throw new TypeError(`Cannot map ${port}: it is mapped already (id ${known.id})`);
-    }
+    const lease = known?.isAdopted ? known : this.#leases.add(wish);
     this.#begin(now);
-    const lease = known ?? this.#leases.add(wish);
-    if (known) this.#leases.claim(lease, wish);
-    if (lease.isGranted) this.#leases.tell(lease, "mapped");
+    if (lease === known) this.#leases.claim(lease, wish, this.#now);
     else this.#leases.ask(lease, this.#now);
     this.#advance();
     return lease.id;

@@ -66,17 +66,29 @@ export class Leases {
     return this.#byPort.get(portKey(port));
   }
 
-  /** Adds a wish; nothing is asked yet. */
+  /**
+   * Adds a wish; nothing is asked yet.
+   *
+   * @throws {TypeError} Where its port has a mapping that is wanted.
+   */
   add(wish: Wish): Lease {
+    const known = this.ofPort(wish);
+    if (known) {
+      const port = `${wish.internalPort}/${wish.protocol}`;
+      throw new TypeError(`Cannot map ${port}: it is mapped already (id ${known.id})`);
+    }
     const lease = newLease(++this.#lastId, wish);
     this.#all.set(lease.id, lease);
     this.#byPort.set(portKey(lease), lease);
     return lease;
   }
 
-  /** Adds a wish from exported state and asks for it, unless the port has one. */
+  /**
+   * Adds a wish from exported state and asks for it.
+   *
+   * @throws {TypeError} As `add`.
+   */
   adopt(wish: Wish, now: Instant): void {
-    if (this.ofPort(wish)) return;
     const lease = this.add(wish);
     lease.isAdopted = true;
     // The gateway may hold it still: revoking it takes a packet.
@@ -84,14 +96,20 @@ export class Leases {
     this.ask(lease, now);
   }
 
-  /** The application asks by itself for what was adopted: its wish counts, but for the port. */
-  claim(lease: Lease, wish: Wish): void {
+  /**
+   * The application asks by itself for what was adopted: its wish counts, but for the port. The
+   * lifetime under way is the first of those that it wants.
+   */
+  claim(lease: Lease, wish: Wish, now: Instant): void {
     lease.isAdopted = false;
     lease.externalPort ||= wish.externalPort;
     lease.lifetimeSeconds = wish.lifetimeSeconds;
     lease.lifetimes = wish.lifetimes;
-    const isTimed = lease.isGranted && wish.lifetimes !== Infinity;
-    lease.wantedUntil = isTimed ? lease.expiresAt : Infinity;
+    lease.wantedUntil = Infinity;
+    if (!lease.isGranted) return this.ask(lease, now);
+    lease.wantedUntil = lease.expiresAt + (wish.lifetimes - 1) * lease.grantedSeconds * 1000;
+    this.#schedule(lease, now);
+    this.tell(lease, "mapped");
   }
 
   /** Queues the request for a mapping, where it does not wait already. */

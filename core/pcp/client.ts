@@ -31,7 +31,7 @@ import { keyOf } from "./key.ts";
 import { Lease } from "./lease.ts";
 import { PROBE, Probe } from "./probe.ts";
 import { checkNonce, checkRequest, checkWantedLifetime, type Wish } from "./request.ts";
-import { readSaved, saveLeases } from "./saved.ts";
+import { readState, saveLeases } from "./saved.ts";
 import type {
   PcpClientOptions,
   PcpClientState,
@@ -74,12 +74,11 @@ export class PcpClient implements Machine<PcpEvent> {
     this.#engine = new Engine(readOptions(options));
     this.#probe = new Probe(this.#engine);
     this.#engine.onExhausted = (hasNext, failure, now) => this.#probe.move(hasNext, failure, now);
-    for (const saved of options.state?.mappings ?? []) {
-      const { wish, nonce, lifetimeSeconds, external } = readSaved(
-        saved,
-        this.#engine.localAddress,
-      );
-      this.#engine.adopt(this.#newLease(wish, nonce, lifetimeSeconds, { external }));
+    if (!options.state) return;
+    for (const adopted of readState(options.state, this.#engine.localAddress)) {
+      const { wish, nonce, lifetimeSeconds } = adopted;
+      this.#engine.book.refuseTwice(wish);
+      this.#engine.adopt(this.#newLease(wish, nonce, lifetimeSeconds, adopted));
     }
   }
 

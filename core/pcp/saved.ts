@@ -5,6 +5,7 @@
  * @module
  */
 import { fromHex, toHex } from "../bytes.ts";
+import { checkInteger } from "../check.ts";
 import type { Instant } from "../machine.ts";
 import type { MappingMode } from "../mapping.ts";
 import type { Lease } from "./lease.ts";
@@ -49,7 +50,7 @@ function modeLeft(mode: MappingMode, grants: number): MappingMode {
   return typeof mode === "number" ? Math.max(1, mode - Math.max(0, grants - 1)) : mode;
 }
 
-/** What {@linkcode readSaved} gives: the arguments of a lease. */
+/** What {@linkcode readState} gives: the arguments of a lease. */
 export interface AdoptedMapping {
   readonly wish: ReturnType<typeof checkRequest>;
   readonly nonce: Uint8Array;
@@ -58,11 +59,16 @@ export interface AdoptedMapping {
 }
 
 /**
- * Reads one saved mapping.
+ * Reads what {@linkcode saveLeases} wrote.
  *
- * @throws {TypeError | RangeError | SyntaxError} Where it is no such thing.
+ * @throws {TypeError | RangeError | SyntaxError} Where it is no state.
  */
-export function readSaved(saved: PcpSavedMapping, localAddress: string): AdoptedMapping {
+export function readState(state: PcpClientState, localAddress: string): AdoptedMapping[] {
+  checkInteger("state.version", state.version, 1, 1);
+  return state.mappings.map((saved) => readSaved(saved, localAddress));
+}
+
+function readSaved(saved: PcpSavedMapping, localAddress: string): AdoptedMapping {
   const { kind, nonce, lifetimeSeconds, remainingSeconds, ...rest } = saved;
   if (kind !== "map" && kind !== "peer") {
     throw new TypeError(

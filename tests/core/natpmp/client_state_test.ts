@@ -63,6 +63,31 @@ describe("NatPmpClient: over a restart of the application", () => {
     assertEquals([next.takeTypes(), next.sent.length], [["mapped"], 1]);
   });
 
+  it("map() of a granted mapping that was wanted for a time keeps it alive from there on", () => {
+    const { rig, gateway } = rigWithMapping({ mode: "once", lifetimeSeconds: 600 });
+    const next = new Rig({ gateway, seed: 2, state: rig.client.exportState(0) });
+    next.runTo(1);
+    next.takeSent();
+    next.do((client, now) =>
+      client.map({ protocol: "tcp", internalPort: 8080, lifetimeSeconds: 600 }, now)
+    );
+    next.runTo(700 * SECOND);
+    assertEquals(next.takeTimes(), [300 * SECOND, 600 * SECOND]);
+    assertEquals(next.takeTypes(), ["mapped", "mapped", "renewed", "renewed"]);
+  });
+
+  it("map() of a granted mapping for N lifetimes counts the one under way", () => {
+    const { rig, gateway } = rigWithMapping({ lifetimeSeconds: 600 });
+    const next = new Rig({ gateway, seed: 2, state: rig.client.exportState(0) });
+    next.runTo(1);
+    const request = { protocol: "tcp", internalPort: 8080, lifetimeSeconds: 600, mode: 2 } as const;
+    next.do((client, now) => client.map(request, now));
+    next.runTo(1200 * SECOND - 1);
+    assertEquals([...new Set(next.takeTypes())], ["mapped", "renewed"]);
+    next.runTo(1200 * SECOND);
+    assertEquals(next.takeTypes(), ["unmapped"]);
+  });
+
   it("an adopted mapping can be deleted without being asked for first", () => {
     const { rig, gateway } = rigWithMapping();
     const next = new Rig({ gateway, seed: 2, state: rig.client.exportState(0) });
@@ -94,6 +119,7 @@ describe("NatPmpClient: over a restart of the application", () => {
     assertThrows(make({ version: 2, mappings: [] }), RangeError, "version");
     assertThrows(make({ version: 1, mappings: [{ ...mapping, protocol: "x" }] }), TypeError);
     assertThrows(make({ version: 1, mappings: [{ ...mapping, internalPort: 0 }] }), RangeError);
+    assertThrows(make({ version: 1, mappings: [mapping, mapping] }), TypeError, "already");
     assertThrows(make({ version: 1, mappings: [{ ...mapping, lifetimeSeconds: -1 }] }), RangeError);
   });
 });

@@ -165,5 +165,9 @@ describe("corners of the client", () => {
       const state: PcpClientState = { version: 1, mappings: [mapping] };
       assertThrows(() => new Rig({ state }));
     }
+    const twice: PcpClientState = { version: 1, mappings: [saved!, saved!] };
+    assertThrows(() => new Rig({ state: twice }), TypeError, "twice");
+    const newer = { version: 2, mappings: [] } as unknown as PcpClientState;
+    assertThrows(() => new Rig({ state: newer }), RangeError, "version");
   });
 });
