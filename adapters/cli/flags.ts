@@ -79,7 +79,7 @@ type Table = {
 export const FLAGS: Table = {
   "external-port": {
     placeholder: "N",
-    summary: "the external port wished for (default PORT; 0: the gateway chooses)",
+    summary: "the external port wished for (map: default PORT; 0: the gateway chooses)",
     read: integerIn(0, 65535),
   },
   "external-address": {
