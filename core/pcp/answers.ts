@@ -72,8 +72,6 @@ function grant(
   // A restart's announcement may overtake the answer: the lease is recovering then, no more in flight.
   const isSolicited = lease.isInFlight || lease.phase === "recovering";
   const oldEnd = lease.expiresAt ?? -Infinity;
-  if (lease.grants === 0) lease.grants = 1;
-  else if (lease.phase === "renewing" && !lease.isExtra) lease.grants++;
   const type = grantType(lease, external);
   lease.external = engine.share(external, lease.external);
   lease.description = undefined;

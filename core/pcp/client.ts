@@ -105,8 +105,8 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /**
    * Renews at once, or as soon as 4 s have passed since the last renewal; with a lifetime, that
-   * one is asked for from here on. A mapping that is refused at present keeps its hold time. One
-   * that is gone is left alone.
+   * one is asked for from here on. One that is wanted for N lifetimes starts counting again. A
+   * mapping that is refused at present keeps its hold time. One that is gone is left alone.
    *
    * @throws {RangeError} Where the id was never given out, or the lifetime is none.
    */
@@ -115,12 +115,11 @@ export class PcpClient implements Machine<PcpEvent> {
     const wanted = lifetimeSeconds === undefined ? undefined : checkWantedLifetime(lifetimeSeconds);
     if (!lease || lease.phase === "deleting") return;
     this.#engine.outbox.touch(now);
-    if (wanted !== undefined && wanted !== lease.lifetimeSeconds) {
-      lease.lifetimeSeconds = wanted;
-      lease.packet = undefined;
-    }
+    const before = lease.lifetimeToAsk(now);
+    lease.lifetimeSeconds = wanted ?? lease.lifetimeSeconds;
+    lease.wantedUntil = Infinity;
+    if (lease.lifetimeToAsk(now) !== before) lease.packet = undefined;
     if (lease.phase !== "granted" && lease.phase !== "renewing") return;
-    lease.isExtra = true;
     if (lease.plan.earliestAt <= now) return this.#engine.renew(lease, now);
     lease.dueAt = lease.plan.earliestAt;
     this.#engine.arm(lease);

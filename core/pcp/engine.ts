@@ -145,9 +145,7 @@ export class Engine {
       return this.arm(lease);
     }
     if (lease.phase !== "renewing") {
-      const { isExtra } = lease;
       lease.clearRequest();
-      lease.isExtra = isExtra;
       lease.isUnanswered = false;
       lease.phase = "renewing";
     } else if (this.#isExhausted(lease.renewalAttempt)) {
@@ -301,7 +299,9 @@ export class Engine {
 
   #expire(lease: Lease, now: Instant): void {
     if (lease.phase === "deleting") return this.unmapped(lease, "revoked", now);
-    if (!lease.wantsRenewal) return this.unmapped(lease, "expired", now);
+    // Of a few seconds there may be no room for another renewal: the last of N is over sooner.
+    const isOver = lease.phase === "granted" && !lease.isKeptAlive;
+    if (isOver || !lease.wantsRenewal) return this.unmapped(lease, "expired", now);
     this.lose(lease, { kind: "expired" }, now);
   }
 

@@ -43,8 +43,8 @@ export class Lease {
   phase: Phase = "waiting";
   /** Whether the server may hold it: then a revocation has something to delete. */
   mayExist: boolean;
-  /** Grants that count against the mode's N. */
-  grants = 0;
+  /** When it is wanted no longer; Infinity: never, or unknown before it is granted (again). */
+  wantedUntil: Instant = Infinity;
 
   /** What the server assigned last; it outlives the grant, as the suggestion of the next. */
   external: Endpoint | undefined;
@@ -66,8 +66,6 @@ export class Lease {
   retransmission: Retransmission | undefined;
   readonly plan: RenewalPlan = new RenewalPlan();
   renewalAttempt = 0;
-  /** Whether the renewal in flight was asked for, and so does not count against N. */
-  isExtra = false;
   /** Whether it is held because nobody answered, not because it was refused. */
   isUnanswered = false;
   /** Whether options that need padding are left out, since the server could not read them. */
@@ -107,10 +105,21 @@ export class Lease {
     return this.wish.mode === "keep-alive";
   }
 
+  /** Through how many granted lifetimes it is wanted. */
+  get lifetimes(): number {
+    const { mode } = this.wish;
+    return mode === "keep-alive" ? Infinity : mode === "once" ? 1 : mode;
+  }
+
   /** Whether it is to outlive its present lifetime. */
   get wantsRenewal(): boolean {
-    const { mode } = this.wish;
-    return mode === "keep-alive" || (typeof mode === "number" && this.grants < mode);
+    return (this.expiresAt ?? -Infinity) < this.wantedUntil;
+  }
+
+  /** What to ask for, seconds: the wish, or what is left of the time for which it is wanted. */
+  lifetimeToAsk(now: Instant): number {
+    const leftSeconds = Math.ceil((this.wantedUntil - now) / 1000);
+    return Math.max(1, Math.min(this.lifetimeSeconds, leftSeconds));
   }
 
   /** How many times the request in flight was sent. */
@@ -126,7 +135,9 @@ export class Lease {
     const believed = Math.max(MAX_SCHEDULED_LIFETIME_SECONDS, this.lifetimeSeconds);
     this.grantedAt = now;
     this.grantedSeconds = lifetimeSeconds;
-    this.expiresAt = now + Math.min(lifetimeSeconds, believed) * 1000;
+    const lifetimeMs = Math.min(lifetimeSeconds, believed) * 1000;
+    this.expiresAt = now + lifetimeMs;
+    if (this.wantedUntil === Infinity) this.wantedUntil = now + this.lifetimes * lifetimeMs;
     this.phase = "granted";
     this.mayExist = true;
     this.clearRequest();
@@ -151,7 +162,6 @@ export class Lease {
     this.packet = undefined;
     this.retransmission = undefined;
     this.renewalAttempt = 0;
-    this.isExtra = false;
     this.dueAt = undefined;
   }
 
@@ -207,11 +217,9 @@ export class Lease {
 /** The bytes of what the lease asks for in its present phase. */
 export function requestOf(lease: Lease, localAddress: string, now: Instant): Uint8Array {
   if (lease.phase === "deleting") return deletionOf(lease, localAddress);
-  // What is made again though nobody wants it longer is made for the rest of its time.
-  const isWhole = lease.isExtra || lease.wantsRenewal || !lease.isGranted;
   return buildRequest(lease.wish, {
     nonce: lease.nonce,
-    lifetimeSeconds: isWhole ? lease.lifetimeSeconds : lease.remainingSeconds(now),
+    lifetimeSeconds: lease.lifetimeToAsk(now),
     localAddress,
     external: lease.external,
     replacesFilters: lease.external !== undefined,

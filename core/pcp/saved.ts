@@ -23,6 +23,7 @@ function saveLease(lease: Lease, now: Instant): PcpSavedMapping {
   const { wish } = lease;
   const remainingSeconds = lease.isGranted ? lease.remainingSeconds(now) : undefined;
   const external = lease.external;
+  const { mode, lifetimeSeconds } = wantedFrom(lease, now);
   const address = external?.address ?? wish.suggestedAddress;
   const port = external?.port ?? wish.suggestedPort;
   return {
@@ -30,11 +31,9 @@ function saveLease(lease: Lease, now: Instant): PcpSavedMapping {
     protocol: wish.protocol,
     internalPort: wish.internalPort,
     nonce: toHex(lease.nonce),
-    lifetimeSeconds: lease.wantsRenewal || !remainingSeconds
-      ? lease.lifetimeSeconds
-      : remainingSeconds,
+    lifetimeSeconds,
     ...(remainingSeconds !== undefined && { remainingSeconds }),
-    mode: modeLeft(wish.mode, lease.grants),
+    mode,
     suggestedExternal: { ...(address !== undefined && { address }), ...(port !== 0 && { port }) },
     ...(wish.remote && { remote: wish.remote }),
     ...(wish.preferFailure && { preferFailure: true }),
@@ -45,9 +44,19 @@ function saveLease(lease: Lease, now: Instant): PcpSavedMapping {
   };
 }
 
-/** Adopting is a grant of its own, so the lifetime under way counts among those left. */
-function modeLeft(mode: MappingMode, grants: number): MappingMode {
-  return typeof mode === "number" ? Math.max(1, mode - Math.max(0, grants - 1)) : mode;
+/** What to ask for, and how often, so that it makes up the time for which it is still wanted. */
+function wantedFrom(
+  lease: Lease,
+  now: Instant,
+): { readonly mode: MappingMode; readonly lifetimeSeconds: number } {
+  const { wantedUntil, lifetimeSeconds, wish: { mode } } = lease;
+  if (wantedUntil === Infinity) return { mode, lifetimeSeconds };
+  const leftSeconds = Math.max(1, Math.ceil((wantedUntil - now) / 1000));
+  const lifetimes = Math.ceil(leftSeconds / lifetimeSeconds);
+  return {
+    mode: mode === "once" && lifetimes === 1 ? mode : lifetimes,
+    lifetimeSeconds: Math.ceil(leftSeconds / lifetimes),
+  };
 }
 
 /** What {@linkcode readState} gives: the arguments of a lease. */

@@ -177,11 +177,11 @@ export interface PcpSavedMapping {
   readonly internalPort: number;
   /** 24 hexadecimal digits. */
   readonly nonce: string;
-  /** What to ask for, seconds: of a mapping that is not to be renewed, what is left of it. */
+  /** What to ask for, seconds. */
   readonly lifetimeSeconds: number;
   /** What was left when it was saved, seconds; absent where the server held nothing. */
   readonly remainingSeconds?: number;
-  /** How long it is wanted; of N lifetimes, those that are left. */
+  /** How long it is wanted; a mapping wanted for a time: in how many lifetimes what is left of it. */
   readonly mode: MappingMode;
   /** What the server assigned last, or what was suggested. */
   readonly suggestedExternal?: SuggestedExternal;

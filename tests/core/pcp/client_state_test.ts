@@ -44,6 +44,27 @@ describe("exportState()", () => {
     assertEquals(saved!.remainingSeconds, 400);
   });
 
+  it("gives what is left of N lifetimes, in as many as it takes", () => {
+    const rig = new Rig();
+    rig.mapped({ mode: 3, lifetimeSeconds: 600 });
+    rig.advance(400_000);
+    rig.grant();
+    rig.now = 900_000;
+    const state = rig.client.exportState(rig.now);
+    assertEquals([state.mappings[0]!.mode, state.mappings[0]!.lifetimeSeconds], [2, 450]);
+    const next = new Rig({ state, beside: rig }, 2, rig.now);
+    next.advance(0);
+    next.grant();
+    for (let i = 0; i < 2; i++) {
+      next.advance(next.client.nextTimeout()! - next.now);
+      next.grant();
+    }
+    next.advance(1_799_999 - next.now);
+    assertEquals(next.heard(), ["mapped", "renewed", "renewed"]);
+    next.advance(1000);
+    assertEquals(next.heard(), ["unmapped"]);
+  });
+
   it("lets an adopted mapping be deleted without asking for it first", () => {
     const rig = new Rig();
     rig.mapped();

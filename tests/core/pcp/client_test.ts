@@ -63,14 +63,37 @@ describe("PcpClient.map()", () => {
   it("holds through N lifetimes", () => {
     const rig = new Rig();
     rig.mapped({ mode: 3, lifetimeSeconds: 600 });
-    for (let i = 0; i < 2; i++) {
-      rig.advance(400_000);
+    for (let i = 0; i < 3; i++) {
+      assertEquals(rig.advance(400_000).length, 1);
       rig.grant();
     }
-    assertEquals(rig.heard(), ["mapped", "renewed", "renewed"]);
-    assertEquals(rig.advance(599_000).length, 0);
-    rig.advance(601_000);
-    assertEquals(rig.heard(), ["unmapped"]);
+    // Of 1800 s 600 are left when the third renewal leaves the gateway: no other follows.
+    assertEquals(rig.heard(), ["mapped", "renewed", "renewed", "renewed"]);
+    assertEquals(rig.advance(599_999), []);
+    assertEquals(rig.heard(), []);
+    rig.advance(1);
+    assertEquals([rig.now, rig.heard()], [1_800_000, ["unmapped"]]);
+  });
+
+  it("ends the last of N lifetimes in peace where no renewal fits in", () => {
+    const rig = new Rig({ gateway: { minLifetimeSeconds: 1 } });
+    rig.mapped({ mode: 2, lifetimeSeconds: 1 });
+    rig.advance(700);
+    rig.grant();
+    rig.advance(60_000);
+    assertEquals(rig.heard(), ["mapped", "renewed", "unmapped"]);
+    assertEquals(rig.client.nextTimeout(), undefined);
+  });
+
+  it("asks only for what is left of N lifetimes", () => {
+    const rig = new Rig();
+    rig.mapped({ mode: 2, lifetimeSeconds: 600 });
+    rig.advance(rig.client.nextTimeout()! - rig.now);
+    rig.grant();
+    assertEquals(rig.last.lifetimeSeconds, 600);
+    rig.advance(rig.client.nextTimeout()! - rig.now);
+    const left = Math.ceil((1_200_000 - rig.now) / 1000);
+    assertEquals(rig.last.lifetimeSeconds, left);
   });
 
   it("tells a new external endpoint as moved, the same as renewed", () => {
@@ -205,13 +228,33 @@ describe("PcpClient.renew()", () => {
     assertEquals(rig.advance(1).length, 1);
   });
 
-  it("does not count against N lifetimes", () => {
+  it("starts N lifetimes anew", () => {
     const rig = new Rig();
     const id = rig.mapped({ mode: 2, lifetimeSeconds: 600 });
+    rig.advance(100_000);
     rig.client.renew(id, undefined, rig.now);
     rig.drain();
     rig.grant();
-    assertEquals(rig.advance(400_000).length, 1);
+    for (let i = 0; i < 2; i++) {
+      assertEquals(rig.advance(rig.client.nextTimeout()! - rig.now).length, 1);
+      rig.grant();
+    }
+    rig.advance(1_299_999 - rig.now);
+    assertEquals(rig.heard(), ["mapped", "renewed", "renewed", "renewed"]);
+    rig.advance(1000);
+    assertEquals(rig.heard(), ["unmapped"]);
+  });
+
+  it("gives a mapping that was wanted once another lifetime", () => {
+    const rig = new Rig();
+    const id = rig.mapped({ mode: "once", lifetimeSeconds: 600 });
+    rig.advance(100_000);
+    rig.client.renew(id, 900, rig.now);
+    rig.drain();
+    rig.grant();
+    assertEquals(rig.advance(899_999), []);
+    rig.advance(1);
+    assertEquals(rig.heard(), ["mapped", "renewed", "unmapped"]);
   });
 
   it("ignores a mapping that is gone and throws on an id that never was", () => {
