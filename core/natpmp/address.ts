@@ -1,7 +1,9 @@
 /**
  * The gateway's external address, as far as one client knows it: asked for at the application's
  * wish, heard unasked in announcements (PMP-C-16), and from then on kept true, since mappings are
- * told with it and an announcement of its change may get lost.
+ * told with it and an announcement of its change may get lost. What an announcement says is believed
+ * on its source address alone (PMP-C-15): the protocol has nothing more to go by, and a question
+ * to make sure would be answered by whoever can take that address.
  *
  * @module
  */

@@ -24,7 +24,7 @@ import {
   refusal,
   versionHoldMs,
 } from "./judge.ts";
-import type { Lease } from "./lease.ts";
+import { deletionOf, type Lease } from "./lease.ts";
 import { hasPaddedOptions } from "./request.ts";
 
 /** How long a server whose success cannot be one is left alone, milliseconds. */
@@ -84,14 +84,12 @@ function grant(
     }
   }
   lease.grant(response.lifetimeSeconds, now);
-  engine.granted(lease, now);
+  engine.stats.granted++;
+  engine.outbox.unsend(lease.id);
+  engine.plan(lease, now);
   const moved = Math.abs(lease.expiresAt! - oldEnd);
   if (type === "renewed" && !isSolicited && moved <= DUPLICATE_MS) return;
-  lease.isLost = false;
-  lease.isFailed = false;
-  lease.told = lease.external;
-  const mapping = lease.snapshot(engine.localAddress, engine.servers.current);
-  engine.outbox.emit({ type, id: lease.id, mapping }, lease.id);
+  engine.tell(lease, type);
 }
 
 function grantType(lease: Lease, external: Endpoint): "mapped" | "renewed" | "moved" | "recovered" {
@@ -117,7 +115,9 @@ function violates(engine: Engine, lease: Lease, clause: string, now: Instant): b
 function breaksPromise(engine: Engine, lease: Lease, now: Instant): boolean {
   const clause = "PCP-C-48";
   if (lease.phase !== "asking" && !lease.isGranted) return engine.drop("stale");
-  engine.takeBack(lease);
+  // Once, and without waiting for an answer.
+  engine.stats.sent.delete++;
+  engine.outbox.send("client", engine.servers.current, deletionOf(lease, engine.localAddress));
   if (!lease.isGranted) return violates(engine, lease, clause, now);
   engine.lose(lease, { kind: "protocol-violation", clause }, now, now + VIOLATION_WAIT_MS);
   return true;

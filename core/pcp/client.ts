@@ -16,6 +16,7 @@ import { checkAddress, checkInteger } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
 import { type MappingResponse, refuse, refuseVersion, succeed } from "./answers.ts";
+import { canClaim, claim } from "./claim.ts";
 import { readOptions } from "./client_options.ts";
 import {
   decodeResponse,
@@ -78,12 +79,15 @@ export class PcpClient implements Machine<PcpEvent> {
     for (const adopted of readState(options.state, this.#engine.localAddress)) {
       const { wish, nonce, lifetimeSeconds } = adopted;
       this.#engine.book.refuseTwice(wish);
-      this.#engine.adopt(this.#newLease(wish, nonce, lifetimeSeconds, adopted));
+      const lease = this.#newLease(wish, nonce, lifetimeSeconds, adopted);
+      lease.isAdopted = true;
+      this.#engine.adopt(lease);
     }
   }
 
   /**
-   * Asks for an inbound mapping.
+   * Asks for an inbound mapping. One from exported state is claimed: it keeps its id, nonce and
+   * endpoint; where it is granted already, `mapped` is told again.
    *
    * @returns The id by which events name it.
    * @throws {TypeError | RangeError} Where the request contradicts itself or the RFC, where the
@@ -304,6 +308,12 @@ export class PcpClient implements Machine<PcpEvent> {
     const wish = checkRequest(kind, request, engine.localAddress);
     const lifetimeSeconds = checkWantedLifetime(request.lifetimeSeconds);
     const given = request.nonce === undefined ? undefined : checkNonce(request.nonce);
+    const known = engine.book.find(keyOf(wish));
+    if (known && canClaim(known, wish, given)) {
+      engine.outbox.touch(now);
+      claim(engine, known, wish, lifetimeSeconds, now);
+      return known.id;
+    }
     engine.book.refuseTwice(wish);
     const nonce = given ?? new Uint8Array(PCP_NONCE_LENGTH);
     if (!given) engine.random.fill(nonce);

@@ -30,7 +30,7 @@ import { LeaseBook } from "./book.ts";
 import type { PcpClientSettings } from "./client_options.ts";
 import { PCP_RESULT } from "./codec.ts";
 import { refusal } from "./judge.ts";
-import { deletionOf, type Lease, requestOf } from "./lease.ts";
+import { type Lease, requestOf } from "./lease.ts";
 import { Retransmission } from "./retransmit.ts";
 import { EXHAUSTED_WAIT_MS, ServerList } from "./servers.ts";
 import { newStats } from "./stats.ts";
@@ -190,14 +190,21 @@ export class Engine {
     if (successor) this.#start(successor, now);
   }
 
-  /** Plans the first renewal of a new grant. */
-  granted(lease: Lease, now: Instant): void {
-    this.stats.granted++;
-    this.outbox.unsend(lease.id);
-    if (lease.wantsRenewal) {
-      lease.dueAt = lease.plan.next(now, lease.scheduledMs, this.random, now);
-    }
+  /** Plans the first renewal of a new grant, or of one that is newly wanted. */
+  plan(lease: Lease, now: Instant): void {
+    lease.plan.restart();
+    lease.dueAt = lease.wantsRenewal
+      ? lease.plan.next(lease.grantedAt, lease.scheduledMs, this.random, now)
+      : undefined;
     this.arm(lease);
+  }
+
+  /** Tells where a granted lease stands. */
+  tell(lease: Lease, type: "mapped" | "renewed" | "moved" | "recovered"): void {
+    lease.isLost = lease.isFailed = false;
+    lease.told = lease.external;
+    const mapping = lease.snapshot(this.localAddress, this.servers.current);
+    this.outbox.emit({ type, id: lease.id, mapping }, lease.id);
   }
 
   /** The endpoint with text that others hold already: ten thousand mappings have one address. */
@@ -381,12 +388,5 @@ export class Engine {
     else sent[lease.wish.kind]++;
     lease.mayExist = true;
     this.outbox.send("client", this.servers.current, lease.packet, lease.id);
-  }
-
-  /** Takes back, once and without waiting for an answer, what the server made against the wish. */
-  takeBack(lease: Lease): void {
-    this.stats.sent.delete++;
-    const packet = deletionOf(lease, this.localAddress);
-    this.outbox.send("client", this.servers.current, packet);
   }
 }

@@ -36,8 +36,10 @@ export type Phase =
 export class Lease {
   readonly id: MappingId;
   readonly key: string;
-  readonly wish: Wish;
+  wish: Wish;
   readonly nonce: Uint8Array;
+  /** Comes from exported state, and the application has not asked for it yet. */
+  isAdopted = false;
   /** What to ask for, seconds. */
   lifetimeSeconds: number;
   phase: Phase = "waiting";
@@ -141,7 +143,6 @@ export class Lease {
     this.phase = "granted";
     this.mayExist = true;
     this.clearRequest();
-    this.plan.restart();
   }
 
   /** The length by which renewals are scheduled, milliseconds: never over a day. */

@@ -1,5 +1,5 @@
 import { describe, it } from "node:test";
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import type { Profile } from "../../../core/gateway/mod.ts";
 import { PCP_RESULT } from "../../../core/pcp/codec.ts";
 import { parseCidr } from "../../../core/cidr.ts";
@@ -75,6 +75,45 @@ describe("exportState()", () => {
     assertEquals(only!.request.nonce, rig.last.nonce);
     next.grant();
     assertEquals(next.heard(), ["unmapped"]);
+  });
+
+  it("lets map() claim an adopted mapping, with its id, nonce and endpoint", () => {
+    const rig = new Rig();
+    rig.mapped();
+    const next = new Rig({ state: rig.client.exportState(0), beside: rig }, 2);
+    const [adopted] = next.client.mappings();
+    const id = next.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 900 }, 0);
+    assertEquals(id, adopted!.id);
+    const [only, ...others] = next.drain();
+    assertEquals([next.last.nonce, next.last.suggestedPort], [rig.last.nonce, EXTERNAL.port]);
+    assertEquals([next.last.lifetimeSeconds, others], [900, []]);
+    next.grant({}, only!);
+    assertEquals(next.heard(), ["mapped"]);
+    assertThrows(() => next.client.map({ protocol: 6, internalPort: 8080 }, 0), TypeError, "twice");
+  });
+
+  it("lets map() claim what is granted already: it is told again, and held as it is wanted", () => {
+    const rig = new Rig();
+    rig.mapped({ mode: "once", lifetimeSeconds: 600 });
+    const next = new Rig({ state: rig.client.exportState(0), beside: rig }, 2);
+    next.advance(0);
+    next.grant();
+    const request = { protocol: 6, internalPort: 8080, lifetimeSeconds: 600 };
+    next.client.map({ ...request, mode: "keep-alive" }, next.now);
+    assertEquals([next.drain(), next.heard()], [[], ["mapped", "mapped"]]);
+    const [renewal] = next.advance(400_000);
+    claim(renewal!.at >= 300_000 && renewal!.at <= 375_000);
+  });
+
+  it("lets map() claim nothing with another nonce, or another set of ports", () => {
+    const rig = new Rig();
+    const set = { protocol: 17, internalPort: 6000, portSet: { size: 4 } };
+    rig.mapped(set);
+    const { client } = new Rig({ state: rig.client.exportState(0), beside: rig }, 2);
+    const nonce = new Uint8Array(12).fill(9);
+    assertThrows(() => client.map({ ...set, nonce }, 0), TypeError, "twice");
+    assertThrows(() => client.map({ ...set, portSet: { size: 5 } }, 0), TypeError, "twice");
+    assertEquals(client.map({ ...set, nonce: rig.last.nonce }, 0), 1);
   });
 
   it("leaves out what is being deleted", () => {
