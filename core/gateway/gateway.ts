@@ -128,9 +128,8 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
 
   /** Seconds since the start of a protocol's epoch. */
   epochSeconds(protocol: GatewayProtocol, now: Instant): number {
-    return protocol === "pcp"
-      ? this.#servers.pcp.epochSeconds(now)
-      : this.#servers.natPmp.epochSeconds(now);
+    const { pcp, natPmp } = this.#servers;
+    return (protocol === "pcp" ? pcp : natPmp).epochSeconds(now);
   }
 
   /** Boots: epochs 0, announced. */
@@ -175,13 +174,12 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * @throws {TypeError} Where one is no IPv4 address, or the gateway does not translate.
    */
   setExternalAddresses(addresses: readonly string[], now: Instant): void {
-    if (this.#settings.family === 6) {
-      throw new TypeError("Cannot set external addresses: this gateway does not translate");
-    }
+    const { family, profile } = this.#settings;
+    if (family === 6) throw new TypeError("Cannot set external addresses: it does not translate");
     const checked = addresses.map((a, i) => checkAddress(`addresses[${i}]`, a, 4));
     this.#enter(now);
     const moved = this.table.setExternalAddresses(checked, now);
-    if (this.#settings.profile?.resetsEpochOnNewAddress) this.#servers.natPmp.setEpoch(0, now);
+    if (profile?.resetsEpochOnNewAddress) this.#servers.natPmp.setEpoch(0, now);
     this.#servers.externalAddressChanged(this.isListening ? this.#door.on : NOBODY, moved, now);
     this.#drain(now);
   }
@@ -308,9 +306,8 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined {
-    return this.#door.isNat
-      ? forwardInbound(this.table, protocol, external, remote, now)
-      : undefined;
+    if (!this.#door.isNat) return undefined;
+    return forwardInbound(this.table, protocol, external, remote, now);
   }
 
   /** As whom `internal` talks to `remote`, for the NAT that forwards by the table. */
@@ -320,9 +317,8 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined {
-    return this.#door.isNat
-      ? forwardOutbound(this.table, protocol, internal, remote, now)
-      : undefined;
+    if (!this.#door.isNat) return undefined;
+    return forwardOutbound(this.table, protocol, internal, remote, now);
   }
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
@@ -370,12 +366,8 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   nextTimeout(): Instant | undefined {
     const wakeAt = this.#out.wakeAt();
     if (wakeAt !== undefined) return wakeAt;
-    const at = Math.min(
-      this.#servers.natPmp.nextTimeout() ?? Infinity,
-      this.#servers.pcp.nextTimeout() ?? Infinity,
-      this.#outlet.next()?.at ?? Infinity,
-      this.#forgetAt ?? Infinity,
-    );
+    const outletAt = this.#outlet.next()?.at ?? Infinity;
+    const at = Math.min(outletAt, this.#forgetAt ?? Infinity, this.#servers.nextAt());
     return at === Infinity ? undefined : at;
   }
 

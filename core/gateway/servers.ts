@@ -117,6 +117,11 @@ export class Servers {
     this.pcp.handleTimeout(now);
   }
 
+  /** The earliest deadline, `Infinity` for none. */
+  nextAt(): Instant {
+    return Math.min(this.natPmp.nextTimeout() ?? Infinity, this.pcp.nextTimeout() ?? Infinity);
+  }
+
   /** The deadlines of both. */
   deadlines(): (DebugTimeout | undefined)[] {
     return [this.natPmp.debugTimeout(), this.pcp.debugTimeout()];

@@ -6,7 +6,7 @@
  */
 import { fromHex } from "../bytes.ts";
 import { pickDefined } from "../defined.ts";
-import type { Attempt, NatErrorCode, Via } from "../errors.ts";
+import type { Attempt, NatErrorCode } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import { type Failure, type MappingId, PROTOCOL_NUMBER } from "../mapping.ts";
 import type { NatPmpMapping, NatPmpMapRequest } from "../natpmp/types.ts";

@@ -106,23 +106,16 @@ export class GatewaySession implements Machine<SessionEvent> {
         `'protocols' must include pcp over IPv6: current value is ${this.#speaks.join(",")}`,
       );
     }
-    const { random } = options;
-    this.#pcp = new PcpClient({
-      servers: [this.gateway],
-      localAddress,
-      random,
-      fastStart: options.fastStart ?? true,
+    const { random, fastStart = true, saved = [] } = options;
+    const { gateway } = this;
+    this.#pcp = new PcpClient({ servers: [gateway], localAddress, random, fastStart });
+    this.#natPmp = family === 4 ? new NatPmpClient({ gateway, random }) : undefined;
+    this.#book = new ClaimBook(localAddress, { gateway, speaks: this.#speaks, random, saved });
+    this.#claims = new Claims(this.#book, {
+      pcp: this.#pcp,
+      natPmp: this.#natPmp,
+      outbox: this.#outbox,
     });
-    this.#natPmp = family === 4 ? new NatPmpClient({ gateway: this.gateway, random }) : undefined;
-    const book = {
-      gateway: this.gateway,
-      speaks: this.#speaks,
-      random,
-      saved: options.saved ?? [],
-    };
-    this.#book = new ClaimBook(localAddress, book);
-    const claims = { pcp: this.#pcp, natPmp: this.#natPmp, outbox: this.#outbox };
-    this.#claims = new Claims(this.#book, claims);
     this.stats = {
       wrongSource: 0,
       settled: this.#claims.settled,
