@@ -64,6 +64,7 @@ export class Link<T, M extends MappingMachine> {
   #gateway: Endpoint;
   #localAddress = "";
   #onIdle: (() => void) | undefined;
+  #hasHeard = false;
   #isClosed = false;
 
   private constructor(options: LinkOptions, kind: LinkMachine<M>) {
@@ -224,14 +225,13 @@ export class Link<T, M extends MappingMachine> {
   }
 
   /**
-   * Deletes what is held and closes the sockets. Where the gateway holds something, waits a moment
-   * for its answers.
+   * Deletes what is held and closes the sockets. Waits a moment for the answers of a gateway that
+   * has ever given one.
    */
   async close(): Promise<void> {
     const driver = this.#driver;
     if (this.#isClosed || this.#onIdle || !driver) return;
-    const isHolding = [...this.#held.values()].some(({ mapping }) => mapping !== undefined);
-    const options = { timeoutMs: isHolding ? CLOSE_TIMEOUT_MS : 0 };
+    const options = { timeoutMs: this.#hasHeard ? CLOSE_TIMEOUT_MS : 0 };
     await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
       this.#onIdle = () => settle.resolve();
       if (driver.do((machine, now) => (machine.close(now), machine.isIdle))) settle.resolve();
@@ -323,6 +323,7 @@ export class Link<T, M extends MappingMachine> {
   }
 
   #onEvent(event: { readonly type: string }): void {
+    this.#hasHeard ||= !("failure" in event) && event.type !== "failed";
     if ("id" in event) {
       const held = this.#held.get(event.id as MappingId);
       if (held) this.#onUpdate(held, event as MappingUpdate<T>);

@@ -62,7 +62,8 @@ describe("PcpClient", () => {
       await first.close();
       const before = gateway.entries()[0]?.expiresAt;
       const second = await PcpClient.open({ server: gateway.endpoint, state });
-      await second.announce();
+      const adopted = await second.map({ protocol: 6, internalPort: 8080 });
+      assertEquals(adopted.mapping.external, handle.mapping.external);
       assertEquals(gateway.entries().length, 1);
       assert(gateway.entries()[0]!.expiresAt >= before!);
       await second.close();
