@@ -78,6 +78,7 @@ export class Nat implements AsyncDisposable {
   readonly #saved: readonly SavedMapping[];
   readonly #links: Map<string, Promise<SessionLink>> = new Map();
   #gateways: readonly Endpoint[] = [];
+  #telling: Promise<unknown> = Promise.resolve();
   #stopWatching: (() => void) | undefined;
   #isClosed = false;
 
@@ -195,7 +196,14 @@ export class Nat implements AsyncDisposable {
    *
    * @throws {NatError} Where none does.
    */
-  async externalAddresses(options: WaitOptions = {}): Promise<ExternalAddress[]> {
+  externalAddresses(options: WaitOptions = {}): Promise<ExternalAddress[]> {
+    // One at a time: PCP tells it with a mapping of our own port, of which there is one.
+    const next = this.#telling.then(() => this.#tellAddresses(options));
+    this.#telling = next.catch(() => undefined);
+    return next;
+  }
+
+  async #tellAddresses(options: WaitOptions): Promise<ExternalAddress[]> {
     const since = this.#runtime.now();
     const family = this.#family(undefined);
     const link = await this.#link(this.#candidates(family)[0]!);

@@ -34,6 +34,8 @@ export class ClaimBook {
   localAddress: string;
   readonly #options: ClaimBookOptions;
   readonly #byId: Map<MappingId, Claim> = new Map();
+  /** The claims that are wanted, by {@linkcode savedKey}: each port has one. */
+  readonly #wanted: Map<string, Claim> = new Map();
   #nextId: MappingId = 1;
 
   constructor(localAddress: string, options: ClaimBookOptions) {
@@ -57,9 +59,18 @@ export class ClaimBook {
     return this.#byId.get(id);
   }
 
-  /** Makes the claim, with the nonce and the wish of an earlier run where one was saved. */
+  /**
+   * Makes the claim, with the nonce and the wish of an earlier run where one was saved.
+   *
+   * @throws {TypeError} Where another claim of the port is wanted.
+   */
   create(request: PortRequest | PeerRequest, phase: Claim["phase"], now: Instant): Claim {
-    const saved = this.saved.get(savedKey(request));
+    const key = savedKey(request);
+    if (this.#wanted.has(key)) {
+      const port = `${request.internalPort}/${request.protocol}`;
+      throw new TypeError(`Cannot ${phase === "removing" ? "unmap" : "map"} ${port}: it is held`);
+    }
+    const saved = this.saved.get(key);
     const nonce = new Uint8Array(12);
     if (!saved?.nonce) this.#options.random.fill(nonce);
     const claim: Claim = {
@@ -80,11 +91,19 @@ export class ClaimBook {
       isTold: false,
     };
     this.#byId.set(claim.id, claim);
+    if (phase !== "removing") this.#wanted.set(key, claim);
     return claim;
+  }
+
+  /** The port is free for another claim, though this one may still be deleted at the gateway. */
+  unwant(claim: Claim): void {
+    const key = savedKey(claim.request);
+    if (this.#wanted.get(key) === claim) this.#wanted.delete(key);
   }
 
   /** Strikes the claim out. */
   delete(claim: Claim): void {
+    this.unwant(claim);
     if (claim.pcp !== undefined) this.byPcp.delete(claim.pcp);
     if (claim.natPmp !== undefined) this.byNatPmp.delete(claim.natPmp);
     this.#byId.delete(claim.id);

@@ -322,6 +322,7 @@ export class Claims {
 
   /** Deletes what is held or asked for. */
   revoke(claim: Claim, now: Instant): void {
+    this.book.unwant(claim);
     this.#mayNatPmp.delete(claim);
     this.timers.delete(claim.id);
     if (claim.pcp !== undefined) this.#options.pcp.revoke(claim.pcp, now);

@@ -312,9 +312,15 @@ export class GatewaySession implements Machine<SessionEvent> {
     }
     this.#outbox.touch(now);
     const claim = this.#book.create(request, phase, now);
-    if (phase === "racing") this.#claims.race(claim, now);
-    else this.#claims.remove(claim, now);
-    this.#drain(now);
+    try {
+      if (phase === "racing") this.#claims.race(claim, now);
+      else this.#claims.remove(claim, now);
+    } catch (error) {
+      this.#claims.forget(claim, now); // A set of ports may overlap with another one.
+      throw error;
+    } finally {
+      this.#drain(now);
+    }
     return claim.id;
   }
 

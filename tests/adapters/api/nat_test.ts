@@ -76,6 +76,18 @@ describe("Nat", () => {
     });
   });
 
+  it("refuses a port that it holds already, and keeps it", async () => {
+    await withNat(async (nat, gateway) => {
+      const port = await nat.map(8080);
+      await assertRejects(() => nat.map(8080), TypeError, "8080/tcp");
+      await assertRejects(() => nat.unmap(8080), TypeError, "8080/tcp");
+      await port.renew();
+      assertEquals(gateway.entries().length, 1);
+      await port.close();
+      await nat.map(8080);
+    });
+  });
+
   it("keeps an outbound mapping", async () => {
     await withNat(async (nat) => {
       const peer = await nat.peer(40_000, { address: "198.51.100.9", port: 443 });
@@ -86,7 +98,11 @@ describe("Nat", () => {
 
   it("tells the external address by each protocol, and leaves nothing behind", async () => {
     await withNat(async (nat, gateway) => {
-      const addresses = await nat.externalAddresses();
+      const [addresses, again] = await Promise.all([
+        nat.externalAddresses(),
+        nat.externalAddresses(),
+      ]);
+      assertEquals(addresses, again);
       assertEquals(addresses.map(({ via, address }) => `${via} ${address}`), [
         "pcp 203.0.113.7",
         "nat-pmp 203.0.113.7",

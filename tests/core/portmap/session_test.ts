@@ -378,6 +378,36 @@ describe("bad input", () => {
       assertEquals(machine.isIdle, true);
     });
   }
+  for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
+    it(`throws on a port that is held already, by ${protocols[0]}, and leaves it as it is`, () => {
+      const lab = rig({ gateway: { protocols } });
+      const id = lab.session((session, now) => session.map(web, now));
+      const again = () => lab.session((session, now) => session.map(web, now));
+      const unmap = () => lab.session((session, now) => session.unmap(web, now));
+      assertThrows(again, TypeError, "8080/tcp");
+      lab.world.runFor(1000);
+      assertThrows(again, TypeError, "8080/tcp");
+      assertThrows(unmap, TypeError, "8080/tcp");
+      lab.world.runFor(1000);
+      assertEquals(lab.types(), ["mapped"]);
+      lab.session((session, now) => session.revoke(id, now));
+      const next = again();
+      lab.world.runFor(1000);
+      assertEquals(lab.types(), ["unmapped", "mapped"]);
+      lab.session((session, now) => session.revoke(next, now));
+      lab.world.runFor(1000);
+      assertEquals(lab.session((session) => session.isIdle), true);
+    });
+  }
+  it("throws on port sets that overlap, and forgets the second", () => {
+    const lab = rig();
+    lab.session((session, now) => session.map({ ...web, portSetSize: 10 }, now));
+    const overlapping = { protocol: "tcp", internalPort: 8085 } as const;
+    assertThrows(() => lab.session((session, now) => session.map(overlapping, now)), TypeError);
+    lab.session((session, now) => session.close(now));
+    lab.world.runFor(1000);
+    assertEquals(lab.session((session) => session.isIdle), true);
+  });
   it("throws on a peer of the other family", () => {
     const remote = { address: "::1", port: 9 };
     assertThrows(() => session().peer({ ...web, remote }, 0), TypeError, "'remote.address'");
