@@ -39,6 +39,7 @@ import {
 } from "./codec.ts";
 import { failed, serveMapping } from "./server_mapping.ts";
 import {
+  type NatPmpReply,
   type NatPmpServerEvent,
   type NatPmpServerOptions,
   type NatPmpServerSettings,
@@ -65,6 +66,16 @@ export interface NatPmpServerStats {
   };
   /** Announcements sent. */
   announcements: number;
+}
+
+/** What a reply says, as its trace tells it. */
+type Told = Omit<NatPmpReply, "resultName" | "epochSeconds">;
+
+/** Field by field: spreading costs Node 20 more than all the rest of a request. */
+function toldOf({ resultCode, externalAddress }: Told): Told {
+  return resultCode === NATPMP_RESULT.SUCCESS && externalAddress !== undefined
+    ? { resultCode, externalAddress }
+    : { resultCode };
 }
 
 /**
@@ -268,10 +279,11 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
   }
 
   #announceOnce(now: Instant): void {
-    const data = this.#addressResponse(this.#addressFor(undefined), now).data;
+    const answer = this.#addressResponse(this.#addressFor(undefined), now);
     for (const to of this.#settings.announceTo) {
       this.stats.announcements++;
-      this.#out.send("server", to, data, `${to.address} ${to.port}`);
+      this.#out.send("server", to, answer.data, `${to.address} ${to.port}`);
+      this.#trace(to, { kind: "address" }, toldOf(answer), true, now);
     }
   }
 
@@ -317,11 +329,7 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
         const verdict = this.#decide(request, from, undefined, now);
         if (verdict === "drop") return;
         const answer = this.#addressResponse(this.#addressFor(from.address), now, verdict?.refuse);
-        const { resultCode, externalAddress } = answer;
-        const told = resultCode === NATPMP_RESULT.SUCCESS
-          ? { resultCode, externalAddress }
-          : { resultCode };
-        return this.#reply(from, request, answer.data, told, now);
+        return this.#reply(from, request, answer.data, toldOf(answer), now);
       }
       case "map": {
         const { protocol, internalPort } = request;
@@ -336,7 +344,6 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
           : !this.#isAuthorized
           ? failed(NATPMP_RESULT.NOT_AUTHORIZED)
           : serveMapping(this.#settings, request, from, existing, now);
-        // Field by field: spreading costs Node 20 more than all the rest of a request.
         const { resultCode, externalPort, lifetimeSeconds } = outcome;
         const bytes = encodeMapResponse({
           protocol,
@@ -362,23 +369,22 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
     return verdict;
   }
 
-  #reply(
-    to: Endpoint,
-    request: NatPmpRequest,
-    data: Uint8Array,
-    told: {
-      readonly resultCode: number;
-      readonly externalAddress?: string;
-      readonly externalPort?: number;
-      readonly lifetimeSeconds?: number;
-    },
-    now: Instant,
-  ): void {
+  #reply(to: Endpoint, request: NatPmpRequest, data: Uint8Array, told: Told, now: Instant): void {
     this.stats.results[Math.min(told.resultCode, 6)]!++;
     this.#out.send("server", to, data);
+    this.#trace(to, request, told, false, now);
+  }
+
+  #trace(
+    to: Endpoint,
+    request: NatPmpRequest,
+    told: Told,
+    isUnsolicited: boolean,
+    now: Instant,
+  ): void {
     if (!this.#settings.trace) return;
     const resultName = natPmpResultName(told.resultCode);
     const response = { ...told, resultName, epochSeconds: this.epochSeconds(now) };
-    this.#out.emit({ type: "response", via: "nat-pmp", to, request, response });
+    this.#out.emit({ type: "response", via: "nat-pmp", to, request, response, isUnsolicited });
   }
 }

@@ -79,13 +79,14 @@ export type NatPmpServerEvent =
     readonly from: Endpoint;
     readonly request: NatPmpRequest;
   }
-  /** It was answered. */
+  /** It was answered; or, unsolicited, the external address was announced. */
   | {
     readonly type: "response";
     readonly via: "nat-pmp";
     readonly to: Endpoint;
     readonly request: NatPmpRequest;
     readonly response: NatPmpReply;
+    readonly isUnsolicited: boolean;
   }
   /** The table changed. */
   | { readonly type: "mapping"; readonly change: TableChangeKind; readonly entry: TableEntry };

@@ -102,12 +102,13 @@ function responseFields(event: GatewayEvent & { type: "response" }): Record<stri
   const { response, request } = event;
   const { resultName: result, resultCode, lifetimeSeconds, epochSeconds } = response;
   return dropUndefined({
-    operation: request.kind,
+    operation: event.isUnsolicited ? "announce" : request.kind,
     result,
     resultCode,
     address: response.externalAddress,
     external: response.externalPort ? { port: response.externalPort } : undefined,
     lifetimeSeconds,
     epochSeconds,
+    isUnsolicited: event.isUnsolicited || undefined,
   });
 }

@@ -255,6 +255,7 @@ describe("NatPmpServer", () => {
         lifetimeSeconds: 7200,
         epochSeconds: 0,
       },
+      isUnsolicited: false,
     });
     assertEquals(changed?.type === "mapping" && [changed.change, changed.entry.origin], [
       "added",
@@ -264,9 +265,14 @@ describe("NatPmpServer", () => {
     bench.drain();
     const last = bench.events.at(-1);
     assertEquals(last?.type === "mapping" && last.change, "expired");
-    const packets = new Bench({ trace: "packets" });
+    const announceTo = [{ address: "224.0.0.1", port: 5350 }];
+    const packets = new Bench({ trace: "packets", announceTo, announcesStart: false });
     packets.map(80);
     assertEquals(packets.events.map((e) => e.type), ["request", "response"]);
+    packets.events.length = 0;
+    packets.server.announce(7_300_000);
+    packets.drain();
+    assertEquals(packets.events.map((e) => e.type === "response" && e.isUnsolicited), [true]);
   });
 
   it("throws the caller's mistakes at once, with the name and the value", () => {
