@@ -74,9 +74,10 @@ export interface UnmapResult {
 export class Nat implements AsyncDisposable {
   readonly #runtime: Runtime;
   readonly #options: NatOptions;
-  readonly #since: Instant;
   readonly #saved: readonly SavedMapping[];
   readonly #links: Map<string, Promise<SessionLink>> = new Map();
+  /** What finding the gateways took, milliseconds; the first mapping counts it in. */
+  #discoveryMs = 0;
   #gateways: readonly Endpoint[] = [];
   #telling: Promise<unknown> = Promise.resolve();
   #stopWatching: (() => void) | undefined;
@@ -85,7 +86,6 @@ export class Nat implements AsyncDisposable {
   private constructor(options: NatOptions) {
     this.#runtime = options.runtime ?? systemRuntime();
     this.#options = options;
-    this.#since = this.#runtime.now();
     this.#saved = checkState(options.state);
   }
 
@@ -98,7 +98,9 @@ export class Nat implements AsyncDisposable {
   static async open(options: NatOptions = {}): Promise<Nat> {
     options.signal?.throwIfAborted();
     const nat = new Nat(options);
+    const since = nat.#runtime.now();
     await nat.#findGateways();
+    nat.#discoveryMs = nat.#runtime.now() - since;
     options.signal?.throwIfAborted();
     nat.#stopWatching = watchNetwork(nat.#runtime, () => nat.#onNetworkChange());
     return nat;
@@ -304,7 +306,7 @@ export class Nat implements AsyncDisposable {
 
   /** Asks the best gateway, and the others each a moment later or once those before failed. */
   async #open(options: MapOptions, prepare: () => Job): Promise<PortMapping> {
-    const since = this.#links.size === 0 ? this.#since : this.#runtime.now();
+    const since = this.#runtime.now() - (this.#links.size === 0 ? this.#discoveryMs : 0);
     const request = { ...prepare(), since, goal: "mapped" as const };
     const ask = (gateway: Endpoint) => async (signal: AbortSignal | undefined) => {
       const link = await this.#link(gateway);
@@ -342,13 +344,16 @@ export class Nat implements AsyncDisposable {
     }
     const own = new Set(this.#runtime.interfaces().map(({ address }) => address));
     for (const link of await this.#openLinks()) {
-      const { address } = link.gateway;
-      const isThere = this.#gateways.some((gateway) => gateway.address === address);
+      const { gateway } = link;
+      const isThere = this.#gateways.some(({ address }) => address === gateway.address);
       if (isThere && own.has(link.localAddress)) continue;
       const next = isThere
-        ? link.gateway
-        : this.#gateways.find((gateway) => familyOf(gateway.address) === familyOf(address));
-      if (next) await link.moveTo(next).catch(() => undefined);
+        ? gateway
+        : this.#gateways.find(({ address }) => familyOf(address) === familyOf(gateway.address));
+      if (!next) continue;
+      this.#links.delete(gatewayText(gateway));
+      this.#links.set(gatewayText(next), Promise.resolve(link));
+      await link.moveTo(next).catch(() => undefined);
     }
   }
 }

@@ -364,6 +364,7 @@ describe("discovery", () => {
     assertEquals((await next(events)).type, "recovered");
     assertEquals(port.external, { address: "198.51.100.3", port: 8080 });
     assertEquals(second.entries().length, 1);
+    await assertRejects(() => nat.map(8080), TypeError, "8080/tcp");
     await nat.close();
     assertEquals(second.entries().length, 0);
     await first.close();
