@@ -6,7 +6,7 @@
 import { checkAddress, checkChoice } from "../../core/check.ts";
 import { NatError, type Via } from "../../core/errors.ts";
 import { type Family, familyOf } from "../../core/ip.ts";
-import type { Endpoint, Instant } from "../../core/machine.ts";
+import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import { gatewayText } from "../../core/portmap/claim.ts";
