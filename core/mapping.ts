@@ -87,3 +87,29 @@ export function describeFailure(failure: Failure): string {
       return "expired";
   }
 }
+
+/** What a client tells of one mapping; `T` is a mapping in its protocol's words. */
+export type MappingEvent<T> =
+  /**
+   * `mapped`: granted for the first time. `renewed`: granted again, the same external endpoint.
+   * `moved`: another external endpoint than told last. `recovered`: granted again after `lost`.
+   */
+  | {
+    readonly type: "mapped" | "renewed" | "moved" | "recovered";
+    readonly id: MappingId;
+    readonly mapping: T;
+  }
+  /** Not granted. A keep-alive mapping is asked for again when its hold is over. */
+  | { readonly type: "failed"; readonly id: MappingId; readonly failure: Failure }
+  /** Was granted and is no more. A keep-alive mapping is asked for again until `recovered`. */
+  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
+  /**
+   * Gone by our own wish: deleted (`failure` says where the gateway refused to, or did not answer),
+   * or its wanted time is over.
+   */
+  | {
+    readonly type: "unmapped";
+    readonly id: MappingId;
+    readonly reason: "revoked" | "expired";
+    readonly failure?: Failure;
+  };

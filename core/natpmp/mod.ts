@@ -43,6 +43,7 @@ export type {
 } from "../machine.ts";
 export type {
   Failure,
+  MappingEvent,
   MappingId,
   MappingMode,
   MappingState,

@@ -4,7 +4,14 @@
  * @module
  */
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Failure, MappingId, MappingMode, MappingState, Transport } from "../mapping.ts";
+import type {
+  Failure,
+  MappingEvent,
+  MappingId,
+  MappingMode,
+  MappingState,
+  Transport,
+} from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
 
 /** How a NAT-PMP client is made. */
@@ -59,29 +66,8 @@ export type NatPmpEvent =
   | { readonly type: "external-address"; readonly address: string; readonly epochSeconds: number }
   /** The question for the external address came to nothing. */
   | { readonly type: "external-address-failed"; readonly failure: Failure }
-  /**
-   * `mapped`: granted for the first time. `renewed`: granted again, same external endpoint.
-   * `moved`: the external endpoint is another one. `recovered`: granted again after `lost`.
-   */
-  | {
-    readonly type: "mapped" | "renewed" | "moved" | "recovered";
-    readonly id: MappingId;
-    readonly mapping: NatPmpMapping;
-  }
-  /** Not granted. A keep-alive mapping that was refused is asked for again after the hold time. */
-  | { readonly type: "failed"; readonly id: MappingId; readonly failure: Failure }
-  /** Was granted and is no more. A keep-alive mapping is asked for again until `recovered`. */
-  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
-  /**
-   * Ended as wished: deleted (`failure` says where the gateway refused to, or did not answer), or
-   * its wanted time is over.
-   */
-  | {
-    readonly type: "unmapped";
-    readonly id: MappingId;
-    readonly reason: "revoked" | "expired";
-    readonly failure?: Failure;
-  }
+  /** What becomes of a mapping. */
+  | MappingEvent<NatPmpMapping>
   /** The deletion of all mappings of a protocol was answered, or given up. */
   | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
   /** The gateway lost its mappings; they are about to be recreated. */

@@ -42,6 +42,13 @@ export type {
 } from "../machine.ts";
 export type { Cidr } from "../cidr.ts";
 export type { Family } from "../ip.ts";
-export type { Failure, MappingId, MappingMode, MappingState, RemoteFilter } from "../mapping.ts";
+export type {
+  Failure,
+  MappingEvent,
+  MappingId,
+  MappingMode,
+  MappingState,
+  RemoteFilter,
+} from "../mapping.ts";
 export type { RandomSource } from "../random.ts";
 export type * from "../table/mod.ts";

@@ -5,7 +5,7 @@
  */
 import type { Cidr } from "../cidr.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Failure, MappingId, MappingMode, MappingState } from "../mapping.ts";
+import type { Failure, MappingEvent, MappingId, MappingMode, MappingState } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
 
 /** How a {@linkcode PcpClient} is made. */
@@ -135,29 +135,8 @@ export interface PcpMapping {
 
 /** What a {@linkcode PcpClient} tells. */
 export type PcpEvent =
-  /**
-   * `mapped`: granted for the first time. `renewed`: granted again, the same external endpoint.
-   * `moved`: another external endpoint than told last. `recovered`: granted again after `lost`.
-   */
-  | {
-    readonly type: "mapped" | "renewed" | "moved" | "recovered";
-    readonly id: MappingId;
-    readonly mapping: PcpMapping;
-  }
-  /** Not granted. A keep-alive mapping is asked for again by itself, any other is gone. */
-  | { readonly type: "failed"; readonly id: MappingId; readonly failure: Failure }
-  /** Was granted, is no more. A keep-alive mapping is asked for again, any other is gone. */
-  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
-  /**
-   * Gone by our own wish: deleted (`failure` says where the server refused to, or did not answer),
-   * or its time is over.
-   */
-  | {
-    readonly type: "unmapped";
-    readonly id: MappingId;
-    readonly reason: "revoked" | "expired";
-    readonly failure?: Failure;
-  }
+  /** What becomes of a mapping. */
+  | MappingEvent<PcpMapping>
   /** The server's epoch tells of lost state; every mapping is being asked for again. */
   | { readonly type: "gateway-restarted" }
   /** The answer to `announce`. */
