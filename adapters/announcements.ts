@@ -7,9 +7,8 @@
  */
 import { NatError } from "../core/errors.ts";
 import { anyAddress, type Family } from "../core/ip.ts";
+import { PCP_ANNOUNCE_PORT } from "../core/pcp/constants.ts";
 import type { UdpOptions, UdpSocket } from "./runtime.ts";
-
-const ANNOUNCEMENT_PORT = 5350;
 
 /** What to listen to. */
 export interface AnnouncementOptions {
@@ -25,7 +24,7 @@ export interface AnnouncementOptions {
 }
 
 /** The group bound first, so that unicast to the port stays another's; Windows cannot do that. */
-function attempts({ family, interface: name, port = ANNOUNCEMENT_PORT }: AnnouncementOptions) {
+function attempts({ family, interface: name, port = PCP_ANNOUNCE_PORT }: AnnouncementOptions) {
   const group = family === 4 ? "224.0.0.1" : "ff02::1";
   const multicast = name === undefined ? { group } : { group, interface: name };
   return [group, anyAddress(family)].map((address): UdpOptions => ({

@@ -6,7 +6,7 @@
 import type { Via } from "../../core/errors.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
 import { describeFailure, type Failure } from "../../core/mapping.ts";
-import { codeOf, gatewayText } from "../../core/portmap/claim.ts";
+import { codeOf, gatewayText, retryAfter } from "../../core/portmap/claim.ts";
 import type { RequestFailure } from "./link_types.ts";
 
 /** Makes the `explain` of a link whose machine speaks one protocol. */
@@ -17,11 +17,8 @@ export function explainFailure(
   return (_machine, _id, event, since, now) => {
     const failure = (event as { failure?: Failure } | undefined)?.failure ??
       { kind: "no-answer" } as const;
-    const retryAfterSeconds = failure.kind === "refused"
-      ? { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) }
-      : {};
     const outcome = describeFailure(failure);
     const attempts = [{ via, gateway: gatewayText(gateway), outcome, elapsedMs: now - since }];
-    return { code: codeOf(failure), attempts, ...retryAfterSeconds };
+    return { code: codeOf(failure), attempts, ...retryAfter(failure, now) };
   };
 }

@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { pickLocalAddress } from "../discovery/mod.ts";
-import { findGateways as find, type GatewayCandidate } from "../discovery/mod.ts";
 import type { Family } from "../../core/ip.ts";
 import { systemRuntime } from "../auto.ts";
+import { findGateways as find, type GatewayCandidate, pickLocalAddress } from "../discovery/mod.ts";
 import type { InterfaceAddress, Runtime } from "../runtime.ts";
 
 export type { GatewayCandidate, GatewaySource } from "../discovery/mod.ts";

@@ -13,6 +13,7 @@ import { pickLocalAddress } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime, UdpSocket } from "../runtime.ts";
 import { zoneOf } from "../udp.ts";
+import { attemptsError } from "./attempts_error.ts";
 import { EventStream } from "./events.ts";
 import type {
   LinkMachine,
@@ -308,11 +309,7 @@ export class Link<T, M extends MappingMachine> {
     if (this.#onIdle) return new NatError("closed", `Cannot ${request.what}: it was closed`);
     const now = this.#runtime.now();
     const failure = this.#kind.explain(this.#machine!, held.id, event, request.since, now);
-    const tried = failure.attempts.map(({ via, gateway, outcome }) =>
-      `${via} at ${gateway}: ${outcome}`
-    );
-    const message = `Cannot ${request.what}: ${tried.join("; ") || "nothing was tried"}`;
-    return new NatError(failure.code, message, failure);
+    return attemptsError(request.what, failure);
   }
 
   #forget(held: Held<T>): void {

@@ -5,24 +5,13 @@
  */
 import type { Attempt, NatErrorCode } from "../../core/errors.ts";
 import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
-import type { Failure, MappingId } from "../../core/mapping.ts";
+import type { MappingEvent, MappingId } from "../../core/mapping.ts";
 import type { Runtime } from "../runtime.ts";
 
-/** What every mapping machine tells about one mapping. */
+/** What every mapping machine tells about one mapping; why one failed each tells in its own way. */
 export type MappingUpdate<T> =
-  | {
-    readonly type: "mapped" | "renewed" | "moved" | "recovered";
-    readonly id: MappingId;
-    readonly mapping: T;
-  }
-  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
-  | { readonly type: "failed"; readonly id: MappingId }
-  | {
-    readonly type: "unmapped";
-    readonly id: MappingId;
-    readonly reason: "revoked" | "expired";
-    readonly failure?: Failure;
-  };
+  | Exclude<MappingEvent<T>, { readonly type: "failed" }>
+  | { readonly type: "failed"; readonly id: MappingId };
 
 /** What a machine must offer to be driven by a {@linkcode Link}. */
 export interface MappingMachine extends Machine<unknown> {

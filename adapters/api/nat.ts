@@ -17,6 +17,7 @@ import type { GatewaySession } from "../../core/portmap/session.ts";
 import { systemRuntime } from "../auto.ts";
 import { findGateways } from "../discovery/mod.ts";
 import type { Runtime } from "../runtime.ts";
+import { mergeErrors } from "./attempts_error.ts";
 import type { LinkRequest } from "./link_types.ts";
 import { watchNetwork } from "./network_watch.ts";
 import {
@@ -35,7 +36,6 @@ import {
   addressByNatPmp,
   addressByPcp,
   type ExternalAddress,
-  mergeErrors,
   openSessionLink,
   type SessionLink,
 } from "./session_link.ts";
@@ -256,17 +256,12 @@ export class Nat implements AsyncDisposable {
     const own = internalAddress === undefined
       ? undefined
       : checkAddress("internalAddress", internalAddress);
-    if (gateway !== undefined) {
-      this.#gateways = [parseGateway(gateway)];
-    } else {
-      const found = await findGateways(this.#runtime);
-      this.#gateways = found.map(({ address }) => ({ address, port: PCP_PORT }));
-    }
+    const all = gateway === undefined
+      ? (await findGateways(this.#runtime)).map(({ address }) => ({ address, port: PCP_PORT }))
+      : [parseGateway(gateway)];
     const family = own === undefined ? undefined : familyOf(own);
-    this.#gateways = this.#gateways.filter(({ address }) =>
-      family === undefined || familyOf(address) === family
-    );
-    if (this.#gateways.length === 0) {
+    const found = all.filter(({ address }) => family === undefined || familyOf(address) === family);
+    if (found.length === 0) {
       throw new NatError(
         "gateway-not-found",
         gateway === undefined
@@ -275,6 +270,7 @@ export class Nat implements AsyncDisposable {
           : `Cannot use the gateway: it is not of the family of 'internalAddress' ${own}`,
       );
     }
+    this.#gateways = found;
   }
 
   #family(wanted: Family | undefined): Family {
@@ -335,12 +331,10 @@ export class Nat implements AsyncDisposable {
   }
 
   async #onNetworkChange(): Promise<void> {
-    const before = this.#gateways;
     try {
       if (this.#options.gateway === undefined) await this.#findGateways();
     } catch {
-      this.#gateways = before;
-      return;
+      return; // Nothing is connected: the gateways of before may come back.
     }
     const own = new Set(this.#runtime.interfaces().map(({ address }) => address));
     for (const link of await this.#openLinks()) {

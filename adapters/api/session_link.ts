@@ -131,17 +131,3 @@ function explain(
   );
   return { code: "no-answer", attempts };
 }
-
-/** One error of several: what was tried is put together, and a refusal tells the most. */
-export function mergeErrors(what: string, errors: readonly unknown[]): unknown {
-  const known = errors.filter((error) => error instanceof NatError);
-  const other = errors.find((error) => !(error instanceof NatError));
-  if (other !== undefined || known.length === 0) return other;
-  const attempts = known.flatMap((error) => error.attempts);
-  const main = known.find(({ code }) => code === "refused") ?? known[0]!;
-  const tried = attempts.map(({ via, gateway, outcome }) => `${via} at ${gateway}: ${outcome}`);
-  return new NatError(main.code, `Cannot ${what}: ${tried.join("; ")}`, {
-    attempts,
-    ...(main.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: main.retryAfterSeconds }),
-  });
-}

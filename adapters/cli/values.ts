@@ -9,14 +9,10 @@ import { MAX_LIFETIME_SECONDS } from "../../core/check.ts";
 import type { Via } from "../../core/errors.ts";
 import { canonicalAddress, familyOf, parseEndpoint } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import type { MappingMode, Transport } from "../../core/mapping.ts";
-import type { RemoteFilter } from "../../core/mapping.ts";
+import type { MappingMode, RemoteFilter, Transport } from "../../core/mapping.ts";
+import { PCP_PORT } from "../../core/pcp/constants.ts";
+import { MAX_DESCRIPTION_BYTES } from "../../core/pcp/options.ts";
 import { parseFilter } from "../api/options.ts";
-
-/** The port on which gateways take requests. */
-const GATEWAY_PORT = 5351;
-/** A description is one PCP option of at most this many bytes (RFC 7220 §3). */
-const MAX_DESCRIPTION_BYTES = 1016;
 
 /** The command line is wrong: the message says where and with which value; exit status 2. */
 export class UsageError extends Error {
@@ -65,7 +61,7 @@ function isOneHost(address: string): boolean {
 
 /** A gateway: `ADDRESS`, `ADDRESS:PORT` or `[IPV6%zone]:PORT`. */
 export const readGateway: Reader<Endpoint> = (name, text) => {
-  const endpoint = parseEndpoint(text, GATEWAY_PORT);
+  const endpoint = parseEndpoint(text, PCP_PORT);
   if (!endpoint || endpoint.port === 0 || !isOneHost(endpoint.address)) {
     return fail(name, "ADDRESS, ADDRESS:PORT or [IPV6%zone]:PORT", text);
   }

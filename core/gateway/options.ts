@@ -7,6 +7,7 @@ import { checkAddress, checkLifetime, checkPort } from "../check.ts";
 import { type Cidr, contains, parseCidr } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
+import { PCP_ANNOUNCE_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
 import type { MappingTableOptions } from "../table/mod.ts";
 import type { GatewayQuestion, GatewayVerdict } from "./policy.ts";
@@ -144,6 +145,6 @@ function readAnnounceTo(
       port: checkPort(`announceTo[${i}].port`, port),
     }));
   }
-  const port = checkPort("announcePort", options.announcePort ?? 5350);
+  const port = checkPort("announcePort", options.announcePort ?? PCP_ANNOUNCE_PORT);
   return [{ address: family === 4 ? "224.0.0.1" : "ff02::1", port }];
 }

@@ -10,6 +10,7 @@ import type { Attempt, NatErrorCode } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import { type Failure, type MappingId, PROTOCOL_NUMBER } from "../mapping.ts";
 import type { NatPmpMapping, NatPmpMapRequest } from "../natpmp/types.ts";
+import { PCP_PORT } from "../pcp/constants.ts";
 import type { PcpMapping, PcpMapRequest } from "../pcp/types.ts";
 import type { GrantedMapping } from "./events.ts";
 import type { PeerRequest, PortRequest } from "./request.ts";
@@ -138,9 +139,15 @@ export function codeOf(failure: Failure): NatErrorCode {
   }
 }
 
+/** For how many seconds the gateway asks to be left alone, where `failure` is such a refusal. */
+export function retryAfter(failure: Failure, now: Instant): { retryAfterSeconds?: number } {
+  if (failure.kind !== "refused") return {};
+  return { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) };
+}
+
 /** The gateway as attempts name it: its address, and its port where that is not PCP's. */
 export function gatewayText(gateway: Endpoint): string {
-  if (gateway.port === 5351) return gateway.address;
+  if (gateway.port === PCP_PORT) return gateway.address;
   return gateway.address.includes(":")
     ? `${gateway.address} port ${gateway.port}`
     : `${gateway.address}:${gateway.port}`;

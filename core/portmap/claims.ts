@@ -11,7 +11,14 @@ import type { PcpClient } from "../pcp/client.ts";
 import { PCP_RESULT } from "../pcp/constants.ts";
 import { Timers } from "../timers.ts";
 import type { ClaimBook } from "./book.ts";
-import { type Claim, codeOf, sameExternal, toNatPmpRequest, toPcpRequest } from "./claim.ts";
+import {
+  type Claim,
+  codeOf,
+  retryAfter,
+  sameExternal,
+  toNatPmpRequest,
+  toPcpRequest,
+} from "./claim.ts";
 import type { GrantedMapping, SessionEvent } from "./events.ts";
 import { savedKey, toSaved } from "./saved.ts";
 
@@ -232,10 +239,13 @@ export class Claims {
   #fail(claim: Claim, failure: Failure, now: Instant): void {
     const attempts = this.book.attempts(claim, now);
     this.forget(claim, now);
-    const event: SessionEvent = { type: "failed", id: claim.id, code: codeOf(failure), attempts };
-    if (failure.kind !== "refused") return this.#options.outbox.emit(event, claim.id);
-    const retryAfterSeconds = Math.max(0, Math.ceil((failure.retryAt - now) / 1000));
-    this.#options.outbox.emit({ ...event, retryAfterSeconds }, claim.id);
+    this.#options.outbox.emit({
+      type: "failed",
+      id: claim.id,
+      code: codeOf(failure),
+      attempts,
+      ...retryAfter(failure, now),
+    }, claim.id);
   }
 
   /** A protocol granted or renewed it. */

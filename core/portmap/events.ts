@@ -5,7 +5,7 @@
  */
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import type { Endpoint } from "../machine.ts";
-import type { Failure, MappingId, Transport } from "../mapping.ts";
+import type { Failure, MappingEvent, MappingId, Transport } from "../mapping.ts";
 
 /** A mapping as the gateway granted it. Plain data. */
 export interface GrantedMapping {
@@ -33,16 +33,8 @@ export interface GrantedMapping {
 
 /** What a {@linkcode GatewaySession} tells. */
 export type SessionEvent =
-  /** The gateway granted the mapping. */
-  | { readonly type: "mapped"; readonly id: MappingId; readonly mapping: GrantedMapping }
-  /** The gateway renewed it, all the same as before. */
-  | { readonly type: "renewed"; readonly id: MappingId; readonly mapping: GrantedMapping }
-  /** Its external endpoint is another one. */
-  | { readonly type: "moved"; readonly id: MappingId; readonly mapping: GrantedMapping }
-  /** It is back after `lost`. */
-  | { readonly type: "recovered"; readonly id: MappingId; readonly mapping: GrantedMapping }
-  /** It was granted and is no more; natkit goes on trying. */
-  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
+  /** What becomes of a mapping; after `lost` natkit goes on trying. */
+  | Exclude<MappingEvent<GrantedMapping>, { readonly type: "failed" | "unmapped" }>
   /** It was never granted; the request is over. */
   | {
     readonly type: "failed";

@@ -10,6 +10,7 @@ import type { GatewayProtocol } from "../../../core/gateway/profile.ts";
 import { PROFILES } from "../../../core/gateway/profiles.ts";
 import { COMMANDS, parseCommand } from "../../../core/gateway/scenario.ts";
 import { familyOf, formatEndpoint } from "../../../core/ip.ts";
+import { PCP_PORT } from "../../../core/pcp/constants.ts";
 import {
   type GatewayServer,
   type GatewayServerOptions,
@@ -24,7 +25,6 @@ import { checkOneFamily, UsageError } from "../values.ts";
 import { entryFields, toCliEvent } from "./gateway_events.ts";
 
 const DEFAULT_LISTEN = "0.0.0.0";
-const DEFAULT_PORT = 5351;
 /** Nothing but this timer keeps the process alive while the gateway has no socket open. */
 const KEEP_ALIVE_MS = 1_000_000;
 
@@ -89,7 +89,7 @@ async function start(
   runtime: Runtime,
   tell: (event: CliEvent) => void,
 ): Promise<GatewayServer> {
-  const { listen = DEFAULT_LISTEN, port = DEFAULT_PORT, external, protocols, profile } = flags;
+  const { listen = DEFAULT_LISTEN, port = PCP_PORT, external, protocols, profile } = flags;
   if (external !== undefined) checkOneFamily([["--listen", listen], ["--external", external]]);
   if (familyOf(listen) === 6) {
     if (external !== undefined) {

@@ -4,6 +4,7 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
+import type { MappingOptions } from "../../api/options.ts";
 import type { Command, Context } from "../command.ts";
 import type { FlagName, FlagValues } from "../flags.ts";
 import { checkOneFamily, readPortAndProtocol, UsageError } from "../values.ts";
@@ -43,7 +44,7 @@ export const MAP: Command = {
 };
 
 async function run(context: Context): Promise<number> {
-  const { flags, positionals, stop } = context;
+  const { flags, positionals } = context;
   const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, "tcp");
   checkFlags(flags);
   if (flags["prefer-failure"] && !flags["external-port"]) {
@@ -57,24 +58,30 @@ async function run(context: Context): Promise<number> {
   try {
     const mapping = await nat.map(port, {
       protocol,
-      ...dropUndefined({
-        externalPort: flags["external-port"],
-        externalAddress: flags["external-address"],
-        lifetimeSeconds: flags.lifetime,
-        mode: flags.mode,
-        preferFailure: flags["prefer-failure"],
-        filters: flags.filter,
-        thirdParty,
-        description: flags.description,
-        timeoutMs: context.timeoutMs,
-      }),
-      signal: stop,
+      ...mappingOptions(context),
+      ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
     });
     const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
     return await hold(context, nat, mapping, wanted);
   } finally {
     await nat.close();
   }
+}
+
+/** What the flags that `peer` has, too, ask of a mapping. */
+export function mappingOptions({ flags, timeoutMs, stop }: Context): MappingOptions {
+  return {
+    ...dropUndefined({
+      externalPort: flags["external-port"],
+      externalAddress: flags["external-address"],
+      lifetimeSeconds: flags.lifetime,
+      mode: flags.mode,
+      thirdParty: flags["third-party"],
+      description: flags.description,
+      timeoutMs,
+    }),
+    signal: stop,
+  };
 }
 
 /** Throws where two flags contradict each other; for `peer` too. */

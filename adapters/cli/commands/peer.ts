@@ -13,7 +13,7 @@ import {
   UsageError,
 } from "../values.ts";
 import { hold } from "./hold.ts";
-import { checkFlags } from "./map.ts";
+import { checkFlags, mappingOptions } from "./map.ts";
 
 /** The command. */
 export const PEER: Command = {
@@ -40,7 +40,7 @@ export const PEER: Command = {
 };
 
 async function run(context: Context): Promise<number> {
-  const { flags, positionals, stop } = context;
+  const { flags, positionals } = context;
   const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, undefined);
   const remote = {
     address: readHostAddress("REMOTE_ADDRESS", positionals[1]!),
@@ -60,16 +60,7 @@ async function run(context: Context): Promise<number> {
   try {
     const mapping = await nat.peer(port, remote, {
       protocol,
-      ...dropUndefined({
-        externalPort: flags["external-port"],
-        externalAddress: flags["external-address"],
-        lifetimeSeconds: flags.lifetime,
-        mode: flags.mode,
-        thirdParty,
-        description: flags.description,
-        timeoutMs: context.timeoutMs,
-      }),
-      signal: stop,
+      ...mappingOptions(context),
     });
     const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
     return await hold(context, nat, mapping, wanted);
