@@ -4,6 +4,7 @@
  * @module
  */
 import { checkAddress, checkChoice } from "../../core/check.ts";
+import { pickDefined } from "../../core/defined.ts";
 import { NatError, type Via } from "../../core/errors.ts";
 import { type Family, familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
@@ -179,7 +180,9 @@ export class Nat implements AsyncDisposable {
     const jobs = this.#saved.filter((saved) =>
       saved.protocol === protocol && saved.kind === "map" && saved.via === "pcp" &&
       familyOf(saved.gateway) === family
-    ).map((saved) => this.unmap(saved.internalPort, { ...options, protocol }));
+    ).map((saved) =>
+      this.unmap(saved.internalPort, { ...options, protocol, ...pickDefined(saved, "thirdParty") })
+    );
     if (family === 4 && (this.#options.protocols?.includes("nat-pmp") ?? true)) {
       jobs.push(this.#remove(family, options, {
         what: `unmap all ${protocol} ports`,

@@ -137,6 +137,19 @@ describe("Nat", () => {
     await gateway.close();
   });
 
+  it("deletes for other hosts, too, what an earlier run made for them", async () => {
+    const gateway = await startGateway({ allowThirdParty: true });
+    const first = await Nat.open({ gateway: gateway.endpoint });
+    await (await first.map(8080, { thirdParty: "127.0.0.9" })).release();
+    const state = await first.exportState();
+    await first.close();
+    const second = await Nat.open({ gateway: gateway.endpoint, state, protocols: ["pcp"] });
+    await second.unmapAll("tcp");
+    await second.close();
+    assertEquals(gateway.entries(), []);
+    await gateway.close();
+  });
+
   it("deletes what nobody remembers, as far as the gateway lets it", async () => {
     await withNat(async (nat, gateway) => {
       await (await nat.map(8080)).release();
