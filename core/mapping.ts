@@ -90,15 +90,14 @@ export function describeFailure(failure: Failure): string {
 
 /** What a client tells of one mapping; `T` is a mapping in its protocol's words. */
 export type MappingEvent<T> =
-  /**
-   * `mapped`: granted for the first time. `renewed`: granted again, the same external endpoint.
-   * `moved`: another external endpoint than told last. `recovered`: granted again after `lost`.
-   */
-  | {
-    readonly type: "mapped" | "renewed" | "moved" | "recovered";
-    readonly id: MappingId;
-    readonly mapping: T;
-  }
+  /** Granted for the first time. */
+  | { readonly type: "mapped"; readonly id: MappingId; readonly mapping: T }
+  /** Granted again, the same external endpoint. */
+  | { readonly type: "renewed"; readonly id: MappingId; readonly mapping: T }
+  /** Another external endpoint than told last. */
+  | { readonly type: "moved"; readonly id: MappingId; readonly mapping: T }
+  /** Granted again after `lost`. */
+  | { readonly type: "recovered"; readonly id: MappingId; readonly mapping: T }
   /** Not granted. A keep-alive mapping is asked for again when its hold is over. */
   | { readonly type: "failed"; readonly id: MappingId; readonly failure: Failure }
   /** Was granted and is no more. A keep-alive mapping is asked for again until `recovered`. */

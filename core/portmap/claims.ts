@@ -239,13 +239,8 @@ export class Claims {
   #fail(claim: Claim, failure: Failure, now: Instant): void {
     const attempts = this.book.attempts(claim, now);
     this.forget(claim, now);
-    this.#options.outbox.emit({
-      type: "failed",
-      id: claim.id,
-      code: codeOf(failure),
-      attempts,
-      ...retryAfter(failure, now),
-    }, claim.id);
+    const told = { code: codeOf(failure), attempts, ...retryAfter(failure, now) };
+    this.#options.outbox.emit({ type: "failed", id: claim.id, ...told }, claim.id);
   }
 
   /** A protocol granted or renewed it. */
@@ -370,13 +365,8 @@ export class Claims {
       attempts.some((attempt) => attempt.outcome === "unmapped");
     if (isDone || reason === "expired") this.book.saved.delete(savedKey(claim.request));
     this.forget(claim, now);
-    this.#options.outbox.emit({
-      type: "unmapped",
-      id: claim.id,
-      reason,
-      attempts,
-      ...(failure && !isDone ? { failure } : {}),
-    }, claim.id);
+    const told = { reason, attempts, ...(failure && !isDone ? { failure } : {}) };
+    this.#options.outbox.emit({ type: "unmapped", id: claim.id, ...told }, claim.id);
   }
 
   /** Ends the claim without a word. */
