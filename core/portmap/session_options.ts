@@ -40,7 +40,11 @@ export interface GatewaySessionStats {
   readonly natPmp: NatPmpClientStats | undefined;
 }
 
-/** NAT-PMP is for private IPv4 addresses behind a NAT (PMP-C-02). */
+/**
+ * NAT-PMP is for IPv4 addresses behind a NAT (PMP-C-02). The RFC names its three private ranges;
+ * here all but global addresses count, since shared (100.64/10) and loopback ones have gateways,
+ * too: a carrier's, and the simulated one.
+ */
 export function defaultProtocols(localAddress: string): Via[] {
   const isRouted = familyOf(localAddress) === 6 || classify(localAddress) === "global";
   return isRouted ? ["pcp"] : ["pcp", "nat-pmp"];
