@@ -97,7 +97,7 @@ async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpS
       if (from) handlers.onDatagram(data, from);
     },
     onUnreachable: (to) => handlers.onUnreachable(to),
-    onError: (error) => handlers.onError(sendError(error)),
+    onError: (error, to) => handlers.onError(to ? flagError(error, to) : error, to),
   };
   const socket = await openAt(local, options, filtered);
   return {
@@ -105,7 +105,7 @@ async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpS
     local: { address: peer ? local.address : socket.local.address, port: socket.local.port },
     send(data, to) {
       if (!peer || (to.address === peer.address && to.port === peer.port)) socket.send(data, to);
-      else handlers.onError(wrongPeer(to, peer));
+      else handlers.onError(wrongPeer(to, peer), to);
     },
     close: () => socket.close(),
   };
@@ -124,7 +124,7 @@ async function openAt(
       return await listenNative(Deno.listenDatagram, options, handlers);
     }
     const { openDgram } = await import("./dgram.ts");
-    return await openDgram(options, handlers);
+    return await openDgram(options, handlers, false);
   } catch (error) {
     const failure = openError(error, options);
     if (!connect || failure.code !== "permission" || isWildcard(local.address)) throw failure;
@@ -133,19 +133,32 @@ async function openAt(
   }
 }
 
+/** An endpoint as `--allow-net` spells it. */
+function netHost({ address, port }: Endpoint): string {
+  return formatEndpoint({ address: withoutZone(address), port });
+}
+
 /** Deno checks each destination, but tells only after sending; a peer is asked for beforehand. */
 async function checkNet(peer: Endpoint): Promise<void> {
-  const host = formatEndpoint({ ...peer, address: withoutZone(peer.address) });
+  const host = netHost(peer);
   const { state } = await Deno.permissions.request({ name: "net", host });
   if (state !== "granted") {
     throw permissionError(`Cannot send to ${formatEndpoint(peer)}`, `--allow-net=${host}`);
   }
 }
 
-/** What a refused destination looks like: `NotCapable`, and from `node:dgram` only `UNKNOWN`. */
-function sendError(error: unknown): unknown {
-  const code = errorCode(error);
-  const isRefused = code === "NotCapable" ||
-    (code === "UNKNOWN" && Deno.permissions.querySync({ name: "net" }).state !== "granted");
-  return isRefused ? permissionError("Cannot send a datagram", "--allow-net", error) : error;
+/**
+ * Names the flag where Deno refused a destination: `NotCapable`, and from `node:dgram` `UNKNOWN`,
+ * which there is the code of every failure.
+ */
+function flagError(error: NatError, to: Endpoint): NatError {
+  const code = errorCode(error.cause);
+  const isRefused = code === "NotCapable" || (code === "UNKNOWN" && !mayReach(to));
+  if (!isRefused) return error;
+  const what = `Cannot send to ${formatEndpoint(to)}`;
+  return permissionError(what, `--allow-net=${netHost(to)}`, error.cause);
+}
+
+function mayReach(to: Endpoint): boolean {
+  return Deno.permissions.querySync({ name: "net", host: netHost(to) }).state === "granted";
 }

@@ -4,7 +4,16 @@
  *
  * @module
  */
-import { boundEndpoint, destination, openError, socketFamily, sourceReader } from "./udp.ts";
+import {
+  boundEndpoint,
+  destination,
+  openError,
+  queueFull,
+  reportError,
+  SendQueue,
+  socketFamily,
+  sourceReader,
+} from "./udp.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 
 interface DenoAddress {
@@ -91,24 +100,28 @@ export async function listenNative(
         if (from && !isClosed) handlers.onDatagram(data, from);
       } catch (error) {
         failures++;
-        if (!isClosed) handlers.onError(error);
+        if (!isClosed) reportError(error, undefined, handlers);
       }
     }
   };
   receive();
+  const queue = new SendQueue((data, to, done) => {
+    const hostname = destination(to.address, family);
+    socket.send(data, { transport: "udp", hostname, port: to.port })
+      .catch((error) => {
+        if (!isClosed) reportError(error, undefined, handlers, to);
+      })
+      .then(done);
+  });
   return {
     local: boundEndpoint({ address: socket.addr.hostname, port: socket.addr.port }, options),
     send(data, to) {
-      if (isClosed) return;
-      const target = destination(to.address, family);
-      socket.send(data, { transport: "udp", hostname: target, port: to.port }).catch((error) => {
-        if (!isClosed) handlers.onError(error);
-      });
+      if (!isClosed && !queue.push(data, to)) handlers.onError(queueFull(to), to);
     },
     close() {
       if (isClosed) return;
       isClosed = true;
-      socket.close();
+      queue.whenIdle(() => socket.close());
     },
   };
 }

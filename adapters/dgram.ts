@@ -5,14 +5,18 @@
  */
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { familyOf } from "../core/ip.ts";
+import type { Endpoint } from "../core/machine.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import {
   bindEndpoint,
   boundEndpoint,
   destination,
-  isRefusal,
+  isBelated,
   openError,
+  queueFull,
   reportError,
+  type SendOne,
+  SendQueue,
   socketFamily,
   sourceReader,
   wrongPeer,
@@ -21,9 +25,15 @@ import {
 /**
  * Opens a socket of `node:dgram`.
  *
+ * @param keepsOrder Whether datagrams leave in the order of the calls by themselves, while the
+ *   socket has no peer: Deno's do not.
  * @throws {NatError} `permission` or `network`.
  */
-export async function openDgram(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+export async function openDgram(
+  options: UdpOptions,
+  handlers: UdpHandlers,
+  keepsOrder: boolean = true,
+): Promise<UdpSocket> {
   const { connect: peer, multicast } = options;
   const family = socketFamily(options);
   const socket = createSocket({
@@ -33,10 +43,11 @@ export async function openDgram(options: UdpOptions, handlers: UdpHandlers): Pro
     lookup: (host, _, callback) => callback(null, host, family),
   });
   let isOpen = false;
-  const onError = (error: unknown) => {
-    if (error && isOpen) reportError(error, peer, handlers);
+  const onError = (error: unknown, to?: Endpoint) => {
+    if (isOpen) reportError(error, peer, handlers, to);
   };
-  socket.on("error", onError);
+  // It stays for good: an error event without a listener is an uncaught exception.
+  socket.on("error", (error) => onError(error));
   try {
     await settled(socket, (done) => {
       const { address, port } = bindEndpoint(options);
@@ -54,30 +65,41 @@ export async function openDgram(options: UdpOptions, handlers: UdpHandlers): Pro
     const from = readSource(address, port);
     if (from && isOpen) handlers.onDatagram(data, from);
   });
-  const transmit = (data: Uint8Array, isAgain: boolean) => {
-    if (!isOpen) return;
-    socket.send(data, (error) => {
-      onError(error);
-      // The refusal was an earlier datagram's; this one did not leave.
-      if (error && !isAgain && isRefusal(error)) transmit(data, true);
-    });
+  const post = (data: Uint8Array, to: Endpoint, done: (error?: unknown) => void) => {
+    try {
+      if (peer) socket.send(data, done);
+      else socket.send(data, to.port, destination(to.address, family), done);
+    } catch (error) {
+      done(error);
+    }
   };
+  const sendOne: SendOne = (data, to, done) =>
+    post(data, to, (first) => {
+      if (first && peer && isBelated(first)) {
+        post(data, to, (error) => {
+          onError(error ?? first, to);
+          done();
+        });
+        return;
+      }
+      if (first) onError(first, to);
+      done();
+    });
+  const queue = new SendQueue(sendOne);
+  const mayPass = keepsOrder && !peer;
   return {
     local: boundEndpoint(socket.address(), options),
     send(data, to) {
       if (!isOpen) return;
-      try {
-        if (!peer) socket.send(data, to.port, destination(to.address, family), onError);
-        else if (to.address === peer.address && to.port === peer.port) transmit(data, false);
-        else handlers.onError(wrongPeer(to, peer));
-      } catch (error) {
-        onError(error);
-      }
+      if (peer && (to.address !== peer.address || to.port !== peer.port)) {
+        handlers.onError(wrongPeer(to, peer), to);
+      } else if (mayPass) sendOne(data, to, () => {});
+      else if (!queue.push(data, to)) handlers.onError(queueFull(to), to);
     },
     close() {
       if (!isOpen) return;
       isOpen = false;
-      socket.close();
+      queue.whenIdle(() => socket.close());
     },
   };
 }

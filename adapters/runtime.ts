@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { NatError } from "../core/errors.ts";
 import type { Endpoint, Instant } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 
@@ -33,17 +34,26 @@ export interface UdpHandlers {
   onDatagram(data: Uint8Array, from: Endpoint): void;
   /** ICMP says that nothing listens at `to`. */
   onUnreachable(to: Endpoint): void;
-  /** The socket failed for another reason. It may or may not be usable afterwards. */
-  onError(error: unknown): void;
+  /**
+   * The socket failed for another reason, or a datagram did not leave: `permission` where the
+   * runtime or the system (a firewall) forbids it, `network` for the rest, such as no route. The
+   * message names the call. The socket may or may not be usable afterwards.
+   *
+   * @param to Where the datagram was to go, where it is about one.
+   */
+  onError(error: NatError, to?: Endpoint): void;
 }
 
 /** An open UDP socket. */
 export interface UdpSocket {
   /** Where it is bound; with `connect` the address that packets to the peer leave from. */
   readonly local: Endpoint;
-  /** Sends one datagram; what fails is told through the handlers. */
+  /**
+   * Sends one datagram, after those of the calls before; what fails is told through the handlers.
+   * `data` must not change afterwards.
+   */
   send(data: Uint8Array, to: Endpoint): void;
-  /** Closes it; nothing is delivered afterwards. A second call does nothing. */
+  /** Closes it once what was sent has left; nothing is delivered afterwards. Twice is once. */
   close(): void;
 }
 

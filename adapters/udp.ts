@@ -101,12 +101,9 @@ export function errorCode(error: unknown): string {
   return typeof code === "string" ? code : typeof name === "string" ? name : "";
 }
 
-/** A {@linkcode NatError} for a socket that could not be opened. */
-export function openError(error: unknown, options: UdpOptions): NatError {
+/** A {@linkcode NatError} for a call that failed. */
+function callError(what: string, error: unknown): NatError {
   if (error instanceof NatError) return error;
-  const { connect } = options;
-  const what = `Cannot open a UDP socket on ${formatEndpoint(bindEndpoint(options))}` +
-    (connect ? ` to ${formatEndpoint(connect)}` : "");
   const code = errorCode(error);
   if (code === "NotCapable" || code === "ERR_ACCESS_DENIED") {
     return new NatError("permission", `${what}: --allow-net is needed`, { cause: error });
@@ -119,22 +116,48 @@ export function openError(error: unknown, options: UdpOptions): NatError {
   return new NatError("network", `${what}: ${why}`, { cause: error });
 }
 
+/** A {@linkcode NatError} for a socket that could not be opened. */
+export function openError(error: unknown, options: UdpOptions): NatError {
+  const { connect } = options;
+  const what = `Cannot open a UDP socket on ${formatEndpoint(bindEndpoint(options))}` +
+    (connect ? ` to ${formatEndpoint(connect)}` : "");
+  return callError(what, error);
+}
+
+/** A {@linkcode NatError} for a datagram that did not leave, or that the network gave back. */
+export function sendError(error: unknown, to: Endpoint): NatError {
+  return callError(`Cannot send to ${formatEndpoint(to)}`, error);
+}
+
 /** Whether ICMP says that nobody listens: ECONNREFUSED (Windows: ECONNRESET). */
 export function isRefusal(error: unknown): boolean {
   return /^ECONN(REFUSED|RESET)$/.test(errorCode(error));
 }
 
 /**
+ * Whether the error of a send may be ICMP's answer to an earlier datagram, which the system hands
+ * over at the next call; that call's own datagram then did not leave.
+ */
+export function isBelated(error: unknown): boolean {
+  return isRefusal(error) || /^E(HOST|NET)UNREACH$/.test(errorCode(error));
+}
+
+/**
  * Tells the right handler what a socket reported. A refusal answers the datagram sent before; on a
  * socket without a peer nobody knows which one that was, so it is dropped.
+ *
+ * @param to Where the datagram was to go that was refused to be sent.
  */
 export function reportError(
   error: unknown,
   peer: Endpoint | undefined,
   handlers: UdpHandlers,
+  to: Endpoint | undefined = peer,
 ): void {
-  if (!isRefusal(error)) handlers.onError(error);
-  else if (peer) handlers.onUnreachable(peer);
+  if (isRefusal(error)) {
+    if (peer) handlers.onUnreachable(peer);
+  } else if (to) handlers.onError(sendError(error, to), to);
+  else handlers.onError(callError("Cannot use a UDP socket", error));
 }
 
 /** The error of a send on a connected socket to somebody else. */
@@ -142,5 +165,68 @@ export function wrongPeer(to: Endpoint, peer: Endpoint): NatError {
   return new NatError(
     "network",
     `Cannot send to ${formatEndpoint(to)}: the socket is connected to ${formatEndpoint(peer)}`,
+  );
+}
+
+/** Sends one datagram and calls `done` once it has left or failed. Never throws. */
+export type SendOne = (data: Uint8Array, to: Endpoint, done: () => void) => void;
+
+/** How many datagrams wait at most for those before them: then the system takes none any more. */
+const MAX_WAITING = 4096;
+
+/**
+ * Sends datagrams one after the other, so that they leave in the order of the calls. Without it
+ * Deno sends those of a socket's first turn last to first, and one that is sent again after ICMP's
+ * answer to an earlier one is overtaken by the next.
+ */
+export class SendQueue {
+  readonly #send: SendOne;
+  readonly #waiting: { readonly data: Uint8Array; readonly to: Endpoint }[] = [];
+  #isSending = false;
+  #isEmptying = false;
+  #onIdle: (() => void) | undefined;
+
+  /** Sends with `send`. */
+  constructor(send: SendOne) {
+    this.#send = send;
+  }
+
+  /** Sends it when its turn comes, at once where nothing waits; false where too much waits. */
+  push(data: Uint8Array, to: Endpoint): boolean {
+    if (!this.#isSending && this.#waiting.length === 0) {
+      this.#isSending = true;
+      this.#send(data, to, this.#onSent);
+      return true;
+    }
+    if (this.#waiting.length >= MAX_WAITING) return false;
+    this.#waiting.push({ data, to });
+    return true;
+  }
+
+  /** Calls back once everything has left, at once where nothing waits. */
+  whenIdle(callback: () => void): void {
+    if (this.#isSending) this.#onIdle = callback;
+    else callback();
+  }
+
+  readonly #onSent = (): void => {
+    this.#isSending = false;
+    // What is sent at once calls back from within the loop below.
+    if (this.#isEmptying) return;
+    this.#isEmptying = true;
+    for (let next; !this.#isSending && (next = this.#waiting.shift());) {
+      this.#isSending = true;
+      this.#send(next.data, next.to, this.#onSent);
+    }
+    this.#isEmptying = false;
+    if (!this.#isSending) this.#onIdle?.();
+  };
+}
+
+/** The error of a datagram that found a {@linkcode SendQueue} full. */
+export function queueFull(to: Endpoint): NatError {
+  return new NatError(
+    "network",
+    `Cannot send to ${formatEndpoint(to)}: ${MAX_WAITING} datagrams wait to be sent`,
   );
 }

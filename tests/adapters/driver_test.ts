@@ -82,7 +82,7 @@ describe("Driver", () => {
   it("hands ICMP errors to the machine and other socket errors to the handler", async () => {
     const { driver, machine, socket, events, errors } = await setUp();
     driver.start(machine);
-    const failure = new Error("interface gone");
+    const failure = new NatError("network", "interface gone");
 
     driver.do((it, now) => it.ping(1, now));
     socket.handlers.onUnreachable(PEER);

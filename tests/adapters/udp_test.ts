@@ -4,8 +4,11 @@ import {
   bindEndpoint,
   boundEndpoint,
   destination,
+  isBelated,
   openError,
   reportError,
+  sendError,
+  SendQueue,
   socketFamily,
   sourceReader,
   wrongPeer,
@@ -135,8 +138,102 @@ describe("reportError()", () => {
     assertEquals(report("ECONNREFUSED", undefined), []);
   });
 
-  it("tells everything else as an error", () => {
-    assertEquals(report("ENETUNREACH", PEER), [{ code: "ENETUNREACH" }]);
+  it("tells everything else as an error, with the destination where there is one", () => {
+    const [failure] = report("EPERM", PEER) as NatError[];
+    const [ownFault] = report("EBADF", undefined) as NatError[];
+
+    assertEquals(failure?.code, "permission");
+    assertStringIncludes(failure!.message, "Cannot send to 192.0.2.1:5351: ");
+    assertEquals(ownFault?.code, "network");
+    assertStringIncludes(ownFault!.message, "Cannot use a UDP socket: ");
+  });
+});
+
+describe("sendError()", () => {
+  const withCode = (code: string) => Object.assign(new Error(`send ${code}`), { code });
+
+  it("is 'permission' where a firewall refuses, 'network' where no route leads there", () => {
+    assertEquals(sendError(withCode("EPERM"), PEER).code, "permission");
+    assertEquals(sendError(withCode("EACCES"), PEER).code, "permission");
+    for (const code of ["ENETUNREACH", "EHOSTUNREACH", "UNKNOWN"]) {
+      const { code: kind, message } = sendError(withCode(code), PEER);
+
+      assertEquals(kind, "network");
+      assertEquals(message, `Cannot send to 192.0.2.1:5351: send ${code}`);
+    }
+  });
+
+  it("tells what may be ICMP's answer to an earlier datagram", () => {
+    for (const code of ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH"]) {
+      assertEquals(isBelated({ code }), true);
+    }
+    for (const code of ["EPERM", "EMSGSIZE", "UNKNOWN"]) assertEquals(isBelated({ code }), false);
+  });
+});
+
+describe("SendQueue", () => {
+  /** Sends that end when told to. */
+  const slowQueue = () => {
+    const sent: number[] = [];
+    const pending: (() => void)[] = [];
+    const queue = new SendQueue((data, _, done) => {
+      sent.push(data[0]!);
+      pending.push(done);
+    });
+    return { sent, queue, finish: () => pending.shift()!() };
+  };
+
+  it("sends the next one only once the one before has left", () => {
+    const { sent, queue, finish } = slowQueue();
+
+    for (const id of [1, 2, 3]) queue.push(Uint8Array.of(id), PEER);
+    assertEquals(sent, [1]);
+    finish();
+    assertEquals(sent, [1, 2]);
+    queue.push(Uint8Array.of(4), PEER);
+    for (let i = 0; i < 3; i++) finish();
+
+    assertEquals(sent, [1, 2, 3, 4]);
+  });
+
+  it("is idle at once where nothing waits, else once all has left", () => {
+    const { sent, queue, finish } = slowQueue();
+    const idle: string[] = [];
+    queue.whenIdle(() => idle.push(`before ${sent}`));
+
+    for (const id of [1, 2]) queue.push(Uint8Array.of(id), PEER);
+    queue.whenIdle(() => idle.push(`after ${sent}`));
+    finish();
+    assertEquals(idle, ["before "]);
+    finish();
+
+    assertEquals(idle, ["before ", "after 1,2"]);
+  });
+
+  it("keeps no more than it must, and tells that it takes no more", () => {
+    const { sent, queue, finish } = slowQueue();
+    const taken: boolean[] = [];
+
+    for (let i = 0; i < 4098; i++) taken.push(queue.push(new Uint8Array(1), PEER));
+    for (let i = 0; i < 4097; i++) finish();
+
+    assertEquals([taken.filter((isTaken) => isTaken).length, taken.at(-1)], [4097, false]);
+    assertEquals(sent.length, 4097);
+    assertEquals(queue.push(new Uint8Array(1), PEER), true);
+  });
+
+  it("sends thousands that leave at once without a stack that deep", () => {
+    let sent = 0;
+    let release = () => {};
+    const queue = new SendQueue((_data, _to, done) => {
+      if (sent++ === 0) release = done;
+      else done();
+    });
+
+    for (let i = 0; i < 4000; i++) queue.push(new Uint8Array(1), PEER);
+    release();
+
+    assertEquals(sent, 4000);
   });
 });
 

@@ -26,10 +26,29 @@ try {
 }
 `;
 
-/** Runs the program with these flags; on other runtimes there are no such flags to try. */
+/** Sends ten datagrams in its first turn and closes: what arrives. */
+const FIRST_TURN = `
+const { systemRuntime } = await import(${JSON.stringify(ADAPTER)});
+const heard = [];
+const handlers = { onDatagram(data) {
+  if (heard.push(data[0]) === 10) { console.log(JSON.stringify(heard)); Deno.exit(0); }
+}, onUnreachable() {}, onError(e) { console.log(JSON.stringify([e.message])); Deno.exit(0); } };
+const local = { address: "127.0.0.1", port: 0 };
+const runtime = systemRuntime();
+const server = await runtime.openUdp({ local }, handlers);
+const client = await runtime.openUdp({ connect: server.local }, handlers);
+for (let i = 0; i < 10; i++) client.send(Uint8Array.of(i), server.local);
+client.close();
+`;
+
+/** Runs a program with these flags; on other runtimes there are no such flags to try. */
 async function runWith(...flags: string[]): Promise<unknown[] | undefined> {
+  return await runProgram(PROGRAM, flags);
+}
+
+async function runProgram(source: string, flags: string[]): Promise<unknown[] | undefined> {
   if (runtime.name !== "deno") return undefined;
-  const code = `data:text/javascript,${encodeURIComponent(PROGRAM)}`;
+  const code = `data:text/javascript,${encodeURIComponent(source)}`;
   const args = ["run", "--quiet", "--no-config", "--no-lock", "--no-prompt", ...flags, code];
   return JSON.parse(await runtime.run(process.execPath, args));
 }
@@ -50,6 +69,14 @@ describe("a program on Deno outside of the project", () => {
     const said = await runWith("-A", "--unstable-net");
 
     assertEquals(said, onDeno(["function", "127.0.0.1", true, 5]));
+  });
+
+  it("sends what it sends in its first turn in order, and all of it before it closes", async () => {
+    for (const unstable of [[], ["--unstable-net"]]) {
+      const heard = await runProgram(FIRST_TURN, ["-A", ...unstable]);
+
+      assertEquals(heard, onDeno([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    }
   });
 
   it("needs no more than --allow-net toward loopback", async () => {

@@ -1,6 +1,7 @@
 /** Sockets of the runtime that the tests run on, with what they hear in a queue. */
 import { systemRuntime } from "../../adapters/auto.ts";
 import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
+import type { NatError } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 
 export const runtime: Runtime = systemRuntime();
@@ -11,7 +12,7 @@ const GUARD_MS = 10_000;
 export type Heard =
   | { readonly type: "datagram"; readonly data: number[]; readonly from: Endpoint }
   | { readonly type: "unreachable"; readonly to: Endpoint }
-  | { readonly type: "error"; readonly error: unknown };
+  | { readonly type: "error"; readonly error: NatError; readonly to: Endpoint | undefined };
 
 /** A queue to wait at. */
 export class Inbox {
@@ -21,7 +22,7 @@ export class Inbox {
   readonly handlers: UdpHandlers = {
     onDatagram: (data, from) => this.put({ type: "datagram", data: [...data], from }),
     onUnreachable: (to) => this.put({ type: "unreachable", to }),
-    onError: (error) => this.put({ type: "error", error }),
+    onError: (error, to) => this.put({ type: "error", error, to }),
   };
 
   put(heard: Heard): void {
@@ -35,6 +36,13 @@ export class Inbox {
       await guarded(new Promise<void>((resolve) => (this.#wake = resolve)));
     }
     return this.#waiting.shift()!;
+  }
+
+  /** The next thing heard, which must be an error. */
+  async nextError(): Promise<Heard & { readonly type: "error" }> {
+    const heard = await this.next();
+    if (heard.type !== "error") throw new Error(`heard no error: ${JSON.stringify(heard)}`);
+    return heard;
   }
 
   /** What was heard and not yet taken. */

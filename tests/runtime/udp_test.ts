@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { describe, it } from "node:test";
 import { openAnnouncements } from "../../adapters/announcements.ts";
 import { NatError } from "../../core/errors.ts";
+import { formatEndpoint } from "../../core/ip.ts";
 import { guarded, Inbox, open, openEcho, openWhenFree, runtime } from "./support.ts";
 
 /** Whether this runtime tells ICMP errors: Deno can connect no socket, so it never does. */
@@ -60,9 +61,9 @@ for (const loopback of ["127.0.0.1", "::1"]) {
 
       socket.send(Uint8Array.of(1), other.socket.local);
 
-      const heard = await inbox.next();
-      const { message } = (heard as { error: NatError }).error;
-      assertStringIncludes(message, "the socket is connected to");
+      const { error, to } = await inbox.nextError();
+      assertStringIncludes(error.message, "the socket is connected to");
+      assertEquals(to, other.socket.local);
       for (const station of [peer, other, { socket }]) station.socket.close();
     });
 
@@ -146,6 +147,62 @@ for (const loopback of ["127.0.0.1", "::1"]) {
       peer.socket.close();
     });
 
+    it("keeps the order of a socket's first turn, with a peer and without", async () => {
+      const to = await open({ local: { address: loopback, port: 0 } });
+      const ids = Array.from({ length: 12 }, (_, id) => id);
+
+      for (
+        const options of [{ local: { address: loopback, port: 0 } }, { connect: to.socket.local }]
+      ) {
+        const { socket } = await open(options);
+        for (const id of ids) socket.send(Uint8Array.of(id), to.socket.local);
+
+        const heard: unknown[] = [];
+        for (const _ of ids) {
+          const next = await to.inbox.next();
+          heard.push(next.type === "datagram" ? next.data[0] : next);
+        }
+
+        assertEquals(heard, ids);
+        socket.close();
+      }
+      to.socket.close();
+    });
+
+    it("what was sent before it was closed leaves, in order", async () => {
+      const to = await open({ local: { address: loopback, port: 0 } });
+
+      for (
+        const options of [{ local: { address: loopback, port: 0 } }, { connect: to.socket.local }]
+      ) {
+        const { socket } = await open(options);
+        for (const id of [1, 2, 3]) socket.send(Uint8Array.of(id), to.socket.local);
+        socket.close();
+
+        for (const id of [1, 2, 3]) {
+          const from = socket.local;
+          assertEquals(await to.inbox.next(), { type: "datagram", data: [id], from });
+        }
+      }
+      to.socket.close();
+    });
+
+    it("tells nothing of what fails after it was closed, and throws nothing", async () => {
+      const echo = await openEcho(loopback);
+      const { socket, inbox } = await open({ local: { address: loopback, port: 0 } });
+      const other = await open({ connect: echo.local });
+
+      socket.send(new Uint8Array(70_000), echo.local);
+      socket.close();
+      other.socket.send(Uint8Array.of(1), echo.local);
+      await other.inbox.next();
+
+      // Bun tells within the call, before it is closed.
+      assertEquals(inbox.rest.length, runtime.name === "bun" ? 1 : 0);
+      other.socket.close();
+      echo.close();
+    });
+
     it("a port in use is an error with a code", async () => {
       const { socket } = await open({ local: { address: loopback, port: 0 } });
 
@@ -162,7 +219,9 @@ for (const loopback of ["127.0.0.1", "::1"]) {
 
       socket.send(new Uint8Array(70_000), echo.local);
 
-      assertEquals((await inbox.next()).type, "error");
+      const { error, to } = await inbox.nextError();
+      assertEquals([error.code, to], ["network", echo.local]);
+      assertStringIncludes(error.message, `Cannot send to ${formatEndpoint(echo.local)}: `);
       socket.close();
       echo.close();
     });
