@@ -11,6 +11,9 @@ import { UsageError } from "./values.ts";
 /** A term and what it means. */
 export type HelpRow = readonly [term: string, text: string];
 
+/** A list of them with a title. */
+export type HelpList = readonly [title: string, rows: readonly HelpRow[]];
+
 /** What the parser and the help text need to know about a command. */
 export interface CommandSpec {
   /** The word that calls it. */
@@ -27,8 +30,6 @@ export interface CommandSpec {
   readonly flags: readonly FlagName[];
   /** What the help text says beside that. */
   readonly notes: string;
-  /** Lists at the end of the help text, each with a title. */
-  readonly lists?: readonly (readonly [title: string, rows: readonly HelpRow[]])[];
 }
 
 /** A command line taken apart. */
@@ -62,7 +63,9 @@ function tokensOf(args: readonly string[]): readonly Token[] {
 
 /** Whether `--json` is among the arguments, even where the rest of them is wrong. */
 export function wantsJson(args: readonly string[]): boolean {
-  return tokensOf(args).some((token) => token.kind === "option" && token.name === "json");
+  const end = args.indexOf("--");
+  // Not asked of the parser: for it the flag in `--lifetime --json` is the value of the other one.
+  return args.slice(0, end < 0 ? args.length : end).some((arg) => /^--json(=|$)/.test(arg));
 }
 
 /**

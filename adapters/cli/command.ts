@@ -5,33 +5,27 @@
  */
 import { dropUndefined } from "../../core/defined.ts";
 import type { SavedMapping } from "../../core/portmap/saved.ts";
-import { Nat } from "../api/nat.ts";
+import type { Nat } from "../api/nat.ts";
 import type { NatOptions } from "../api/options.ts";
-import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
-import type { CommandSpec } from "./args.ts";
+import type { CommandSpec, HelpList } from "./args.ts";
 import type { FlagValues } from "./flags.ts";
-import type { Io, StopSignal } from "./io.ts";
+import type { Io } from "./io.ts";
 import { type Output, tenths } from "./output.ts";
 import { defaultStatePath, StateFile } from "./state_file.ts";
 
 /** A command of `natkit`. */
 export interface Command extends CommandSpec {
-  /** Does it; answers the exit status. What it throws is told as its failure. */
-  run(context: Context): Promise<number>;
+  /** Loads what it needs: no command waits for the code of another one. */
+  load(): Promise<CommandModule>;
 }
 
-/** Why a command ends before it is done: a signal, or nobody reads what it tells. */
-export class Stopped extends Error {
-  /** The signal, where it was one. */
-  readonly signal: StopSignal | undefined;
-
-  /** Makes the reason. */
-  constructor(signal?: StopSignal) {
-    super(signal ? `Interrupted by ${signal}` : "Standard output is closed");
-    this.name = "Stopped";
-    this.signal = signal;
-  }
+/** What a command's module holds. */
+export interface CommandModule {
+  /** Does it; answers the exit status. What it throws is told as its failure. */
+  run(context: Context): Promise<number>;
+  /** Lists at the end of the help text. */
+  readonly lists?: readonly HelpList[];
 }
 
 /** What a test puts in the place of the real thing. */
@@ -52,24 +46,26 @@ export class Context {
   readonly io: Io;
   /** Where to tell what happens. */
   readonly output: Output;
-  /** Aborted, with a {@linkcode Stopped}, when the command is to clean up and end. */
+  /** Aborted, with a `Stopped`, when the command is to clean up and end. */
   readonly stop: AbortSignal;
   /** The runtime's adapter. */
   readonly runtime: Runtime;
-  readonly #openNat: (options: NatOptions) => Promise<Nat>;
+  readonly #openNat: Parts["openNat"];
   readonly #startedAt: number;
 
   /** Makes one; the operation starts here. */
   constructor(
-    parts: Parts & Pick<Context, "flags" | "positionals" | "io" | "output">,
+    parts:
+      & Pick<Parts, "openNat">
+      & Pick<Context, "flags" | "positionals" | "io" | "output" | "runtime">,
     stop: AbortSignal,
   ) {
     this.flags = parts.flags;
     this.positionals = parts.positionals;
     this.io = parts.io;
     this.output = parts.output;
-    this.runtime = parts.runtime ?? systemRuntime();
-    this.#openNat = parts.openNat ?? Nat.open;
+    this.runtime = parts.runtime;
+    this.#openNat = parts.openNat;
     this.stop = stop;
     this.#startedAt = this.io.now();
   }
@@ -92,7 +88,7 @@ export class Context {
   }
 
   /** Opens what the flags name. */
-  openNat(saved: readonly SavedMapping[]): Promise<Nat> {
+  async openNat(saved: readonly SavedMapping[]): Promise<Nat> {
     const { gateway, via } = this.flags;
     const options: NatOptions = {
       ...dropUndefined({
@@ -104,6 +100,7 @@ export class Context {
       state: { version: 1, mappings: saved },
       signal: this.stop,
     };
-    return this.#openNat(options);
+    const open = this.#openNat ?? (await import("../api/nat.ts")).Nat.open;
+    return await open(options);
   }
 }

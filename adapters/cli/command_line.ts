@@ -3,16 +3,25 @@
  *
  * @module
  */
-import { parse, type ParsedArgs, wantsJson } from "./args.ts";
-import { type Command, Context, type Parts, Stopped } from "./command.ts";
+import { parse, wantsJson } from "./args.ts";
+import { Context, type Parts } from "./command.ts";
 import { COMMANDS } from "./commands/mod.ts";
-import type { Io, StopSignal } from "./io.ts";
+import { type Io, Stopped, type StopSignal } from "./io.ts";
 import { Output, reportOf } from "./output.ts";
 import { commandHelp, generalHelp } from "./usage.ts";
 import { UsageError } from "./values.ts";
 import { VERSION } from "./version.ts";
 
-const SIGNAL_STATUS: { readonly [Signal in StopSignal]: number } = { SIGINT: 130, SIGTERM: 143 };
+const SIGNAL_STATUS: { readonly [Signal in StopSignal]: number } = {
+  SIGHUP: 129,
+  SIGINT: 130,
+  SIGTERM: 143,
+};
+/**
+ * Signals that come within this time of the first are the first: a terminal signals all of its
+ * foreground processes, and a task runner among them passes on what it got.
+ */
+const ONE_SIGNAL_MS = 1000;
 
 /** Runs one command line; answers the exit status. It never rejects. */
 export async function runCommandLine(
@@ -21,59 +30,90 @@ export async function runCommandLine(
   parts: Parts = {},
 ): Promise<number> {
   const output = new Output(io, wantsJson(args));
+  const stop = new Stop(io);
   try {
-    const parsed = parse(args, COMMANDS);
-    const { command, flags } = parsed;
-    if (flags.version) {
-      output.event({ event: "version", version: VERSION });
-      return 0;
-    }
-    if (flags.help) {
-      const text = command ? commandHelp(command) : generalHelp(COMMANDS);
-      output.event({ event: "help", text });
-      return 0;
-    }
-    if (!command) {
-      const names = COMMANDS.map((one) => one.name).join(", ");
-      throw new UsageError(`natkit needs a command: commands are ${names}`);
-    }
-    return await run(command, parsed, { ...parts, io, output });
+    const status = await run(args, { ...parts, io, output }, stop.signal);
+    return stop.status ?? status;
   } catch (error) {
-    return fail(error, output);
+    const { report, status } = reportOf(stop.reason ?? error);
+    output.fail(report);
+    return stop.status ?? status;
+  } finally {
+    stop.dispose();
   }
 }
 
 async function run(
-  command: Command,
-  { flags, positionals }: ParsedArgs<Command>,
+  args: readonly string[],
   parts: Parts & { readonly io: Io; readonly output: Output },
+  stop: AbortSignal,
 ): Promise<number> {
-  const { io, output } = parts;
-  const stop = new AbortController();
-  let stopped: Stopped | undefined;
-  const end = (reason: Stopped) => stop.abort(stopped ??= reason);
-  const offSignal = io.onSignal((signal) => {
-    if (stopped?.signal) io.exit(SIGNAL_STATUS[signal]);
-    else end(new Stopped(signal));
-  });
-  const offClosed = io.onOutputClosed(() => end(new Stopped()));
-  const statusOf = ({ signal }: Stopped) => signal ? SIGNAL_STATUS[signal] : 1;
-  try {
-    const context = new Context({ ...parts, flags, positionals }, stop.signal);
-    const status = await command.run(context);
-    return stopped ? statusOf(stopped) : status;
-  } catch (error) {
-    if (!stopped) return fail(error, output);
-    output.fail({ code: "interrupted", message: stopped.message, attempts: [] });
-    return statusOf(stopped);
-  } finally {
-    offSignal();
-    offClosed();
+  const { output } = parts;
+  const { command, flags, positionals } = parse(args, COMMANDS);
+  if (flags.version) {
+    output.event({ event: "version", version: VERSION });
+    return 0;
   }
+  if (flags.help) {
+    const text = command
+      ? commandHelp(command, (await command.load()).lists)
+      : generalHelp(COMMANDS);
+    output.event({ event: "help", text });
+    return 0;
+  }
+  if (!command) {
+    const names = COMMANDS.map((one) => one.name).join(", ");
+    throw new UsageError(`natkit needs a command: commands are ${names}`);
+  }
+  const { run } = await command.load();
+  const runtime = parts.runtime ?? (await import("../auto.ts")).systemRuntime();
+  return await run(new Context({ ...parts, runtime, flags, positionals }, stop));
 }
 
-function fail(error: unknown, output: Output): number {
-  const { report, status } = reportOf(error);
-  output.fail(report);
-  return status;
+/** What ends the command before it is done: a signal, or an output that nobody reads. */
+class Stop {
+  /** The first of them. */
+  reason: Stopped | undefined;
+  readonly #controller: AbortController = new AbortController();
+  readonly #offs: readonly (() => void)[];
+  #signalledAt: number | undefined;
+  #status: number | undefined;
+
+  /** Listens from here on. */
+  constructor(io: Io) {
+    this.#offs = [
+      io.onSignal((signal) => this.#onSignal(signal, io)),
+      io.onOutputClosed(() => this.#end(new Stopped(), 1)),
+    ];
+  }
+
+  /** Aborted, with a {@linkcode Stopped}, when the command is to end. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** The exit status that follows from it; undefined while nothing ended the command. */
+  get status(): number | undefined {
+    return this.#status;
+  }
+
+  /** Listens no more. */
+  dispose(): void {
+    for (const off of this.#offs) off();
+  }
+
+  #onSignal(signal: StopSignal, io: Io): void {
+    const now = io.now();
+    if (this.#signalledAt === undefined) {
+      this.#signalledAt = now;
+      this.#end(new Stopped(signal), SIGNAL_STATUS[signal]);
+    } else if (now - this.#signalledAt >= ONE_SIGNAL_MS) io.exit(SIGNAL_STATUS[signal]);
+  }
+
+  /** A terminal that goes away closes the output and signals, in either order: the signal counts. */
+  #end(reason: Stopped, status: number): void {
+    if (this.#status === undefined || reason.signal) this.#status = status;
+    this.reason ??= reason;
+    this.#controller.abort(this.reason);
+  }
 }

@@ -7,7 +7,23 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 
 /** The signals that end a command after it has cleaned up. */
-export type StopSignal = "SIGINT" | "SIGTERM";
+export type StopSignal = "SIGHUP" | "SIGINT" | "SIGTERM";
+
+/** All of them. */
+export const STOP_SIGNALS: readonly StopSignal[] = ["SIGHUP", "SIGINT", "SIGTERM"];
+
+/** Why a command ends before it is done: a signal, or nobody reads what it tells. */
+export class Stopped extends Error {
+  /** The signal, where it was one. */
+  readonly signal: StopSignal | undefined;
+
+  /** Makes the reason. */
+  constructor(signal?: StopSignal) {
+    super(signal ? `Interrupted by ${signal}` : "Standard output is closed");
+    this.name = "Stopped";
+    this.signal = signal;
+  }
+}
 
 /** The process, as the command line sees it. */
 export interface Io {
@@ -21,7 +37,7 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Milliseconds on a clock that never goes back. */
   now(): number;
-  /** Tells of SIGINT and SIGTERM; returns what stops telling. */
+  /** Tells of the signals that end a command; returns what stops telling. */
   onSignal(callback: (signal: StopSignal) => void): () => void;
   /** Tells that nobody reads standard output any more; returns what stops telling. */
   onOutputClosed(callback: () => void): () => void;
@@ -59,12 +75,10 @@ export function processIo(): Io {
 }
 
 function onSignal(callback: (signal: StopSignal) => void): () => void {
-  const interrupt = () => callback("SIGINT"), terminate = () => callback("SIGTERM");
-  process.on("SIGINT", interrupt);
-  process.on("SIGTERM", terminate);
+  const listeners = STOP_SIGNALS.map((signal) => [signal, () => callback(signal)] as const);
+  for (const [signal, listener] of listeners) process.on(signal, listener);
   return () => {
-    process.removeListener("SIGINT", interrupt);
-    process.removeListener("SIGTERM", terminate);
+    for (const [signal, listener] of listeners) process.removeListener(signal, listener);
   };
 }
 

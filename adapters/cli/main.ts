@@ -17,8 +17,8 @@ export type { Io, StopSignal } from "./io.ts";
 
 /**
  * Runs one command line to its end and answers the exit status: 0 done, 1 failed, 2 wrong usage,
- * 130 after SIGINT, 143 after SIGTERM. It throws nothing and ends no process, but for a second
- * signal, which ends it at once.
+ * 129 after SIGHUP, 130 after SIGINT, 143 after SIGTERM. It throws nothing and ends no process, but
+ * for a signal that comes a second or more after the first, which ends it at once.
  *
  * @param args What follows the program's name.
  * @param io The process to run in; by default the one this runs in.

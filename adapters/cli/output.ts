@@ -5,7 +5,7 @@
  */
 import { NatError } from "../../core/errors.ts";
 import type { CliEvent } from "./events.ts";
-import type { Io } from "./io.ts";
+import { type Io, Stopped } from "./io.ts";
 import { describeEvent, type Style, styleFor } from "./text.ts";
 import { UsageError } from "./values.ts";
 
@@ -89,6 +89,9 @@ export function reportOf(
     ));
     const wait = retryAfterSeconds === undefined ? {} : { retryAfterSeconds };
     return { report: { code, message, attempts, ...wait }, status: 1 };
+  }
+  if (error instanceof Stopped) {
+    return { report: { code: "interrupted", message: error.message, attempts: [] }, status: 1 };
   }
   if (error instanceof CommandError) {
     return { report: { code: error.code, message: error.message, attempts: [] }, status: 1 };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type CommandSpec, COMMON_FLAGS, type HelpRow } from "./args.ts";
+import { type CommandSpec, COMMON_FLAGS, type HelpList, type HelpRow } from "./args.ts";
 import { type Flag, type FlagName, FLAGS } from "./flags.ts";
 
 const WIDTH = 96;
@@ -23,13 +23,14 @@ export function generalHelp(commands: readonly CommandSpec[]): string {
     ...table(COMMON_FLAGS.map(flagRow)),
     "",
     "natkit COMMAND --help tells more. Flags may stand anywhere.",
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 130 after SIGINT, 143 after SIGTERM.",
+    "Exit status: 0 done, 1 failed, 2 wrong usage; 129 after SIGHUP, 130 after SIGINT and 143 after",
+    "SIGTERM, with mappings deleted. A second signal ends natkit at once.",
     "",
   ].join("\n");
 }
 
-/** `natkit COMMAND --help`. */
-export function commandHelp(command: CommandSpec): string {
+/** `natkit COMMAND --help`, with the command's own lists at the end. */
+export function commandHelp(command: CommandSpec, lists: readonly HelpList[] = []): string {
   const flags = [...command.flags, ...COMMON_FLAGS.filter((name) => name !== "version")];
   return [
     `Usage: natkit ${synopsis(command)} [FLAGS]`,
@@ -39,7 +40,7 @@ export function commandHelp(command: CommandSpec): string {
     "",
     "Flags:",
     ...table(flags.map(flagRow)),
-    ...(command.lists ?? []).flatMap(([title, rows]) => ["", `${title}:`, ...table(rows)]),
+    ...lists.flatMap(([title, rows]) => ["", `${title}:`, ...table(rows)]),
     "",
   ].join("\n");
 }

@@ -5,20 +5,10 @@
  */
 import { isBehindAnotherNat } from "../../../core/cidr.ts";
 import { dropUndefined } from "../../../core/defined.ts";
-import type { Command, Context } from "../command.ts";
+import type { Context } from "../command.ts";
 
-/** The command. */
-export const ADDRESS: Command = {
-  name: "address",
-  summary: "tells the external address, by each protocol that knows it",
-  positionals: [],
-  minPositionals: 0,
-  flags: ["via", "gateway", "internal-address", "timeout"],
-  notes: "Events: address.",
-  run,
-};
-
-async function run(context: Context): Promise<number> {
+/** Runs the command; answers the exit status. */
+export async function run(context: Context): Promise<number> {
   const { output, stop } = context;
   const nat = await context.openNat([]);
   try {

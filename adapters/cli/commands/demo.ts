@@ -16,7 +16,7 @@ import { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import { startGateway } from "../../gateway_server.ts";
 import type { Runtime } from "../../runtime.ts";
-import type { Command, Context } from "../command.ts";
+import type { Context } from "../command.ts";
 import { obey, tellListening } from "./gateway.ts";
 import { fieldsOf } from "./hold.ts";
 
@@ -28,19 +28,8 @@ const JITTER_SHIFT = 3;
 /** How long to wait for what the gateway announces; where multicast fails it is asked instead. */
 const PATIENCE_MS = 900;
 
-/** The command. */
-export const DEMO: Command = {
-  name: "demo",
-  summary: "shows a mapping by each protocol through a simulated gateway on loopback",
-  positionals: [],
-  minPositionals: 0,
-  flags: [],
-  notes: "Nothing outside this host is touched. Events: listening, mapped, scenario, renewed,\n" +
-    "moved, lost, unmapped.",
-  run,
-};
-
-async function run(context: Context): Promise<number> {
+/** Runs the command; answers the exit status. */
+export async function run(context: Context): Promise<number> {
   const { output, runtime } = context;
   output.story("A gateway, simulated, on this host's loopback:");
   const server = await startGateway({ external: FIRST_EXTERNAL, runtime });

@@ -18,36 +18,27 @@ import {
 } from "../../gateway_server.ts";
 import type { Runtime } from "../../runtime.ts";
 import { errorCode } from "../../udp.ts";
-import type { Command, Context } from "../command.ts";
+import type { HelpList } from "../args.ts";
+import type { Context } from "../command.ts";
 import type { CliEvent } from "../events.ts";
 import { CommandError } from "../output.ts";
 import { checkOneFamily, UsageError } from "../values.ts";
 import { entryFields, toCliEvent } from "./gateway_events.ts";
 
 const DEFAULT_LISTEN = "0.0.0.0";
+/** What `--help` lists. */
+export const lists: readonly HelpList[] = [
+  [
+    "Scenario commands on standard input, one a line",
+    COMMANDS.map(({ usage, summary }) => [usage, summary]),
+  ],
+  ["Profiles", Object.values(PROFILES).map(({ name, device }) => [name, device])],
+];
 /** Nothing but this timer keeps the process alive while the gateway has no socket open. */
 const KEEP_ALIVE_MS = 1_000_000;
 
-/** The command. */
-export const GATEWAY: Command = {
-  name: "gateway",
-  summary: "is a simulated gateway on real sockets, to test clients against",
-  positionals: [],
-  minPositionals: 0,
-  flags: ["listen", "port", "external", "protocols", "profile", "announce-port"],
-  notes: "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT.\n" +
-    "Events: listening, request, response, mapping, scenario.",
-  lists: [
-    [
-      "Scenario commands on standard input, one a line",
-      COMMANDS.map(({ usage, summary }) => [usage, summary]),
-    ],
-    ["Profiles", Object.values(PROFILES).map(({ name, device }) => [name, device])],
-  ],
-  run,
-};
-
-async function run(context: Context): Promise<number> {
+/** Runs the command; answers the exit status. */
+export async function run(context: Context): Promise<number> {
   const { io, output, runtime, stop } = context;
   // The gateway announces its start before it can be told where it listens.
   let early: CliEvent[] | undefined = [];

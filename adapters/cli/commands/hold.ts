@@ -29,7 +29,7 @@ export async function hold(
     kept.keep(mapping.lifetimeSeconds);
   };
   tell("mapped");
-  if (flags.mode === "once") {
+  if (flags.mode === "once" && !stop.aborted) {
     await kept.settled();
     await mapping.release();
     return 0;

@@ -5,7 +5,7 @@
  */
 import { dropUndefined } from "../../../core/defined.ts";
 import type { MappingOptions } from "../../api/options.ts";
-import type { Command, Context } from "../command.ts";
+import type { Context } from "../command.ts";
 import type { FlagName, FlagValues } from "../flags.ts";
 import { checkOneFamily, readPortAndProtocol, UsageError } from "../values.ts";
 import { hold } from "./hold.ts";
@@ -17,33 +17,8 @@ const NEED_PCP: readonly FlagName[] = [
   "third-party",
 ];
 
-/** The command. */
-export const MAP: Command = {
-  name: "map",
-  summary: "opens a port on the gateway and holds it",
-  positionals: ["PORT[/tcp|/udp]"],
-  minPositionals: 1,
-  flags: [
-    "external-port",
-    "external-address",
-    "lifetime",
-    "via",
-    "gateway",
-    "internal-address",
-    "mode",
-    "prefer-failure",
-    "filter",
-    "third-party",
-    "description",
-    "state",
-    "timeout",
-  ],
-  notes: "PORT is the port on this host, tcp where nothing is said.\n" +
-    "Events: mapped, renewed, moved, lost, unmapped.",
-  run,
-};
-
-async function run(context: Context): Promise<number> {
+/** Runs the command; answers the exit status. */
+export async function run(context: Context): Promise<number> {
   const { flags, positionals } = context;
   const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, "tcp");
   checkFlags(flags);

@@ -1,15 +1,100 @@
 /**
- * The commands, in the order of the help text.
+ * The commands, in the order of the help text: what they are called and take. What they do is
+ * loaded with the one that runs.
  *
  * @module
  */
 import type { Command } from "../command.ts";
-import { ADDRESS } from "./address.ts";
-import { DEMO } from "./demo.ts";
-import { GATEWAY } from "./gateway.ts";
-import { MAP } from "./map.ts";
-import { PEER } from "./peer.ts";
-import { UNMAP } from "./unmap.ts";
 
 /** Every command of `natkit`. */
-export const COMMANDS: readonly Command[] = [MAP, UNMAP, PEER, ADDRESS, GATEWAY, DEMO];
+export const COMMANDS: readonly Command[] = [
+  {
+    name: "map",
+    summary: "opens a port on the gateway and holds it",
+    positionals: ["PORT[/tcp|/udp]"],
+    minPositionals: 1,
+    flags: [
+      "external-port",
+      "external-address",
+      "lifetime",
+      "via",
+      "gateway",
+      "internal-address",
+      "mode",
+      "prefer-failure",
+      "filter",
+      "third-party",
+      "description",
+      "state",
+      "timeout",
+    ],
+    notes: "PORT is the port on this host, tcp where nothing is said.\n" +
+      "Events: mapped, renewed, moved, lost, unmapped.",
+    load: () => import("./map.ts"),
+  },
+  {
+    name: "unmap",
+    summary: "closes a port, or with --all every port of this host",
+    positionals: ["PORT[/tcp|/udp]"],
+    synopsis: "PORT[/tcp|/udp] | --all",
+    minPositionals: 0,
+    flags: ["all", "via", "gateway", "internal-address", "state", "timeout"],
+    notes:
+      "PORT is the port on this host, tcp where nothing is said. Mappings that natkit made are\n" +
+      "known from the state file; for others every protocol is tried.\n" +
+      "Events: unmapped.",
+    load: () => import("./unmap.ts"),
+  },
+  {
+    name: "peer",
+    summary: "asks the gateway for an outbound mapping to one peer, and holds it (PCP PEER)",
+    positionals: ["PORT/tcp|/udp", "REMOTE_ADDRESS", "REMOTE_PORT"],
+    minPositionals: 3,
+    flags: [
+      "external-port",
+      "external-address",
+      "lifetime",
+      "via",
+      "gateway",
+      "internal-address",
+      "mode",
+      "third-party",
+      "description",
+      "state",
+      "timeout",
+    ],
+    notes: "PORT is the port on this host from which packets to the peer leave.\n" +
+      "Events: mapped with remote, renewed, moved, lost, unmapped.",
+    load: () => import("./peer.ts"),
+  },
+  {
+    name: "address",
+    summary: "tells the external address, by each protocol that knows it",
+    positionals: [],
+    minPositionals: 0,
+    flags: ["via", "gateway", "internal-address", "timeout"],
+    notes: "Events: address.",
+    load: () => import("./address.ts"),
+  },
+  {
+    name: "gateway",
+    summary: "is a simulated gateway on real sockets, to test clients against",
+    positionals: [],
+    minPositionals: 0,
+    flags: ["listen", "port", "external", "protocols", "profile", "announce-port"],
+    notes:
+      "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT.\n" +
+      "Events: listening, request, response, mapping, scenario.",
+    load: () => import("./gateway.ts"),
+  },
+  {
+    name: "demo",
+    summary: "shows a mapping by each protocol through a simulated gateway on loopback",
+    positionals: [],
+    minPositionals: 0,
+    flags: [],
+    notes: "Nothing outside this host is touched. Events: listening, mapped, scenario, renewed,\n" +
+      "moved, lost, unmapped.",
+    load: () => import("./demo.ts"),
+  },
+];

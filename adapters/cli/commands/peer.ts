@@ -4,7 +4,7 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
-import type { Command, Context } from "../command.ts";
+import type { Context } from "../command.ts";
 import {
   checkOneFamily,
   readHostAddress,
@@ -15,31 +15,8 @@ import {
 import { hold } from "./hold.ts";
 import { checkFlags, mappingOptions } from "./map.ts";
 
-/** The command. */
-export const PEER: Command = {
-  name: "peer",
-  summary: "asks the gateway for an outbound mapping to one peer, and holds it (PCP PEER)",
-  positionals: ["PORT/tcp|/udp", "REMOTE_ADDRESS", "REMOTE_PORT"],
-  minPositionals: 3,
-  flags: [
-    "external-port",
-    "external-address",
-    "lifetime",
-    "via",
-    "gateway",
-    "internal-address",
-    "mode",
-    "third-party",
-    "description",
-    "state",
-    "timeout",
-  ],
-  notes: "PORT is the port on this host from which packets to the peer leave.\n" +
-    "Events: mapped with remote, renewed, moved, lost, unmapped.",
-  run,
-};
-
-async function run(context: Context): Promise<number> {
+/** Runs the command; answers the exit status. */
+export async function run(context: Context): Promise<number> {
   const { flags, positionals } = context;
   const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, undefined);
   const remote = {

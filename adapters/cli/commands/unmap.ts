@@ -9,26 +9,12 @@ import type { Transport } from "../../../core/mapping.ts";
 import type { SavedMapping } from "../../../core/portmap/saved.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
-import type { Command, Context } from "../command.ts";
+import type { Context } from "../command.ts";
 import type { StateFile } from "../state_file.ts";
 import { readPortAndProtocol, UsageError } from "../values.ts";
 
-/** The command. */
-export const UNMAP: Command = {
-  name: "unmap",
-  summary: "closes a port, or with --all every port of this host",
-  positionals: ["PORT[/tcp|/udp]"],
-  synopsis: "PORT[/tcp|/udp] | --all",
-  minPositionals: 0,
-  flags: ["all", "via", "gateway", "internal-address", "state", "timeout"],
-  notes:
-    "PORT is the port on this host, tcp where nothing is said. Mappings that natkit made are\n" +
-    "known from the state file; for others every protocol is tried.\n" +
-    "Events: unmapped.",
-  run,
-};
-
-async function run(context: Context): Promise<number> {
+/** Runs the command; answers the exit status. */
+export async function run(context: Context): Promise<number> {
   const { flags, positionals, stop } = context;
   const [text] = positionals;
   if (flags.all && text !== undefined) {

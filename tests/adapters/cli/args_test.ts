@@ -265,7 +265,10 @@ describe("parse() refuses", () => {
 describe("wantsJson()", () => {
   it("finds --json among arguments that are wrong", () => {
     assertEquals(wantsJson(["nonsense", "--x", "--json", "--lifetime"]), true);
+    assertEquals(wantsJson(["map", "--lifetime", "--json"]), true);
+    assertEquals(wantsJson(["map", "--json=yes"]), true);
     assertEquals(wantsJson(["map", "--", "--json"]), false);
+    assertEquals(wantsJson(["map", "--jsonp"]), false);
     assertEquals(wantsJson([]), false);
   });
 });

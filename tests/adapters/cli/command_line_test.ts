@@ -6,6 +6,7 @@ import process from "node:process";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { COMMANDS } from "../../../adapters/cli/commands/mod.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import type { StopSignal } from "../../../adapters/cli/io.ts";
 import { StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError } from "../../../core/errors.ts";
@@ -363,17 +364,62 @@ describe("natkit", () => {
       assertEquals(await saved(), nat.state.mappings);
     });
 
-    it("ends at once at the second signal", async () => {
+    /** Signals while the mapping is being closed: each so many milliseconds after SIGINT. */
+    const signalWhileClosing = async (
+      ...signals: readonly (readonly [StopSignal, number])[]
+    ): Promise<number> => {
       nat.mapping.close = () => {
-        io.signal("SIGTERM");
+        for (const [signal, afterMs] of signals) {
+          io.clock = 5000 + afterMs;
+          io.signal(signal);
+        }
         return FakeMapping.prototype.close.call(nat.mapping);
       };
       const running = run("map 6000 --json");
       await io.event("mapped");
+      io.clock = 5000;
       io.signal("SIGINT");
+      return await running;
+    };
 
-      await running;
+    it("takes signals within a second for one: a task runner passes on the terminal's", async () => {
+      const status = await signalWhileClosing(["SIGINT", 0], ["SIGTERM", 1], ["SIGINT", 999]);
+
+      assertEquals([status, io.exits], [130, []]);
+      assertEquals(io.events.map(({ event }) => event), ["mapped", "unmapped"]);
+      assertEquals(nat.mapping.calls, ["close"]);
+    });
+
+    it("ends at once at a second signal that comes a second later", async () => {
+      await signalWhileClosing(["SIGINT", 999], ["SIGTERM", 1000]);
+
       assertEquals(io.exits, [143]);
+    });
+
+    it("ends with 129 after SIGHUP, also where the terminal closed the output first", async () => {
+      for (const closesOutput of [false, true]) {
+        io = new FakeIo();
+        nat = new FakeNat();
+        const running = run(`map 6000 --json --state ${path}`);
+        await io.event("mapped");
+        if (closesOutput) io.closeOutput();
+        io.signal("SIGHUP");
+
+        assertEquals(await running, 129);
+        assertEquals(io.events.at(-1)?.event, "unmapped");
+        assertEquals(nat.mapping.calls, ["close"]);
+      }
+    });
+
+    it("does not leave the mapping of --mode once where it was interrupted before", async () => {
+      nat.answer = () => {
+        io.signal("SIGINT");
+        return Promise.resolve(nat.mapping);
+      };
+
+      assertEquals(await run("map 6000 --mode once --json"), 130);
+      assertEquals(nat.mapping.calls, ["close"]);
+      assertEquals(io.events.map(({ event }) => event), ["mapped", "unmapped"]);
     });
 
     it("cleans up and ends with status 1 where nobody reads any more", async () => {

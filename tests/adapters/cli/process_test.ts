@@ -11,7 +11,6 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
-import { main } from "../../../adapters/cli/main.ts";
 
 const SELF = fileURLToPath(import.meta.url);
 const AS_COMMAND = "NATKIT_TEST_COMMAND";
@@ -88,7 +87,7 @@ class Natkit {
     this.#child.stdout.destroy();
   }
 
-  signal(signal: "SIGINT" | "SIGTERM" | "SIGKILL"): void {
+  signal(signal: "SIGHUP" | "SIGINT" | "SIGTERM" | "SIGKILL"): void {
     // After `child.kill` Deno reports the signal, although the process ended with a status.
     if (!this.#isOver) process.kill(this.#child.pid!, signal);
   }
@@ -100,7 +99,7 @@ class Natkit {
 }
 
 if (process.env[AS_COMMAND]) {
-  void main(process.argv.slice(2)).then((status) => process.exitCode = status);
+  void import("../../../adapters/cli/bin.ts");
 } else {
   describe("natkit as a process", () => {
     let folder = "";
@@ -214,7 +213,7 @@ if (process.env[AS_COMMAND]) {
       assertEquals(child.events[0]?.code, "no-answer");
     });
 
-    for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    for (const [signal, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const) {
       it(`deletes the mapping at ${signal}, says so and ends with ${status}`, {
         skip: !HAS_SIGNALS,
       }, async () => {
@@ -228,6 +227,48 @@ if (process.env[AS_COMMAND]) {
         assertEquals(ports(), []);
       });
     }
+
+    it("deletes the mapping at signals that come twice at once", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      await gateway!.command("delay 40");
+      // While the deletion is on its way, and about when the command is over.
+      for (const [second, afterMs] of [["SIGINT", 0], ["SIGTERM", 5], ["SIGINT", 45]] as const) {
+        const child = natkit("map", "6000", ...here());
+        await child.event("mapped");
+        child.signal("SIGINT");
+        await new Promise((resolve) => setTimeout(resolve, afterMs));
+        child.signal(second);
+
+        assertEquals(await child.end(), 130, child.err);
+        assertEquals(child.names, ["mapped", "unmapped"]);
+        assertEquals(ports(), []);
+      }
+    });
+
+    it("leaves nothing behind where it is interrupted before it has a mapping", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      await gateway!.close();
+      let onRequest = () => {};
+      gateway = await startGateway({ announceTo: [], onEvent: () => onRequest() });
+      await gateway.command("delay 60");
+      for (const via of ["pcp", "nat-pmp"]) {
+        for (const request of [1, 2]) {
+          const heard = new Promise<void>((resolve) => {
+            let heard = 0;
+            onRequest = () => void (++heard === request && resolve());
+          });
+          const child = natkit("map", "6000", "--via", via, ...here());
+          await heard;
+          child.signal("SIGINT");
+
+          assertEquals(await child.end(), 130, child.err);
+          await new Promise((resolve) => setTimeout(resolve, 150));
+          assertEquals(ports(), [], `${via} ${request}`);
+        }
+      }
+    });
 
     it("says so where the gateway refuses to delete the mapping", {
       skip: !HAS_SIGNALS,
