@@ -8,7 +8,6 @@
 import { checkArrows } from "./checks/arrows.ts";
 import { checkClauses } from "./checks/clauses.ts";
 import {
-  checkLengths,
   checkMachinePaths,
   checkSwitchedTests,
   checkUndone,
@@ -51,7 +50,6 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
     const { findings, tested, waived } = checkClauses(conformance, waivers);
     return { findings, note: `${tested} tested, ${waived} waived` };
   },
-  "file lengths": () => ({ findings: checkLengths(files) }),
   "nothing undone": () => ({ findings: checkUndone(files) }),
   "no switched test": () => ({ findings: checkSwitchedTests(files) }),
   "Node 20 reads it": () => ({ findings: checkUsing(files) }),

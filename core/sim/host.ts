@@ -18,10 +18,17 @@ import {
   portUnreachable,
   type Verdict,
 } from "./packet.ts";
-import { Process, type ProcessOptions, type ProcessSockets } from "./process.ts";
+import { Process, type ProcessHost, type ProcessOptions, type ProcessSockets } from "./process.ts";
 import { findRoute, gatewayOf, type Route } from "./route.ts";
-import { Interface, type InterfaceOptions, type Segment, type SimContext } from "./segment.ts";
-import { SimSocket, type SocketOptions } from "./socket.ts";
+import {
+  Interface,
+  type InterfaceOptions,
+  type Receiver,
+  type Segment,
+  type SimContext,
+  type Sleeper,
+} from "./segment.ts";
+import { SimSocket, type SocketHost, type SocketOptions } from "./socket.ts";
 
 /** Something on a host that forwards packets: a NAT or a firewall. */
 export interface Router {
@@ -38,7 +45,7 @@ export interface HostOptions {
 const FIRST_EPHEMERAL_PORT = 49152;
 
 /** Made by `World.host`. */
-export class Host {
+export class Host implements Receiver, SocketHost, ProcessHost {
   /** How the trace names it. */
   readonly name: string;
   /** Whether it answers packets to closed ports with ICMP port unreachable. */
@@ -127,6 +134,12 @@ export class Host {
     const process = new Process<E, M>(this.#context, this, machine, sockets, options);
     this.processes.push(process as unknown as Process<unknown>);
     return process;
+  }
+
+  /** Forgets a process; called by `Process.stop`. */
+  forget(process: Sleeper): void {
+    const place = this.processes.findIndex((other) => other === process);
+    if (place >= 0) this.processes.splice(place, 1);
   }
 
   /** Puts the host to sleep: packets to it are lost, its machines' timers wait. */

@@ -49,11 +49,19 @@ export {
   type Verdict,
 } from "./packet.ts";
 export { Link, type LinkOptions } from "./link.ts";
-export { Interface, type InterfaceOptions, Segment, type SimContext } from "./segment.ts";
+export {
+  Interface,
+  type InterfaceOptions,
+  type Receiver,
+  Segment,
+  type SimContext,
+  type Sleeper,
+} from "./segment.ts";
 export { Host, type HostOptions, type Router } from "./host.ts";
-export { SimSocket, type SocketOptions } from "./socket.ts";
+export { SimSocket, type SocketHost, type SocketOptions } from "./socket.ts";
 export {
   Process,
+  type ProcessHost,
   type ProcessOptions,
   type ProcessSockets,
   SimulationError,

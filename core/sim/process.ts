@@ -12,9 +12,20 @@ import type {
   Machine,
   SocketRole,
 } from "../machine.ts";
-import type { Host } from "./host.ts";
-import type { SimContext } from "./segment.ts";
+import type { SimContext, Sleeper } from "./segment.ts";
 import type { SimSocket, SocketOptions } from "./socket.ts";
+
+/** What a machine that runs needs of its host. */
+export interface ProcessHost {
+  /** How the trace names it. */
+  readonly name: string;
+  /** Whether it sleeps. */
+  readonly isSuspended: boolean;
+  /** Opens a socket. */
+  bind(options?: SocketOptions): SimSocket;
+  /** Forgets a process that was stopped. */
+  forget(process: Sleeper): void;
+}
 
 /** The sockets a machine gets, by role. */
 export interface ProcessSockets {
@@ -65,7 +76,7 @@ export class SimulationError extends Error {
 }
 
 /** Made by `Host.run`. */
-export class Process<E, M extends Machine<E> = Machine<E>> {
+export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   /** The machine. To give it a command, use `do`. */
   readonly machine: M;
   /** How the trace names it. */
@@ -75,7 +86,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> {
   /** What the machine told, unless `onEvent` was given. */
   readonly events: TimedEvent<E>[] = [];
   readonly #context: SimContext;
-  readonly #host: Host;
+  readonly #host: ProcessHost;
   readonly #options: ProcessOptions<E>;
   readonly #all: SimSocket[] = [];
   #wakeAt: Instant | undefined;
@@ -84,7 +95,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> {
   /** Made by `Host.run`. */
   constructor(
     context: SimContext,
-    host: Host,
+    host: ProcessHost,
     machine: M,
     sockets: ProcessSockets,
     options: ProcessOptions<E>,
@@ -120,9 +131,8 @@ export class Process<E, M extends Machine<E> = Machine<E>> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     for (const socket of this.#all) socket.close();
-    this.#context.wake(this as unknown as Process<unknown>, undefined);
-    const place = this.#host.processes.indexOf(this as unknown as Process<unknown>);
-    if (place >= 0) this.#host.processes.splice(place, 1);
+    this.#context.wake(this, undefined);
+    this.#host.forget(this);
   }
 
   /** Calls the machine at its deadline; called by the world. */
@@ -141,7 +151,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> {
     this.#wakeAt = next;
     const { now } = this.#context;
     const at = next === undefined ? undefined : Math.max(next, now);
-    this.#context.wake(this as unknown as Process<unknown>, at);
+    this.#context.wake(this, at);
   }
 
   #open(options: SocketOptions): SimSocket {

@@ -9,11 +9,21 @@ import { checkAddress } from "../check.ts";
 import { type Cidr, contains } from "../cidr.ts";
 import type { Instant } from "../machine.ts";
 import type { RandomSource } from "../random.ts";
-import type { Host } from "./host.ts";
 import { Link, type LinkOptions } from "./link.ts";
 import { type Packet, packetSize } from "./packet.ts";
-import type { Process } from "./process.ts";
 import type { Trace } from "./trace.ts";
+
+/** Who gets the packets that come by an interface: a host. */
+export interface Receiver {
+  /** Takes a packet from the wire. */
+  receive(by: Interface, packet: Packet): void;
+}
+
+/** What has a deadline: a machine that runs. */
+export interface Sleeper {
+  /** The deadline is there. */
+  wake(): void;
+}
 
 /** What the parts of a simulation need of the world. */
 export interface SimContext {
@@ -27,8 +37,8 @@ export interface SimContext {
   topology: number;
   /** Hands `packet` to `to` at `at`. */
   deliver(at: Instant, to: Interface, packet: Packet): void;
-  /** Calls `process` at `at`, or at no time. */
-  wake(process: Process<unknown>, at: Instant | undefined): void;
+  /** Wakes `sleeper` at `at`, or at no time. */
+  wake(sleeper: Sleeper, at: Instant | undefined): void;
 }
 
 /** How an interface is attached. */
@@ -46,7 +56,7 @@ export interface InterfaceOptions {
 /** A host's attachment to a segment. */
 export class Interface {
   /** The host. */
-  readonly host: Host;
+  readonly host: Receiver;
   /** The segment. */
   readonly segment: Segment;
   /** The zone that link-local addresses show here. */
@@ -59,7 +69,7 @@ export class Interface {
 
   /** Made by `Host.attach`. */
   constructor(
-    host: Host,
+    host: Receiver,
     segment: Segment,
     addresses: readonly string[],
     options: InterfaceOptions,

@@ -6,7 +6,14 @@
 import { checkAddress, checkPort } from "../check.ts";
 import { withoutZone } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
-import type { Host } from "./host.ts";
+
+/** What a socket needs of its host. */
+export interface SocketHost {
+  /** Sends a datagram; without a source address it leaves from the outgoing interface's. */
+  send(source: string | undefined, port: number, to: Endpoint, data: Uint8Array): void;
+  /** Forgets a socket that was closed. */
+  unbind(socket: SimSocket): void;
+}
 
 /** How to open a socket. */
 export interface SocketOptions {
@@ -34,13 +41,13 @@ export class SimSocket {
   onDatagram: (data: Uint8Array, from: Endpoint) => void = () => {};
   /** Told where ICMP says that nothing listens at `to`. */
   onUnreachable: (to: Endpoint) => void = () => {};
-  readonly #host: Host;
+  readonly #host: SocketHost;
   readonly #peer: Endpoint | undefined;
   readonly #reportsUnreachable: boolean;
   #isClosed = false;
 
   /** Made by `Host.bind`. */
-  constructor(host: Host, port: number, options: SocketOptions) {
+  constructor(host: SocketHost, port: number, options: SocketOptions) {
     this.#host = host;
     this.port = checkPort("port", port);
     this.local = options.address === undefined

@@ -14,9 +14,9 @@ import type { LinkOptions } from "./link.ts";
 import { Nat } from "./nat.ts";
 import type { NatOptions } from "./nat_options.ts";
 import type { Packet } from "./packet.ts";
-import { type Process, SimulationError } from "./process.ts";
+import { SimulationError } from "./process.ts";
 import { EventQueue } from "./queue.ts";
-import { type Interface, Segment, type SimContext } from "./segment.ts";
+import { type Interface, Segment, type SimContext, type Sleeper } from "./segment.ts";
 import { Trace, type TraceOptions } from "./trace.ts";
 
 /** How a world is made. */
@@ -86,7 +86,7 @@ export class World {
   readonly stats = { steps: 0, packets: 0 };
   readonly #context: SimContext;
   readonly #queue = new EventQueue<Arrival | (() => void)>();
-  readonly #alarms = new Timers<Process<unknown>>();
+  readonly #alarms = new Timers<Sleeper>();
   readonly #maxStepsPerInstant: number;
   readonly #seed: number;
   #now: Instant;
@@ -255,9 +255,9 @@ export class World {
       trace: this.trace,
       topology: 0,
       deliver: (at, to, packet) => queue.push(at, { to, packet }),
-      wake: (process, at) => {
-        if (at === undefined) alarms.delete(process);
-        else alarms.set(process, at, "machine");
+      wake: (sleeper, at) => {
+        if (at === undefined) alarms.delete(sleeper);
+        else alarms.set(sleeper, at, "machine");
       },
     };
   }

@@ -1,26 +1,10 @@
 /**
- * Small rules of the house: file lengths, nothing left undone, no test switched off, no path of
- * somebody's machine.
+ * Small rules of the house: nothing left undone, no test switched off, no path of somebody's
+ * machine, no syntax that Node 20 does not read.
  *
  * @module
  */
 import { type Finding, linesMatching, type SourceFile, strip } from "./source.ts";
-
-/** A shipped file past this is a question. */
-const MOST_LINES = 400;
-
-/** The answers: longer files, and why they are one concept. */
-const LONG_FILES: Readonly<Record<string, string>> = {
-  "core/table/table.ts": "the table's whole face, a third of it docs; its parts are in nine files",
-};
-
-/** Finds shipped files that are too long without a reason. */
-export function checkLengths(files: readonly SourceFile[]): Finding[] {
-  return files.filter(({ path }) => /^(core|adapters)\//.test(path)).flatMap(({ path, text }) => {
-    const lines = text.replace(/\n$/, "").split("\n").length;
-    return lines <= MOST_LINES || path in LONG_FILES ? [] : [`${path}: ${lines} lines`];
-  });
-}
 
 /** Written in two parts, since this file is checked as well. */
 const UNDONE = new RegExp(

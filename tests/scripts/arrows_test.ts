@@ -57,6 +57,54 @@ describe("checkArrows()", () => {
   });
 });
 
+describe("checkArrows() on circles", () => {
+  const plant = (imports: Record<string, readonly string[]>) =>
+    checkArrows(
+      Object.entries(imports).map(([path, specifiers]) => ({
+        path,
+        text: specifiers.map((specifier) => `import type { X } from "${specifier}";\n`).join(""),
+      })),
+    );
+
+  it("finds one through three files, types and folders alike, and names its way", () => {
+    const findings = plant({
+      "core/pcp/a.ts": ["../ip.ts", "./b.ts"],
+      "core/pcp/b.ts": ["./parts/c.ts"],
+      "core/pcp/parts/c.ts": ["../a.ts"],
+      "core/ip.ts": [],
+    });
+
+    const way = "core/pcp/a.ts → core/pcp/b.ts → core/pcp/parts/c.ts → core/pcp/a.ts";
+    assertEquals(findings, [`a circle: ${way}`]);
+  });
+
+  it("finds each of two, and a file that imports itself", () => {
+    const findings = plant({
+      "core/a.ts": ["./b.ts", "./c.ts"],
+      "core/b.ts": ["./a.ts"],
+      "core/c.ts": ["./a.ts"],
+      "core/d.ts": ["./d.ts"],
+    });
+
+    assertEquals(findings, [
+      "a circle: core/a.ts → core/b.ts → core/a.ts",
+      "a circle: core/a.ts → core/c.ts → core/a.ts",
+      "a circle: core/d.ts → core/d.ts",
+    ]);
+  });
+
+  it("finds none where two ways lead to one file", () => {
+    const findings = plant({
+      "core/a.ts": ["./b.ts", "./c.ts"],
+      "core/b.ts": ["./d.ts"],
+      "core/c.ts": ["./d.ts"],
+      "core/d.ts": [],
+    });
+
+    assertEquals(findings, []);
+  });
+});
+
 describe("importsOf()", () => {
   it("finds every form of import and no text that looks like one", () => {
     const source = [

@@ -1,7 +1,6 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import {
-  checkLengths,
   checkMachinePaths,
   checkSwitchedTests,
   checkUndone,
@@ -9,14 +8,6 @@ import {
 } from "../../scripts/checks/hygiene.ts";
 
 describe("the house rules", () => {
-  it("catch a shipped file of more than 400 lines, not one of 400", () => {
-    const text = (lines: number) => "x\n".repeat(lines);
-
-    assertEquals(checkLengths([{ path: "core/a.ts", text: text(400) }]), []);
-    assertEquals(checkLengths([{ path: "core/a.ts", text: text(401) }]), ["core/a.ts: 401 lines"]);
-    assertEquals(checkLengths([{ path: "tests/a.ts", text: text(401) }]), []);
-  });
-
   it("catch marks of unfinished work", () => {
     const text = `a\n// ${"TO" + "DO"} later\n`;
 
