@@ -12,15 +12,12 @@ import { checkAddress, checkPort } from "../core/check.ts";
 import { familyOf } from "../core/ip.ts";
 import type { Endpoint, Instant } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
-import {
-  type GatewayEvent,
-  SimulatedGateway,
-  type SimulatedGatewayOptions,
-} from "../core/gateway/gateway.ts";
+import { SimulatedGateway, type SimulatedGatewayOptions } from "../core/gateway/gateway.ts";
 import type { GatewayProtocol } from "../core/gateway/profile.ts";
 import { type CommandOutcome, runCommand } from "../core/gateway/run_command.ts";
 import { parseCommand } from "../core/gateway/scenario.ts";
 import type { TableEntry } from "../core/table/entry.ts";
+import type { ServerEvent } from "../core/table/server_request.ts";
 import { systemRuntime } from "./auto.ts";
 import { Driver } from "./driver.ts";
 import type { Runtime, UdpSocket } from "./runtime.ts";
@@ -38,7 +35,7 @@ export interface GatewayServerOptions
    */
   readonly external?: string | readonly string[];
   /** Gets each request, response and change of the table. */
-  readonly onEvent?: (event: GatewayEvent) => void;
+  readonly onEvent?: (event: ServerEvent) => void;
   /** Gets what goes wrong with the sockets, such as an announcement that no route takes. */
   readonly onSocketError?: (error: unknown) => void;
   /** Where its randomness comes from. Default: the runtime's. */
@@ -52,7 +49,7 @@ const DEFAULT_EXTERNAL = "203.0.113.7";
 /** A running simulated gateway. Dispose of it, or `close` it, to free its port. */
 export class GatewayServer implements AsyncDisposable {
   readonly #runtime: Runtime;
-  readonly #driver: Driver<GatewayEvent, SimulatedGateway>;
+  readonly #driver: Driver<ServerEvent, SimulatedGateway>;
   readonly #gateway: SimulatedGateway;
   readonly #endpoint: Endpoint;
   #socket: UdpSocket | undefined;
@@ -63,7 +60,7 @@ export class GatewayServer implements AsyncDisposable {
   /** Made by {@linkcode startGateway}. */
   constructor(
     runtime: Runtime,
-    driver: Driver<GatewayEvent, SimulatedGateway>,
+    driver: Driver<ServerEvent, SimulatedGateway>,
     gateway: SimulatedGateway,
     socket: UdpSocket,
   ) {
@@ -104,7 +101,7 @@ export class GatewayServer implements AsyncDisposable {
    * `"external 198.51.100.9"`… `"help"` lists them.
    *
    * @returns What was done, or why it was not.
-   * @throws {TypeError} On a command that is none; the message lists those that are.
+   * @throws {TypeError} On a line that is not a command; the message lists those that are.
    */
   command(line: string): Promise<CommandOutcome> {
     const parsed = parseCommand(line);
@@ -165,7 +162,7 @@ export class GatewayServer implements AsyncDisposable {
 /**
  * Starts a simulated gateway.
  *
- * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
  * @throws {NatError} Where the socket cannot be opened: the port is in use, or a permission is
  *   missing.
  *
@@ -196,7 +193,7 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     random: options.random ?? runtime.random,
     trace: onEvent !== undefined,
   });
-  const driver = new Driver<GatewayEvent, SimulatedGateway>(
+  const driver = new Driver<ServerEvent, SimulatedGateway>(
     runtime,
     (event) => onEvent?.(event),
     onSocketError,

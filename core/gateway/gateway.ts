@@ -5,10 +5,10 @@
  * Theory of operation. A datagram goes through: does anything listen (NAT on, some protocol on),
  * is it from the inside, is the gateway deaf right now; then the version byte chooses the server
  * (PMP-S-37, PCP-S-59, D-19): 0 NAT-PMP, 2 PCP, others PCP's form from version 3 and 24 bytes on,
- * else NAT-PMP's; where one protocol is off, the other one's server says that. Then the policy is
- * asked (denied clients and the `refuse` scenario, the profile's rules, the caller's `decide`),
- * the server answers, and the answer goes through the profile's reply rules and the disturbances
- * (delay, loss, doubling, wrong source), where it may wait in a bounded queue.
+ * else NAT-PMP's; where one protocol is off, the other one's server says that. The server reads the
+ * request and asks the gateway's policy (denied clients and the `refuse` scenario, the profile's
+ * rules, the caller's `decide`); what it answers goes through the profile's reply rules and the
+ * disturbances (delay, loss, doubling, wrong source), where it may wait in a bounded queue.
  *
  *   on ──setNat(false)──▶ off ──setNat(true)──▶ on, table empty, epoch 0, announced
  *   on ──reboot──▶ on, table empty, epoch 0, announced      on ──forget──▶ on, table empty, silent
@@ -18,31 +18,64 @@
  *
  * @module
  */
-import { checkAddress, checkInteger } from "../check.ts";
+import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import type { Transport } from "../mapping.ts";
+import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
+import {
+  NatPmpServer,
+  type NatPmpServerOptions,
+  type NatPmpServerStats,
+} from "../natpmp/server.ts";
 import { Outbox } from "../outbox.ts";
+import { PcpServer, type PcpServerOptions, type PcpServerStats } from "../pcp/server.ts";
 import { snapshotEntry, type TableEntry, type TableFault } from "../table/entry.ts";
+import type { Decision, Policy, ServerEvent, ServerRequest } from "../table/server_request.ts";
 import { MappingTable } from "../table/table.ts";
-import { Admission } from "./admission.ts";
-import { Door } from "./door.ts";
-import type { GatewayEvent, GatewayStats } from "./events.ts";
+import type { TableWatch } from "../table/watch.ts";
+import { type Disturbance, Egress, type Exchange, readDisturbance } from "./egress.ts";
 import { forwardInbound, forwardOutbound } from "./forwarding.ts";
+import { Ingress } from "./ingress.ts";
 import {
   type GatewaySettings,
   readGatewayOptions,
   type SimulatedGatewayOptions,
 } from "./options.ts";
-import { type Exchange, Outlet } from "./outlet.ts";
+import { GatewayPolicy } from "./policy.ts";
 import type { GatewayProtocol } from "./profile.ts";
-import { type Disturbance, readDisturbance } from "./reply_queue.ts";
-import { Servers } from "./servers.ts";
-import { placeStatic } from "./static_mapping.ts";
 
-export type { GatewayEvent, GatewayStats } from "./events.ts";
 export type { SimulatedGatewayOptions } from "./options.ts";
 
-const NOBODY: ReadonlySet<GatewayProtocol> = new Set();
+/** Counters of a {@linkcode SimulatedGateway}. */
+export interface GatewayStats {
+  /** Datagrams that no server saw, by reason. */
+  readonly dropped: {
+    /** Nothing listens. */
+    readonly off: number;
+    /** Not from the inside. */
+    readonly outside: number;
+    /** Deaf. */
+    readonly deaf: number;
+    /** Of a protocol that gets silence. */
+    readonly silent: number;
+  };
+  /** What became of datagrams on their way out. */
+  readonly replies: {
+    /** Left. */
+    readonly sent: number;
+    /** Lost on purpose. */
+    readonly lost: number;
+    /** Lost because too many were on their way. */
+    readonly overflowed: number;
+    /** On their way. */
+    readonly waiting: number;
+  };
+  /** The NAT-PMP server's. */
+  readonly natPmp: NatPmpServerStats;
+  /** The PCP server's. */
+  readonly pcp: PcpServerStats;
+}
+
+const NO_CHANGES: Exchange["changes"] = [];
 
 /**
  * A gateway to test clients against. Feed it what arrives on its inside's UDP port 5351; it sends
@@ -64,41 +97,48 @@ const NOBODY: ReadonlySet<GatewayProtocol> = new Set();
  * console.assert(action?.type === "send" && action.data[11] === 7);
  * ```
  */
-export class SimulatedGateway implements Machine<GatewayEvent> {
+export class SimulatedGateway implements Machine<ServerEvent> {
   /** The mapping table: to read, and to make entries behind the servers' backs. */
   readonly table: MappingTable;
   readonly #settings: GatewaySettings;
-  readonly #servers: Servers;
-  readonly #out = new Outbox<GatewayEvent>();
-  readonly #outlet: Outlet;
-  readonly #admission: Admission;
-  readonly #door: Door;
+  readonly #natPmp: NatPmpServer;
+  readonly #pcp: PcpServer;
+  readonly #out = new Outbox<ServerEvent>();
+  readonly #ingress: Ingress;
+  readonly #policy: GatewayPolicy;
+  readonly #egress: Egress;
+  readonly #watch: TableWatch | undefined;
+  /** The request that is being served. */
+  #exchange: Exchange | undefined;
   #forgetAt: Instant | undefined;
 
   /**
    * Makes a gateway that has not booted yet.
    *
-   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
    */
   constructor(options: SimulatedGatewayOptions) {
     const settings = this.#settings = readGatewayOptions(options);
     const { random, profile, externalAddresses } = settings;
     this.table = new MappingTable({ ...settings.table, externalAddresses, random });
-    this.#servers = new Servers(settings, this.table);
-    this.#admission = new Admission(this.table, profile?.requests, settings.decide);
-    this.#outlet = new Outlet(profile?.replies ?? [], random, ({ socket, to, data }) => {
+    this.#ingress = new Ingress(settings, this.table);
+    this.#policy = new GatewayPolicy(this.table, profile?.requests ?? [], settings.decide);
+    this.#egress = new Egress(profile?.replies ?? [], random, ({ socket, to, data }) => {
       this.#out.send(socket, to, data);
     });
-    this.#door = new Door(settings, this.table);
+    const decide = (request: ServerRequest, now: Instant) => this.#decide(request, now);
+    this.#natPmp = new NatPmpServer(natPmpOptions(settings, this.table, decide));
+    this.#pcp = new PcpServer(pcpOptions(settings, this.table, decide));
+    this.#watch = settings.trace ? this.table.watch() : undefined;
   }
 
   /** Counters. */
   get stats(): GatewayStats {
     return {
-      dropped: { ...this.#door.dropped },
-      replies: this.#outlet.stats,
-      natPmp: this.#servers.natPmp.stats,
-      pcp: this.#servers.pcp.stats,
+      dropped: { ...this.#ingress.dropped },
+      replies: this.#egress.stats,
+      natPmp: this.#natPmp.stats,
+      pcp: this.#pcp.stats,
     };
   }
 
@@ -107,17 +147,17 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * gateway closes its socket (PMP-S-32).
    */
   get isListening(): boolean {
-    return this.#door.isListening;
+    return this.#ingress.isListening;
   }
 
   /** The protocols that are on. */
   get protocols(): readonly GatewayProtocol[] {
-    return [...this.#door.on];
+    return [...this.#ingress.on];
   }
 
   /** What happens to its datagrams. */
   get disturbance(): Disturbance {
-    return this.#outlet.disturbance;
+    return this.#egress.disturbance;
   }
 
   /** Copies of the table's entries, the oldest first. */
@@ -128,8 +168,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
 
   /** Seconds since the start of a protocol's epoch. */
   epochSeconds(protocol: GatewayProtocol, now: Instant): number {
-    const { pcp, natPmp } = this.#servers;
-    return (protocol === "pcp" ? pcp : natPmp).epochSeconds(now);
+    return (protocol === "pcp" ? this.#pcp : this.#natPmp).epochSeconds(now);
   }
 
   /** Boots: epochs 0, announced. */
@@ -137,7 +176,10 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     this.#enter(now);
     const { forgets } = this.#settings.profile ?? {};
     this.#forgetAt = forgets && now + 1000 * forgets.everySeconds;
-    this.#servers.boot(this.isListening ? this.#door.on : NOBODY, now);
+    this.#natPmp.setEpoch(0, now);
+    this.#pcp.setEpoch(0, now);
+    if (this.#speaks("nat-pmp")) this.#natPmp.start(now);
+    if (this.#speaks("pcp")) this.#pcp.reset(now);
     this.#drain(now);
   }
 
@@ -145,7 +187,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   reboot(now: Instant): void {
     this.#enter(now);
     this.table.clear("dynamic", now);
-    this.#outlet.clear();
+    this.#egress.clear();
     this.start(now);
   }
 
@@ -163,7 +205,8 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    */
   setEpoch(seconds: number, now: Instant): void {
     this.#enter(now);
-    this.#servers.setEpoch(seconds, now);
+    this.#natPmp.setEpoch(seconds, now);
+    this.#pcp.setEpoch(seconds, now);
     this.#drain(now);
   }
 
@@ -171,7 +214,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * New external addresses, none for a WAN that is down. Mappings move along, with the same port
    * where it is free, and the clients are told.
    *
-   * @throws {TypeError} Where one is no IPv4 address, or the gateway does not translate.
+   * @throws {TypeError} Where one is not an IPv4 address, or the gateway does not translate.
    */
   setExternalAddresses(addresses: readonly string[], now: Instant): void {
     const { family, profile } = this.#settings;
@@ -179,8 +222,10 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     const checked = addresses.map((a, i) => checkAddress(`addresses[${i}]`, a, 4));
     this.#enter(now);
     const moved = this.table.setExternalAddresses(checked, now);
-    if (profile?.resetsEpochOnNewAddress) this.#servers.natPmp.setEpoch(0, now);
-    this.#servers.externalAddressChanged(this.isListening ? this.#door.on : NOBODY, moved, now);
+    if (profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
+    if (this.#speaks("pcp")) this.#pcp.externalAddressChanged(moved, now);
+    else this.#pcp.setEpoch(0, now);
+    if (this.#speaks("nat-pmp")) this.#natPmp.announce(now);
     this.#drain(now);
   }
 
@@ -188,7 +233,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * Adds a static mapping, in place of a client's own mapping of that internal endpoint.
    *
    * @returns The entry, or why there is none.
-   * @throws {TypeError | RangeError} Where a port or the address is none.
+   * @throws {TypeError | RangeError} Where a port is not one, or the address not an IP address.
    */
   addStatic(
     protocol: Transport,
@@ -196,22 +241,36 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     internal: Endpoint,
     now: Instant,
   ): TableEntry | TableFault {
-    const { family } = this.#settings;
+    const suggestedPort = checkPort("externalPort", externalPort);
+    const address = checkAddress("internal.address", internal.address, this.#settings.family);
+    const port = checkPort("internal.port", internal.port);
     this.#enter(now);
-    const entry = placeStatic(this.table, family, protocol, externalPort, internal, now);
+    const number = PROTOCOL_NUMBER[protocol];
+    const existing = this.table.inbound(number, address, port);
+    if (existing?.kind === "explicit") this.table.remove(existing, now);
+    const entry = this.table.mapInbound({
+      kind: "static",
+      origin: "admin",
+      protocol: number,
+      internal: { address, port },
+      suggestedPort,
+      isExact: true,
+      expiresAt: Infinity,
+    }, now);
     this.#drain(now);
-    return entry;
+    return typeof entry === "string" ? entry : snapshotEntry(entry);
   }
 
   /** Acts as a NAT or does not (PMP-S-32). To act as one again is a boot. */
   setNat(isNat: boolean, now: Instant): void {
     this.#enter(now);
-    if (this.#door.isNat === isNat) return;
-    this.#door.isNat = isNat;
+    if (this.#ingress.isNat === isNat) return;
+    this.#ingress.isNat = isNat;
     if (isNat) return this.start(now);
     this.table.clear("dynamic", now);
-    this.#servers.silence();
-    this.#outlet.clear();
+    this.#natPmp.silence();
+    this.#pcp.silence();
+    this.#egress.clear();
     this.#drain(now);
   }
 
@@ -225,11 +284,12 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
       throw new TypeError("Cannot switch nat-pmp on: this gateway does not translate");
     }
     this.#enter(now);
-    const { on } = this.#door;
-    if (!isOn && on.delete(protocol)) this.#servers.silence(protocol);
+    const { on } = this.#ingress;
+    const server = protocol === "pcp" ? this.#pcp : this.#natPmp;
+    if (!isOn && on.delete(protocol)) server.silence();
     if (isOn && !on.has(protocol)) {
       on.add(protocol);
-      if (this.isListening) this.#servers.announce(new Set([protocol]), now);
+      if (this.isListening) server.announce(now);
     }
     this.#drain(now);
   }
@@ -249,18 +309,18 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   setRefusal(code: number | undefined, now: Instant): void {
     if (code !== undefined) checkInteger("code", code, 1, 255);
     this.#enter(now);
-    this.#admission.refusal = code;
+    this.#policy.refusal = code;
   }
 
   /**
    * Whether a client may have mappings; where not, NOT_AUTHORIZED is the answer.
    *
-   * @throws {TypeError} Where the address is none.
+   * @throws {TypeError} Where `client` is not an IP address.
    */
   setPermission(client: string, isAllowed: boolean, now: Instant): void {
     const address = checkAddress("client", client);
     this.#enter(now);
-    this.#admission.setPermission(address, isAllowed);
+    this.#policy.setPermission(address, isAllowed);
   }
 
   /** A client's address lease is over: its mappings go (PMP-S-20, PCP-S-57). */
@@ -273,11 +333,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   /**
    * Does not hear the next datagrams.
    *
-   * @throws {RangeError} Where `packets` is no integer from 0 on.
+   * @throws {RangeError} Where `packets` is not an integer from 0 on.
    */
   setDeaf(packets: number, now: Instant): void {
     this.#enter(now);
-    this.#door.deaf = checkInteger("packets", packets, 0, Number.MAX_SAFE_INTEGER);
+    this.#ingress.deaf = checkInteger("packets", packets, 0, Number.MAX_SAFE_INTEGER);
   }
 
   /**
@@ -286,16 +346,16 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
    * @throws {TypeError | RangeError} Where a time is negative, or the loss rate not in 0…1.
    */
   disturb(change: Partial<Disturbance>, now: Instant): void {
-    const next = readDisturbance({ ...this.#outlet.disturbance, ...change });
+    const next = readDisturbance({ ...this.#egress.disturbance, ...change });
     this.#enter(now);
-    this.#outlet.disturbance = next;
+    this.#egress.disturbance = next;
   }
 
   /** Announces by both protocols, ten times at doubling intervals. */
   announce(now: Instant): void {
     this.#enter(now);
-    if (!this.isListening) return;
-    this.#servers.announce(this.#door.on, now);
+    if (this.#speaks("nat-pmp")) this.#natPmp.announce(now);
+    if (this.#speaks("pcp")) this.#pcp.announce(now);
     this.#drain(now);
   }
 
@@ -306,7 +366,7 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined {
-    if (!this.#door.isNat) return undefined;
+    if (!this.#ingress.isNat) return undefined;
     return forwardInbound(this.table, protocol, external, remote, now);
   }
 
@@ -317,43 +377,40 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined {
-    if (!this.#door.isNat) return undefined;
+    if (!this.#ingress.isNat) return undefined;
     return forwardOutbound(this.table, protocol, internal, remote, now);
   }
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#enter(now);
-    const entrance = this.#door.enter(data, from);
-    if (entrance !== "pcp" && entrance !== "nat-pmp") {
-      if (entrance === "ill-sized") {
-        const reply = this.#door.answerIllSized(data, this.#servers.pcp.epochSeconds(now));
-        this.#outlet.sendAsIs(from, reply, now);
-      }
+    const way = this.#ingress.route(data, from);
+    if (way === "pcp" || way === "nat-pmp") {
+      this.#exchange = { request: data, from, delayMs: 0, changes: NO_CHANGES };
+      const server = way === "pcp" ? this.#pcp : this.#natPmp;
+      const wasHandled = server.handleDatagram(data, from, now);
       this.#drain(now);
-      return entrance !== "off" && entrance !== "outside";
+      this.#exchange = undefined;
+      return wasHandled;
     }
-    const judgement = this.#admission.judge(data, from, now);
-    if (judgement === "drop") {
-      this.#door.dropped.policy++;
-      this.#drain(now);
-      return true;
+    if (way === "ill-sized") {
+      const reply = this.#ingress.answerIllSized(data, this.#pcp.epochSeconds(now));
+      this.#egress.sendAsIs(from, reply, now);
     }
-    const { request, refusal, delayMs, changes } = judgement;
-    const wasHandled = this.#servers.serve(entrance, request, from, refusal, now);
-    this.#drain(now, { request: data, from, delayMs, changes });
-    return wasHandled;
+    this.#drain(now);
+    return way !== "off" && way !== "outside";
   }
 
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  /** Does nothing: a gateway keeps nothing about a client that is gone but its mappings. */
+  handleUnreachable(_to: Endpoint, now: Instant): void {
     this.#enter(now);
-    this.#servers.handleUnreachable(to, now);
     this.#drain(now);
   }
 
   handleTimeout(now: Instant): void {
     this.#enter(now);
-    this.#servers.handleTimeout(now);
-    this.#outlet.handleTimeout(now);
+    this.#natPmp.handleTimeout(now);
+    this.#pcp.handleTimeout(now);
+    this.#egress.handleTimeout(now);
     const { forgets } = this.#settings.profile ?? {};
     if (forgets && this.#forgetAt !== undefined && this.#forgetAt <= now) {
       this.#forgetAt = now + 1000 * forgets.everySeconds;
@@ -366,8 +423,12 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
   nextTimeout(): Instant | undefined {
     const wakeAt = this.#out.wakeAt();
     if (wakeAt !== undefined) return wakeAt;
-    const outletAt = this.#outlet.next()?.at ?? Infinity;
-    const at = Math.min(outletAt, this.#forgetAt ?? Infinity, this.#servers.nextAt());
+    const at = Math.min(
+      this.#natPmp.nextTimeout() ?? Infinity,
+      this.#pcp.nextTimeout() ?? Infinity,
+      this.#egress.nextAt() ?? Infinity,
+      this.#forgetAt ?? Infinity,
+    );
     return at === Infinity ? undefined : at;
   }
 
@@ -377,11 +438,11 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     const forget = this.#forgetAt === undefined
       ? undefined
       : { at: this.#forgetAt, reason: "forget the table" };
-    return [...this.#servers.deadlines(), this.#outlet.next(), forget]
+    return [this.#natPmp.debugTimeout(), this.#pcp.debugTimeout(), this.#egress.next(), forget]
       .reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
   }
 
-  poll(): Action<GatewayEvent> | undefined {
+  poll(): Action<ServerEvent> | undefined {
     return this.#out.poll();
   }
 
@@ -390,11 +451,78 @@ export class SimulatedGateway implements Machine<GatewayEvent> {
     this.table.advance(now);
   }
 
-  /** Takes what the servers and the table have to say. */
-  #drain(now: Instant, exchange?: Exchange): void {
-    this.#servers.drain(
-      (to, data) => this.#outlet.send(to, data, exchange, now),
-      (event) => this.#out.emit(event),
-    );
+  /** Whether a protocol is on, and anything listens. */
+  #speaks(protocol: GatewayProtocol): boolean {
+    return this.isListening && this.#ingress.on.has(protocol);
   }
+
+  /** Is asked by the servers; what is to happen to the answer is kept until it comes. */
+  #decide(request: ServerRequest, now: Instant): Decision {
+    const exchange = this.#exchange!;
+    const decision = this.#policy.decide(request, exchange.request, now);
+    switch (decision?.kind) {
+      case "delay":
+        exchange.delayMs = decision.delayMs;
+        return undefined;
+      case "reshape":
+        exchange.changes = decision.changes;
+        return undefined;
+      default:
+        return decision;
+    }
+  }
+
+  /** Takes what the servers and the table have to say. */
+  #drain(now: Instant): void {
+    this.#drainServer(this.#natPmp, now);
+    this.#drainServer(this.#pcp, now);
+    for (let next = this.#watch?.next(); next; next = this.#watch?.next()) {
+      this.#out.emit({ type: "mapping", change: next.change, entry: next.entry });
+    }
+  }
+
+  #drainServer(server: Machine<ServerEvent>, now: Instant): void {
+    for (let action = server.poll(); action; action = server.poll()) {
+      if (action.type === "send") this.#egress.send(action.to, action.data, this.#exchange, now);
+      else if (action.type === "event") this.#out.emit(action.event);
+    }
+  }
+}
+
+/** The NAT-PMP server's options: the gateway's go before the profile's. */
+function natPmpOptions(
+  { profile, maxLifetimeSeconds, announceTo, extraAnnounceTo, family, trace }: GatewaySettings,
+  table: MappingTable,
+  decide: Policy,
+): NatPmpServerOptions {
+  return {
+    ...profile?.natPmp,
+    ...maxLifetimeSeconds === undefined ? {} : { maxLifetimeSeconds },
+    table,
+    decide,
+    trace: trace ? "packets" : false,
+    announceTo: family === 4 ? [...announceTo, ...extraAnnounceTo] : [],
+  };
+}
+
+/** The PCP server's options, likewise. */
+function pcpOptions(
+  settings: GatewaySettings,
+  table: MappingTable,
+  decide: Policy,
+): PcpServerOptions {
+  const { profile, maxLifetimeSeconds, minLifetimeSeconds, announceTo, allowThirdParty, trace } =
+    settings;
+  return {
+    ...profile?.pcp,
+    ...maxLifetimeSeconds === undefined ? {} : { maxLifetimeSeconds },
+    ...minLifetimeSeconds === undefined
+      ? {}
+      : { minLifetimeSeconds, minPeerLifetimeSeconds: minLifetimeSeconds },
+    table,
+    decide,
+    trace: trace ? "packets" : false,
+    announceTo,
+    allowThirdParty,
+  };
 }

@@ -4,16 +4,11 @@
  *
  * @module
  */
-export {
-  type GatewayEvent,
-  type GatewayStats,
-  SimulatedGateway,
-  type SimulatedGatewayOptions,
-} from "./gateway.ts";
-export type { GatewayQuestion, GatewayVerdict, QuestionMatch, RequestRule } from "./policy.ts";
+export { type GatewayStats, SimulatedGateway, type SimulatedGatewayOptions } from "./gateway.ts";
+export type { GatewayDecision, RequestMatch, RequestRule } from "./policy.ts";
 export type { GatewayProtocol, Profile } from "./profile.ts";
 export { profileNamed, PROFILES } from "./profiles.ts";
-export { type Disturbance, UNDISTURBED } from "./reply_queue.ts";
+export { type Disturbance, UNDISTURBED } from "./egress.ts";
 export type { ReplyChange, ReplyMatch, ReplyRule } from "./reshape.ts";
 export { type CommandOutcome, runCommand } from "./run_command.ts";
 export {

@@ -6,11 +6,12 @@
 import { checkAddress, checkLifetime, checkPort } from "../check.ts";
 import { type Cidr, contains, parseCidr } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
-import type { Endpoint, Instant } from "../machine.ts";
+import type { Endpoint } from "../machine.ts";
 import { PCP_ANNOUNCE_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
 import type { MappingTableOptions } from "../table/mod.ts";
-import type { GatewayQuestion, GatewayVerdict } from "./policy.ts";
+import type { Policy } from "../table/server_request.ts";
+import type { GatewayDecision } from "./policy.ts";
 import type { GatewayProtocol, Profile } from "./profile.ts";
 import { profileNamed } from "./profiles.ts";
 
@@ -41,8 +42,8 @@ export interface SimulatedGatewayOptions {
   readonly announceTo?: readonly Endpoint[];
   /** Who may use THIRD_PARTY; nobody where left out. */
   readonly allowThirdParty?: boolean | ((client: string, internal: string) => boolean);
-  /** The policy: is asked about every request that can be read. Scenarios and profile go first. */
-  readonly decide?: (question: GatewayQuestion, now: Instant) => GatewayVerdict;
+  /** The policy: is asked about every valid request. Scenarios and profile go first. */
+  readonly decide?: Policy<GatewayDecision>;
   /** Tells requests, responses and changes of the table as events; false where left out. */
   readonly trace?: boolean;
 }
@@ -62,7 +63,7 @@ export interface GatewaySettings {
   /** NAT-PMP's announcements go there, too. */
   readonly extraAnnounceTo: readonly Endpoint[];
   readonly allowThirdParty: boolean | ((client: string, internal: string) => boolean);
-  readonly decide: SimulatedGatewayOptions["decide"];
+  readonly decide: Policy<GatewayDecision> | undefined;
   readonly trace: boolean;
 }
 
@@ -71,7 +72,7 @@ const PROTOCOLS: readonly GatewayProtocol[] = ["pcp", "nat-pmp"];
 /**
  * Checks the options and fills in the defaults.
  *
- * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
  */
 export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySettings {
   if (typeof options.random?.u32 !== "function") {

@@ -1,53 +1,20 @@
 /**
- * What a simulated gateway does with a request before its servers see it, as data: rules that say
- * which requests and what becomes of them.
+ * What a simulated gateway does with a request before it is served: what the scenario commands say,
+ * then the profile's rules, then the caller's policy.
  *
  * @module
  */
-import type { Endpoint } from "../machine.ts";
+import { equalBytes, u16 } from "../bytes.ts";
 import { familyOf } from "../ip.ts";
-import type { TableEntry } from "../table/entry.ts";
+import type { Instant } from "../machine.ts";
+import { PCP_HEADER_LENGTH, PCP_RESULT } from "../pcp/constants.ts";
+import type { Decision, Policy, ServerRequest } from "../table/server_request.ts";
+import type { MappingTable } from "../table/table.ts";
 import type { ReplyChange } from "./reshape.ts";
 
-/** A request as a policy sees it, whichever protocol it came by. */
-export interface GatewayQuestion {
-  /** The protocol. */
-  readonly via: "pcp" | "nat-pmp";
-  /** What is asked. PCP's delete-all is a delete with internal port 0. */
-  readonly operation: "address" | "announce" | "map" | "peer" | "delete" | "delete-all";
-  /** Who asks. */
-  readonly from: Endpoint;
-  /** The internal address: the client's own, or the one it names (THIRD_PARTY). */
-  readonly internalAddress: string;
-  /** IANA's protocol number; undefined where nothing is mapped. */
-  readonly protocol: number | undefined;
-  /** The internal port, 0 where nothing is mapped. */
-  readonly internalPort: number;
-  /** The external port wished for, 0 for none. */
-  readonly suggestedPort: number;
-  /** The lifetime asked for, seconds. */
-  readonly lifetimeSeconds: number;
-  /** The mapping that is there already. */
-  readonly existing: TableEntry | undefined;
-  /** Whether the existing mapping was made by another protocol. */
-  readonly isForeign: boolean;
-  /** PCP: whether the existing mapping's nonce is the request's; true where there is none. */
-  readonly isNonceRight: boolean;
-  /** PCP: whether it is about an outbound mapping (PEER), a delete included. */
-  readonly isPeer: boolean;
-  /** Whether the external port wished for is another internal endpoint's. */
-  readonly isPortTaken: boolean;
-  /** PCP: whether some option's length is no multiple of 4, so that it has padding. */
-  readonly hasPadding: boolean;
-}
-
-/** What becomes of a request; undefined: it is served. */
-export type GatewayVerdict =
-  | undefined
-  /** No answer. */
-  | { readonly kind: "drop" }
-  /** An error. PCP tells the lifetime, by default the RFC's for that code. */
-  | { readonly kind: "refuse"; readonly code: number; readonly lifetimeSeconds?: number }
+/** What becomes of a request: what a server's policy may decide, and what happens to the answer. */
+export type GatewayDecision =
+  | Decision
   /** It is served, and the answer is this late. */
   | { readonly kind: "delay"; readonly delayMs: number }
   /** It is served, and the answer is changed. */
@@ -56,65 +23,128 @@ export type GatewayVerdict =
     readonly changes: readonly ReplyChange[];
     /** PCP: it is served as if its nonce were the mapping's, which it is from then on. */
     readonly adoptsNonce?: boolean;
-    /** PCP: it is served as if it did not have this option. */
-    readonly withoutOption?: number;
   };
 
 /** Which requests a rule is for. Everything named has to be so. */
-export interface QuestionMatch {
+export interface RequestMatch {
   /** The protocol. */
-  readonly via?: "pcp" | "nat-pmp";
+  readonly via?: ServerRequest["via"];
   /** What is asked: one of these. */
-  readonly operations?: readonly GatewayQuestion["operation"][];
+  readonly operations?: readonly ServerRequest["operation"][];
   /** The client's address family. */
   readonly family?: 4 | 6;
   /** Whether the mapping is there already. */
   readonly exists?: boolean;
-  /** Whether the wish for an external port is 0. */
+  /** Whether an external port is suggested. */
   readonly suggestsPort?: boolean;
   /** Whether the existing mapping was made by another protocol. */
   readonly isForeign?: boolean;
-  /** PCP: whether the nonce is the mapping's. */
+  /** PCP: whether the nonce is the existing mapping's; true where that has none. */
   readonly isNonceRight?: boolean;
   /** PCP: whether it is about an outbound mapping (PEER), a delete included. */
   readonly isPeer?: boolean;
-  /** Whether the external port wished for is another internal endpoint's. */
+  /** Whether the external port suggested is another internal endpoint's. */
   readonly isPortTaken?: boolean;
-  /** PCP: carries an option with padding. */
+  /** PCP: whether some option's length is not a multiple of 4, so that it has padding. */
   readonly hasPadding?: boolean;
 }
 
 /** A rule. */
 export interface RequestRule {
   /** Which requests. */
-  readonly when: QuestionMatch;
+  readonly when: RequestMatch;
   /** What becomes of them. */
-  readonly then: GatewayVerdict;
+  readonly then: GatewayDecision;
 }
 
-/** The first fitting rule's verdict. */
-export function applyRules(
-  rules: readonly RequestRule[],
-  question: GatewayQuestion,
-): GatewayVerdict {
-  for (const { when, then } of rules) if (fits(when, question)) return then;
-  return undefined;
+/** The policy that a gateway's servers ask. */
+export class GatewayPolicy {
+  readonly #table: MappingTable;
+  readonly #rules: readonly RequestRule[];
+  readonly #decide: Policy<GatewayDecision> | undefined;
+  readonly #denied = new Set<string>();
+  /** The result code that every request but ANNOUNCE gets; undefined: none. */
+  refusal: number | undefined;
+
+  /** @param rules The profile's. */
+  constructor(
+    table: MappingTable,
+    rules: readonly RequestRule[],
+    decide: Policy<GatewayDecision> | undefined,
+  ) {
+    this.#table = table;
+    this.#rules = rules;
+    this.#decide = decide;
+  }
+
+  /** Whether a client may have mappings. */
+  setPermission(client: string, isAllowed: boolean): void {
+    if (isAllowed) this.#denied.delete(client);
+    else this.#denied.add(client);
+  }
+
+  /** What becomes of a request, which came in these bytes. */
+  decide(request: ServerRequest, data: Uint8Array, now: Instant): GatewayDecision {
+    const decision = this.#command(request) ??
+      this.#rules.find(({ when }) => this.#fits(when, request, data))?.then ??
+      this.#decide?.(request, now);
+    if (decision?.kind === "reshape" && decision.adoptsNonce && !isNonceRight(request)) {
+      const { existing, nonce } = request;
+      this.#table.renew(existing!, { expiresAt: existing!.expiresAt, nonce });
+    }
+    return decision;
+  }
+
+  #command({ operation, from }: ServerRequest): GatewayDecision {
+    if (operation === "announce") return undefined;
+    if (this.refusal !== undefined) return { kind: "refuse", code: this.refusal };
+    return operation !== "address" && this.#denied.has(from.address)
+      ? { kind: "refuse", code: PCP_RESULT.NOT_AUTHORIZED }
+      : undefined;
+  }
+
+  #fits(when: RequestMatch, request: ServerRequest, data: Uint8Array): boolean {
+    const { via, operation, existing, suggested, remote } = request;
+    return agrees(when.via, () => via) &&
+      (when.operations === undefined || when.operations.includes(operation)) &&
+      agrees(when.family, () => familyOf(request.from.address)) &&
+      agrees(when.exists, () => existing !== undefined) &&
+      agrees(when.suggestsPort, () => suggested.port !== 0) &&
+      agrees(when.isForeign, () => existing !== undefined && existing.origin !== via) &&
+      agrees(when.isNonceRight, () => isNonceRight(request)) &&
+      agrees(when.isPeer, () => remote !== undefined) &&
+      agrees(when.isPortTaken, () => this.#isPortTaken(request)) &&
+      agrees(when.hasPadding, () => via === "pcp" && hasPaddedOption(data));
+  }
+
+  #isPortTaken({ protocol, internal, suggested }: ServerRequest): boolean {
+    const address = suggested.port === 0
+      ? undefined
+      : this.#table.externalAddressFor(internal.address);
+    const holder = address === undefined
+      ? undefined
+      : this.#table.external(protocol, address, suggested.port);
+    return holder !== undefined &&
+      (holder.internal.address !== internal.address || holder.internal.port !== internal.port);
+  }
 }
 
-function fits(when: QuestionMatch, question: GatewayQuestion): boolean {
-  const { operations, family, exists, suggestsPort } = when;
-  return agrees(when.via, question.via) &&
-    (operations === undefined || operations.includes(question.operation)) &&
-    (family === undefined || family === familyOf(question.from.address)) &&
-    (exists === undefined || exists === (question.existing !== undefined)) &&
-    (suggestsPort === undefined || suggestsPort === (question.suggestedPort !== 0)) &&
-    agrees(when.isForeign, question.isForeign) &&
-    agrees(when.isNonceRight, question.isNonceRight) &&
-    agrees(when.isPeer, question.isPeer) &&
-    agrees(when.isPortTaken, question.isPortTaken) &&
-    agrees(when.hasPadding, question.hasPadding);
+function agrees<T>(wanted: T | undefined, actual: () => T): boolean {
+  return wanted === undefined || wanted === actual();
 }
 
-function agrees<T>(wanted: T | undefined, actual: T): boolean {
-  return wanted === undefined || wanted === actual;
+function isNonceRight({ existing, nonce }: ServerRequest): boolean {
+  return !existing?.nonce || !nonce || equalBytes(existing.nonce, nonce);
+}
+
+/** Whether some option's length is not a multiple of 4, in a PCP request that a server has read. */
+function hasPaddedOption(data: Uint8Array): boolean {
+  const opcode = data[1]!;
+  let at = opcode === 1 ? 60 : opcode === 2 ? 80 : PCP_HEADER_LENGTH;
+  while (at + 4 <= data.length) {
+    const length = u16(data, at + 2);
+    if (length % 4 !== 0) return true;
+    at += 4 + length;
+  }
+  return false;
 }

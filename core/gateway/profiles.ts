@@ -178,7 +178,7 @@ const LIST: readonly Profile[] = [
       {
         // PREFER_FAILURE is honoured for a wrong address, not for a port in use.
         when: { via: "pcp", operations: ["map"], exists: false, isPortTaken: true },
-        then: { kind: "reshape", changes: [], withoutOption: PCP_OPTION.PREFER_FAILURE },
+        then: { kind: "ignore-option", code: PCP_OPTION.PREFER_FAILURE },
       },
       {
         when: { via: "pcp", operations: ["map"], exists: true, isNonceRight: false },
@@ -273,7 +273,7 @@ const LIST: readonly Profile[] = [
   {
     name: "pcp-silent",
     device: "gateways that know NAT-PMP alone, unnamed",
-    source: "decision D-10",
+    source: "nobody by name: what does not know version 2 may drop it",
     summary: "drops PCP in silence, NAT-PMP works",
     protocols: ["nat-pmp"],
     isDeafToPcp: true,
@@ -288,7 +288,7 @@ export const PROFILES: Readonly<Record<string, Profile>> = Object.freeze(
 /**
  * The profile of that name.
  *
- * @throws {TypeError} Where there is none; the message lists the names.
+ * @throws {TypeError} Where no profile has that name; the message lists those that do.
  */
 export function profileNamed(name: string): Profile {
   const profile = Object.hasOwn(PROFILES, name) ? PROFILES[name] : undefined;

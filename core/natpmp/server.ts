@@ -2,14 +2,8 @@
  * The NAT-PMP server (RFC 6886), over a mapping table that other servers may share.
  *
  * Theory of operation. A request is answered at once or not at all; what lasts is in the table.
- * The server's own state is small:
- *
- *   idle ──start / setActive(true)──▶ active ──setActive(false)──▶ idle
- *                                     active: announcing (10 times) ──▶ quiet ──event──▶ announcing
- *
- * Events that start the announcements over: start, reset, externalAddressChanged, announce. The
- * epoch counts from start or reset (PMP-S-06, PMP-S-30). While idle it is no NAT: it neither
- * answers nor announces, and nothing should listen on its port (PMP-S-32).
+ * The server itself keeps its epoch, which counts from `start` (PMP-S-06, PMP-S-30), and what it
+ * is announcing: `start` and `announce` say the external address ten times (PMP-S-07…09).
  *
  * A request goes through: is it from the inside (PMP-S-17), is it a request (PMP-S-02), its
  * version (PMP-S-01), its opcode (PMP-S-03), the policy, is there a WAN; then the address
@@ -21,34 +15,37 @@
 import { checkInteger } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import { PROTOCOL_NUMBER } from "../mapping.ts";
+import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
-import type { TableEntry } from "../table/entry.ts";
+import type { TableEntry, TableFault } from "../table/entry.ts";
+import { Repeats } from "../table/repeats.ts";
+import {
+  type Decision,
+  type ServerEvent,
+  type ServerRequest,
+  snapshotRequest,
+} from "../table/server_request.ts";
 import type { MappingTable } from "../table/table.ts";
 import type { TableWatch } from "../table/watch.ts";
-import { Announcer } from "./announcer.ts";
 import {
   decodeRequest,
   encodeAddressResponse,
   encodeErrorResponse,
   encodeMapResponse,
   encodeUnsupportedVersionResponse,
+  NATPMP_OPCODE,
   NATPMP_RESULT,
+  type NatPmpMapFields,
   type NatPmpRequest,
   natPmpResultName,
 } from "./codec.ts";
-import { failed, serveMapping } from "./server_mapping.ts";
 import {
-  type NatPmpReply,
-  type NatPmpServerEvent,
   type NatPmpServerOptions,
   type NatPmpServerSettings,
   readServerOptions,
 } from "./server_options.ts";
-import { type NatPmpVerdict, questionOf, type ServableRequest } from "./server_question.ts";
 
-export type { NatPmpReply, NatPmpServerEvent, NatPmpServerOptions } from "./server_options.ts";
-export type { NatPmpQuestion, NatPmpVerdict } from "./server_question.ts";
+export type { NatPmpServerOptions } from "./server_options.ts";
 
 /** Counters of a {@linkcode NatPmpServer}. */
 export interface NatPmpServerStats {
@@ -60,23 +57,30 @@ export interface NatPmpServerStats {
   readonly dropped: {
     "too-short": number;
     "not-a-request": number;
-    "from-outside": number;
-    "by-policy": number;
-    inactive: number;
+    outside: number;
+    policy: number;
   };
   /** Announcements sent. */
   announcements: number;
 }
 
-/** What a reply says, as its trace tells it. */
-type Told = Omit<NatPmpReply, "resultName" | "epochSeconds">;
-
-/** Field by field: spreading costs Node 20 more than all the rest of a request. */
-function toldOf({ resultCode, externalAddress }: Told): Told {
-  return resultCode === NATPMP_RESULT.SUCCESS && externalAddress !== undefined
-    ? { resultCode, externalAddress }
-    : { resultCode };
+/** What a mapping request comes to. */
+interface Outcome {
+  readonly resultCode: number;
+  /** 0 where nothing was made. */
+  readonly externalPort: number;
+  /** 0 where nothing was made. */
+  readonly lifetimeSeconds: number;
 }
+
+/** Nothing was made, or what was there is deleted (result 0). */
+function nothing(resultCode: number): Outcome {
+  return { resultCode, externalPort: 0, lifetimeSeconds: 0 };
+}
+
+const NO_ADDRESS = "0.0.0.0";
+const NO_ENDPOINT: Endpoint = { address: NO_ADDRESS, port: 0 };
+const ANNOUNCEMENT = "announcement";
 
 /**
  * A NAT-PMP server. Feed it what arrives on the inside's UDP port 5351; it sends by the socket
@@ -94,44 +98,30 @@ function toldOf({ resultCode, externalAddress }: Told): Told {
  * console.assert(action?.type === "send" && action.data[11] === 7);
  * ```
  */
-export class NatPmpServer implements Machine<NatPmpServerEvent> {
+export class NatPmpServer implements Machine<ServerEvent> {
   readonly #settings: NatPmpServerSettings;
   readonly #table: MappingTable;
-  readonly #out = new Outbox<NatPmpServerEvent>();
-  readonly #announcer = new Announcer();
+  readonly #out = new Outbox<ServerEvent>();
+  readonly #repeats = new Repeats<typeof ANNOUNCEMENT>();
   readonly #watch: TableWatch | undefined;
-  #isActive = true;
-  #isAuthorized: boolean;
   #epochStart: Instant | undefined;
   /** Counters. */
   readonly stats: NatPmpServerStats = {
     requests: { address: 0, map: 0, delete: 0, unsupported: 0 },
     results: [0, 0, 0, 0, 0, 0, 0],
-    dropped: {
-      "too-short": 0,
-      "not-a-request": 0,
-      "from-outside": 0,
-      "by-policy": 0,
-      inactive: 0,
-    },
+    dropped: { "too-short": 0, "not-a-request": 0, outside: 0, policy: 0 },
     announcements: 0,
   };
 
   /**
    * Makes a server; `start` boots it.
    *
-   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
    */
   constructor(options: NatPmpServerOptions) {
     this.#settings = readServerOptions(options);
     this.#table = this.#settings.table;
-    this.#isAuthorized = this.#settings.isAuthorized;
     this.#watch = this.#settings.trace === true ? this.#table.watch() : undefined;
-  }
-
-  /** Whether anything should listen on the port; where not, ICMP says so to clients (PMP-S-32). */
-  get isListening(): boolean {
-    return this.#isActive;
   }
 
   /** Seconds since the start of the epoch at `now`. */
@@ -140,16 +130,14 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
     return Math.max(0, Math.floor((now - this.#epochStart) / 1000)) % 0x1_0000_0000;
   }
 
-  /** Boots: epoch 0, announced (PMP-S-07). */
+  /**
+   * Boots, or boots again once the table was lost or cleared, which is its owner's to do: epoch 0,
+   * announced (PMP-S-07, PMP-S-30).
+   */
   start(now: Instant): void {
     this.#enter(now);
     this.#epochStart = now;
-    if (this.#settings.announcesStart) this.#startAnnouncing(now);
-  }
-
-  /** The table was lost or cleared: epoch 0, announced (PMP-S-30). The table is not touched. */
-  reset(now: Instant): void {
-    this.start(now);
+    if (this.#settings.announcesStart) this.announce(now);
   }
 
   /**
@@ -162,62 +150,33 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
     this.#epochStart = now - 1000 * checkInteger("seconds", seconds, 0, 0xffff_ffff);
   }
 
-  /** The table's external addresses changed: announced, the epoch runs on (PMP-S-07). */
-  externalAddressChanged(now: Instant): void {
-    this.announce(now);
-  }
-
-  /** Announces, ten times at doubling intervals. */
+  /**
+   * Announces the external address, ten times at doubling intervals: the table's addresses have
+   * changed; the epoch runs on (PMP-S-07).
+   */
   announce(now: Instant): void {
     this.#enter(now);
-    this.#startAnnouncing(now);
+    const { announceCopies } = this.#settings;
+    this.#repeats.start(ANNOUNCEMENT, ANNOUNCEMENT, announceCopies, "announce", now);
+    this.#repeat(now);
   }
 
   /** Ends the announcements under way. */
   silence(): void {
-    this.#announcer.stop();
-  }
-
-  /** Acts as a NAT or does not (PMP-S-32). To act as one again is a start. */
-  setActive(isActive: boolean, now: Instant): void {
-    this.#enter(now);
-    if (this.#isActive === isActive) return;
-    this.#isActive = isActive;
-    if (isActive) this.reset(now);
-    else this.#announcer.stop();
-  }
-
-  /** Serves requests, or answers each NOT_AUTHORIZED: the administrator's switch (PMP-S-36). */
-  setAuthorized(isAuthorized: boolean, now: Instant): void {
-    this.#enter(now);
-    this.#isAuthorized = isAuthorized;
-  }
-
-  /** A client's address lease is over: its mappings go (PMP-S-20). */
-  forgetClient(address: string, now: Instant): void {
-    this.#enter(now);
-    this.#table.removeAllOf(address, now);
-    this.#relayChanges();
+    this.#repeats.clear();
   }
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#enter(now);
     const { dropped } = this.stats;
-    if (!this.#isActive) {
-      dropped.inactive++;
-      return false;
-    }
     if (!this.#isInside(from.address)) {
-      dropped["from-outside"]++;
+      dropped.outside++;
       return false;
     }
     const request = decodeRequest(data);
     if (typeof request === "string") {
-      dropped[request === "too-short" ? "too-short" : "not-a-request"]++;
+      dropped[request]++;
       return false;
-    }
-    if (this.#settings.trace) {
-      this.#out.emit({ type: "request", via: "nat-pmp", from, request });
     }
     this.#serve(data, request, from, now);
     this.#relayChanges();
@@ -231,13 +190,13 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
 
   handleTimeout(now: Instant): void {
     this.#enter(now);
-    if (this.#announcer.isDue(now)) this.#announceOnce(now);
+    this.#repeat(now);
   }
 
   nextTimeout(): Instant | undefined {
     const wakeAt = this.#out.wakeAt();
     if (wakeAt !== undefined) return wakeAt;
-    const announcement = this.#announcer.next()?.at, lease = this.#table.nextTimeout();
+    const announcement = this.#repeats.nextAt(), lease = this.#table.nextTimeout();
     if (announcement === undefined || lease === undefined) return announcement ?? lease;
     return Math.min(announcement, lease);
   }
@@ -245,12 +204,12 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#out.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "drain" };
-    const announcement = this.#announcer.next(), lease = this.#table.debugTimeout();
+    const announcement = this.#repeats.next(), lease = this.#table.debugTimeout();
     if (!announcement || !lease) return announcement ?? lease;
     return announcement.at <= lease.at ? announcement : lease;
   }
 
-  poll(): Action<NatPmpServerEvent> | undefined {
+  poll(): Action<ServerEvent> | undefined {
     return this.#out.poll();
   }
 
@@ -272,119 +231,282 @@ export class NatPmpServer implements Machine<NatPmpServerEvent> {
     return this.#settings.isInside?.(address) ?? true;
   }
 
-  #startAnnouncing(now: Instant): void {
-    if (!this.#isActive) return;
-    this.#announcer.start(now, this.#settings.announceCopies);
-    if (this.#announcer.isDue(now)) this.#announceOnce(now);
-  }
-
-  #announceOnce(now: Instant): void {
-    const answer = this.#addressResponse(this.#addressFor(undefined), now);
+  #repeat(now: Instant): void {
+    if (this.#repeats.popDue(now) === undefined) return;
+    const address = this.#table.externalAddresses.find((address) => familyOf(address) === 4);
+    const resultCode = addressResult(address);
+    const data = this.#encodeAddress(resultCode, address, now);
     for (const to of this.#settings.announceTo) {
       this.stats.announcements++;
-      this.#out.send("server", to, answer.data, `${to.address} ${to.port}`);
-      this.#trace(to, { kind: "address" }, toldOf(answer), true, now);
+      this.#out.send("server", to, data, `${to.address} ${to.port}`);
+      const external = address === undefined ? undefined : { address, port: 0 };
+      this.#trace(to, NATPMP_OPCODE.ADDRESS, resultCode, now, external, undefined, true);
     }
   }
 
-  /** The external address of a client's mappings: it shall see no other (PMP-S-34). */
-  #addressFor(client: string | undefined): string | undefined {
-    return client === undefined
-      ? this.#table.externalAddresses.find((address) => familyOf(address) === 4)
-      : this.#table.externalAddressFor(client);
-  }
-
-  #addressResponse(
-    externalAddress: string | undefined,
-    now: Instant,
-    refused?: number,
-  ): { data: Uint8Array; resultCode: number; externalAddress: string } {
-    const resultCode = refused ??
-      (!this.#isAuthorized
-        ? NATPMP_RESULT.NOT_AUTHORIZED
-        : externalAddress === undefined
-        ? NATPMP_RESULT.NETWORK_FAILURE
-        : NATPMP_RESULT.SUCCESS);
-    const told = externalAddress ?? "0.0.0.0", epochSeconds = this.epochSeconds(now);
-    const data = encodeAddressResponse({ resultCode, externalAddress: told, epochSeconds });
-    return { data, resultCode, externalAddress: told };
+  #encodeAddress(resultCode: number, address: string | undefined, now: Instant): Uint8Array {
+    const externalAddress = address ?? NO_ADDRESS, epochSeconds = this.epochSeconds(now);
+    return encodeAddressResponse({ resultCode, externalAddress, epochSeconds });
   }
 
   #serve(data: Uint8Array, request: NatPmpRequest, from: Endpoint, now: Instant): void {
-    const { requests } = this.stats, epochSeconds = this.epochSeconds(now);
+    const { requests } = this.stats;
     switch (request.kind) {
-      case "unsupported-version":
+      case "unsupported-version": {
         requests.unsupported++;
-        return this.#reply(from, request, encodeUnsupportedVersionResponse({ epochSeconds }), {
-          resultCode: NATPMP_RESULT.UNSUPP_VERSION,
-        }, now);
+        const bytes = encodeUnsupportedVersionResponse({ epochSeconds: this.epochSeconds(now) });
+        return this.#reply(from, request.opcode, NATPMP_RESULT.UNSUPP_VERSION, bytes, now);
+      }
       case "unsupported-opcode": {
         requests.unsupported++;
         const resultCode = NATPMP_RESULT.UNSUPP_OPCODE, { opcode } = request;
+        const epochSeconds = this.epochSeconds(now);
         const bytes = encodeErrorResponse({ opcode, resultCode, epochSeconds, request: data });
-        return this.#reply(from, request, bytes, { resultCode }, now);
+        return this.#reply(from, opcode, resultCode, bytes, now);
       }
-      case "address": {
+      case "address":
         requests.address++;
-        const verdict = this.#decide(request, from, undefined, now);
-        if (verdict === "drop") return;
-        const answer = this.#addressResponse(this.#addressFor(from.address), now, verdict?.refuse);
-        return this.#reply(from, request, answer.data, toldOf(answer), now);
-      }
-      case "map": {
-        const { protocol, internalPort } = request;
+        return this.#serveAddress(from, now);
+      case "map":
         if (request.lifetimeSeconds === 0) requests.delete++;
         else requests.map++;
-        const number = PROTOCOL_NUMBER[protocol];
-        const existing = this.#table.inbound(number, from.address, internalPort);
-        const verdict = this.#decide(request, from, existing, now);
-        if (verdict === "drop") return;
-        const outcome = verdict
-          ? failed(verdict.refuse)
-          : !this.#isAuthorized
-          ? failed(NATPMP_RESULT.NOT_AUTHORIZED)
-          : serveMapping(this.#settings, request, from, existing, now);
-        const { resultCode, externalPort, lifetimeSeconds } = outcome;
-        const bytes = encodeMapResponse({
-          protocol,
-          resultCode,
-          epochSeconds,
-          internalPort,
-          externalPort,
-          lifetimeSeconds,
-        });
-        return this.#reply(from, request, bytes, outcome, now);
-      }
+        return this.#serveMapping(request, from, now);
     }
   }
 
+  /** The address of the client's own mappings: it shall see no other (PMP-S-34). */
+  #serveAddress(from: Endpoint, now: Instant): void {
+    const decision = this.#decide(undefined, from, undefined, now);
+    if (decision?.kind === "drop") return;
+    const address = this.#table.externalAddressFor(from.address);
+    const resultCode = decision?.kind === "refuse" ? decision.code : addressResult(address);
+    const bytes = this.#encodeAddress(resultCode, address, now);
+    const isTold = resultCode === NATPMP_RESULT.SUCCESS && address !== undefined;
+    const external = isTold ? { address, port: 0 } : undefined;
+    this.#reply(from, NATPMP_OPCODE.ADDRESS, resultCode, bytes, now, external);
+  }
+
+  #serveMapping(request: NatPmpMapFields, from: Endpoint, now: Instant): void {
+    const { protocol, internalPort } = request;
+    const existing = this.#table.inbound(PROTOCOL_NUMBER[protocol], from.address, internalPort);
+    const decision = this.#decide(request, from, existing, now);
+    if (decision?.kind === "drop") return;
+    const { resultCode, externalPort, lifetimeSeconds } = decision?.kind === "refuse"
+      ? nothing(decision.code)
+      : this.#change(request, from, existing, now);
+    const bytes = encodeMapResponse({
+      protocol,
+      resultCode,
+      epochSeconds: this.epochSeconds(now),
+      internalPort,
+      externalPort,
+      lifetimeSeconds,
+    });
+    const opcode = protocol === "udp" ? NATPMP_OPCODE.MAP_UDP : NATPMP_OPCODE.MAP_TCP;
+    const external = this.#settings.trace && externalPort !== 0
+      ? { address: this.#table.externalAddressFor(from.address) ?? NO_ADDRESS, port: externalPort }
+      : undefined;
+    this.#reply(from, opcode, resultCode, bytes, now, external, lifetimeSeconds);
+  }
+
+  /** Tells the trace and asks the policy about a mapping, or about the address. */
   #decide(
-    request: ServableRequest,
+    mapping: NatPmpMapFields | undefined,
     from: Endpoint,
     existing: TableEntry | undefined,
     now: Instant,
-  ): NatPmpVerdict {
-    const verdict = this.#settings.decide?.(questionOf(request, from, existing), now);
-    if (verdict === "drop") this.stats.dropped["by-policy"]++;
-    return verdict;
+  ): Decision {
+    const { decide, trace } = this.#settings;
+    if (!decide && !trace) return undefined;
+    const request = describe(mapping, from, existing);
+    if (trace) this.#out.emit({ type: "request", request: snapshotRequest(request) });
+    const decision = decide?.(request, now);
+    if (decision?.kind === "drop") this.stats.dropped.policy++;
+    return decision;
   }
 
-  #reply(to: Endpoint, request: NatPmpRequest, data: Uint8Array, told: Told, now: Instant): void {
-    this.stats.results[Math.min(told.resultCode, 6)]!++;
+  /** Makes, renews or deletes; `existing` is the inbound mapping of the internal endpoint. */
+  #change(
+    request: NatPmpMapFields,
+    from: Endpoint,
+    existing: TableEntry | undefined,
+    now: Instant,
+  ): Outcome {
+    if (request.lifetimeSeconds > 0) return this.#map(request, from, existing, now);
+    return nothing(
+      request.internalPort > 0
+        ? this.#deleteOne(existing, now)
+        : this.#deleteAll(request.protocol, from.address, now),
+    );
+  }
+
+  #map(
+    request: NatPmpMapFields,
+    from: Endpoint,
+    existing: TableEntry | undefined,
+    now: Instant,
+  ): Outcome {
+    const { internalPort } = request;
+    // Internal port 0 would be a mapping of all ports, which NAT-PMP cannot ask for.
+    if (internalPort === 0) return nothing(NATPMP_RESULT.NOT_AUTHORIZED);
+    const address = this.#table.externalAddressFor(from.address);
+    if (address === undefined) return nothing(NATPMP_RESULT.NETWORK_FAILURE);
+    const lifetimeSeconds = Math.min(request.lifetimeSeconds, this.#settings.maxLifetimeSeconds);
+    const expiresAt = now + 1000 * lifetimeSeconds;
+    let entry: TableEntry | TableFault | undefined = existing;
+    if (existing && !this.#isTakenOver(existing)) {
+      // What another protocol made is not shortened: that protocol's client counts on it.
+      const isOwn = existing.origin === "nat-pmp";
+      const until = isOwn ? expiresAt : Math.max(expiresAt, existing.expiresAt);
+      this.#table.renew(existing, { expiresAt: until, requester: from });
+    } else {
+      const suggested = existing ? existing.external.port : request.suggestedExternalPort;
+      if (existing) this.#table.remove(existing, now);
+      entry = this.#create(request, from, address, suggested, expiresAt, now);
+    }
+    if (typeof entry !== "object") return nothing(NATPMP_RESULT.OUT_OF_RESOURCES);
+    // The port may be one of a set of adjoining ports.
+    const externalPort = entry.external.port + internalPort - entry.internal.port;
+    return { resultCode: NATPMP_RESULT.SUCCESS, externalPort, lifetimeSeconds };
+  }
+
+  #isTakenOver(existing: TableEntry): boolean {
+    return this.#settings.takesOver && existing.kind === "explicit" &&
+      existing.origin !== "nat-pmp" && existing.size === 1;
+  }
+
+  #create(
+    { protocol, internalPort }: NatPmpMapFields,
+    from: Endpoint,
+    suggestedAddress: string,
+    suggested: number,
+    expiresAt: Instant,
+    now: Instant,
+  ): TableEntry | TableFault {
+    const number = PROTOCOL_NUMBER[protocol];
+    const attempt = (suggestedPort: number, isExact: boolean): TableEntry | TableFault =>
+      this.#table.mapInbound({
+        origin: "nat-pmp",
+        protocol: number,
+        internal: { address: from.address, port: internalPort },
+        suggestedAddress,
+        suggestedPort,
+        isExact,
+        requester: from,
+        reserveCompanion: true,
+        expiresAt,
+      }, now);
+    // A flow that went out already has its external endpoint, wherever that is (PMP-S-16).
+    if (this.#table.outbounds(number, from.address, internalPort).length > 0) {
+      return attempt(suggested, false);
+    }
+    // "Exactly this address" is what keeps the mapping on the one address that the client knows.
+    if (this.#settings.portChoice === "any") {
+      const entry = suggested === 0 ? "external-unavailable" : attempt(suggested, true);
+      return entry === "external-unavailable" ? attempt(0, true) : entry;
+    }
+    const first = suggested || internalPort;
+    for (let i = 0; i < 65535; i++) {
+      const entry = attempt((first - 1 + i) % 65535 + 1, true);
+      if (entry !== "external-unavailable") return entry;
+    }
+    return "no-resources";
+  }
+
+  /** The result code. */
+  #deleteOne(existing: TableEntry | undefined, now: Instant): number {
+    if (!existing) return NATPMP_RESULT.SUCCESS;
+    if (existing.kind === "static") return NATPMP_RESULT.NOT_AUTHORIZED;
+    if (this.#settings.deletes === "own" && existing.origin !== "nat-pmp") {
+      return NATPMP_RESULT.SUCCESS;
+    }
+    // One port of a set cannot go alone, and NAT-PMP did not make the set.
+    if (existing.size > 1) return NATPMP_RESULT.NOT_AUTHORIZED;
+    this.#table.remove(existing, now);
+    return NATPMP_RESULT.SUCCESS;
+  }
+
+  /** The result code. */
+  #deleteAll(protocol: Transport, client: string, now: Instant): number {
+    const { deleteAll, deletes } = this.#settings;
+    let isComplete = true;
+    for (const entry of this.#table.entriesOf(client)) {
+      const isAsked = deleteAll === "both" || entry.protocol === PROTOCOL_NUMBER[protocol];
+      if (!isAsked || entry.kind === "outbound") continue;
+      if (entry.kind === "static") isComplete = false;
+      else if (deletes === "all" || entry.origin === "nat-pmp") this.#table.remove(entry, now);
+    }
+    return isComplete ? NATPMP_RESULT.SUCCESS : NATPMP_RESULT.NOT_AUTHORIZED;
+  }
+
+  #reply(
+    to: Endpoint,
+    opcode: number,
+    resultCode: number,
+    data: Uint8Array,
+    now: Instant,
+    external?: Endpoint,
+    lifetimeSeconds?: number,
+  ): void {
+    this.stats.results[Math.min(resultCode, 6)]!++;
     this.#out.send("server", to, data);
-    this.#trace(to, request, told, false, now);
+    this.#trace(to, opcode, resultCode, now, external, lifetimeSeconds, false);
   }
 
   #trace(
     to: Endpoint,
-    request: NatPmpRequest,
-    told: Told,
-    isUnsolicited: boolean,
+    opcode: number,
+    resultCode: number,
     now: Instant,
+    external: Endpoint | undefined,
+    lifetimeSeconds: number | undefined,
+    isUnsolicited: boolean,
   ): void {
     if (!this.#settings.trace) return;
-    const resultName = natPmpResultName(told.resultCode);
-    const response = { ...told, resultName, epochSeconds: this.epochSeconds(now) };
-    this.#out.emit({ type: "response", via: "nat-pmp", to, request, response, isUnsolicited });
+    this.#out.emit({
+      type: "response",
+      via: "nat-pmp",
+      to,
+      opcode,
+      resultCode,
+      result: natPmpResultName(resultCode),
+      epochSeconds: this.epochSeconds(now),
+      lifetimeSeconds,
+      external,
+      isUnsolicited,
+    });
   }
+}
+
+function addressResult(address: string | undefined): number {
+  return address === undefined ? NATPMP_RESULT.NETWORK_FAILURE : NATPMP_RESULT.SUCCESS;
+}
+
+/** The request as a policy sees it. */
+function describe(
+  mapping: NatPmpMapFields | undefined,
+  from: Endpoint,
+  existing: TableEntry | undefined,
+): ServerRequest {
+  const { internalPort = 0, suggestedExternalPort = 0, lifetimeSeconds = 0 } = mapping ?? {};
+  return {
+    via: "nat-pmp",
+    operation: !mapping
+      ? "address"
+      : lifetimeSeconds > 0
+      ? "map"
+      : internalPort > 0
+      ? "delete"
+      : "delete-all",
+    from,
+    protocol: mapping ? PROTOCOL_NUMBER[mapping.protocol] : 0,
+    internal: { address: from.address, port: internalPort },
+    suggested: suggestedExternalPort === 0
+      ? NO_ENDPOINT
+      : { address: NO_ADDRESS, port: suggestedExternalPort },
+    remote: undefined,
+    lifetimeSeconds,
+    nonce: undefined,
+    existing,
+  };
 }

@@ -1,16 +1,14 @@
 /**
- * How a NAT-PMP server is set up, and what it tells.
+ * How a NAT-PMP server is set up.
  *
  * @module
  */
 import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } from "../check.ts";
-import type { Endpoint, Instant } from "../machine.ts";
-import type { TableEntry } from "../table/entry.ts";
+import type { Endpoint } from "../machine.ts";
+import { ANNOUNCE_COPIES } from "../table/repeats.ts";
+import type { Policy } from "../table/server_request.ts";
 import { MappingTable } from "../table/table.ts";
-import type { TableChangeKind } from "../table/watch.ts";
-import { ANNOUNCEMENTS } from "./announcer.ts";
-import { NATPMP_ANNOUNCE_ENDPOINT, type NatPmpRequest } from "./codec.ts";
-import type { NatPmpQuestion, NatPmpVerdict } from "./server_question.ts";
+import { NATPMP_ANNOUNCE_ENDPOINT } from "./codec.ts";
 
 /** How a NAT-PMP server is set up. */
 export interface NatPmpServerOptions {
@@ -29,11 +27,9 @@ export interface NatPmpServerOptions {
    * inside sends (PMP-S-17). All but the external addresses are where left out.
    */
   readonly isInside?: (address: string) => boolean;
-  /** Whether requests are served, else refused (PMP-S-36); true where left out. */
-  readonly isAuthorized?: boolean;
   /**
-   * How another port is found where the wish cannot be had: `"any"` as the table chooses,
-   * `"upwards"` the next free one above the wish (or above the internal port).
+   * How another port is found where the one suggested cannot be had: `"any"` as the table
+   * chooses, `"upwards"` the next free one above it (or above the internal port).
    */
   readonly portChoice?: "any" | "upwards";
   /**
@@ -45,51 +41,14 @@ export interface NatPmpServerOptions {
   readonly takesOver?: boolean;
   /** Delete-all deletes `"one"` protocol's mappings, as the RFC has it, or those of `"both"`. */
   readonly deleteAll?: "one" | "both";
-  /** Is asked before a request is served. */
-  readonly decide?: (question: NatPmpQuestion, now: Instant) => NatPmpVerdict;
+  /** The policy: is asked before a request is served (PMP-S-36). */
+  readonly decide?: Policy;
   /**
    * Tells requests, responses and the table's changes as events; `"packets"` leaves the table's
    * changes out. Nothing by default.
    */
   readonly trace?: boolean | "packets";
 }
-
-/** What a server answered. */
-export interface NatPmpReply {
-  /** RFC 6886 §3.5. */
-  readonly resultCode: number;
-  /** The result code's name. */
-  readonly resultName: string;
-  /** Seconds since the table was made or reset. */
-  readonly epochSeconds: number;
-  /** In the answer to an address request; undefined in an error. */
-  readonly externalAddress?: string;
-  /** In the answer to a mapping request. */
-  readonly externalPort?: number;
-  /** In the answer to a mapping request. */
-  readonly lifetimeSeconds?: number;
-}
-
-/** What a NAT-PMP server tells when it traces. */
-export type NatPmpServerEvent =
-  /** A request came. */
-  | {
-    readonly type: "request";
-    readonly via: "nat-pmp";
-    readonly from: Endpoint;
-    readonly request: NatPmpRequest;
-  }
-  /** It was answered; or, unsolicited, the external address was announced. */
-  | {
-    readonly type: "response";
-    readonly via: "nat-pmp";
-    readonly to: Endpoint;
-    readonly request: NatPmpRequest;
-    readonly response: NatPmpReply;
-    readonly isUnsolicited: boolean;
-  }
-  /** The table changed. */
-  | { readonly type: "mapping"; readonly change: TableChangeKind; readonly entry: TableEntry };
 
 /** Options checked and filled in. */
 export interface NatPmpServerSettings {
@@ -99,19 +58,18 @@ export interface NatPmpServerSettings {
   readonly announceCopies: number;
   readonly announcesStart: boolean;
   readonly isInside: ((address: string) => boolean) | undefined;
-  readonly isAuthorized: boolean;
   readonly portChoice: "any" | "upwards";
   readonly deletes: "all" | "own";
   readonly takesOver: boolean;
   readonly deleteAll: "one" | "both";
-  readonly decide: ((question: NatPmpQuestion, now: Instant) => NatPmpVerdict) | undefined;
+  readonly decide: Policy | undefined;
   readonly trace: boolean | "packets";
 }
 
 /**
  * Checks the options and fills in the defaults.
  *
- * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
  */
 export function readServerOptions(options: NatPmpServerOptions): NatPmpServerSettings {
   if (!(options.table instanceof MappingTable)) {
@@ -121,10 +79,14 @@ export function readServerOptions(options: NatPmpServerOptions): NatPmpServerSet
     table: options.table,
     maxLifetimeSeconds: checkLifetime("maxLifetimeSeconds", options.maxLifetimeSeconds ?? 86_400),
     announceTo: readEndpoints("announceTo", options.announceTo ?? [NATPMP_ANNOUNCE_ENDPOINT]),
-    announceCopies: checkInteger("announceCopies", options.announceCopies ?? 10, 0, ANNOUNCEMENTS),
+    announceCopies: checkInteger(
+      "announceCopies",
+      options.announceCopies ?? ANNOUNCE_COPIES,
+      0,
+      ANNOUNCE_COPIES,
+    ),
     announcesStart: options.announcesStart ?? true,
     isInside: options.isInside,
-    isAuthorized: options.isAuthorized ?? true,
     portChoice: checkChoice("portChoice", options.portChoice ?? "any", ["any", "upwards"]),
     deletes: checkChoice("deletes", options.deletes ?? "all", ["all", "own"]),
     takesOver: options.takesOver ?? false,

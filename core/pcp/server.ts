@@ -11,19 +11,26 @@
  *
  * Nothing changes before the last step, and that one changes the table last of all; so an error
  * leaves no trace (PCP-S-15). An error answers with the request itself, a success with the fields
- * of its opcode and the options that were processed (PCP-S-16, 17).
+ * of its opcode and the options that were processed (PCP-S-16, 17). What options, MAP and PEER come
+ * to: see server_mapping.ts.
  *
- * MAP and PEER: see server_mapping.ts.
- *
- * Unasked it sends announcements (`reset`, `announce`) and mapping updates
- * (`externalAddressChanged`); see server_notices.ts. Leases end in the table.
+ * Unasked it sends announcements (`reset`, `announce`; PCP-S-49, 50) and mapping updates
+ * (`externalAddressChanged`; three copies, unless the client refreshes the mapping before,
+ * PCP-S-51). Leases end in the table.
  *
  * @module
  */
 import { checkInteger } from "../check.ts";
-import { withoutZone } from "../ip.ts";
+import { familyOf, withoutZone } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
+import { Repeats } from "../table/repeats.ts";
+import {
+  type Decision,
+  type ServerEvent,
+  type ServerRequest,
+  snapshotRequest,
+} from "../table/server_request.ts";
 import {
   type MappingTable,
   type MovedEntry,
@@ -34,33 +41,75 @@ import {
 import {
   decodeRequest,
   decodeRequestHeader,
+  encodeErrorResponse,
+  encodeResponse,
   PCP_OPCODE,
   PCP_RESULT,
   PCP_VERSION,
   type PcpMapRequestMessage,
   type PcpPeerRequestMessage,
+  pcpResultName,
 } from "./codec.ts";
-import { describe } from "./server_answer.ts";
-import { type Job, MappingService, type Outcome } from "./server_mapping.ts";
-import { type MappingUpdate, noticeKey, Notices } from "./server_notices.ts";
+import { NO_OPTIONS, optionCode, type PcpOption } from "./options.ts";
 import {
-  type PcpServerEvent,
+  type Grant,
+  type KnownRequest,
+  MappingService,
+  type OptionPlan,
+  planOptions,
+  remainingSeconds,
+} from "./server_mapping.ts";
+import {
   type PcpServerOptions,
   type PcpServerSettings,
   readServerOptions,
 } from "./server_options.ts";
-import { count, type PcpServerStats, Replies } from "./server_replies.ts";
-import { type KnownRequest, planOptions } from "./server_request.ts";
 
-export type { PcpServerStats } from "./server_replies.ts";
-export type {
-  PcpServerDecision,
-  PcpServerEvent,
-  PcpServerOptions,
-  PcpServerRequest,
-} from "./server_options.ts";
+export type { PcpServerOptions } from "./server_options.ts";
+
+/** What a {@linkcode PcpServer} counts; names that nothing was counted under are left out. */
+export interface PcpServerStats {
+  /** Valid requests by kind: `announce`, `map`, `peer`. */
+  readonly requests: Record<string, number>;
+  /** Answers by the RFC's name of their result: `SUCCESS`, `NOT_AUTHORIZED`… */
+  readonly responses: Record<string, number>;
+  /** Datagrams that got no answer: `outside`, `too-short`, `not-a-request`, `policy`. */
+  readonly dropped: Record<string, number>;
+  /** Announcements sent, each copy to each group counted. */
+  announcements: number;
+  /** Mapping updates sent, each copy counted. */
+  updates: number;
+}
+
+/** A mapping update under way. */
+interface MappingUpdate {
+  /** The mapping: live, or a copy where it is gone. */
+  readonly entry: TableEntry;
+  /** `SUCCESS`, or why the mapping is no more. */
+  readonly resultCode: number;
+}
+
+/** What the trace tells of an answer beside its bytes. */
+interface Told {
+  readonly to: Endpoint;
+  readonly opcode: number;
+  readonly resultCode: number;
+  readonly lifetimeSeconds: number;
+  readonly epochSeconds: number;
+  readonly external?: Endpoint;
+}
 
 const WATCH_LIMIT = 16_384;
+const ANNOUNCEMENT = "announcement";
+const UPDATE_COPIES = 3;
+const { SUCCESS } = PCP_RESULT;
+
+/** Errors that pass soon. */
+const SHORT_ERRORS: ReadonlySet<number> = new Set([
+  PCP_RESULT.NETWORK_FAILURE,
+  PCP_RESULT.NO_RESOURCES,
+  PCP_RESULT.USER_EX_QUOTA,
+]);
 
 /**
  * A PCP server machine. Requests come in by `handleDatagram`, answers leave by role `"server"`.
@@ -79,7 +128,7 @@ const WATCH_LIMIT = 16_384;
  * console.assert(server.poll()?.type === "send" && table.size === 1);
  * ```
  */
-export class PcpServer implements Machine<PcpServerEvent> {
+export class PcpServer implements Machine<ServerEvent> {
   /** Counters. */
   readonly stats: PcpServerStats = {
     requests: {},
@@ -88,34 +137,32 @@ export class PcpServer implements Machine<PcpServerEvent> {
     announcements: 0,
     updates: 0,
   };
-  #settings: PcpServerSettings;
-  #table: MappingTable;
-  #replies: Replies;
-  #outbox = new Outbox<PcpServerEvent>(mergeEvents);
-  #notices: Notices;
-  #service: MappingService;
-  #isTraced: boolean;
-  #watch: TableWatch | undefined;
+  readonly #settings: PcpServerSettings;
+  readonly #table: MappingTable;
+  readonly #service: MappingService;
+  readonly #out = new Outbox<ServerEvent>(mergeEvents);
+  readonly #repeats = new Repeats<typeof ANNOUNCEMENT | MappingUpdate>();
+  readonly #isTraced: boolean;
+  readonly #watch: TableWatch | undefined;
+  #epochStart: Instant;
 
   /**
    * Takes the options and begins in silence; `reset` announces it.
    *
-   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
    */
   constructor(options: PcpServerOptions) {
     this.#settings = readServerOptions(options);
     this.#table = options.table;
     this.#service = new MappingService(this.#table, this.#settings);
-    this.#notices = new Notices(this.#settings.announceCopies);
     this.#isTraced = options.trace !== undefined && options.trace !== false;
-    this.#replies = new Replies(this.#settings, this.stats, this.#outbox, this.#isTraced);
-    this.#replies.epochStart = options.startedAt ?? 0;
+    this.#epochStart = options.startedAt ?? 0;
     this.#watch = options.trace === true ? options.table.watch(WATCH_LIMIT) : undefined;
   }
 
-  /** Seconds since the table was reset, as answers carry it (PCP-S-21). */
+  /** Seconds since the table was reset, in 32 bits, as answers carry it (PCP-S-21). */
   epochSeconds(now: Instant): number {
-    return this.#replies.epochSeconds(now);
+    return Math.max(0, Math.floor((now - this.#epochStart) / 1000)) % 0x1_0000_0000;
   }
 
   /**
@@ -124,28 +171,27 @@ export class PcpServer implements Machine<PcpServerEvent> {
    * clear, since others may share it.
    */
   reset(now: Instant): void {
-    this.#outbox.touch(now);
-    this.#replies.epochStart = now;
-    this.#notices.clear();
-    this.#notices.announce(now);
-    this.#work(now);
+    this.#epochStart = now;
+    this.#repeats.clear();
+    this.announce(now);
   }
 
   /** Lets the epoch stand at `seconds` and says nothing: a fault to test clients against. */
   setEpoch(seconds: number, now: Instant): void {
-    this.#replies.epochStart = now - 1000 * checkInteger("seconds", seconds, 0, 0xffff_ffff);
+    this.#epochStart = now - 1000 * checkInteger("seconds", seconds, 0, 0xffff_ffff);
   }
 
   /** Announces, as after a restart, with the epoch as it is. */
   announce(now: Instant): void {
-    this.#outbox.touch(now);
-    this.#notices.announce(now);
-    this.#work(now);
+    this.#out.touch(now);
+    const { announceCopies } = this.#settings;
+    this.#repeats.start(ANNOUNCEMENT, ANNOUNCEMENT, announceCopies, "announce", now);
+    this.#repeat(now);
   }
 
   /** Ends announcements and mapping updates under way: the server is switched off. */
   silence(): void {
-    this.#notices.clear();
+    this.#repeats.clear();
   }
 
   /**
@@ -155,31 +201,29 @@ export class PcpServer implements Machine<PcpServerEvent> {
    * @param moved What `MappingTable.setExternalAddresses` returned.
    */
   externalAddressChanged(moved: readonly MovedEntry[], now: Instant): void {
-    this.#outbox.touch(now);
-    this.#replies.epochStart = now;
-    this.#notices.announce(now);
+    this.#epochStart = now;
     for (const { entry, previous, isGone } of moved) {
       // A mapping without a nonce is another protocol's, which has its own way to tell.
       if (!entry.nonce || !entry.requester) continue;
-      const { CANNOT_PROVIDE_EXTERNAL, NO_RESOURCES, SUCCESS } = PCP_RESULT;
+      const { CANNOT_PROVIDE_EXTERNAL, NO_RESOURCES } = PCP_RESULT;
       if (isGone) {
         const resultCode = entry.isExact ? CANNOT_PROVIDE_EXTERNAL : NO_RESOURCES;
-        this.#notices.update({ entry, resultCode }, now);
+        this.#startUpdate({ entry, resultCode }, now);
       } else if (entry.isExact) {
         // What was asked for cannot be had any more, and nothing else was wanted.
         const gone = { ...snapshotEntry(entry), external: previous };
         this.#table.remove(entry, now);
-        this.#notices.update({ entry: gone, resultCode: CANNOT_PROVIDE_EXTERNAL }, now);
+        this.#startUpdate({ entry: gone, resultCode: CANNOT_PROVIDE_EXTERNAL }, now);
       } else {
-        this.#notices.update({ entry, resultCode: SUCCESS }, now);
+        this.#startUpdate({ entry, resultCode: SUCCESS }, now);
       }
     }
-    this.#work(now);
+    this.announce(now);
   }
 
   /** Serves one request. Always true: what is no request is dropped and counted. */
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
-    this.#outbox.touch(now);
+    this.#out.touch(now);
     this.#table.advance(now);
     this.#serve(data, from, now);
     this.#tellChanges();
@@ -188,32 +232,32 @@ export class PcpServer implements Machine<PcpServerEvent> {
 
   /** A client that is gone loses its mappings by their leases, not by this. */
   handleUnreachable(_to: Endpoint, now: Instant): void {
-    this.#outbox.touch(now);
+    this.#out.touch(now);
   }
 
   handleTimeout(now: Instant): void {
-    this.#outbox.touch(now);
+    this.#out.touch(now);
     this.#table.advance(now);
-    this.#work(now);
+    this.#repeat(now);
   }
 
   nextTimeout(): Instant | undefined {
     this.#tellChanges();
-    return this.#outbox.wakeAt() ?? earlier(this.#notices.nextAt(), this.#table.nextTimeout());
+    return this.#out.wakeAt() ?? earlier(this.#repeats.nextAt(), this.#table.nextTimeout());
   }
 
   debugTimeout(): DebugTimeout | undefined {
     this.#tellChanges();
-    const waking = this.#outbox.wakeAt();
+    const waking = this.#out.wakeAt();
     if (waking !== undefined) return { at: waking, reason: "output waits" };
-    const notice = this.#notices.next(), lease = this.#table.debugTimeout();
+    const notice = this.#repeats.next(), lease = this.#table.debugTimeout();
     if (notice && lease) return notice.at <= lease.at ? notice : lease;
     return notice ?? lease;
   }
 
-  poll(): Action<PcpServerEvent> | undefined {
+  poll(): Action<ServerEvent> | undefined {
     this.#tellChanges();
-    return this.#outbox.poll();
+    return this.#out.poll();
   }
 
   #serve(data: Uint8Array, from: Endpoint, now: Instant): void {
@@ -221,14 +265,12 @@ export class PcpServer implements Machine<PcpServerEvent> {
     if (data.length < 2) return this.#drop("too-short");
     if (data[1]! & 0x80) return this.#drop("not-a-request");
     if (data[0] !== PCP_VERSION) {
-      return this.#replies.refuse(data, from, PCP_RESULT.UNSUPP_VERSION, now, { isParsed: false });
+      return this.#refuse(data, from, PCP_RESULT.UNSUPP_VERSION, now, { isParsed: false });
     }
     const request = decodeRequest(data);
     if (typeof request === "string") {
       if (request === "bad-length") {
-        return this.#replies.refuse(data, from, PCP_RESULT.MALFORMED_REQUEST, now, {
-          isParsed: false,
-        });
+        return this.#refuse(data, from, PCP_RESULT.MALFORMED_REQUEST, now, { isParsed: false });
       }
       if (request !== "bad-options") return this.#drop("too-short");
     }
@@ -236,32 +278,13 @@ export class PcpServer implements Machine<PcpServerEvent> {
     if (typeof header === "string") return this.#drop("too-short");
     const { clientAddress } = header;
     if (clientAddress !== from.address && clientAddress !== withoutZone(from.address)) {
-      return this.#replies.refuse(data, from, PCP_RESULT.ADDRESS_MISMATCH, now);
+      return this.#refuse(data, from, PCP_RESULT.ADDRESS_MISMATCH, now);
     }
-    if (!this.#isServed(data[1]!)) {
-      return this.#replies.refuse(data, from, PCP_RESULT.UNSUPP_OPCODE, now);
-    }
+    if (!this.#isServed(data[1]!)) return this.#refuse(data, from, PCP_RESULT.UNSUPP_OPCODE, now);
     if (request === "bad-options" || request.kind === "other") {
-      return this.#replies.refuse(data, from, PCP_RESULT.MALFORMED_OPTION, now, {
-        isParsed: false,
-      });
+      return this.#refuse(data, from, PCP_RESULT.MALFORMED_OPTION, now, { isParsed: false });
     }
-    const plan = planOptions(request, this.#settings);
-    if (typeof plan === "number") return this.#replies.refuse(data, from, plan, now);
-    // Of the two texts the runtime's: the table looks it up faster, having done so before.
-    const own = clientAddress === from.address ? from.address : clientAddress;
-    const address = plan.thirdParty ?? own;
-    count(this.stats.requests, request.kind);
-    if (this.#isStopped(data, from, request, address, now)) return;
-    if (request.kind === "map") {
-      const job = { request, from, plan, address };
-      this.#answer(job, this.#service.map(job, now), data, now);
-    } else if (request.kind === "peer") {
-      const job = { request, from, plan, address };
-      this.#answer(job, this.#service.peer(job, now), data, now);
-    } else {
-      this.#replies.announced(from, plan.processed, now);
-    }
+    this.#serveRequest(data, request, from, now);
   }
 
   #isServed(opcode: number): boolean {
@@ -270,67 +293,190 @@ export class PcpServer implements Machine<PcpServerEvent> {
       opcode === PCP_OPCODE.PEER && this.#settings.peerEnabled;
   }
 
-  /** Tells the trace and asks the policy; true where the policy has the last word. */
-  #isStopped(
-    data: Uint8Array,
-    from: Endpoint,
-    request: KnownRequest,
-    address: string,
-    now: Instant,
-  ): boolean {
-    const { decide } = this.#settings;
-    if (!decide && !this.#isTraced) return false;
-    const view = describe(request, from, address);
-    if (this.#isTraced) this.#outbox.emit({ type: "request", request: view });
-    const decision = decide?.(view);
-    if (!decision) return false;
-    if ("drop" in decision) this.#drop("policy");
-    else this.#replies.refuse(data, from, decision.refuse, now, decision);
-    return true;
-  }
-
-  #answer(
-    { request, from }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
-    outcome: Outcome,
-    data: Uint8Array,
-    now: Instant,
-  ): void {
+  /** From the options on. */
+  #serveRequest(data: Uint8Array, request: KnownRequest, from: Endpoint, now: Instant): void {
+    let plan = planOptions(request, this.#settings);
+    if (typeof plan === "number") return this.#refuse(data, from, plan, now);
+    count(this.stats.requests, request.kind);
+    const decision = this.#decide(request, plan, from, now);
+    switch (decision?.kind) {
+      case "drop":
+        return this.#drop("policy");
+      case "refuse":
+        return this.#refuse(data, from, decision.code, now, decision);
+      case "ignore-option":
+        plan = planOptions(withoutOption(request, decision.code), this.#settings);
+        if (typeof plan === "number") return this.#refuse(data, from, plan, now);
+    }
+    if (request.kind === "announce") return this.#answerAnnounce(from, plan.processed, now);
+    const address = insideOf(request, plan, from);
+    const outcome = request.kind === "map"
+      ? this.#service.map({ request, from, plan, address }, now)
+      : this.#service.peer({ request, from, plan, address }, now);
     if ("resultCode" in outcome) {
-      return this.#replies.refuse(data, from, outcome.resultCode, now, outcome);
+      return this.#refuse(data, from, outcome.resultCode, now, outcome);
     }
     for (const grant of outcome) {
-      if (grant.entry) this.#settle(grant.entry);
-      this.#replies.grant(request, from, grant, now);
+      if (grant.entry) this.#endUpdate(grant.entry);
+      this.#grant(request, from, grant, now);
     }
   }
 
-  /** Sends the notices that are due. */
-  #work(now: Instant): void {
-    for (let due = this.#notices.popDue(now); due; due = this.#notices.popDue(now)) {
-      if (due === "announce") this.#replies.announce(now);
-      else if (this.#isTrue(due)) this.#replies.update(due, now);
+  /** Tells the trace and asks the policy. */
+  #decide(request: KnownRequest, plan: OptionPlan, from: Endpoint, now: Instant): Decision {
+    const { decide } = this.#settings;
+    if (!decide && !this.#isTraced) return undefined;
+    const asked = describe(request, insideOf(request, plan, from), from, this.#table);
+    if (this.#isTraced) this.#out.emit({ type: "request", request: snapshotRequest(asked) });
+    return decide?.(asked, now);
+  }
+
+  #answerAnnounce(to: Endpoint, options: readonly PcpOption[], now: Instant): void {
+    const epochSeconds = this.epochSeconds(now);
+    const told = { resultCode: SUCCESS, lifetimeSeconds: 0, epochSeconds };
+    const bytes = encodeResponse({ kind: "announce", ...told, options });
+    this.#send(bytes, { to, opcode: PCP_OPCODE.ANNOUNCE, ...told });
+  }
+
+  /** Answers a MAP or PEER request with a success. */
+  #grant(
+    request: PcpMapRequestMessage | PcpPeerRequestMessage,
+    to: Endpoint,
+    { internalPort, external, lifetimeSeconds, options }: Grant,
+    now: Instant,
+  ): void {
+    const epochSeconds = this.epochSeconds(now);
+    const { nonce, protocol } = request;
+    const { address: externalAddress, port: externalPort } = external;
+    // Written out twice: copying the fields costs as much as the rest of the answer.
+    const bytes = request.kind === "map"
+      ? encodeResponse({
+        kind: "map",
+        resultCode: SUCCESS,
+        lifetimeSeconds,
+        epochSeconds,
+        nonce,
+        protocol,
+        internalPort,
+        externalPort,
+        externalAddress,
+        options,
+      })
+      : encodeResponse({
+        kind: "peer",
+        resultCode: SUCCESS,
+        lifetimeSeconds,
+        epochSeconds,
+        nonce,
+        protocol,
+        internalPort,
+        externalPort,
+        externalAddress,
+        remotePort: request.remotePort,
+        remoteAddress: request.remoteAddress,
+        options,
+      });
+    const opcode = request.kind === "map" ? PCP_OPCODE.MAP : PCP_OPCODE.PEER;
+    this.#send(bytes, { to, opcode, resultCode: SUCCESS, lifetimeSeconds, epochSeconds, external });
+  }
+
+  /** Answers with an error, by a copy of the request (PCP-S-16). */
+  #refuse(
+    data: Uint8Array,
+    to: Endpoint,
+    resultCode: number,
+    now: Instant,
+    options: { lifetimeSeconds?: number | undefined; isParsed?: boolean } = {},
+  ): void {
+    const lifetimeSeconds = options.lifetimeSeconds ?? this.#usualSeconds(resultCode);
+    const epochSeconds = this.epochSeconds(now);
+    const parsed = options.isParsed ?? true;
+    const bytes = encodeErrorResponse(data, { resultCode, lifetimeSeconds, epochSeconds, parsed });
+    this.#send(bytes, { to, opcode: data[1]!, resultCode, lifetimeSeconds, epochSeconds });
+  }
+
+  /** How long clients are to heed an error. */
+  #usualSeconds(resultCode: number): number {
+    const { shortErrorSeconds, longErrorSeconds } = this.#settings;
+    return SHORT_ERRORS.has(resultCode) ? shortErrorSeconds : longErrorSeconds;
+  }
+
+  /** Starts to tell a client, unasked, where its mapping is; the newest update counts. */
+  #startUpdate(update: MappingUpdate, now: Instant): void {
+    this.#repeats.start(updateKey(update.entry), update, UPDATE_COPIES, "mapping update", now);
+  }
+
+  /** The client knows where its mapping stands: no more updates about it. */
+  #endUpdate(entry: TableEntry): void {
+    if (this.#repeats.size === 0) return;
+    const key = updateKey(entry);
+    this.#repeats.stop(key);
+    this.#out.unsend(key);
+  }
+
+  /** Says unasked what is due. */
+  #repeat(now: Instant): void {
+    for (let due = this.#repeats.popDue(now); due; due = this.#repeats.popDue(now)) {
+      if (due === ANNOUNCEMENT) this.#sendAnnouncement(now);
+      // The mapping may have gone by another protocol.
+      else if (due.resultCode !== SUCCESS || this.#table.get(due.entry.id)) {
+        this.#sendUpdate(due, now);
+      }
     }
     this.#tellChanges();
   }
 
-  /** Whether what an update tells is so: the mapping may have gone by another protocol. */
-  #isTrue({ entry, resultCode }: MappingUpdate): boolean {
-    return resultCode !== PCP_RESULT.SUCCESS || this.#table.get(entry.id) !== undefined;
+  #sendAnnouncement(now: Instant): void {
+    const told = { resultCode: SUCCESS, lifetimeSeconds: 0, epochSeconds: this.epochSeconds(now) };
+    const bytes = encodeResponse({ kind: "announce", ...told, options: NO_OPTIONS });
+    for (const to of this.#settings.announceTo) {
+      const key = `announce ${to.address} ${to.port}`;
+      this.#send(bytes, { to, opcode: PCP_OPCODE.ANNOUNCE, ...told }, key);
+      this.stats.announcements++;
+    }
   }
 
-  /** The client knows where its mapping stands: no more updates about it. */
-  #settle({ protocol, internal, remote }: TableEntry): void {
-    if (this.#notices.updates === 0) return;
-    const key = noticeKey(protocol, internal.address, internal.port, remote);
-    this.#notices.settle(key);
-    this.#outbox.unsend(key);
+  #sendUpdate({ entry, resultCode }: MappingUpdate, now: Instant): void {
+    const { internal, external, remote, protocol, nonce } = entry;
+    const lifetimeSeconds = resultCode === SUCCESS
+      ? remainingSeconds(entry, now)
+      : this.#usualSeconds(resultCode);
+    const told = { resultCode, lifetimeSeconds, epochSeconds: this.epochSeconds(now) };
+    const fields = {
+      ...told,
+      nonce: nonce!,
+      protocol,
+      internalPort: internal.port,
+      externalPort: external.port,
+      externalAddress: external.address,
+      options: updateOptions(entry),
+    };
+    const bytes = encodeResponse(
+      remote
+        ? { kind: "peer", ...fields, remotePort: remote.port, remoteAddress: remote.address }
+        : { kind: "map", ...fields },
+    );
+    const opcode = remote ? PCP_OPCODE.PEER : PCP_OPCODE.MAP;
+    this.#send(bytes, { to: entry.requester!, opcode, ...told, external }, updateKey(entry));
+    this.stats.updates++;
+  }
+
+  /** Sends and traces; what has a key is unsolicited. */
+  #send(bytes: Uint8Array, told: Told, key?: string): void {
+    this.#out.send("server", told.to, bytes, key);
+    const isUnsolicited = key !== undefined;
+    const result = pcpResultName(told.resultCode);
+    if (!isUnsolicited) count(this.stats.responses, result);
+    if (!this.#isTraced) return;
+    const { external } = told;
+    this.#out.emit({ type: "response", via: "pcp", ...told, external, result, isUnsolicited });
   }
 
   #tellChanges(): void {
     if (!this.#watch) return;
     for (let next = this.#watch.next(); next; next = this.#watch.next()) {
       const { change, entry } = next;
-      this.#outbox.emit({ type: "mapping", change, entry }, entry.id);
+      this.#out.emit({ type: "mapping", change, entry }, entry.id);
     }
   }
 
@@ -339,12 +485,97 @@ export class PcpServer implements Machine<PcpServerEvent> {
   }
 }
 
+/** Adds one under a name. */
+function count(counters: Record<string, number>, name: string): void {
+  counters[name] = (counters[name] ?? 0) + 1;
+}
+
+/** Whose inside a request is about: of equal texts the runtime's, which the table looks up faster. */
+function insideOf({ clientAddress }: KnownRequest, plan: OptionPlan, from: Endpoint): string {
+  return plan.thirdParty ?? (clientAddress === from.address ? from.address : clientAddress);
+}
+
+function withoutOption(request: KnownRequest, code: number): KnownRequest {
+  return { ...request, options: request.options.filter((option) => optionCode(option) !== code) };
+}
+
+/** The request as a policy sees it. */
+function describe(
+  request: KnownRequest,
+  address: string,
+  from: Endpoint,
+  table: MappingTable,
+): ServerRequest {
+  const { kind, lifetimeSeconds } = request;
+  if (kind === "announce") {
+    return {
+      via: "pcp",
+      operation: kind,
+      from,
+      protocol: 0,
+      internal: { address, port: 0 },
+      suggested: { address: familyOf(address) === 4 ? "0.0.0.0" : "::", port: 0 },
+      remote: undefined,
+      lifetimeSeconds,
+      nonce: undefined,
+      existing: undefined,
+    };
+  }
+  const { protocol, internalPort, nonce } = request;
+  const remote = kind === "peer"
+    ? { address: request.remoteAddress, port: request.remotePort }
+    : undefined;
+  return {
+    via: "pcp",
+    operation: lifetimeSeconds === 0 ? "delete" : kind,
+    from,
+    protocol,
+    internal: { address, port: internalPort },
+    suggested: { address: request.suggestedAddress, port: request.suggestedPort },
+    remote,
+    lifetimeSeconds,
+    nonce,
+    existing: remote
+      ? table.outbound(protocol, address, internalPort, remote)
+      : table.inbound(protocol, address, internalPort),
+  };
+}
+
+/** Which mapping an update is about. */
+function updateKey({ protocol, internal, remote }: TableEntry): string {
+  const key = `${protocol} ${internal.address} ${internal.port}`;
+  return remote ? `${key} ${remote.address} ${remote.port}` : key;
+}
+
+/** The options that a mapping update has to carry. */
+function updateOptions(entry: TableEntry): PcpOption[] {
+  const { internal, requester, filters, size } = entry;
+  const options: PcpOption[] = [];
+  if (withoutZone(requester!.address) !== internal.address) {
+    options.push({ type: "third-party", internalAddress: internal.address });
+  }
+  for (const { prefix, port } of filters) {
+    options.push({
+      type: "filter",
+      prefixLength: prefix.family === 4 ? prefix.prefixLength + 96 : prefix.prefixLength,
+      remotePort: port,
+      remoteAddress: prefix.address,
+    });
+  }
+  // Without it nobody could tell which ports the set has.
+  if (size > 1) {
+    const parity = (internal.port & 1) === (entry.external.port & 1);
+    options.push({ type: "port-set", size, firstInternalPort: internal.port, parity });
+  }
+  return options;
+}
+
 function earlier(a: Instant | undefined, b: Instant | undefined): Instant | undefined {
   return a === undefined ? b : b === undefined ? a : Math.min(a, b);
 }
 
 /** Of two changes of one mapping that nobody heard of yet, one: a new one that was renewed is new. */
-function mergeEvents(older: PcpServerEvent, newer: PcpServerEvent): PcpServerEvent {
+function mergeEvents(older: ServerEvent, newer: ServerEvent): ServerEvent {
   if (older.type !== "mapping" || newer.type !== "mapping") return newer;
   const isGone = newer.change === "removed" || newer.change === "expired";
   return older.change === "added" && !isGone ? { ...newer, change: "added" } : newer;

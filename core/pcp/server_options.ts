@@ -1,43 +1,14 @@
 /**
- * How a PCP server is set up, and what it tells.
+ * How a PCP server is set up.
  *
  * @module
  */
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { MappingTable, TableChangeKind, TableEntry } from "../table/mod.ts";
+import type { MappingTable, Policy } from "../table/mod.ts";
+import { ANNOUNCE_COPIES } from "../table/repeats.ts";
 import { PCP_ANNOUNCE_PORT } from "./constants.ts";
 import { MAX_DESCRIPTION_BYTES, type Prefix64Option } from "./options.ts";
-
-/** A request as the policy and the trace see it: read and found valid so far. */
-export interface PcpServerRequest {
-  /** Which opcode. */
-  readonly kind: "announce" | "map" | "peer";
-  /** Where it came from. */
-  readonly from: Endpoint;
-  /** What is asked for, seconds; 0 deletes. */
-  readonly lifetimeSeconds: number;
-  /** IANA's protocol number; 0 in an ANNOUNCE. */
-  readonly protocol: number;
-  /** The inside that it is about: the source's address unless THIRD_PARTY names another. */
-  readonly internal: Endpoint;
-  /** What is suggested; all zeros for nothing. */
-  readonly suggested: Endpoint;
-  /** A PEER's remote peer. */
-  readonly remote?: Endpoint;
-}
-
-/** What a policy may decide; undefined lets the request through. */
-export type PcpServerDecision =
-  | {
-    /** Answer with this result code. */
-    readonly refuse: number;
-    /** How long the refusal lasts; the code's usual time where left out. */
-    readonly lifetimeSeconds?: number;
-  }
-  /** Say nothing. */
-  | { readonly drop: true }
-  | undefined;
 
 /** How a PCP server is set up. */
 export interface PcpServerOptions {
@@ -90,47 +61,14 @@ export interface PcpServerOptions {
   readonly announceCopies?: number;
   /** Where announcements go; 224.0.0.1 and ff02::1, port 5350, where left out. */
   readonly announceTo?: readonly Endpoint[];
-  /** The gateway's policy; asked once a request has been found valid, before anything changes. */
-  readonly decide?: (request: PcpServerRequest) => PcpServerDecision;
+  /** The policy: is asked once a request has been found valid, before anything changes. */
+  readonly decide?: Policy;
   /**
    * Tell each request, response and mapping as an event; `"packets"` leaves the mappings to who
    * watches the table. False where left out: then nothing is spent on it.
    */
   readonly trace?: boolean | "packets";
 }
-
-/** What a PCP server tells where it is asked to (`trace`). */
-export type PcpServerEvent =
-  /** A valid request came. */
-  | { readonly type: "request"; readonly request: PcpServerRequest }
-  /** An answer, an announcement or a mapping update goes out. */
-  | {
-    readonly type: "response";
-    /** Where it goes. */
-    readonly to: Endpoint;
-    /** 0…127. */
-    readonly opcode: number;
-    /** One of `PCP_RESULT`. */
-    readonly resultCode: number;
-    /** The RFC's name of the result code. */
-    readonly result: string;
-    /** Of the mapping, or of the error. */
-    readonly lifetimeSeconds: number;
-    /** The epoch in it. */
-    readonly epochSeconds: number;
-    /** What was assigned. */
-    readonly external?: Endpoint;
-    /** Whether nobody asked for it. */
-    readonly isUnsolicited: boolean;
-  }
-  /** The table changed, by whomever. */
-  | {
-    readonly type: "mapping";
-    /** How. */
-    readonly change: TableChangeKind;
-    /** The entry after the change, or as it was when it went; a copy. */
-    readonly entry: TableEntry;
-  };
 
 /** Options checked and filled in. */
 export interface PcpServerSettings {
@@ -152,7 +90,7 @@ export interface PcpServerSettings {
   readonly prefix64: Prefix64Option | undefined;
   readonly announceCopies: number;
   readonly announceTo: readonly Endpoint[];
-  readonly decide: ((request: PcpServerRequest) => PcpServerDecision) | undefined;
+  readonly decide: Policy | undefined;
 }
 
 const DAY_SECONDS = 86_400;
@@ -160,7 +98,7 @@ const DAY_SECONDS = 86_400;
 /**
  * Checks the options and fills in the defaults.
  *
- * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
  */
 export function readServerOptions(options: PcpServerOptions): PcpServerSettings {
   const allowed = options.allowThirdParty ?? false;
@@ -191,7 +129,7 @@ export function readServerOptions(options: PcpServerOptions): PcpServerSettings 
     maxDescriptionBytes: integer("maxDescriptionBytes", 128, 0, MAX_DESCRIPTION_BYTES),
     maxPortSetSize: integer("maxPortSetSize", 64, 1, 4096),
     prefix64: options.prefix64,
-    announceCopies: integer("announceCopies", 10, 0, 10),
+    announceCopies: integer("announceCopies", ANNOUNCE_COPIES, 0, ANNOUNCE_COPIES),
     announceTo: (options.announceTo ?? [
       { address: "224.0.0.1", port: PCP_ANNOUNCE_PORT },
       { address: "ff02::1", port: PCP_ANNOUNCE_PORT },

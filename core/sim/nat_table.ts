@@ -1,6 +1,6 @@
 /**
  * A NAT's mappings along the axes of RFC 4787: how a mapping is found again (§4.1), which port it
- * gets (§4.2), how long it lives (§4.3) and whom it lets in (§5). Packets are none of its business.
+ * gets (§4.2), how long it lives (§4.3) and whom it lets in (§5). It knows no packets.
  *
  * A mapping is kept under the part of the remote endpoint that its mapping behaviour looks at, and
  * remembers the part of every remote that its filtering behaviour looks at. Both die of disuse.

@@ -93,7 +93,7 @@ export class Interface {
   /**
    * Gives the interface one more address.
    *
-   * @throws {TypeError} Where it is none, or somebody on the segment has it.
+   * @throws {TypeError} Where it is not an IP address, or somebody on the segment has it.
    */
   addAddress(address: string): void {
     const canonical = checkAddress("address", address);

@@ -43,7 +43,7 @@ export interface NoteEntry {
 /** An entry of the trace. */
 export type TraceEntry = PacketEntry | NoteEntry;
 
-/** Puts a datagram into words; undefined where it is none that it knows. */
+/** Puts a datagram into words; undefined where it does not know it. */
 export type PacketDecoder = (data: Uint8Array, packet: Packet) => string | undefined;
 
 /** How a {@linkcode Trace} works. */

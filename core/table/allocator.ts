@@ -47,7 +47,7 @@ export interface Place {
   readonly external: Endpoint;
   /** Where it is from. */
   readonly pool: Pool | undefined;
-  /** How many adjoining ports, at most as many as wished for. */
+  /** How many adjoining ports, at most as many as asked for. */
   readonly size: number;
 }
 
@@ -110,7 +110,7 @@ export class PortAllocator {
     const isOwn = suggestedAddress !== undefined && own.includes(suggestedAddress);
     if (isExact && suggestedAddress !== undefined && !isOwn) return "external-unavailable";
     const first = isOwn ? suggestedAddress : paired;
-    // A wish for an exact address is for that alone; for an exact port, it may be on any.
+    // An exact address is wanted alone; an exact port may be on any.
     const tried = isExact && isOwn
       ? [suggestedAddress]
       : first === undefined || first === own[0]

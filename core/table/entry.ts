@@ -79,9 +79,9 @@ export interface CreateRequest extends RenewRequest {
   readonly internal: Endpoint;
   /** The address whose quota it counts against; the internal address where left out. */
   readonly client?: string;
-  /** The external address wished for; none where left out. */
+  /** The external address suggested; none where left out. */
   readonly suggestedAddress?: string | undefined;
-  /** The external port wished for; 0 or left out for none. */
+  /** The external port suggested; 0 or left out for none. */
   readonly suggestedPort?: number;
   /**
    * Keep the same external port of the companion protocol (TCP for UDP, UDP for TCP) from every

@@ -17,5 +17,6 @@ export {
   type TableFault,
 } from "./entry.ts";
 export type { MappingTableOptions, PortRange, QuarantineTimes } from "./options.ts";
+export type { Decision, Policy, ServerEvent, ServerRequest } from "./server_request.ts";
 export { MappingTable } from "./table.ts";
 export { type TableChange, type TableChangeKind, type TableWatch } from "./watch.ts";

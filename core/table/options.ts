@@ -89,7 +89,7 @@ export interface TableSettings {
 /**
  * Checks the options and fills in the defaults.
  *
- * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+ * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
  */
 export function readTableOptions(options: MappingTableOptions): TableSettings {
   const ports = readRanges("ports", options.ports ?? [{ first: 1, last: 65535 }]);
@@ -151,7 +151,7 @@ export function readTableOptions(options: MappingTableOptions): TableSettings {
 /**
  * External addresses in canonical text, each once.
  *
- * @throws {TypeError} Where one is no IP address.
+ * @throws {TypeError} Where one is not an IP address.
  */
 export function readExternalAddresses(addresses: readonly string[]): readonly string[] {
   return [...new Set(addresses.map((a, i) => checkAddress(`externalAddresses[${i}]`, a)))];

@@ -90,7 +90,7 @@ export class MappingTable {
   /**
    * Makes an empty table.
    *
-   * @throws {TypeError | RangeError} Where an option is none, with its name and value.
+   * @throws {TypeError | RangeError} Where an option cannot be, with its name and value.
    */
   constructor(options: MappingTableOptions = {}) {
     this.#settings = readTableOptions(options);
@@ -195,7 +195,7 @@ export class MappingTable {
   /**
    * Makes an inbound mapping. One whose internal endpoint has an outbound mapping takes that one's
    * external endpoint (PCP-S-34); else the endpoint suggested, where it can be had; else, unless
-   * `isExact`, another. Of several ports wished for, there may come fewer, from the first on.
+   * `isExact`, another. Of several ports there may come fewer, from the first on.
    */
   mapInbound(request: InboundRequest, now: Instant): TableEntry | TableFault {
     const kind = request.kind ?? "explicit";
@@ -292,7 +292,7 @@ export class MappingTable {
    * Sets the external addresses. Mappings on an address that is gone move to another one, with
    * the same port where it is free, and are returned; where no port is left they are gone.
    *
-   * @throws {TypeError} Where one is no IP address.
+   * @throws {TypeError} Where one is not an IP address.
    */
   setExternalAddresses(addresses: readonly string[], now: Instant): MovedEntry[] {
     const uprooted = this.#ports.setAddresses(readExternalAddresses(addresses)) as Set<Binding>;
@@ -427,7 +427,7 @@ export class MappingTable {
     const previous = binding.external;
     const { protocol, internal, size, reserves } = binding;
     const first = entries[0]!;
-    const wish: PlaceRequest = {
+    const same: PlaceRequest = {
       origin: first.origin,
       protocol,
       internal,
@@ -437,7 +437,7 @@ export class MappingTable {
       reserveCompanion: reserves,
       ...first.nonce ? { nonce: first.nonce } : {},
     };
-    const place = this.#place(wish, now);
+    const place = this.#place(same, now);
     if (typeof place === "string" || place.size < size) {
       binding.pool = undefined;
       for (const entry of entries) {

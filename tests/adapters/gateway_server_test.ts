@@ -8,7 +8,7 @@ import {
   startGateway,
 } from "../../adapters/gateway_server.ts";
 import { NatError } from "../../core/errors.ts";
-import type { GatewayEvent } from "../../core/gateway/gateway.ts";
+import type { ServerEvent } from "../../core/table/server_request.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { decodeResponse, encodeAddressRequest } from "../../core/natpmp/codec.ts";
 
@@ -54,7 +54,7 @@ describe("startGateway()", () => {
   });
 
   it("gives ports by both protocols, and tells of each", async () => {
-    const events: GatewayEvent[] = [];
+    const events: ServerEvent[] = [];
     const server = await start({ external: "198.51.100.1", onEvent: (e) => events.push(e) });
     for (const via of ["pcp", "nat-pmp"] as const) {
       const nat = await Nat.open({ gateway: server.endpoint, protocols: [via] });

@@ -321,8 +321,7 @@ test("PMP-C-26: on a new address of its own the client deletes all, once for eac
 
 test("PMP-C-27: a result code nobody knows is fatal for its request and for nothing else", () => {
   const { rig, id } = rigWithMapping({}, {
-    decide: ({ internalPort }) =>
-      internalPort === 5000 ? { kind: "refuse", code: 4711 } : undefined,
+    decide: ({ internal }) => internal.port === 5000 ? { kind: "refuse", code: 4711 } : undefined,
   });
   rig.do((client, now) => client.map({ protocol: "udp", internalPort: 5000, mode: "once" }, now));
   assertEquals(rig.takeEvents(), [{

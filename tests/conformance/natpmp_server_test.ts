@@ -12,6 +12,7 @@ const ALICE: Endpoint = { address: "192.168.1.100", port: 40001 };
 const BOB: Endpoint = { address: "192.168.1.101", port: 40002 };
 const EXTERNAL = "203.0.113.7";
 const UDP = 1, TCP = 2;
+const REFUSED = { kind: "refuse", code: 2 } as const;
 
 interface Sent {
   readonly at: Instant;
@@ -210,17 +211,19 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
   it("PMP-S-05: the address is zero where the result is not", () => {
     const noWan = new Bench({}, []);
     assertEquals(toHex(noWan.ask("0000")), "008000030000000000000000");
-    const refusing = new Bench({ decide: () => ({ refuse: 2 }) });
+    const refusing = new Bench({ decide: () => REFUSED });
     assertEquals(toHex(refusing.ask("0000")), "008000020000000000000000");
   });
 
   it("PMP-S-06: every packet carries the seconds since the table was made or reset", () => {
-    const bench = new Bench({ decide: (r) => r.internalPort === 9 ? { refuse: 4 } : undefined });
+    const bench = new Bench({
+      decide: ({ internal }) => internal.port === 9 ? { kind: "refuse", code: 4 } : undefined,
+    });
     bench.runTo(1_234_999);
     const replies = ["0000", "0101", "0007", mapRequest(TCP, 80, 0, 60), mapRequest(UDP, 9, 0, 60)]
       .map((request) => bench.ask(request));
     assertEquals(replies.map((reply) => u32(reply, 4)), [1234, 1234, 1234, 1234, 1234]);
-    bench.command((server, now) => server.reset(now));
+    bench.command((server, now) => server.start(now));
     bench.runTo(bench.now + 5_000);
     assertEquals(u32(bench.ask("0000"), 4), 5);
   });
@@ -232,12 +235,12 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     ]);
     bench.runTo(200_000);
     bench.table.setExternalAddresses(["198.51.100.4"], bench.now);
-    const moved = bench.command((server, now) => server.externalAddressChanged(now));
+    const moved = bench.command((server, now) => server.announce(now));
     assertEquals(moved.map((s) => [isAnnouncement(s), toHex(s.data.slice(8))]), [
       [true, "c6336404"],
     ]);
     bench.runTo(400_000);
-    const lost = bench.command((server, now) => server.reset(now));
+    const lost = bench.command((server, now) => server.start(now));
     assertEquals(lost.map((s) => [isAnnouncement(s), u32(s.data, 4)]), [[true, 0]]);
   });
 
@@ -266,8 +269,8 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     assertEquals(bench.ask("0000")[1], 128);
     assertEquals(bench.map(UDP, 5000).opcode, 129);
     assertEquals(bench.map(TCP, 5000).opcode, 130);
-    bench.command((server, now) => server.setAuthorized(false, now));
-    assertEquals(bench.map(UDP, 5001).opcode, 129);
+    const refusing = new Bench({ decide: () => REFUSED });
+    assertEquals(refusing.map(UDP, 5001).opcode, 129);
   });
 
   it("PMP-S-12: mapping TCP makes no UDP mapping, and the other way round", () => {
@@ -374,7 +377,7 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     bench.map(TCP, 80);
     bench.map(UDP, 53);
     bench.map(TCP, 80, { from: BOB });
-    bench.command((server, now) => server.forgetClient(ALICE.address, now));
+    bench.table.removeAllOf(ALICE.address, bench.now);
     assertEquals([...bench.table.entries()].map((e) => e.internal.address), [BOB.address]);
   });
 
@@ -405,9 +408,10 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
   });
 
   it("PMP-S-24: a failed delete has its result, the mapping asked about, and lifetime 0", () => {
-    const bench = new Bench();
+    const bench = new Bench({
+      decide: ({ operation }) => operation === "delete" ? REFUSED : undefined,
+    });
     bench.map(TCP, 8080, { suggested: 8080 });
-    bench.command((server, now) => server.setAuthorized(false, now));
     const reply = bench.map(TCP, 8080, { lifetime: 0 });
     assertEquals([reply.result, reply.internal, reply.lifetime], [2, 8080, 0]);
     assertEquals(bench.externalPorts(6, { ...ALICE, port: 8080 }), [8080]);
@@ -459,7 +463,7 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
   });
 
   it("PMP-S-29: a failure is a valid reply: seconds, internal port, port and lifetime zero", () => {
-    const bench = new Bench({ decide: () => ({ refuse: 2 }) });
+    const bench = new Bench({ decide: () => REFUSED });
     bench.runTo(3_601_000);
     // V-PMP-9
     assertEquals(
@@ -478,7 +482,7 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     bench.sent.length = 0;
     bench.command((server, now) => {
       bench.table.clear("all", now);
-      server.reset(now);
+      server.start(now);
     });
     bench.runTo(1_000_000);
     const announced = bench.sent.filter(isAnnouncement);
@@ -494,16 +498,31 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
   });
 
   it("PMP-S-32: what is no NAT neither answers nor announces, and does not listen", () => {
-    const bench = new Bench();
-    bench.command((server, now) => server.setActive(false, now));
-    assertEquals(bench.server.isListening, false);
-    for (const request of ["0000", "0101", "0007", mapRequest(TCP, 80, 80, 7200)]) {
-      assertEquals(bench.feed(request), []);
+    const gateway = new SimulatedGateway({
+      externalAddresses: [EXTERNAL],
+      protocols: ["nat-pmp"],
+      random: seededRandom(1),
+    });
+    const drain = (at: Instant): Sent[] => {
+      const sent: Sent[] = [];
+      for (let action = gateway.poll(); action; action = gateway.poll()) {
+        if (action.type === "send") sent.push({ at, to: action.to, data: action.data });
+      }
+      return sent;
+    };
+    gateway.start(0);
+    assertEquals(drain(0).length, 1);
+    gateway.setNat(false, 0);
+    assertEquals(gateway.isListening, false);
+    for (const request of ["0000", "0101", "0007"]) {
+      gateway.handleDatagram(fromHex(request), ALICE, 0);
     }
-    assertEquals(bench.runTo(1_000_000), []);
-    assertEquals(bench.command((server, now) => server.announce(now)), []);
+    gateway.handleDatagram(mapRequest(TCP, 80, 80, 7200), ALICE, 0);
+    gateway.announce(0);
+    assertEquals([drain(0), gateway.nextTimeout()], [[], undefined]);
     // Acting as a NAT again is a start.
-    const again = bench.command((server, now) => server.setActive(true, now));
+    gateway.setNat(true, 1_000_000);
+    const again = drain(1_000_000);
     assertEquals(again.map((s) => [isAnnouncement(s), u32(s.data, 4)]), [[true, 0]]);
   });
 
@@ -540,12 +559,12 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
   });
 
   it("PMP-S-36: the administrator's switch turns every request into result 2", () => {
-    const bench = new Bench();
-    bench.command((server, now) => server.setAuthorized(false, now));
+    let isOn = false;
+    const bench = new Bench({ decide: () => isOn ? undefined : REFUSED });
     assertEquals(u16(bench.ask("0000"), 2), 2);
     assertEquals(bench.map(TCP, 80).result, 2);
     assertEquals(bench.table.size, 0);
-    bench.command((server, now) => server.setAuthorized(true, now));
+    isOn = true;
     assertEquals(bench.map(TCP, 80).result, 0);
   });
 

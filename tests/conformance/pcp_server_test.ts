@@ -106,7 +106,11 @@ describe("PcpServer, RFC 6887 §8.2: judging a request", () => {
     let load = 0;
     const rig = new Rig({
       decide: () =>
-        load === 1 ? { drop: true } : load === 2 ? { refuse: R.NO_RESOURCES } : undefined,
+        load === 1
+          ? { kind: "drop" }
+          : load === 2
+          ? { kind: "refuse", code: R.NO_RESOURCES }
+          : undefined,
     });
 
     load = 1;

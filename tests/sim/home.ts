@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { GatewayEvent, SimulatedGateway } from "../../core/gateway/gateway.ts";
+import type { SimulatedGateway } from "../../core/gateway/gateway.ts";
+import type { ServerEvent } from "../../core/table/server_request.ts";
 import type { Instant, Machine } from "../../core/machine.ts";
 import {
   type LinkOptions,
@@ -49,9 +50,9 @@ export class Home {
   readonly spoken: readonly ("pcp" | "nat-pmp")[];
   /** Addresses that hosts have or had. */
   readonly used: Set<string> = new Set<string>([GATEWAY]);
-  readonly #strict: StrictMachine<GatewayEvent, SimulatedGateway>;
+  readonly #strict: StrictMachine<ServerEvent, SimulatedGateway>;
   readonly #rate: number;
-  #process: Process<GatewayEvent>;
+  #process: Process<ServerEvent>;
   #isListening = true;
 
   constructor(options: HomeOptions) {
@@ -114,9 +115,9 @@ export class Home {
     this.scenario(`external ${address}`);
   }
 
-  #run(): Process<GatewayEvent> {
+  #run(): Process<ServerEvent> {
     const port = this.#isListening ? 5351 : 15351;
-    return this.nat.host.run<GatewayEvent, Machine<GatewayEvent>>(
+    return this.nat.host.run<ServerEvent, Machine<ServerEvent>>(
       new Skewed(this.#strict, this.#rate),
       {
         server: { address: GATEWAY, port },

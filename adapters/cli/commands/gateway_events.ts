@@ -6,13 +6,15 @@
  */
 import { formatCidr, isWildcard } from "../../../core/cidr.ts";
 import { dropUndefined } from "../../../core/defined.ts";
-import type { GatewayEvent } from "../../../core/gateway/gateway.ts";
 import type { Endpoint, Instant } from "../../../core/machine.ts";
 import { PROTOCOL_NUMBER } from "../../../core/mapping.ts";
+import { NATPMP_OPCODE } from "../../../core/natpmp/codec.ts";
 import type { TableEntry } from "../../../core/table/entry.ts";
+import type { ServerEvent, ServerRequest } from "../../../core/table/server_request.ts";
 import type { GatewayCliEvent } from "../events.ts";
 
-const PCP_OPERATIONS = ["announce", "map", "peer"] as const;
+/** What opcodes ask for. */
+const OPERATIONS = { pcp: ["announce", "map", "peer"], "nat-pmp": ["address", "map", "map"] };
 
 /** `"tcp"`, `"udp"`, or IANA's number of another protocol. */
 function protocolName(protocol: number): "tcp" | "udp" | number {
@@ -50,63 +52,42 @@ export function entryFields(entry: TableEntry, now: Instant): Record<string, unk
 }
 
 /** An event as the command line tells it. */
-export function toCliEvent(event: GatewayEvent, now: Instant): GatewayCliEvent {
+export function toCliEvent(event: ServerEvent, now: Instant): GatewayCliEvent {
   switch (event.type) {
     case "mapping":
       return { event: "mapping", change: event.change, ...entryFields(event.entry, now) };
-    case "request":
-      return { event: "request", via: event.via, from: event.from, ...requestFields(event) };
+    case "request": {
+      const { via, from } = event.request;
+      return { event: "request", via, from, ...requestFields(event.request) };
+    }
     case "response":
       return { event: "response", via: event.via, to: event.to, ...responseFields(event) };
   }
 }
 
-function requestFields(event: GatewayEvent & { type: "request" }): Record<string, unknown> {
-  if (event.via === "pcp") {
-    const { kind, protocol, internal, suggested, remote, lifetimeSeconds } = event.request;
-    if (kind === "announce") return { operation: kind };
-    return dropUndefined({
-      operation: kind,
-      protocol: protocolName(protocol),
-      internal,
-      suggested: suggestion(suggested),
-      remote,
-      lifetimeSeconds,
-    });
-  }
-  const { kind: operation, ...rest } = event.request;
-  if (event.request.kind !== "map") return { operation, ...rest };
-  const { protocol, internalPort, suggestedExternalPort, lifetimeSeconds } = event.request;
+function requestFields(request: ServerRequest): Record<string, unknown> {
+  const { operation, protocol, internal, suggested, remote, lifetimeSeconds } = request;
+  if (operation === "address" || operation === "announce") return { operation };
   return dropUndefined({
-    operation,
-    protocol,
-    internal: { address: event.from.address, port: internalPort },
-    suggested: suggestedExternalPort === 0 ? undefined : { port: suggestedExternalPort },
+    // A deletion is the same request with lifetime 0.
+    operation: remote ? "peer" : "map",
+    protocol: protocolName(protocol),
+    internal,
+    suggested: suggestion(suggested),
+    remote,
     lifetimeSeconds,
   });
 }
 
-function responseFields(event: GatewayEvent & { type: "response" }): Record<string, unknown> {
-  if (event.via === "pcp") {
-    const { opcode, result, resultCode, external, lifetimeSeconds, epochSeconds } = event;
-    return dropUndefined({
-      operation: PCP_OPERATIONS[opcode] ?? opcode,
-      result,
-      resultCode,
-      external,
-      lifetimeSeconds,
-      epochSeconds,
-      isUnsolicited: event.isUnsolicited || undefined,
-    });
-  }
-  const { response, request } = event;
-  const { resultName: result, resultCode, lifetimeSeconds, epochSeconds } = response;
+function responseFields(event: ServerEvent & { type: "response" }): Record<string, unknown> {
+  const { via, opcode, result, resultCode, external, lifetimeSeconds, epochSeconds } = event;
+  const isAddress = via === "nat-pmp" && opcode === NATPMP_OPCODE.ADDRESS;
   return dropUndefined({
-    operation: event.isUnsolicited ? "announce" : request.kind,
+    operation: isAddress && event.isUnsolicited ? "announce" : OPERATIONS[via][opcode] ?? opcode,
     result,
     resultCode,
-    address: response.externalAddress,
-    external: response.externalPort ? { port: response.externalPort } : undefined,
+    address: isAddress ? external?.address : undefined,
+    external: isAddress ? undefined : external,
     lifetimeSeconds,
     epochSeconds,
     isUnsolicited: event.isUnsolicited || undefined,

@@ -86,9 +86,9 @@ describe("SimulatedGateway", () => {
   it("asks the policy about every request it can read, and does as it says", () => {
     const seen: string[] = [];
     const rig = new Rig({
-      decide: (question) => {
-        seen.push(`${question.via} ${question.operation} ${question.internalPort}`);
-        switch (question.internalPort) {
+      decide: ({ via, operation, internal: { port } }) => {
+        seen.push(`${via} ${operation} ${port}`);
+        switch (port) {
           case 1:
             return { kind: "refuse", code: 4 };
           case 2:
@@ -121,7 +121,8 @@ describe("SimulatedGateway", () => {
       "pcp announce 0",
       "nat-pmp delete-all 0",
     ]);
-    assertEquals(rig.gateway.stats.dropped.policy, 2);
+    const { natPmp, pcp } = rig.gateway.stats;
+    assertEquals([natPmp.dropped.policy, pcp.dropped.policy], [1, 1]);
   });
 
   it("tells requests, responses and mappings where it traces, and nothing else", () => {
@@ -130,7 +131,11 @@ describe("SimulatedGateway", () => {
     rig.feed(natPmpMap(80, { suggested: 80 }));
     rig.feed(pcpMap(80));
     rig.feed(ADDRESS_REQUEST);
-    assertEquals(rig.events.map((e) => e.type === "mapping" ? e.change : `${e.type} ${e.via}`), [
+    const words = rig.events.map((event) => {
+      if (event.type === "mapping") return event.change;
+      return `${event.type} ${event.type === "request" ? event.request.via : event.via}`;
+    });
+    assertEquals(words, [
       "request nat-pmp",
       "response nat-pmp",
       "added",

@@ -4,17 +4,14 @@
  * @module
  */
 import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
-import {
-  type GatewayEvent,
-  SimulatedGateway,
-  type SimulatedGatewayOptions,
-} from "../../../core/gateway/gateway.ts";
+import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/gateway/gateway.ts";
 import { type CommandOutcome, runCommand } from "../../../core/gateway/run_command.ts";
 import { parseCommand } from "../../../core/gateway/scenario.ts";
 import * as natPmp from "../../../core/natpmp/codec.ts";
 import * as pcp from "../../../core/pcp/codec.ts";
 import type { PcpOption } from "../../../core/pcp/options.ts";
 import { seededRandom } from "../../../core/random.ts";
+import type { ServerEvent } from "../../../core/table/server_request.ts";
 
 export const ALICE: Endpoint = { address: "192.168.1.100", port: 40001 };
 export const BOB: Endpoint = { address: "192.168.1.101", port: 40002 };
@@ -94,7 +91,7 @@ export const ADDRESS_REQUEST: Uint8Array = natPmp.encodeAddressRequest();
 /** A gateway that has booted, and been drained, at 0. */
 export class Rig {
   readonly gateway: SimulatedGateway;
-  readonly events: GatewayEvent[] = [];
+  readonly events: ServerEvent[] = [];
   now: Instant = 0;
 
   constructor(options: Partial<SimulatedGatewayOptions> = {}, isFirewall: boolean = false) {

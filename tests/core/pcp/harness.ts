@@ -1,7 +1,7 @@
 // A client driven by hand through virtual time, and the simulated gateway at the other end: it
 // hears a request when the test hands it over, and what it says reaches the client at once.
 import {
-  type GatewayVerdict,
+  type GatewayDecision,
   type ReplyChange,
   SimulatedGateway,
   type SimulatedGatewayOptions,
@@ -106,7 +106,7 @@ export function newGateway(
 
 /** A gateway, and a policy that a test can change. */
 class Bench {
-  verdict: GatewayVerdict;
+  verdict: GatewayDecision;
   readonly gateway: SimulatedGateway;
 
   constructor(family: 4 | 6, options: Partial<SimulatedGatewayOptions>) {
@@ -245,7 +245,7 @@ export class Rig {
     return this.#judged({ kind: "refuse", code, lifetimeSeconds }, this.sent.at(-1)!);
   }
 
-  #judged(verdict: GatewayVerdict, sent: Sent): boolean {
+  #judged(verdict: GatewayDecision, sent: Sent): boolean {
     this.#bench.verdict = verdict;
     this.#tellGateway(sent);
     this.#bench.verdict = undefined;

@@ -10,8 +10,12 @@ import {
   type PcpResponse,
 } from "../../../core/pcp/codec.ts";
 import type { PcpOption } from "../../../core/pcp/options.ts";
-import { PcpServer, type PcpServerEvent, type PcpServerOptions } from "../../../core/pcp/server.ts";
-import { MappingTable, type MappingTableOptions } from "../../../core/table/mod.ts";
+import { PcpServer, type PcpServerOptions } from "../../../core/pcp/server.ts";
+import {
+  MappingTable,
+  type MappingTableOptions,
+  type ServerEvent,
+} from "../../../core/table/mod.ts";
 import { claim } from "./support.ts";
 
 export const TCP = 6;
@@ -88,7 +92,7 @@ export class Rig {
   readonly table: MappingTable;
   readonly server: PcpServer;
   now: Instant = 0;
-  readonly events: PcpServerEvent[] = [];
+  readonly events: ServerEvent[] = [];
 
   constructor(
     options: Partial<PcpServerOptions> = {},

@@ -235,7 +235,7 @@ describe("PcpServer, policy and trace", () => {
       allowThirdParty: true,
       decide: (request) => {
         seen.push(request);
-        return { refuse: R.NOT_AUTHORIZED, lifetimeSeconds: 7 };
+        return { kind: "refuse", code: R.NOT_AUTHORIZED, lifetimeSeconds: 7 };
       },
     });
     const options: PcpOption[] = [{ type: "third-party", internalAddress: "192.168.1.50" }];
@@ -248,27 +248,36 @@ describe("PcpServer, policy and trace", () => {
       assertEquals("resultCode" in response && response.resultCode, R.NOT_AUTHORIZED);
       assertEquals(response.lifetimeSeconds, 7);
     }
-    const asked = { from: ALICE, lifetimeSeconds: 3600, protocol: TCP };
+    const asked = {
+      via: "pcp",
+      from: ALICE,
+      lifetimeSeconds: 3600,
+      protocol: TCP,
+      remote: undefined,
+      nonce: nonceOf(1),
+      existing: undefined,
+    };
     const nothing = { address: "0.0.0.0", port: 0 };
     assertEquals(seen, [
       {
-        kind: "map",
         ...asked,
+        operation: "map",
         internal: { address: "192.168.1.50", port: 8080 },
         suggested: { address: WAN, port: 80 },
       },
       {
-        kind: "peer",
         ...asked,
+        operation: "peer",
         internal: { address: ALICE.address, port: 50_000 },
         suggested: nothing,
         remote: PEER,
       },
       {
-        kind: "announce",
-        from: ALICE,
+        ...asked,
+        operation: "announce",
         lifetimeSeconds: 0,
         protocol: 0,
+        nonce: undefined,
         internal: { address: ALICE.address, port: 0 },
         suggested: nothing,
       },
@@ -287,7 +296,7 @@ describe("PcpServer, policy and trace", () => {
 
     const told = rig.events.map((event) =>
       event.type === "request"
-        ? event.request.kind
+        ? event.request.operation
         : event.type === "mapping"
         ? `${event.change} ${event.entry.external.port}`
         : `${event.result} ${event.lifetimeSeconds} ${event.external?.port} ${event.isUnsolicited}`

@@ -3,11 +3,7 @@
  *
  * @module
  */
-import {
-  type GatewayEvent,
-  SimulatedGateway,
-  type SimulatedGatewayOptions,
-} from "../../../core/gateway/gateway.ts";
+import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/gateway/gateway.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { SessionEvent } from "../../../core/portmap/events.ts";
 import { GatewaySession } from "../../../core/portmap/session.ts";
@@ -18,6 +14,7 @@ import type { Segment } from "../../../core/sim/segment.ts";
 import { SimSocket } from "../../../core/sim/socket.ts";
 import { StrictMachine } from "../../../core/sim/strict.ts";
 import { World } from "../../../core/sim/world.ts";
+import type { ServerEvent } from "../../../core/table/server_request.ts";
 
 export const GATEWAY: Endpoint = { address: "192.168.1.1", port: 5351 };
 export const HOST = "192.168.1.100";
@@ -45,7 +42,7 @@ export class Rig {
   /** The process that the session is. */
   readonly process: Process<SessionEvent, StrictMachine<SessionEvent, GatewaySession>>;
   readonly #gateway:
-    | Process<GatewayEvent, StrictMachine<GatewayEvent, SimulatedGateway>>
+    | Process<ServerEvent, StrictMachine<ServerEvent, SimulatedGateway>>
     | undefined;
 
   constructor(options: RigOptions = {}) {
@@ -59,8 +56,8 @@ export class Rig {
         random: this.world.fork(),
         ...options.gateway,
       });
-      this.#gateway = this.box.run<GatewayEvent, StrictMachine<GatewayEvent, SimulatedGateway>>(
-        new StrictMachine<GatewayEvent, SimulatedGateway>(machine),
+      this.#gateway = this.box.run<ServerEvent, StrictMachine<ServerEvent, SimulatedGateway>>(
+        new StrictMachine<ServerEvent, SimulatedGateway>(machine),
         { server: { port: GATEWAY.port } },
       );
       this.gateway((gateway, now) => gateway.start(now));

@@ -10,7 +10,7 @@ import type { GatewaySettings } from "./options.ts";
 import type { GatewayProtocol } from "./profile.ts";
 
 /** Where a datagram goes, or why it goes nowhere. */
-export type Entrance =
+export type Way =
   /** To that protocol's server. */
   | GatewayProtocol
   /** Nothing listens. */
@@ -25,7 +25,7 @@ export type Entrance =
   | "ill-sized";
 
 /** The way in. */
-export class Door {
+export class Ingress {
   readonly #settings: GatewaySettings;
   readonly #table: MappingTable;
   /** The protocols that are on. */
@@ -34,13 +34,12 @@ export class Door {
   isNat = true;
   /** How many datagrams it will not hear. */
   deaf = 0;
-  /** Datagrams that no server saw; those that the policy drops are its owner's to count. */
-  readonly dropped: Record<"off" | "outside" | "deaf" | "silent" | "policy", number> = {
+  /** Datagrams that no server saw. */
+  readonly dropped: Record<"off" | "outside" | "deaf" | "silent", number> = {
     off: 0,
     outside: 0,
     deaf: 0,
     silent: 0,
-    policy: 0,
   };
 
   /** All that the settings have is on. */
@@ -56,10 +55,10 @@ export class Door {
   }
 
   /** Where a datagram goes; what goes nowhere is counted. */
-  enter(data: Uint8Array, from: Endpoint): Entrance {
-    const entrance = this.#enter(data, from);
-    if (entrance in this.dropped) this.dropped[entrance as keyof Door["dropped"]]++;
-    return entrance;
+  route(data: Uint8Array, from: Endpoint): Way {
+    const way = this.#route(data, from);
+    if (way in this.dropped) this.dropped[way as keyof Ingress["dropped"]]++;
+    return way;
   }
 
   /** The profile's answer to an ill-sized PCP request. */
@@ -70,7 +69,7 @@ export class Door {
     return reply;
   }
 
-  #enter(data: Uint8Array, { address }: Endpoint): Entrance {
+  #route(data: Uint8Array, { address }: Endpoint): Way {
     if (!this.isListening) return "off";
     const { isInside, profile } = this.#settings;
     if (!isInside(address) || this.#table.externalAddresses.includes(address)) return "outside";
