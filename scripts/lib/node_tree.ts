@@ -113,6 +113,11 @@ export class NodeTree {
     );
   }
 
+  /** Every source's path, sorted. */
+  get paths(): string[] {
+    return [...this.#scripts.keys()].map((path) => path.replace(/\.js$/, ".ts")).sort();
+  }
+
   /** Another one of the same sources, with nothing planted. */
   copy(): NodeTree {
     return new NodeTree(this.#scripts, this.#packages);

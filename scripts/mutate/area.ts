@@ -1,0 +1,113 @@
+/**
+ * Which tests are asked whether a bug is planted in a file. The tests of its area are, for
+ * `core/pcp/lease.ts`:
+ *
+ * 1. `tests/core/pcp/`, the mirror of its folder (for a file right in `core/` or `adapters/` only
+ *    what lies right in the mirror), the file's own namesake first;
+ * 2. `tests/conformance/pcp_*`, what the standard says of it;
+ * 3. `tests/core/contract_test.ts`, where the mirror holds a case for it;
+ * 4. any other test that imports the file itself.
+ *
+ * Of these only those that reach the file, through whatever they import. Clients stand before the
+ * simulation as well, a few seeds of it: {@linkcode isSimulated}.
+ *
+ * @module
+ */
+import ts from "typescript";
+
+/** A test of these folders runs other programs, or judges the tree as it lies there. */
+const NO_TESTS_OF_CODE = /^tests\/(?:examples_|readme_|lab|npm|scripts|sim)/;
+/** It starts the command in processes of its own, which would outlive it: leaving is at once. */
+const STARTS_PROCESSES = "tests/adapters/cli/process_test.ts";
+const CONTRACT = "tests/core/contract_test.ts";
+/** Folders whose machines the simulation plays. */
+const SIMULATED = /^core\/(?:lease|natpmp|pcp|portmap)\//;
+/** What only Deno or Bun loads, while the tests run on Node. */
+const OTHER_RUNTIMES = /^adapters\/(?:bun|deno|deno_datagram)\.ts$/;
+
+/** Whether bugs are planted in it at all. */
+export function isSource(path: string): boolean {
+  return /^(?:core|adapters)\/.*\.ts$/.test(path) && !OTHER_RUNTIMES.test(path);
+}
+
+/** Whether the simulation plays it. */
+export function isSimulated(path: string): boolean {
+  return SIMULATED.test(path);
+}
+
+/** The folder of a path. */
+export function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
+
+/** What imports what, of a tree. */
+export class Imports {
+  readonly #direct = new Map<string, ReadonlySet<string>>();
+  readonly #reached = new Map<string, ReadonlySet<string>>();
+
+  /** @param scriptOf The JavaScript of each path: what only types need is not in there. */
+  constructor(paths: readonly string[], scriptOf: (path: string) => string) {
+    for (const path of paths) {
+      const imported = ts.preProcessFile(scriptOf(path), true, true).importedFiles
+        .filter(({ fileName }) => fileName.startsWith("."))
+        .map(({ fileName }) => new URL(fileName, `file:///${path}`).pathname.slice(1));
+      this.#direct.set(path, new Set(imported.map((name) => name.replace(/\.js$/, ".ts"))));
+    }
+  }
+
+  /** All test files, sorted. */
+  get tests(): string[] {
+    return [...this.#direct.keys()].filter((path) => /^tests\/.*_test\.ts$/.test(path)).sort();
+  }
+
+  /** All files, sorted. */
+  get paths(): string[] {
+    return [...this.#direct.keys()].sort();
+  }
+
+  /** What a file imports itself. */
+  of(path: string): ReadonlySet<string> {
+    return this.#direct.get(path) ?? new Set();
+  }
+
+  /** What is loaded with a file, itself included. */
+  reachedFrom(path: string): ReadonlySet<string> {
+    const known = this.#reached.get(path);
+    if (known) return known;
+    const reached = new Set([path]);
+    // A set is walked in the order of insertion, what is added on the way included.
+    for (const at of reached) for (const next of this.of(at)) reached.add(next);
+    this.#reached.set(path, reached);
+    return reached;
+  }
+}
+
+/** The tests of a file's area that reach it, in the order in which they are to run. */
+export function testsOf(path: string, imports: Imports): string[] {
+  const folder = folderOf(path);
+  const mirror = `tests/${folder}`;
+  const namesake = `tests/${path.replace(/\.ts$/, "_test.ts")}`;
+  const isDeep = folder.includes("/");
+  const inMirror = (test: string) =>
+    isDeep ? test.startsWith(`${mirror}/`) : folderOf(test) === mirror;
+  const standard = `tests/conformance/${folder.slice(folder.lastIndexOf("/") + 1)}_`;
+  const hasContract = imports.paths.some((other) =>
+    other.startsWith(`${mirror}/`) && other.endsWith("contract_case.ts")
+  );
+  const ranks: readonly ((test: string) => boolean)[] = [
+    (test) => test === namesake,
+    inMirror,
+    (test) => test.startsWith(standard),
+    (test) => test === CONTRACT && hasContract,
+    (test) => imports.of(test).has(path),
+  ];
+  const candidates = imports.tests.filter((test) =>
+    !NO_TESTS_OF_CODE.test(test) && test !== STARTS_PROCESSES
+  );
+  const rankOf = (test: string) => ranks.findIndex((fits) => fits(test));
+  return candidates
+    .filter((test) => rankOf(test) >= 0 && imports.reachedFrom(test).has(path))
+    .map((test) => [rankOf(test), test] as const)
+    .sort(([a, x], [b, y]) => a - b || (x < y ? -1 : 1))
+    .map(([, test]) => test);
+}

@@ -1,0 +1,84 @@
+/**
+ * Runs test files in one process of Node and leaves at the first test that fails, with its name in
+ * the last line of standard output: `FAILED group > test`. Node's own reporters hear of a failure
+ * only after everything that runs without a pause. Where all pass, the last line is what each file
+ * took, milliseconds: `TOOK [12.5,…]`.
+ *
+ * @module
+ */
+import { writeSync } from "node:fs";
+import { createRequire, syncBuiltinESMExports } from "node:module";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
+
+type Body = (this: unknown, ...args: unknown[]) => unknown;
+type Register = (...args: unknown[]) => unknown;
+
+const files = process.argv.slice(2);
+const took = files.map(() => 0);
+const groups: string[] = [];
+let loading = -1;
+/** Tests that have been registered and are not over. */
+let open = 0;
+
+function charge(file: number, from: number): void {
+  took[file] = (took[file] ?? 0) + performance.now() - from;
+}
+
+/** The function among the arguments of a registration, wrapped. */
+function wrapping(register: Register, wrap: (name: string, body: Body) => Body): Register {
+  return (...args) => {
+    const name = typeof args[0] === "string" ? args[0] : "(a test without a name)";
+    if (args.some((arg) => (arg as { skip?: unknown } | undefined)?.skip)) return register(...args);
+    return register(
+      ...args.map((arg) => typeof arg === "function" ? wrap(name, arg as Body) : arg),
+    );
+  };
+}
+
+function leavingAtFailure(name: string, body: Body): Body {
+  const path = [...groups, name].join(" > ");
+  const file = loading;
+  open++;
+  return async function (this: unknown, ...args) {
+    const from = performance.now();
+    try {
+      const result = await body.apply(this, args);
+      charge(file, from);
+      open--;
+      return result;
+    } catch (error) {
+      const said = error instanceof Error ? error.stack ?? error.message : String(error);
+      writeSync(1, `${said}\nFAILED ${path.replace(/\s+/g, " ")}\n`);
+      process.exit(1);
+    }
+  };
+}
+
+function inGroup(name: string, body: Body): Body {
+  return function (this: unknown, ...args) {
+    groups.push(name);
+    try {
+      return body.apply(this, args);
+    } finally {
+      groups.pop();
+    }
+  };
+}
+
+const builtin = createRequire(import.meta.url)("node:test") as Record<string, Register>;
+for (const name of ["it", "test"]) builtin[name] = wrapping(builtin[name]!, leavingAtFailure);
+for (const name of ["describe", "suite"]) builtin[name] = wrapping(builtin[name]!, inGroup);
+syncBuiltinESMExports();
+process.on("exit", (code) => {
+  if (code === 0 && open > 0) {
+    writeSync(1, `FAILED the process left before ${open} tests were over\n`);
+    process.exitCode = 1;
+  }
+  writeSync(1, `\nTOOK ${JSON.stringify(took)}\n`);
+});
+for (loading = 0; loading < files.length; loading++) {
+  const from = performance.now();
+  await import(pathToFileURL(files[loading]!).href);
+  charge(loading, from);
+}

@@ -1,0 +1,255 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { readFile } from "node:fs/promises";
+import type { Planned } from "../../scripts/mutate/plan.ts";
+import { withScript } from "./on_deno.ts";
+
+type Operators = typeof import("../../scripts/mutate/operators.ts");
+type Plans = typeof import("../../scripts/mutate/plan.ts");
+type Areas = typeof import("../../scripts/mutate/area.ts");
+type Reports = typeof import("../../scripts/mutate/report.ts");
+type Trials = typeof import("../../scripts/mutate/trial.ts");
+type Trees = typeof import("../../scripts/lib/node_tree.ts");
+
+/** A text, and every bug that can be planted in it. */
+const BUGS: readonly (readonly [what: string, text: string, bugs: readonly string[]])[] = [
+  ["a comparison is turned round, or off by one", "a < b;", ["", "a <= b;", "a >= b;"]],
+  ["an equality is turned round", "f = a === b;", ["", "f = a !== b;"]],
+  ["a number is one more, or zero", "const a = 0x7f, b = 0, c = 1_000n;", [
+    "const a = 0x80, b = 0, c = 1_000n;",
+    "const a = 0, b = 0, c = 1_000n;",
+    "const a = 0x7f, b = 1, c = 1_000n;",
+    "const a = 0x7f, b = 0, c = 1001n;",
+    "const a = 0x7f, b = 0, c = 0n;",
+  ]],
+  ["a boolean is the other one", "const a = true;", ["const a = false;"]],
+  ["sums and bits are others", "const a = b + c & -d;", [
+    "const a = b - c & -d;",
+    "const a = b + c | -d;",
+    "const a = b + c & d;",
+  ]],
+  ["texts are not subtracted", 'const a = "x" + b + "y", c = `${1 + 2}`;', []],
+  ["and is or, a default is dropped", "const a = b && c, d = e ?? f;", [
+    "const a = b || c, d = e ?? f;",
+    "const a = b && c, d = e;",
+  ]],
+  ["a negation is dropped", "const a = !b;", ["const a = b;"]],
+  ["a condition holds always or never, branches are swapped", "if (a) b(); else c();", [
+    "if (true) b(); else c();",
+    "if (false) b(); else c();",
+    "if (!a) b(); else c();",
+    "if (a) {} else c();",
+    "if (a) b(); else {}",
+  ]],
+  ["a loop is not entered", "while (a) b();", ["while (false) b();", "while (a) {}"]],
+  ["a statement is dropped with its line", "{\n  a();\n  b = c;\n}\n", [
+    "{\n  b = c;\n}\n",
+    "{\n  a();\n}\n",
+  ]],
+  [
+    "an early exit is dropped",
+    "function f() {\n  a: {\n    b();\n    return 7n;\n  }\n  c();\n}\n",
+    [
+      "function f() {\n  a: {\n    return 7n;\n  }\n  c();\n}\n",
+      "function f() {\n  a: {\n    b();\n  }\n  c();\n}\n",
+      "function f() {\n  a: {\n    b();\n    return 8n;\n  }\n  c();\n}\n",
+      "function f() {\n  a: {\n    b();\n    return 0n;\n  }\n  c();\n}\n",
+      "function f() {\n  a: {\n    b();\n    return 7n;\n  }\n}\n",
+    ],
+  ],
+  ["the only statement of an if is its condition's", "if (a) {\n  throw b;\n}\n", [
+    "if (true) {\n  throw b;\n}\n",
+    "if (false) {\n  throw b;\n}\n",
+  ]],
+  ["an exit after which nothing comes is left", "function f() {\n  a();\n  return;\n}\n", [
+    "function f() {\n  return;\n}\n",
+  ]],
+  [
+    "await is dropped, but not where it is returned",
+    "const f = async () => {\n  await a;\n  return await b;\n};\n",
+    [
+      "const f = async () => {\n  return await b;\n};\n",
+      "const f = async () => {\n  a;\n  return await b;\n};\n",
+    ],
+  ],
+  ["a string is empty, unless it is said to people", 'a("b"); throw new Error("c", { d: 1 });', [
+    ' throw new Error("c", { d: 1 });',
+    'a(""); throw new Error("c", { d: 1 });',
+    'a("b"); ',
+  ]],
+  ["a property and a spread are dropped", "const a = { ...b, c, d: e };", [
+    "const a = { c, d: e };",
+    "const a = { ...b, d: e };",
+    "const a = { ...b, c,  };",
+  ]],
+  ["a method is its opposite", "const a = Math.min(b, c.some(d));", [
+    "const a = Math.max(b, c.some(d));",
+    "const a = Math.min(b, c.every(d));",
+  ]],
+  [
+    "types, imports and counters are left",
+    'import "b";\ntype A = 1 | 2;\nlet a: 3 = b as 4;\n',
+    [],
+  ],
+  ["the counter of a for is left", "for (; ; i++);", []],
+];
+
+describe("bugs that can be planted:", () => {
+  for (const [what, text, bugs] of BUGS) {
+    it(what, () =>
+      withScript<Operators>("mutate/operators.ts", ({ mutantsOf, mutated }) => {
+        const found = mutantsOf("a.ts", text).map((mutant) => mutated(text, mutant));
+        assertEquals(found.sort(), [...bugs].sort());
+      }));
+  }
+});
+
+describe("a sample of bugs", () => {
+  const items = Array.from({ length: 1000 }, (_, index) => index);
+
+  it("is the same for the same seed, in order, and another for another", () =>
+    withScript<Plans>("mutate/plan.ts", ({ sample }) => {
+      const first = sample(items, 50, 7);
+      assertEquals(first.length, 50);
+      assertEquals(first, sample(items, 50, 7));
+      assertEquals(first, [...new Set(first)].sort((a, b) => a - b));
+      assert(first.join() !== sample(items, 50, 8).join());
+      assert(first.some((item) => item < 200) && first.some((item) => item > 800));
+    }));
+
+  it("draws on where a bug is none, and ends where there are no more", () =>
+    withScript<Plans>("mutate/plan.ts", ({ sample }) => {
+      const odd = sample(items, 50, 7, (item) => item % 2 === 1);
+      assert(odd.length === 50 && odd.every((item) => item % 2 === 1));
+      assertEquals(sample([1, 2, 3], 9, 1), [1, 2, 3]);
+    }));
+});
+
+describe("the tests of an area", () => {
+  const scripts: Record<string, string> = {
+    "core/pcp/lease.ts": "",
+    "core/pcp/client.ts": 'import "./lease.js";',
+    "core/ip.ts": "",
+    "tests/core/pcp/client_test.ts": 'import "../../../core/pcp/client.js";',
+    "tests/core/pcp/lease_test.ts": 'import "../../../core/pcp/lease.js";',
+    "tests/core/pcp/other_test.ts": 'import "../../../core/ip.js";',
+    "tests/core/pcp/contract_case.ts": 'import "../../../core/pcp/client.js";',
+    "tests/core/contract_test.ts": 'import "./pcp/contract_case.js";',
+    "tests/conformance/pcp_client_test.ts": 'import "../../core/pcp/client.js";',
+    "tests/core/portmap/session_test.ts": 'import "../../../core/pcp/client.js";',
+    "tests/core/portmap/near_test.ts": 'import "../../../core/pcp/lease.js";',
+    "tests/sim/sim_test.ts": 'import "../../core/pcp/lease.js";',
+  };
+
+  it("are its mirror's, the standard's, the contract's and who imports it, nearest first", () =>
+    withScript<Areas>("mutate/area.ts", ({ Imports, testsOf }) => {
+      const imports = new Imports(Object.keys(scripts), (path) => scripts[path]!);
+      assertEquals(testsOf("core/pcp/lease.ts", imports), [
+        "tests/core/pcp/lease_test.ts",
+        "tests/core/pcp/client_test.ts",
+        "tests/conformance/pcp_client_test.ts",
+        "tests/core/contract_test.ts",
+        "tests/core/portmap/near_test.ts",
+      ]);
+      assertEquals(testsOf("core/ip.ts", imports), ["tests/core/pcp/other_test.ts"]);
+    }));
+});
+
+describe("a bug that survived", () => {
+  it("is printed as a diff with its place", () =>
+    withScript<Reports>("mutate/report.ts", ({ diffOf, placeOf }) => {
+      const text = "one\ntwo\nthree\nfour\nfive\nsix\n";
+      const bug = text.replace("five", "5");
+      assertEquals(
+        diffOf("core/a.ts", text, bug),
+        "--- a/core/a.ts\n+++ b/core/a.ts\n@@ -2,5 +2,5 @@\n two\n three\n four\n-five\n+5\n six",
+      );
+      assertEquals(
+        diffOf("core/a.ts", text, text.replace("one\n", "")),
+        "--- a/core/a.ts\n+++ b/core/a.ts\n@@ -1,4 +1,3 @@\n-one\n two\n three\n four",
+      );
+      const mutant = { path: "core/a.ts", start: 9, end: 9, replacement: "" };
+      assertEquals(placeOf({ ...mutant, operator: "exit" }, text), "core/a.ts:3 exit");
+    }));
+});
+
+describe("bugs that are tried", () => {
+  const path = "core/cidr.ts";
+  const tests = ["tests/core/cidr_test.ts"];
+  const withTrial = (
+    test: (
+      trials: Trials,
+      tree: Awaited<ReturnType<Trees["NodeTree"]["build"]>>,
+      bug: (find: string, replace: string) => Planned,
+    ) => Promise<void>,
+  ) =>
+    withScript<Trials>(
+      "mutate/trial.ts",
+      (trials) =>
+        withScript<Trees>("lib/node_tree.ts", async ({ NodeTree, edited }) => {
+          const original = await readFile(path, "utf8");
+          const tree = await NodeTree.build();
+          const bug = (find: string, replace: string): Planned => ({
+            mutant: { path, operator: "call", start: 0, end: 0, replacement: "" },
+            original,
+            text: edited(original, { find, replace }),
+            tests,
+            isSimulated: false,
+            sources: new Map([[path, original]]),
+          });
+          try {
+            await test(trials, tree, bug);
+          } finally {
+            tree.remove();
+          }
+        }),
+    );
+  const family = "if (familyOf(address) !== cidr.family) return false;";
+
+  it("are killed by the test that fails, or survive", () =>
+    withTrial(async ({ tryAll }, tree, bug) => {
+      const mutants = [
+        bug("!== cidr.family", "=== cidr.family"),
+        bug(family, `${family};`),
+        { ...bug(family, ""), tests: [] },
+        bug("export function contains", "throw new Error();\nexport function contains"),
+      ];
+      const told: string[] = [];
+      const verdicts = await tryAll({ tree, mutants, total: 4 }, {
+        jobs: 2,
+        tell: ({ outcome }) => told.push(outcome),
+      });
+      assertEquals(verdicts.map(({ outcome }) => outcome), [
+        "killed",
+        "survived",
+        "untested",
+        "killed",
+      ]);
+      assert(/^\S.* > \S/.test(verdicts[0]!.by), verdicts[0]!.by);
+      assertEquals(told.length, 4);
+    }));
+
+  it("are killed by the clock where they never end", () =>
+    withTrial(async ({ tryAll }, tree, bug) => {
+      const mutants = [bug(family, "while (true);")];
+      const [verdict] = await tryAll({ tree, mutants, total: 1 }, { jobs: 1, patienceMs: 100 });
+      assertEquals([verdict?.outcome, verdict?.by], ["killed", "the time limit"]);
+    }));
+
+  it("are not tried where the tests fail, or leave, without them", () =>
+    withTrial(async ({ tryAll, FailingBaseline }, tree, bug) => {
+      const mutants = [bug(family, "")];
+      const failing = 'describe("a", () => { it("b", () => { throw new Error("c"); }); });';
+      const leaving = 'it("d", () => { process.exit(0); }); it("e", () => {});';
+      for (
+        const [body, said] of [[failing, "a > b"], [leaving, "left before 2 tests"]] as const
+      ) {
+        tree.plant(tests[0]!, `import { describe, it } from "node:test";\n${body}\n`);
+        const error = await assertRejects(
+          () => tryAll({ tree, mutants, total: 1 }, { jobs: 1 }),
+          FailingBaseline,
+        );
+        assertStringIncludes(error.message, said);
+      }
+    }));
+});
