@@ -4,7 +4,7 @@
  * @module
  */
 import { open } from "node:fs/promises";
-import { networkInterfaces } from "node:os";
+import { networkInterfaces, uptime } from "node:os";
 import process from "node:process";
 import { canonicalAddress, familyOf } from "../core/ip.ts";
 import type { InterfaceAddress } from "./runtime.ts";
@@ -23,6 +23,19 @@ export function readInterfaces(): InterfaceAddress[] {
     }
   }
   return found;
+}
+
+/** What is asked of `Deno` before Deno asks the user. */
+interface DenoPermissions {
+  readonly permissions: { querySync(wanted: object): { readonly state: string } };
+}
+
+/** Milliseconds since the system started, sleep included; undefined where Deno forbids. */
+export function readUptimeMs(): number | undefined {
+  const { Deno } = globalThis as { Deno?: DenoPermissions };
+  const { state } = Deno?.permissions.querySync({ name: "sys", kind: "osUptime" }) ??
+    { state: "granted" };
+  return state === "granted" ? uptime() * 1000 : undefined;
 }
 
 /** The most that is read of a file, bytes: a routing table can be long. */

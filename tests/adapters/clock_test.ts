@@ -71,6 +71,94 @@ describe("makeClock()", () => {
   });
 });
 
+describe("makeClock() with the system's uptime", () => {
+  /** Clocks of a computer whose uptime is told in whole seconds. */
+  const computer = () => {
+    const at = { monotonic: 50, wall: 1_700_000_000_000, up: 7_300 };
+    const now = makeClock(
+      () => at.monotonic,
+      () => at.wall,
+      () => Math.floor(at.up / 1000) * 1000,
+    );
+    const sleep = (ms: number) => {
+      at.wall += ms;
+      at.up += ms;
+    };
+    const awake = (ms: number) => {
+      at.monotonic += ms;
+      sleep(ms);
+    };
+    return { at, now, awake, sleep };
+  };
+
+  it("does not take a wall clock that is set forward for sleep", () => {
+    const { at, now, awake } = computer();
+    const start = now();
+
+    for (const step of [3_000, 3_600_000, 20 * 365 * 86_400_000]) {
+      at.wall += step;
+      awake(500);
+      now();
+    }
+
+    assertEquals(now() - start, 1500);
+  });
+
+  it("counts sleep to the millisecond", () => {
+    const { now, awake, sleep } = computer();
+    const start = now();
+
+    awake(100);
+    sleep(3_600_789);
+    awake(100);
+
+    assertEquals(now() - start, 3_600_989);
+  });
+
+  it("counts sleep to the second where the wall clock is set on waking", () => {
+    for (const step of [-86_400_000, 86_400_000]) {
+      const { at, now, sleep } = computer();
+      const start = now();
+
+      sleep(60_789);
+      at.wall += step;
+
+      assert(Math.abs(now() - start - 60_789) < 1000);
+    }
+  });
+
+  it("counts each sleep once, before and after the clock is set", () => {
+    const { at, now, awake, sleep } = computer();
+    const start = now();
+
+    sleep(60_000);
+    now();
+    at.wall += 3_600_000;
+    now();
+    awake(10);
+    sleep(30_000);
+
+    assertEquals(now() - start, 90_010);
+  });
+
+  it("asks for the uptime only where the others move apart", () => {
+    let asked = 0;
+    const at = { monotonic: 0, wall: 0 };
+    const now = makeClock(() => at.monotonic, () => at.wall, () => {
+      asked++;
+      return at.monotonic;
+    });
+
+    for (let i = 0; i < 100; i++) {
+      at.monotonic += 100;
+      at.wall += 100;
+      now();
+    }
+
+    assertEquals(asked, 1);
+  });
+});
+
 describe("systemNow()", () => {
   it("gives finite milliseconds that do not go back", () => {
     const first = systemNow(), second = systemNow();

@@ -87,6 +87,18 @@ describe("a program on Deno outside of the project", () => {
     }
   });
 
+  it("does without the system's uptime where it may not be read, and asks nobody", async () => {
+    const source = `
+      const { systemRuntime } = await import(${JSON.stringify(ADAPTER)});
+      const { state } = Deno.permissions.querySync({ name: "sys", kind: "osUptime" });
+      console.log(JSON.stringify([state, Number.isFinite(systemRuntime().now())]));
+    `;
+
+    const said = await runProgram(source, ["--allow-import", "--allow-read"]);
+
+    assertEquals(said, onDeno(["prompt", true]));
+  });
+
   it("is told by name which permission is missing", async () => {
     for (const unstable of [[], ["--unstable-net"]]) {
       const all = await runWith("--allow-import", "--allow-read", ...unstable);

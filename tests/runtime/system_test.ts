@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "node:test";
 import process from "node:process";
 import { findGateways } from "../../adapters/discovery/mod.ts";
+import { readUptimeMs } from "../../adapters/system.ts";
 import { canonicalAddress } from "../../core/ip.ts";
 import { runtime } from "./support.ts";
 
@@ -43,6 +44,12 @@ describe(`the system on ${runtime.name}`, () => {
 
     assert(bytes.subarray(-100).some((byte) => byte !== 0));
     assert(Number.isInteger(drawn) && drawn >= 0 && drawn < 2 ** 32);
+  });
+
+  it("tells for how long the system runs, as the clock needs it", () => {
+    const up = readUptimeMs();
+
+    assert(up !== undefined && up > 0 && readUptimeMs()! - up < 60_000);
   });
 
   it("finds gateways, or none, but does not fail", async () => {
