@@ -14,9 +14,9 @@ import process from "node:process";
 import { openUdpSocket, type UdpSocketFunction } from "./bun_datagram.ts";
 import { startTimer, systemNow } from "./clock.ts";
 import { runProgram } from "./program.ts";
-import type { Runtime } from "./runtime.ts";
+import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
-import { cryptoRandom } from "./udp.ts";
+import { addressToward, cryptoRandom } from "./udp.ts";
 
 export type { Endpoint, Instant } from "../core/machine.ts";
 export type { RandomSource } from "../core/random.ts";
@@ -30,12 +30,15 @@ export function bunRuntime(): Runtime {
     now: systemNow,
     random: cryptoRandom,
     setTimer: startTimer,
-    openUdp(options, handlers) {
-      const { Bun } = globalThis as unknown as { Bun: { udpSocket: UdpSocketFunction } };
-      return openUdpSocket(Bun.udpSocket, options, handlers);
-    },
+    openUdp,
     interfaces: readInterfaces,
+    addressToward: (address) => addressToward(address, openUdp),
     readTextFile,
     run: runProgram,
   };
+}
+
+function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+  const { Bun } = globalThis as unknown as { Bun: { udpSocket: UdpSocketFunction } };
+  return openUdpSocket(Bun.udpSocket, options, handlers);
 }

@@ -96,6 +96,11 @@ export const systemNow: () => Instant = makeClock(
   readUptimeMs,
 );
 
+/** What differs between runtimes: Node and Bun give an object, Deno a number. */
+interface Unref {
+  unref?(): void;
+}
+
 /**
  * Calls back after `delayMs`, however large; a delay beyond 2³¹ − 1 ms, at which runtimes fire at
  * once, is split.

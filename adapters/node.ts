@@ -16,7 +16,7 @@ import { openDgram } from "./dgram.ts";
 import { runProgram } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
-import { cryptoRandom } from "./udp.ts";
+import { addressToward, cryptoRandom } from "./udp.ts";
 
 export type { Endpoint, Instant } from "../core/machine.ts";
 export type { RandomSource } from "../core/random.ts";
@@ -32,6 +32,7 @@ export function nodeRuntime(): Runtime {
     setTimer: startTimer,
     openUdp: openDgram,
     interfaces: readInterfaces,
+    addressToward: (address) => addressToward(address, openDgram),
     readTextFile,
     run: runProgram,
   };

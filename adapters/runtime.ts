@@ -88,6 +88,11 @@ export interface Runtime {
   openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket>;
   /** The addresses of this host's interfaces. */
   interfaces(): InterfaceAddress[];
+  /**
+   * The address from which the system would send to another, asked of it without sending anything;
+   * undefined where nothing leads there. Left out where the runtime cannot ask (Deno).
+   */
+  addressToward?(address: string): Promise<string | undefined>;
   /** Reads a text file whole. */
   readTextFile(path: string): Promise<string>;
   /** Runs a program without a shell and returns what it printed. */

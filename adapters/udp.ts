@@ -7,7 +7,7 @@ import { NatError } from "../core/errors.ts";
 import { anyAddress, canonicalAddress, type Family, familyOf, formatEndpoint } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
-import type { UdpHandlers, UdpOptions } from "./runtime.ts";
+import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 
 /** Randomness from Web Crypto, which all three runtimes have. */
 export const cryptoRandom: RandomSource = {
@@ -79,6 +79,29 @@ export function sourceReader(
     if (peer && (canonical !== peer.address || port !== peer.port)) return undefined;
     return { address: canonical, port };
   };
+}
+
+/** The discard port (RFC 863): a socket that only asks for its address is connected to it. */
+const DISCARD_PORT = 9;
+
+/**
+ * The address from which the system would send to another: the local one of a socket connected to
+ * it, which sends nothing. Undefined where nothing leads there.
+ *
+ * @param open Opens a socket that can be connected.
+ */
+export async function addressToward(
+  address: string,
+  open: (options: UdpOptions, handlers: UdpHandlers) => Promise<UdpSocket>,
+): Promise<string | undefined> {
+  const handlers = { onDatagram() {}, onUnreachable() {}, onError() {} };
+  try {
+    const socket = await open({ connect: { address, port: DISCARD_PORT } }, handlers);
+    socket.close();
+    return socket.local.address;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Where the runtime says that the socket is bound. */

@@ -8,6 +8,14 @@ import { type Family, familyOf, withoutZone } from "../../core/ip.ts";
 import type { InterfaceAddress } from "../runtime.ts";
 import { zoneOf } from "../udp.ts";
 
+/** The interface that a zone belongs to: its name, or on Windows the index in its addresses. */
+export function interfaceOfZone(
+  interfaces: readonly InterfaceAddress[],
+  zone: string,
+): string | undefined {
+  return interfaces.find(({ name, address }) => name === zone || zoneOf(address) === zone)?.name;
+}
+
 /**
  * The address whose network the gateway is in: the longest prefix that holds it, and for a gateway
  * with a zone only on that interface.
@@ -39,7 +47,7 @@ export function bestInterfaceAddress(
 
 /** What {@linkcode pickLocalAddress} goes by. */
 export interface PickOptions {
-  /** Only on the interface of this name. */
+  /** Only on the interface of this name, or of this zone (Windows: its index). */
   readonly interface?: string;
   /** Addresses to take only where there is no other: temporary and deprecated ones. */
   readonly avoid?: ReadonlySet<string>;
@@ -57,10 +65,13 @@ export function pickLocalAddress(
   family: Family,
   options: PickOptions = {},
 ): string | undefined {
+  const only = options.interface === undefined
+    ? undefined
+    : interfaceOfZone(interfaces, options.interface) ?? options.interface;
   let best: string | undefined, bestRank = Infinity;
   for (const { address, name, internal } of interfaces) {
     if (internal || familyOf(address) !== family || isLoopback(address)) continue;
-    if (options.interface !== undefined && options.interface !== name) continue;
+    if (only !== undefined && only !== name) continue;
     const rank = rankOf(address, options.avoid);
     if (rank < bestRank) [best, bestRank] = [address, rank];
   }
@@ -80,16 +91,4 @@ function rankOf(address: string, avoid: ReadonlySet<string> | undefined): number
     default:
       return familyOf(address) === 4 ? penalty : 3;
   }
-}
-
-/**
- * The address that the system would send from to a peer on this host or on one of its networks,
- * for runtimes that cannot connect a UDP socket. Undefined where the peer is farther away.
- */
-export function sourceToward(
-  interfaces: readonly InterfaceAddress[],
-  peer: string,
-): string | undefined {
-  const own = interfaces.find(({ address }) => address === peer);
-  return own?.address ?? bestInterfaceAddress(interfaces, peer)?.address;
 }

@@ -1,32 +1,29 @@
 /**
- * Finds the gateways that this host sends through.
- *
- * Linux: `/proc/net/route` and `/proc/net/ipv6_route`, and `ip route` where those may not be read
- * (Deno without `--allow-all`). macOS and the BSDs: `netstat`, `route`. Windows: PowerShell,
- * `route print`. The first source that has an answer counts.
+ * Finds the gateways that this host sends through, what takes its traffic past them, and whether
+ * any of that changed.
  *
  * @module
  */
 import { NatError } from "../../core/errors.ts";
 import { type Family, familyOf } from "../../core/ip.ts";
-import type { InterfaceAddress, Runtime } from "../runtime.ts";
-import { errorCode, zoneOf } from "../udp.ts";
-import { parseNetstat, parseRouteGet } from "./darwin.ts";
+import type { InterfaceAddress } from "../runtime.ts";
+import { bestRoute, isVirtualInterface, PUBLIC_ADDRESS, rankRoutes } from "./route.ts";
+import { nameInterface, wayOf } from "./source_toward.ts";
 import {
-  parseFleetingAddresses,
-  parseIpRoute,
-  parseProcIpv6Route,
-  parseProcRoute,
-} from "./linux.ts";
-import { bestInterfaceAddress, pickLocalAddress } from "./local_address.ts";
-import { type DefaultRoute, rankRoutes } from "./route.ts";
-import { NET_ROUTE_SCRIPT, parseNetRoute, parseRoutePrint } from "./windows.ts";
+  askSystem,
+  type DiscoveryRuntime,
+  type FoundRoute,
+  type GatewaySource,
+  interfacesOrNone,
+  readFleeting,
+  readRoutes,
+  type WayOut,
+} from "./system_view.ts";
 
 export { isVirtualInterface } from "./route.ts";
 export { bestInterfaceAddress, pickLocalAddress, type PickOptions } from "./local_address.ts";
-
-/** Where a {@linkcode GatewayCandidate} was found. */
-export type GatewaySource = "proc" | "ip" | "netstat" | "route" | "powershell" | "route-print";
+export { sourceToward } from "./source_toward.ts";
+export type { DiscoveryRuntime, GatewaySource } from "./system_view.ts";
 
 /** A gateway of this host. */
 export interface GatewayCandidate {
@@ -36,7 +33,7 @@ export interface GatewayCandidate {
   readonly family: Family;
   /** The name of the interface toward it, where the system tells it. */
   readonly interface: string | undefined;
-  /** This host's address toward it: IPv6 a global one where there is one (PCP-C-24). */
+  /** This host's address toward it: IPv6 a global one that stays where there is one (PCP-C-24). */
   readonly localAddress: string | undefined;
   /** The route's metric: lower comes first, within a family. */
   readonly metric: number;
@@ -44,68 +41,67 @@ export interface GatewayCandidate {
   readonly source: GatewaySource;
 }
 
-/** What discovery needs of a {@linkcode Runtime}. */
-export type DiscoveryRuntime = Pick<
-  Runtime,
-  "platform" | "interfaces" | "readTextFile" | "run"
->;
-
-/** From this length on a table in /proc may have been cut off at some bound, characters. */
-const HUGE_TABLE = 10_000_000;
-
-interface Source {
-  readonly name: GatewaySource;
-  readonly read: (runtime: DiscoveryRuntime) => Promise<string>;
-  readonly parse: (text: string) => DefaultRoute[];
+/**
+ * Traffic to the internet goes past the first gateway, or by none: a tunnel (a VPN) takes it. What
+ * comes in by a port opened at that gateway would be answered through the tunnel.
+ */
+export interface Detour {
+  /** Which traffic. */
+  readonly family: Family;
+  /** The interface that takes it, where it is known. */
+  readonly interface: string | undefined;
+  /** This host's address on that interface. */
+  readonly localAddress: string | undefined;
+  /** The gateway on that way, where the routing table names one. */
+  readonly gateway: string | undefined;
+  /** The gateway that is passed by, where there is one: the LAN's. */
+  readonly passes: string | undefined;
 }
 
-const file = (path: string, parse: Source["parse"]): Source => ({
-  name: "proc",
-  read: (runtime) => runtime.readTextFile(path),
-  parse,
-});
+/** How this host is connected. */
+export interface Network {
+  /** The most likely way out first. */
+  readonly gateways: readonly GatewayCandidate[];
+  /** At most one a family. */
+  readonly detours: readonly Detour[];
+}
 
-const program = (name: GatewaySource, line: string[], parse: Source["parse"]): Source => ({
-  name,
-  read: (runtime) => runtime.run(line[0]!, line.slice(1)),
-  parse,
-});
+const PUBLIC = [PUBLIC_ADDRESS[4], PUBLIC_ADDRESS[6]];
 
-const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
-
-/** Lists of sources; of each list the first that can be read and has a route counts. */
-function sourcesOf(platform: string): Source[][] {
-  switch (platform) {
-    case "linux":
-    case "android":
-      return [[
-        file("/proc/net/route", (text) => parseProcRoute(text, isLittleEndian)),
-        program("ip", ["ip", "-4", "route", "show", "default"], parseIpRoute),
-      ], [
-        file("/proc/net/ipv6_route", parseProcIpv6Route),
-        program("ip", ["ip", "-6", "route", "show", "default"], parseIpRoute),
-      ]];
-    case "win32":
-      return [[
-        program(
-          "powershell",
-          ["powershell.exe", "-NoProfile", "-NonInteractive", "-Command", NET_ROUTE_SCRIPT],
-          parseNetRoute,
-        ),
-        program("route-print", ["route.exe", "print"], parseRoutePrint),
-      ]];
-    default:
-      return [[
-        program("netstat", ["netstat", "-rn"], parseNetstat),
-        program("route", ["route", "-n", "get", "default"], parseRouteGet),
-        program("route", ["route", "-n", "get", "-inet6", "default"], parseRouteGet),
-      ]];
-  }
+/**
+ * How this host is connected: the gateways of its routes to the internet, and what takes its
+ * traffic past them. Gateways come real interfaces before tunnels and container bridges, IPv4
+ * before IPv6, then as the system would take them.
+ *
+ * @throws {NatError} `permission` where the runtime forbids every way to find out.
+ */
+export async function readNetwork(runtime: DiscoveryRuntime): Promise<Network> {
+  const interfaces = interfacesOrNone(runtime);
+  const [{ routes: found, refusal }, ...asked] = await Promise.all([
+    readRoutes(runtime, PUBLIC),
+    askWayOut(runtime, interfaces, 4),
+    askWayOut(runtime, interfaces, 6),
+  ]);
+  if (refusal) throw refusal;
+  const routes = found.map((route) => ({ ...route, ...nameInterface(route, interfaces) }));
+  const { addresses: avoid } = routes.some(({ family }) => family === 6)
+    ? await readFleeting(runtime, interfaces)
+    : { addresses: new Set<string>() };
+  const ways = asked.map((way, i) => completeWay(way, i === 0 ? 4 : 6, routes, interfaces, avoid));
+  const gateways = rankRoutes([...routes, ...ways.flatMap((way) => routeOfRules(way, routes))])
+    .map((route) => ({
+      address: route.gateway,
+      family: familyOf(route.gateway),
+      ...wayOf(route, interfaces, avoid),
+      metric: route.metric,
+      source: route.source,
+    }));
+  const detours = ways.flatMap((way) => way ? detourOf(way, gateways) : []);
+  return { gateways, detours };
 }
 
 /**
- * The gateways of this host's default routes, the most likely way out first: real interfaces
- * before tunnels and container bridges, IPv4 before IPv6, then by metric.
+ * The gateways of {@linkcode readNetwork}.
  *
  * @returns An empty list where there is none or the system does not say.
  * @throws {NatError} `permission` where the runtime forbids every way to find out.
@@ -120,115 +116,133 @@ function sourcesOf(platform: string): Source[][] {
  * ```
  */
 export async function findGateways(runtime: DiscoveryRuntime): Promise<GatewayCandidate[]> {
-  const found = await Promise.all(
-    sourcesOf(runtime.platform).map((sources) => readFirst(runtime, sources)),
-  );
-  const refusals = found.filter((result) => result instanceof NatError);
-  const routes = found.flatMap((result) => result instanceof NatError ? [] : result);
-  if (routes.length === 0 && refusals.length === found.length) throw refusals[0];
-  if (routes.length === 0) return [];
-  const interfaces = readInterfaces(runtime);
-  const avoid = await readFleeting(runtime);
-  return rankRoutes(routes).map((route) => {
-    const name = route.interface ?? nameOf(interfaces, route);
-    const family = familyOf(route.gateway);
-    return {
-      address: route.gateway,
-      family,
-      interface: name,
-      localAddress: route.localAddress ?? localToward(interfaces, route.gateway, name, avoid),
-      metric: route.metric,
-      source: route.source,
-    };
-  });
+  return [...(await readNetwork(runtime)).gateways];
 }
 
-/** The routes of the first source that has any; an error where the runtime forbids them all. */
-async function readFirst(
+/** The way of a family's traffic to the internet. */
+type FamilyWay = WayOut & { readonly family: Family };
+
+/** Whether one interface has all addresses of the family: then there is nothing to ask. */
+function hasOneInterface(interfaces: readonly InterfaceAddress[], family: Family): boolean {
+  const names = interfaces.filter(({ address, internal }) =>
+    !internal && familyOf(address) === family
+  ).map(({ name }) => name);
+  return new Set(names).size === 1;
+}
+
+function askWayOut(
   runtime: DiscoveryRuntime,
-  sources: readonly Source[],
-): Promise<(DefaultRoute & { source: GatewaySource })[] | NatError> {
-  let refusal: unknown;
-  let isRefused = true;
-  for (const { name, read, parse } of sources) {
-    try {
-      const text = await read(runtime);
-      const routes = parse(text).map((route) => ({ ...route, source: name }));
-      // A table that was seen whole and has no default route needs no second opinion.
-      if (routes.length > 0 || (name === "proc" && text.length < HUGE_TABLE)) return routes;
-      isRefused = false;
-    } catch (error) {
-      if (isPermission(error)) refusal = error;
-      else isRefused = false;
-    }
-  }
-  if (!isRefused) return [];
-  const flag = `--allow-run=${programsOf(sources).join(",")}`;
-  return new NatError(
-    "permission",
-    `Cannot look up the default gateway: ${flag} (or --allow-all) is needed; a gateway that is ` +
-      "named needs none",
-    { cause: refusal },
-  );
-}
-
-function programsOf(sources: readonly Source[]): string[] {
-  const names: Record<GatewaySource, string> = {
-    "proc": "",
-    "ip": "ip",
-    "netstat": "netstat",
-    "route": "route",
-    "powershell": "powershell.exe",
-    "route-print": "route.exe",
-  };
-  return [...new Set(sources.map(({ name }) => names[name]).filter((name) => name !== ""))];
-}
-
-function isPermission(error: unknown): boolean {
-  return /^(NotCapable|PermissionDenied|EACCES|EPERM|ERR_ACCESS_DENIED|permission)$/
-    .test(errorCode(error));
-}
-
-/** The interfaces, or none where the runtime forbids: a gateway without local address is of use. */
-function readInterfaces(runtime: DiscoveryRuntime): InterfaceAddress[] {
-  try {
-    return runtime.interfaces();
-  } catch {
-    return [];
-  }
-}
-
-async function readFleeting(runtime: DiscoveryRuntime): Promise<Set<string>> {
-  if (runtime.platform !== "linux") return new Set();
-  try {
-    return parseFleetingAddresses(await runtime.readTextFile("/proc/net/if_inet6"));
-  } catch {
-    return new Set();
-  }
-}
-
-/** The name of the interface by the host's address on it, or by the zone (Windows' index). */
-function nameOf(
   interfaces: readonly InterfaceAddress[],
-  { gateway, localAddress }: DefaultRoute,
-): string | undefined {
-  const zone = zoneOf(gateway);
-  return interfaces.find(({ address }) =>
-    address === localAddress || (zone !== undefined && zoneOf(address) === zone)
-  )?.name;
+  family: Family,
+): Promise<WayOut | undefined | "unknown"> {
+  if (hasOneInterface(interfaces, family)) return Promise.resolve("unknown");
+  return askSystem(runtime, PUBLIC_ADDRESS[family], interfaces);
 }
 
-function localToward(
+/** What the system said, completed from its table; the table's word where it said nothing. */
+function completeWay(
+  asked: WayOut | undefined | "unknown",
+  family: Family,
+  routes: readonly FoundRoute[],
   interfaces: readonly InterfaceAddress[],
-  gateway: string,
-  name: string | undefined,
   avoid: ReadonlySet<string>,
-): string | undefined {
-  const near = bestInterfaceAddress(
-    name === undefined ? interfaces : interfaces.filter((one) => one.name === name),
-    gateway,
+): FamilyWay | undefined {
+  if (asked === undefined) return undefined;
+  const own = routes.filter((route) => route.family === family);
+  const isUnknown = asked === "unknown";
+  const route = bestRoute(
+    isUnknown
+      ? own
+      : own.filter((one) => wayOf(one, interfaces, avoid).interface === asked.interface),
   );
-  if (familyOf(gateway) === 4 && near) return near.address;
-  const options = name === undefined ? { avoid } : { interface: name, avoid };
-  return pickLocalAddress(interfaces, familyOf(gateway), options) ?? near?.address;
+  if (!isUnknown) return { ...asked, family, gateway: asked.gateway ?? route?.gateway };
+  return route && { ...wayOf(route, interfaces, avoid), family, gateway: route.gateway };
+}
+
+/** A gateway that only rules lead to stands in no table that was read. */
+function routeOfRules(way: FamilyWay | undefined, routes: readonly FoundRoute[]): FoundRoute[] {
+  if (way?.gateway === undefined) return [];
+  if (routes.some(({ gateway }) => gateway === way.gateway)) return [];
+  const { family, gateway, interface: name, localAddress } = way;
+  const prefixLength = family === 4 ? 32 : 128;
+  const route = { family, prefixLength, gateway, interface: name, metric: 0 } as const;
+  // IPv6: the system's own choice may be a temporary address.
+  const own = family === 4 && localAddress !== undefined ? { localAddress } : {};
+  return [{ ...route, ...own, source: "ip" }];
+}
+
+function detourOf(way: FamilyWay, gateways: readonly GatewayCandidate[]): Detour[] {
+  const first = gateways.find(({ family }) => family === way.family);
+  const isKnown = way.interface !== undefined && (!first || first.interface !== undefined);
+  if (!isKnown || first?.interface === way.interface) return [];
+  return [{
+    family: way.family,
+    interface: way.interface,
+    localAddress: way.localAddress,
+    gateway: way.gateway,
+    passes: first?.address,
+  }];
+}
+
+/** What a detour means for who opens a port, as a sentence. */
+export function explainDetour({ family, interface: name, gateway, passes }: Detour): string {
+  const kind = name !== undefined && isVirtualInterface(name) ? "tunnel" : "interface";
+  const what = `IPv${family} traffic leaves through the ${kind} ${name}`;
+  const own = gateway === undefined
+    ? "whose gateway no route names"
+    : `whose gateway is ${gateway}`;
+  return passes === undefined
+    ? `${what}, ${own}: name it with --gateway`
+    : `${what}, ${own}, and not through ${passes}: a port opened at ${passes} may not be ` +
+      "reachable; --gateway names the one to ask";
+}
+
+/** The error where {@linkcode readNetwork} finds no gateway, of a family or at all. */
+export function gatewayNotFound({ detours }: Network, family?: Family): NatError {
+  const detour = detours.find((one) => family === undefined || one.family === family);
+  const ofFamily = family === undefined ? "" : ` for IPv${family}`;
+  const why = detour === undefined
+    ? `this host has no default route${ofFamily}; --gateway names one`
+    : explainDetour(detour);
+  return new NatError("gateway-not-found", `Cannot find a gateway${ofFamily}: ${why}`);
+}
+
+/** What {@linkcode networkFingerprint} reads. */
+export interface NetworkFingerprint {
+  /** Differs wherever routes, addresses, their states or the ways out do. */
+  readonly text: string;
+  /** After how long it is worth being read again, milliseconds: seconds, by what reading costs. */
+  readonly readAgainMs: number;
+}
+
+/** Files and a socket: less than a millisecond. Programs: some. A router's table: more. */
+const CHEAP_MS = 2_000, DEAR_MS = 5_000;
+
+/**
+ * All that discovery goes by, as one text, to be compared with an earlier one: routes to the
+ * internet, the addresses of interfaces, which of them are temporary or deprecated, and from where
+ * the system would send. What cannot be read counts as unchanging.
+ */
+export async function networkFingerprint(runtime: DiscoveryRuntime): Promise<NetworkFingerprint> {
+  const interfaces = interfacesOrNone(runtime);
+  const [read, fleeting, ...ways] = await Promise.all([
+    readRoutes(runtime, PUBLIC, true),
+    // Windows takes a second to tell the states of addresses.
+    runtime.platform === "win32" ? undefined : readFleeting(runtime, interfaces),
+    askWayOut(runtime, interfaces, 4),
+    askWayOut(runtime, interfaces, 6),
+  ]);
+  const lines = [
+    ...interfaces.map(({ name, address, prefixLength }) => `${name} ${address}/${prefixLength}`),
+    ...read.routes.map(({ family, prefixLength, gateway, interface: name, metric }) =>
+      `route ${family} /${prefixLength} via ${gateway} dev ${name} metric ${metric}`
+    ),
+    ...[...fleeting?.addresses ?? []].map((address) => `fleeting ${address}`),
+    ...ways.flatMap((way) =>
+      typeof way === "object" ? `from ${way.localAddress} by ${way.gateway}` : []
+    ),
+  ];
+  const hasRun = !runtime.addressToward && ways.some((way) => way !== "unknown");
+  const isCheap = read.isCheap && (fleeting?.isCheap ?? true) && !hasRun;
+  return { text: lines.sort().join("\n"), readAgainMs: isCheap ? CHEAP_MS : DEAR_MS };
 }

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "node:test";
 import { bindToward } from "../../../adapters/discovery/bind_toward.ts";
-import type { DiscoveryRuntime } from "../../../adapters/discovery/mod.ts";
+import type { DiscoveryRuntime } from "../../../adapters/discovery/system_view.ts";
 import { NatError } from "../../../core/errors.ts";
 
 const ROUTE = "eth0 00000000 0101A8C0 0003 0 0 100 00000000 0 0 0\n";

@@ -2,11 +2,25 @@ import { assertEquals } from "@std/assert";
 import { describe, it } from "node:test";
 import {
   parseFleetingAddresses,
-  parseIpRoute,
-  parseProcIpv6Route,
-  parseProcRoute,
+  parseFleetingIpAddr,
+  parseIpRoute as parseIpRouteToward,
+  parseIpRouteGet,
+  parseProcIpv6Route as parseProcIpv6RouteToward,
+  parseProcRoute as parseProcRouteToward,
 } from "../../../adapters/discovery/linux.ts";
-import { MAX_ROUTE_LINES } from "../../../adapters/discovery/route.ts";
+import { MAX_ROUTE_LINES, PUBLIC_ADDRESS, type Route } from "../../../adapters/discovery/route.ts";
+
+const parseProcRoute = (text: string, toward: string = PUBLIC_ADDRESS[4]) =>
+  parseProcRouteToward(text, toward).map(brief);
+const parseProcIpv6Route = (text: string, toward: string = PUBLIC_ADDRESS[6]) =>
+  parseProcIpv6RouteToward(text, toward).map(brief);
+const parseIpRoute = (text: string, toward: string = PUBLIC_ADDRESS[4]) =>
+  parseIpRouteToward(text, toward).map(brief);
+
+/** A route as `/length via gateway dev name metric`. */
+function brief({ prefixLength, gateway, interface: name, metric }: Route): string {
+  return `/${prefixLength} via ${gateway ?? "-"} dev ${name} ${metric}`;
+}
 
 const PROC_ROUTE =
   `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -20,19 +34,42 @@ tun0\t00000000\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0
 `;
 
 describe("parseProcRoute()", () => {
-  it("finds default routes with a gateway, whatever their order", () => {
-    const routes = parseProcRoute(PROC_ROUTE);
-
-    assertEquals(routes, [
-      { gateway: "192.168.1.1", interface: "wlp3s0", metric: 600 },
-      { gateway: "10.0.0.254", interface: "enp0s31f6", metric: 100 },
+  it("finds the routes to the internet, with a gateway or without, and no others", () => {
+    assertEquals(parseProcRoute(PROC_ROUTE), [
+      "/0 via 192.168.1.1 dev wlp3s0 600",
+      "/0 via 10.0.0.254 dev enp0s31f6 100",
+      "/0 via - dev tun0 50",
     ]);
   });
 
-  it("reads the numbers of a big-endian host", () => {
-    const text = "eth0 00000000 C0A80101 0003 0 0 0 00000000 0 0 0";
+  it("finds the halves that a tunnel lays over the default route", () => {
+    const text = `eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0
+tun0\t00000000\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0
+tun0\t00000080\t0100080A\t0003\t0\t0\t0\t00000080\t0\t0\t0
+`;
+    const [wide, half] = ["/0 via 192.168.1.1 dev eth0 100", "/1 via 10.8.0.1 dev tun0 0"];
 
-    assertEquals(parseProcRoute(text, false)[0]?.gateway, "192.168.1.1");
+    assertEquals(parseProcRoute(text), [wide, half]);
+    assertEquals(parseProcRoute(text, "8.0.0.1"), [wide, half]);
+  });
+
+  it("finds the routes to one address: to a network, or to that host alone", () => {
+    const text = `eth0 00000000 0101A8C0 0003 0 0 100 00000000 0 0 0
+docker0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0
+wg0 0100020A 00000000 0005 0 0 0 FFFFFFFF 0 0 0
+`;
+
+    assertEquals(parseProcRoute(text, "10.2.0.1").slice(1), ["/32 via - dev wg0 0"]);
+    assertEquals(parseProcRoute(text, "172.17.9.9").slice(1), ["/16 via - dev docker0 0"]);
+    assertEquals(parseProcRoute(text, "10.2.0.2").slice(1), []);
+  });
+
+  it("reads the numbers of a big-endian host", () => {
+    const text = "eth0 80000000 C0A80101 0003 0 0 0 80000000 0 0 0";
+
+    const [route] = parseProcRouteToward(text, PUBLIC_ADDRESS[4], false);
+
+    assertEquals([route?.gateway, route?.prefixLength], ["192.168.1.1", 1]);
   });
 
   it("finds nothing in an empty, cut off or foreign file", () => {
@@ -64,7 +101,7 @@ describe("parseProcRoute()", () => {
 const ZERO = "0".repeat(32);
 
 describe("parseProcIpv6Route()", () => {
-  it("finds default routes and gives a link-local gateway its zone", () => {
+  it("finds routes to the internet and gives a link-local gateway its zone", () => {
     const text = [
       `fd000000000000000000000000000000 40 ${ZERO} 00 ${ZERO} 00000100 00000001 00000000 00000001     eth0`,
       `${ZERO} 00 ${ZERO} 00 fe800000000000000000000000000001 00000064 00000005 00000000 00450003   wlp3s0`,
@@ -74,12 +111,22 @@ describe("parseProcIpv6Route()", () => {
       "",
     ].join("\n");
 
-    const routes = parseProcIpv6Route(text);
-
-    assertEquals(routes, [
-      { gateway: "fe80::1%wlp3s0", interface: "wlp3s0", metric: 100 },
-      { gateway: "fd00::1", interface: "eth0", metric: 1024 },
+    assertEquals(parseProcIpv6Route(text), [
+      "/0 via fe80::1%wlp3s0 dev wlp3s0 100",
+      "/0 via fd00::1 dev eth0 1024",
+      "/0 via - dev wg0 50",
     ]);
+    assertEquals(parseProcIpv6Route(text, "fd00::9")[0], "/64 via - dev eth0 256");
+  });
+
+  it("minds a prefix to the bit", () => {
+    const route = (destination: string, length: string) =>
+      `${destination.padEnd(32, "0")} ${length} ${ZERO} 00 ${ZERO} 00000400 1 0 00000001 tun0`;
+
+    assertEquals(parseProcIpv6Route(route("2000", "03")), ["/3 via - dev tun0 1024"]);
+    assertEquals(parseProcIpv6Route(route("8000", "01")), []);
+    assertEquals(parseProcIpv6Route(route("2001050200", "1f")), ["/31 via - dev tun0 1024"]);
+    assertEquals(parseProcIpv6Route(route("2001050200", "20")), []);
   });
 
   it("does not take a route for some sources only for a default route", () => {
@@ -101,7 +148,7 @@ describe("parseProcIpv6Route()", () => {
 });
 
 describe("parseIpRoute()", () => {
-  it("finds default routes with their metrics", () => {
+  it("finds routes to the internet with their metrics", () => {
     const text = `default via 192.168.1.1 dev wlp3s0 proto dhcp src 192.168.1.23 metric 600
 default via 10.0.0.254 dev enp0s31f6 proto dhcp metric 100
 default dev wg0 proto static scope link metric 50
@@ -110,9 +157,21 @@ default dev wg0 proto static scope link metric 50
 `;
 
     assertEquals(parseIpRoute(text), [
-      { gateway: "192.168.1.1", interface: "wlp3s0", metric: 600 },
-      { gateway: "10.0.0.254", interface: "enp0s31f6", metric: 100 },
+      "/0 via 192.168.1.1 dev wlp3s0 600",
+      "/0 via 10.0.0.254 dev enp0s31f6 100",
+      "/0 via - dev wg0 50",
     ]);
+  });
+
+  it("finds halves, networks and single hosts, and none that refuse", () => {
+    const text = `unreachable default metric 10
+0.0.0.0/1 via 10.8.0.1 dev tun0
+128.0.0.0/1 via 10.8.0.1 dev tun0
+10.2.0.1 dev wg0 scope link
+`;
+
+    assertEquals(parseIpRoute(text), ["/1 via 10.8.0.1 dev tun0 0"]);
+    assertEquals(parseIpRoute(text, "10.2.0.1")[1], "/32 via - dev wg0 0");
   });
 
   it("finds IPv6 gateways, and an IPv6 gateway of IPv4", () => {
@@ -122,8 +181,8 @@ default via inet6 fe80::2 dev eth1
 `;
 
     assertEquals(parseIpRoute(text), [
-      { gateway: "fe80::1%eth0", interface: "eth0", metric: 100 },
-      { gateway: "fe80::2%eth1", interface: "eth1", metric: 0 },
+      "/0 via fe80::1%eth0 dev eth0 100",
+      "/0 via fe80::2%eth1 dev eth1 0",
     ]);
   });
 
@@ -136,9 +195,9 @@ default via inet6 fe80::2 dev eth1
 \tnexthop via 10.0.0.3 dev eth0 weight 1
 `;
 
-    assertEquals(parseIpRoute(text), [
-      { gateway: "fe80::1%eth0", interface: "eth0", metric: 1024 },
-      { gateway: "fe80::2%eth1", interface: "eth1", metric: 1024 },
+    assertEquals(parseIpRoute(text, PUBLIC_ADDRESS[6]), [
+      "/0 via fe80::1%eth0 dev eth0 1024",
+      "/0 via fe80::2%eth1 dev eth1 1024",
     ]);
   });
 
@@ -148,6 +207,63 @@ default via inet6 fe80::2 dev eth1
     ) {
       assertEquals(parseIpRoute(text), []);
     }
+  });
+});
+
+describe("parseIpRouteGet()", () => {
+  it("finds interface, gateway and source", () => {
+    const v4 = "198.41.0.4 via 10.8.0.1 dev tun0 src 10.8.0.2 uid 0 \n    cache \n";
+    const v6 = "2001:503:ba3e::2:30 from :: via fe80::1 dev eth0 proto ra src 2001:db8::23 " +
+      "metric 1024 hoplimit 64 pref medium\n";
+
+    assertEquals(parseIpRouteGet(v4), {
+      interface: "tun0",
+      gateway: "10.8.0.1",
+      localAddress: "10.8.0.2",
+    });
+    assertEquals(parseIpRouteGet(v6), {
+      interface: "eth0",
+      gateway: "fe80::1%eth0",
+      localAddress: "2001:db8::23",
+    });
+  });
+
+  it("finds no gateway where the interface itself leads there", () => {
+    const text = "10.2.0.1 dev wg0 table 51820 src 10.2.0.2 uid 0 \n    cache \n";
+    const linkLocal = "fe80::1 from :: dev eth0 proto kernel src fe80::23 metric 256\n";
+
+    assertEquals(parseIpRouteGet(text), {
+      interface: "wg0",
+      gateway: undefined,
+      localAddress: "10.2.0.2",
+    });
+    assertEquals(parseIpRouteGet(linkLocal)?.localAddress, "fe80::23%eth0");
+  });
+
+  it("finds nothing in an error message", () => {
+    for (const text of ["", "RTNETLINK answers: Network is unreachable\n", "dev"]) {
+      assertEquals(parseIpRouteGet(text), undefined);
+    }
+  });
+});
+
+describe("parseFleetingIpAddr()", () => {
+  it("finds what 'ip -6 addr' marks as temporary, deprecated or tentative", () => {
+    const text = `2: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP qlen 1000
+    inet6 2001:db8::1/64 scope global dynamic mngtmpaddr noprefixroute
+       valid_lft 86391sec preferred_lft 14391sec
+    inet6 2001:db8::a1b2/64 scope global temporary dynamic
+       valid_lft 604791sec preferred_lft 86391sec
+    inet6 2001:db8:1::1/64 scope global deprecated dynamic mngtmpaddr
+       valid_lft 3000sec preferred_lft 0sec
+    inet6 2001:db8::3/64 scope global tentative
+       valid_lft forever preferred_lft forever
+    inet6 fe80::1/64 scope link
+`;
+
+    const fleeting = parseFleetingIpAddr(text);
+
+    assertEquals([...fleeting], ["2001:db8::a1b2", "2001:db8:1::1", "2001:db8::3"]);
   });
 });
 

@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 import {
   bestInterfaceAddress,
   pickLocalAddress,
-  sourceToward,
 } from "../../../adapters/discovery/local_address.ts";
 
 const at = (name: string, address: string, prefixLength: number) => ({
@@ -74,21 +73,29 @@ describe("pickLocalAddress()", () => {
     assertEquals(pickLocalAddress(HOST, 6, { interface: "eth9" }), undefined);
   });
 
+  it("knows zones that are indexes, as Windows has them", () => {
+    const windows = [
+      at("Ethernet", "2001:db8::5", 64),
+      at("Wi-Fi", "2001:db8::6", 64),
+      at("Wi-Fi", "fe80::6%14", 64),
+    ];
+
+    assertEquals(pickLocalAddress(windows, 6, { interface: "14" }), "2001:db8::6");
+    assertEquals(pickLocalAddress(windows, 6, { interface: "15" }), undefined);
+  });
+
+  it("rather takes a deprecated global address than a unique local one", () => {
+    const interfaces = [at("eth0", "fd00::3", 64), at("eth0", "2001:db8::3", 64)];
+
+    const picked = pickLocalAddress(interfaces, 6, { avoid: new Set(["2001:db8::3"]) });
+
+    assertEquals(picked, "2001:db8::3");
+  });
+
   it("takes IPv4's first, rather no link-local one, never loopback", () => {
     const interfaces = [at("lo", "127.0.0.1", 8), at("eth0", "169.254.3.4", 16)];
 
     assertEquals(pickLocalAddress(interfaces, 4), "169.254.3.4");
     assertEquals(pickLocalAddress([...interfaces, ...HOST], 4), "10.1.2.3");
-  });
-});
-
-describe("sourceToward()", () => {
-  it("is the address itself for one of this host's own", () => {
-    assertEquals(sourceToward(HOST, "10.9.0.7"), "10.9.0.7");
-    assertEquals(sourceToward(HOST, "fe80::7%eth1"), "fe80::7%eth1");
-  });
-
-  it("is unknown for a peer beyond this host's networks", () => {
-    assertEquals(sourceToward(HOST, "203.0.113.5"), undefined);
   });
 });

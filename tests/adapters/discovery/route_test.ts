@@ -1,6 +1,14 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "node:test";
-import { isVirtualInterface, makeRoute, rankRoutes } from "../../../adapters/discovery/route.ts";
+import {
+  bestRoute,
+  isVirtualInterface,
+  makeRoute,
+  rankRoutes,
+} from "../../../adapters/discovery/route.ts";
+
+const via = (gateway: string, name: string, metric: number, prefixLength: number = 0) =>
+  makeRoute(gateway.includes(":") ? 6 : 4, prefixLength, gateway, name, metric);
 
 describe("isVirtualInterface()", () => {
   it("knows tunnels, and bridges to containers and virtual machines", () => {
@@ -25,10 +33,10 @@ describe("isVirtualInterface()", () => {
 describe("rankRoutes()", () => {
   it("puts real interfaces first, then IPv4, then the lower metric; keeps the others", () => {
     const routes = [
-      { gateway: "10.8.0.1", interface: "tun0", metric: 0 },
-      { gateway: "fe80::1%eth0", interface: "eth0", metric: 1 },
-      { gateway: "192.168.1.1", interface: "wlan0", metric: 600 },
-      { gateway: "192.168.0.1", interface: "eth0", metric: 100 },
+      via("10.8.0.1", "tun0", 0),
+      via("fe80::1", "eth0", 1),
+      via("192.168.1.1", "wlan0", 600),
+      via("192.168.0.1", "eth0", 100),
     ];
 
     const ranked = rankRoutes(routes).map(({ gateway }) => gateway);
@@ -36,28 +44,53 @@ describe("rankRoutes()", () => {
     assertEquals(ranked, ["192.168.0.1", "192.168.1.1", "fe80::1%eth0", "10.8.0.1"]);
   });
 
-  it("names each gateway once, by its best route", () => {
+  it("puts the halves of the default route before it, as the system does", () => {
+    const routes = [via("192.168.1.1", "eth0", 0), via("192.168.1.254", "eth0", 600, 1)];
+
+    assertEquals(rankRoutes(routes).map(({ gateway }) => gateway), [
+      "192.168.1.254",
+      "192.168.1.1",
+    ]);
+  });
+
+  it("names each gateway once, by its best route, and no route without one", () => {
     const routes = [
-      { gateway: "192.168.1.1", interface: "wlan0", metric: 600 },
-      { gateway: "192.168.1.1", interface: "eth0", metric: 100 },
+      via("192.168.1.1", "wlan0", 600),
+      via("0.0.0.0", "wg0", 0),
+      via("192.168.1.1", "eth0", 100),
     ];
 
-    assertEquals(rankRoutes(routes), [routes[1]]);
+    assertEquals<unknown>(rankRoutes(routes), [routes[2]]);
+  });
+});
+
+describe("bestRoute()", () => {
+  it("is the longest prefix, of those the lowest metric", () => {
+    const routes = [
+      via("192.168.1.1", "eth0", 0),
+      via("10.8.0.1", "tun0", 50, 1),
+      via("10.9.0.1", "tun1", 20, 1),
+    ];
+
+    assertEquals(bestRoute(routes)?.gateway, "10.9.0.1");
+    assertEquals(bestRoute([]), undefined);
   });
 });
 
 describe("makeRoute()", () => {
-  it("refuses what is no gateway", () => {
+  it("knows what is no gateway", () => {
     for (const gateway of ["0.0.0.0", "::", "fe80::", "fe80::%utun0", "link#4", "On-link", ""]) {
-      assertEquals(makeRoute(gateway, "en0", 0), undefined);
+      assertEquals(via(gateway, "en0", 0).gateway, undefined);
     }
   });
 
   it("gives a zone to link-local gateways only", () => {
-    assertEquals(makeRoute("FE80::A", "eth0", 1)?.gateway, "fe80::a%eth0");
-    assertEquals(makeRoute("fe80::a%en1", "eth0", 1)?.gateway, "fe80::a%en1");
-    assertEquals(makeRoute("fd00::a", "eth0", 1)?.gateway, "fd00::a");
-    assertEquals(makeRoute("fe80::a", undefined, NaN), {
+    assertEquals(via("FE80::A", "eth0", 1).gateway, "fe80::a%eth0");
+    assertEquals(via("fe80::a%en1", "eth0", 1).gateway, "fe80::a%en1");
+    assertEquals(via("fd00::a", "eth0", 1).gateway, "fd00::a");
+    assertEquals(makeRoute(6, 0, "fe80::a", undefined, NaN), {
+      family: 6,
+      prefixLength: 0,
       gateway: "fe80::a",
       interface: undefined,
       metric: 0,
