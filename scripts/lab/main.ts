@@ -11,7 +11,7 @@ import { ROOT, walk } from "../lib/files.ts";
 import { type Runtime, RUNTIMES } from "../lib/runtimes.ts";
 import { Lab, whatLabLacks } from "./lab.ts";
 import type { MiniupnpdOptions } from "./miniupnpd.ts";
-import { buildNatkit, Natkit, natkitCommand } from "./natkit.ts";
+import { buildPrograms, Natkit, natkitCommand, probeCommands } from "./natkit.ts";
 import { ADDRESS, PLACES } from "./topology.ts";
 
 /** What a lab test is given. */
@@ -20,6 +20,8 @@ export interface LabContext {
   readonly runtime: Runtime;
   /** The command, in the namespace `host`. */
   readonly natkit: Natkit;
+  /** The words that start `probe.ts`, by the name of the way in which the runtime runs. */
+  readonly probes: Readonly<Record<string, readonly string[]>>;
 }
 
 /** A lab test throws where it fails. It leaves the gateway's table as it found it. */
@@ -53,7 +55,7 @@ async function main(args: readonly string[]): Promise<number> {
   const tests = (await allTests()).filter(([name]) =>
     filters.length === 0 || filters.some((filter) => name.includes(filter))
   );
-  await buildNatkit();
+  await buildPrograms();
   const counts = await Promise.all(runtimes.map((runtime) => runOn(runtime, tests)));
   const passed = counts.reduce((sum, count) => sum + count.passed, 0);
   const failed = counts.reduce((sum, count) => sum + count.failed, 0);
@@ -78,10 +80,12 @@ async function runOn(
   let passed = 0;
   let failed = 0;
   const command = await natkitCommand(runtime);
+  const probes = await probeCommands(runtime);
   await using lab = await Lab.up(GATEWAY);
   for (const [name, test] of tests) {
     const startedAt = performance.now();
-    const failure = await guarded(test({ lab, runtime, natkit: new Natkit(lab, command) }));
+    const natkit = new Natkit(lab, command);
+    const failure = await guarded(test({ lab, runtime, natkit, probes }));
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
     if (failure === undefined) {
       passed++;

@@ -10,8 +10,15 @@ import type { Lab } from "./lab.ts";
 import type { LabProcess } from "./process.ts";
 import type { Place } from "./topology.ts";
 
-const SOURCE = `${ROOT}/adapters/cli/bin.ts`;
-const BUNDLE = `${ROOT}/.build/lab/natkit.js`;
+/** The programs that run in the lab. */
+const SOURCES = {
+  natkit: `${ROOT}/adapters/cli/bin.ts`,
+  probe: `${ROOT}/scripts/lab/probe.ts`,
+} as const;
+
+type Program = keyof typeof SOURCES;
+
+const bundleOf = (program: Program) => `${ROOT}/.build/lab/${program}.js`;
 
 /** A line of `--json`. */
 export type Event = { readonly event: string; readonly [field: string]: unknown };
@@ -24,19 +31,41 @@ export interface Done {
   readonly said: string;
 }
 
-/** Makes the command ready for every runtime, before anything runs without a network. */
-export async function buildNatkit(): Promise<void> {
-  await must([Deno.execPath(), "cache", SOURCE], { cwd: ROOT });
-  const bundle = ["bundle", "--quiet", "--platform=deno", SOURCE, "--output", BUNDLE];
-  await must([Deno.execPath(), ...bundle], { cwd: ROOT });
+/** Makes the programs ready for every runtime, before anything runs without a network. */
+export async function buildPrograms(): Promise<void> {
+  for (const program of Object.keys(SOURCES) as Program[]) {
+    const source = SOURCES[program];
+    await must([Deno.execPath(), "cache", source], { cwd: ROOT });
+    const bundle = ["bundle", "--quiet", "--platform=deno", source, "--output", bundleOf(program)];
+    await must([Deno.execPath(), ...bundle], { cwd: ROOT });
+  }
   await Deno.writeTextFile(`${ROOT}/.build/lab/package.json`, '{ "type": "module" }\n');
 }
 
 /** The words that start natkit on a runtime. */
 export async function natkitCommand(runtime: Runtime): Promise<string[]> {
-  if (runtime === "Node") return ["node", BUNDLE];
-  if (runtime === "Bun") return [await bunPath(), BUNDLE];
-  return [Deno.execPath(), "run", "-A", "--cached-only", SOURCE];
+  if (runtime === "Node") return ["node", bundleOf("natkit")];
+  if (runtime === "Bun") return [await bunPath(), bundleOf("natkit")];
+  return [Deno.execPath(), "run", "-A", "--cached-only", SOURCES.natkit];
+}
+
+/**
+ * Every way in which a runtime may have to find its way about, by name: Deno with its own UDP API
+ * and with Node's, and with no more permissions than it needs.
+ */
+export async function probeCommands(runtime: Runtime): Promise<Record<string, string[]>> {
+  if (runtime === "Node") return { Node: ["node", bundleOf("probe")] };
+  if (runtime === "Bun") return { Bun: [await bunPath(), bundleOf("probe")] };
+  const deno = (...flags: string[]) => [
+    ...[Deno.execPath(), "run", "--no-prompt", "--no-config", "--no-lock", "--cached-only"],
+    ...[...flags, bundleOf("probe")],
+  ];
+  const fewest = ["--allow-net", "--allow-sys=networkInterfaces", "--allow-run=ip"];
+  return {
+    "Deno": deno("-A", "--unstable-net"),
+    "Deno over node:dgram": deno("-A"),
+    "Deno with few permissions": deno("--unstable-net", ...fewest),
+  };
 }
 
 /** Runs natkit in one place of a lab; its state file lives as long as the lab. */

@@ -1,0 +1,84 @@
+/**
+ * What one runtime's adapter makes of the network it finds itself in, as lines of JSON: the program
+ * that lab tests run in a namespace.
+ *
+ * - `network`: the gateways, the detours, and the error where there is no gateway
+ * - `source ADDRESS`: the address to ask a gateway from
+ * - `send ADDRESS PORT [connect]`: sends one datagram; from where, and what was told
+ * - `watch`: `ready`, then a line for each change of the fingerprint, until it is ended
+ *
+ * @module
+ */
+// deno-lint-ignore-file no-console
+import process from "node:process";
+import { systemRuntime } from "../../adapters/auto.ts";
+import {
+  gatewayNotFound,
+  networkFingerprint,
+  readNetwork,
+  sourceToward,
+} from "../../adapters/discovery/mod.ts";
+import { NatError } from "../../core/errors.ts";
+
+const runtime = systemRuntime();
+const print = (value: unknown) => console.log(JSON.stringify(value));
+const pause = (ms: number) =>
+  new Promise<void>((resolve) => void runtime.setTimer(ms, resolve, true));
+
+/** Longer than any error of a send takes to be told. */
+const SEND_MS = 300;
+
+async function network(): Promise<void> {
+  const found = await readNetwork(runtime);
+  const error = found.gateways.length === 0 ? gatewayNotFound(found).message : undefined;
+  print({ ...found, error });
+}
+
+async function send(address: string, port: number, isConnected: boolean): Promise<void> {
+  const to = { address, port };
+  const told: unknown[] = [];
+  const tell = (error: unknown, about?: unknown) => {
+    const { code, message } = error as NatError;
+    told.push({ isTyped: error instanceof NatError, code, message, to: about });
+  };
+  try {
+    const socket = await runtime.openUdp(isConnected ? { connect: to } : {}, {
+      onDatagram() {},
+      onUnreachable: (peer) => told.push({ code: "unreachable", to: peer }),
+      onError: tell,
+    });
+    socket.send(Uint8Array.of(1), to);
+    await pause(SEND_MS);
+    socket.close();
+    print({ local: socket.local.address, told });
+  } catch (error) {
+    tell(error);
+    print({ told });
+  }
+}
+
+async function watch(): Promise<void> {
+  let known = await networkFingerprint(runtime);
+  print("ready");
+  while (true) {
+    await pause(known.readAgainMs);
+    const seen = await networkFingerprint(runtime);
+    if (seen.text !== known.text) print("changed");
+    known = seen;
+  }
+}
+
+const [command, address = "", port, flag] = process.argv.slice(2);
+switch (command) {
+  case "network":
+    await network();
+    break;
+  case "source":
+    print(await sourceToward(runtime, address));
+    break;
+  case "send":
+    await send(address, Number(port), flag === "connect");
+    break;
+  case "watch":
+    await watch();
+}
