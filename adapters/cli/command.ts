@@ -87,8 +87,11 @@ export class Context {
     return new StateFile(path, (text) => this.output.warn(text));
   }
 
-  /** Opens what the flags name. */
-  async openNat(saved: readonly SavedMapping[]): Promise<Nat> {
+  /** Opens what the flags name, but for what `over` says. */
+  async openNat(
+    saved: readonly SavedMapping[],
+    over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress"> = {},
+  ): Promise<Nat> {
     const { gateway, via } = this.flags;
     const options: NatOptions = {
       ...dropUndefined({
@@ -96,6 +99,7 @@ export class Context {
         protocols: via,
         internalAddress: this.flags["internal-address"],
       }),
+      ...over,
       runtime: this.runtime,
       state: { version: 1, mappings: saved },
       signal: this.stop,

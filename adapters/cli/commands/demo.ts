@@ -128,14 +128,14 @@ class Client {
 
   #tell(event: "mapped" | "renewed" | "moved"): void {
     const elapsedMs = this.#context.elapsedMs();
-    this.#context.output.event({ event, ...fieldsOf(this.#mapping), elapsedMs });
+    this.#context.output.event({ event, ...fieldsOf(this.#mapping.mapping), elapsedMs });
   }
 
   async #follow(): Promise<void> {
     const { output } = this.#context;
     for await (const event of this.#mapping) {
       const elapsedMs = this.#context.elapsedMs();
-      const fields = fieldsOf(this.#mapping);
+      const fields = fieldsOf(this.#mapping.mapping);
       if (event.type === "lost") {
         output.event({ event: "lost", reason: event.reason, ...fields, elapsedMs });
       } else if (event.type === "unmapped") {

@@ -4,15 +4,18 @@
  *
  * @module
  */
-import { savedKey, type SavedMapping } from "../../../core/portmap/saved.ts";
+import { isBehindAnotherNat } from "../../../core/cidr.ts";
+import { gatewayText } from "../../../core/portmap/claim.ts";
+import type { GrantedMapping } from "../../../core/portmap/events.ts";
+import { savedKey } from "../../../core/portmap/saved.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import type { Context } from "../command.ts";
 import type { MappingFields } from "../events.ts";
-import type { StateFile } from "../state_file.ts";
-
-/** What names the mapping in the state file. */
-export type Wanted = Pick<SavedMapping, "protocol" | "internalPort" | "remote" | "thirdParty">;
+import { tenths } from "../output.ts";
+import { ownProcess } from "../processes.ts";
+import { type Entry, entryKey, type StateFile } from "../state_file.ts";
+import { inUse, type Wanted } from "./earlier_runs.ts";
 
 /** Tells and holds `mapping`; answers with the exit status when it is over. */
 export async function hold(
@@ -22,38 +25,44 @@ export async function hold(
   wanted: Wanted,
 ): Promise<number> {
   const { flags, output, stop } = context;
-  const kept = new Keeper(context.stateFile(), nat, savedKey(wanted));
-  const tell = (event: "mapped" | "renewed" | "moved") => {
-    output.event({ event, ...fieldsOf(mapping), elapsedMs: context.elapsedMs() });
-    if (event !== "renewed" && mapping.isDoubleNat) warnOfDoubleNat(context, mapping);
-    kept.keep(mapping.lifetimeSeconds);
+  const isOnce = flags.mode === "once" && !stop.aborted;
+  const kept = new Keeper(context.stateFile(), nat, wanted, !isOnce);
+  const tell = (event: "mapped" | "renewed" | "moved", granted: GrantedMapping) => {
+    output.event({ event, ...fieldsOf(granted), elapsedMs: context.elapsedMs() });
+    if (event !== "renewed") warnOfDoubleNat(context, granted);
+    kept.keep(granted);
   };
-  tell("mapped");
-  if (flags.mode === "once" && !stop.aborted) {
+  tell("mapped", mapping.mapping);
+  if (isOnce) {
     await kept.settled();
     await mapping.release();
+    if (kept.other) throw inUse(kept.other);
     return 0;
   }
   output.progress("Holding it; Ctrl-C deletes it.");
-  const closing = closeAt(stop, mapping);
+  const closing = closeAt(context, mapping);
+  // Not ours after all: left to the other one, whose end deletes it.
+  void kept.lost.then(() => mapping.release());
   let end: PortEvent & { type: "unmapped" } | undefined;
   for await (const event of mapping) {
     if (event.type === "unmapped") end = event;
     else if (event.type === "lost") {
       const { reason } = event;
-      output.event({ event: "lost", reason, ...fieldsOf(mapping), elapsedMs: context.elapsedMs() });
-    } else tell(event.type === "recovered" ? "mapped" : event.type);
+      const fields = fieldsOf(mapping.mapping);
+      output.event({ event: "lost", reason, ...fields, elapsedMs: context.elapsedMs() });
+    } else tell(event.type === "recovered" ? "mapped" : event.type, event.mapping);
   }
-  await closing();
+  const closedMs = await closing();
   await kept.settled();
+  if (kept.other) throw inUse(kept.other);
+  const { protocol, via, gateway, internal, external } = fieldsOf(mapping.mapping);
   if (!end || end.failure) {
-    const code = end ? "refused" : "no-answer";
-    const why = end?.failure ?? "no answer";
-    const message = `The gateway did not close the port, it ends with its lifetime: ${why}`;
-    output.fail({ code, message, attempts: [] });
+    const outcome = end?.failure ?? "no answer";
+    const message = `The gateway did not close the port, it ends with its lifetime: ${outcome}`;
+    const attempts = [{ via, gateway, outcome, elapsedMs: closedMs }];
+    output.fail({ code: end ? "refused" : "no-answer", message, attempts });
     return 1;
   }
-  const { protocol, via, gateway, internal, external } = fieldsOf(mapping);
   output.event({
     event: "unmapped",
     ...{ protocol, via, gateway, internal, external, reason: end.reason },
@@ -63,46 +72,76 @@ export async function hold(
   return 0;
 }
 
-/** Closes the mapping when the command is to end; what it returns waits until that is done. */
-function closeAt(stop: AbortSignal, mapping: PortMapping): () => Promise<void> {
+/** Closes the mapping when the command is to end; what it returns waits, and tells how long it took. */
+function closeAt(context: Context, mapping: PortMapping): () => Promise<number> {
+  const { stop } = context;
   let closing: Promise<void> | undefined;
-  const close = () => void (closing ??= mapping.close());
+  let since = 0;
+  const close = () => {
+    since = context.elapsedMs();
+    closing ??= mapping.close();
+  };
   stop.addEventListener("abort", close);
   if (stop.aborted) close();
   return async () => {
     stop.removeEventListener("abort", close);
     await closing;
+    return closing ? tenths(context.elapsedMs() - since) : 0;
   };
 }
 
-function warnOfDoubleNat({ output }: Context, mapping: PortMapping): void {
+function warnOfDoubleNat({ output }: Context, { external }: GrantedMapping): void {
+  if (!isBehindAnotherNat(external.address)) return;
   output.warn(
-    `${mapping.external.address} is no address of the Internet: another NAT stands above this ` +
+    `${external.address} is no address of the Internet: another NAT stands above this ` +
       "gateway, and nobody out there reaches the port",
   );
 }
 
 /** Keeps the state file's entry of one mapping, without holding up what is told. */
 class Keeper {
+  /** Resolves where a run that lives turns out to hold the mapping, too. */
+  readonly lost: Promise<void>;
+  /** That run's entry. */
+  other: Entry | undefined;
   readonly #state: StateFile;
   readonly #nat: Nat;
   readonly #key: string;
-  #saved: SavedMapping | undefined;
+  readonly #isOwned: boolean;
+  readonly #onLost: () => void;
+  readonly #kept: Set<string> = new Set();
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(state: StateFile, nat: Nat, key: string) {
+  /** @param isOwned Whether this process holds it from here on. */
+  constructor(state: StateFile, nat: Nat, wanted: Wanted, isOwned: boolean) {
     this.#state = state;
     this.#nat = nat;
-    this.#key = key;
+    this.#key = savedKey(wanted);
+    this.#isOwned = isOwned;
+    let onLost = () => {};
+    this.lost = new Promise((resolve) => onLost = resolve);
+    this.#onLost = onLost;
   }
 
-  keep(lifetimeSeconds: number): void {
+  keep({ gateway, internal, lifetimeSeconds }: GrantedMapping): void {
+    const expiresAt = Date.now() + 1000 * lifetimeSeconds;
     this.#writing = this.#writing.then(async () => {
+      if (this.other) return;
       const { mappings } = await this.#nat.exportState();
-      const saved = mappings.find((one) => savedKey(one) === this.#key);
-      if (!saved) return;
-      this.#saved = saved;
-      await this.#state.keep(saved, lifetimeSeconds);
+      const mapping = mappings.find((one) =>
+        savedKey(one) === this.#key && one.gateway === gateway.address
+      );
+      if (!mapping) return;
+      const entry: Entry = {
+        mapping,
+        expiresAt,
+        gateway: { address: gateway.address, port: gateway.port },
+        internalAddress: internal.address,
+        ...(this.#isOwned ? { owner: await ownProcess() } : {}),
+      };
+      this.other = await this.#state.keep(entry);
+      if (this.other) this.#onLost();
+      else this.#kept.add(entryKey(entry));
     });
   }
 
@@ -110,18 +149,22 @@ class Keeper {
     return this.#writing;
   }
 
-  async forget(): Promise<void> {
-    const gateway = this.#saved?.gateway;
-    await this.#state.forget((one) => savedKey(one) === this.#key && one.gateway === gateway);
+  forget(): Promise<void> {
+    return this.#state.forget((entry) => this.#kept.has(entryKey(entry)));
   }
 }
 
 /** The fields of `mapped`, in the order in which they are told. */
-export function fieldsOf(mapping: PortMapping): Omit<
-  MappingFields,
-  "elapsedMs"
-> {
-  const { protocol, via, gateway, internal, external, remote, lifetimeSeconds } = mapping;
+export function fieldsOf(granted: GrantedMapping): Omit<MappingFields, "elapsedMs"> {
+  const { protocol, via, gateway, internal, external, remote, lifetimeSeconds } = granted;
   const peer = remote === undefined ? {} : { remote };
-  return { protocol, via, gateway, internal, external, ...peer, lifetimeSeconds };
+  return {
+    protocol,
+    via,
+    gateway: gatewayText(gateway),
+    internal,
+    external,
+    ...peer,
+    lifetimeSeconds,
+  };
 }

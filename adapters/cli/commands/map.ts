@@ -8,6 +8,7 @@ import type { MappingOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import type { FlagName, FlagValues } from "../flags.ts";
 import { checkOneFamily, readPortAndProtocol, UsageError } from "../values.ts";
+import { openToMap } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
 
 const NEED_PCP: readonly FlagName[] = [
@@ -29,14 +30,14 @@ export async function run(context: Context): Promise<number> {
     );
   }
   const thirdParty = flags["third-party"];
-  const nat = await context.openNat(await context.stateFile().load());
+  const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
+  const nat = await openToMap(context, wanted);
   try {
     const mapping = await nat.map(port, {
       protocol,
       ...mappingOptions(context),
       ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
     });
-    const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
     return await hold(context, nat, mapping, wanted);
   } finally {
     await nat.close();

@@ -12,6 +12,7 @@ import {
   readPortAndProtocol,
   UsageError,
 } from "../values.ts";
+import { openToMap } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
 import { checkFlags, mappingOptions } from "./map.ts";
 
@@ -33,13 +34,13 @@ export async function run(context: Context): Promise<number> {
     checkOneFamily([["REMOTE_ADDRESS", remote.address], [name, other]]);
   }
   const thirdParty = flags["third-party"];
-  const nat = await context.openNat(await context.stateFile().load());
+  const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
+  const nat = await openToMap(context, wanted);
   try {
     const mapping = await nat.peer(port, remote, {
       protocol,
       ...mappingOptions(context),
     });
-    const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
     return await hold(context, nat, mapping, wanted);
   } finally {
     await nat.close();

@@ -1,40 +1,73 @@
 /**
  * `natkit unmap`: deletes a mapping that an earlier run made, or all of them.
  *
+ * What the state file knows is deleted by the protocol and at the gateway that made it. Where it
+ * knows nothing, every protocol is asked at the gateway of this host.
+ *
  * @module
  */
-import { dropUndefined } from "../../../core/defined.ts";
-import { parseEndpoint } from "../../../core/ip.ts";
+import { dropUndefined, pickDefined } from "../../../core/defined.ts";
+import { formatEndpoint } from "../../../core/ip.ts";
 import type { Transport } from "../../../core/mapping.ts";
-import type { SavedMapping } from "../../../core/portmap/saved.ts";
+import { gatewayText } from "../../../core/portmap/claim.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";
-import type { StateFile } from "../state_file.ts";
-import { readPortAndProtocol, UsageError } from "../values.ts";
+import { CommandError } from "../output.ts";
+import { type Entry, entryKey, gatewayOf } from "../state_file.ts";
+import { viaName } from "../text.ts";
+import { type PortAndProtocol, readPortAndProtocol, UsageError } from "../values.ts";
+import { heldByOthers, inUse } from "./earlier_runs.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
-  const { flags, positionals, stop } = context;
+  const { flags, positionals } = context;
   const [text] = positionals;
   if (flags.all && text !== undefined) {
     throw new UsageError(`--all and PORT exclude each other: current value is "${text}"`);
   }
   if (!flags.all && text === undefined) throw new UsageError("natkit unmap needs PORT or --all");
   const wanted = text === undefined ? undefined : readPortAndProtocol("PORT", text, "tcp");
-  const state = context.stateFile();
-  const saved = await state.load();
-  const nat = await context.openNat(saved);
-  const options = { ...dropUndefined({ timeoutMs: context.timeoutMs }), signal: stop };
+  const entries = (await context.stateFile().load()).filter((entry) => isMeant(context, entry));
+  return wanted ? await unmapOne(context, wanted, entries) : await unmapAll(context, entries);
+}
+
+/** Whether an entry is of a mapping that the flags do not leave out. */
+function isMeant({ flags }: Context, entry: Entry): boolean {
+  const { gateway } = flags, own = flags["internal-address"];
+  const { mapping, internalAddress } = entry;
+  return mapping.kind === "map" &&
+    (!gateway || formatEndpoint(gateway) === formatEndpoint(gatewayOf(entry))) &&
+    (own === undefined || mapping.thirdParty !== undefined || internalAddress === undefined ||
+      internalAddress === own);
+}
+
+async function unmapOne(
+  context: Context,
+  { port, protocol }: PortAndProtocol,
+  entries: readonly Entry[],
+): Promise<number> {
+  const known = entries.filter(({ mapping }) =>
+    mapping.protocol === protocol && mapping.internalPort === port &&
+    mapping.thirdParty === undefined
+  );
+  const open = known.filter(({ expiresAt }) => expiresAt > Date.now());
+  if (open.length > 0) {
+    const [held] = await heldByOthers(open);
+    if (held) throw inUse(held);
+    for (const entry of open) checkVia(context, entry);
+    await allOf(removals(context, open));
+    return 0;
+  }
+  const nat = await context.openNat(known.map(({ mapping }) => mapping));
   try {
-    if (!wanted) return await unmapAll(context, nat, state, saved, options);
-    const { port, protocol } = wanted;
-    const results = await nat.unmap(port, { protocol, ...options });
+    const results = await nat.unmap(port, { protocol, ...waitOptions(context) });
     for (const result of results) tell(context, result, protocol, port);
-    const gateways = results.map(addressOf);
-    await state.forget((one) =>
-      one.kind === "map" && one.internalPort === port && one.protocol === protocol &&
-      one.thirdParty === undefined && gateways.includes(one.gateway)
+    await forget(
+      context,
+      known.filter((entry) =>
+        results.some(({ gateway }) => gateway === gatewayText(gatewayOf(entry)))
+      ),
     );
     return 0;
   } finally {
@@ -42,37 +75,110 @@ export async function run(context: Context): Promise<number> {
   }
 }
 
-async function unmapAll(
-  context: Context,
-  nat: Nat,
-  state: StateFile,
-  saved: readonly SavedMapping[],
-  options: WaitOptions,
-): Promise<number> {
-  const isGone: ((one: SavedMapping) => boolean)[] = [];
-  const outcomes = await Promise.allSettled((["tcp", "udp"] as const).map(async (protocol) => {
-    const results = await nat.unmapAll(protocol, options);
-    for (const result of results) tell(context, result, protocol);
-    for (const { via, gateway } of results) {
-      const is = (one: SavedMapping) =>
-        one.kind === "map" && one.protocol === protocol && one.via === via &&
-        one.gateway === addressOf({ gateway });
-      // PCP confirms one by one: where one is missing, nobody says which, and all are kept.
-      const confirmed = results.filter((one) => one.via === via && one.gateway === gateway);
-      if (via === "nat-pmp" || confirmed.length >= saved.filter(is).length) isGone.push(is);
-    }
-    return results.length;
-  }));
-  await state.forget((one) => isGone.some((is) => is(one)));
-  const done = outcomes.filter((outcome) => outcome.status === "fulfilled");
-  const failed = outcomes.find((outcome) => outcome.status === "rejected");
-  if (failed && done.every(({ value }) => value === 0)) throw failed.reason;
-  if (done.every(({ value }) => value === 0)) context.output.progress("There is nothing to unmap.");
+/** Throws where another protocol than those of `--via` made it: asking these would delete nothing. */
+function checkVia({ flags }: Context, { mapping }: Entry): void {
+  if (!flags.via || flags.via.includes(mapping.via)) return;
+  throw new CommandError(
+    "other-protocol",
+    `Port ${mapping.internalPort}/${mapping.protocol} was mapped by ${viaName(mapping.via)} at ` +
+      `${mapping.gateway}, which is not in --via "${flags.via}": it stays open`,
+  );
+}
+
+async function unmapAll(context: Context, entries: readonly Entry[]): Promise<number> {
+  const { via } = context.flags;
+  const held = await heldByOthers(entries);
+  const ours = entries.filter((entry) =>
+    !held.includes(entry) && (via?.includes(entry.mapping.via) ?? true)
+  );
+  const known = allOf(removals(context, ours));
+  const others = via?.includes("nat-pmp") ?? true ? sweep(context, held) : Promise.resolve(0);
+  const [removed, swept] = await Promise.allSettled([known, others]);
+  if (removed.status === "rejected") throw removed.reason;
+  if (held[0]) throw inUse(held[0]);
+  // A gateway that does not speak NAT-PMP holds nothing that only NAT-PMP could delete.
+  if (swept.status === "rejected" && removed.value === 0) throw swept.reason;
+  const count = removed.value + (swept.status === "fulfilled" ? swept.value : 0);
+  if (count === 0) context.output.progress("There is nothing to unmap.");
   return 0;
 }
 
-function addressOf({ gateway }: { readonly gateway: string }): string {
-  return parseEndpoint(gateway.split(" ")[0]!, 0)?.address ?? gateway;
+/**
+ * Deletes all NAT-PMP mappings of this host, whoever made them; answers how many confirmations came.
+ * Not those of a transport protocol of which a run that lives holds one: it would lose that.
+ */
+async function sweep(context: Context, held: readonly Entry[]): Promise<number> {
+  const nat = await context.openNat([], { protocols: ["nat-pmp"] });
+  try {
+    const free = (["tcp", "udp"] as const).filter((protocol) =>
+      !held.some((entry) =>
+        entry.mapping.protocol === protocol && nat.gateways.includes(gatewayText(gatewayOf(entry)))
+      )
+    );
+    return await allOf(free.map(async (protocol) => {
+      const results = await nat.unmapAll(protocol, waitOptions(context));
+      for (const result of results) tell(context, result, protocol);
+      return results.length;
+    }));
+  } finally {
+    await nat.close();
+  }
+}
+
+/** Deletes what the entries stand for, each as it was made; answers how many confirmations came. */
+function removals(context: Context, entries: readonly Entry[]): Promise<number>[] {
+  const own = new Set(context.runtime.interfaces().map(({ address }) => address));
+  const groups = new Map<string, Entry[]>();
+  for (const entry of entries) {
+    const key = `${formatEndpoint(gatewayOf(entry))} ${entry.mapping.via} ${entry.internalAddress}`;
+    groups.set(key, [...groups.get(key) ?? [], entry]);
+  }
+  return [...groups.values()].map(async (group) => {
+    const { mapping, internalAddress } = group[0]!;
+    const nat = await context.openNat(group.map(({ mapping }) => mapping), {
+      gateway: gatewayOf(group[0]!),
+      protocols: [mapping.via],
+      // An address that this host has lost cannot be sent from, and what was mapped to it ends.
+      ...(internalAddress !== undefined && own.has(internalAddress) ? { internalAddress } : {}),
+    });
+    try {
+      return await allOf(group.map((entry) => remove(context, nat, entry)));
+    } finally {
+      await nat.close();
+    }
+  });
+}
+
+async function remove(context: Context, nat: Nat, entry: Entry): Promise<number> {
+  const { internalPort, protocol } = entry.mapping;
+  const results = await nat.unmap(internalPort, {
+    protocol,
+    ...pickDefined(entry.mapping, "thirdParty"),
+    ...waitOptions(context),
+  });
+  for (const result of results) tell(context, result, protocol, internalPort);
+  await forget(context, [entry]);
+  return results.length;
+}
+
+/** The sum of what they come to, once all have; what failed first is thrown then. */
+async function allOf(jobs: readonly Promise<number>[]): Promise<number> {
+  let sum = 0;
+  const outcomes = await Promise.allSettled(jobs);
+  for (const outcome of outcomes) {
+    if (outcome.status === "rejected") throw outcome.reason;
+    sum += outcome.value;
+  }
+  return sum;
+}
+
+async function forget(context: Context, gone: readonly Entry[]): Promise<void> {
+  const keys = new Set(gone.map(entryKey));
+  await context.stateFile().forget((entry) => keys.has(entryKey(entry)));
+}
+
+function waitOptions({ timeoutMs, stop }: Context): WaitOptions {
+  return { ...dropUndefined({ timeoutMs }), signal: stop };
 }
 
 function tell(

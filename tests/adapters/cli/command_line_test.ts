@@ -1,15 +1,18 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import type { NatOptions } from "../../../adapters/api/options.ts";
 import { COMMANDS } from "../../../adapters/cli/commands/mod.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
 import type { StopSignal } from "../../../adapters/cli/io.ts";
-import { StateFile } from "../../../adapters/cli/state_file.ts";
+import { type Entry, StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError } from "../../../core/errors.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import type { SavedMapping } from "../../../core/portmap/saved.ts";
 import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
 
 const MAPPED = {
@@ -20,6 +23,20 @@ const MAPPED = {
   external: { address: "203.0.113.7", port: 6000 },
   lifetimeSeconds: 600,
 };
+
+/** A mapping that an earlier run made. */
+const SAVED: SavedMapping = {
+  kind: "map",
+  via: "pcp",
+  gateway: "192.168.1.1",
+  protocol: "tcp",
+  internalPort: 6000,
+  external: { address: "203.0.113.7", port: 6000 },
+  nonce: "000102030405060708090a0b",
+};
+
+/** The entry of a run that lives: a test's parent does, and outlives it. */
+const HELD: Partial<Entry> = { owner: { pid: process.ppid } };
 
 /** What cannot be meant: the arguments, and what the message must name. */
 const WRONG: readonly [args: string, names: readonly string[]][] = [
@@ -101,7 +118,16 @@ describe("natkit", () => {
 
   const run = (line: string) =>
     runCommandLine(line.split(" ").filter((word) => word !== ""), io, { openNat: nat.open });
-  const saved = () => new StateFile(path, () => {}).load();
+  const entries = () => new StateFile(path, () => {}).load();
+  const saved = async () => (await entries()).map(({ mapping }) => mapping);
+  /** Keeps an entry as an earlier run does. */
+  const keep = (over: Partial<SavedMapping> = {}, entry: Partial<Entry> = {}) =>
+    new StateFile(path, () => {}).keep({
+      mapping: { ...SAVED, ...over },
+      expiresAt: Date.now() + 60_000,
+      gateway: { address: over.gateway ?? SAVED.gateway, port: 5351 },
+      ...entry,
+    });
 
   describe("with a command line that is wrong", () => {
     for (const [line, names] of WRONG) {
@@ -360,7 +386,10 @@ describe("natkit", () => {
 
       assertEquals(await running, 130);
       assertEquals(io.events.map(({ event }) => event), ["mapped", "error"]);
-      assertEquals(io.events.at(-1)?.code, "no-answer");
+      const { code, attempts } = io.events.at(-1)!;
+      assertEquals([code, attempts], ["no-answer", [
+        { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 0 },
+      ]]);
       assertEquals(await saved(), nat.state.mappings);
     });
 
@@ -448,6 +477,74 @@ describe("natkit", () => {
       assertEquals(nat.calls.at(-1), ["close"]);
     });
 
+    it("says whose the mapping is while it is held, and not once it is left", async () => {
+      await run("map 6000 --mode once --json");
+      assertEquals((await entries()).map(({ owner }) => owner), [undefined]);
+      const running = run("map 6000 --json");
+      await io.event("mapped", 2);
+      const state = () => entries().then(([entry]) => entry?.owner?.pid);
+      while (await state() === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
+
+      assertEquals(await state(), process.pid);
+      const [{ gateway, internalAddress }] = await entries() as [Entry];
+      assertEquals([gateway, internalAddress], [GRANTED.gateway, GRANTED.internal.address]);
+      io.signal("SIGINT");
+      await running;
+    });
+
+    it("does not take a mapping from a run that lives, and names that", async () => {
+      await keep({}, HELD);
+
+      for (const mode of ["once", "keep-alive"]) {
+        io = new FakeIo();
+        assertEquals(await run(`map 6000 --json --mode ${mode} --state ${path}`), 1);
+        assertEquals(io.events.map(({ event, code }) => [event, code]), [["error", "in-use"]]);
+        assertStringIncludes(io.err, `6000/tcp is held at 192.168.1.1 by a natkit that runs`);
+        assertStringIncludes(io.err, `process ${process.ppid}: end that one first`);
+      }
+      assertEquals(nat.calls, [["close"], ["close"]]);
+      assertEquals(nat.opened?.state?.mappings, []);
+      assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
+    });
+
+    it("maps what a run that lives holds elsewhere or otherwise", async () => {
+      await keep({ gateway: "192.168.2.1" }, HELD);
+      await keep({ protocol: "udp" }, HELD);
+      await keep({ internalPort: 6001 }, HELD);
+      await keep({ thirdParty: "192.168.1.9" }, HELD);
+
+      assertEquals(await run("map 6000 --mode once"), 0);
+      assertEquals((await entries()).length, 5);
+    });
+
+    it("leaves the mapping to a run that came first while both were asking", async () => {
+      nat.answer = async () => {
+        await keep({}, { ...HELD, internalAddress: GRANTED.internal.address });
+        return nat.mapping;
+      };
+
+      assertEquals(await run("map 6000 --json"), 1);
+      assertEquals(io.events.map(({ event, code }) => code ?? event), ["mapped", "in-use"]);
+      assertEquals(nat.mapping.calls, ["release"]);
+      assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
+    });
+
+    it("fails where the state file is not natkit's, before it asks anybody", async () => {
+      const other = join(folder, "other.json");
+      await writeFile(other, "mine");
+
+      for (
+        const command of ["map 6000", "peer 6000/tcp 192.0.2.1 5", "unmap 6000", "unmap --all"]
+      ) {
+        io = new FakeIo();
+        assertEquals(await run(`${command} --json --state ${other}`), 1);
+        assertEquals(io.events.map(({ code }) => code), ["state-file"]);
+        assertStringIncludes(io.err, other);
+      }
+      assertEquals(nat.opens, []);
+      assertEquals(await readFile(other, "utf8"), "mine");
+    });
+
     it("ends with 1 and what was tried where it fails", async () => {
       const attempts = [
         { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 10000.04 },
@@ -514,38 +611,169 @@ describe("natkit", () => {
       assertEquals(await saved(), []);
     });
 
-    it("keeps what another gateway holds", async () => {
-      await run("map 6000 --mode once");
-      nat.answer = () => Promise.resolve([{ ...confirmed, gateway: "192.168.2.1" }]);
+    /** How contexts were opened: gateway, protocols, internal ports of the state. */
+    const opens = () =>
+      nat.opens.map(({ gateway, protocols, state }) => [
+        (gateway as Endpoint | undefined)?.address,
+        protocols,
+        state?.mappings.map(({ internalPort }) => internalPort),
+      ]);
+    const confirmAsOpened = (
+      _what: string,
+      _signal: AbortSignal,
+      { gateway, protocols }: NatOptions,
+    ) =>
+      Promise.resolve([{
+        via: protocols?.[0] ?? "pcp",
+        gateway: (gateway as Endpoint | undefined)?.address ?? "192.168.1.1",
+      }]);
 
-      await run("unmap 6000/tcp");
+    it("asks each gateway of which the state says that it holds it, as it was made", async () => {
+      await keep();
+      await keep({ gateway: "192.168.2.1", via: "nat-pmp" });
+      await keep({ gateway: "192.168.3.1", internalPort: 6001 });
+      await keep({ thirdParty: "192.168.1.9" });
+      nat.answer = confirmAsOpened;
 
-      assertEquals(await saved(), nat.state.mappings);
+      assertEquals(await run("unmap 6000 --json"), 0);
+      assertEquals(opens(), [
+        ["192.168.1.1", ["pcp"], [6000]],
+        ["192.168.2.1", ["nat-pmp"], [6000]],
+      ]);
+      assertEquals(io.events.map(({ via, gateway }) => [via, gateway]), [
+        ["pcp", "192.168.1.1"],
+        ["nat-pmp", "192.168.2.1"],
+      ]);
+      assertEquals((await saved()).map(({ gateway }) => gateway), ["192.168.3.1", "192.168.1.1"]);
     });
 
-    it("--all asks for both transports and forgets what was confirmed", async () => {
-      await run("map 6000 --mode once");
-      io.out = "";
-      nat.answer = () => Promise.resolve([{ ...confirmed, via: "nat-pmp" }, confirmed]);
+    it("asks the gateway of --gateway alone", async () => {
+      await keep();
+      await keep({ gateway: "192.168.2.1" });
+      nat.answer = confirmAsOpened;
+
+      assertEquals(await run("unmap 6000 --gateway 192.168.2.1"), 0);
+      assertEquals(opens(), [["192.168.2.1", ["pcp"], [6000]]]);
+      assertEquals(await run("unmap 6000 --gateway 192.168.1.1:9999"), 0);
+      assertEquals(opens()[1], ["192.168.1.1", undefined, []]);
+      assertEquals(await saved(), [SAVED]);
+    });
+
+    it("asks by every protocol for what the state does not know, or knows as over", async () => {
+      await keep({ gateway: "192.168.2.1" }, { expiresAt: Date.now() - 1000 });
+      nat.answer = confirmAsOpened;
+
+      assertEquals(await run("unmap 6000"), 0);
+      assertEquals(opens(), [[undefined, undefined, [6000]]]);
+      assertEquals((await saved()).length, 1);
+    });
+
+    it("says that another protocol made it than those of --via, and leaves it", async () => {
+      await keep();
+
+      assertEquals(await run("unmap 6000 --via nat-pmp --json"), 1);
+      assertEquals(io.events.map(({ event, code }) => [event, code]), [[
+        "error",
+        "other-protocol",
+      ]]);
+      assertEquals(
+        io.err,
+        "natkit: Port 6000/tcp was mapped by PCP at 192.168.1.1, which is not in --via " +
+          '"nat-pmp": it stays open\n',
+      );
+      assertEquals([nat.opens, await saved()], [[], [SAVED]]);
+    });
+
+    it("leaves what a run that lives holds", async () => {
+      await keep({}, HELD);
+
+      assertEquals(await run("unmap 6000 --json"), 1);
+      assertEquals(io.events.map(({ code }) => code), ["in-use"]);
+      assertEquals([nat.opens, await saved()], [[], [SAVED]]);
+    });
+
+    it("keeps what a gateway refused to delete, and forgets what another one deleted", async () => {
+      await keep();
+      await keep({ gateway: "192.168.2.1" });
+      nat.answer = (what, signal, opened) =>
+        (opened.gateway as Endpoint).address === "192.168.1.1"
+          ? Promise.reject(new NatError("refused", "Cannot unmap"))
+          : confirmAsOpened(what, signal, opened);
+
+      assertEquals(await run("unmap 6000 --json"), 1);
+      assertEquals(io.events.map(({ event }) => event), ["unmapped", "error"]);
+      assertEquals(await saved(), [SAVED]);
+    });
+
+    it("--all deletes what the state knows, and by NAT-PMP all that it does not", async () => {
+      await keep();
+      await keep({ internalPort: 6001, protocol: "udp", thirdParty: "192.168.1.9" });
+      await keep({ gateway: "192.168.2.1", via: "nat-pmp" });
+      nat.answer = confirmAsOpened;
 
       assertEquals(await run("unmap --all --json"), 0);
+      assertEquals(opens(), [
+        ["192.168.1.1", ["pcp"], [6000, 6001]],
+        ["192.168.2.1", ["nat-pmp"], [6000]],
+        [undefined, ["nat-pmp"], []],
+      ]);
       assertEquals(
-        io.events.map(({ event, protocol, via }) => [event, protocol, via]),
+        nat.calls.filter(([what]) => what !== "close").map(([what, which]) => [what, which]),
         [
-          ["unmapped", "tcp", "nat-pmp"],
-          ["unmapped", "tcp", "pcp"],
-          ["unmapped", "udp", "nat-pmp"],
-          ["unmapped", "udp", "pcp"],
+          ["unmap", 6000],
+          ["unmap", 6001],
+          ["unmap", 6000],
+          ["unmapAll", "tcp"],
+          ["unmapAll", "udp"],
         ],
       );
+      assertEquals(io.events.length, 5);
       assertEquals(await saved(), []);
     });
 
-    it("--all succeeds where one transport's did", async () => {
-      nat.answer = () =>
-        Promise.resolve(nat.calls.length === 1 ? [confirmed] : Promise.reject(new Error("no")));
+    it("--all asks for what --via names alone", async () => {
+      await keep();
+      await keep({ internalPort: 6001, via: "nat-pmp" });
+      nat.answer = confirmAsOpened;
+
+      assertEquals(await run("unmap --all --via pcp"), 0);
+      assertEquals(opens(), [["192.168.1.1", ["pcp"], [6000]]]);
+      assertEquals((await saved()).map(({ internalPort }) => internalPort), [6001]);
+    });
+
+    it("--all leaves what a run that lives holds, and whatever would take that with it", async () => {
+      await keep({}, HELD);
+      await keep({ internalPort: 6001 });
+      nat.answer = confirmAsOpened;
+
+      assertEquals(await run("unmap --all --json"), 1);
+      assertEquals(
+        nat.calls.filter(([what]) => what !== "close").map(([what, which]) => [what, which]),
+        [["unmap", 6001], ["unmapAll", "udp"]],
+      );
+      assertEquals(io.events.at(-1)?.code, "in-use");
+      assertEquals(await saved(), [SAVED]);
+    });
+
+    it("--all succeeds where what the state knows is deleted and NAT-PMP is not spoken", async () => {
+      await keep();
+      nat.answer = (what, signal, opened) =>
+        what === "unmap"
+          ? confirmAsOpened(what, signal, opened)
+          : Promise.reject(new NatError("no-answer", "no"));
 
       assertEquals(await run("unmap --all"), 0);
+    });
+
+    it("--all fails where the state's is not deleted, whatever else is", async () => {
+      await keep();
+      nat.answer = (what, signal, opened) =>
+        what === "unmapAll"
+          ? confirmAsOpened(what, signal, opened)
+          : Promise.reject(new NatError("no-answer", "no"));
+
+      assertEquals(await run("unmap --all"), 1);
+      assertEquals(await saved(), [SAVED]);
     });
 
     it("fails where nobody confirmed", async () => {

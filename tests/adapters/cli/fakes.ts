@@ -5,7 +5,7 @@
  */
 import type { Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
-import type { PortEvent, PortMapping } from "../../../adapters/api/port_mapping.ts";
+import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
 import type { Io, StopSignal } from "../../../adapters/cli/io.ts";
 import type { Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
@@ -171,6 +171,8 @@ export class FakeMapping {
 
   release(): Promise<void> {
     this.calls.push("release");
+    this.#isOver = true;
+    this.#wake();
     return Promise.resolve();
   }
 
@@ -197,7 +199,8 @@ export class FakeNat {
   readonly calls: unknown[][] = [];
   readonly mapping: FakeMapping;
   gateways: readonly string[] = ["192.168.1.1"];
-  opened: NatOptions | undefined;
+  /** How it was opened, each time. */
+  readonly opens: NatOptions[] = [];
   state: NatState = {
     version: 1,
     mappings: [{
@@ -210,44 +213,42 @@ export class FakeNat {
       nonce: "000102030405060708090a0b",
     }],
   };
-  /** What every request comes to; by default the mapping. */
-  answer: (what: string, signal: AbortSignal) => Promise<unknown>;
+  /** What every request comes to, of a context that was opened so; by default the mapping. */
+  answer: (what: string, signal: AbortSignal, opened: NatOptions) => Promise<unknown>;
 
   constructor(mapping: FakeMapping = new FakeMapping()) {
     this.mapping = mapping;
     this.answer = () => Promise.resolve(mapping);
   }
 
+  /** How it was opened last. */
+  get opened(): NatOptions | undefined {
+    return this.opens.at(-1);
+  }
+
   /** Opens this one. */
   readonly open = (options: NatOptions): Promise<Nat> => {
-    this.opened = options;
-    return Promise.resolve(this as unknown as Nat);
+    this.opens.push(options);
+    const ask = (what: string) => (...args: unknown[]) => this.#ask(options, what, ...args);
+    const nat = {
+      gateways: this.gateways,
+      map: ask("map"),
+      peer: ask("peer"),
+      unmap: ask("unmap"),
+      unmapAll: ask("unmapAll"),
+      externalAddresses: ask("externalAddresses"),
+      exportState: () => Promise.resolve(this.state),
+      close: () => this.close(),
+    };
+    return Promise.resolve(nat as unknown as Nat);
   };
 
-  #ask(what: string, ...args: unknown[]): Promise<unknown> {
+  #ask(opened: NatOptions, what: string, ...args: unknown[]): Promise<unknown> {
     this.calls.push([what, ...args]);
     const { signal } = args.at(-1) as { signal: AbortSignal };
-    return this.answer(what, signal);
+    return this.answer(what, signal, opened);
   }
 
-  map(...args: unknown[]): Promise<PortMapping> {
-    return this.#ask("map", ...args) as Promise<PortMapping>;
-  }
-  peer(...args: unknown[]): Promise<PortMapping> {
-    return this.#ask("peer", ...args) as Promise<PortMapping>;
-  }
-  unmap(...args: unknown[]): Promise<unknown> {
-    return this.#ask("unmap", ...args);
-  }
-  unmapAll(...args: unknown[]): Promise<unknown> {
-    return this.#ask("unmapAll", ...args);
-  }
-  externalAddresses(...args: unknown[]): Promise<unknown> {
-    return this.#ask("externalAddresses", ...args);
-  }
-  exportState(): Promise<NatState> {
-    return Promise.resolve(this.state);
-  }
   close(): Promise<void> {
     this.calls.push(["close"]);
     return Promise.resolve();

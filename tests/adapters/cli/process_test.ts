@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -47,6 +47,10 @@ class Natkit {
         for (const watcher of [...this.#watchers]) watcher();
       });
     });
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
   }
 
   /** The events so far. */
@@ -130,6 +134,10 @@ if (process.env[AS_COMMAND]) {
       `${gateway!.endpoint.address}:${gateway!.endpoint.port}`,
       "--json",
     ];
+    const state = () => join(folder, "natkit", "state.json");
+    const until = async (isIt: () => boolean | Promise<boolean>) => {
+      while (!await isIt()) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
     const ports = () => gateway!.entries().map(({ internal }) => internal.port);
 
     it("maps, tells, keeps and unmaps, and ends by itself each time", async () => {
@@ -154,6 +162,67 @@ if (process.env[AS_COMMAND]) {
       const again = natkit(...once);
 
       assertEquals(await again.end(), 0, again.out);
+      assertEquals(ports(), [6000]);
+    });
+
+    it("does not take the mapping of a process that lives, but that of one that was killed", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      for (const via of ["pcp", "nat-pmp"]) {
+        const map = ["map", "6000", "--via", via, ...here()];
+        const first = natkit(...map);
+        await first.event("mapped");
+        // What it keeps it keeps once it has told.
+        await until(() =>
+          readFile(state(), "utf8").then((it) => it.includes("owner"), () => false)
+        );
+
+        const second = natkit(...map);
+        assertEquals(await second.end(), 1);
+        assertEquals(second.events.map(({ code }) => code), ["in-use"]);
+        assertStringIncludes(second.err, `process ${first.pid}:`);
+        const unmap = natkit("unmap", "6000", ...here());
+        assertEquals([await unmap.end(), unmap.events[0]?.code], [1, "in-use"]);
+        assertEquals(ports(), [6000]);
+
+        first.signal("SIGKILL");
+        await first.end();
+        const third = natkit(...map);
+        await third.event("mapped");
+        assertEquals(ports(), [6000]);
+        third.signal("SIGINT");
+        assertEquals(await third.end(), 130);
+        assertEquals(ports(), []);
+      }
+    });
+
+    it("unmaps at the gateway that the state names", async () => {
+      const other = await startGateway({ announceTo: [] });
+      try {
+        const at = `${other.endpoint.address}:${other.endpoint.port}`;
+        for (const flags of [here(), ["--gateway", at]]) {
+          assertEquals(await natkit("map", "6000", "--mode", "once", ...flags).end(), 0);
+        }
+        assertEquals([ports(), other.entries().length], [[6000], 1]);
+        const one = natkit("unmap", "6000", ...here());
+        assertEquals(await one.end(), 0, one.out);
+        assertEquals([ports(), other.entries().length], [[], 1]);
+
+        const rest = natkit("unmap", "6000", "--json");
+        assertEquals(await rest.end(), 0, rest.out);
+        assertEquals(rest.events.map(({ gateway }) => gateway), [at]);
+        assertEquals(other.entries(), []);
+      } finally {
+        await other.close();
+      }
+    });
+
+    it("says that PCP made it where NAT-PMP is to delete it", async () => {
+      assertEquals(await natkit("map", "6000", "--mode", "once", ...here()).end(), 0);
+
+      const unmap = natkit("unmap", "6000", "--via", "nat-pmp", ...here());
+
+      assertEquals([await unmap.end(), unmap.events[0]?.code], [1, "other-protocol"]);
       assertEquals(ports(), [6000]);
     });
 

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { spawn } from "node:child_process";
 import {
+  chmod,
   mkdir,
   mkdtemp,
   readdir,
@@ -7,15 +9,29 @@ import {
   rm,
   stat,
   symlink,
-  utimes,
   writeFile,
 } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { SavedMapping } from "../../../core/portmap/saved.ts";
-import { defaultStatePath, StateFile } from "../../../adapters/cli/state_file.ts";
+import { CommandError } from "../../../adapters/cli/output.ts";
+import { ownProcess } from "../../../adapters/cli/processes.ts";
+import { defaultStatePath, type Entry, StateFile } from "../../../adapters/cli/state_file.ts";
+
+function entry(
+  internalPort: number,
+  over: Partial<SavedMapping> = {},
+  lifetimeSeconds = 60,
+): Entry {
+  return {
+    mapping: saved(internalPort, over),
+    expiresAt: Date.now() + 1000 * lifetimeSeconds,
+    gateway: { address: over.gateway ?? "192.168.1.1", port: 5351 },
+    internalAddress: "192.168.1.5",
+  };
+}
 
 function saved(internalPort: number, over: Partial<SavedMapping> = {}): SavedMapping {
   return {
@@ -55,6 +71,7 @@ describe("StateFile", () => {
   let folder = "", path = "";
   const warnings: string[] = [];
   const file = (at = path) => new StateFile(at, (text) => warnings.push(text));
+  const mappings = async (at = path) => (await file(at).load()).map(({ mapping }) => mapping);
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), "natkit-"));
@@ -64,53 +81,57 @@ describe("StateFile", () => {
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
   it("gives back what it was given", async () => {
-    await file().keep(saved(6000), 60);
-    await file().keep(saved(6001, { via: "nat-pmp" }), 60);
+    await file().keep(entry(6000));
+    await file().keep(entry(6001, { via: "nat-pmp" }));
 
-    assertEquals(await file().load(), [saved(6000), saved(6001, { via: "nat-pmp" })]);
+    assertEquals(await mappings(), [saved(6000), saved(6001, { via: "nat-pmp" })]);
     assertEquals(warnings, []);
   });
 
   it("replaces the entry of the same mapping, and that one alone", async () => {
     const other = { address: "198.51.100.1", port: 1 };
     const kept = [
-      saved(6000, { protocol: "udp" }),
-      saved(6000, { gateway: "10.0.0.1" }),
-      saved(6000, { kind: "peer", remote: { address: "192.0.2.1", port: 5 } }),
-      saved(6000, { thirdParty: "192.168.1.9" }),
+      entry(6000, { protocol: "udp" }),
+      entry(6000, { gateway: "10.0.0.1" }),
+      entry(6000, { kind: "peer", remote: { address: "192.0.2.1", port: 5 } }),
+      entry(6000, { thirdParty: "192.168.1.9" }),
+      { ...entry(6000), gateway: { address: "192.168.1.1", port: 9999 } },
+      { ...entry(6000), internalAddress: "192.168.1.6" },
     ];
-    for (const one of [saved(6000), ...kept]) await file().keep(one, 60);
+    for (const one of [entry(6000), ...kept]) await file().keep(one);
 
-    await file().keep(saved(6000, { external: other }), 60);
+    const moved = saved(6000, { external: other });
+    await file().keep({ ...entry(6000), mapping: moved });
 
-    assertEquals(await file().load(), [...kept, saved(6000, { external: other })]);
+    assertEquals((await file().load()).slice(0, -1), kept);
+    assertEquals(await mappings(), [...kept.map(({ mapping }) => mapping), moved]);
   });
 
   it("forgets what it is told to", async () => {
-    for (const port of [1, 2, 3]) await file().keep(saved(port), 60);
+    for (const port of [1, 2, 3]) await file().keep(entry(port));
 
-    await file().forget((one) => one.internalPort === 2);
+    await file().forget(({ mapping }) => mapping.internalPort === 2);
 
-    assertEquals(await file().load(), [saved(1), saved(3)]);
+    assertEquals(await mappings(), [saved(1), saved(3)]);
   });
 
   it("has nothing where there is no file, and makes none to forget in", async () => {
     assertEquals(await file().load(), []);
     await file().forget(() => true);
 
-    assertEquals(await readdir(join(folder, "deep")), []);
+    assertEquals(await readdir(folder), []);
     assertEquals(warnings, []);
   });
 
   it("is readable by its owner alone", { skip: process.platform === "win32" }, async () => {
-    await file().keep(saved(1), 60);
+    await file().keep(entry(1));
 
     assertEquals((await stat(path)).mode & 0o777, 0o600);
     assertEquals((await stat(join(folder, "deep"))).mode & 0o077, 0);
   });
 
   it("leaves no other file behind", async () => {
-    await file().keep(saved(1), 60);
+    await file().keep(entry(1));
 
     assertEquals(await readdir(join(folder, "deep")), ["state.json"]);
   });
@@ -118,89 +139,216 @@ describe("StateFile", () => {
   it("loses nothing where several runs write at once", async () => {
     const ports = Array.from({ length: 20 }, (_, i) => i + 1);
 
-    await Promise.all(ports.map((port) => file().keep(saved(port), 60)));
+    await Promise.all(ports.map((port) => file().keep(entry(port))));
 
-    const found = (await file().load()).map((one) => one.internalPort);
+    const found = (await mappings()).map((one) => one.internalPort);
     assertEquals(found.sort((a, b) => a - b), ports);
   });
 
-  it("takes over the lock of a run that was killed", async () => {
-    await mkdir(join(folder, "deep"));
-    await writeFile(`${path}.lock`, "");
-    await utimes(`${path}.lock`, 1, 1);
+  /** Puts a lock there as a run takes it. */
+  const lockAs = async (token: string) => {
+    await mkdir(`${path}.lock`, { recursive: true });
+    await writeFile(join(`${path}.lock`, token), "");
+  };
+  /** A pid that no process has: that of one that has ended. */
+  const deadPid = async () => {
+    const child = spawn(process.execPath, ["--version"], { stdio: "ignore" });
+    await new Promise((resolve) => child.on("close", resolve));
+    return child.pid!;
+  };
+  const here = hostname().replace(/[^A-Za-z0-9-]/g, "_");
 
-    await file().keep(saved(1), 60);
+  it("takes over the lock of a run that was killed, however many do so at once", async () => {
+    await lockAs(`${here}.${await deadPid()}.x`);
+    const ports = Array.from({ length: 8 }, (_, i) => i + 1);
 
-    assertEquals(await file().load(), [saved(1)]);
-    assertEquals(await readdir(join(folder, "deep")), ["state.json"]);
+    await Promise.all(ports.map((port) => file().keep(entry(port))));
+
+    const found = (await mappings()).map((one) => one.internalPort);
+    assertEquals(found.sort((a, b) => a - b), ports);
+    assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
   });
 
+  it("takes over a lock of which nobody can tell whose it is, once it does not move", async () => {
+    await lockAs(`elsewhere.${process.pid}.x`);
+
+    await file().keep(entry(1));
+
+    assertEquals(await mappings(), [saved(1)]);
+    assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
+  });
+
+  it("uses a lock that was left empty", async () => {
+    await mkdir(`${path}.lock`, { recursive: true });
+
+    await file().keep(entry(1));
+
+    assertEquals(await mappings(), [saved(1)]);
+  });
+
+  it("loses nothing where locks are broken while their holders live", async () => {
+    const kept: number[] = [];
+    let broken = 0;
+    const writer = async () => {
+      while (broken < 5) {
+        const port = kept.push(kept.length + 1);
+        await file().keep(entry(port));
+      }
+    };
+    const saboteur = async () => {
+      while (broken < 5) {
+        for (const token of await readdir(`${path}.lock`).catch(() => [])) {
+          await rm(join(`${path}.lock`, token)).then(() => broken++, () => {});
+        }
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    };
+
+    await Promise.all([writer(), writer(), writer(), saboteur()]);
+
+    const found = (await mappings()).map((one) => one.internalPort);
+    assertEquals(found.sort((a, b) => a - b), kept);
+    assertEquals(warnings, []);
+  });
+
+  it("starts anew in an empty file, which mktemp makes", async () => {
+    await mkdir(join(folder, "deep"));
+    await writeFile(path, "");
+
+    assertEquals(await file().load(), []);
+    await file().keep(entry(1));
+    assertEquals(await mappings(), [saved(1)]);
+  });
+
+  const good = JSON.stringify(entry(1));
   for (
-    const [what, text] of [
-      ["nothing", ""],
-      ["half a file", '{"version":1,"entries":[{"mapp'],
-      ["something else", "[1,2,3]"],
-      ["null", "null"],
-      ["another version", '{"version":2,"entries":[]}'],
+    const [what, text, message] of [
+      ["half a file", '{"version":1,"entries":[{"mapp', "no state file"],
+      ["a text", "dear diary\n", "no state file"],
+      ["a list", "[1,2,3]", "no state file"],
+      ["null", "null", "no state file"],
+      ["another program's object", '{"version":1,"name":"x"}', "no state file"],
+      ["another program's entries", '{"version":1,"entries":[{"url":"x"}]}', "no state file"],
+      ["more than is ours", `{"version":1,"entries":[${good}],"name":"x"}`, "no state file"],
+      ["an older version", `{"version":0,"entries":[${good}]}`, "no state file"],
+      ["a newer version", '{"version":2,"entries":[]}', "newer natkit (version 2"],
     ] as const
   ) {
-    it(`warns and goes on with a new file where it finds ${what}`, async () => {
+    it(`leaves the file as it is and says so where it finds ${what}`, async () => {
       await mkdir(join(folder, "deep"));
       await writeFile(path, text);
 
-      assertEquals(await file().load(), []);
-      assertEquals(warnings.length, 1);
-      assertStringIncludes(warnings[0]!, path);
-      await file().keep(saved(1), 60);
-      assertEquals(await file().load(), [saved(1)]);
+      const error = await assertRejects(() => file().load(), CommandError);
+      await file().keep(entry(1));
+      await file().forget(() => true);
+
+      assertEquals(error.code, "state-file");
+      assertStringIncludes(error.message, path);
+      assertStringIncludes(error.message, message);
+      assertEquals(await readFile(path, "utf8"), text);
+      assertEquals(await readdir(join(folder, "deep")), ["state.json"]);
     });
   }
 
+  it("does not replace a file that it cannot read", {
+    skip: process.platform === "win32" || process.getuid?.() === 0,
+  }, async () => {
+    await mkdir(join(folder, "deep"));
+    await writeFile(path, "secret");
+    await chmod(path, 0);
+
+    assertEquals(await file().load(), []);
+    await file().keep(entry(1));
+
+    await chmod(path, 0o600);
+    assertEquals(await readFile(path, "utf8"), "secret");
+    assertStringIncludes(warnings[0]!, path);
+  });
+
+  it("does not take an entry from another process that runs", {
+    skip: process.platform === "win32",
+  }, async () => {
+    const child = spawn(process.execPath, ["-e", "setTimeout(() => {}, 60_000)"]);
+    const { start } = await ownProcess();
+    const other = { ...entry(1), owner: { pid: child.pid! } };
+    await file().keep(other);
+
+    assertEquals(await file().keep({ ...entry(1), owner: await ownProcess() }), other);
+    assertEquals((await file().load()).map(({ owner }) => owner), [other.owner]);
+
+    // The pid was another process's: that one is gone.
+    if (start !== undefined) {
+      await file().forget(() => true);
+      await file().keep({ ...other, owner: { ...other.owner, start: "another time" } });
+      assertEquals(await file().keep(entry(1)), undefined);
+      await file().forget(() => true);
+      await file().keep(other);
+    }
+
+    child.kill("SIGKILL");
+    await new Promise((resolve) => child.on("close", resolve));
+    assertEquals(await file().keep(entry(1)), undefined);
+    assertEquals((await file().load()).map(({ owner }) => owner), [undefined]);
+  });
+
   it("leaves out entries that are none", async () => {
-    await file().keep(saved(1), 60);
+    await file().keep(entry(1));
     const content = JSON.parse(await readFile(path, "utf8"));
-    const [entry] = content.entries;
+    const [good] = content.entries;
     content.entries.push(
       null,
       5,
-      { ...entry, expiresAt: "soon" },
-      { ...entry, mapping: { ...entry.mapping, nonce: "xyz" } },
-      { ...entry, mapping: { ...entry.mapping, external: null } },
-      { ...entry, mapping: { ...entry.mapping, internalPort: 70000 } },
+      { ...good, expiresAt: "soon" },
+      { ...good, mapping: { ...good.mapping, nonce: "xyz" } },
+      { ...good, mapping: { ...good.mapping, external: null } },
+      { ...good, mapping: { ...good.mapping, internalPort: 70000 } },
+      { ...good, gateway: { address: "nowhere", port: 5 } },
+      { ...good, internalAddress: 5 },
+      { ...good, owner: { pid: -1 } },
+      { ...good, owner: null },
     );
     await writeFile(path, JSON.stringify(content));
 
-    assertEquals(await file().load(), [saved(1)]);
+    assertEquals(await mappings(), [saved(1)]);
   });
 
   it("drops entries a day after their mapping has ended", async () => {
-    await file().keep(saved(1), -86_401);
-    await file().keep(saved(2), -86_000);
+    await file().keep(entry(1, {}, -86_401));
+    await file().keep(entry(2, {}, -86_000));
 
-    assertEquals(await file().load(), [saved(2)]);
+    assertEquals(await mappings(), [saved(2)]);
   });
 
   it("keeps 4096 entries at most, the newest", async () => {
-    await file().keep(saved(1), 60);
+    await file().keep(entry(1));
     const content = JSON.parse(await readFile(path, "utf8"));
     content.entries = Array.from({ length: 5000 }, (_, i) => (
       { ...content.entries[0], mapping: saved(i + 1) }
     ));
     await writeFile(path, JSON.stringify(content));
 
-    await file().keep(saved(6000), 60);
+    await file().keep(entry(6000));
 
-    const found = await file().load();
+    const found = await mappings();
     assertEquals([found.length, found.at(-1)], [4096, saved(6000)]);
   });
 
-  it("never takes the place of a device or a folder", async () => {
+  it("never takes the place of a folder", async () => {
     await mkdir(path, { recursive: true });
 
-    await file().keep(saved(1), 60);
+    const error = await assertRejects(() => file().load(), CommandError);
+    await file().keep(entry(1));
 
+    assertEquals(error.message, `${path} is a folder, no file`);
     assert((await stat(path)).isDirectory());
-    assertStringIncludes(warnings[0]!, "no regular file");
+  });
+
+  it("leaves a device alone", { skip: process.platform === "win32" }, async () => {
+    assertEquals(await file("/dev/null").load(), []);
+    await file("/dev/null").keep(entry(1));
+
+    assert((await stat("/dev/null")).isCharacterDevice());
+    assertEquals(warnings, []);
   });
 
   it("follows a link", { skip: process.platform === "win32" }, async () => {
@@ -209,15 +357,15 @@ describe("StateFile", () => {
     await writeFile(target, "");
     await symlink(target, path);
 
-    await file().keep(saved(1), 60);
+    await file().keep(entry(1));
 
-    assertEquals(await file(target).load(), [saved(1)]);
+    assertEquals(await mappings(target), [saved(1)]);
   });
 
   it("warns where it cannot write, and fails nobody", async () => {
     await writeFile(join(folder, "deep"), "a file in the place of the folder");
 
-    await file().keep(saved(1), 60);
+    await file().keep(entry(1));
 
     assertStringIncludes(warnings.join(), `Cannot write ${path}`);
   });
@@ -225,7 +373,7 @@ describe("StateFile", () => {
   it("keeps nothing without a path", async () => {
     const nowhere = new StateFile(undefined, (text) => warnings.push(text));
 
-    await nowhere.keep(saved(1), 60);
+    await nowhere.keep(entry(1));
 
     assertEquals(await nowhere.load(), []);
     assertEquals(warnings, []);

@@ -1,0 +1,83 @@
+/**
+ * What the state file says of the mappings that are wanted: those of runs that ended are adopted or
+ * deleted, those of a run that lives are its own.
+ *
+ * @module
+ */
+import { formatEndpoint } from "../../../core/ip.ts";
+import { gatewayText } from "../../../core/portmap/claim.ts";
+import { savedKey, type SavedMapping } from "../../../core/portmap/saved.ts";
+import type { Nat } from "../../api/nat.ts";
+import type { Context } from "../command.ts";
+import { CommandError } from "../output.ts";
+import { type Entry, gatewayOf, isHeldByAnother } from "../state_file.ts";
+
+/** What names a mapping beside its gateway. */
+export type Wanted = Pick<SavedMapping, "protocol" | "internalPort" | "remote" | "thirdParty">;
+
+/**
+ * Opens the gateway for a mapping: an earlier run's is adopted.
+ *
+ * @throws {CommandError} `in-use`, where a run that lives holds it: two runs would delete it for each
+ *   other.
+ */
+export async function openToMap(context: Context, wanted: Wanted): Promise<Nat> {
+  const entries = await context.stateFile().load();
+  const same = entries.filter(({ mapping }) => savedKey(mapping) === savedKey(wanted));
+  const held = await heldByOthers(same);
+  const nat = await context.openNat(adoptable(context, entries, held));
+  const own = context.flags["internal-address"];
+  for (const entry of held) {
+    const isHere = nat.gateways.includes(gatewayText(gatewayOf(entry)));
+    if (isHere && (own === undefined || entry.internalAddress === own)) {
+      await nat.close();
+      throw inUse(entry);
+    }
+  }
+  return nat;
+}
+
+/** Those of the entries that other runs hold which live. */
+export async function heldByOthers(entries: readonly Entry[]): Promise<Entry[]> {
+  const answers = await Promise.all(entries.map(isHeldByAnother));
+  return entries.filter((_, i) => answers[i]);
+}
+
+/** The error that says which process holds a mapping. */
+export function inUse(entry: Entry): CommandError {
+  const { protocol, internalPort } = entry.mapping;
+  return new CommandError(
+    "in-use",
+    `Port ${internalPort}/${protocol} is held at ${
+      gatewayText(gatewayOf(entry))
+    } by a natkit that ` +
+      `runs, process ${entry.owner?.pid}: end that one first`,
+  );
+}
+
+/**
+ * The mappings to hand to the library. It knows a gateway by its address alone and one mapping of a
+ * kind there; of several the one counts that was made for an address which this host still has.
+ */
+function adoptable(
+  { flags, runtime }: Context,
+  entries: readonly Entry[],
+  held: readonly Entry[],
+): SavedMapping[] {
+  const named = flags["internal-address"];
+  const addresses = named === undefined
+    ? runtime.interfaces().map(({ address }) => address)
+    : [named];
+  const own = new Set(addresses);
+  const found = new Map<string, Entry>();
+  for (const entry of entries) {
+    if (held.includes(entry)) continue;
+    const { gateway } = flags;
+    const at = gatewayOf(entry);
+    if (gateway && formatEndpoint(gateway) !== formatEndpoint(at)) continue;
+    const key = `${at.address} ${savedKey(entry.mapping)}`;
+    const rival = found.get(key);
+    if (!rival?.internalAddress || !own.has(rival.internalAddress)) found.set(key, entry);
+  }
+  return [...found.values()].map(({ mapping }) => mapping);
+}
