@@ -9,8 +9,19 @@ import { canonicalAddress, familyOf } from "./ip.ts";
 /** The largest lifetime that fits the wire, seconds: 2³² − 1. */
 export const MAX_LIFETIME_SECONDS = 0xffff_ffff;
 
-function show(value: unknown): string {
+/** A value as messages show it. */
+export function show(value: unknown): string {
   return typeof value === "string" ? `"${value}"` : String(value);
+}
+
+/**
+ * Returns `value` where it is true or false.
+ *
+ * @throws {TypeError} Where it is neither.
+ */
+export function checkBoolean(name: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  throw new TypeError(`'${name}' must be true or false: current value is ${show(value)}`);
 }
 
 /**

@@ -1,11 +1,21 @@
 /**
- * What the port mapping protocols have in common: the words in which a mapping, its state and its
- * failure are told.
+ * A mapping in the words that all protocols share: what is asked for, with its checks, and how its
+ * state, its failure and its life are told.
  *
  * @module
  */
-import type { Cidr } from "./cidr.ts";
-import type { Instant } from "./machine.ts";
+import {
+  checkAddress,
+  checkBoolean,
+  checkChoice,
+  checkInteger,
+  checkLifetime,
+  checkPort,
+  show,
+} from "./check.ts";
+import { type Cidr, formatCidr } from "./cidr.ts";
+import { type Family, familyOf, formatEndpoint, withoutZone } from "./ip.ts";
+import type { Endpoint, Instant } from "./machine.ts";
 
 /** The transport protocols that every gateway can map. */
 export type Transport = "tcp" | "udp";
@@ -30,6 +40,60 @@ export interface RemoteFilter {
   readonly port: number;
 }
 
+/** An external endpoint as far as one is named. */
+export interface SuggestedExternal {
+  /** The address; without one any of the client's own family. */
+  readonly address?: string;
+  /** 1…65535; 0 or absent: any. */
+  readonly port?: number;
+}
+
+/** Several ports in one mapping (PCP, RFC 7753). */
+export interface PortSetRequest {
+  /** How many, 2…65535; 65535 asks for as many as there are. */
+  readonly size: number;
+  /** Whether the first external port is to have the parity of the internal one. @default {false} */
+  readonly parity?: boolean;
+}
+
+/** A mapping to ask for. What a protocol cannot do it says, and no packet leaves. */
+export interface MappingRequest {
+  /** The transport, or IANA's number 0…255 of any protocol (PCP); 0 means all. */
+  readonly protocol: Transport | number;
+  /** The port on which the application listens, 1…65535; 0 means all (PCP). */
+  readonly internalPort: number;
+  /** Makes it an outbound mapping: the one peer that it leads to (PCP PEER, RFC 6887 §12). */
+  readonly remote?: Endpoint;
+  /** A hint that the gateway is free not to follow (PCP-C-37), unless with `preferFailure`. */
+  readonly suggestedExternal?: SuggestedExternal;
+  /** The lifetime to ask for, 1…2³²−1 seconds; the gateway may grant another. @default {7200} */
+  readonly lifetimeSeconds?: number;
+  /** How long it is wanted. @default {"keep-alive"} */
+  readonly mode?: MappingMode;
+  /** The suggested external endpoint or none (PCP PREFER_FAILURE, PCP-C-48). @default {false} */
+  readonly preferFailure?: boolean;
+  /** Only these peers may come in; none: everybody (PCP FILTER). */
+  readonly filters?: readonly RemoteFilter[];
+  /** The host that it is for, where it is not this one (PCP THIRD_PARTY, PCP-C-47). */
+  readonly thirdParty?: string;
+  /** A text for the gateway's list, at most 1016 bytes of UTF-8 (RFC 7220). */
+  readonly description?: string;
+  /** Several ports at once. */
+  readonly portSet?: PortSetRequest;
+  /** 12 bytes: takes up the mapping that was made with this nonce (PCP). */
+  readonly nonce?: Uint8Array;
+}
+
+/** The ports of a granted set. */
+export interface GrantedPortSet {
+  /** How many the gateway mapped, at most as many as were asked for. */
+  readonly size: number;
+  /** The first internal port; external ports run from the mapping's external port on. */
+  readonly firstInternalPort: number;
+  /** Whether parity is kept. */
+  readonly parity: boolean;
+}
+
 /** Where a mapping stands. */
 export type MappingState =
   /** Asked for by the application, nothing sent yet. */
@@ -40,14 +104,10 @@ export type MappingState =
   | "updating"
   /** The gateway holds it. */
   | "running"
-  /** Refused or failed; `"keep-alive"` tries again when the hold time is over. */
+  /** Refused, failed or lost; asked for again at the time that was told with it. */
   | "error"
-  /** Its lifetime is over and nobody wants it renewed. */
-  | "expired"
-  /** Deleted at the application's wish. */
-  | "revoked"
-  /** Forgotten without telling the gateway. */
-  | "dropped";
+  /** Being deleted at the application's wish. */
+  | "revoked";
 
 /** Why a request came to nothing. */
 export type Failure =
@@ -88,23 +148,47 @@ export function describeFailure(failure: Failure): string {
   }
 }
 
-/** What a client tells of one mapping; `T` is a mapping in its protocol's words. */
+/**
+ * What a client tells of one mapping; `T` is a mapping in its protocol's words. The last event of
+ * an id is `unmapped`, or `failed` without `retryAt`.
+ *
+ * `revision` tells which request is answered: `renew` returns the number of what it asks for, and a
+ * grant, or `renewal-failed`, of at least that number answers it.
+ */
 export type MappingEvent<T> =
   /** Granted for the first time. */
-  | { readonly type: "mapped"; readonly id: MappingId; readonly mapping: T }
+  | GrantEvent<"mapped", T>
   /** Granted again, the same external endpoint. */
-  | { readonly type: "renewed"; readonly id: MappingId; readonly mapping: T }
+  | GrantEvent<"renewed", T>
   /** Another external endpoint than told last. */
-  | { readonly type: "moved"; readonly id: MappingId; readonly mapping: T }
+  | GrantEvent<"moved", T>
   /** Granted again after `lost`. */
-  | { readonly type: "recovered"; readonly id: MappingId; readonly mapping: T }
-  /** Not granted. A keep-alive mapping is asked for again when its hold is over. */
-  | { readonly type: "failed"; readonly id: MappingId; readonly failure: Failure }
-  /** Was granted and is no more. A keep-alive mapping is asked for again until `recovered`. */
-  | { readonly type: "lost"; readonly id: MappingId; readonly failure: Failure }
+  | GrantEvent<"recovered", T>
+  /** Not granted. With `retryAt` it is asked for again then; without, the id is over. */
+  | {
+    readonly type: "failed";
+    readonly id: MappingId;
+    readonly failure: Failure;
+    readonly retryAt?: Instant;
+  }
+  /** Not renewed; it lasts to its end, and is asked for again at `retryAt` where that comes first. */
+  | {
+    readonly type: "renewal-failed";
+    readonly id: MappingId;
+    readonly failure: Failure;
+    readonly revision: number;
+    readonly retryAt?: Instant;
+  }
+  /** Was granted and is no more. It is asked for again, at `retryAt` or at once. */
+  | {
+    readonly type: "lost";
+    readonly id: MappingId;
+    readonly failure: Failure;
+    readonly retryAt?: Instant;
+  }
   /**
-   * Gone by our own wish: deleted (`failure` says where the gateway refused to, or did not answer),
-   * or its wanted time is over.
+   * Over by our own wish: deleted (`failure` says where the gateway refused to, or did not answer),
+   * or its wanted time has passed (`failure`: it was lost before that).
    */
   | {
     readonly type: "unmapped";
@@ -112,3 +196,233 @@ export type MappingEvent<T> =
     readonly reason: "revoked" | "expired";
     readonly failure?: Failure;
   };
+
+/** The gateway granted something. */
+export interface GrantEvent<Type extends string, T> {
+  /** What it is to the application. */
+  readonly type: Type;
+  /** Which mapping. */
+  readonly id: MappingId;
+  /** The mapping as it stands. */
+  readonly mapping: T;
+  /** The number of the request that is answered. */
+  readonly revision: number;
+}
+
+/** The lifetime asked for where none is named, seconds (RFC 6886 §3.3). */
+export const DEFAULT_LIFETIME_SECONDS = 7200;
+
+/** A request, checked and filled in. */
+export interface Wanted {
+  /** Inbound or outbound. */
+  readonly kind: "map" | "peer";
+  /** IANA's number. */
+  readonly protocol: number;
+  readonly internalPort: number;
+  readonly remote: Endpoint | undefined;
+  readonly suggestedAddress: string | undefined;
+  /** 0: none. */
+  readonly suggestedPort: number;
+  readonly lifetimeSeconds: number;
+  /** Through how many granted lifetimes; Infinity: until revoked. */
+  readonly lifetimes: number;
+  readonly preferFailure: boolean;
+  readonly filters: readonly RemoteFilter[];
+  readonly thirdParty: string | undefined;
+  readonly description: string | undefined;
+  readonly portSet: PortSetRequest | undefined;
+}
+
+/** The longest mode, in lifetimes. */
+const MAX_LIFETIMES = 0xffff_ffff;
+/** RFC 7220 §3: the text's length, octets. */
+const MAX_DESCRIPTION_BYTES = 1016;
+/** Protocols whose headers have ports: TCP, UDP, DCCP, SCTP, UDP-Lite. */
+const WITH_PORTS: readonly number[] = [6, 17, 33, 132, 136];
+/** What requests without filters share. */
+const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
+
+/**
+ * Checks a request and fills in the defaults.
+ *
+ * @param localAddress This host's address towards the gateway, where the client knows it.
+ * @throws {TypeError | RangeError} At the first field that contradicts itself, another one or the
+ * RFC, with its name and value.
+ */
+export function checkMappingRequest(request: MappingRequest, localAddress?: string): Wanted {
+  if (typeof request !== "object" || request === null) {
+    throw new TypeError(`'request' must be an object: current value is ${show(request)}`);
+  }
+  const { remote } = request;
+  const isPeer = remote !== undefined;
+  const family = localAddress === undefined ? undefined : familyOf(localAddress);
+  const protocol = checkProtocol(request.protocol, isPeer ? 1 : 0);
+  const internalPort = checkPort("internalPort", request.internalPort, isPeer ? 1 : 0);
+  if (internalPort !== 0 && !WITH_PORTS.includes(protocol)) {
+    throw new RangeError(
+      `'internalPort' must be 0 as protocol ${protocol} has no ports: current value is ${internalPort}`,
+    );
+  }
+  const suggested = request.suggestedExternal;
+  const wanted: Wanted = {
+    kind: isPeer ? "peer" : "map",
+    protocol,
+    internalPort,
+    remote: isPeer ? checkRemote(remote, family) : undefined,
+    suggestedAddress: suggested?.address === undefined
+      ? undefined
+      : withoutZone(checkAddress("suggestedExternal.address", suggested.address)),
+    suggestedPort: checkPort("suggestedExternal.port", suggested?.port ?? 0, 0),
+    lifetimeSeconds: checkLifetime(
+      "lifetimeSeconds",
+      request.lifetimeSeconds ?? DEFAULT_LIFETIME_SECONDS,
+    ),
+    lifetimes: checkMode(request.mode),
+    preferFailure: checkBoolean("preferFailure", request.preferFailure ?? false),
+    filters: isPeer || !request.filters?.length ? NO_FILTERS : request.filters.map(checkFilter),
+    thirdParty: checkThirdParty(request.thirdParty, localAddress),
+    description: checkDescription(request.description),
+    portSet: isPeer ? undefined : checkPortSet(request.portSet, internalPort),
+  };
+  if (wanted.preferFailure) checkPreferFailure(wanted);
+  return wanted;
+}
+
+/**
+ * Checks a {@linkcode MappingMode}.
+ *
+ * @returns Through how many lifetimes it holds.
+ * @throws {TypeError | RangeError} Where it is not a mode.
+ */
+export function checkMode(mode: MappingMode | undefined): number {
+  if (mode === undefined) return Infinity;
+  if (typeof mode === "number") return checkInteger("mode", mode, 1, MAX_LIFETIMES);
+  return checkChoice("mode", mode, ["once", "keep-alive"]) === "once" ? 1 : Infinity;
+}
+
+function checkProtocol(value: Transport | number, low: 0 | 1): number {
+  if (typeof value === "number") return checkInteger("protocol", value, low, 255);
+  return PROTOCOL_NUMBER[checkChoice("protocol", value, ["tcp", "udp"])];
+}
+
+function checkRemote(remote: Endpoint, family: Family | undefined): Endpoint {
+  return {
+    address: withoutZone(checkAddress("remote.address", remote?.address, family)),
+    port: checkPort("remote.port", remote?.port),
+  };
+}
+
+function checkThirdParty(
+  value: string | undefined,
+  localAddress: string | undefined,
+): string | undefined {
+  if (value === undefined) return undefined;
+  const address = withoutZone(checkAddress("thirdParty", value));
+  if (localAddress !== undefined && address === withoutZone(localAddress)) {
+    throw new TypeError(`'thirdParty' must be another host's address: current value is ${address}`);
+  }
+  return address;
+}
+
+/** Refuses PREFER_FAILURE where it has nothing to insist on, or goes with what excludes it. */
+function checkPreferFailure(wanted: Wanted): void {
+  if (wanted.kind === "peer") {
+    throw new TypeError("'preferFailure' must be false for a PEER: current value is true");
+  }
+  if (wanted.suggestedPort === 0) {
+    throw new TypeError(
+      "'preferFailure' needs a 'suggestedExternal.port' to insist on: current value is 0",
+    );
+  }
+  if (wanted.portSet !== undefined) {
+    throw new TypeError(
+      `'portSet' and 'preferFailure' exclude each other (RFC 7753 §4.1): current value is ${wanted.portSet.size}`,
+    );
+  }
+}
+
+function checkFilter(filter: RemoteFilter): RemoteFilter {
+  const prefix = filter?.prefix;
+  checkAddress("filters.prefix.address", prefix?.address, prefix?.family);
+  const longest = prefix.family === 4 ? 32 : 128;
+  checkInteger("filters.prefix.prefixLength", prefix.prefixLength, 0, longest);
+  if (prefix.family === 6 && prefix.prefixLength === 0) {
+    // On the wire a length of 0 takes all filters away, whatever address and port stand beside it.
+    throw new RangeError(
+      "'filters.prefix.prefixLength' must be 1..128 for IPv6: current value is 0",
+    );
+  }
+  return { prefix, port: checkPort("filters.port", filter.port, 0) };
+}
+
+function checkDescription(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  if (typeof text !== "string") {
+    throw new TypeError(`'description' must be a string: current value is ${show(text)}`);
+  }
+  const { length } = new TextEncoder().encode(text);
+  if (length > MAX_DESCRIPTION_BYTES) {
+    throw new RangeError(
+      `'description' must take at most ${MAX_DESCRIPTION_BYTES} bytes of UTF-8: current length is ${length}`,
+    );
+  }
+  return text;
+}
+
+function checkPortSet(
+  set: PortSetRequest | undefined,
+  internalPort: number,
+): PortSetRequest | undefined {
+  if (set === undefined) return undefined;
+  // RFC 7753 §4.1: a single port is no set, and a set has a first port.
+  const size = checkInteger("portSet.size", set.size, 2, 65535);
+  checkPort("internalPort", internalPort);
+  if (size !== 65535 && internalPort + size > 65536) {
+    throw new RangeError(
+      `'portSet.size' must end at port 65535 from ${internalPort} on: current value is ${size}`,
+    );
+  }
+  return { size, parity: checkBoolean("portSet.parity", set.parity ?? false) };
+}
+
+/** What a mapping stands for at a gateway, as far as its key goes. */
+export interface MappingSubject {
+  /** Inbound or outbound. */
+  readonly kind: "map" | "peer";
+  /** IANA's number. */
+  readonly protocol: number;
+  /** The port on this host, or on `thirdParty`. */
+  readonly internalPort: number;
+  /** The peer of an outbound mapping. */
+  readonly remote?: Endpoint | undefined;
+  /** The host that it is for, where it is not this one. */
+  readonly thirdParty?: string | undefined;
+}
+
+/** The key of a mapping: two with the same are the same to a gateway (PCP-C-16, PCP-C-17). */
+export function mappingKey(
+  { kind, protocol, internalPort, thirdParty, remote }: MappingSubject,
+): string {
+  const base = `${kind} ${protocol}/${internalPort}`;
+  if (thirdParty === undefined && remote === undefined) return base;
+  return `${base} ${thirdParty ?? ""} ${remote?.address ?? ""} ${remote?.port ?? ""}`;
+}
+
+/** The internal side of a mapping for people: `8080/tcp`, `internal port 0 of protocol 47`… */
+export function describeInternal(subject: MappingSubject): string {
+  const { protocol, internalPort, thirdParty, remote } = subject;
+  const port = protocol === PROTOCOL_NUMBER.tcp
+    ? `${internalPort}/tcp`
+    : protocol === PROTOCOL_NUMBER.udp
+    ? `${internalPort}/udp`
+    : `internal port ${internalPort} of protocol ${protocol}`;
+  const owner = thirdParty === undefined ? "" : ` of ${thirdParty}`;
+  return remote ? `${port}${owner} to ${formatEndpoint(remote)}` : `${port}${owner}`;
+}
+
+/** Whether two lists of filters let in the same. */
+export function sameFilters(a: readonly RemoteFilter[], b: readonly RemoteFilter[]): boolean {
+  const text = (filters: readonly RemoteFilter[]) =>
+    filters.map(({ prefix, port }) => `${formatCidr(prefix)} ${port}`).sort().join();
+  return text(a) === text(b);
+}

@@ -30,21 +30,34 @@ export * from "./defined.ts";
 export * from "./errors.ts";
 export * from "./ip.ts";
 export * from "./machine.ts";
-export * from "./mapping.ts";
+export { describeFailure, PROTOCOL_NUMBER } from "./mapping.ts";
+export type {
+  Failure,
+  GrantedPortSet,
+  GrantEvent,
+  MappingEvent,
+  MappingId,
+  MappingMode,
+  MappingRequest,
+  MappingState,
+  PortSetRequest,
+  RemoteFilter,
+  SuggestedExternal,
+  Transport,
+} from "./mapping.ts";
+export type { SavedState } from "./lease/saved.ts";
 export * from "./outbox.ts";
 export * from "./random.ts";
 export * from "./timers.ts";
 export { NatPmpClient } from "./natpmp/client.ts";
+export type { AddressEvent } from "./natpmp/address.ts";
 export type {
   NatPmpClientOptions,
-  NatPmpClientState,
   NatPmpClientStats,
   NatPmpEvent,
   NatPmpMapping,
-  NatPmpMapRequest,
-} from "./natpmp/types.ts";
-export { PcpClient } from "./pcp/client.ts";
-export type * from "./pcp/types.ts";
+} from "./natpmp/client.ts";
+export * from "./pcp/client.ts";
 export * from "./portmap/mod.ts";
 export {
   type CreateRequest,

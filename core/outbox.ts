@@ -85,7 +85,7 @@ export class Outbox<E> {
   }
 
   /** The event that waits under `key`: nobody has heard of it. */
-  untold(key: string | number): E | undefined {
+  pendingEvent(key: string | number): E | undefined {
     const action = this.#byKey.get(`e${key}`)?.action;
     return action?.type === "event" ? action.event : undefined;
   }

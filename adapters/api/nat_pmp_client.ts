@@ -6,13 +6,12 @@
 import { pickDefined } from "../../core/defined.ts";
 import { NatError } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import { describeFailure, type Transport } from "../../core/mapping.ts";
+import type { SavedState } from "../../core/lease/saved.ts";
+import { describeFailure, type MappingRequest, type Transport } from "../../core/mapping.ts";
 import {
   NatPmpClient as NatPmpMachine,
-  type NatPmpClientState,
   type NatPmpEvent,
   type NatPmpMapping,
-  type NatPmpMapRequest,
 } from "../../core/natpmp/mod.ts";
 import { codeOf } from "../../core/portmap/claim.ts";
 import { systemRuntime } from "../auto.ts";
@@ -30,7 +29,7 @@ export interface NatPmpClientOptions {
   /** The address of this host from which the gateway is asked. */
   readonly internalAddress?: string;
   /** What {@linkcode NatPmpClient.exportState} gave in an earlier run. */
-  readonly state?: NatPmpClientState;
+  readonly state?: SavedState;
   /** Whether to listen for the gateway's announcements. Default true. */
   readonly announcements?: boolean;
   /** The runtime's adapter. Default: the one that is running. */
@@ -78,7 +77,7 @@ export class NatPmpClient implements AsyncDisposable {
     }, {
       create: () =>
         new NatPmpMachine({ gateway, random: runtime.random, ...pickDefined(options, "state") }),
-      networkChanged: (machine, _localAddress, now) => machine.addressChanged(now),
+      networkChanged: (machine, localAddress, now) => machine.networkChanged(localAddress, now),
       explain: explainFailure("nat-pmp", gateway),
     });
     return new NatPmpClient(link, runtime);
@@ -91,7 +90,7 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {NatError} `refused`, `no-answer`, `unsupported`…
    */
   async map(
-    request: NatPmpMapRequest,
+    request: MappingRequest,
     options: WaitOptions = {},
   ): Promise<MappingHandle<NatPmpMapping>> {
     const held = await this.#link.request({
@@ -145,7 +144,7 @@ export class NatPmpClient implements AsyncDisposable {
   }
 
   /** What a later run needs to adopt these mappings. JSON-safe. */
-  exportState(): NatPmpClientState {
+  exportState(): SavedState {
     return this.#link.do((machine, now) => machine.exportState(now));
   }
 

@@ -7,10 +7,10 @@
 import { pickDefined } from "../../core/defined.ts";
 import { NatError } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
+import type { SavedState } from "../../core/lease/saved.ts";
 import { describeFailure } from "../../core/mapping.ts";
 import {
   PcpClient as PcpMachine,
-  type PcpClientState,
   type PcpEvent,
   type PcpMapping,
   type PcpMapRequest,
@@ -32,7 +32,7 @@ export interface PcpClientOptions {
   /** The address of this host from which the server is asked. */
   readonly internalAddress?: string;
   /** What {@linkcode PcpClient.exportState} gave in an earlier run; its mappings are adopted. */
-  readonly state?: PcpClientState;
+  readonly state?: SavedState;
   /** Whether to listen for the server's announcements. Default true. */
   readonly announcements?: boolean;
   /** Retransmits first requests after 250 and 750 ms rather than 3 s (D-17). Default true. */
@@ -153,7 +153,7 @@ export class PcpClient implements AsyncDisposable {
   }
 
   /** What a later run needs to adopt these mappings. JSON-safe. */
-  exportState(): PcpClientState {
+  exportState(): SavedState {
     return this.#link.do((machine, now) => machine.exportState(now));
   }
 

@@ -9,25 +9,29 @@
  */
 import type { Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
-import type { Outbox } from "../outbox.ts";
 import type { NatPmpResponse } from "./codec.ts";
-import type { Leases } from "./leases.ts";
 import type { RequestQueue } from "./queue.ts";
-import type { NatPmpEvent } from "./types.ts";
+
+/** What is told of the external address. */
+export type AddressEvent =
+  /** The external address: the answer to a question, or a change that was noticed. */
+  | { readonly type: "external-address"; readonly address: string; readonly epochSeconds: number }
+  /** The question for the external address came to nothing. */
+  | { readonly type: "external-address-failed"; readonly failure: Failure };
 
 /** The external address at one gateway. */
 export class ExternalAddress {
+  /** What the gateway told last. */
+  known: string | undefined;
   readonly #queue: RequestQueue;
-  readonly #leases: Leases;
-  readonly #outbox: Outbox<NatPmpEvent>;
+  readonly #tell: (event: AddressEvent) => void;
   #heardAt: Instant = -Infinity;
   #isWanted = false;
 
   /** Knows nothing yet. */
-  constructor(queue: RequestQueue, leases: Leases, outbox: Outbox<NatPmpEvent>) {
+  constructor(queue: RequestQueue, tell: (event: AddressEvent) => void) {
     this.#queue = queue;
-    this.#leases = leases;
-    this.#outbox = outbox;
+    this.#tell = tell;
   }
 
   /** Asks at the application's wish: it is told what comes of it. */
@@ -45,32 +49,35 @@ export class ExternalAddress {
 
   /** Asks again, quietly, where what is known is older than this; only one that answered once. */
   refresh(ageMs: number, now: Instant): void {
-    if (!this.#isWanted || this.#leases.externalAddress === undefined) return;
+    if (!this.#isWanted || this.known === undefined) return;
     if (now - this.#heardAt > ageMs) this.#enqueue(true, now);
   }
 
-  /** Takes what an address packet says; a quiet answer and an announcement tell only a change. */
-  heard(response: NatPmpResponse & { kind: "address" }, isAsked: boolean, now: Instant): void {
+  /**
+   * Takes what an address packet says; a quiet answer and an announcement tell only a change.
+   *
+   * @returns Whether it is another address than before.
+   */
+  heard(response: NatPmpResponse & { kind: "address" }, isAsked: boolean, now: Instant): boolean {
     const { externalAddress: address, epochSeconds = 0 } = response;
-    if (address === undefined) return;
+    if (address === undefined) return false;
     if (address === "0.0.0.0") {
       // D-08: a gateway without an address has none to tell.
       if (isAsked) this.failed({ kind: "protocol-violation", clause: "D-08" });
-      return;
+      return false;
     }
     this.#heardAt = now;
-    const isOther = address !== this.#leases.externalAddress;
-    if (isOther || isAsked) {
-      this.#outbox.emit({ type: "external-address", address, epochSeconds }, "address");
-    }
-    if (!isOther) return;
+    const isOther = address !== this.known;
+    if (isOther || isAsked) this.#tell({ type: "external-address", address, epochSeconds });
+    if (!isOther) return false;
     this.#isWanted = true;
-    this.#leases.moveTo(address);
+    this.known = address;
+    return true;
   }
 
   /** The question came to nothing. */
   failed(failure: Failure): void {
-    this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+    this.#tell({ type: "external-address-failed", failure });
   }
 
   #enqueue(quiet: boolean, now: Instant): void {

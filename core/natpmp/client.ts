@@ -12,62 +12,120 @@
  * (PMP-C-09, -33).
  *
  * *A packet* goes through `handleDatagram`: from the gateway's address? → decode → epoch → is it
- * the answer to the request on its way (exact port too; PMP-C-14, -35; what it comes to:
- * `outcome.ts`)? → else an announcement, if it is an address packet (PMP-C-15, -16; `address.ts`)
- * → else dropped.
+ * the answer to the request on its way (exact port too; PMP-C-14, -35)? → what it comes to for that
+ * job → else an announcement, if it is an address packet (PMP-C-15, -16; `address.ts`) → else
+ * dropped.
  *
- * *A mapping* (`leases.ts`) moves so:
+ * *A mapping* is a lease, and lives as `core/lease/keeper.ts` says: renewed at 1/2, 3/4, 7/8… of its
+ * lifetime (PMP-C-22, D-12), recreated after one uniform delay of 0…5 s where the gateway's epoch
+ * fell behind (PMP-C-28, -29), one by one and with the port that it had (PMP-C-23, -30).
  *
- *   requested → starting → running ⇄ updating      granted; renewed at 1/2, 3/4, 7/8… (PMP-C-22)
- *                  │          │
- *                  │          └→ lost: error ⇄ starting   its lifetime ran out, or the restarted
- *                  │                                      gateway refuses; keep-alive goes on
- *                  └→ failed: error ⇄ starting, or gone   a refusal ends only when its hold does
- *   any → revoked → gone                           delete on its way
- *
- * *A restart of the gateway* (its epoch fell behind, PMP-C-28; `recovery.ts`): all mappings become
- * stale, their requests are taken from the queue, and after one uniform delay of 0…5 s (PMP-C-29)
- * they are asked for again one by one, with the ports they had.
- *
- * Timers: one a mapping (its renewal, then its end; or the end of a hold), one for the exchange,
- * one for the recreation delay. Once the application has asked for the external address, it is
- * asked for again along with renewals, since an announcement of its change may get lost.
+ * Once the application has asked for the external address, it is asked for again along with
+ * renewals, since an announcement of its change may get lost.
  *
  * @module
  */
+import { RECREATION_DELAY_MS } from "../backoff.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
+import { mergeMappingEvents } from "../lease/events.ts";
+import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
+import { protocolName, readState, type SavedState, saveLease } from "../lease/saved.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import type { Failure, MappingId, Transport } from "../mapping.ts";
-import { mergeMappingEvents } from "../merge.ts";
-import { Outbox } from "../outbox.ts";
-import { Timers } from "../timers.ts";
-import { ExternalAddress } from "./address.ts";
-import { decodeResponse } from "./codec.ts";
-import { NatPmpEpoch } from "./epoch.ts";
-import { isAnswer, isStaleAnswer } from "./exchange.ts";
-import { Leases } from "./leases.ts";
-import { Outcome } from "./outcome.ts";
-import { EXCHANGE_TIMER, RequestQueue } from "./queue.ts";
-import { Recovery, RECREATE_TIMER } from "./recovery.ts";
 import {
-  type NatPmpClientOptions,
-  type NatPmpClientState,
-  type NatPmpClientStats,
-  type NatPmpEvent,
-  type NatPmpMapping,
-  type NatPmpMapRequest,
-  newStats,
-} from "./types.ts";
-import { readRequest, readState, TRANSPORTS, writeState } from "./wish.ts";
+  checkMappingRequest,
+  type Failure,
+  type MappingEvent,
+  type MappingId,
+  type MappingRequest,
+  type MappingState,
+  PROTOCOL_NUMBER,
+  type Transport,
+  type Wanted,
+} from "../mapping.ts";
+import { Outbox } from "../outbox.ts";
+import type { RandomSource } from "../random.ts";
+import { Timers } from "../timers.ts";
+import { type AddressEvent, ExternalAddress } from "./address.ts";
+import { decodeResponse, NATPMP_RESULT, type NatPmpResponse, natPmpResultName } from "./codec.ts";
+import { NatPmpEpoch } from "./epoch.ts";
+import { EXCHANGE_TIMER, isAnswer, type Job, type NatPmpLease, RequestQueue } from "./queue.ts";
+
+/** How a NAT-PMP client is made. */
+export interface NatPmpClientOptions {
+  /** The gateway: IPv4, port 5351 on a real one. */
+  readonly gateway: Endpoint;
+  /** Spreads recreations after a gateway's restart. */
+  readonly random: RandomSource;
+  /** What an earlier client exported: its mappings are asked for again, with their ports. */
+  readonly state?: SavedState;
+}
+
+/** A mapping as it stands. */
+export interface NatPmpMapping {
+  /** Names it within its client. */
+  readonly id: MappingId;
+  /** Which transport. */
+  readonly protocol: Transport;
+  /** The port on this host. */
+  readonly internalPort: number;
+  /** The port that the gateway gave; 0 before. */
+  readonly externalPort: number;
+  /** The gateway's external address, where the client has learnt it. */
+  readonly externalAddress: string | undefined;
+  /** Both of them, where the gateway holds the mapping and its address is known. */
+  readonly external: Endpoint | undefined;
+  /** The lifetime granted last; before a grant the one asked for. Seconds. */
+  readonly lifetimeSeconds: number;
+  /** When the last grant ends; undefined where there is none. */
+  readonly expiresAt: Instant | undefined;
+  /** Where it stands. */
+  readonly state: MappingState;
+  /** How often the request on its way was sent; 0: none is. */
+  readonly attempt: number;
+}
+
+/** What a NAT-PMP client tells. */
+export type NatPmpEvent =
+  /** What becomes of a mapping. */
+  | MappingEvent<NatPmpMapping>
+  /** The external address, or why there is none. */
+  | AddressEvent
+  /** The deletion of all mappings of a protocol was answered, or given up. */
+  | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
+  /** The gateway lost its mappings; they are about to be recreated. */
+  | { readonly type: "gateway-restarted" };
+
+/** What a client counted. */
+export interface NatPmpClientStats {
+  /** Requests sent, retransmissions not among them. */
+  requests: number;
+  /** Requests sent again. */
+  retransmissions: number;
+  /** Answers to our requests. */
+  answers: number;
+  /** Address packets that nobody here had asked for. */
+  announcements: number;
+  /** How often the gateway's epoch told that it lost its mappings. */
+  restarts: number;
+  /** What was dropped, by reason. */
+  readonly dropped: {
+    "wrong-source": number;
+    "too-short": number;
+    "not-a-response": number;
+    "other-version": number;
+    "unsolicited": number;
+    "stale": number;
+  };
+}
 
 /** The external address is not asked for again, unasked, while it is younger than this. */
 const ADDRESS_AGE_MS = 60_000;
-
-/** The timer of adopted mappings that nobody has asked for yet. */
-const ADOPT_TIMER = -2;
-
-const UNREACHABLE: Failure = { kind: "unreachable" };
-const NO_ANSWER: Failure = { kind: "no-answer" };
+/** The gateway itself has no network, or no room: RFC 6887's recommendation for short errors. */
+const SHORT_REFUSAL_MS = 30_000;
+/** All other refusals: RFC 6887's recommendation for long errors; RFC 6886 has none. */
+const LONG_REFUSAL_MS = 1_800_000;
+/** An announced epoch of less says when the gateway's table began, whatever its clock's rate. */
+const YOUNG_TABLE_SECONDS = 64;
 
 /**
  * A NAT-PMP client for one gateway, as a machine (see `core/machine.ts`).
@@ -88,39 +146,64 @@ const NO_ANSWER: Failure = { kind: "no-answer" };
  * ```
  */
 export class NatPmpClient implements Machine<NatPmpEvent> {
+  /** The name of the protocol. */
+  readonly via = "nat-pmp" as const;
+  /** Counters. */
+  readonly stats: NatPmpClientStats = {
+    requests: 0,
+    retransmissions: 0,
+    answers: 0,
+    announcements: 0,
+    restarts: 0,
+    dropped: {
+      "wrong-source": 0,
+      "too-short": 0,
+      "not-a-response": 0,
+      "other-version": 0,
+      "unsolicited": 0,
+      "stale": 0,
+    },
+  };
   readonly #gateway: Endpoint;
+  readonly #random: RandomSource;
   readonly #outbox = new Outbox<NatPmpEvent>(mergeMappingEvents);
-  readonly #timers = new Timers<number>();
+  /** The exchange's own; those of mappings are the keeper's. */
+  readonly #timers = new Timers<string>();
   readonly #epoch = new NatPmpEpoch();
   readonly #queue: RequestQueue;
-  readonly #leases: Leases;
+  readonly #keeper: LeaseKeeper<Job, NatPmpMapping>;
   readonly #address: ExternalAddress;
-  readonly #recovery: Recovery;
-  readonly #outcome: Outcome;
   #now: Instant = -Infinity;
   #isClosed = false;
 
-  /** Counters. */
-  readonly stats: NatPmpClientStats = newStats();
-
   /**
-   * Makes a client; with `state` the mappings of an earlier one are asked for at the first call.
+   * Makes a client; with `state` the mappings of an earlier one are asked for at the first timeout.
    *
-   * @throws {TypeError | RangeError} Where the gateway is no IPv4 endpoint (IPv6 is PCP's,
+   * @throws {TypeError | RangeError} Where the gateway is not an IPv4 endpoint (IPv6 is PCP's,
    * PMP-C-34), or the state is not one.
    */
   constructor(options: NatPmpClientOptions) {
     this.#gateway = {
-      address: checkAddress("gateway.address", options.gateway.address, 4),
-      port: checkPort("gateway.port", options.gateway.port),
+      address: checkAddress("gateway.address", options.gateway?.address, 4),
+      port: checkPort("gateway.port", options.gateway?.port),
     };
-    const outbox = this.#outbox, timers = this.#timers;
-    const queue = this.#queue = new RequestQueue(this.#gateway, outbox, timers, this.stats);
-    const leases = this.#leases = new Leases(queue, timers, outbox);
-    const address = this.#address = new ExternalAddress(queue, leases, outbox);
-    this.#recovery = new Recovery(queue, leases, address, timers, options.random);
-    this.#outcome = new Outcome(leases, address, outbox);
-    if (options.state) this.#adopt(options.state);
+    this.#random = options.random;
+    this.#queue = new RequestQueue(this.#timers, (data, isRetransmission) => {
+      if (isRetransmission) this.stats.retransmissions++;
+      else this.stats.requests++;
+      this.#outbox.send("client", this.#gateway, data, "request");
+    }, () => this.#outbox.unsend("request"));
+    this.#keeper = new LeaseKeeper(this.#wire, options.random, this.#outbox);
+    this.#address = new ExternalAddress(
+      this.#queue,
+      (event) => this.#outbox.emit(event, "address"),
+    );
+    if (!options.state) return;
+    for (const { wanted, external } of readState(options.state)) {
+      const misfit = misfitOf(wanted);
+      if (misfit) throw new TypeError(`'state' must hold mappings of NAT-PMP: ${misfit}`);
+      this.#keeper.adopt(wanted, undefined, external);
+    }
   }
 
   // ---- Commands ----------------------------------------------------------------------------
@@ -129,14 +212,19 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   externalAddress(now: Instant): void {
     this.#begin(now);
     this.#address.ask(this.#now);
-    this.#advance();
+    this.#queue.advance(this.#now);
   }
 
   /** Takes the question for the external address back, and repeats it no more. */
   cancelExternalAddress(now: Instant): void {
     this.#begin(now);
     this.#address.cancel();
-    this.#advance();
+    this.#queue.advance(this.#now);
+  }
+
+  /** Why NAT-PMP cannot do this, or undefined where it can. */
+  unfit(request: MappingRequest): string | undefined {
+    return misfitOf(checkMappingRequest(request));
   }
 
   /**
@@ -144,86 +232,80 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    * suggested rather than the wish; where it is granted already, `mapped` is told again.
    *
    * @returns Its id, which events carry.
-   * @throws {TypeError | RangeError} Where the request is malformed, the port is mapped already,
-   * or the client is closed.
+   * @throws {TypeError | RangeError} Where the request is malformed or not NAT-PMP's, the port is
+   * mapped already, or the client is closed.
    */
-  map(request: NatPmpMapRequest, now: Instant): MappingId {
+  map(request: MappingRequest, now: Instant): MappingId {
     if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
-    const wish = readRequest(request);
-    const known = this.#leases.ofPort(wish);
-    const lease = known?.isAdopted ? known : this.#leases.add(wish);
+    const wanted = this.#check(request);
     this.#begin(now);
-    if (lease === known) this.#leases.claim(lease, wish, this.#now);
-    else this.#leases.ask(lease, this.#now);
-    this.#advance();
-    return lease.id;
+    const { id } = this.#keeper.map(wanted, undefined, undefined, this.#now);
+    this.#queue.advance(this.#now);
+    return id;
   }
 
   /**
-   * Renews a mapping at once, from then on for `lifetimeSeconds`. One that is wanted for N
-   * lifetimes starts counting again. Does nothing to a mapping that is gone.
+   * Renews a mapping early, from then on for `lifetimeSeconds`. One that is wanted for N lifetimes
+   * starts counting again. Does nothing to a mapping that is over.
    *
+   * @returns The number that its answer carries as `revision`.
    * @throws {TypeError | RangeError} Where the lifetime does not fit.
    */
-  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): void {
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
     if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
     this.#begin(now);
-    const lease = this.#leases.get(id);
-    if (lease && lease.state !== "revoked") {
-      const isOther = (lifetimeSeconds ?? lease.lifetimeSeconds) !== lease.lifetimeSeconds;
-      if (isOther && lease.job) this.#queue.takeBack(lease.job);
-      lease.lifetimeSeconds = lifetimeSeconds ?? lease.lifetimeSeconds;
-      lease.wantedUntil = Infinity;
-      this.#leases.ask(lease, this.#now);
-    }
-    this.#advance();
+    const lease = this.#keeper.get(id);
+    const revision = lease ? this.#keeper.renew(lease, lifetimeSeconds, this.#now) : 0;
+    this.#queue.advance(this.#now);
+    return revision;
   }
 
-  /** Deletes a mapping; `unmapped` follows. Does nothing to one that is gone. */
+  /** Deletes a mapping; `unmapped` follows. Does nothing to one that is over. */
   revoke(id: MappingId, now: Instant): void {
     this.#begin(now);
-    const lease = this.#leases.get(id);
-    if (lease) this.#leases.revoke(lease, this.#now);
-    this.#advance();
+    const lease = this.#keeper.get(id);
+    if (lease) this.#keeper.revoke(lease, this.#now);
+    this.#queue.advance(this.#now);
   }
 
   /**
-   * Deletes the mapping of a port although this client need not have made it; `unmapped` follows
-   * under the id returned.
+   * Deletes a mapping although this client need not have made it; `unmapped` follows under the id
+   * returned.
    *
-   * @throws {TypeError | RangeError} Where an argument is malformed.
+   * @throws {TypeError | RangeError} As {@linkcode NatPmpClient.map}.
    */
-  unmap(protocol: Transport, internalPort: number, now: Instant): MappingId {
-    const wish = readRequest({ protocol, internalPort, mode: "once" });
+  unmap(request: MappingRequest, now: Instant): MappingId {
+    const wanted = this.#check(request);
     this.#begin(now);
-    const lease = this.#leases.ofPort(wish) ?? this.#leases.add(wish);
-    lease.mayExistUntil = Infinity;
-    this.#leases.revoke(lease, this.#now);
-    this.#advance();
-    return lease.id;
+    const { id } = this.#keeper.unmap(wanted, undefined, this.#now);
+    this.#queue.advance(this.#now);
+    return id;
   }
 
   /**
    * Deletes all mappings of a protocol that this host has at the gateway, other programs' among
    * them; `all-unmapped` follows.
    *
-   * @throws {TypeError} Where the protocol is none.
+   * @throws {TypeError} Where it is neither "tcp" nor "udp".
    */
   revokeAll(protocol: Transport, now: Instant): void {
-    checkChoice("protocol", protocol, TRANSPORTS);
+    checkChoice("protocol", protocol, ["udp", "tcp"]);
     this.#begin(now);
-    const leases = this.#leases.all().filter((lease) => lease.protocol === protocol);
-    for (const lease of leases) this.#leases.unwant(lease);
-    this.#queue.add({ kind: "delete-all", protocol, quiet: false, leases, queuedAt: this.#now });
-    this.#advance();
+    for (const lease of this.#keeper.wanted()) {
+      if (protocolName(lease.wanted.protocol) === protocol) {
+        this.#keeper.revoke(lease, this.#now, "with others");
+      }
+    }
+    this.#queue.add({ kind: "delete-all", protocol, queuedAt: this.#now });
+    this.#queue.advance(this.#now);
   }
 
   /** Forgets a mapping: no packet, no event. */
   abandon(id: MappingId, now: Instant): void {
     this.#begin(now);
-    const lease = this.#leases.get(id);
-    if (lease) this.#leases.drop(lease);
-    this.#advance();
+    const lease = this.#keeper.get(id);
+    if (lease) this.#keeper.abandon(lease, this.#now);
+    this.#queue.advance(this.#now);
   }
 
   /** Deletes all mappings of this client; none can be made afterwards. */
@@ -231,41 +313,42 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     this.#begin(now);
     this.#isClosed = true;
     this.#address.cancel();
-    for (const lease of this.#leases.all()) this.#leases.revoke(lease, this.#now);
-    this.#advance();
+    for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, this.#now);
+    this.#queue.advance(this.#now);
   }
 
-  /**
-   * This host has another address towards the gateway: deletes what the address's last owner may
-   * have left there (PMP-C-26), then asks for all mappings again.
-   */
-  addressChanged(now: Instant): void {
+  /** This host has another address towards the gateway: all mappings are asked for from there. */
+  networkChanged(_localAddress: string, now: Instant): void {
     this.#begin(now);
-    this.#recovery.hostMoved(this.#now);
-    this.#advance();
+    // First the address, so that mappings carry it.
+    this.#address.refresh(RECREATION_DELAY_MS, this.#now);
+    this.#keeper.hostMoved(this.#now);
+    this.#queue.advance(this.#now);
   }
 
   // ---- What it holds -----------------------------------------------------------------------
 
   /** Whether nothing is held, wanted or on its way. */
   get isIdle(): boolean {
-    return this.#leases.size === 0 && this.#queue.isEmpty;
+    return this.#keeper.size === 0 && this.#queue.isEmpty;
   }
 
-  /** A mapping as it stands, or undefined where it is gone. */
+  /** A mapping as it stands, or undefined where it is over. */
   mapping(id: MappingId): NatPmpMapping | undefined {
-    const lease = this.#leases.get(id);
-    return lease && this.#leases.snapshot(lease);
+    const lease = this.#keeper.get(id);
+    return lease && this.#wire.snapshot(lease);
   }
 
   /** All mappings, those being deleted among them. */
   mappings(): NatPmpMapping[] {
-    return this.#leases.all().map((lease) => this.#leases.snapshot(lease));
+    return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
   }
 
   /** What a later client needs to take the mappings over, as plain JSON. */
-  exportState(now: Instant): NatPmpClientState {
-    return writeState(this.#leases.wanted(), now);
+  exportState(now: Instant): SavedState {
+    const { address } = this.#gateway;
+    const mappings = this.#keeper.wanted().map((lease) => saveLease(lease, this.via, address, now));
+    return { version: 1, mappings };
   }
 
   // ---- Input -------------------------------------------------------------------------------
@@ -285,27 +368,23 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     const isOtherVersion = response.kind === "unsupported-version" && response.version !== 0;
     if (isOtherVersion && !isOurs) return this.#dropped("unsolicited");
     this.#queue.isGatewaySilent = false;
-    const { epochSeconds } = response;
-    if (epochSeconds !== undefined && this.#epoch.check(epochSeconds, this.#now) === "lost") {
-      this.stats.restarts++;
-      this.#outbox.emit({ type: "gateway-restarted" }, "restart");
-      this.#recovery.gatewayRestarted(isOurs ? job : undefined, this.#now);
-    }
+    this.#hearEpoch(response, isOurs ? job : undefined);
 
-    if (isOurs && isStaleAnswer(response, job, this.#queue.wasJustDeleted(job, this.#now))) {
+    if (isOurs && this.#queue.isStaleAnswer(response, job, this.#now)) {
       this.#dropped("stale");
     } else if (isOurs) {
       this.stats.answers++;
       this.#queue.end();
-      this.#outcome.answered(job, response, this.#now);
+      this.#answered(job, response);
     } else if (response.kind === "address") {
       this.stats.announcements++;
-      this.#address.heard(response, false, this.#now);
-      this.#recovery.gatewayIsThere(this.#now);
+      this.#hearAddress(response, false);
+      this.#queue.hasten(this.#now, RECREATION_DELAY_MS, this.#random);
+      this.#keeper.gatewayAnswers(undefined, this.#now);
     } else {
       this.#dropped("unsolicited");
     }
-    this.#advance();
+    this.#queue.advance(this.#now);
     return true;
   }
 
@@ -314,34 +393,23 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     if (to.address !== this.#gateway.address || to.port !== this.#gateway.port) return;
     if (!this.#queue.current) return;
     this.#begin(now);
-    for (const job of this.#queue.endAll()) this.#outcome.failed(job, UNREACHABLE, this.#now);
-    this.#advance();
+    for (const job of this.#queue.endAll()) this.#failed(job, { kind: "unreachable" });
+    this.#queue.advance(this.#now);
   }
 
   /** Does what is due. */
   handleTimeout(now: Instant): void {
     this.#begin(now);
-    for (;;) {
-      const key = this.#timers.popDue(this.#now);
-      if (key === undefined) break;
-      if (key === EXCHANGE_TIMER) {
-        for (const job of this.#queue.waitOver(this.#now)) {
-          this.#outcome.failed(job, NO_ANSWER, this.#now);
-        }
-      } else if (key === RECREATE_TIMER) {
-        this.#recovery.recreate(this.#now);
-      } else {
-        const lease = this.#leases.get(key)!;
-        this.#leases.due(lease, this.#now);
-        if (!lease.isStale) this.#address.refresh(ADDRESS_AGE_MS, this.#now);
-      }
+    if (this.#timers.popDue(this.#now) === EXCHANGE_TIMER) {
+      for (const job of this.#queue.waitOver(this.#now)) this.#failed(job, { kind: "no-answer" });
     }
-    this.#advance();
+    this.#keeper.handleTimeout(this.#now);
+    this.#queue.advance(this.#now);
   }
 
   /** When `handleTimeout` wants to be called next; the last `now` while output waits. */
   nextTimeout(): Instant | undefined {
-    return this.#outbox.wakeAt() ?? this.#timers.nextAt();
+    return this.debugTimeout()?.at;
   }
 
   /** The next action. */
@@ -353,33 +421,178 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#outbox.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    const next = this.#timers.next();
-    if (!next) return undefined;
-    return { at: next.at, reason: next.key > 0 ? `${next.reason} ${next.key}` : next.reason };
+    const exchange = this.#timers.next(), lease = this.#keeper.timers.next();
+    if (exchange && exchange.at <= (lease?.at ?? Infinity)) {
+      return { at: exchange.at, reason: exchange.reason };
+    }
+    return lease && { at: lease.at, reason: `${lease.reason}, mapping ${lease.key}` };
+  }
+
+  // ---- What the keeper asks for, and what it is told ---------------------------------------
+
+  readonly #wire: LeaseWire<Job, NatPmpMapping> = {
+    recreation: "together",
+    canDelete: () => true,
+    renewalFraction: (attempt) => 1 - 2 ** -attempt,
+    send: (lease, ask, now) => this.#enqueue(lease, ask, now),
+    cancel: (lease) => {
+      if (lease.request) this.#queue.takeBack(lease.request);
+      lease.request = undefined;
+    },
+    snapshot: (lease) => {
+      const { grant, isGranted } = lease;
+      // What a restarted gateway gives it is not known before it has.
+      const address = (isGranted ? grant?.external.address : this.#address.known) || undefined;
+      const port = grant?.external.port ?? 0;
+      const attempt = this.#queue.sendsOf(lease.request);
+      return {
+        id: lease.id,
+        protocol: protocolName(lease.wanted.protocol) as Transport,
+        internalPort: lease.wanted.internalPort,
+        externalPort: port,
+        externalAddress: address,
+        external: isGranted && address !== undefined ? { address, port } : undefined,
+        lifetimeSeconds: grant?.lifetimeSeconds ?? lease.lifetimeSeconds,
+        expiresAt: lease.expiresAt,
+        state: lease.state(attempt),
+        attempt,
+      };
+    },
+  };
+
+  #enqueue(lease: NatPmpLease, ask: Ask, now: Instant): void {
+    const { request } = lease;
+    // One that is on its way goes on: the answer to another would look the same.
+    if (request?.kind === "map" && ask !== "delete") return;
+    // First the address, so that what is recreated carries it.
+    if (ask === "recreate") this.#address.refresh(RECREATION_DELAY_MS, now);
+    const job: Job = { kind: ask === "delete" ? "delete" : "map", lease, queuedAt: now };
+    lease.request = job;
+    this.#queue.add(job);
+    if (ask === "renew") this.#address.refresh(ADDRESS_AGE_MS, now);
+  }
+
+  #answered(job: Job, response: NatPmpResponse): void {
+    const failure = failureOf(response, this.#now);
+    if (failure) return this.#failed(job, failure);
+    if (job.kind === "address") {
+      if (response.kind === "address") this.#hearAddress(response, !job.quiet);
+    } else if (job.kind === "delete") {
+      job.lease.request = undefined;
+      this.#keeper.deleted(job.lease, undefined, this.#now);
+    } else if (job.kind === "delete-all") this.#allUnmapped(job, undefined);
+    else if (response.kind === "map") {
+      job.lease.request = undefined;
+      this.#granted(job.lease, response.externalPort, response.lifetimeSeconds);
+    }
+  }
+
+  #granted(lease: NatPmpLease, port: number, lifetimeSeconds: number): void {
+    const now = this.#now;
+    const violation: Failure = { kind: "protocol-violation", clause: "D-08" };
+    // D-08: a success without a port is none.
+    if (port === 0) this.#keeper.failed(lease, violation, undefined, now);
+    // D-07: a lifetime of 0 means that the mapping is gone, never that it lasts for ever.
+    else if (lifetimeSeconds === 0) {
+      this.#keeper.gone(lease, { kind: "expired" }, undefined, now);
+    } else {
+      const external = { address: this.#address.known ?? "", port };
+      this.#keeper.granted(lease, { external, lifetimeSeconds }, now);
+    }
+  }
+
+  /** A job came to nothing; that is fatal for it alone (PMP-C-27). */
+  #failed(job: Job, failure: Failure): void {
+    if (job.kind === "address") {
+      if (!job.quiet) this.#address.failed(failure);
+    } else if (job.kind === "delete-all") this.#allUnmapped(job, failure);
+    else {
+      job.lease.request = undefined;
+      const retryAt = failure.kind === "refused" ? failure.retryAt : undefined;
+      this.#keeper.failed(job.lease, failure, retryAt, this.#now);
+    }
+  }
+
+  #allUnmapped({ protocol }: Job & { kind: "delete-all" }, failure: Failure | undefined): void {
+    for (const lease of this.#keeper.all()) {
+      if (lease.phase !== "deleting" || lease.request) continue;
+      if (protocolName(lease.wanted.protocol) === protocol) {
+        this.#keeper.deleted(lease, failure, this.#now);
+      }
+    }
+    const event = { type: "all-unmapped", protocol } as const;
+    this.#outbox.emit(failure ? { ...event, failure } : event, protocol);
+  }
+
+  #hearAddress(response: NatPmpResponse & { kind: "address" }, isAsked: boolean): void {
+    if (!this.#address.heard(response, isAsked, this.#now)) return;
+    this.#keeper.externalAddressChanged(this.#address.known!);
+  }
+
+  #hearEpoch(response: NatPmpResponse, answered: Job | undefined): void {
+    const { epochSeconds } = response;
+    if (epochSeconds === undefined) return;
+    if (this.#epoch.check(epochSeconds, this.#now) === "lost") {
+      this.stats.restarts++;
+      this.#outbox.emit({ type: "gateway-restarted" }, "restart");
+      const except = answered?.kind === "map" ? answered.lease : undefined;
+      this.#keeper.gatewayRestarted(except, this.#now);
+    } else if (!answered && epochSeconds < YOUNG_TABLE_SECONDS) {
+      this.#keeper.tableBegan(this.#now - 1000 * (epochSeconds + 1), this.#now);
+    }
   }
 
   // ---- Small things ------------------------------------------------------------------------
 
+  #check(request: MappingRequest): Wanted {
+    const wanted = checkMappingRequest(request);
+    const misfit = misfitOf(wanted);
+    if (misfit) throw new TypeError(`Cannot map a port by NAT-PMP: ${misfit}`);
+    return wanted;
+  }
+
   #begin(now: Instant): void {
     this.#now = Math.max(this.#now, now);
     this.#outbox.touch(this.#now);
-    this.#timers.delete(ADOPT_TIMER);
-  }
-
-  #advance(): void {
-    for (const job of this.#queue.advance(this.#now)) {
-      if (job.kind === "delete") this.#leases.unmapped(job.lease, "revoked");
-    }
   }
 
   #dropped(reason: keyof NatPmpClientStats["dropped"]): false {
     this.stats.dropped[reason]++;
     return false;
   }
+}
 
-  #adopt(state: NatPmpClientState): void {
-    for (const wish of readState(state)) this.#leases.adopt(wish, this.#now);
-    // There is no `now` here: whichever call comes first sends.
-    if (!this.#queue.isEmpty) this.#timers.set(ADOPT_TIMER, 0, "adopt mappings");
+/** What NAT-PMP cannot do of it, in words. */
+function misfitOf(wanted: Wanted): string | undefined {
+  const { protocol } = wanted;
+  if (protocol !== PROTOCOL_NUMBER.tcp && protocol !== PROTOCOL_NUMBER.udp) {
+    return `'protocol' must be tcp or udp: current value is ${protocol}`;
   }
+  if (wanted.internalPort === 0) return "'internalPort' must be 1..65535: current value is 0";
+  const only = wanted.kind === "peer"
+    ? "remote"
+    : wanted.thirdParty !== undefined
+    ? "thirdParty"
+    : wanted.preferFailure
+    ? "preferFailure"
+    : wanted.portSet
+    ? "portSet"
+    : wanted.filters.length > 0
+    ? "filters"
+    : wanted.suggestedAddress !== undefined
+    ? "suggestedExternal.address"
+    : undefined;
+  return only && `'${only}' is PCP's alone`;
+}
+
+/** What an answer says went wrong; undefined where it is a success. */
+function failureOf(response: NatPmpResponse, now: Instant): Failure | undefined {
+  if (response.kind === "unsupported-version") {
+    return { kind: "unsupported-version", version: response.version };
+  }
+  const code = response.resultCode;
+  if (code === NATPMP_RESULT.SUCCESS) return undefined;
+  const isShort = code === NATPMP_RESULT.NETWORK_FAILURE || code === NATPMP_RESULT.OUT_OF_RESOURCES;
+  const retryAt = now + (isShort ? SHORT_REFUSAL_MS : LONG_REFUSAL_MS);
+  return { kind: "refused", code, name: natPmpResultName(code), retryAt };
 }

@@ -19,15 +19,8 @@
 export * from "./codec.ts";
 export * from "./epoch.ts";
 export * from "./client.ts";
+export type { AddressEvent } from "./address.ts";
 export * from "./server.ts";
-export type {
-  NatPmpClientOptions,
-  NatPmpClientState,
-  NatPmpClientStats,
-  NatPmpEvent,
-  NatPmpMapping,
-  NatPmpMapRequest,
-} from "./types.ts";
 export type {
   Action,
   DebugTimeout,
@@ -43,12 +36,18 @@ export type {
 } from "../machine.ts";
 export type {
   Failure,
+  GrantedPortSet,
+  GrantEvent,
   MappingEvent,
   MappingId,
   MappingMode,
+  MappingRequest,
   MappingState,
+  PortSetRequest,
   RemoteFilter,
+  SuggestedExternal,
   Transport,
 } from "../mapping.ts";
+export type { SavedMapping, SavedState } from "../lease/saved.ts";
 export type { RandomSource } from "../random.ts";
 export type * from "../table/mod.ts";

@@ -1,33 +1,71 @@
 /**
- * The requests of one client, one on its way at a time (PMP-C-04, PMP-C-05, PMP-C-30): sent again
- * after 250 ms, doubling, until the job's sends are used up (PMP-C-06, PMP-C-07). What becomes of a
- * job is not decided here: jobs that ended without an answer are handed back.
+ * What a NAT-PMP client asks the gateway, one thing at a time (PMP-C-04, PMP-C-05, PMP-C-30): the
+ * kinds of request and their bytes, which response answers which, and when one is sent again: after
+ * 250 ms, doubling, until its sends are used up (PMP-C-06, PMP-C-07).
+ *
+ * There are no transaction ids: opcode and internal port say whose answer it is (PMP-C-35). So a
+ * request on its way is never replaced by another one for the same port, whose answer would look
+ * the same; and what may be a late answer to a deletion is told from a grant by its zeros.
+ *
+ * What becomes of a job is not decided here: jobs that ended without an answer are handed back.
  *
  * @module
  */
-import { natPmpWaitMs } from "../backoff.ts";
-import type { Endpoint, Instant } from "../machine.ts";
-import type { Outbox } from "../outbox.ts";
+import { NATPMP_MAX_ATTEMPTS, natPmpWaitMs } from "../backoff.ts";
+import type { Lease } from "../lease/lease.ts";
+import type { Instant } from "../machine.ts";
+import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import type { Timers } from "../timers.ts";
-import { encodeJob, type Exchange, isDelete, type Job, maxSends } from "./exchange.ts";
-import { portKey } from "./lease.ts";
-import type { NatPmpClientStats, NatPmpEvent } from "./types.ts";
+import {
+  encodeAddressRequest,
+  encodeMapRequest,
+  NATPMP_OPCODE,
+  NATPMP_RESULT,
+  type NatPmpResponse,
+} from "./codec.ts";
 
-/** The timer of the request on its way; mapping ids start at 1. */
-export const EXCHANGE_TIMER = 0;
+/** Something to ask. */
+export type Job =
+  /** The external address; a `quiet` question tells only of a change. */
+  | { readonly kind: "address"; quiet: boolean; queuedAt: Instant }
+  /** A mapping to create, renew or recreate. */
+  | { readonly kind: "map"; readonly lease: NatPmpLease; queuedAt: Instant }
+  /** A mapping to delete. */
+  | { readonly kind: "delete"; readonly lease: NatPmpLease; queuedAt: Instant }
+  /** All mappings of a protocol to delete, other programs' among them. */
+  | { readonly kind: "delete-all"; readonly protocol: Transport; queuedAt: Instant };
 
+/** A lease whose request is a job. */
+export type NatPmpLease = Lease<Job>;
+
+/** The request on its way. */
+interface Exchange {
+  readonly job: Job;
+  /** A retransmission is the same bytes. */
+  readonly data: Uint8Array;
+  readonly startedAt: Instant;
+  sends: number;
+}
+
+/** The timer of the request on its way. */
+export const EXCHANGE_TIMER = "exchange";
+
+/** Deletes are advisory: sends before giving up (PMP-C-10). */
+const DELETE_ATTEMPTS = 3;
 /** For how long the late answer to a deletion may still be under way. */
 const STALE_ANSWER_MS = 10_000;
 /** How many deletions are remembered for that. */
 const MAX_REMEMBERED_DELETES = 256;
 
+/** Sends a request of this client. */
+export type SendRequest = (data: Uint8Array, isRetransmission: boolean) => void;
+
 /** The serial queue. */
 export class RequestQueue {
-  readonly #gateway: Endpoint;
-  readonly #outbox: Outbox<NatPmpEvent>;
-  readonly #timers: Timers<number>;
-  readonly #stats: NatPmpClientStats;
+  readonly #timers: Timers<string>;
+  readonly #send: SendRequest;
+  readonly #unsend: () => void;
   readonly #waiting = new Set<Job>();
   readonly #deletedAt = new Map<string, Instant>();
   #current: Exchange | undefined;
@@ -35,17 +73,15 @@ export class RequestQueue {
   /** Whether the last request was left unanswered, and nothing has come since. */
   isGatewaySilent = false;
 
-  /** Makes an empty queue. */
-  constructor(
-    gateway: Endpoint,
-    outbox: Outbox<NatPmpEvent>,
-    timers: Timers<number>,
-    stats: NatPmpClientStats,
-  ) {
-    this.#gateway = gateway;
-    this.#outbox = outbox;
+  /**
+   * Makes an empty queue.
+   *
+   * @param unsend Takes back a request that nobody has fetched yet.
+   */
+  constructor(timers: Timers<string>, send: SendRequest, unsend: () => void) {
     this.#timers = timers;
-    this.#stats = stats;
+    this.#send = send;
+    this.#unsend = unsend;
   }
 
   /** The job on its way. */
@@ -73,23 +109,19 @@ export class RequestQueue {
   /** Queues a job behind the others. */
   add(job: Job): void {
     this.#waiting.add(job);
-    if (job.kind === "map" || job.kind === "delete") job.lease.job = job;
   }
 
   /** Takes a job from the queue, or from its way. */
   takeBack(job: Job): void {
     this.#waiting.delete(job);
     if (this.current === job) this.end();
-    if (job.kind !== "map" && job.kind !== "delete") return;
-    job.lease.job = undefined;
-    if (job.lease.isGranted) job.lease.state = "running";
   }
 
-  /** Ends the exchange without a successor; a request that nobody fetched yet is taken back. */
+  /** Ends the exchange without a successor. */
   end(): void {
     this.#current = undefined;
     this.#timers.delete(EXCHANGE_TIMER);
-    this.#outbox.unsend("request");
+    this.#unsend();
   }
 
   /** Empties the queue; returns what was in it, the job on its way first. */
@@ -101,35 +133,22 @@ export class RequestQueue {
     return jobs;
   }
 
-  /**
-   * Sends the next request, where none is on its way. Returns the deletes that needed none,
-   * because the mapping's time was over (PMP-C-11).
-   */
-  advance(now: Instant): Job[] {
-    const needless: Job[] = [];
-    while (!this.#current) {
-      const job = this.#waiting.values().next().value;
-      if (!job) break;
-      this.#waiting.delete(job);
-      if (job.kind === "delete" && now >= job.lease.mayExistUntil) {
-        needless.push(job);
-        continue;
-      }
-      this.#current = { job, data: encodeJob(job, now), startedAt: now, sends: 0 };
-      this.#stats.requests++;
-      this.#send(this.#current, now);
-    }
-    return needless;
+  /** Sends the next request, where none is on its way. */
+  advance(now: Instant): void {
+    if (this.#current) return;
+    const job = this.#waiting.values().next().value;
+    if (!job) return;
+    this.#waiting.delete(job);
+    this.#current = { job, data: encodeJob(job, now), startedAt: now, sends: 0 };
+    this.#transmit(this.#current, now);
   }
 
   /** The wait is over: sends again, or returns the jobs that end unanswered. */
   waitOver(now: Instant): Job[] {
     const exchange = this.#current!;
     const { job } = exchange;
-    const isTooLate = job.kind === "delete" && now >= job.lease.mayExistUntil;
-    if (exchange.sends < maxSends(job, this.isGatewaySilent) && !isTooLate) {
-      this.#stats.retransmissions++;
-      this.#send(exchange, now);
+    if (exchange.sends < this.#maxSends(job)) {
+      this.#transmit(exchange, now);
       return [];
     }
     this.end();
@@ -149,31 +168,39 @@ export class RequestQueue {
   hasten(now: Instant, delayMs: number, random: RandomSource): void {
     const at = this.#timers.at(EXCHANGE_TIMER);
     if (!this.#current || at === undefined || at <= now + delayMs) return;
-    if (this.#current.sends >= maxSends(this.#current.job, this.isGatewaySilent)) return;
+    if (this.#current.sends >= this.#maxSends(this.#current.job)) return;
     this.#timers.set(EXCHANGE_TIMER, now + uniform(random, 0, delayMs), "retransmit");
   }
 
-  /** Whether a deletion for the job's port was sent a moment ago. */
-  wasJustDeleted(job: Job, now: Instant): boolean {
-    const at = job.kind === "map" ? this.#deletedAt.get(portKey(job.lease)) : undefined;
-    return at !== undefined && now - at < STALE_ANSWER_MS;
+  /**
+   * Whether an answer that matches the job on its way may still be a late one to an earlier request
+   * for the same port: a grant where a deletion was asked for, or the answer to a deletion of a
+   * moment ago.
+   */
+  isStaleAnswer(response: NatPmpResponse, job: Job, now: Instant): boolean {
+    if (response.kind !== "map" || response.resultCode !== NATPMP_RESULT.SUCCESS) return false;
+    if (job.kind !== "map") return response.lifetimeSeconds !== 0;
+    const deletedAt = this.#deletedAt.get(job.lease.key) ?? -Infinity;
+    return now - deletedAt < STALE_ANSWER_MS && response.externalPort === 0 &&
+      response.lifetimeSeconds === 0;
   }
 
-  #send(exchange: Exchange, now: Instant): void {
+  #transmit(exchange: Exchange, now: Instant): void {
     const { job } = exchange;
     exchange.sends++;
     if (job.kind === "map") {
       const { lease } = job;
-      lease.state = lease.isGranted ? "updating" : "starting";
-      lease.sentAt = now;
       lease.mayExistUntil = Math.max(lease.mayExistUntil, now + lease.lifetimeSeconds * 1000);
-    } else if (job.kind === "delete") {
-      this.#rememberDelete(portKey(job.lease), now);
-    }
-    this.#outbox.send("client", this.#gateway, exchange.data, "request");
-    const isLast = exchange.sends >= maxSends(job, this.isGatewaySilent);
-    const reason = isLast ? "give up" : "retransmit";
+    } else if (job.kind === "delete") this.#rememberDelete(job.lease.key, now);
+    this.#send(exchange.data, exchange.sends > 1);
+    const reason = exchange.sends >= this.#maxSends(job) ? "give up" : "retransmit";
     this.#timers.set(EXCHANGE_TIMER, now + natPmpWaitMs(exchange.sends), reason);
+  }
+
+  /** 9 times, deletes 3 times, and once where the last request was left unanswered. */
+  #maxSends(job: Job): number {
+    if (!isDelete(job)) return NATPMP_MAX_ATTEMPTS;
+    return this.isGatewaySilent ? 1 : DELETE_ATTEMPTS;
   }
 
   #rememberDelete(key: string, now: Instant): void {
@@ -182,5 +209,70 @@ export class RequestQueue {
     if (this.#deletedAt.size > MAX_REMEMBERED_DELETES) {
       this.#deletedAt.delete(this.#deletedAt.keys().next().value!);
     }
+  }
+}
+
+/** Whether it takes something away. */
+function isDelete(job: Job): job is Job & { kind: "delete" | "delete-all" } {
+  return job.kind === "delete" || job.kind === "delete-all";
+}
+
+function encodeJob(job: Job, now: Instant): Uint8Array {
+  switch (job.kind) {
+    case "address":
+      return encodeAddressRequest();
+    case "map": {
+      const { lease } = job;
+      lease.sentRevision = lease.revision;
+      return encodeMapRequest({
+        protocol: transportOf(job),
+        internalPort: lease.wanted.internalPort,
+        suggestedExternalPort: lease.remembered?.port || lease.wanted.suggestedPort,
+        lifetimeSeconds: lease.lifetimeToAsk(now),
+      });
+    }
+    case "delete":
+    case "delete-all":
+      // PMP-C-24: a delete suggests port 0.
+      return encodeMapRequest({
+        protocol: transportOf(job),
+        internalPort: internalPortOf(job),
+        suggestedExternalPort: 0,
+        lifetimeSeconds: 0,
+      });
+  }
+}
+
+function transportOf(job: Exclude<Job, { kind: "address" }>): Transport {
+  if (job.kind === "delete-all") return job.protocol;
+  return job.lease.wanted.protocol === PROTOCOL_NUMBER.udp ? "udp" : "tcp";
+}
+
+function internalPortOf(job: Exclude<Job, { kind: "address" }>): number {
+  return job.kind === "delete-all" ? 0 : job.lease.wanted.internalPort;
+}
+
+function opcodeOf(job: Job): number {
+  if (job.kind === "address") return NATPMP_OPCODE.ADDRESS;
+  return transportOf(job) === "udp" ? NATPMP_OPCODE.MAP_UDP : NATPMP_OPCODE.MAP_TCP;
+}
+
+/**
+ * Whether `response` answers `job`: the opcode and the internal port have to match. A short error
+ * names no port and answers what is on its way.
+ */
+export function isAnswer(response: NatPmpResponse, job: Job): boolean {
+  switch (response.kind) {
+    case "address":
+      return job.kind === "address";
+    case "map":
+      if (job.kind === "address" || response.protocol !== transportOf(job)) return false;
+      return (response.internalPort ?? internalPortOf(job)) === internalPortOf(job);
+    case "unsupported-version":
+      // A response bit with another opcode: the answer to a PCP request from the same socket.
+      return response.version !== 0 || response.opcode === undefined ||
+        response.opcode === opcodeOf(job);
+    case "other":
+      return false;
   }
 }

@@ -1,191 +1,125 @@
 /**
- * What an answer does to the lease it matches (RFC 6887 §8.3, §11.4, §12.4, §14.2). Answers come
- * at any time, asked for or not, and later ones may say something else (PCP-C-19).
+ * What to make of an answer: pure judgements, each with the clause or the device that it is made
+ * for (RFC 6887 §8.3, §11.4, §12.4, §13.2).
  *
  * @module
  */
+import { MAX_SCHEDULED_LIFETIME_SECONDS } from "../backoff.ts";
+import { familyOf } from "../ip.ts";
+import type { Grant } from "../lease/lease.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Failure } from "../mapping.ts";
+import { type Failure, mappingKey, type Wanted } from "../mapping.ts";
 import {
-  PCP_NONCE_LENGTH,
-  PCP_NONCE_OFFSET,
-  PCP_OPCODE,
-  PCP_RESULT,
   type PcpMapResponseMessage,
   type PcpPeerResponseMessage,
-  type PcpUnsupportedVersion,
+  type PcpResponse,
+  pcpResultName,
 } from "./codec.ts";
-import type { Engine } from "./engine.ts";
-import {
-  grantedExternal,
-  holdMs,
-  isTransient,
-  keepsPromise,
-  refusal,
-  versionHoldMs,
-} from "./judge.ts";
-import { deletionOf, type Lease } from "./lease.ts";
-import { hasPaddedOptions } from "./request.ts";
-
-/** How long a server whose success cannot be one is left alone, milliseconds. */
-const VIOLATION_WAIT_MS = 30_000;
-/** An unsolicited success that changes less than this is a duplicate, milliseconds. */
-const DUPLICATE_MS = 2000;
+import type { PcpLease } from "./request.ts";
 
 /** A MAP or PEER response. */
 export type MappingResponse = PcpMapResponseMessage | PcpPeerResponseMessage;
 
-/** Takes a success. False where it says nothing about the lease as it stands. */
-export function succeed(
-  engine: Engine,
-  lease: Lease,
-  response: MappingResponse,
-  now: Instant,
-): boolean {
-  if (lease.phase === "deleting") {
-    // What is no answer to the deletion is a late one to what was asked before.
-    const isAnswer = response.lifetimeSeconds === 0 ||
-      (response.externalPort === 0 && lease.wish.internalPort !== 0);
-    if (!isAnswer) return engine.drop("stale");
-    engine.unmapped(lease, "revoked", now);
-    return true;
-  }
-  if (response.lifetimeSeconds === 0) {
-    if (!lease.isGranted) return violates(engine, lease, "D-07", now);
-    engine.lose(lease, { kind: "expired" }, now);
-    return true;
-  }
-  const external = grantedExternal(lease, response, engine.localAddress);
-  if (!external) return violates(engine, lease, "D-08", now);
-  if (!keepsPromise(lease, external)) return breaksPromise(engine, lease, now);
-  grant(engine, lease, external, response, now);
-  return true;
+/** Whether a response is to a MAP or PEER. */
+export function isMappingResponse(response: PcpResponse): response is MappingResponse {
+  return response.kind === "map" || response.kind === "peer";
 }
 
-function grant(
-  engine: Engine,
-  lease: Lease,
-  external: Endpoint,
-  response: MappingResponse,
-  now: Instant,
-): void {
-  // A restart's announcement may overtake the answer: the lease is recovering then, no more in flight.
-  const isSolicited = lease.isInFlight || lease.phase === "recovering";
-  const oldEnd = lease.expiresAt ?? -Infinity;
-  const type = grantType(lease, external);
-  lease.external = engine.share(external, lease.external);
-  lease.description = undefined;
-  lease.portSet = undefined;
+/** An error that says for how long, but says 0, counts as one of the short ones, seconds. */
+const UNSAID_REFUSAL_SECONDS = 30;
+/** No request is repeated sooner than this, whatever an error's lifetime says, seconds. */
+const SHORTEST_REFUSAL_SECONDS = 4;
+/** How soon a server that lacks our version is asked again at the latest (RFC 6887 §9). */
+const VERSION_REFUSAL_SECONDS = 1800;
+
+/** How long a refused request may not be made again, milliseconds: at most a day (PCP-C-21, -22). */
+export function refusalMs(lifetimeSeconds: number): number {
+  const said = lifetimeSeconds === 0 ? UNSAID_REFUSAL_SECONDS : lifetimeSeconds;
+  const kept = Math.max(SHORTEST_REFUSAL_SECONDS, said);
+  return 1000 * Math.min(MAX_SCHEDULED_LIFETIME_SECONDS, kept);
+}
+
+/** How long after UNSUPP_VERSION, milliseconds: at most half an hour (PCP-C-28). */
+export function versionRefusalMs(lifetimeSeconds: number | undefined): number {
+  const said = lifetimeSeconds || VERSION_REFUSAL_SECONDS;
+  return 1000 * Math.min(VERSION_REFUSAL_SECONDS, Math.max(SHORTEST_REFUSAL_SECONDS, said));
+}
+
+/** The server said no, and does not want to be asked again before then. */
+export function refusal(code: number, retryAt: Instant): Failure & { kind: "refused" } {
+  return { kind: "refused", code, name: pcpResultName(code), retryAt };
+}
+
+/** The key of what a response answers (PCP-C-16, PCP-C-17). */
+export function answeredKey(response: MappingResponse): string {
+  let thirdParty: string | undefined;
   for (const option of response.options) {
-    if (option.type === "description") lease.description = option.text;
+    if (option.type === "third-party") thirdParty = option.internalAddress;
+  }
+  const { kind, protocol, internalPort } = response;
+  const remote = kind === "peer"
+    ? { address: response.remoteAddress, port: response.remotePort }
+    : undefined;
+  return mappingKey({ kind, protocol, internalPort, thirdParty, remote });
+}
+
+/** Whether a success is the answer to a deletion, and not a late one to what was asked before. */
+export function confirmsDeletion(response: MappingResponse, wanted: Wanted): boolean {
+  return response.lifetimeSeconds === 0 ||
+    (response.externalPort === 0 && wanted.internalPort !== 0);
+}
+
+/** What a success grants, or undefined where it cannot be one (D-08). */
+export function grantOf(
+  response: MappingResponse,
+  lease: PcpLease,
+  localAddress: string,
+): Grant | undefined {
+  const external = externalOf(response, lease, localAddress);
+  if (!external) return undefined;
+  let description: string | undefined, portSet: Grant["portSet"];
+  for (const option of response.options) {
+    if (option.type === "description") description = option.text;
     if (option.type === "port-set") {
       const { size, firstInternalPort, parity } = option;
-      lease.portSet = { size, firstInternalPort, parity };
+      portSet = { size, firstInternalPort, parity };
     }
   }
-  lease.grant(response.lifetimeSeconds, now);
-  engine.stats.granted++;
-  engine.outbox.unsend(lease.id);
-  engine.plan(lease, now);
-  const moved = Math.abs(lease.expiresAt! - oldEnd);
-  if (type === "renewed" && !isSolicited && moved <= DUPLICATE_MS) return;
-  engine.tell(lease, type);
-}
-
-function grantType(lease: Lease, external: Endpoint): "mapped" | "renewed" | "moved" | "recovered" {
-  const { told } = lease;
-  if (!told) return "mapped";
-  if (lease.isLost) return "recovered";
-  return told.address === external.address && told.port === external.port ? "renewed" : "moved";
-}
-
-/** A success that cannot be one: nothing where a grant is running, else the request failed. */
-function violates(engine: Engine, lease: Lease, clause: string, now: Instant): boolean {
-  if (lease.isGranted) return engine.drop("violation");
-  if (lease.phase !== "asking") return engine.drop("stale");
-  engine.fail(lease, { kind: "protocol-violation", clause }, now + VIOLATION_WAIT_MS, now);
-  return true;
+  const { lifetimeSeconds } = response;
+  return description === undefined && !portSet
+    ? { external, lifetimeSeconds }
+    : { external, lifetimeSeconds, description, portSet };
 }
 
 /**
- * A success with another endpoint than PREFER_FAILURE asked for. The RFC knows one reason, the
- * Mapping Update of a predecessor (§13.2), and a nonce of one's own rules that out; miniupnpd 2.3.1
- * knows another: it does so for a port in use. What it made is taken back.
+ * The external endpoint that a success assigns, or undefined where it assigns none (D-08).
+ *
+ * miniupnpd 2.3.1 answers the renewal of an IPv6 pinhole with the suggested port, so with port 0
+ * where none was suggested: to a client that asks for a pinhole it does not know it has (its
+ * nonce is lost), that is its first answer. The pinhole is there. What it was granted with
+ * stands; and where the external address is the host's own, nothing translates, so that the
+ * port outside is the port inside. Port 0 is never published.
  */
-function breaksPromise(engine: Engine, lease: Lease, now: Instant): boolean {
-  const clause = "PCP-C-48";
-  if (lease.phase !== "asking" && !lease.isGranted) return engine.drop("stale");
-  // Once, and without waiting for an answer.
-  engine.stats.sent.delete++;
-  engine.outbox.send("client", engine.servers.current, deletionOf(lease, engine.localAddress));
-  if (!lease.isGranted) return violates(engine, lease, clause, now);
-  engine.lose(lease, { kind: "protocol-violation", clause }, now, now + VIOLATION_WAIT_MS);
-  return true;
+function externalOf(
+  response: MappingResponse,
+  lease: PcpLease,
+  localAddress: string,
+): Endpoint | undefined {
+  const { externalAddress: address, externalPort: port } = response;
+  const { internalPort, thirdParty } = lease.wanted;
+  if (address === "0.0.0.0" || address === "::") return undefined;
+  // A mapping of all ports has none of its own.
+  if (port !== 0 || internalPort === 0) return { address, port };
+  if (familyOf(address) === 4) return undefined;
+  if (lease.remembered) return { address, port: lease.remembered.port };
+  return address === (thirdParty ?? localAddress) ? { address, port: internalPort } : undefined;
 }
 
-/** Takes a refusal. False where nothing was asked that it could answer. */
-export function refuse(
-  engine: Engine,
-  lease: Lease,
-  code: number,
-  lifetimeSeconds: number,
-  now: Instant,
-): boolean {
-  // A refusal that comes twice must not be told twice.
-  const isExpected = lease.isInFlight || (lease.isGranted && lease.phase !== "held");
-  if (!isExpected) return engine.drop("stale");
-  engine.stats.refused++;
-  const retryAt = now + holdMs(lifetimeSeconds);
-  const isDelete = lease.phase === "deleting";
-  if (code === PCP_RESULT.NO_RESOURCES) engine.blockade.extend(retryAt, isDelete);
-  if (code === PCP_RESULT.MALFORMED_OPTION && leavesOutPadded(engine, lease, now)) return true;
-  const failure = refusal(code, retryAt);
-  if (isDelete) {
-    // Asking again would be the same request (PCP-C-22). miniupnpd 2.3.1 answers NO_RESOURCES where
-    // there is nothing to delete, which is what was wanted.
-    const isNothing = code === PCP_RESULT.NO_RESOURCES;
-    engine.unmapped(lease, "revoked", now, isNothing ? undefined : failure);
-  } else if (!lease.isGranted) engine.fail(lease, failure, retryAt, now);
-  else if (lease.phase === "renewing" && isTransient(code)) engine.hold(lease, retryAt);
-  else engine.lose(lease, failure, now, retryAt);
-  return true;
-}
-
-/** Asks once more without the options that miniupnpd 2.3.1 takes for malformed. */
-function leavesOutPadded(engine: Engine, lease: Lease, now: Instant): boolean {
-  if (!lease.isInFlight || lease.leavesOutPadded || !hasPaddedOptions(lease.wish)) return false;
-  lease.leavesOutPadded = true;
-  if (lease.phase === "deleting") engine.revokeAnew(lease, now);
-  else engine.ask(lease, !lease.isGranted, now);
-  return true;
-}
-
-/**
- * The server does not speak our version: what is in flight and what it can answer comes to nothing
- * (PCP-C-13, PCP-C-27, PCP-C-28, D-01, D-02). False where that is nothing.
- */
-export function refuseVersion(
-  engine: Engine,
-  response: PcpUnsupportedVersion,
-  data: Uint8Array,
-  now: Instant,
-): boolean {
-  const { version, opcode } = response;
-  const failure: Failure = { kind: "unsupported-version", version };
-  const retryAt = now + versionHoldMs(response.lifetimeSeconds);
-  // A copy of the request brings its nonce back; only what is shorter speaks to all.
-  const hasNonce = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
-  let isTaken = false;
-  for (const lease of [...engine.book.all()]) {
-    if (!lease.isInFlight) continue;
-    if (version !== 0 && opcode !== PCP_OPCODE[lease.wish.kind === "map" ? "MAP" : "PEER"]) {
-      continue;
-    }
-    if (hasNonce && engine.book.match(lease.key, data) !== lease) continue;
-    isTaken = true;
-    if (lease.phase === "deleting") engine.unmapped(lease, "revoked", now, failure);
-    else if (lease.isGranted) engine.lose(lease, failure, now, retryAt);
-    else engine.fail(lease, failure, retryAt, now);
-  }
-  return isTaken;
+/** Whether a grant is what PREFER_FAILURE asked for (PCP-C-48). */
+export function keepsPromise(wanted: Wanted, external: Endpoint): boolean {
+  const { preferFailure, suggestedAddress, suggestedPort } = wanted;
+  if (!preferFailure) return true;
+  if (external.port !== suggestedPort) return false;
+  return suggestedAddress === undefined || suggestedAddress === "0.0.0.0" ||
+    suggestedAddress === "::" || suggestedAddress === external.address;
 }

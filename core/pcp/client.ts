@@ -2,46 +2,194 @@
  * The PCP client (RFC 6887): inbound and outbound mappings of one host at one server, held for as
  * long as they are wanted.
  *
- * This file is the face of the machine: commands are checked and handed to the engine, datagrams
- * are decoded, matched and judged in the order of §8.3: source, length, R bit, UNSUPP_VERSION,
- * lengths, opcode, fields and nonce, epoch, result. What a lease goes through is in `engine.ts`,
- * when requests leave is in `retransmit.ts`, which address is asked in `servers.ts`, what an answer
- * does in `answers.ts`, and the ANNOUNCE of `announce()` in `probe.ts`.
+ * Theory of operation
+ *
+ * *A request* leaves at once and again on the schedule of `transport.ts`, the same bytes each time;
+ * a renewal is one datagram, sent again at the next point of its lease's schedule: in [1/2, 5/8],
+ * [3/4, 13/16]… of the lifetime (PCP-C-40). Deletions are sent four times, and only once to a
+ * server that has never answered. With several addresses of a server the next is asked where one
+ * is silent (RFC 7488).
+ *
+ * *A packet* goes through `handleDatagram` in the order of §8.3: source → length, R bit → version
+ * (PCP-C-13) → opcode, fields and nonce (PCP-C-16, -17) → epoch (PCP-C-18) → result. What a success
+ * or a refusal says is judged in `answers.ts`.
+ *
+ * *A mapping* is a lease, and lives as `core/lease/keeper.ts` says; where the server's epoch breaks
+ * each is asked for again at a moment of its own within 5 s (PCP-C-26, PCP-C-52).
  *
  * Clauses: PCP-C-01…58, where they are a client's and not its caller's.
  *
  * @module
  */
-import { checkAddress, checkInteger } from "../check.ts";
+import { RECREATION_DELAY_MS, renewalFraction } from "../backoff.ts";
+import { copyBytes, equalBytes } from "../bytes.ts";
+import { checkAddress, checkBoolean, checkInteger, checkLifetime, checkPort } from "../check.ts";
+import { mergeMappingEvents } from "../lease/events.ts";
+import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
+import { readState, type SavedState, saveLease } from "../lease/saved.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import type { Failure, MappingId } from "../mapping.ts";
-import { type MappingResponse, refuse, refuseVersion, succeed } from "./answers.ts";
-import { canClaim, claim } from "./claim.ts";
-import { readOptions } from "./client_options.ts";
+import {
+  checkMappingRequest,
+  type Failure,
+  type GrantedPortSet,
+  type MappingEvent,
+  type MappingId,
+  type MappingRequest,
+  type MappingState,
+  type Wanted,
+} from "../mapping.ts";
+import { Outbox } from "../outbox.ts";
+import type { RandomSource } from "../random.ts";
+import { Timers } from "../timers.ts";
+import { ANNOUNCE, Announce } from "./announce.ts";
+import {
+  answeredKey,
+  confirmsDeletion,
+  grantOf,
+  isMappingResponse,
+  keepsPromise,
+  type MappingResponse,
+  refusal,
+  refusalMs,
+  versionRefusalMs,
+} from "./answers.ts";
 import {
   decodeResponse,
   PCP_NONCE_LENGTH,
+  PCP_NONCE_OFFSET,
   PCP_OPCODE,
   PCP_RESULT,
   type PcpAnnounceResponse,
   type PcpUnsupportedVersion,
 } from "./codec.ts";
-import { Engine } from "./engine.ts";
-import { holdMs, refusal } from "./judge.ts";
-import { keyOf } from "./key.ts";
-import { Lease } from "./lease.ts";
-import { PROBE, Probe } from "./probe.ts";
-import { checkNonce, checkRequest, checkWantedLifetime, type Wish } from "./request.ts";
-import { readState, saveLeases } from "./saved.ts";
-import type {
-  PcpClientOptions,
-  PcpClientState,
-  PcpClientStats,
-  PcpEvent,
-  PcpMapping,
-  PcpMapRequest,
-  PcpPeerRequest,
-} from "./types.ts";
+import {
+  checkNonce,
+  checkSize,
+  deletionOf,
+  hasPaddedOptions,
+  type PcpLease,
+  requestOf,
+} from "./request.ts";
+import { EXHAUSTED_WAIT_MS, type Request, Retransmission, ServerList } from "./transport.ts";
+
+/** How a {@linkcode PcpClient} is made. */
+export interface PcpClientOptions {
+  /** The addresses of one server, the preferred one first; at least one (RFC 7488). */
+  readonly servers: readonly Endpoint[];
+  /** The address from which the requests leave: it is written into them (PCP-C-06). */
+  readonly localAddress: string;
+  /** Nonces and jitter; on a real network it must be unguessable (PCP-C-38). */
+  readonly random: RandomSource;
+  /**
+   * Whether first requests and deletions are repeated after 250 and 750 ms, before the RFC's
+   * schedule of 3 s and more takes over. A deviation from PCP-C-09 for people who wait; renewals
+   * and recreations never do it. @default {true}
+   */
+  readonly fastStart?: boolean;
+  /**
+   * How many requests an address gets without an answer (RFC 6887's MRC), 0 for no limit.
+   * @default {0} with one address, 4 with several
+   */
+  readonly maxAttempts?: number;
+  /** What an earlier client's `exportState` gave: its mappings are adopted. */
+  readonly state?: SavedState;
+}
+
+/** An inbound mapping (MAP) or, with `remote`, an outbound one (PEER). */
+export type PcpMapRequest = MappingRequest;
+
+/** An outbound mapping (PEER). */
+export interface PcpPeerRequest extends MappingRequest {
+  /** The peer that the mapping leads to. */
+  readonly remote: Endpoint;
+}
+
+/** A mapping as it stands. */
+export interface PcpMapping {
+  /** Its id within the client. */
+  readonly id: MappingId;
+  /** Inbound or outbound. */
+  readonly kind: "map" | "peer";
+  /** IANA's number. */
+  readonly protocol: number;
+  /** The host's own side. */
+  readonly internal: Endpoint;
+  /** What the server assigned; undefined while it holds nothing. */
+  readonly external: Endpoint | undefined;
+  /** The peer of an outbound mapping. */
+  readonly remote?: Endpoint;
+  /** What the server granted, seconds; what is asked for while it holds nothing. */
+  readonly lifetimeSeconds: number;
+  /** When it ends unless renewed. */
+  readonly expiresAt: Instant | undefined;
+  /** The server's address in use. */
+  readonly server: Endpoint;
+  /** The key to renewing and deleting it; a copy. */
+  readonly nonce: Uint8Array;
+  /** Where it stands. */
+  readonly state: MappingState;
+  /** How many times the request in flight was sent. */
+  readonly attempt: number;
+  /** The text as the server stored it; absent where it stored none. */
+  readonly description?: string;
+  /** The set the server mapped; absent for a single port. */
+  readonly portSet?: GrantedPortSet;
+}
+
+/** What a {@linkcode PcpClient} tells. */
+export type PcpEvent =
+  /** What becomes of a mapping. */
+  | MappingEvent<PcpMapping>
+  /** The server's epoch tells of lost state; every mapping is being asked for again. */
+  | { readonly type: "gateway-restarted" }
+  /** The answer to `announce`. */
+  | { readonly type: "announced"; readonly epochSeconds: number }
+  /** `announce` came to nothing. */
+  | { readonly type: "announce-failed"; readonly failure: Failure }
+  /** Another of the server's addresses answered. */
+  | { readonly type: "server-changed"; readonly server: Endpoint };
+
+/** Why a datagram was not taken. */
+export type DropReason =
+  | "wrong-source"
+  | "other-address"
+  | "too-short"
+  | "not-a-request"
+  | "not-a-response"
+  | "wrong-version"
+  | "bad-length"
+  | "bad-options"
+  | "unmatched"
+  | "wrong-nonce"
+  | "stale"
+  | "violation";
+
+/** Counters of a {@linkcode PcpClient}. */
+export interface PcpClientStats {
+  /** Requests queued, by kind; retransmissions included. */
+  readonly sent: { map: number; peer: number; delete: number; announce: number };
+  /** How many of `sent` were the same bytes again. */
+  retransmitted: number;
+  /** Answers taken. */
+  received: number;
+  /** Successes that granted something. */
+  granted: number;
+  /** Refusals by result code. */
+  refused: number;
+  /** Epochs that told of lost state. */
+  restarts: number;
+  /** Datagrams not taken, by reason. */
+  readonly dropped: Record<DropReason, number>;
+}
+
+/** RFC 7488's maximum of requests to each of several addresses. */
+const ATTEMPTS_PER_ADDRESS = 4;
+/** How many deletions are sent before the lease is left to its end. */
+const DELETE_ATTEMPTS = 4;
+/** How long a server whose success cannot be one is left alone, milliseconds. */
+const VIOLATION_WAIT_MS = 30_000;
+/** An announced epoch of less says when the server's table began, whatever its clock's rate. */
+const YOUNG_TABLE_SECONDS = 64;
 
 /**
  * A PCP client as a machine: feed it datagrams and time, drain its actions.
@@ -61,40 +209,81 @@ import type {
  * ```
  */
 export class PcpClient implements Machine<PcpEvent> {
-  readonly #engine: Engine;
-  #nextId: MappingId = 1;
-  readonly #probe: Probe;
+  /** The name of the protocol. */
+  readonly via = "pcp" as const;
+  /** Counters. */
+  readonly stats: PcpClientStats = newStats();
+  readonly #random: RandomSource;
+  readonly #fastStart: boolean;
+  readonly #maxAttempts: number;
+  readonly #servers: ServerList;
+  readonly #keeper: LeaseKeeper<Request, PcpMapping>;
+  readonly #announce: Announce;
+  readonly #outbox: Outbox<PcpEvent> = new Outbox(mergeMappingEvents);
+  /** When requests are sent again; those of leases without one in flight are the keeper's. */
+  readonly #timers: Timers<MappingId> = new Timers();
+  /** Leases whose options that need padding are left out, since the server could not read them. */
+  readonly #leavesOutPadded: Set<MappingId> = new Set();
+  #localAddress: string;
+  /** Whose refusal keeps anything new from being asked for (PCP-C-42). */
+  #noResources: (Failure & { kind: "refused" }) | undefined;
+  /** The external address of the last grant. */
+  #lastAddress = "";
   #isClosed = false;
 
   /**
    * Makes the client; mappings of `options.state` are asked for at the first timeout.
    *
-   * @throws {TypeError | RangeError} Where an option is none.
+   * @throws {TypeError | RangeError} At the first option that is wrong, with its name and value.
    */
   constructor(options: PcpClientOptions) {
-    this.#engine = new Engine(readOptions(options));
-    this.#probe = new Probe(this.#engine);
-    this.#engine.onExhausted = (hasNext, failure, now) => this.#probe.move(hasNext, failure, now);
+    const { servers, random } = options;
+    if (!Array.isArray(servers) || servers.length === 0) {
+      throw new TypeError(`'servers' must list at least one address: current value is ${servers}`);
+    }
+    this.#servers = new ServerList(servers.map((server: Endpoint) => ({
+      address: checkAddress("servers.address", server?.address),
+      port: checkPort("servers.port", server?.port),
+    })));
+    this.#localAddress = checkAddress("localAddress", options.localAddress);
+    this.#random = random;
+    this.#fastStart = checkBoolean("fastStart", options.fastStart ?? true);
+    this.#maxAttempts = checkInteger(
+      "maxAttempts",
+      options.maxAttempts ?? (servers.length > 1 ? ATTEMPTS_PER_ADDRESS : 0),
+      0,
+      Number.MAX_SAFE_INTEGER,
+    );
+    this.#announce = new Announce(random, this.#fastStart, this.#maxAttempts);
+    this.#keeper = new LeaseKeeper(this.#wire, random, this.#outbox);
     if (!options.state) return;
-    for (const adopted of readState(options.state, this.#engine.localAddress)) {
-      const { wish, nonce, lifetimeSeconds } = adopted;
-      this.#engine.book.refuseTwice(wish);
-      const lease = this.#newLease(wish, nonce, lifetimeSeconds, adopted);
-      lease.isAdopted = true;
-      this.#engine.adopt(lease);
+    for (const { wanted, nonce, external } of readState(options.state, this.#localAddress)) {
+      checkSize(wanted, this.#localAddress);
+      this.#keeper.adopt(wanted, nonce ?? this.#newNonce(), external);
     }
   }
 
+  // ---- Commands ----------------------------------------------------------------------------
+
+  /** Why PCP cannot do this, or undefined: it can do all that a request can say. */
+  unfit(_request: MappingRequest): undefined {
+    return undefined;
+  }
+
   /**
-   * Asks for an inbound mapping. One from exported state is claimed: it keeps its id, nonce and
-   * endpoint; where it is granted already, `mapped` is told again.
+   * Asks for a mapping. One from exported state is claimed: it keeps its id, nonce and endpoint;
+   * where it is granted already as it is wanted, `mapped` is told at once.
    *
    * @returns The id by which events name it.
    * @throws {TypeError | RangeError} Where the request contradicts itself or the RFC, where the
    * same mapping is held already, or where the client is closed.
    */
-  map(request: PcpMapRequest, now: Instant): MappingId {
-    return this.#add("map", request, now);
+  map(request: MappingRequest, now: Instant): MappingId {
+    if (this.#isClosed) throw new TypeError("Cannot request a mapping as the client is closed");
+    const wanted = this.#check(request);
+    const given = request.nonce === undefined ? undefined : checkNonce(request.nonce);
+    this.#outbox.touch(now);
+    return this.#keeper.map(wanted, given, () => this.#newNonce(), now).id;
   }
 
   /**
@@ -104,42 +293,36 @@ export class PcpClient implements Machine<PcpEvent> {
    * @throws {TypeError | RangeError} As {@linkcode PcpClient.map}.
    */
   peer(request: PcpPeerRequest, now: Instant): MappingId {
-    return this.#add("peer", request, now);
+    // A peer that is not named is a mistake, not an inbound mapping.
+    return this.map({ ...request, remote: request.remote ?? null as unknown as Endpoint }, now);
   }
 
   /**
    * Renews at once, or as soon as 4 s have passed since the last renewal; with a lifetime, that
    * one is asked for from here on. One that is wanted for N lifetimes starts counting again. A
-   * mapping that is refused at present keeps its hold time. One that is gone is left alone.
+   * mapping that is refused at present is not asked for before its time. One that is over is left
+   * alone.
    *
-   * @throws {RangeError} Where the id was never given out, or the lifetime is none.
+   * @returns The number that its answer carries as `revision`.
+   * @throws {RangeError} Where the id was never given out, or the lifetime does not fit.
    */
-  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): void {
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
     const lease = this.#find(id);
-    const wanted = lifetimeSeconds === undefined ? undefined : checkWantedLifetime(lifetimeSeconds);
-    if (!lease || lease.phase === "deleting") return;
-    this.#engine.outbox.touch(now);
-    const before = lease.lifetimeToAsk(now);
-    lease.lifetimeSeconds = wanted ?? lease.lifetimeSeconds;
-    lease.wantedUntil = Infinity;
-    if (lease.lifetimeToAsk(now) !== before) lease.packet = undefined;
-    if (lease.phase !== "granted" && lease.phase !== "renewing") return;
-    if (lease.plan.earliestAt <= now) return this.#engine.renew(lease, now);
-    lease.dueAt = lease.plan.earliestAt;
-    this.#engine.arm(lease);
+    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
+    this.#outbox.touch(now);
+    return lease ? this.#keeper.renew(lease, lifetimeSeconds, now) : 0;
   }
 
   /**
    * Deletes the mapping; `unmapped` tells when that is done. What the server cannot hold, and what
-   * PCP cannot delete (an outbound mapping, PCP-C-45), is gone at once.
+   * PCP cannot delete (an outbound mapping, PCP-C-45), is over at once.
    *
    * @throws {RangeError} Where the id was never given out.
    */
   revoke(id: MappingId, now: Instant): void {
     const lease = this.#find(id);
-    if (!lease) return;
-    this.#engine.outbox.touch(now);
-    this.#engine.revoke(lease, now);
+    this.#outbox.touch(now);
+    if (lease) this.#keeper.revoke(lease, now);
   }
 
   /**
@@ -148,21 +331,11 @@ export class PcpClient implements Machine<PcpEvent> {
    *
    * @throws {TypeError | RangeError} As {@linkcode PcpClient.map}.
    */
-  unmap(request: PcpMapRequest, now: Instant): MappingId {
-    const engine = this.#engine;
-    const wish = checkRequest("map", request, engine.localAddress);
-    const nonce = new Uint8Array(PCP_NONCE_LENGTH);
-    if (request.nonce === undefined) engine.random.fill(nonce);
-    else nonce.set(checkNonce(request.nonce));
-    engine.outbox.touch(now);
-    let lease = engine.book.find(keyOf(wish));
-    if (!lease) {
-      const lifetimeSeconds = checkWantedLifetime(request.lifetimeSeconds);
-      lease = this.#newLease(wish, nonce, lifetimeSeconds, { external: undefined });
-      engine.adopt(lease);
-    }
-    engine.revoke(lease, now);
-    return lease.id;
+  unmap(request: MappingRequest, now: Instant): MappingId {
+    const wanted = this.#check(request);
+    const nonce = request.nonce === undefined ? this.#newNonce() : checkNonce(request.nonce);
+    this.#outbox.touch(now);
+    return this.#keeper.unmap(wanted, nonce, now).id;
   }
 
   /**
@@ -172,39 +345,24 @@ export class PcpClient implements Machine<PcpEvent> {
    */
   abandon(id: MappingId, now: Instant): void {
     const lease = this.#find(id);
-    if (!lease) return;
-    this.#engine.outbox.touch(now);
-    this.#engine.remove(lease, now);
+    this.#outbox.touch(now);
+    if (lease) this.#keeper.abandon(lease, now);
   }
 
   /** Asks the server for its epoch, which changes nothing there (PCP-C-50). */
   announce(now: Instant): void {
-    this.#engine.outbox.touch(now);
-    this.#probe.begin(now);
+    this.#outbox.touch(now);
+    if (this.#announce.isInFlight) return;
+    this.#announce.begin(this.#localAddress);
+    this.#sendAnnounce(now);
   }
 
   /** Revokes every mapping and takes no more. */
   close(now: Instant): void {
     this.#isClosed = true;
-    this.#engine.outbox.touch(now);
-    this.#probe.end();
-    for (const lease of [...this.#engine.book.all()]) this.#engine.revoke(lease, now);
-  }
-
-  /** Whether nothing is held, asked for or left to say. */
-  get isIdle(): boolean {
-    return this.#engine.book.size === 0 && !this.#probe.isInFlight &&
-      this.#engine.outbox.size === 0;
-  }
-
-  /** A mapping as it stands, or undefined where it is gone. */
-  mapping(id: MappingId): PcpMapping | undefined {
-    return this.#snapshot(this.#engine.book.get(id));
-  }
-
-  /** All mappings as they stand. */
-  mappings(): PcpMapping[] {
-    return [...this.#engine.book.all()].map((lease) => this.#snapshot(lease)!);
+    this.#outbox.touch(now);
+    this.#endAnnounce();
+    for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, now);
   }
 
   /**
@@ -213,185 +371,503 @@ export class PcpClient implements Machine<PcpEvent> {
    * is RECOMMENDED, but a request must leave from the address it names, and that one is gone: what
    * it had ends with its lifetime. Who knows of the change beforehand revokes beforehand.
    *
-   * @throws {TypeError} Where the address is none.
+   * @throws {TypeError} Where it is not an address.
    */
   networkChanged(localAddress: string, now: Instant): void {
     const address = checkAddress("localAddress", localAddress);
-    this.#engine.outbox.touch(now);
-    this.#engine.restart(address, now);
-    this.#probe.restart(now);
+    this.#outbox.touch(now);
+    this.#localAddress = address;
+    this.#servers.reset();
+    this.#noResources = undefined;
+    this.#keeper.hostMoved(now);
+    if (!this.#announce.isInFlight) return;
+    this.#announce.begin(address);
+    this.#sendAnnounce(now);
+  }
+
+  // ---- What it holds -----------------------------------------------------------------------
+
+  /** Whether nothing is held, asked for or left to say. */
+  get isIdle(): boolean {
+    return this.#keeper.size === 0 && !this.#announce.isInFlight && this.#outbox.size === 0;
+  }
+
+  /** A mapping as it stands, or undefined where it is over. */
+  mapping(id: MappingId): PcpMapping | undefined {
+    const lease = this.#keeper.get(id);
+    return lease && this.#wire.snapshot(lease);
+  }
+
+  /** All mappings as they stand. */
+  mappings(): PcpMapping[] {
+    return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
   }
 
   /** What a later client needs to adopt the mappings; safe for JSON. */
-  exportState(now: Instant): PcpClientState {
-    return saveLeases(this.#engine.book.wanted(), now);
+  exportState(now: Instant): SavedState {
+    const { address } = this.#servers.current;
+    const mappings = this.#keeper.wanted().map((lease) => saveLease(lease, this.via, address, now));
+    return { version: 1, mappings };
   }
 
-  /** Counters. */
-  get stats(): PcpClientStats {
-    return this.#engine.stats;
-  }
+  // ---- Input -------------------------------------------------------------------------------
 
   /** Feeds a datagram of the client's socket or of the one that hears announcements. */
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
-    const engine = this.#engine;
-    engine.outbox.touch(now);
-    const source = engine.servers.match(from);
-    if (source === undefined) return engine.drop("wrong-source");
+    this.#outbox.touch(now);
+    const source = this.#servers.match(from);
+    if (source === undefined) return this.#drop("wrong-source");
     // RFC 7488 §3(4): late answers of an address that was given up are ignored.
-    if (source === "other") return engine.drop("other-address");
+    if (source === "other") return this.#drop("other-address");
     const response = decodeResponse(data);
-    if (typeof response === "string") return engine.drop(response);
-    switch (response.kind) {
-      case "unsupported-version":
-        return this.#handleVersion(response, data, now);
-      case "announce":
-        return this.#handleAnnounce(response, now);
-      case "map":
-      case "peer":
-        return this.#handleMapping(response, data, now);
-      case "other":
-        // An opcode that was never asked; RFC 7652's server speaks up unasked.
-        return engine.drop("unmatched");
-    }
+    if (typeof response === "string") return this.#drop(response);
+    if (response.kind === "unsupported-version") return this.#handleVersion(response, data, now);
+    if (response.kind === "announce") return this.#handleAnnounce(response, now);
+    if (isMappingResponse(response)) return this.#handleMapping(response, data, now);
+    // An opcode that was never asked; RFC 7652's server speaks up unasked.
+    return this.#drop("unmatched");
   }
 
   /** ICMP: nothing listens at `to`. With several addresses the next is tried at once. */
   handleUnreachable(to: Endpoint, now: Instant): void {
-    const engine = this.#engine;
-    engine.outbox.touch(now);
-    if (engine.servers.match(to) !== "current") return;
+    this.#outbox.touch(now);
+    if (this.#servers.match(to) !== "current") return;
     const failure: Failure = { kind: "unreachable" };
-    if (engine.servers.size === 1) {
-      this.#probe.fail(failure);
-      engine.unreachable(now);
-    } else if (this.#probe.isInFlight || [...engine.book.all()].some((lease) => lease.isInFlight)) {
-      engine.exhaust(failure, now);
+    const inFlight = this.#inFlight();
+    if (inFlight.length === 0 && !this.#announce.isInFlight) return;
+    if (this.#servers.size > 1) return this.#exhaust(failure, now);
+    this.#failAnnounce(failure);
+    // A renewal is one datagram: the next one leaves in its time.
+    for (const lease of inFlight) {
+      if (lease.phase !== "renewing") this.#keeper.failed(lease, failure, undefined, now);
     }
   }
 
   /** Does what is due. */
   handleTimeout(now: Instant): void {
-    const { timers, book, outbox } = this.#engine;
-    outbox.touch(now);
+    this.#outbox.touch(now);
     for (;;) {
-      const id = timers.popDue(now);
-      if (id === undefined) return;
-      if (id === PROBE) this.#probe.due(now);
-      else this.#engine.due(book.get(id)!, now);
+      const id = this.#timers.popDue(now);
+      if (id === undefined) break;
+      if (id === ANNOUNCE) this.#announceDue(now);
+      else this.#requestDue(this.#keeper.get(id)!, now);
     }
+    this.#keeper.handleTimeout(now);
   }
 
   /** When {@linkcode PcpClient.handleTimeout} has something to do. */
   nextTimeout(): Instant | undefined {
-    return this.#engine.outbox.wakeAt() ?? this.#engine.timers.nextAt();
+    return this.debugTimeout()?.at;
   }
 
   /** The next action. */
   poll(): Action<PcpEvent> | undefined {
-    return this.#engine.outbox.poll();
+    return this.#outbox.poll();
   }
 
   /** The next deadline and what it is for. */
   debugTimeout(): DebugTimeout | undefined {
-    const at = this.#engine.outbox.wakeAt();
+    const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output is waiting" };
-    const next = this.#engine.timers.next();
+    const request = this.#timers.next(), lease = this.#keeper.timers.next();
+    const next = !request || (lease && lease.at < request.at) ? lease : request;
     if (!next) return undefined;
-    const reason = next.key === PROBE ? next.reason : `${next.reason}, mapping ${next.key}`;
+    const reason = next.key === ANNOUNCE ? next.reason : `${next.reason}, mapping ${next.key}`;
     return { at: next.at, reason };
   }
 
-  #add(kind: "map" | "peer", request: PcpMapRequest | PcpPeerRequest, now: Instant): MappingId {
-    if (this.#isClosed) throw new TypeError("Cannot request a mapping as the client is closed");
-    const engine = this.#engine;
-    const wish = checkRequest(kind, request, engine.localAddress);
-    const lifetimeSeconds = checkWantedLifetime(request.lifetimeSeconds);
-    const given = request.nonce === undefined ? undefined : checkNonce(request.nonce);
-    const known = engine.book.find(keyOf(wish));
-    if (known && canClaim(known, wish, given)) {
-      engine.outbox.touch(now);
-      claim(engine, known, wish, lifetimeSeconds, now);
-      return known.id;
-    }
-    engine.book.refuseTwice(wish);
-    const nonce = given ?? new Uint8Array(PCP_NONCE_LENGTH);
-    if (!given) engine.random.fill(nonce);
-    engine.outbox.touch(now);
-    const adopted = given ? { external: undefined } : undefined;
-    const lease = this.#newLease(wish, nonce, lifetimeSeconds, adopted);
-    engine.add(lease, now);
-    return lease.id;
-  }
+  // ---- Answers -----------------------------------------------------------------------------
 
-  #newLease(
-    wish: Wish,
-    nonce: Uint8Array,
-    lifetimeSeconds: number,
-    adopted: { external: Endpoint | undefined } | undefined,
-  ): Lease {
-    return new Lease(this.#nextId++, keyOf(wish), wish, nonce, lifetimeSeconds, adopted);
-  }
-
-  #find(id: MappingId): Lease | undefined {
-    checkInteger("id", id, 1, this.#nextId - 1);
-    return this.#engine.book.get(id);
-  }
-
-  #snapshot(lease: Lease | undefined): PcpMapping | undefined {
-    return lease?.snapshot(this.#engine.localAddress, this.#engine.servers.current);
-  }
-
+  /**
+   * The server does not speak our version: what is in flight and what it can answer comes to nothing
+   * (PCP-C-13, PCP-C-27, PCP-C-28, D-01, D-02).
+   */
   #handleVersion(response: PcpUnsupportedVersion, data: Uint8Array, now: Instant): boolean {
-    const engine = this.#engine;
-    const { version, opcode } = response;
-    const endsProbe = this.#probe.isInFlight && (version === 0 || opcode === PCP_OPCODE.ANNOUNCE);
-    if (endsProbe) this.#probe.fail({ kind: "unsupported-version", version });
-    const endsLeases = refuseVersion(engine, response, data, now);
-    if (!endsProbe && !endsLeases) return engine.drop("unmatched");
-    engine.stats.received++;
+    const { version } = response;
+    const failure: Failure = { kind: "unsupported-version", version };
+    const retryAt = now + versionRefusalMs(response.lifetimeSeconds);
+    // RFC 6886's figure has no response bit and no opcode: it answers whatever was asked.
+    const names = version !== 0 || (data[1]! & 0x80) !== 0 ? response.opcode : undefined;
+    // A copy of the request brings its nonce back; only what is shorter speaks to all.
+    const hasNonce = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
+    let isTaken = false;
+    if (this.#announce.isInFlight && (names === undefined || names === PCP_OPCODE.ANNOUNCE)) {
+      this.#failAnnounce(failure);
+      isTaken = true;
+    }
+    for (const lease of this.#inFlight()) {
+      const opcode = PCP_OPCODE[lease.wanted.kind === "map" ? "MAP" : "PEER"];
+      if (names !== undefined && names !== opcode) continue;
+      if (hasNonce && !carriesNonce(lease, data)) continue;
+      isTaken = this.#keeper.failed(lease, failure, retryAt, now) || isTaken;
+    }
+    if (!isTaken) return this.#drop("unmatched");
+    this.stats.received++;
     return true;
   }
 
   #handleAnnounce(response: PcpAnnounceResponse, now: Instant): boolean {
-    const engine = this.#engine;
     const { resultCode, epochSeconds, lifetimeSeconds } = response;
-    if (resultCode !== PCP_RESULT.SUCCESS && !this.#probe.isInFlight) {
-      return engine.drop("unmatched");
-    }
-    const isFirst = !engine.servers.epoch.isKnown;
-    this.#answered(epochSeconds, undefined, now);
-    if (isFirst) engine.wake(undefined, now);
-    if (!this.#probe.isInFlight) return true;
-    if (resultCode !== PCP_RESULT.SUCCESS) {
-      this.#probe.fail(refusal(resultCode, now + holdMs(lifetimeSeconds)));
+    const isAsked = this.#announce.isInFlight;
+    if (resultCode !== PCP_RESULT.SUCCESS && !isAsked) return this.#drop("unmatched");
+    const isFirst = !this.#servers.epoch.isKnown;
+    const isNewTable = this.#answered(epochSeconds, undefined, now);
+    if (isFirst) this.#wake(now);
+    if (!isAsked) {
+      if (!isNewTable && epochSeconds < YOUNG_TABLE_SECONDS) {
+        this.#keeper.tableBegan(now - 1000 * (epochSeconds + 1), now);
+      }
       return true;
     }
-    this.#probe.succeed(epochSeconds);
+    if (resultCode !== PCP_RESULT.SUCCESS) {
+      this.#failAnnounce(refusal(resultCode, now + refusalMs(lifetimeSeconds)));
+    } else {
+      this.#endAnnounce();
+      this.#outbox.emit({ type: "announced", epochSeconds }, "announced");
+    }
     return true;
   }
 
   #handleMapping(response: MappingResponse, data: Uint8Array, now: Instant): boolean {
-    const engine = this.#engine;
-    const lease = engine.book.match(keyOf(response), data);
-    if (typeof lease === "string") return engine.drop(lease);
+    const lease = this.#match(answeredKey(response), data);
+    if (typeof lease === "string") return this.#drop(lease);
     this.#answered(response.epochSeconds, lease, now);
     // Nothing is kept of `data`: what a lease takes over are numbers and text.
     return response.resultCode === PCP_RESULT.SUCCESS
-      ? succeed(engine, lease, response, now)
-      : refuse(engine, lease, response.resultCode, response.lifetimeSeconds, now);
+      ? this.#succeed(lease, response, now)
+      : this.#refuse(lease, response.resultCode, response.lifetimeSeconds, now);
   }
 
-  /** An answer that matched: the address works, and its epoch says whether state was lost. */
-  #answered(epochSeconds: number, lease: Lease | undefined, now: Instant): void {
-    const { servers, outbox, stats } = this.#engine;
-    stats.received++;
-    if (servers.answered()) {
-      outbox.emit({ type: "server-changed", server: servers.current }, "server-changed");
-    }
-    if (servers.epoch.check(epochSeconds, now)) return;
-    stats.restarts++;
-    outbox.emit({ type: "gateway-restarted" }, "gateway-restarted");
-    this.#engine.recover(lease, now);
+  /** The lease of that key whose nonce stands in the packet. */
+  #match(key: string, data: Uint8Array): PcpLease | "unmatched" | "wrong-nonce" {
+    const wanted = this.#keeper.find(key), leaving = this.#keeper.findLeaving(key);
+    // One that waits for its predecessor's deletion has asked for nothing, nonce or not.
+    if (leaving && carriesNonce(leaving, data)) return leaving;
+    if (wanted && carriesNonce(wanted, data)) return wanted;
+    return wanted || leaving ? "wrong-nonce" : "unmatched";
   }
+
+  /** An answer that matched: the address works. True where its epoch tells of lost state. */
+  #answered(epochSeconds: number, lease: PcpLease | undefined, now: Instant): boolean {
+    this.stats.received++;
+    if (this.#servers.answered()) {
+      this.#outbox.emit({ type: "server-changed", server: this.#servers.current }, "server");
+    }
+    if (this.#servers.epoch.check(epochSeconds, now)) return false;
+    this.stats.restarts++;
+    this.#outbox.emit({ type: "gateway-restarted" }, "restart");
+    // What a server without its table had no room for, it may have room for.
+    this.#noResources = undefined;
+    this.#keeper.gatewayRestarted(lease, now);
+    this.#wake(now);
+    return true;
+  }
+
+  /** The server is there: what would wait for long leaves within 5 s. */
+  #wake(now: Instant): void {
+    this.#keeper.gatewayAnswers(undefined, now);
+    for (const lease of this.#inFlight()) {
+      const at = this.#timers.at(lease.id) ?? -Infinity;
+      if (lease.phase === "asking" && at > now + RECREATION_DELAY_MS) {
+        this.#keeper.hasten(lease, now);
+      }
+    }
+  }
+
+  /** Takes a success. False where it says nothing about the lease as it stands. */
+  #succeed(lease: PcpLease, response: MappingResponse, now: Instant): boolean {
+    if (lease.phase === "deleting") {
+      if (!confirmsDeletion(response, lease.wanted)) return this.#drop("stale");
+      this.#keeper.deleted(lease, undefined, now);
+      return true;
+    }
+    if (response.lifetimeSeconds === 0) {
+      if (!lease.isGranted) return this.#violates(lease, "D-07", now);
+      this.#keeper.gone(lease, { kind: "expired" }, undefined, now);
+      return true;
+    }
+    const grant = grantOf(response, lease, this.#localAddress);
+    if (!grant) return this.#violates(lease, "D-08", now);
+    if (!keepsPromise(lease.wanted, grant.external)) return this.#breaksPromise(lease, now);
+    this.stats.granted++;
+    this.#keeper.granted(lease, { ...grant, external: this.#share(grant.external, lease) }, now);
+    return true;
+  }
+
+  /** The endpoint with text that others hold already: ten thousand mappings have one address. */
+  #share(external: Endpoint, { remembered }: PcpLease): Endpoint {
+    if (remembered?.port === external.port && remembered.address === external.address) {
+      return remembered;
+    }
+    if (this.#lastAddress !== external.address) this.#lastAddress = external.address;
+    return { address: this.#lastAddress, port: external.port };
+  }
+
+  /** A success that cannot be one: nothing where a grant is running, else the request failed. */
+  #violates(lease: PcpLease, clause: string, now: Instant): boolean {
+    if (lease.isGranted) return this.#drop("violation");
+    if (lease.phase !== "asking") return this.#drop("stale");
+    const failure: Failure = { kind: "protocol-violation", clause };
+    return this.#keeper.failed(lease, failure, now + VIOLATION_WAIT_MS, now);
+  }
+
+  /**
+   * A success with another endpoint than PREFER_FAILURE asked for. The RFC knows one reason, the
+   * Mapping Update of a predecessor (§13.2), and a nonce of one's own rules that out; miniupnpd 2.3.1
+   * knows another: it does so for a port in use. What it made is taken back.
+   */
+  #breaksPromise(lease: PcpLease, now: Instant): boolean {
+    const clause = "PCP-C-48";
+    if (lease.phase !== "asking" && !lease.isGranted) return this.#drop("stale");
+    // Once, and without waiting for an answer.
+    this.stats.sent.delete++;
+    const data = deletionOf(lease, this.#localAddress, this.#leavesOutPadded.has(lease.id));
+    this.#outbox.send("client", this.#servers.current, data);
+    if (!lease.isGranted) return this.#violates(lease, clause, now);
+    const failure: Failure = { kind: "protocol-violation", clause };
+    this.#keeper.gone(lease, failure, now + VIOLATION_WAIT_MS, now);
+    return true;
+  }
+
+  /** Takes a refusal. False where nothing was asked that it could answer. */
+  #refuse(lease: PcpLease, code: number, lifetimeSeconds: number, now: Instant): boolean {
+    const retryAt = now + refusalMs(lifetimeSeconds);
+    const failure = refusal(code, retryAt);
+    const isDeletion = lease.phase === "deleting";
+    if (lease.request && this.#isMended(lease, code, now)) {
+      this.stats.refused++;
+      return true;
+    }
+    // miniupnpd 2.3.1 answers NO_RESOURCES where there is nothing to delete, which is what was
+    // wanted; of what it granted, it says that it stays.
+    const isNothing = isDeletion && code === PCP_RESULT.NO_RESOURCES && !lease.grant;
+    if (isNothing) this.#keeper.deleted(lease, undefined, now);
+    else if (!this.#keeper.failed(lease, failure, retryAt, now)) return this.#drop("stale");
+    this.stats.refused++;
+    // PCP-C-42. A deletion is no reason to leave the server alone: others' requests go on.
+    if (code === PCP_RESULT.NO_RESOURCES && !isDeletion) {
+      const until = this.#noResources?.retryAt ?? -Infinity;
+      if (retryAt > until) this.#noResources = failure;
+    }
+    return true;
+  }
+
+  /** Asks once more where another request may do: without what was refused and is not needed. */
+  #isMended(lease: PcpLease, code: number, now: Instant): boolean {
+    if (code === PCP_RESULT.MALFORMED_OPTION) {
+      // miniupnpd 2.3.1 takes options with padding for malformed.
+      if (this.#leavesOutPadded.has(lease.id) || !hasPaddedOptions(lease.wanted)) return false;
+      this.#leavesOutPadded.add(lease.id);
+    } else if (code === PCP_RESULT.CANNOT_PROVIDE_EXTERNAL) {
+      // What was learnt is a suggestion, and the server's address may be another one by now.
+      if (!lease.remembered || lease.phase === "deleting" || lease.wanted.preferFailure) {
+        return false;
+      }
+      lease.remembered = undefined;
+    } else return false;
+    this.#keeper.askAgain(lease, now);
+    return true;
+  }
+
+  // ---- Requests ----------------------------------------------------------------------------
+
+  readonly #wire: LeaseWire<Request, PcpMapping> = {
+    recreation: "each",
+    // PCP-C-45: what a PEER made ends by itself, like any outbound mapping.
+    canDelete: (wanted) => wanted.kind === "map",
+    renewalFraction: (attempt) => renewalFraction(attempt, this.#random),
+    send: (lease, ask, now) => this.#send(lease, ask, now),
+    cancel: (lease) => {
+      this.#timers.delete(lease.id);
+      this.#outbox.unsend(lease.id);
+      lease.request = undefined;
+      if (!this.#keeper.get(lease.id)) this.#leavesOutPadded.delete(lease.id);
+    },
+    blockedUntil: () =>
+      this.#noResources && { until: this.#noResources.retryAt, failure: this.#noResources },
+    snapshot: (lease) => {
+      const { wanted, grant, isGranted, request } = lease;
+      const { description, portSet } = grant ?? {};
+      return {
+        id: lease.id,
+        kind: wanted.kind,
+        protocol: wanted.protocol,
+        internal: {
+          address: wanted.thirdParty ?? this.#localAddress,
+          port: wanted.internalPort,
+        },
+        external: isGranted ? grant!.external : undefined,
+        ...(wanted.remote && { remote: wanted.remote }),
+        lifetimeSeconds: isGranted ? grant!.lifetimeSeconds : lease.lifetimeSeconds,
+        expiresAt: lease.expiresAt,
+        server: this.#servers.current,
+        nonce: copyBytes(lease.nonce!),
+        state: lease.state(request?.sends ?? 0),
+        attempt: request?.sends ?? 0,
+        ...(isGranted && description !== undefined && { description }),
+        ...(isGranted && portSet && { portSet }),
+      };
+    },
+  };
+
+  #send(lease: PcpLease, ask: Ask, now: Instant): void {
+    const { request } = lease;
+    const isSameSeries = ask === "renew" && request && !request.retransmission &&
+      lease.sentRevision === lease.revision;
+    if (!isSameSeries) {
+      const leavesOutPadded = this.#leavesOutPadded.has(lease.id);
+      lease.request = {
+        packet: ask === "delete"
+          ? deletionOf(lease, this.#localAddress, leavesOutPadded)
+          : requestOf(lease, this.#localAddress, leavesOutPadded, now),
+        retransmission: ask === "renew" ? undefined : this.#newSchedule(ask),
+        sends: 0,
+      };
+    } else if (this.#isExhausted(request)) {
+      return this.#exhaust({ kind: "no-answer" }, now);
+    }
+    this.#transmit(lease, now);
+  }
+
+  #newSchedule(ask: Ask): Retransmission {
+    return new Retransmission(this.#fastStart && ask !== "recreate");
+  }
+
+  #transmit(lease: PcpLease, now: Instant): void {
+    const request = lease.request!;
+    const { sent } = this.stats;
+    if (request.sends++ > 0) this.stats.retransmitted++;
+    if (lease.phase === "deleting") sent.delete++;
+    else {
+      sent[lease.wanted.kind]++;
+      lease.mayExistUntil = Math.max(lease.mayExistUntil, now + lease.lifetimeSeconds * 1000);
+    }
+    this.#outbox.send("client", this.#servers.current, request.packet, lease.id);
+    const { retransmission } = request;
+    if (retransmission) {
+      this.#timers.set(lease.id, retransmission.next(this.#random, now), "retransmit");
+    }
+  }
+
+  #requestDue(lease: PcpLease, now: Instant): void {
+    const request = lease.request!;
+    if (lease.phase === "deleting") {
+      // One that has never answered is told, and not waited for.
+      const limit = this.#servers.hasAnswered ? DELETE_ATTEMPTS : 1;
+      if (request.sends >= limit) this.#keeper.deleted(lease, { kind: "no-answer" }, now);
+      else this.#transmit(lease, now);
+    } else if (this.#isExhausted(request)) this.#exhaust({ kind: "no-answer" }, now);
+    else this.#transmit(lease, now);
+  }
+
+  #isExhausted(request: Request): boolean {
+    return this.#maxAttempts > 0 && request.sends >= this.#maxAttempts;
+  }
+
+  /** The address in use is given up: the next one, or, where none is left, the end. */
+  #exhaust(failure: Failure, now: Instant): void {
+    const hasNext = this.#servers.exhaust();
+    for (const lease of this.#inFlight()) {
+      if (!hasNext) {
+        this.#keeper.failed(lease, failure, now + EXHAUSTED_WAIT_MS, now);
+        continue;
+      }
+      const request = lease.request!;
+      request.sends = 0;
+      if (request.retransmission) {
+        request.retransmission = this.#newSchedule(lease.isGranted ? "recreate" : "create");
+      }
+      this.#transmit(lease, now);
+    }
+    if (!this.#announce.isInFlight) return;
+    if (!hasNext) return this.#failAnnounce(failure);
+    this.#announce.beginAnew();
+    this.#sendAnnounce(now);
+  }
+
+  /** The leases that wait for an answer. */
+  #inFlight(): PcpLease[] {
+    return this.#keeper.all().filter(({ request }) => request !== undefined);
+  }
+
+  // ---- ANNOUNCE ----------------------------------------------------------------------------
+
+  #sendAnnounce(now: Instant): void {
+    const { packet, nextAt } = this.#announce.send(now);
+    this.stats.sent.announce++;
+    this.#outbox.send("client", this.#servers.current, packet, ANNOUNCE);
+    this.#timers.set(ANNOUNCE, nextAt, "retransmit ANNOUNCE");
+  }
+
+  #announceDue(now: Instant): void {
+    const failure: Failure = { kind: "no-answer" };
+    if (!this.#announce.isExhausted) this.#sendAnnounce(now);
+    else if (this.#servers.size > 1) this.#exhaust(failure, now);
+    else this.#failAnnounce(failure);
+  }
+
+  #failAnnounce(failure: Failure): void {
+    if (!this.#announce.isInFlight) return;
+    this.#endAnnounce();
+    this.#outbox.emit({ type: "announce-failed", failure }, "announce-failed");
+  }
+
+  #endAnnounce(): void {
+    this.#announce.end();
+    this.#timers.delete(ANNOUNCE);
+    this.#outbox.unsend(ANNOUNCE);
+  }
+
+  // ---- Small things ------------------------------------------------------------------------
+
+  #check(request: MappingRequest): Wanted {
+    const wanted = checkMappingRequest(request, this.#localAddress);
+    checkSize(wanted, this.#localAddress);
+    return wanted;
+  }
+
+  #newNonce(): Uint8Array {
+    const nonce = new Uint8Array(PCP_NONCE_LENGTH);
+    this.#random.fill(nonce);
+    return nonce;
+  }
+
+  #find(id: MappingId): PcpLease | undefined {
+    checkInteger("id", id, 1, this.#keeper.lastId);
+    return this.#keeper.get(id);
+  }
+
+  #drop(reason: DropReason): false {
+    this.stats.dropped[reason]++;
+    return false;
+  }
+}
+
+function carriesNonce(lease: PcpLease, data: Uint8Array): boolean {
+  return equalBytes(lease.nonce!, data, 0, PCP_NONCE_OFFSET, PCP_NONCE_LENGTH);
+}
+
+function newStats(): PcpClientStats {
+  return {
+    sent: { map: 0, peer: 0, delete: 0, announce: 0 },
+    retransmitted: 0,
+    received: 0,
+    granted: 0,
+    refused: 0,
+    restarts: 0,
+    dropped: {
+      "wrong-source": 0,
+      "other-address": 0,
+      "too-short": 0,
+      "not-a-request": 0,
+      "not-a-response": 0,
+      "wrong-version": 0,
+      "bad-length": 0,
+      "bad-options": 0,
+      "unmatched": 0,
+      "wrong-nonce": 0,
+      "stale": 0,
+      "violation": 0,
+    },
+  };
 }

@@ -24,8 +24,7 @@
 export * from "./codec.ts";
 export * from "./options.ts";
 export * from "./epoch.ts";
-export * from "./types.ts";
-export { PcpClient } from "./client.ts";
+export * from "./client.ts";
 export * from "./server.ts";
 export type {
   Action,
@@ -44,11 +43,18 @@ export type { Cidr } from "../cidr.ts";
 export type { Family } from "../ip.ts";
 export type {
   Failure,
+  GrantedPortSet,
+  GrantEvent,
   MappingEvent,
   MappingId,
   MappingMode,
+  MappingRequest,
   MappingState,
+  PortSetRequest,
   RemoteFilter,
+  SuggestedExternal,
+  Transport,
 } from "../mapping.ts";
+export type { SavedMapping, SavedState } from "../lease/saved.ts";
 export type { RandomSource } from "../random.ts";
 export type * from "../table/mod.ts";

@@ -8,10 +8,10 @@ import { fromHex } from "../bytes.ts";
 import { pickDefined } from "../defined.ts";
 import type { Attempt, NatErrorCode } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import { type Failure, type MappingId, PROTOCOL_NUMBER } from "../mapping.ts";
-import type { NatPmpMapping, NatPmpMapRequest } from "../natpmp/types.ts";
+import type { Failure, MappingId, MappingRequest } from "../mapping.ts";
+import type { NatPmpMapping } from "../natpmp/client.ts";
 import { PCP_PORT } from "../pcp/constants.ts";
-import type { PcpMapping, PcpMapRequest } from "../pcp/types.ts";
+import type { PcpMapping } from "../pcp/client.ts";
 import type { GrantedMapping } from "./events.ts";
 import type { PeerRequest, PortRequest } from "./request.ts";
 
@@ -50,12 +50,12 @@ export interface Claim {
 }
 
 /** The claim as a PCP MAP (a PEER adds the remote endpoint). */
-export function toPcpRequest(claim: Claim): PcpMapRequest {
+export function toPcpRequest(claim: Claim): MappingRequest {
   const { request, wish } = claim;
   const port = request.externalPort || wish?.port;
   const address = request.externalAddress ?? wish?.address;
   const common = {
-    protocol: PROTOCOL_NUMBER[request.protocol],
+    protocol: request.protocol,
     internalPort: request.internalPort,
     nonce: fromHex(claim.nonce),
     ...(port || address
@@ -73,13 +73,13 @@ export function toPcpRequest(claim: Claim): PcpMapRequest {
 }
 
 /** The claim as a NAT-PMP mapping request. */
-export function toNatPmpRequest(claim: Claim): NatPmpMapRequest {
+export function toNatPmpRequest(claim: Claim): MappingRequest {
   const { request, wish } = claim;
   const port = request.externalPort || wish?.port;
   return {
     protocol: request.protocol,
     internalPort: request.internalPort,
-    ...(port ? { suggestedExternalPort: port } : {}),
+    ...(port ? { suggestedExternal: { port } } : {}),
     ...pickDefined(request, "lifetimeSeconds", "mode"),
   };
 }

@@ -244,7 +244,13 @@ export class Claims {
   }
 
   /** A protocol granted or renewed it. */
-  hold(claim: Claim, via: "pcp" | "nat-pmp", granted: GrantedMapping, now: Instant): void {
+  hold(
+    claim: Claim,
+    via: "pcp" | "nat-pmp",
+    granted: GrantedMapping,
+    revision: number,
+    now: Instant,
+  ): void {
     this.timers.delete(claim.id);
     this.#mayNatPmp.delete(claim);
     if (claim.phase === "racing") {
@@ -264,7 +270,7 @@ export class Claims {
     claim.wish = granted.external;
     claim.isLost = false;
     claim.isTold = true;
-    this.#options.outbox.emit({ type, id: claim.id, mapping: granted }, claim.id);
+    this.#options.outbox.emit({ type, id: claim.id, mapping: granted, revision }, claim.id);
     this.endIdleProbe(now);
   }
 
@@ -272,7 +278,7 @@ export class Claims {
   lose(claim: Claim, failure: Failure, now: Instant): void {
     claim.isLost = true;
     // Who has not heard of the grant will hear of the next one as the first.
-    if (this.#options.outbox.untold(claim.id)?.type === "mapped") claim.isTold = false;
+    if (this.#options.outbox.pendingEvent(claim.id)?.type === "mapped") claim.isTold = false;
     this.#options.outbox.emit({ type: "lost", id: claim.id, failure }, claim.id);
     if (failure.kind === "refused") this.#waitWhereItIs(claim, failure.retryAt);
     else this.#raceAnew(claim, now);
@@ -313,7 +319,7 @@ export class Claims {
     const vias = this.book.vias(claim.request).filter((via) => !saved || via === saved.via);
     claim.isPcpNext = vias.includes("pcp");
     if (vias.includes("nat-pmp")) {
-      claim.natPmp = this.#options.natPmp!.unmap(protocol, internalPort, now);
+      claim.natPmp = this.#options.natPmp!.unmap({ protocol, internalPort }, now);
       this.book.byNatPmp.set(claim.natPmp, claim);
     } else if (claim.isPcpNext) this.#removeByPcp(claim, now);
     else this.#unmapped(claim, "revoked", undefined, now);

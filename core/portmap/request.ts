@@ -7,13 +7,10 @@ import { checkAddress, checkChoice, checkInteger, checkLifetime, checkPort } fro
 import type { Via } from "../errors.ts";
 import { type Family, familyOf } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
-import type { MappingMode, RemoteFilter, Transport } from "../mapping.ts";
-
-/** The lifetime asked for where the application names none, seconds (RFC 6886 §3.3). */
-export const DEFAULT_LIFETIME_SECONDS = 7200;
+import { checkMode, type MappingMode, type RemoteFilter, type Transport } from "../mapping.ts";
 
 /** What inbound and outbound mappings have in common. */
-export interface MappingRequest {
+export interface CommonRequest {
   /** The transport protocol. */
   readonly protocol: Transport;
   /** The port that the application listens on, 1…65535. */
@@ -35,7 +32,7 @@ export interface MappingRequest {
 }
 
 /** An inbound mapping: who sends to the external endpoint reaches the internal one. */
-export interface PortRequest extends MappingRequest {
+export interface PortRequest extends CommonRequest {
   /** Fails rather than take another external port than `externalPort` (PCP PREFER_FAILURE). */
   readonly preferFailure?: boolean;
   /** Who may send; nobody is shut out where absent (PCP FILTER). */
@@ -45,7 +42,7 @@ export interface PortRequest extends MappingRequest {
 }
 
 /** An outbound mapping: the external endpoint by which one remote peer sees us (PCP PEER). */
-export interface PeerRequest extends MappingRequest {
+export interface PeerRequest extends CommonRequest {
   /** The peer. */
   readonly remote: Endpoint;
 }
@@ -57,7 +54,7 @@ export function needsPcp(request: PortRequest | PeerRequest): boolean {
     request.portSetSize !== undefined || (request.filters?.length ?? 0) > 0;
 }
 
-function checkCommon(request: MappingRequest, family: Family): void {
+function checkCommon(request: CommonRequest, family: Family): void {
   checkChoice("protocol", request.protocol, ["tcp", "udp"]);
   checkPort("internalPort", request.internalPort);
   if (request.externalPort !== undefined) checkPort("externalPort", request.externalPort, 0);
@@ -69,16 +66,6 @@ function checkCommon(request: MappingRequest, family: Family): void {
   }
   checkMode(request.mode);
   if (request.thirdParty !== undefined) checkAddress("thirdParty", request.thirdParty, family);
-}
-
-/**
- * Checks a {@linkcode MappingMode}.
- *
- * @throws {TypeError | RangeError} Where it is none.
- */
-export function checkMode(mode: MappingMode | undefined): void {
-  if (typeof mode === "number") checkInteger("mode", mode, 1, Number.MAX_SAFE_INTEGER);
-  else if (mode !== undefined) checkChoice("mode", mode, ["once", "keep-alive"]);
 }
 
 /**

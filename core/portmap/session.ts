@@ -33,12 +33,10 @@ import type { Attempt, Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
-import { NatPmpClient } from "../natpmp/client.ts";
-import type { NatPmpEvent } from "../natpmp/types.ts";
-import { mergeMappingEvents } from "../merge.ts";
+import { NatPmpClient, type NatPmpEvent } from "../natpmp/client.ts";
+import { mergeMappingEvents } from "../lease/events.ts";
 import { Outbox } from "../outbox.ts";
-import { PcpClient } from "../pcp/client.ts";
-import type { PcpEvent } from "../pcp/types.ts";
+import { PcpClient, type PcpEvent } from "../pcp/client.ts";
 import { type Claim, fromNatPmp, fromPcp } from "./claim.ts";
 import { ClaimBook } from "./book.ts";
 import { Claims, PROBE } from "./claims.ts";
@@ -190,14 +188,18 @@ export class GatewaySession implements Machine<SessionEvent> {
   }
 
   /** Renews a held mapping early, for `lifetimeSeconds` where given. Unknown ids are ignored. */
-  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): void {
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
     this.#outbox.touch(now);
     const claim = this.#book.get(id);
+    let revision = 0;
     if (claim?.phase === "held") {
-      if (claim.pcp !== undefined) this.#pcp.renew(claim.pcp, lifetimeSeconds, now);
-      if (claim.natPmp !== undefined) this.#natPmp?.renew(claim.natPmp, lifetimeSeconds, now);
+      if (claim.pcp !== undefined) revision = this.#pcp.renew(claim.pcp, lifetimeSeconds, now);
+      else if (claim.natPmp !== undefined) {
+        revision = this.#natPmp?.renew(claim.natPmp, lifetimeSeconds, now) ?? 0;
+      }
     }
     this.#drain(now);
+    return revision;
   }
 
   /** Deletes the mapping; `unmapped` tells when the gateway did, or is past asking. */
@@ -228,7 +230,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     const address = checkAddress("localAddress", localAddress, familyOf(this.gateway.address));
     this.#book.localAddress = address;
     this.#pcp.networkChanged(address, now);
-    this.#natPmp?.addressChanged(now);
+    this.#natPmp?.networkChanged(address, now);
     this.#drain(now);
   }
 
@@ -353,7 +355,7 @@ export class GatewaySession implements Machine<SessionEvent> {
     if (!claim) return;
     if ("mapping" in event) {
       const granted = fromPcp(claim, event.mapping, this.gateway);
-      if (granted) this.#claims.hold(claim, "pcp", granted, now);
+      if (granted) this.#claims.hold(claim, "pcp", granted, event.revision, now);
     } else if ("id" in event) this.#onEnd(claim, "pcp", event, now);
   }
 
@@ -378,19 +380,21 @@ export class GatewaySession implements Machine<SessionEvent> {
     if ("mapping" in event) {
       const { localAddress } = this.#book;
       const granted = fromNatPmp(claim, event.mapping, this.gateway, localAddress);
-      if (granted) this.#claims.hold(claim, "nat-pmp", granted, now);
+      if (granted) this.#claims.hold(claim, "nat-pmp", granted, event.revision, now);
     } else this.#onEnd(claim, "nat-pmp", event, now);
   }
 
   #onEnd(
     claim: Claim,
     via: "pcp" | "nat-pmp",
-    event: Extract<PcpEvent | NatPmpEvent, { type: "failed" | "lost" | "unmapped" }>,
+    event: Exclude<Extract<PcpEvent | NatPmpEvent, { id: MappingId }>, { mapping: unknown }>,
     now: Instant,
   ): void {
     switch (event.type) {
       case "failed":
         return this.#claims.refusedOrOut(claim, via, event.failure, now);
+      case "renewal-failed":
+        return this.#outbox.emit({ ...event, id: claim.id }, claim.id);
       case "lost":
         return this.#claims.lose(claim, event.failure, now);
       case "unmapped":

@@ -7,8 +7,8 @@ import { classify } from "../cidr.ts";
 import type { Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
-import type { NatPmpClientStats } from "../natpmp/types.ts";
-import type { PcpClientStats } from "../pcp/types.ts";
+import type { NatPmpClientStats } from "../natpmp/client.ts";
+import type { PcpClientStats } from "../pcp/client.ts";
 import type { RandomSource } from "../random.ts";
 import type { SavedMapping } from "./saved.ts";
 

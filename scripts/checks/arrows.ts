@@ -28,10 +28,6 @@ const PACKAGES: readonly { under: string; name: string }[] = [];
 /** The modules at the root that entry points name: they gather, nothing imports them. */
 const FACES = ["mod.ts", "testing.ts"];
 
-/** Imports that may close a circle: of types alone, until leases have a folder of their own. */
-const CLOSING: readonly string[] = ["exchange", "wish"]
-  .map((name) => `core/natpmp/lease.ts → core/natpmp/${name}.ts`);
-
 const IMPORT =
   /(?:\bfrom\s*|\bimport\s*\(\s*|\bimport\s+(?=["']))(["'])([^"'\n]+)\1|\bimport\s*\(\s*[^"'\s]/g;
 
@@ -48,8 +44,7 @@ export function checkArrows(files: readonly SourceFile[]): Finding[] {
   const targets = new Map(shipped.map(({ path, specifiers }) => [
     path,
     specifiers.filter((specifier) => specifier.startsWith("."))
-      .map((specifier) => resolve(path, specifier))
-      .filter((target) => !CLOSING.includes(`${path} → ${target}`)),
+      .map((specifier) => resolve(path, specifier)),
   ]));
   return [...wrong, ...findCircles(targets)];
 }

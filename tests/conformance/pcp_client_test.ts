@@ -4,7 +4,7 @@ import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { parseCidr } from "../../core/cidr.ts";
 import { equalBytes, fromHex } from "../../core/bytes.ts";
 import { decodeRequest, decodeResponse, encodeRequest, PCP_RESULT } from "../../core/pcp/codec.ts";
-import type { PcpEvent } from "../../core/pcp/types.ts";
+import type { PcpEvent } from "../../core/pcp/client.ts";
 import { EXTERNAL, forge, LOCAL, Rig, SERVER } from "../core/pcp/harness.ts";
 import { claim } from "../core/pcp/support.ts";
 
@@ -251,7 +251,7 @@ describe("PCP client", () => {
     rig.grant({ external: MOVED });
     rig.refuse(PCP_RESULT.NOT_AUTHORIZED, 1800);
     rig.grant({}, request);
-    assertEquals(rig.heard(), ["mapped", "moved", "lost", "recovered"]);
+    assertEquals(rig.heard(), ["mapped", "moved", "renewal-failed", "moved"]);
   });
 
   it("PCP-C-20: answers to requests never sent are ignored", () => {
@@ -287,7 +287,8 @@ describe("PCP client", () => {
     rig.drain();
     rig.refuse(PCP_RESULT.NOT_AUTHORIZED, 1800);
     const failure = { kind: "refused", code: 2, name: "NOT_AUTHORIZED", retryAt: 1_800_000 };
-    assertEquals(rig.events.splice(0), [{ type: "failed", id, failure } as PcpEvent]);
+    const failed = { type: "failed", id, failure, retryAt: 1_800_000 } as PcpEvent;
+    assertEquals(rig.events.splice(0), [failed]);
     assertEquals(rig.client.mapping(id)!.state, "error");
     assertEquals(rig.advance(1_799_999), []);
     assertEquals(rig.advance(1).length, 1);
@@ -503,7 +504,7 @@ describe("PCP client", () => {
     assertEquals(rig.heard().length, 51);
   });
 
-  it("PCP-C-42: NO_RESOURCES stops new mappings for its lifetime; to a deletion, everything", () => {
+  it("PCP-C-42: NO_RESOURCES stops new mappings for its lifetime, and to a deletion nothing else", () => {
     const rig = new Rig();
     const held = rig.mapped({ internalPort: 1, lifetimeSeconds: 600 });
     rig.client.map(TCP, 0);
@@ -513,7 +514,8 @@ describe("PCP client", () => {
     const late = rig.client.map({ ...TCP, internalPort: 2 }, 0);
     assertEquals(rig.drain(), []);
     const failure = { kind: "refused", code: 8, name: "NO_RESOURCES", retryAt: 1_000_000 };
-    assertEquals(rig.events.splice(0), [{ type: "failed", id: late, failure } as PcpEvent]);
+    const failed = { type: "failed", id: late, failure, retryAt: 1_000_000 } as PcpEvent;
+    assertEquals(rig.events.splice(0), [failed]);
     const renewals = rig.advance(550_000);
     claim(renewals.every(({ request }) => (request as typeof rig.last).internalPort === 1));
     claim(renewals.length > 0, "renewals go on");
@@ -528,9 +530,10 @@ describe("PCP client", () => {
     deleting.client.revoke(gone, 0);
     deleting.drain();
     deleting.refuse(PCP_RESULT.NO_RESOURCES, 150);
+    const told = deleting.events.at(-1);
+    claim(told?.type === "unmapped" && told.failure?.kind === "refused");
     deleting.client.map({ ...TCP, internalPort: 3 }, 0);
-    assertEquals(deleting.advance(149_999), []);
-    assertEquals(deleting.advance(1).length, 2);
+    assertEquals(deleting.drain().length, 1);
     claim(deleting.client.mapping(other) !== undefined);
   });
 
@@ -618,7 +621,7 @@ describe("PCP client", () => {
       if (!external) rig.gateway.addStatic("tcp", 80, other, 0);
       const id = rig.mapped(request, external && { external });
       const failure = { kind: "protocol-violation", clause: "PCP-C-48" } as const;
-      assertEquals(rig.events, [{ type: "failed", id, failure }]);
+      assertEquals(rig.events, [{ type: "failed", id, failure, retryAt: 30_000 }]);
       assertEquals(rig.last.lifetimeSeconds, 0);
     }
     const good = new Rig();
@@ -707,7 +710,7 @@ describe("PCP client", () => {
     const update = { external: MOVED, lifetimeSeconds: 1000, epochSeconds: 1100 };
     claim(rig.receive(forge(rig.last, update)));
     const mapping = rig.client.mapping(id)!;
-    assertEquals(rig.events.at(-1), { type: "moved", id, mapping });
+    assertEquals(rig.events.at(-1), { type: "moved", id, mapping, revision: 0 });
     assertEquals(mapping.external, MOVED);
     assertEquals(mapping.lifetimeSeconds, 1000);
     assertEquals(mapping.expiresAt, 1_100_000);

@@ -39,12 +39,12 @@ describe("Outbox", () => {
   it("says which event of a key nobody has heard of", () => {
     const outbox = new Outbox<string>((older, newer) => `${older}+${newer}`);
     outbox.send("client", to, Uint8Array.of(1), 1);
-    assertEquals(outbox.untold(1), undefined);
+    assertEquals(outbox.pendingEvent(1), undefined);
     outbox.emit("a", 1);
     outbox.emit("b", 1);
-    assertEquals([outbox.untold(1), outbox.untold(2)], ["a+b", undefined]);
+    assertEquals([outbox.pendingEvent(1), outbox.pendingEvent(2)], ["a+b", undefined]);
     drain(outbox);
-    assertEquals(outbox.untold(1), undefined);
+    assertEquals(outbox.pendingEvent(1), undefined);
   });
 
   it("takes a datagram back that has not left", () => {

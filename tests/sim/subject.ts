@@ -5,10 +5,9 @@
  */
 import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
 import { NatPmpClient } from "../../core/natpmp/client.ts";
-import type { NatPmpClientState } from "../../core/natpmp/types.ts";
+import type { SavedState } from "../../core/lease/saved.ts";
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
-import { PcpClient } from "../../core/pcp/client.ts";
-import type { PcpClientState, PcpMapping } from "../../core/pcp/types.ts";
+import { PcpClient, type PcpMapping } from "../../core/pcp/client.ts";
 import type { GrantedMapping } from "../../core/portmap/events.ts";
 import type { SavedMapping } from "../../core/portmap/saved.ts";
 import { GatewaySession } from "../../core/portmap/session.ts";
@@ -69,7 +68,7 @@ class NatPmpSubject implements Subject {
   readonly machine: NatPmpClient;
 
   constructor({ gateway, random, saved }: SubjectOptions) {
-    const state = saved as NatPmpClientState | undefined;
+    const state = saved as SavedState | undefined;
     this.machine = new NatPmpClient({ gateway, random, ...(state && { state }) });
   }
 
@@ -77,7 +76,7 @@ class NatPmpSubject implements Subject {
     return this.machine.map({
       protocol: wish.protocol,
       internalPort: wish.internalPort,
-      suggestedExternalPort: wish.suggestedPort,
+      suggestedExternal: { port: wish.suggestedPort },
       lifetimeSeconds: wish.lifetimeSeconds,
     }, now);
   }
@@ -98,8 +97,8 @@ class NatPmpSubject implements Subject {
     this.machine.externalAddress(now);
   }
 
-  networkChanged(_localAddress: string, now: Instant): void {
-    this.machine.addressChanged(now);
+  networkChanged(localAddress: string, now: Instant): void {
+    this.machine.networkChanged(localAddress, now);
   }
 
   external(id: number): External | undefined {
@@ -137,7 +136,7 @@ class PcpSubject implements Subject {
   readonly machine: PcpClient;
 
   constructor({ gateway, localAddress, random, saved }: SubjectOptions) {
-    const state = saved as PcpClientState | undefined;
+    const state = saved as SavedState | undefined;
     this.machine = new PcpClient({
       servers: [gateway],
       localAddress,

@@ -33,7 +33,8 @@ describe("NatPmpClient: replies that are odd", () => {
   for (const [name, hex, version] of odd) {
     it(`${name}: unsupported version, at once`, () => {
       const rig = new Rig();
-      const id = rig.do((client, now) => client.map(UDP_5000, now));
+      const once = { ...UDP_5000, mode: "once" } as const;
+      const id = rig.do((client, now) => client.map(once, now));
       rig.feed(fromHex(hex));
       assertEquals(rig.takeEvents(), [
         { type: "failed", id, failure: { kind: "unsupported-version", version } },
@@ -137,12 +138,12 @@ describe("NatPmpClient: time", () => {
     rig.runTo(63_750);
     assertEquals(reason(), "give up");
     rig.runTo(64_000);
-    assertEquals(reason(), "renew mapping 1");
+    assertEquals(reason(), "granted, mapping 1");
     rig.scenario((gateway, now) => {
       gateway.disturb({ delayMs: 0 }, now);
       gateway.reboot(now);
     });
-    assertEquals(reason(), "recreate mappings");
+    assertEquals(reason(), "recovering, mapping 1");
     assertEquals(rig.client.debugTimeout()?.at, rig.client.nextTimeout());
   });
 
@@ -150,12 +151,13 @@ describe("NatPmpClient: time", () => {
     const rig = new Rig();
     rig.do((client, now) => client.externalAddress(now));
     rig.do((client, now) => client.map(UDP_5000, now));
-    rig.do((client, now) => client.unmap("tcp", 99, now));
+    rig.do((client, now) => client.unmap({ protocol: "tcp", internalPort: 99 }, now));
     rig.runTo(1000);
     const later = rig.do((client, now) => client.map({ protocol: "udp", internalPort: 1 }, now));
     rig.runTo(GIVE_UP_AT);
     assertEquals(rig.takeTypes(), ["external-address-failed", "failed"]);
     assertEquals(rig.client.mappings().map(({ id, state }) => [id, state]), [
+      [1, "error"],
       [2, "revoked"],
       [later, "requested"],
     ]);

@@ -85,7 +85,7 @@ describe("NatPmpClient: many", () => {
       const { rig } = rigWithGateway({}, { seed });
       rig.do((client, now) => client.externalAddress(now));
       rig.do((client, now) => client.map(UDP_5000, now));
-      rig.runTo(HOUR + 5);
+      rig.runTo(HOUR + 5000);
       rig.scenario((gateway, now) => gateway.reboot(now));
       rig.runTo(3 * HOUR);
       return JSON.stringify([rig.sent.map(({ at, data }) => [at, toHex(data)]), rig.events]);

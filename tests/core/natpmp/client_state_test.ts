@@ -1,7 +1,8 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
-import { NatPmpClient, type NatPmpClientState } from "../../../core/natpmp/mod.ts";
+import type { SavedState } from "../../../core/lease/saved.ts";
+import { NatPmpClient } from "../../../core/natpmp/mod.ts";
 import { encodeMapRequest } from "../../../core/natpmp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { choosing, GATEWAY, HOST, newGateway, Rig, rigWithMapping } from "./rig.ts";
@@ -18,18 +19,23 @@ describe("NatPmpClient: over a restart of the application", () => {
       version: 1,
       mappings: [
         {
+          via: "nat-pmp",
+          gateway: GATEWAY.address,
           protocol: "tcp",
           internalPort: 8080,
-          externalPort: 8080,
+          suggestedExternal: { port: 8080 },
+          external: { port: 8080 },
+          mode: "keep-alive",
           lifetimeSeconds: 7200,
-          wantedSeconds: null,
         },
         {
+          via: "nat-pmp",
+          gateway: GATEWAY.address,
           protocol: "udp",
           internalPort: 5000,
-          externalPort: 41_000,
+          external: { port: 41_000 },
+          mode: "keep-alive",
           lifetimeSeconds: 900,
-          wantedSeconds: null,
         },
       ],
     });
@@ -99,7 +105,7 @@ describe("NatPmpClient: over a restart of the application", () => {
     const { rig } = rigWithMapping({ mode: 2, lifetimeSeconds: 600 });
     rig.runTo(900 * SECOND);
     const state = rig.client.exportState(rig.now);
-    assertEquals(state.mappings[0]?.wantedSeconds, 300);
+    assertEquals([state.mappings[0]?.mode, state.mappings[0]?.lifetimeSeconds], ["once", 300]);
     const next = new Rig({ gateway: newGateway(), seed: 2, state });
     next.runTo(400 * SECOND);
     const [only, ...others] = next.takeSent().map(({ request }) => request);
@@ -109,16 +115,18 @@ describe("NatPmpClient: over a restart of the application", () => {
 
   it("a state that is none is refused", () => {
     const mapping = {
+      via: "nat-pmp",
+      gateway: GATEWAY.address,
       protocol: "tcp",
       internalPort: 1,
-      externalPort: 1,
+      external: { port: 1 },
       lifetimeSeconds: 1,
-      wantedSeconds: null,
+      mode: "keep-alive",
     };
-    const make = (state: unknown) => () => new Rig({ state: state as NatPmpClientState });
+    const make = (state: unknown) => () => new Rig({ state: state as SavedState });
     assertThrows(make({ version: 2, mappings: [] }), RangeError, "version");
     assertThrows(make({ version: 1, mappings: [{ ...mapping, protocol: "x" }] }), TypeError);
-    assertThrows(make({ version: 1, mappings: [{ ...mapping, internalPort: 0 }] }), RangeError);
+    assertThrows(make({ version: 1, mappings: [{ ...mapping, internalPort: 0 }] }), TypeError);
     assertThrows(make({ version: 1, mappings: [mapping, mapping] }), TypeError, "already");
     assertThrows(make({ version: 1, mappings: [{ ...mapping, lifetimeSeconds: -1 }] }), RangeError);
   });
@@ -131,7 +139,7 @@ describe("NatPmpClient: the caller's mistakes", () => {
     ["internal port 0", { ...base, internalPort: 0 }, "internalPort"],
     ["internal port 65536", { ...base, internalPort: 65536 }, "65536"],
     ["a port that is text", { ...base, internalPort: "80" }, '"80"'],
-    ["external port -1", { ...base, suggestedExternalPort: -1 }, "suggestedExternalPort"],
+    ["external port -1", { ...base, suggestedExternal: { port: -1 } }, "suggestedExternal.port"],
     ["lifetime 0", { ...base, lifetimeSeconds: 0 }, "lifetimeSeconds"],
     ["lifetime 2^32", { ...base, lifetimeSeconds: 2 ** 32 }, "4294967296"],
     ["lifetime 1.5", { ...base, lifetimeSeconds: 1.5 }, "1.5"],

@@ -3,7 +3,6 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
 import type { ReplyChange } from "../../../core/gateway/mod.ts";
 import { NatPmpClient } from "../../../core/natpmp/mod.ts";
-import { NATPMP_RESULT } from "../../../core/natpmp/codec.ts";
 import { seededRandom } from "../../../core/random.ts";
 import {
   choosing,
@@ -36,6 +35,7 @@ describe("NatPmpClient: what a mapping goes through", () => {
       internalPort: 5000,
       externalPort: 40000,
       externalAddress: EXTERNAL,
+      external: { address: EXTERNAL, port: 40000 },
       lifetimeSeconds: 7200,
       expiresAt: 600 + 7_200_000,
       state: "running",
@@ -94,9 +94,12 @@ describe("NatPmpClient: what a mapping goes through", () => {
 
   it("renewals of a short lease that fail are never less than 4 s apart", () => {
     const { rig } = rigWithMapping({ lifetimeSeconds: 30 });
-    // Holds of 30 s would hide the series: let the gateway speak another version instead.
-    rig.scenario((gateway, now) => gateway.setRefusal(NATPMP_RESULT.UNSUPP_VERSION, now));
-    rig.runTo(29_999);
+    rig.deafen();
+    // ICMP ends each renewal at once: what is left of the series is its own pace.
+    for (let at = 15_000; at < 30_000; at += 100) {
+      rig.runTo(at);
+      rig.do((client, now) => client.handleUnreachable(GATEWAY, now));
+    }
     const times = rig.takeTimes();
     assertEquals(times[0], 15_000);
     for (let i = 1; i < times.length; i++) assert(times[i]! - times[i - 1]! >= 4000, `${times}`);
@@ -116,6 +119,7 @@ describe("NatPmpClient: what a mapping goes through", () => {
       type: "failed",
       id,
       failure: { kind: "refused", code: 4, name: "OUT_OF_RESOURCES", retryAt: 30_000 },
+      retryAt: 30_000,
     }]);
     assertEquals(rig.client.mapping(id)?.state, "error");
     rig.runTo(30_000);
@@ -137,10 +141,11 @@ describe("NatPmpClient: what a mapping goes through", () => {
     rig.scenario((gateway, now) => gateway.setPermission(HOST.address, false, now));
     rig.runTo(600 * SECOND);
     assertEquals(rig.takeTimes(), [300 * SECOND]);
-    const [event, ...others] = rig.takeEvents();
+    const [refused, event, ...others] = rig.takeEvents();
+    assert(refused?.type === "renewal-failed" && refused.failure.kind === "refused");
     assert(event?.type === "lost" && event.failure.kind === "refused", event?.type);
     assertEquals(others, []);
-    // The hold of the refusal goes on.
+    // The time of the refusal goes on: half an hour.
     rig.runTo(2099 * SECOND);
     assertEquals(rig.takeSent(), []);
     rig.scenario((gateway, now) => gateway.setPermission(HOST.address, true, now));
@@ -155,7 +160,12 @@ describe("NatPmpClient: what a mapping goes through", () => {
     const { rig } = rigWithGateway({ decide });
     const id = rig.do((client, now) => client.map(UDP_5000, now));
     assertEquals(rig.takeEvents(), [
-      { type: "failed", id, failure: { kind: "protocol-violation", clause: "D-08" } },
+      {
+        type: "failed",
+        id,
+        failure: { kind: "protocol-violation", clause: "D-08" },
+        retryAt: 3000,
+      },
     ]);
   });
 
@@ -164,8 +174,10 @@ describe("NatPmpClient: what a mapping goes through", () => {
     const { rig, id } = rigWithMapping({}, { decide: () => ({ kind: "reshape", changes }) });
     changes = [{ kind: "lifetime", seconds: 0 }];
     rig.runTo(HOUR);
-    assertEquals(rig.takeEvents(), [{ type: "lost", id, failure: { kind: "expired" } }]);
-    assertEquals(rig.client.nextTimeout(), HOUR + 60_000);
+    assertEquals(rig.takeEvents(), [
+      { type: "lost", id, failure: { kind: "expired" } },
+    ]);
+    assertEquals(rig.client.nextTimeout(), HOUR + 4000);
   });
 });
 
@@ -233,23 +245,39 @@ describe("NatPmpClient: how long a mapping is wanted", () => {
     assertEquals(rig.takeTypes(), ["unmapped"]);
   });
 
-  it("renew: a mapping on hold is asked for at once", () => {
+  it("renew: of a mapping that is refused at present the refusal is told at once", () => {
     const { rig } = rigWithGateway();
     rig.scenario((gateway, now) => gateway.setPermission(HOST.address, false, now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
     rig.scenario((gateway, now) => gateway.setPermission(HOST.address, true, now));
-    rig.do((client, now) => client.renew(id, undefined, now));
-    assertEquals(rig.takeTypes(), ["failed", "mapped"]);
+    rig.takeTypes();
+    const revision = rig.do((client, now) => client.renew(id, undefined, now));
+    const [event, ...others] = rig.takeEvents();
+    const failure = {
+      kind: "refused",
+      code: 2,
+      name: "NOT_AUTHORIZED",
+      retryAt: HOUR / 2,
+    } as const;
+    assertEquals(event, { type: "renewal-failed", id, failure, revision, retryAt: HOUR / 2 });
+    assertEquals(others, []);
+    assertEquals(rig.takeTimes(), [0]);
   });
 
-  it("renew: replaces a request on its way that asks for another lifetime", () => {
-    const rig = new Rig();
-    const id = rig.do((client, now) => client.map(UDP_5000, now));
-    rig.do((client, now) => client.renew(id, undefined, now));
-    assertEquals(rig.sent.length, 1);
-    rig.do((client, now) => client.renew(id, 60, now));
+  it("renew: two at once are asked one after the other, each answered by its own answer", () => {
+    const { rig, id } = rigWithMapping();
+    rig.scenario((gateway, now) => gateway.disturb({ delayMs: 100 }, now));
+    const revisions = [3600, 60].map((lifetime) =>
+      rig.do((client, now) => client.renew(id, lifetime, now))
+    );
+    rig.runTo(10_000);
     const asked = rig.sent.map(({ request }) => request.kind === "map" && request.lifetimeSeconds);
-    assertEquals(asked, [7200, 60]);
+    assertEquals(asked, [3600, 60]);
+    const told = rig.takeEvents().map((event) =>
+      event.type === "renewed" && [event.revision, event.mapping.lifetimeSeconds]
+    );
+    assertEquals(told, [[revisions[0]!, 3600], [revisions[1]!, 60]]);
+    assertEquals(rig.client.mapping(id)?.lifetimeSeconds, 60);
   });
 });
 
@@ -361,14 +389,17 @@ describe("NatPmpClient: ends", () => {
 
   it("unmap: deletes what this client never made", () => {
     const { rig } = rigWithGateway();
-    const id = rig.do((client, now) => client.unmap("tcp", 8080, now));
+    const id = rig.do((client, now) => client.unmap({ protocol: "tcp", internalPort: 8080 }, now));
     assertEquals(rig.sent.map(({ data }) => toHex(data)), ["000200001f90000000000000"]);
     assertEquals(rig.takeEvents(), [{ type: "unmapped", id, reason: "revoked" }]);
   });
 
   it("unmap: is revoke for what it has made", () => {
     const { rig, id } = rigWithMapping();
-    assertEquals(rig.do((client, now) => client.unmap("tcp", 8080, now)), id);
+    assertEquals(
+      rig.do((client, now) => client.unmap({ protocol: "tcp", internalPort: 8080 }, now)),
+      id,
+    );
     assertEquals([rig.sent.length, rig.takeTypes(), rig.client.isIdle], [1, ["unmapped"], true]);
   });
 

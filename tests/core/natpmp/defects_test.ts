@@ -39,7 +39,7 @@ describe("defects seen in other clients", () => {
   it("the wished external port is ignored: here 5000 is asked for, not the internal 4000", () => {
     const rig = rigWithGateway().rig;
     rig.do((client, now) =>
-      client.map({ protocol: "tcp", internalPort: 4000, suggestedExternalPort: 5000 }, now)
+      client.map({ protocol: "tcp", internalPort: 4000, suggestedExternal: { port: 5000 } }, now)
     );
     const { request } = rig.sent[0]!;
     assertEquals(request.kind === "map" && request.suggestedExternalPort, 5000);
@@ -91,7 +91,7 @@ describe("defects seen in other clients", () => {
 
   it("no timeout and no retransmission: here nine attempts, and a told end", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
+    rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080, mode: "once" }, now));
     rig.runTo(HOUR);
     assertEquals(rig.sent.length, 9);
     assertEquals(rig.takeTypes(), ["failed"]);

@@ -5,7 +5,8 @@
 import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/gateway/mod.ts";
 import { NatPmpClient, type NatPmpEvent } from "../../../core/natpmp/mod.ts";
 import { decodeRequest, type NatPmpRequest } from "../../../core/natpmp/codec.ts";
-import type { NatPmpClientState, NatPmpMapRequest } from "../../../core/natpmp/mod.ts";
+import type { SavedState } from "../../../core/lease/saved.ts";
+import type { MappingRequest } from "../../../core/mapping.ts";
 import type { Endpoint, Instant } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
 
@@ -47,7 +48,7 @@ export interface RigOptions {
   /** Who answers; nobody where left out. */
   readonly gateway?: SimulatedGateway | undefined;
   readonly seed?: number;
-  readonly state?: NatPmpClientState;
+  readonly state?: SavedState;
 }
 
 export class Rig {
@@ -171,13 +172,13 @@ export function rigWithGateway(
 
 /** A client that holds `8080/tcp` at a gateway, 7200 s from time 0. */
 export function rigWithMapping(
-  request: Partial<NatPmpMapRequest> = {},
+  request: Partial<MappingRequest> = {},
   options: Partial<SimulatedGatewayOptions> = {},
 ): { rig: Rig; gateway: SimulatedGateway; id: number } {
   const { rig, gateway } = rigWithGateway(options);
   const id = rig.do((client, now) =>
     client.map(
-      { protocol: "tcp", internalPort: 8080, suggestedExternalPort: 8080, ...request },
+      { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 }, ...request },
       now,
     )
   );

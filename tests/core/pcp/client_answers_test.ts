@@ -53,7 +53,7 @@ describe("events", () => {
 });
 
 describe("an UNSUPP_VERSION answer", () => {
-  const natPmp = new Uint8Array([0, 0x80, 0, 1, 0, 0, 0x0e, 0x10]);
+  const natPmp = new Uint8Array([0, 0x81, 0, 1, 0, 0, 0x0e, 0x10]);
 
   it("ends a first request at once, in NAT-PMP's form as in PCP's", () => {
     const bare = new Uint8Array([0, 0, 0, 1]);
@@ -67,6 +67,17 @@ describe("an UNSUPP_VERSION answer", () => {
       assertEquals(rig.events, [{ type: "failed", id, failure }]);
       claim(rig.client.isIdle === true);
     }
+  });
+
+  it("with opcode 0 answers NAT-PMP's question for the address, not a MAP", () => {
+    const rig = new Rig();
+    rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    rig.drain();
+    claim(!rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0x0e, 0x10])));
+    assertEquals(rig.heard(), []);
+    rig.client.announce(0);
+    claim(rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0x0e, 0x10])), "an ANNOUNCE it ends");
+    assertEquals(rig.heard(), ["announce-failed"]);
   });
 
   it("in version 2 and opcode 0 answers a NAT-PMP request, not a MAP (D-02)", () => {
@@ -121,7 +132,7 @@ describe("decisions where the texts leave a hole", () => {
     assertEquals(rig.sent.length, 2);
     rig.grant({ lifetimeSeconds: 0 });
     const failure = { kind: "protocol-violation", clause: "D-07" } as const;
-    assertEquals(rig.events.at(-1), { type: "failed", id, failure });
+    assertEquals(rig.events.at(-1), { type: "failed", id, failure, retryAt: 30_000 });
     assertEquals(rig.advance(29_999), []);
     assertEquals(rig.advance(1).length, 1);
   });
@@ -143,7 +154,7 @@ describe("decisions where the texts leave a hole", () => {
       const rig = new Rig();
       const id = rig.mapped({}, { external });
       const failure = { kind: "protocol-violation", clause: "D-08" } as const;
-      assertEquals(rig.events, [{ type: "failed", id, failure }]);
+      assertEquals(rig.events, [{ type: "failed", id, failure, retryAt: 30_000 }]);
       assertEquals(rig.client.mapping(id)!.external, undefined);
       const running = new Rig();
       const other = running.mapped();
@@ -172,38 +183,63 @@ describe("decisions where the texts leave a hole", () => {
 });
 
 describe("answers out of the ordinary", () => {
-  it("a renewal refused for the server's own trouble leaves the mapping running", () => {
-    for (const code of [PCP_RESULT.NETWORK_FAILURE, PCP_RESULT.USER_EX_QUOTA]) {
+  it("a refused renewal leaves the mapping running, and is made again in its time", () => {
+    const { NETWORK_FAILURE, USER_EX_QUOTA, NOT_AUTHORIZED } = PCP_RESULT;
+    for (const code of [NETWORK_FAILURE, USER_EX_QUOTA, NOT_AUTHORIZED]) {
       const rig = new Rig();
       const id = rig.mapped({ lifetimeSeconds: 600 });
       rig.advance(400_000);
       rig.refuse(code, 30);
       claim(!rig.refuse(code, 30), "a copy");
       assertEquals(rig.client.mapping(id)!.state, "running");
-      const [again] = rig.advance(30_000);
-      assertEquals(again!.at, 430_000);
+      const [again] = rig.advance(100_000);
+      claim(again!.at >= 450_000 && again!.at <= 487_500);
       rig.grant();
-      assertEquals(rig.heard(), ["mapped", "renewed"]);
+      assertEquals(rig.heard(), ["mapped", "renewal-failed", "renewed"]);
     }
   });
 
-  it("a refusal after a success is a loss, and is told once", () => {
+  it("a refusal after a success takes nothing away, and is told once", () => {
     const rig = new Rig();
     const id = rig.mapped();
     rig.refuse(PCP_RESULT.NOT_AUTHORIZED, 60);
     rig.refuse(PCP_RESULT.NOT_AUTHORIZED, 60);
-    assertEquals(rig.heard(), ["mapped", "lost"]);
+    assertEquals(rig.heard(), ["mapped", "renewal-failed"]);
+    assertEquals(rig.client.mapping(id)!.state, "running");
+  });
+
+  it("a deletion is sent for what was refused a renewal and runs still", () => {
+    const rig = new Rig();
+    const id = rig.mapped({ lifetimeSeconds: 600 });
+    rig.advance(400_000);
+    rig.refuse(PCP_RESULT.NOT_AUTHORIZED, 1800);
+    rig.client.revoke(id, rig.now);
+    assertEquals(rig.drain().length, 1);
+    assertEquals(rig.last.lifetimeSeconds, 0);
+    rig.grant();
+    assertEquals(rig.events.at(-1), { type: "unmapped", id, reason: "revoked" });
+  });
+
+  it("what the restarted server refuses is lost at once", () => {
+    const rig = new Rig();
+    const id = rig.mapped();
+    rig.now = 60_000;
+    rig.announce(0);
+    rig.advance(5000);
+    rig.refuse(PCP_RESULT.NOT_AUTHORIZED, 60);
+    assertEquals(rig.heard(), ["mapped", "gateway-restarted", "lost"]);
     assertEquals(rig.client.mapping(id)!.state, "error");
     assertEquals(rig.advance(60_000).length, 1);
     rig.grant();
     assertEquals(rig.heard(), ["recovered"]);
   });
 
-  it("a mapping that is not kept alive is gone when it is lost", () => {
+  it("a mapping that is not kept alive ends when it is lost", () => {
     const rig = new Rig();
     const id = rig.mapped({ mode: 3, lifetimeSeconds: 600 });
     rig.advance(600_000);
-    assertEquals(rig.events.at(-1), { type: "lost", id, failure: { kind: "expired" } });
+    const failure = { kind: "expired" } as const;
+    assertEquals(rig.events.at(-1), { type: "unmapped", id, reason: "expired", failure });
     assertEquals(rig.client.mapping(id), undefined);
   });
 
@@ -230,7 +266,8 @@ describe("answers out of the ordinary", () => {
     const rig = new Rig({ maxAttempts: 2 });
     const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
     rig.advance(60_000);
-    assertEquals(rig.events.splice(0), [{ type: "failed", id, failure: { kind: "no-answer" } }]);
+    assertEquals(rig.heard(), ["failed"]);
+    claim(rig.client.mapping(id)?.state === "error");
     rig.announce(0);
     assertEquals(rig.advance(5000).length >= 1, true);
   });

@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { fromHex } from "../../../core/bytes.ts";
 import { encodeErrorResponse, PCP_RESULT } from "../../../core/pcp/codec.ts";
-import type { PcpClientState } from "../../../core/pcp/types.ts";
+import type { SavedState } from "../../../core/lease/saved.ts";
 import { EXTERNAL, forge, Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
 
@@ -32,7 +32,7 @@ describe("corners of the client", () => {
     const fields = { resultCode: 1, lifetimeSeconds: 60, epochSeconds: 0, version: 1 };
     rig.receive(encodeErrorResponse(data, fields));
     const failure = { kind: "unsupported-version", version: 1 } as const;
-    assertEquals(rig.events, [{ type: "failed", id: first, failure }]);
+    assertEquals(rig.events, [{ type: "failed", id: first, failure, retryAt: 60_000 }]);
   });
 
   it("UNSUPP_VERSION ends a deletion, and says so", () => {
@@ -52,18 +52,21 @@ describe("corners of the client", () => {
     assertEquals(rig.client.stats.dropped.unmatched, 1);
   });
 
-  it("deletions and renewals wait while a refused deletion keeps the server alone", () => {
+  it("a deletion refused for want of resources: what was held stays, what was not is nothing", () => {
     const rig = new Rig();
-    const [a, b, c] = [1, 2, 3].map((internalPort) => rig.mapped({ internalPort }));
+    const [a, b] = [1, 2].map((internalPort) => rig.mapped({ internalPort }));
     rig.client.revoke(a!, 0);
     rig.drain();
     rig.refuse(PCP_RESULT.NO_RESOURCES, 60);
-    rig.client.revoke(b!, 0);
-    rig.client.renew(c!, undefined, 0);
-    rig.announce(0);
-    assertEquals(rig.advance(59_999), []);
-    const kinds = rig.advance(1).map(({ request }) => (request as typeof rig.last).lifetimeSeconds);
-    assertEquals(kinds.sort(), [0, 7200]);
+    const told = rig.events.at(-1);
+    claim(told?.type === "unmapped" && told.failure?.kind === "refused");
+    const unknown = rig.client.unmap({ ...TCP, internalPort: 9 }, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.NO_RESOURCES, 60);
+    assertEquals(rig.events.at(-1), { type: "unmapped", id: unknown, reason: "revoked" });
+    // Neither keeps other requests from leaving.
+    rig.client.renew(b!, undefined, 0);
+    assertEquals(rig.drain().length, 1);
   });
 
   it("a renewal that is refused past the mapping's end is a loss at its end", () => {
@@ -73,7 +76,7 @@ describe("corners of the client", () => {
     rig.refuse(PCP_RESULT.NO_RESOURCES, 3600);
     rig.sent.length = 0;
     rig.advance(200_000);
-    assertEquals(rig.heard(), ["mapped", "lost"]);
+    assertEquals(rig.heard(), ["mapped", "renewal-failed", "lost"]);
     assertEquals(rig.advance(3_399_999), []);
     assertEquals(rig.advance(1).length, 1);
     rig.grant();
@@ -100,7 +103,7 @@ describe("corners of the client", () => {
     const id = rig.mapped({ preferFailure: true, suggestedExternal });
     rig.grant({ external: { ...EXTERNAL, port: 1 } });
     const failure = { kind: "protocol-violation", clause: "PCP-C-48" } as const;
-    assertEquals(rig.events.at(-1), { type: "lost", id, failure });
+    assertEquals(rig.events.at(-1), { type: "lost", id, failure, retryAt: 30_000 });
     assertEquals(rig.last.lifetimeSeconds, 0);
     claim(!rig.receive(forge(rig.sent[0]!.request, { external: { ...EXTERNAL, port: 1 } })));
     assertEquals(rig.advance(29_999), []);
@@ -141,13 +144,45 @@ describe("corners of the client", () => {
     assertEquals(rig.drain().length, 1);
   });
 
-  it("another lifetime is asked for by the next packet of a first request", () => {
+  it("another lifetime is asked for as soon as the first request is answered", () => {
     const rig = new Rig();
     const id = rig.client.map(TCP, 0);
     rig.drain();
     rig.client.renew(id, 60, 0);
-    rig.advance(250);
+    const [again] = rig.advance(250);
+    assertEquals(again!.data, rig.sent[0]!.data);
+    rig.grant();
     assertEquals(rig.last.lifetimeSeconds, 60);
+  });
+
+  it("two renewals at once are asked one after the other, each answered by its own answer", () => {
+    const rig = new Rig();
+    const id = rig.mapped();
+    const revisions = [3600, 600].map((lifetime) => rig.client.renew(id, lifetime, 0));
+    const [first] = rig.drain();
+    rig.grant({}, first!);
+    const [second] = rig.advance(4000);
+    claim(second!.at === 4000);
+    rig.grant();
+    const told = rig.events.slice(1).map((event) =>
+      event.type === "renewed" && [event.revision, event.mapping.lifetimeSeconds]
+    );
+    assertEquals(told, [[revisions[0]!, 3600], [revisions[1]!, 600]]);
+  });
+
+  it("a renewal refused to who asked for it is told to him at once, and again while it stands", () => {
+    const rig = new Rig();
+    const id = rig.mapped();
+    const first = rig.client.renew(id, undefined, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.USER_EX_QUOTA, 30);
+    const second = rig.client.renew(id, undefined, 0);
+    rig.drain();
+    assertEquals(rig.sent.length, 2);
+    const told = rig.events.slice(1).map((event) =>
+      event.type === "renewal-failed" && [event.revision, event.failure.kind]
+    );
+    assertEquals(told, [[first, "refused"], [second, "refused"]]);
   });
 
   it("a saved state that is none is refused, with its value", () => {
@@ -155,19 +190,23 @@ describe("corners of the client", () => {
     rig.mapped();
     const { mappings: [saved] } = rig.client.exportState(0);
     const wrong = [
-      { ...saved!, kind: "both" as "map" },
+      { ...saved!, via: "both" as "pcp" },
+      { ...saved!, gateway: "home" },
+      { ...saved!, external: { port: -1 } },
+      { ...saved!, mode: 0 },
+      null as unknown as typeof saved & object,
       { ...saved!, nonce: "00" },
       { ...saved!, nonce: "zz" },
       { ...saved!, internalPort: 70_000 },
       { ...saved!, description: 5 as unknown as string },
     ];
     for (const mapping of wrong) {
-      const state: PcpClientState = { version: 1, mappings: [mapping] };
+      const state: SavedState = { version: 1, mappings: [mapping] };
       assertThrows(() => new Rig({ state }));
     }
-    const twice: PcpClientState = { version: 1, mappings: [saved!, saved!] };
-    assertThrows(() => new Rig({ state: twice }), TypeError, "twice");
-    const newer = { version: 2, mappings: [] } as unknown as PcpClientState;
+    const twice: SavedState = { version: 1, mappings: [saved!, saved!] };
+    assertThrows(() => new Rig({ state: twice }), TypeError, "already");
+    const newer = { version: 2, mappings: [] } as unknown as SavedState;
     assertThrows(() => new Rig({ state: newer }), RangeError, "version");
   });
 });

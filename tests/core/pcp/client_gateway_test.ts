@@ -4,7 +4,7 @@ import { assertEquals } from "@std/assert";
 import { SimulatedGateway } from "../../../core/gateway/mod.ts";
 import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
 import { PcpClient } from "../../../core/pcp/client.ts";
-import type { PcpEvent } from "../../../core/pcp/types.ts";
+import type { PcpEvent } from "../../../core/pcp/client.ts";
 import { below, type RandomSource, seededRandom, uniform } from "../../../core/random.ts";
 import { LOCAL, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";

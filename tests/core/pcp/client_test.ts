@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import { PcpClient } from "../../../core/pcp/client.ts";
-import type { PcpMapRequest, PcpPeerRequest } from "../../../core/pcp/types.ts";
+import type { PcpMapRequest, PcpPeerRequest } from "../../../core/pcp/client.ts";
 import { parseCidr } from "../../../core/cidr.ts";
 import { EXTERNAL, LOCAL, Rig, SERVER } from "./harness.ts";
 import { claim } from "./support.ts";
@@ -20,7 +20,12 @@ describe("PcpClient.map()", () => {
     rig.now = 5;
     rig.grant();
 
-    assertEquals(rig.events, [{ type: "mapped", id, mapping: rig.client.mapping(id)! }]);
+    assertEquals(rig.events, [{
+      type: "mapped",
+      id,
+      mapping: rig.client.mapping(id)!,
+      revision: 0,
+    }]);
     assertEquals(rig.client.mapping(id), {
       id,
       kind: "map",

@@ -188,7 +188,7 @@ describe("defects of others", () => {
     rig.mapped({ internalPort: 22, lifetimeSeconds: 600 });
     rig.advance(400_000);
     rig.grant();
-    assertEquals([rig.heard(), rig.client.stats.refused], [["mapped"], 1]);
+    assertEquals([rig.heard(), rig.client.stats.refused], [["mapped", "renewal-failed"], 1]);
     rig.advance(200_000);
     assertEquals(rig.heard(), ["lost"]);
     rig.advance(10_000);

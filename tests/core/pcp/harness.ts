@@ -16,7 +16,7 @@ import {
 } from "../../../core/pcp/codec.ts";
 import { PcpClient } from "../../../core/pcp/client.ts";
 import type { PcpOption } from "../../../core/pcp/options.ts";
-import type { PcpClientOptions, PcpEvent } from "../../../core/pcp/types.ts";
+import type { PcpClientOptions, PcpEvent } from "../../../core/pcp/client.ts";
 import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
 import { type RandomSource, seededRandom } from "../../../core/random.ts";
 import { claim } from "./support.ts";

@@ -1,7 +1,7 @@
 import { it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import type { PcpEvent } from "../../../core/pcp/types.ts";
+import type { PcpEvent } from "../../../core/pcp/client.ts";
 import { PcpClient } from "../../../core/pcp/client.ts";
 import { seededRandom } from "../../../core/random.ts";
 

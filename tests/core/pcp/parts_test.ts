@@ -1,8 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
-import { holdMs, versionHoldMs } from "../../../core/pcp/judge.ts";
-import { RenewalPlan, Retransmission } from "../../../core/pcp/retransmit.ts";
-import { ServerList } from "../../../core/pcp/servers.ts";
+import { refusalMs, versionRefusalMs } from "../../../core/pcp/answers.ts";
+import { Retransmission, ServerList } from "../../../core/pcp/transport.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { claim } from "./support.ts";
 
@@ -14,8 +13,9 @@ describe("Retransmission", () => {
   it("leaves the extra requests of a fast start out where the caller comes late", () => {
     const late = new Retransmission(true), source = random();
     assertEquals(late.next(source, 0), 250);
-    const regular = late.regularAt;
-    assertEquals(late.next(source, 1000), regular);
+    const onTime = new Retransmission(false);
+    // The RFC's next sending is the one that was drawn at the first.
+    assertEquals(late.next(source, 1000), onTime.next(random(), 0));
     assertEquals(late.attempt, 2);
   });
 
@@ -29,30 +29,6 @@ describe("Retransmission", () => {
         now = at + (source.u32() % 3 === 0 ? source.u32() % 2_000_000 : 0);
       }
     }
-  });
-
-  it("goes on at the RFC's pace when told to slow down", () => {
-    const request = new Retransmission(true), source = random();
-    request.next(source, 0);
-    request.slowDown();
-    assertEquals(request.next(source, 100), request.regularAt);
-  });
-});
-
-describe("RenewalPlan", () => {
-  it("skips what was missed in a sleep", () => {
-    const plan = new RenewalPlan(), random = seededRandom(1);
-    plan.next(0, 3_600_000, random, 0);
-    const at = plan.next(0, 3_600_000, random, 3_500_000)!;
-    claim(at >= 3_500_000 && at < 3_600_000);
-  });
-
-  it("has nothing where the lease ends before 4 s have passed", () => {
-    const plan = new RenewalPlan(), random = seededRandom(1);
-    plan.sent(0);
-    assertEquals(plan.next(0, 3000, random, 0), undefined);
-    plan.restart();
-    assertEquals(plan.next(0, 6000, random, 0), 4000);
   });
 });
 
@@ -82,9 +58,9 @@ describe("ServerList", () => {
   });
 });
 
-describe("holdMs()", () => {
+describe("refusalMs()", () => {
   it("is the error's lifetime, from 4 s to a day, and 30 s where it says nothing", () => {
-    assertEquals([0, 1, 30, 1800, 86_401, 0xffff_ffff].map(holdMs), [
+    assertEquals([0, 1, 30, 1800, 86_401, 0xffff_ffff].map(refusalMs), [
       30_000,
       4000,
       30_000,
@@ -95,9 +71,9 @@ describe("holdMs()", () => {
   });
 });
 
-describe("versionHoldMs()", () => {
+describe("versionRefusalMs()", () => {
   it("is half an hour at most, and where it is not said", () => {
-    assertEquals([undefined, 0, 60, 86_400].map(versionHoldMs), [
+    assertEquals([undefined, 0, 60, 86_400].map(versionRefusalMs), [
       1_800_000,
       1_800_000,
       60_000,

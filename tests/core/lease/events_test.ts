@@ -1,6 +1,6 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
-import { mergeMappingEvents } from "../../core/merge.ts";
+import { mergeMappingEvents } from "../../../core/lease/events.ts";
 
 const NEWER = ["mapped", "renewed", "moved", "recovered", "lost", "failed", "unmapped"];
 const TABLE: Record<string, string> = {

@@ -1,0 +1,204 @@
+/**
+ * One mapping of a client from the request to its end: what is wanted, what was granted, and where
+ * its request stands. Plain bookkeeping; what moves it is in `keeper.ts`.
+ *
+ * @module
+ */
+import { MAX_SCHEDULED_LIFETIME_SECONDS, MIN_RENEWAL_GAP_MS } from "../backoff.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Failure, GrantedPortSet, MappingId, MappingState, Wanted } from "../mapping.ts";
+
+/**
+ * Where a lease stands:
+ *
+ * - `waiting`: not sent yet (adopted, or a predecessor is still being deleted)
+ * - `asking`: the request that makes it, or makes it again, is on its way
+ * - `granted`: nothing is on its way
+ * - `renewing`: a renewal is on its way
+ * - `recovering`: the gateway lost it, or is back; asking begins within 5 s
+ * - `resting`: refused or unanswered; asked for again when its time has come
+ * - `deleting`: the deletion is on its way
+ */
+export type Phase =
+  | "waiting"
+  | "asking"
+  | "granted"
+  | "renewing"
+  | "recovering"
+  | "resting"
+  | "deleting";
+
+/** What a gateway granted. */
+export interface Grant {
+  /** Where others send to. */
+  readonly external: Endpoint;
+  /** At least 1. */
+  readonly lifetimeSeconds: number;
+  /** The text as the gateway stored it. */
+  readonly description?: string | undefined;
+  /** The set of ports that it mapped. */
+  readonly portSet?: GrantedPortSet | undefined;
+}
+
+/** A mapping of a client; `R` is what its protocol keeps of a request on its way. */
+export class Lease<R> {
+  readonly id: MappingId;
+  readonly key: string;
+  /** What the application wants. */
+  wanted: Wanted;
+  /** PCP's key to it. */
+  readonly nonce: Uint8Array | undefined;
+  /** Comes from saved state, and the application has not asked for it yet. */
+  isAdopted = false;
+  phase: Phase = "waiting";
+  /** The lifetime to ask for, seconds. */
+  lifetimeSeconds: number;
+  /** When it is wanted no longer; Infinity: never, or unknown before it is granted (again). */
+  wantedUntil: Instant = Infinity;
+  /** The number of what is wanted: each change makes another. */
+  revision = 0;
+  /** The number that the request sent last was made with. */
+  sentRevision = 0;
+
+  /** What the gateway granted last; it outlives the grant. */
+  grant: Grant | undefined;
+  grantedAt: Instant = 0;
+  /** When the grant ends; undefined while the gateway holds nothing. */
+  expiresAt: Instant | undefined;
+  /** What to suggest beyond what the application named: learnt, and given up at a refusal. */
+  remembered: Endpoint | undefined;
+  /** The endpoint that the application was told last. */
+  reported: Endpoint | undefined;
+  /** Until when the gateway may hold it, by the requests that it may have got. */
+  mayExistUntil: Instant = -Infinity;
+  /** The grant is of a table that the gateway lost, or of an address that this host had. */
+  isStale = false;
+  /** Whether the application was told that it is lost, and not yet that it is back. */
+  isLost = false;
+  /** Why the last request came to nothing; undefined once one was granted. */
+  failure: Failure | undefined;
+  /** How often it has rested since the last grant. */
+  rests = 0;
+  /** The gateway may keep filters of it, which only a request to replace them takes away. */
+  mayHaveFilters = false;
+
+  /** How many points of the renewal schedule have passed since the last grant. */
+  renewalAttempt = 0;
+  /** From when on the schedule counts: the last grant, or a day after it, two days… */
+  renewalOrigin: Instant = 0;
+  renewedAt: Instant = -Infinity;
+  /** No request before that: the gateway asked to be left alone. */
+  notBefore: Instant = -Infinity;
+  /** When its next step is due; the end of the grant is not in it. */
+  dueAt: Instant | undefined;
+  /** What the protocol keeps of the request on its way. */
+  request: R | undefined;
+
+  /** Makes one that is wanted and not asked for yet. */
+  constructor(id: MappingId, key: string, wanted: Wanted, nonce: Uint8Array | undefined) {
+    this.id = id;
+    this.key = key;
+    this.wanted = wanted;
+    this.nonce = nonce;
+    this.lifetimeSeconds = wanted.lifetimeSeconds;
+  }
+
+  /** Whether the gateway holds it, for all we know. */
+  get isGranted(): boolean {
+    return this.expiresAt !== undefined;
+  }
+
+  /** Whether it is wanted without end. */
+  get isKeptAlive(): boolean {
+    return this.wanted.lifetimes === Infinity;
+  }
+
+  /** Whether the present grant does not cover the time for which it is wanted. */
+  get wantsRenewal(): boolean {
+    return (this.expiresAt ?? -Infinity) < this.wantedUntil;
+  }
+
+  /** Before this no renewal may leave: 4 s after the last one (PCP-C-40). */
+  get mayRenewAt(): Instant {
+    return Math.max(this.notBefore, this.renewedAt + MIN_RENEWAL_GAP_MS);
+  }
+
+  /** The lifetime to ask for, seconds: as wanted, or what is left of the wanted time. */
+  lifetimeToAsk(now: Instant): number {
+    const leftSeconds = Math.ceil((this.wantedUntil - now) / 1000);
+    return Math.max(1, Math.min(this.lifetimeSeconds, leftSeconds));
+  }
+
+  /**
+   * Takes a grant. Absurd lifetimes count as a day (PCP-C-21), unless more was asked for: then what
+   * is granted is believed as far as it was asked.
+   */
+  take(grant: Grant, now: Instant): void {
+    const believed = Math.max(MAX_SCHEDULED_LIFETIME_SECONDS, this.lifetimeSeconds);
+    const lifetimeMs = Math.min(grant.lifetimeSeconds, believed) * 1000;
+    this.grant = grant;
+    this.grantedAt = this.renewalOrigin = now;
+    this.expiresAt = now + lifetimeMs;
+    this.mayExistUntil = now + grant.lifetimeSeconds * 1000;
+    if (this.wantedUntil === Infinity) this.wantedUntil = now + this.wanted.lifetimes * lifetimeMs;
+    this.remembered = grant.external;
+    this.renewalAttempt = 0;
+    this.notBefore = -Infinity;
+    this.rests = 0;
+    this.isStale = this.isLost = false;
+    this.failure = undefined;
+    this.phase = "granted";
+  }
+
+  /**
+   * When to renew next, or undefined where it ends first: at the fractions of the lifetime, taken as
+   * no longer than a day, that `fraction` gives for attempt 1, 2, 3… (PCP-C-40, PMP-C-22). Points
+   * that were slept through are skipped.
+   */
+  nextRenewal(fraction: (attempt: number) => number, now: Instant): Instant | undefined {
+    const end = this.expiresAt!;
+    for (;;) {
+      const lengthMs = Math.min(
+        end - this.renewalOrigin,
+        MAX_SCHEDULED_LIFETIME_SECONDS * 1000,
+      );
+      // Past 2⁻³⁰ of a day nothing is left of it.
+      while (++this.renewalAttempt < 30) {
+        const at = this.renewalOrigin + fraction(this.renewalAttempt) * lengthMs;
+        if (at < now) continue;
+        const due = Math.max(at, this.mayRenewAt);
+        if (due < this.renewalOrigin + lengthMs) return due;
+        break;
+      }
+      this.renewalOrigin += lengthMs;
+      this.renewalAttempt = 0;
+      if (this.renewalOrigin >= end) return undefined;
+    }
+  }
+
+  /**
+   * The state that applications see.
+   *
+   * @param sends How often the request on its way was sent; 0: none is.
+   */
+  state(sends: number): MappingState {
+    const { isGranted } = this;
+    switch (this.phase) {
+      case "waiting":
+        return "requested";
+      case "deleting":
+        return "revoked";
+      case "granted":
+        return "running";
+      case "renewing":
+        return "updating";
+      case "resting":
+      case "recovering":
+        return isGranted ? "running" : "error";
+      case "asking":
+        if (isGranted) return "updating";
+        if (sends > 0) return "starting";
+        return this.failure ? "error" : "requested";
+    }
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * What outlives a program: enough of a mapping to take it up or delete it after a restart, PCP's
+ * nonce above all, without which a gateway refuses both (PCP-S-28). JSON-safe; times are relative,
+ * since nobody knows how the next program's clock will count.
+ *
+ * @module
+ */
+import { fromHex, toHex } from "../bytes.ts";
+import { checkAddress, checkChoice, checkInteger, checkPort, show } from "../check.ts";
+import type { Via } from "../errors.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import {
+  checkMappingRequest,
+  mappingKey,
+  type MappingMode,
+  type MappingRequest,
+  PROTOCOL_NUMBER,
+  type Transport,
+  type Wanted,
+} from "../mapping.ts";
+import type { Lease } from "./lease.ts";
+
+/** A mapping as it is kept between runs: the request that asks for it again, and what it got. */
+export interface SavedMapping extends Omit<MappingRequest, "nonce"> {
+  /** The protocol that made it. */
+  readonly via: Via;
+  /** The gateway's address. */
+  readonly gateway: string;
+  /** What the gateway assigned last; absent where it granted nothing. */
+  readonly external?: { readonly address?: string; readonly port: number };
+  /** PCP's nonce, 24 hexadecimal digits. */
+  readonly nonce?: string;
+  /** What to ask for, seconds. */
+  readonly lifetimeSeconds: number;
+  /** For how long it is wanted from here on. */
+  readonly mode: MappingMode;
+}
+
+/** What a restarted program needs to keep its mappings. */
+export interface SavedState {
+  /** The format. */
+  readonly version: 1;
+  /** In the order in which they were asked for. */
+  readonly mappings: readonly SavedMapping[];
+}
+
+/** The name of a protocol that has one, or its number. */
+export function protocolName(protocol: number): Transport | number {
+  if (protocol === PROTOCOL_NUMBER.tcp) return "tcp";
+  return protocol === PROTOCOL_NUMBER.udp ? "udp" : protocol;
+}
+
+/** A lease as it can be handed to another client. */
+export function saveLease<R>(
+  lease: Lease<R>,
+  via: Via,
+  gateway: string,
+  now: Instant,
+): SavedMapping {
+  const { wanted, nonce } = lease;
+  const external = lease.isGranted ? lease.grant!.external : undefined;
+  return {
+    via,
+    gateway,
+    ...requestOf(wanted),
+    ...(external && { external: external.address === "" ? { port: external.port } : external }),
+    ...(nonce && { nonce: toHex(nonce) }),
+    ...wantedFrom(lease, now),
+  };
+}
+
+/** What is wanted, as a request. */
+function requestOf(wanted: Wanted): Omit<MappingRequest, "nonce"> {
+  const { suggestedAddress: address, suggestedPort: port } = wanted;
+  return {
+    protocol: protocolName(wanted.protocol),
+    internalPort: wanted.internalPort,
+    ...(wanted.remote && { remote: wanted.remote }),
+    ...((address !== undefined || port !== 0) && {
+      suggestedExternal: { ...(address !== undefined && { address }), ...(port !== 0 && { port }) },
+    }),
+    ...(wanted.preferFailure && { preferFailure: true }),
+    ...(wanted.filters.length > 0 && { filters: wanted.filters }),
+    ...(wanted.thirdParty !== undefined && { thirdParty: wanted.thirdParty }),
+    ...(wanted.description !== undefined && { description: wanted.description }),
+    ...(wanted.portSet && { portSet: wanted.portSet }),
+  };
+}
+
+/** What to ask for, and how often, so that it makes up the time for which it is still wanted. */
+function wantedFrom<R>(
+  { wantedUntil, lifetimeSeconds, wanted: { lifetimes } }: Lease<R>,
+  now: Instant,
+): { readonly mode: MappingMode; readonly lifetimeSeconds: number } {
+  if (lifetimes === Infinity) return { mode: "keep-alive", lifetimeSeconds };
+  if (wantedUntil === Infinity) return { mode: modeOf(lifetimes), lifetimeSeconds };
+  const leftSeconds = Math.max(1, Math.ceil((wantedUntil - now) / 1000));
+  const left = Math.ceil(leftSeconds / lifetimeSeconds);
+  return { mode: modeOf(left), lifetimeSeconds: Math.ceil(leftSeconds / left) };
+}
+
+function modeOf(lifetimes: number): MappingMode {
+  return lifetimes === 1 ? "once" : lifetimes;
+}
+
+/** A saved mapping, checked. */
+export interface ReadMapping {
+  readonly wanted: Wanted;
+  readonly nonce: Uint8Array | undefined;
+  readonly external: Endpoint | undefined;
+}
+
+/**
+ * Reads a saved mapping.
+ *
+ * @param localAddress This host's address, where the reader knows it.
+ * @throws {TypeError | RangeError} At the first field that is wrong, with its name and value.
+ */
+export function readSaved(saved: SavedMapping, localAddress?: string): ReadMapping {
+  if (typeof saved !== "object" || saved === null) {
+    throw new TypeError(`'state.mappings' must hold objects: current value is ${show(saved)}`);
+  }
+  checkChoice("via", saved.via, ["pcp", "nat-pmp", "upnp"]);
+  checkAddress("gateway", saved.gateway);
+  const { nonce, external, ...request } = saved;
+  if (nonce !== undefined && (typeof nonce !== "string" || !/^[0-9a-f]{24}$/.test(nonce))) {
+    throw new TypeError(`'nonce' must be 24 hexadecimal digits: current value is ${show(nonce)}`);
+  }
+  return {
+    wanted: checkMappingRequest(request, localAddress),
+    nonce: nonce === undefined ? undefined : fromHex(nonce),
+    external: external === undefined ? undefined : {
+      address: external.address === undefined
+        ? ""
+        : checkAddress("external.address", external.address),
+      port: checkPort("external.port", external.port, 0),
+    },
+  };
+}
+
+/**
+ * Reads a state.
+ *
+ * @returns The saved mappings, each checked.
+ * @throws {TypeError | RangeError} Where it is not a state.
+ */
+export function readState(state: SavedState, localAddress?: string): ReadMapping[] {
+  if (typeof state !== "object" || state === null) {
+    throw new TypeError(`'state' must be an object: current value is ${show(state)}`);
+  }
+  checkInteger("state.version", state.version, 1, 1);
+  if (!Array.isArray(state.mappings)) {
+    throw new TypeError(
+      `'state.mappings' must be an array: current value is ${show(state.mappings)}`,
+    );
+  }
+  return state.mappings.map((saved: SavedMapping) => readSaved(saved, localAddress));
+}
+
+/** What makes two saved mappings of one gateway the same one. */
+export function savedKey(mapping: Omit<MappingRequest, "nonce">): string {
+  const { protocol, remote } = mapping;
+  return mappingKey({
+    ...mapping,
+    kind: remote ? "peer" : "map",
+    protocol: typeof protocol === "number" ? protocol : PROTOCOL_NUMBER[protocol],
+  });
+}
