@@ -9,6 +9,7 @@ import type { Endpoint } from "../../core/machine.ts";
 import type { MappingMode } from "../../core/mapping.ts";
 import type { RemoteFilter } from "../../core/mapping.ts";
 import {
+  checkOneFamily,
   integerIn,
   readAddress,
   readDescription,
@@ -21,6 +22,7 @@ import {
   readPort,
   readText,
   readVia,
+  UsageError,
 } from "./values.ts";
 
 /** The values of the flags that were given. */
@@ -178,3 +180,32 @@ export const FLAGS: Table = {
   help: { summary: "show this text" },
   version: { summary: "show the version" },
 };
+
+/** Flags that only PCP can do something with. */
+const NEED_PCP: readonly FlagName[] = [
+  "external-address",
+  "prefer-failure",
+  "filter",
+  "third-party",
+];
+
+/** Throws where two flags contradict each other. */
+export function checkFlags(flags: FlagValues): void {
+  const addresses: (readonly [string, string])[] = [];
+  if (flags.gateway) addresses.push(["--gateway", flags.gateway.address]);
+  for (const name of ["internal-address", "external-address", "third-party"] as const) {
+    const address = flags[name];
+    if (address !== undefined) addresses.push([`--${name}`, address]);
+  }
+  for (const { prefix } of flags.filter ?? []) addresses.push(["--filter", prefix.address]);
+  checkOneFamily(addresses);
+  if (!flags.via || flags.via.includes("pcp")) return;
+  const needy = NEED_PCP.find((name) => flags[name] !== undefined);
+  if (needy) throw new UsageError(`--${needy} needs PCP, but --via is "${flags.via}"`);
+  const ipv6 = addresses.find(([, address]) => address.includes(":"));
+  if (ipv6) {
+    throw new UsageError(
+      `${ipv6[0]} "${ipv6[1]}" needs PCP, but --via is "${flags.via}", which is IPv4 only`,
+    );
+  }
+}

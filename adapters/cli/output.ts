@@ -83,7 +83,9 @@ export function reportOf(
     return { report: { code: "usage", message: error.message, attempts: [] }, status: 2 };
   }
   if (error instanceof NatError) {
-    const { code, message, retryAfterSeconds } = error;
+    const { code, retryAfterSeconds } = error;
+    const isNameable = code === "gateway-not-found" && !error.message.includes("--");
+    const message = isNameable ? `${error.message}; --gateway names one` : error.message;
     const attempts = error.attempts.map(({ via, gateway, outcome, elapsedMs }) => (
       { via, gateway, outcome, elapsedMs: tenths(elapsedMs) }
     ));

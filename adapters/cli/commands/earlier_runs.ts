@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { dropUndefined } from "../../../core/defined.ts";
+import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import { gatewayText } from "../../../core/portmap/claim.ts";
 import { savedKey, type SavedMapping } from "../../../core/portmap/saved.ts";
@@ -35,6 +37,37 @@ export async function openToMap(context: Context, wanted: Wanted): Promise<Nat> 
     }
   }
   return nat;
+}
+
+/**
+ * What a failed request means to someone at a command line: PCP lets nobody have a mapping of whom
+ * it does not know the nonce, also not the program that made it and crashed.
+ */
+export async function withRemedy(
+  error: unknown,
+  context: Context,
+  wanted: Wanted,
+): Promise<unknown> {
+  if (!(error instanceof NatError) || error.code !== "refused") return error;
+  const refused = error.attempts.filter(({ via, outcome }) =>
+    via === "pcp" && outcome === "NOT_AUTHORIZED"
+  );
+  if (refused.length === 0) return error;
+  const state = context.stateFile();
+  const isKnown = (await state.load()).some((entry) =>
+    savedKey(entry.mapping) === savedKey(wanted) && entry.mapping.via === "pcp" &&
+    refused.some(({ gateway }) => gateway === gatewayText(gatewayOf(entry)))
+  );
+  if (isKnown) return error;
+  const { code, message, attempts, retryAfterSeconds } = error;
+  const where = state.path === undefined ? "no state file" : `not in ${state.path}`;
+  return new NatError(
+    code,
+    `${message}. If an earlier run mapped it, only that run's state lets it be had again ` +
+      `(${where}; --state FILE names another one); otherwise take another port, or --via nat-pmp ` +
+      "where the gateway speaks that",
+    { attempts, ...dropUndefined({ retryAfterSeconds }), cause: error },
+  );
 }
 
 /** Those of the entries that other runs hold which live. */

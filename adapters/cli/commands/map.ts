@@ -6,17 +6,10 @@
 import { dropUndefined } from "../../../core/defined.ts";
 import type { MappingOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
-import type { FlagName, FlagValues } from "../flags.ts";
-import { checkOneFamily, readPortAndProtocol, UsageError } from "../values.ts";
-import { openToMap } from "./earlier_runs.ts";
+import { checkFlags } from "../flags.ts";
+import { readPortAndProtocol, UsageError } from "../values.ts";
+import { openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
-
-const NEED_PCP: readonly FlagName[] = [
-  "external-address",
-  "prefer-failure",
-  "filter",
-  "third-party",
-];
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -39,6 +32,8 @@ export async function run(context: Context): Promise<number> {
       ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
     });
     return await hold(context, nat, mapping, wanted);
+  } catch (error) {
+    throw await withRemedy(error, context, wanted);
   } finally {
     await nat.close();
   }
@@ -58,25 +53,4 @@ export function mappingOptions({ flags, timeoutMs, stop }: Context): MappingOpti
     }),
     signal: stop,
   };
-}
-
-/** Throws where two flags contradict each other; for `peer` too. */
-export function checkFlags(flags: FlagValues): void {
-  const addresses: (readonly [string, string])[] = [];
-  if (flags.gateway) addresses.push(["--gateway", flags.gateway.address]);
-  for (const name of ["internal-address", "external-address", "third-party"] as const) {
-    const address = flags[name];
-    if (address !== undefined) addresses.push([`--${name}`, address]);
-  }
-  for (const { prefix } of flags.filter ?? []) addresses.push(["--filter", prefix.address]);
-  checkOneFamily(addresses);
-  if (!flags.via || flags.via.includes("pcp")) return;
-  const needy = NEED_PCP.find((name) => flags[name] !== undefined);
-  if (needy) throw new UsageError(`--${needy} needs PCP, but --via is "${flags.via}"`);
-  const ipv6 = addresses.find(([, address]) => address.includes(":"));
-  if (ipv6) {
-    throw new UsageError(
-      `${ipv6[0]} "${ipv6[1]}" needs PCP, but --via is "${flags.via}", which is IPv4 only`,
-    );
-  }
 }

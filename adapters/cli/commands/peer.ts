@@ -5,6 +5,7 @@
  */
 import { dropUndefined } from "../../../core/defined.ts";
 import type { Context } from "../command.ts";
+import { checkFlags } from "../flags.ts";
 import {
   checkOneFamily,
   readHostAddress,
@@ -12,9 +13,9 @@ import {
   readPortAndProtocol,
   UsageError,
 } from "../values.ts";
-import { openToMap } from "./earlier_runs.ts";
+import { openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
-import { checkFlags, mappingOptions } from "./map.ts";
+import { mappingOptions } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -42,6 +43,8 @@ export async function run(context: Context): Promise<number> {
       ...mappingOptions(context),
     });
     return await hold(context, nat, mapping, wanted);
+  } catch (error) {
+    throw await withRemedy(error, context, wanted);
   } finally {
     await nat.close();
   }

@@ -13,6 +13,7 @@ import { gatewayText } from "../../../core/portmap/claim.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";
+import { checkFlags } from "../flags.ts";
 import { CommandError } from "../output.ts";
 import { type Entry, entryKey, gatewayOf } from "../state_file.ts";
 import { viaName } from "../text.ts";
@@ -27,6 +28,7 @@ export async function run(context: Context): Promise<number> {
     throw new UsageError(`--all and PORT exclude each other: current value is "${text}"`);
   }
   if (!flags.all && text === undefined) throw new UsageError("natkit unmap needs PORT or --all");
+  checkFlags(flags);
   const wanted = text === undefined ? undefined : readPortAndProtocol("PORT", text, "tcp");
   const entries = (await context.stateFile().load()).filter((entry) => isMeant(context, entry));
   return wanted ? await unmapOne(context, wanted, entries) : await unmapAll(context, entries);

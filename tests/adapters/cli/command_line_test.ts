@@ -10,7 +10,7 @@ import { runCommandLine } from "../../../adapters/cli/command_line.ts";
 import type { StopSignal } from "../../../adapters/cli/io.ts";
 import { type Entry, StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
-import { NatError } from "../../../core/errors.ts";
+import { NatError, type Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { SavedMapping } from "../../../core/portmap/saved.ts";
 import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
@@ -101,6 +101,9 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["demo --port 5", ["--port"]],
   ["address 5", ['"5"']],
   ["address --mode once", ["--mode"]],
+  ["address --via nat-pmp --gateway ::1", ["--via", "nat-pmp", "--gateway", "::1"]],
+  ["address --gateway 10.0.0.1 --internal-address ::1", ["--gateway", "--internal-address"]],
+  ["unmap 6000 --via nat-pmp --gateway ::1", ["--via", "nat-pmp", "--gateway", "::1"]],
 ];
 
 describe("natkit", () => {
@@ -545,6 +548,48 @@ describe("natkit", () => {
       assertEquals(await readFile(other, "utf8"), "mine");
     });
 
+    describe("after a crash without a state", () => {
+      const refusal = (outcome: string, via: Via = "pcp") => {
+        const attempts = [{ via, gateway: "192.168.1.1", outcome, elapsedMs: 1 }];
+        const options = { attempts, retryAfterSeconds: 60 };
+        return () => Promise.reject(new NatError("refused", "Cannot map", options));
+      };
+
+      it("names the remedy where PCP refuses what an earlier run may have mapped", async () => {
+        nat.answer = refusal("NOT_AUTHORIZED");
+
+        assertEquals(await run("map 6000 --json"), 1);
+        const [{ code, message, attempts, retryAfterSeconds }] = io.events as [
+          { code: string; message: string; attempts: unknown[]; retryAfterSeconds: number },
+        ];
+        assertEquals([code, attempts.length, retryAfterSeconds], ["refused", 1, 60]);
+        for (
+          const part of ["Cannot map. ", path, "--state FILE", "--via nat-pmp", "another port"]
+        ) {
+          assertStringIncludes(message, part);
+        }
+      });
+
+      it("names none where the state knows it, or something else was refused", async () => {
+        nat.answer = refusal("NO_RESOURCES");
+        await run("map 6000");
+        nat.answer = refusal("NOT_AUTHORIZED", "nat-pmp");
+        await run("map 6000");
+        await keep();
+        nat.answer = refusal("NOT_AUTHORIZED");
+        await run("map 6000");
+
+        assertEquals(io.err, "natkit: Cannot map\n".repeat(3));
+      });
+    });
+
+    it("names --gateway where no gateway is found", async () => {
+      nat.answer = () => Promise.reject(new NatError("gateway-not-found", "Cannot find a gateway"));
+
+      assertEquals(await run("map 6000"), 1);
+      assertEquals(io.err, "natkit: Cannot find a gateway; --gateway names one\n");
+    });
+
     it("ends with 1 and what was tried where it fails", async () => {
       const attempts = [
         { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 10000.04 },
@@ -786,25 +831,96 @@ describe("natkit", () => {
   });
 
   describe("address", () => {
+    const answerBy = (via: Via, address = "203.0.113.7") => [
+      { via, address, gateway: "192.168.1.1" },
+    ];
+    const protocolOf = ({ protocols }: NatOptions) => protocols![0]!;
+    /** What never comes. */
+    const silence = (signal: AbortSignal) =>
+      new Promise<never>((_, reject) => {
+        if (signal.aborted) reject(signal.reason);
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+
     it("tells the address by each protocol", async () => {
-      const found = [
-        { via: "pcp", address: "203.0.113.7", gateway: "192.168.1.1" },
-        { via: "nat-pmp", address: "203.0.113.7", gateway: "192.168.1.1" },
-      ];
-      nat.answer = () => Promise.resolve(found);
+      nat.answer = (_, __, opened) => Promise.resolve(answerBy(protocolOf(opened)));
 
       assertEquals(await run("address --json"), 0);
-      assertEquals(io.events, found.map((one) => ({ event: "address", ...one })));
-      assertEquals(io.err, "");
+      assertEquals(io.events, [
+        { event: "address", ...answerBy("pcp")[0] },
+        { event: "address", ...answerBy("nat-pmp")[0] },
+      ]);
+      assertEquals([io.err, io.listeners], ["", 0]);
     });
 
-    it("warns of an address that is not the Internet's", async () => {
-      nat.answer = () =>
-        Promise.resolve([{ via: "pcp", address: "100.64.1.1", gateway: "192.168.1.1" }]);
+    it("tells the address at once where one protocol is silent, and soon ends", async () => {
+      nat.answer = (_, signal, opened) =>
+        protocolOf(opened) === "pcp" ? silence(signal) : Promise.resolve(answerBy("nat-pmp"));
+      const running = run("address");
+      await io.until(() => io.out !== "");
+
+      assertEquals(io.out, "203.0.113.7 by NAT-PMP at 192.168.1.1\n");
+      assertEquals(io.err, "");
+      assertEquals(await running, 0);
+      assertEquals(io.err, "No answer by PCP.\n");
+      assertEquals(nat.calls.filter(([what]) => what === "close").length, 2);
+    });
+
+    it("asks by the protocols of --via alone", async () => {
+      nat.answer = (_, __, opened) => Promise.resolve(answerBy(protocolOf(opened)));
+
+      assertEquals(await run("address --via nat-pmp --json"), 0);
+      assertEquals(nat.opens.map(({ protocols }) => protocols), [["nat-pmp"]]);
+    });
+
+    it("says what was tried where nobody knows it", async () => {
+      nat.answer = (_, __, opened) => {
+        const via = protocolOf(opened);
+        const attempts = [{ via, gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 5 }];
+        return Promise.reject(new NatError("no-answer", "Cannot", { attempts }));
+      };
+
+      assertEquals(await run("address --json"), 1);
+      const [{ code, message, attempts }] = io.events as [Record<string, unknown>];
+      assertEquals([code, message], [
+        "no-answer",
+        "Cannot tell the external address: pcp at 192.168.1.1: no answer; " +
+        "nat-pmp at 192.168.1.1: no answer",
+      ]);
+      assertEquals((attempts as unknown[]).length, 2);
+    });
+
+    it("says that NAT-PMP is for IPv4 where the gateway is not", async () => {
+      nat.gateways = ["fe80::1%eth0"];
+
+      assertEquals(await run("address --via nat-pmp --json"), 1);
+      assertEquals(io.events.map(({ code }) => code), ["unsupported"]);
+      assertStringIncludes(io.err, "fe80::1%eth0");
+      nat.gateways = ["192.168.1.1:9999"];
+      nat.answer = () => Promise.resolve(answerBy("nat-pmp"));
+      assertEquals(await run("address --via nat-pmp --json"), 0);
+    });
+
+    it("ends with 130 where it is interrupted", async () => {
+      nat.answer = (_, signal) => {
+        const answer = silence(signal);
+        io.signal("SIGINT");
+        return answer;
+      };
+
+      assertEquals(await run("address --json"), 130);
+      assertEquals(io.events.map(({ code }) => code), ["interrupted"]);
+    });
+
+    it("warns once of an address that is not the Internet's", async () => {
+      nat.answer = (_, __, opened) => Promise.resolve(answerBy(protocolOf(opened), "100.64.1.1"));
 
       assertEquals(await run("address"), 0);
-      assertEquals(io.out, "100.64.1.1 by PCP at 192.168.1.1\n");
-      assertMatch(io.err, /warning: 100\.64\.1\.1 .*another NAT/);
+      assertEquals(
+        io.out,
+        "100.64.1.1 by PCP at 192.168.1.1\n100.64.1.1 by NAT-PMP at 192.168.1.1\n",
+      );
+      assertMatch(io.err, /^natkit: warning: 100\.64\.1\.1 .*another NAT.*\n$/);
     });
   });
 });

@@ -4,6 +4,7 @@
  */
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -244,6 +245,30 @@ if (process.env[AS_COMMAND]) {
         "nat-pmp 203.0.113.7",
         "pcp 203.0.113.7",
       ]);
+    });
+
+    it("tells the address at once where the gateway is silent to PCP, and soon ends", async () => {
+      const silent = createSocket("udp4");
+      silent.on("message", (data, { port, address }) => {
+        // NAT-PMP's external address response (RFC 6886 §3.2).
+        const answer = Uint8Array.of(0, 128, 0, 0, 0, 0, 0, 9, 198, 51, 100, 9);
+        if (data[0] === 0) silent.send(answer, port, address);
+      });
+      await new Promise<void>((resolve) => silent.bind(0, "127.0.0.1", resolve));
+      try {
+        const startedAt = performance.now();
+        const at = `127.0.0.1:${silent.address().port}`;
+        const child = natkit("address", "--gateway", at, "--json");
+
+        assertEquals(await child.end(), 0, child.err);
+        assertEquals(child.events, [
+          { event: "address", via: "nat-pmp", address: "198.51.100.9", gateway: at },
+        ]);
+        // The patience with a silent gateway is 10 s.
+        assert(performance.now() - startedAt < 7000);
+      } finally {
+        silent.close();
+      }
     });
 
     it("makes an outbound mapping", async () => {
