@@ -73,7 +73,14 @@ function tell(verdict: Verdict, isVerbose: boolean): void {
 async function main(options: Options): Promise<number> {
   const startedAt = performance.now();
   const { seed, count, paths, jobs } = options;
-  const plan = await makePlan({ seed, count, prefixes: paths });
+  const plan = await makePlan({ seed, count, prefixes: paths }).catch((error: unknown) => {
+    if (error instanceof RangeError) return error.message;
+    throw error;
+  });
+  if (typeof plan === "string") {
+    console.error(plan);
+    return 2;
+  }
   try {
     if (options.isList) {
       for (const { mutant, original, text } of plan.mutants) {

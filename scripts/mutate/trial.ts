@@ -220,9 +220,11 @@ class Compiler {
 
   remove(): void {
     if (this.#folder !== undefined) Deno.removeSync(this.#folder, { recursive: true });
+    this.#folder = undefined;
   }
 
   async #ask({ mutant: { path }, text, original, sources }: Planned): Promise<boolean> {
+    if (this.#folder === undefined) beforeLeaving(() => this.remove());
     const folder = this.#folder ??= unfold(sources);
     await Deno.writeTextFile(`${folder}/${path}`, text);
     const result = await run(
@@ -237,7 +239,6 @@ class Compiler {
 /** The sources in a folder where they can be changed. */
 function unfold(sources: ReadonlyMap<string, string>): string {
   const folder = Deno.makeTempDirSync({ prefix: "natkit-types-" });
-  beforeLeaving(() => Deno.removeSync(folder, { recursive: true }));
   Deno.copyFileSync(`${ROOT}/deno.json`, `${folder}/deno.json`);
   for (const [path, text] of sources) {
     Deno.mkdirSync(`${folder}/${path.slice(0, path.lastIndexOf("/"))}`, { recursive: true });

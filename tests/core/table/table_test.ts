@@ -118,6 +118,13 @@ describe("MappingTable, leases", () => {
     assertEquals(table.size, 0);
   });
 
+  it("an outbound mapping without traffic ends with its lease, however short", () => {
+    const table = tableWith();
+    const entry = flow(table, { origin: "pcp", expiresAt: 50_000 });
+
+    assertEquals([table.idleUntil(entry), table.advance(50_000)], [-Infinity, 1]);
+  });
+
   it("clear loses quarantine along with mappings", () => {
     const table = tableWith();
     map(table, { suggestedPort: 4000 });
@@ -141,6 +148,38 @@ describe("MappingTable, external ports", () => {
       .map((entry) => typeof entry === "string" ? entry : entry.external.port);
 
     assertEquals(ports, [8080, 2000, 2001, 2002, "no-resources"]);
+  });
+
+  it("ports come in turn: from the first range's start on, not again what was just freed", () => {
+    const options = { prefersSamePort: false, quarantine: false } as const;
+    const next = (table: MappingTable, wish: Wish = {}): number => {
+      const entry = map(table, { port: 1, ...wish });
+      table.remove(entry, 0);
+      return entry.external.port;
+    };
+    const long = tableWith({ ...options, chosenPorts: [{ first: 2020, last: 2080 }] });
+    const ports = Array.from({ length: 61 }, (_, i) => 2020 + i);
+    assertEquals(ports.map(() => next(long)), ports);
+    assertEquals(next(long), 2020, "after the last the first");
+
+    const ranges = [{ first: 3000, last: 3007 }, { first: 2999, last: 2999 }];
+    const short = tableWith({ ...options, chosenPorts: ranges });
+    assertEquals([next(short), next(short, { size: 3 }), next(short)], [3000, 3001, 3004]);
+  });
+
+  it("a single port keeps its parity when told to, against the one suggested", () => {
+    const table = tableWith({ chosenPorts: [{ first: 2000, last: 2001 }] });
+    const choose = (port: number, suggestedPort: number): TableEntry | TableFault =>
+      tryMap(table, { port, suggestedPort, keepParity: true });
+    const portOf = (entry: TableEntry | TableFault): number | TableFault =>
+      typeof entry === "string" ? entry : entry.external.port;
+
+    assertEquals([5001, 5002, 5003].map((port) => portOf(choose(port, 0))), [
+      2001,
+      2000,
+      "no-resources",
+    ]);
+    assertEquals([portOf(choose(5005, 4000)), portOf(choose(5007, 4001))], ["no-resources", 4001]);
   });
 
   it("the same seed chooses the same ports, another seed others", () => {
@@ -182,7 +221,12 @@ describe("MappingTable, external ports", () => {
     assertEquals(exact(TCP, 80), "external-unavailable");
     assertEquals(exact(UDP, 81), "external-unavailable");
     assertEquals(exact(TCP, 91), "external-unavailable");
-    assertEquals(exact(UDP, 5351), "external-unavailable");
+    const usual = tableWith();
+    for (const own of [5350, 5351]) {
+      const wish = { port: own, suggestedPort: own, isExact: true };
+      assertEquals(tryMap(usual, { ...wish, protocol: UDP }), "external-unavailable");
+      assertEquals(typeof tryMap(usual, wish), "object");
+    }
     assertEquals(typeof exact(UDP, 80), "object");
   });
 
@@ -199,6 +243,28 @@ describe("MappingTable, external ports", () => {
 
     assertEquals([second, third], [WAN2, WAN]);
     assertEquals(table.externalAddressFor(B), WAN);
+  });
+
+  it("a client keeps to its external address when others come, and to none that has gone", () => {
+    const WAN3 = "203.0.113.9";
+    const table = tableWith({ externalAddresses: [WAN, WAN2] });
+    map(table, { address: A, suggestedAddress: WAN2 });
+    map(table, { address: B });
+
+    table.setExternalAddresses([WAN3, WAN2], 0);
+
+    assertEquals(map(table, { address: A, port: 2 }).external.address, WAN2);
+    assertEquals(map(table, { address: B, port: 2 }).external.address, WAN3);
+  });
+
+  it("IPv6 is translated like IPv4, to addresses of its own, where it is no firewall", () => {
+    const WAN6 = "2001:db8:ffff::1", inside = "2001:db8::1";
+    const table = tableWith({ externalAddresses: [WAN, WAN6], firewallFamilies: [] });
+
+    assertEquals(map(table, { address: inside }).external, { address: WAN6, port: 8080 });
+    assertEquals(map(table, { address: A }).external, { address: WAN, port: 8080 });
+    const own = { address: inside, port: 1, suggestedAddress: WAN, suggestedPort: 1 } as const;
+    assertEquals(tryMap(table, { ...own, isExact: true }), "external-unavailable");
   });
 
   it("the companion port of a reserving lease is kept for the same inside", () => {
@@ -243,7 +309,12 @@ describe("MappingTable, external ports", () => {
       tryMap(table, { ...wish, suggestedPort: 23, isExact: true }),
       "external-unavailable",
     );
-    const entry = map(table, wish);
+    assertEquals(
+      tryMap(table, { ...wish, suggestedAddress: "2001:db8::2", isExact: true }),
+      "external-unavailable",
+    );
+    const own = { suggestedAddress: wish.address, suggestedPort: 22 };
+    const entry = map(table, { ...wish, ...own, isExact: true });
 
     assertEquals(entry.external, { address: "2001:db8::1", port: 22 });
     assertEquals(table.external(TCP, "2001:db8::1", 22), entry);
@@ -318,6 +389,18 @@ describe("MappingTable, bindings", () => {
     assertEquals(table.inbound(TCP, A, 8080), further);
     table.remove(further, 0);
     assertEquals(table.has(A), false);
+  });
+
+  it("of three mappings of one inside each may go first, and the others stay", () => {
+    for (const gone of [0, 1, 2]) {
+      const table = tableWith();
+      const entries = [4000, 4001, 4002].map((suggestedPort, i) =>
+        map(table, { suggestedPort, isAdditional: i > 0 })
+      );
+      table.remove(entries[gone]!, 0);
+
+      assertEquals(table.entriesOf(A), entries.filter((_, i) => i !== gone));
+    }
   });
 
   it("packets take the port's own mapping, then the protocol's, then the DMZ's, if filters let", () => {
@@ -436,6 +519,27 @@ describe("MappingTable, bounds", () => {
     assertEquals(watch.size, 0);
   });
 
+  it("a watch alone, however much it hears, hears each change once", () => {
+    const table = tableWith();
+    const watch = table.watch();
+    const heard: number[] = [];
+    const hear = (most: number): void => {
+      for (let i = 0; i < most; i++) heard.push(watch.next()?.entry.expiresAt ?? NaN);
+    };
+    const entry = map(table, { expiresAt: 1 });
+    const renew = (from: number, to: number): void => {
+      for (let expiresAt = from; expiresAt <= to; expiresAt++) table.renew(entry, { expiresAt });
+    };
+    renew(2, 200);
+    hear(150);
+    renew(201, 300);
+    hear(150);
+
+    assertEquals(heard, Array.from({ length: 300 }, (_, i) => i + 1));
+    table.remove(entry, 0);
+    assertEquals([watch.next()?.change, watch.next(), watch.dropped], ["removed", undefined, 0]);
+  });
+
   it("what is handed out is live, a snapshot is not, and neither shares the caller's objects", () => {
     const table = tableWith();
     const internal = { address: A, port: 8080 };
@@ -475,6 +579,15 @@ describe("MappingTable, the caller's mistakes", () => {
     }
   });
 
+  it("the least that may be is taken", () => {
+    const table = tableWith({ maxEntries: 1, maxPortsPerClient: 1, maxQuarantined: 0 });
+    const watch = table.watch(1);
+    table.remove(map(table, { port: 65_535, suggestedPort: 65_535 }), 0);
+
+    assertEquals([watch.size, watch.dropped, table.quarantined], [1, 1, 0]);
+    assertEquals(map(table, { address: B, suggestedPort: 65_535 }).external.port, 65_535);
+  });
+
   it("bad requests are thrown with their names and change nothing", () => {
     const table = tableWith();
     const bad: [Wish, string][] = [
@@ -491,7 +604,17 @@ describe("MappingTable, the caller's mistakes", () => {
     for (const [wish, name] of bad) {
       assertThrows(() => tryMap(table, wish), Error, `'${name}'`);
     }
-    assertThrows(() => flow(table, { remote: { address: PEER.address, port: 0 } }), RangeError);
+    const outbound: [Partial<OutboundRequest>, string][] = [
+      [{ remote: { address: PEER.address, port: 0 } }, "remote.port"],
+      [{ internal: { address: A, port: 0 } }, "internal.port"],
+      [{ internal: { address: "host", port: 1 } }, "internal.address"],
+      [{ protocol: 256 }, "protocol"],
+      [{ suggestedPort: 65_536 }, "suggestedPort"],
+      [{ expiresAt: NaN }, "expiresAt"],
+    ];
+    for (const [wish, name] of outbound) {
+      assertThrows(() => flow(table, wish), Error, `'${name}'`);
+    }
     assertThrows(() => table.watch(0), RangeError);
     assertEquals([table.size, table.has(A)], [0, false]);
   });
