@@ -94,13 +94,14 @@ describe("MappingTable, leases", () => {
 
   it("a static mapping never ends, takes no quota and survives a reboot", () => {
     const table = tableWith({ maxPortsPerClient: 0 });
-    const entry = map(table, { kind: "static", origin: "admin", suggestedPort: 80 });
+    const entry = map(table, { kind: "static", origin: "admin", suggestedPort: 80, size: 4 });
 
     table.renew(entry, { expiresAt: 1 });
     table.advance(1e12);
     table.clear("dynamic", 1e12);
 
     assertEquals([table.size, entry.expiresAt, table.nextTimeout()], [1, Infinity, undefined]);
+    assertEquals([entry.size, table.portsOf(A)], [4, 0]);
     table.clear("all", 1e12);
     assertEquals(table.size, 0);
   });
@@ -123,6 +124,15 @@ describe("MappingTable, leases", () => {
     const entry = flow(table, { origin: "pcp", expiresAt: 50_000 });
 
     assertEquals([table.idleUntil(entry), table.advance(50_000)], [-Infinity, 1]);
+    assertEquals(table.idleUntil(entry), -Infinity, "of one that is gone");
+  });
+
+  it("the packet that made an outbound mapping keeps it alive as any other does", () => {
+    const table = tableWith({ idleTimeouts: { tcpSeconds: 300 } });
+    const entry = flow(table, {}, 1000);
+
+    assertEquals(table.idleUntil(entry), 301_000);
+    assertEquals([table.advance(101_000), table.nextTimeout()], [0, 301_000]);
   });
 
   it("clear loses quarantine along with mappings", () => {
@@ -160,7 +170,7 @@ describe("MappingTable, external ports", () => {
     const long = tableWith({ ...options, chosenPorts: [{ first: 2020, last: 2080 }] });
     const ports = Array.from({ length: 61 }, (_, i) => 2020 + i);
     assertEquals(ports.map(() => next(long)), ports);
-    assertEquals(next(long), 2020, "after the last the first");
+    assertEquals([next(long), long.quarantined], [2020, 0], "after the last the first");
 
     const ranges = [{ first: 3000, last: 3007 }, { first: 2999, last: 2999 }];
     const short = tableWith({ ...options, chosenPorts: ranges });
@@ -228,6 +238,14 @@ describe("MappingTable, external ports", () => {
       assertEquals(typeof tryMap(usual, wish), "object");
     }
     assertEquals(typeof exact(UDP, 80), "object");
+    const chosenPorts = [{ first: 79, last: 82 }];
+    const few = tableWith({
+      ports: [{ first: 80, last: 90 }],
+      reservedTcpPorts: [80],
+      chosenPorts,
+    });
+    assertEquals([map(few).external.port, map(few, { port: 1 }).external.port], [81, 82]);
+    assertEquals(tryMap(few, { port: 2 }), "no-resources");
   });
 
   it("a client keeps to one external address until that has no port left", () => {
@@ -340,6 +358,29 @@ describe("MappingTable, external ports", () => {
     ]);
   });
 
+  it("every port of a set that is gone waits for its last holder", () => {
+    const table = tableWith();
+    const set = { port: 5000, suggestedPort: 4000, size: 3, nonce: new Uint8Array(12).fill(1) };
+    table.remove(map(table, set), 0);
+
+    for (const i of [0, 1, 2]) {
+      const wish = { suggestedPort: 4000 + i, isExact: true };
+      assertEquals(tryMap(table, { ...wish, address: B }), "external-unavailable");
+      assertEquals(
+        tryMap(table, { ...wish, port: 5003, nonce: set.nonce }),
+        "external-unavailable",
+      );
+      const one = map(table, { ...wish, port: 5000 + i, nonce: set.nonce });
+      assertEquals(one.external.port, 4000 + i);
+    }
+    assertEquals(table.quarantined, 0);
+    assertEquals(
+      map(table, { address: B, suggestedPort: 3999, isExact: true }).external.port,
+      3999,
+    );
+    assertEquals(map(table, { address: B, port: 1, suggestedPort: 4003 }).external.port, 4003);
+  });
+
   it("a port set stops before ports that are mapped already, and at the quota", () => {
     const table = tableWith({ maxPortsPerClient: 6 });
     map(table, { port: 5003 });
@@ -389,6 +430,30 @@ describe("MappingTable, bindings", () => {
     assertEquals(table.inbound(TCP, A, 8080), further);
     table.remove(further, 0);
     assertEquals(table.has(A), false);
+  });
+
+  it("one that must have its port has the one it shares, or none", () => {
+    const table = tableWith();
+    const remote = { address: PEER.address, port: 444 };
+    flow(table, { suggestedPort: 4000 });
+
+    assertEquals(tryMap(table, { suggestedPort: 5000, isExact: true }), "external-unavailable");
+    const other = { origin: "pcp", protocol: TCP, expiresAt: 1, remote, isExact: true } as const;
+    const internal = { address: A, port: 8080 };
+    assertEquals(
+      table.mapOutbound({ ...other, internal, suggestedPort: 5000 }, 0),
+      "external-unavailable",
+    );
+    assertEquals(flow(table, { ...other, internal }).external.port, 4000);
+    assertEquals(map(table, { isExact: true, suggestedAddress: WAN }).external.port, 4000);
+  });
+
+  it("a host's mappings are listed in the order in which they were made", () => {
+    const table = tableWith();
+    const entries = [map(table, { port: 2 }), map(table, { port: 1 })];
+    for (const port of [2, 1]) entries.push(flow(table, { internal: { address: A, port } }));
+
+    assertEquals(table.entriesOf(A), entries);
   });
 
   it("of three mappings of one inside each may go first, and the others stay", () => {
@@ -444,6 +509,20 @@ describe("MappingTable, changed external addresses", () => {
     assertNotEquals(first.external.port, 4000);
     assertEquals(table.external(TCP, WAN2, first.external.port), first);
     assertEquals(table.external(TCP, WAN, 4000), undefined);
+  });
+
+  it("an address that is gone takes its quarantine with it, and comes back without", () => {
+    const table = tableWith({ externalAddresses: [WAN, WAN2] });
+    for (const suggestedAddress of [WAN, WAN2]) {
+      table.remove(map(table, { suggestedAddress, suggestedPort: 4000 }), 0);
+    }
+    table.setExternalAddresses([WAN2], 0);
+    assertEquals(table.quarantined, 1);
+    table.setExternalAddresses([WAN, WAN2], 0);
+
+    const wish = { address: B, suggestedPort: 4000, isExact: true };
+    assertEquals(map(table, wish).external.address, WAN);
+    assertEquals(tryMap(table, { ...wish, port: 1 }), "external-unavailable");
   });
 
   it("mappings without a place are gone, and are told as they were", () => {
@@ -567,6 +646,7 @@ describe("MappingTable, the caller's mistakes", () => {
       [{ externalAddresses: ["nowhere"] }, "externalAddresses[0]"],
       [{ ports: [{ first: 0, last: 5 }] }, "ports.first"],
       [{ chosenPorts: [{ first: 9, last: 5 }] }, "chosenPorts.last"],
+      [{ ports: [{ first: 9, last: 65_536 }] }, "ports.last"],
       [{ maxEntries: 0 }, "maxEntries"],
       [{ maxPortsPerClient: -1 }, "maxPortsPerClient"],
       [{ reservedTcpPorts: [70_000] }, "reservedTcpPorts"],
