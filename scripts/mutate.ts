@@ -59,14 +59,15 @@ function readOptions(args: readonly string[]): Options | string {
 }
 
 function tell(verdict: Verdict, isVerbose: boolean): void {
-  const { mutant, original, text, outcome, by, elapsedMs, tests } = verdict;
+  const { mutant, original, text, outcome, by, elapsedMs, tests, isSimulated } = verdict;
   const place = placeOf(mutant, original);
   if (outcome === "killed" || outcome === "refused by the types") {
     const details = by === "" ? "" : `: ${by}`;
     if (isVerbose) console.log(`${outcome}  ${place}${details} (${Math.round(elapsedMs)} ms)`);
     return;
   }
-  const note = outcome === "untested" ? "no test imports it" : `${tests.length} test files passed`;
+  const passed = `${tests.length} test files${isSimulated ? " and the simulation" : ""} passed`;
+  const note = outcome === "untested" ? "no test imports it" : passed;
   console.log(`\nsurvived  ${place} (${note})\n${diffOf(mutant.path, original, text)}`);
 }
 
