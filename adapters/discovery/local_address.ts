@@ -45,6 +45,16 @@ export function bestInterfaceAddress(
   return best;
 }
 
+/** The addresses from which something beyond this host's links can be sent. */
+export function farReaching(
+  interfaces: readonly InterfaceAddress[],
+  family: Family,
+): InterfaceAddress[] {
+  return interfaces.filter(({ address, internal }) =>
+    !internal && familyOf(address) === family && classify(address) !== "link-local"
+  );
+}
+
 /** What {@linkcode pickLocalAddress} goes by. */
 export interface PickOptions {
   /** Only on the interface of this name, or of this zone (Windows: its index). */

@@ -7,6 +7,7 @@
 import { NatError } from "../../core/errors.ts";
 import { type Family, familyOf } from "../../core/ip.ts";
 import type { InterfaceAddress } from "../runtime.ts";
+import { farReaching } from "./local_address.ts";
 import { bestRoute, isVirtualInterface, PUBLIC_ADDRESS, rankRoutes } from "./route.ts";
 import { nameInterface, wayOf } from "./source_toward.ts";
 import {
@@ -17,6 +18,7 @@ import {
   interfacesOrNone,
   readFleeting,
   readRoutes,
+  refusalError,
   type WayOut,
 } from "./system_view.ts";
 
@@ -82,7 +84,10 @@ export async function readNetwork(runtime: DiscoveryRuntime): Promise<Network> {
     askWayOut(runtime, interfaces, 4),
     askWayOut(runtime, interfaces, 6),
   ]);
-  if (refusal) throw refusal;
+  if (refusal) {
+    const hint = "; a gateway that is named needs none";
+    throw refusalError("Cannot look up the default gateway", refusal, hint);
+  }
   const routes = found.map((route) => ({ ...route, ...nameInterface(route, interfaces) }));
   const { addresses: avoid } = routes.some(({ family }) => family === 6)
     ? await readFleeting(runtime, interfaces)
@@ -122,12 +127,9 @@ export async function findGateways(runtime: DiscoveryRuntime): Promise<GatewayCa
 /** The way of a family's traffic to the internet. */
 type FamilyWay = WayOut & { readonly family: Family };
 
-/** Whether one interface has all addresses of the family: then there is nothing to ask. */
-function hasOneInterface(interfaces: readonly InterfaceAddress[], family: Family): boolean {
-  const names = interfaces.filter(({ address, internal }) =>
-    !internal && familyOf(address) === family
-  ).map(({ name }) => name);
-  return new Set(names).size === 1;
+/** Whether the host has a choice: else there is nothing to ask, and no program to run. */
+function hasTwoInterfaces(interfaces: readonly InterfaceAddress[], family: Family): boolean {
+  return new Set(farReaching(interfaces, family).map(({ name }) => name)).size > 1;
 }
 
 function askWayOut(
@@ -135,7 +137,7 @@ function askWayOut(
   interfaces: readonly InterfaceAddress[],
   family: Family,
 ): Promise<WayOut | undefined | "unknown"> {
-  if (hasOneInterface(interfaces, family)) return Promise.resolve("unknown");
+  if (!hasTwoInterfaces(interfaces, family)) return Promise.resolve("unknown");
   return askSystem(runtime, PUBLIC_ADDRESS[family], interfaces);
 }
 

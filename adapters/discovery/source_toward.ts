@@ -7,13 +7,19 @@ import { isLoopback } from "../../core/cidr.ts";
 import { familyOf } from "../../core/ip.ts";
 import type { InterfaceAddress } from "../runtime.ts";
 import { zoneOf } from "../udp.ts";
-import { bestInterfaceAddress, interfaceOfZone, pickLocalAddress } from "./local_address.ts";
+import {
+  bestInterfaceAddress,
+  farReaching,
+  interfaceOfZone,
+  pickLocalAddress,
+} from "./local_address.ts";
 import { bestRoute, type Route } from "./route.ts";
 import {
   askSystem,
   type DiscoveryRuntime,
   readFleeting,
   readRoutes,
+  refusalError,
   type WayOut,
 } from "./system_view.ts";
 
@@ -76,7 +82,13 @@ async function wayToward(
   const asked = await askSystem(runtime, peer, interfaces);
   if (asked !== "unknown") return asked ?? nearby;
   const { routes, refusal } = await readRoutes(runtime, [peer]);
-  if (refusal) throw refusal;
+  if (refusal) {
+    const [only, second] = farReaching(interfaces, familyOf(peer));
+    if (only && !second) {
+      return { interface: only.name, gateway: undefined, localAddress: only.address };
+    }
+    throw refusalError(`Cannot tell from which address to reach ${peer}`, refusal);
+  }
   const route = bestRoute(routes);
   if (!route) return undefined;
   return { ...wayOf(route, interfaces), gateway: route.gateway };

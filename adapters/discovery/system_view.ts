@@ -7,7 +7,6 @@
  *
  * @module
  */
-import { classify } from "../../core/cidr.ts";
 import { NatError } from "../../core/errors.ts";
 import { type Family, familyOf } from "../../core/ip.ts";
 import type { InterfaceAddress, Runtime } from "../runtime.ts";
@@ -22,6 +21,7 @@ import {
   parseProcRoute,
   type RouteAnswer,
 } from "./linux.ts";
+import { farReaching } from "./local_address.ts";
 import type { Route } from "./route.ts";
 import {
   NET_ADDRESS_SCRIPT,
@@ -118,16 +118,14 @@ const BSD: readonly SourceList[] = [{
 
 /** Lists of sources; of each list the first that can be read and has a route counts. */
 function sourcesOf(platform: string, isQuick: boolean): readonly SourceList[] {
-  switch (platform) {
-    case "linux":
-    case "android":
-      return LINUX;
-    case "win32":
-      // PowerShell takes a second to start, and names interfaces.
-      return isQuick ? [{ families: [4, 6], sources: [routePrint] }] : WINDOWS;
-    default:
-      return BSD;
-  }
+  if (isLinux({ platform })) return LINUX;
+  if (platform !== "win32") return BSD;
+  // PowerShell takes a second to start, and names interfaces.
+  return isQuick ? [{ families: [4, 6], sources: [routePrint] }] : WINDOWS;
+}
+
+function isLinux({ platform }: Pick<Runtime, "platform">): boolean {
+  return platform === "linux" || platform === "android";
 }
 
 /** The routes that lead to some addresses, and how they were come by. */
@@ -136,8 +134,23 @@ export interface RoutesRead {
   readonly routes: FoundRoute[];
   /** Whether files alone were read, and short ones: that costs little enough to do often. */
   readonly isCheap: boolean;
-  /** Why nothing could be read, where the runtime forbids every way. */
-  readonly refusal: NatError | undefined;
+  /** What is missing where the runtime forbids every way. */
+  readonly refusal: Refusal | undefined;
+}
+
+/** What the runtime wants before it tells. */
+export interface Refusal {
+  /** The flag, as text. */
+  readonly flag: string;
+  /** What the runtime said. */
+  readonly cause: unknown;
+}
+
+/** The error where the runtime does not let us do what is said. */
+export function refusalError(what: string, { flag, cause }: Refusal, hint: string = ""): NatError {
+  return new NatError("permission", `${what}: ${flag} (or --allow-all) is needed${hint}`, {
+    cause,
+  });
 }
 
 /**
@@ -192,7 +205,7 @@ async function readFirst(
   return { routes: [], isCheap: false, refusal };
 }
 
-function refusalOf(sources: readonly Source[], cause: unknown): NatError {
+function refusalOf(sources: readonly Source[], cause: unknown): Refusal {
   const programs: Record<GatewaySource, string> = {
     "proc": "",
     "ip": "ip",
@@ -202,12 +215,7 @@ function refusalOf(sources: readonly Source[], cause: unknown): NatError {
     "route-print": "route.exe",
   };
   const names = new Set(sources.map(({ name }) => programs[name]).filter((name) => name !== ""));
-  return new NatError(
-    "permission",
-    `Cannot look up the default gateway: --allow-run=${[...names].join(",")} (or --allow-all) is ` +
-      "needed; a gateway that is named needs none",
-    { cause },
-  );
+  return { flag: `--allow-run=${[...names].join(",")}`, cause };
 }
 
 function isPermission(error: unknown): boolean {
@@ -244,7 +252,7 @@ export async function askSystem(
     const name = interfaces.find(({ address }) => address === localAddress)?.name;
     return { interface: name, gateway: undefined, localAddress };
   }
-  if (runtime.platform !== "linux") return "unknown";
+  if (!isLinux(runtime)) return "unknown";
   try {
     const flag = familyOf(toward) === 4 ? "-4" : "-6";
     return parseIpRouteGet(await runtime.run("ip", [flag, "route", "get", toward])) ?? "unknown";
@@ -270,7 +278,7 @@ export async function readFleeting(
   interfaces: readonly InterfaceAddress[],
 ): Promise<FleetingRead> {
   const none = { addresses: new Set<string>(), isCheap: true };
-  if (runtime.platform === "linux") {
+  if (isLinux(runtime)) {
     try {
       const text = await runtime.readTextFile("/proc/net/if_inet6");
       return { addresses: parseFleetingAddresses(text), isCheap: true };
@@ -287,23 +295,18 @@ export async function readFleeting(
 }
 
 async function askFleeting(runtime: DiscoveryRuntime): Promise<Set<string>> {
-  switch (runtime.platform) {
-    case "linux":
-      return parseFleetingIpAddr(await runtime.run("ip", ["-6", "addr", "show"]));
-    case "win32": {
-      const [command, ...args] = powershell(NET_ADDRESS_SCRIPT);
-      return parseFleetingNetAddresses(await runtime.run(command, args));
-    }
-    default:
-      return parseFleetingIfconfig(await runtime.run("ifconfig", []));
+  if (isLinux(runtime)) {
+    return parseFleetingIpAddr(await runtime.run("ip", ["-6", "addr", "show"]));
   }
+  if (runtime.platform !== "win32") {
+    return parseFleetingIfconfig(await runtime.run("ifconfig", []));
+  }
+  const [command, ...args] = powershell(NET_ADDRESS_SCRIPT);
+  return parseFleetingNetAddresses(await runtime.run(command, args));
 }
 
 /** Whether an interface has several IPv6 addresses beside link-local ones. */
 function hasChoice(interfaces: readonly InterfaceAddress[]): boolean {
-  const seen = new Set<string>();
-  return interfaces.some(({ name, address, internal }) => {
-    if (internal || familyOf(address) === 4 || classify(address) === "link-local") return false;
-    return seen.has(name) || !seen.add(name);
-  });
+  const names = farReaching(interfaces, 6).map(({ name }) => name);
+  return new Set(names).size < names.length;
 }

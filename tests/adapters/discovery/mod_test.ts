@@ -146,6 +146,16 @@ describe("findGateways()", () => {
     );
   });
 
+  it("asks the system for its way out only where there are two", async () => {
+    const alone = systemOf("linux", {}, [...LAN, address("docker0", "fe80::1%docker0", 64)]);
+    const withTunnel = systemOf("linux", {}, TUN);
+
+    for (const system of [alone, withTunnel]) await readNetwork(system);
+
+    const isAsked = ({ asked }: System) => asked.includes("ip -4 route get");
+    assertEquals([isAsked(alone), isAsked(withTunnel)], [false, true]);
+  });
+
   it("runs no program where the files can be read and one interface has all addresses", async () => {
     for (const v4 of ["Iface\n", DEFAULT_V4]) {
       const system = linuxOf({ v4 }, [...LAN, address("eth0", "2001:db8::23", 64)]);

@@ -104,6 +104,18 @@ describe("sourceToward()", () => {
     const error = await assertRejects(() => sourceToward(host, "10.2.0.1"), NatError);
 
     assertEquals(error.code, "permission");
+    assertEquals(
+      error.message,
+      "Cannot tell from which address to reach 10.2.0.1: --allow-run=ip (or --allow-all) is needed",
+    );
+  });
+
+  it("is the only address that can be, where nothing else may be found out", async () => {
+    const host = hostOf({}, denied);
+    const wifi = at("wlan0", "192.168.1.23", 24);
+    host.interfaces = () => [HOST[0]!, wifi, at("wlan0", "169.254.3.4", 16)];
+
+    assertEquals(await sourceToward(host, "203.0.113.9"), "192.168.1.23");
   });
 
   it("over IPv6 is the stable global address: not temporary, deprecated or unique local", async () => {
