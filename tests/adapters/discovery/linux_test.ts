@@ -79,6 +79,8 @@ wg0 0100020A 00000000 0005 0 0 0 FFFFFFFF 0 0 0
         "\n",
         "eth0",
         "eth0 00000000",
+        "eth0 00000000 0101A8C0 0003 0 0 0 none 0 0 0",
+        "eth0 00000000 gateway 0003 0 0 0 00000000 0 0 0",
         "no such file",
         "{}",
         PROC_ROUTE.slice(0, 100),

@@ -183,6 +183,13 @@ describe("findGateways()", () => {
     }
   });
 
+  it("finds none, without an error, where what may be read has none", async () => {
+    const texts = { "ip -4 route show": "", "ip -6 route show": "" };
+    const system = systemOf("linux", texts, LAN, (what) => new NotCapable(what));
+
+    assertEquals(await findGateways(system), []);
+  });
+
   it("tells a gateway without its local address where interfaces may not be read", async () => {
     const system = linuxOf({ v4: ROUTE_V4 }, []);
     system.interfaces = () => {
@@ -200,11 +207,21 @@ describe("findGateways()", () => {
 
     const first = await findGateways(systemOf("darwin", { "netstat -rn": netstat }));
     const second = await findGateways(systemOf("darwin", { "route -n get default": route }));
+    const third = await findGateways(
+      systemOf("darwin", { "route -n get -inet6": route.replace("192.168.1.1", "fe80::1") }),
+    );
 
     assertEquals(first.map(({ source, localAddress }) => [source, localAddress]), [
       ["netstat", "192.168.1.23"],
     ]);
-    assertEquals(second.map(({ source }) => source), ["route"]);
+    assertEquals(second.map(({ address, source }) => [address, source]), [[
+      "192.168.1.1",
+      "route",
+    ]]);
+    assertEquals(third.map(({ address, source }) => [address, source]), [[
+      "fe80::1%eth0",
+      "route",
+    ]]);
   });
 
   it("asks macOS' 'ifconfig' which address stays", async () => {
@@ -316,7 +333,7 @@ describe("readNetwork() where a tunnel takes the traffic", () => {
   });
 
   it("tells of rules by the word of 'ip route get', with the gateway they lead to", async () => {
-    const system = linuxOf({ v4: DEFAULT_V4 }, TUN);
+    const system = linuxOf({ v4: DEFAULT_V4 }, [...LAN, address("tun0", "10.8.0.9", 24), ...TUN]);
     system.texts["ip -4 route get"] =
       "198.41.0.4 via 10.8.0.1 dev tun0 table 100 src 10.8.0.2 uid 0\n";
 
