@@ -152,11 +152,12 @@ export const tests: Record<string, LabTest> = {
       const gateway = natkit.at("inet").start("gateway", ...flags);
       try {
         await gateway.event("listening");
-        const once = ["--mode", "once", "--gateway", TUNNEL.gateway];
-        const done = await natkit.at("host2").run("map", "6400/tcp", ...once);
+        const at = ["--gateway", TUNNEL.gateway];
+        const done = await natkit.at("host2").run("map", "6400/tcp", "--mode", "once", ...at);
 
         assertStatus(done, 0);
         assertEquals(field(only(done, "mapped"), "internal.address"), TUNNEL.host);
+        assertStatus(await natkit.at("host2").run("unmap", "6400/tcp", ...at), 0);
       } finally {
         await gateway.end("SIGKILL");
       }
