@@ -25,6 +25,9 @@ import { beforeLeaving, must, run, type RunOptions, type RunResult } from "./pro
 /** The packages that sources and tests import; each is bundled once. */
 const PACKAGES = ["@std/assert"];
 
+/** The status of a process that has used up its processor time: 128 and the signal's number. */
+const ENDED_BY_SIGXCPU = 128 + 24;
+
 /** A change of a file's text, by hand. */
 export interface Edit {
   /** What stands there, exactly once. */
@@ -154,13 +157,24 @@ export class NodeTree {
     return `${this.folder}/${scriptOf(path)}`;
   }
 
-  /** Runs a script of the tree on Node, to its end or its guard's. */
-  run(path: string, args: readonly string[] = [], options: RunOptions = {}): Promise<RunResult> {
-    return run(["node", this.file(path), ...args], {
+  /**
+   * Runs a script of the tree on Node, to its end or its guard's, or until it has used up
+   * `cpuSeconds` of processor time: that is the same on a busy machine.
+   */
+  async run(
+    path: string,
+    args: readonly string[] = [],
+    { cpuSeconds, ...options }: RunOptions & { readonly cpuSeconds?: number } = {},
+  ): Promise<RunResult> {
+    const limited = cpuSeconds === undefined
+      ? []
+      : ["sh", "-c", `ulimit -S -t ${Math.ceil(cpuSeconds)} && exec "$@"`, "sh"];
+    const result = await run([...limited, "node", this.file(path), ...args], {
       cwd: ROOT,
       ...options,
       env: { NO_COLOR: "1", ...options.env },
     });
+    return { ...result, hung: result.hung || result.code === ENDED_BY_SIGXCPU };
   }
 
   /** Deletes the folder. */

@@ -13,13 +13,18 @@ import type { Plan, Planned } from "./plan.ts";
 const RUNNER = "scripts/mutate/runner.ts";
 /** The simulation's share in an area: every seed costs every surviving bug some 60 ms. */
 const SEEDS = 25;
-/** A run may take this many times as long as without a bug, and this much more. */
+/**
+ * A run may use this many times the processor time it uses without a bug, and this much more. The
+ * clock on the wall, which tells of a busy machine as well, only ends runs that wait for ever.
+ */
 const PATIENCE = 4;
 const PATIENCE_MS = 5_000;
+const WAITING_MS = 60_000;
+const WAITING = 10;
 /** Test files that take longer run after the others. */
 const SLOW_MS = 1_000;
 /** No run without a bug takes this long. */
-const BASELINE_MS = 5 * 60_000;
+const BASELINE: Limit = { cpuSeconds: 300, guardMs: 10 * 60_000 };
 /** A bug may eat memory without end. */
 const HEAP = "--max-old-space-size=1024";
 
@@ -40,7 +45,13 @@ export class FailingBaseline extends Error {
   }
 }
 
-/** How long everything takes without a bug, milliseconds; the simulation by its own name. */
+/** What a run may take. */
+interface Limit {
+  readonly cpuSeconds: number;
+  readonly guardMs: number;
+}
+
+/** What everything takes without a bug, milliseconds; the simulation by its own name. */
 type Times = Map<string, number>;
 
 const SIMULATION = "the simulation";
@@ -55,12 +66,12 @@ interface Killer {
 async function tryTests(
   tree: NodeTree,
   tests: readonly string[],
-  guardMs: number,
+  limit: Limit,
   times?: Times,
 ): Promise<Killer | undefined> {
   if (tests.length === 0) return undefined;
   const files = tests.map((test) => tree.file(test));
-  const result = await tree.run(RUNNER, files, { guardMs, env: { NODE_OPTIONS: HEAP } });
+  const result = await tree.run(RUNNER, files, { ...limit, env: { NODE_OPTIONS: HEAP } });
   const took = /^TOOK (.*)$/m.exec(result.stdout)?.[1];
   if (took !== undefined) {
     (JSON.parse(took) as number[]).forEach((ms, index) => times?.set(tests[index]!, ms));
@@ -68,9 +79,9 @@ async function tryTests(
   return killerOf(result, nameOfFailed(result));
 }
 
-async function trySimulation(tree: NodeTree, guardMs: number): Promise<Killer | undefined> {
+async function trySimulation(tree: NodeTree, limit: Limit): Promise<Killer | undefined> {
   const result = await tree.run("scripts/sim.ts", ["--seeds", String(SEEDS)], {
-    guardMs,
+    ...limit,
     env: { NODE_OPTIONS: HEAP },
   });
   return killerOf(result, SIMULATION);
@@ -94,7 +105,7 @@ export interface TrialOptions {
   readonly jobs: number;
   /** Called with each verdict as soon as it is known. */
   readonly tell?: (verdict: Verdict) => void;
-  /** How much longer than without a bug tests may take, milliseconds, beside a multiple of it. */
+  /** How much more processor time than a multiple of the usual tests may use, milliseconds. */
   readonly patienceMs?: number;
 }
 
@@ -107,7 +118,10 @@ export async function tryAll(
   plan: Plan,
   { jobs, tell, patienceMs = PATIENCE_MS }: TrialOptions,
 ): Promise<Verdict[]> {
-  const limitOf = (ms: number) => PATIENCE * ms + patienceMs;
+  const limitOf = (ms: number): Limit => ({
+    cpuSeconds: (PATIENCE * ms + patienceMs) / 1000,
+    guardMs: WAITING * ms + WAITING_MS,
+  });
   const trees = [plan.tree, ...Array.from({ length: jobs - 1 }, () => plan.tree.copy())];
   const compiler = new Compiler();
   try {
@@ -129,7 +143,7 @@ async function tryOne(
   planned: Planned,
   tree: NodeTree,
   times: Times,
-  limitOf: (ms: number) => number,
+  limitOf: (ms: number) => Limit,
   compiler: Compiler,
 ): Promise<Verdict> {
   const { mutant, isSimulated, text } = planned;
@@ -170,12 +184,12 @@ async function baseline({ mutants }: Plan, trees: readonly NodeTree[]): Promise<
     areas.set(folder, area);
   }
   const runs: ((tree: NodeTree) => Promise<Killer | undefined>)[] = [...areas.values()].map(
-    (area) => (tree) => tryTests(tree, [...area], BASELINE_MS, times),
+    (area) => (tree) => tryTests(tree, [...area], BASELINE, times),
   );
   if (mutants.some(({ isSimulated }) => isSimulated)) {
     runs.push(async (tree) => {
       const from = performance.now();
-      const killer = await trySimulation(tree, BASELINE_MS);
+      const killer = await trySimulation(tree, BASELINE);
       times.set(SIMULATION, performance.now() - from);
       return killer;
     });
