@@ -7,7 +7,9 @@
  * ICMP errors do not show: `onUnreachable` is never called.
  *
  * Permissions: `--allow-net`; `--allow-sys=networkInterfaces` to know the local address;
- * `--allow-run=ip` (Linux) to find the gateway where `--allow-all` is not given.
+ * `--allow-run=ip` (Linux) to find the gateway where `--allow-all` is not given, and the address
+ * toward one that is named but in none of this host's networks; `--allow-sys=osUptime` to tell
+ * sleep from a clock that is set.
  *
  * @example
  * ```ts
