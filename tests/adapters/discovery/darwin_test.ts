@@ -68,6 +68,12 @@ Destination                             Gateway                                 
     ]);
   });
 
+  it("takes no address of the host's own for a gateway, which a route by interface may show", () => {
+    const text = "Internet:\nDestination Gateway Flags Netif\ndefault 10.2.0.2 UScg utun4\n";
+
+    assertEquals(parseNetstat(text, V4)[0]?.gateway, undefined);
+  });
+
   it("finds the interface where older systems count references first", () => {
     const text = `Internet:
 Destination        Gateway            Flags        Refs      Use   Netif Expire

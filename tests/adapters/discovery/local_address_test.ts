@@ -97,5 +97,6 @@ describe("pickLocalAddress()", () => {
 
     assertEquals(pickLocalAddress(interfaces, 4), "169.254.3.4");
     assertEquals(pickLocalAddress([...interfaces, ...HOST], 4), "10.1.2.3");
+    assertEquals(pickLocalAddress([...HOST, at("eth2", "203.0.113.9", 24)], 4), "10.1.2.3");
   });
 });

@@ -146,6 +146,18 @@ describe("findGateways()", () => {
     );
   });
 
+  it("asks for the states of addresses only where there is a choice", async () => {
+    const v6 = { "ip -6 route show": "default via fe80::1 dev eth0 metric 100\n" };
+    const own = [...LAN, address("eth0", "fe80::23%eth0", 64), address("eth0", "2001:db8::23", 64)];
+    const one = systemOf("linux", v6, own);
+    const two = systemOf("linux", v6, [...own, address("eth0", "2001:db8::aaaa", 64)]);
+
+    for (const system of [one, two]) await readNetwork(system);
+
+    const isAsked = ({ asked }: System) => asked.includes("ip -6 addr show");
+    assertEquals([isAsked(one), isAsked(two)], [false, true]);
+  });
+
   it("asks the system for its way out only where there are two", async () => {
     const alone = systemOf("linux", {}, [...LAN, address("docker0", "fe80::1%docker0", 64)]);
     const withTunnel = systemOf("linux", {}, TUN);
