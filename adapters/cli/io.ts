@@ -5,6 +5,7 @@
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
+import type { Writable } from "node:stream";
 
 /** The signals that end a command after it has cleaned up. */
 export type StopSignal = "SIGHUP" | "SIGINT" | "SIGTERM";
@@ -52,15 +53,16 @@ export function processIo(): Io {
   const { stdout, stderr } = process;
   let isClosed = false;
   const closed = new Set<() => void>();
-  // The listener stays on: an EPIPE that nobody hears ends Node with a stack.
-  stdout.on("error", () => {
+  const onClosed = () => {
     isClosed = true;
     for (const callback of closed) callback();
-  });
+  };
+  // The listeners stay on: an EPIPE that nobody hears ends Node with a stack.
+  stdout.on("error", onClosed);
   stderr.on("error", () => {});
   return {
-    stdout: (text) => void (isClosed || stdout.write(text)),
-    stderr: (text) => void stderr.write(text),
+    stdout: (text) => void (isClosed || write(stdout, text, onClosed)),
+    stderr: (text) => write(stderr, text, () => {}),
     isTerminal: { stdout: stdout.isTTY === true, stderr: stderr.isTTY === true },
     env: process.env,
     now: () => performance.now(),
@@ -72,6 +74,15 @@ export function processIo(): Io {
     onLine,
     exit: (status) => process.exit(status),
   };
+}
+
+/** Writes; `onError` hears what Deno throws where Node and Bun emit it. */
+function write(stream: Writable, text: string, onError: () => void): void {
+  try {
+    stream.write(text);
+  } catch {
+    onError();
+  }
 }
 
 function onSignal(callback: (signal: StopSignal) => void): () => void {

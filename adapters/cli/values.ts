@@ -14,6 +14,9 @@ import { PCP_PORT } from "../../core/pcp/constants.ts";
 import { MAX_DESCRIPTION_BYTES } from "../../core/pcp/options.ts";
 import { parseFilter } from "../api/options.ts";
 
+/** The most lifetimes that a mapping can be held through. */
+const MAX_LIFETIMES = 0xffff_ffff;
+
 /** The command line is wrong: the message says where and with which value; exit status 2. */
 export class UsageError extends Error {
   /** Makes the error. */
@@ -65,6 +68,11 @@ export const readGateway: Reader<Endpoint> = (name, text) => {
   if (!endpoint || endpoint.port === 0 || !isOneHost(endpoint.address)) {
     return fail(name, "ADDRESS, ADDRESS:PORT or [IPV6%zone]:PORT", text);
   }
+  const { address } = endpoint;
+  // Every interface has such a network: the zone says of which one it is (RFC 4007 §6).
+  if (address.includes(":") && classify(address) === "link-local" && !address.includes("%")) {
+    return fail(name, "a link-local address with its zone, as in fe80::1%eth0", text);
+  }
   return endpoint;
 };
 
@@ -93,8 +101,9 @@ export const readVia: Reader<readonly Via[]> = (name, text) => {
 /** `keep-alive`, `once` or a number of lifetimes. */
 export const readMode: Reader<MappingMode> = (name, text) => {
   if (text === "keep-alive" || text === "once") return text;
-  const lifetimes = /^[0-9]{1,15}$/.test(text) ? Number(text) : 0;
-  return lifetimes >= 1 ? lifetimes : fail(name, "keep-alive, once or a number from 1 on", text);
+  const lifetimes = /^[0-9]{1,16}$/.test(text) ? Number(text) : 0;
+  if (lifetimes >= 1 && lifetimes <= MAX_LIFETIMES) return lifetimes;
+  return fail(name, `keep-alive, once or a whole number in 1..${MAX_LIFETIMES}`, text);
 };
 
 /** A description for the gateway's list. */

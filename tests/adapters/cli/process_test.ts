@@ -406,6 +406,24 @@ if (process.env[AS_COMMAND]) {
       assert(!child.err.includes("    at "), child.err);
     });
 
+    it("deletes the mapping at a signal though nobody reads", { skip: !HAS_SIGNALS }, async () => {
+      const child = natkit("map", "6000", ...here());
+      await child.event("mapped");
+      child.closeOutput();
+      child.signal("SIGINT");
+
+      assertEquals(await child.end(), 130, child.err);
+      assertEquals(ports(), []);
+      assert(!child.err.includes("    at "), child.err);
+    });
+
+    it("works without an input", async () => {
+      const child = natkit("map", "6000", "--mode", "once", ...here());
+      child.closeInput();
+
+      assertEquals(await child.end(), 0, child.err);
+    });
+
     describe("as a gateway", () => {
       const start = (...args: string[]) =>
         natkit("gateway", "--listen", "127.0.0.1", "--port", "0", "--json", ...args);
