@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { dropUndefined } from "../../core/defined.ts";
-import type { SavedMapping } from "../../core/portmap/saved.ts";
 import type { Nat } from "../api/nat.ts";
 import type { NatOptions } from "../api/options.ts";
 import type { Runtime } from "../runtime.ts";
@@ -50,7 +48,8 @@ export class Context {
   readonly stop: AbortSignal;
   /** The runtime's adapter. */
   readonly runtime: Runtime;
-  readonly #openNat: Parts["openNat"];
+  /** What a test put in the place of the real thing. */
+  readonly parts: Pick<Parts, "openNat">;
   readonly #startedAt: number;
 
   /** Makes one; the operation starts here. */
@@ -65,7 +64,7 @@ export class Context {
     this.io = parts.io;
     this.output = parts.output;
     this.runtime = parts.runtime;
-    this.#openNat = parts.openNat;
+    this.parts = parts;
     this.stop = stop;
     this.#startedAt = this.io.now();
   }
@@ -85,26 +84,5 @@ export class Context {
   stateFile(): StateFile {
     const path = this.flags.state ?? defaultStatePath(this.io.env);
     return new StateFile(path, (text) => this.output.warn(text));
-  }
-
-  /** Opens what the flags name, but for what `over` says. */
-  async openNat(
-    saved: readonly SavedMapping[],
-    over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress"> = {},
-  ): Promise<Nat> {
-    const { gateway, via } = this.flags;
-    const options: NatOptions = {
-      ...dropUndefined({
-        gateway,
-        protocols: via,
-        internalAddress: this.flags["internal-address"],
-      }),
-      ...over,
-      runtime: this.runtime,
-      state: { version: 1, mappings: saved },
-      signal: this.stop,
-    };
-    const open = this.#openNat ?? (await import("../api/nat.ts")).Nat.open;
-    return await open(options);
   }
 }

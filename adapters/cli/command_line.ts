@@ -65,8 +65,8 @@ async function run(
     const names = COMMANDS.map((one) => one.name).join(", ");
     throw new UsageError(`natkit needs a command: commands are ${names}`);
   }
-  const { run } = await command.load();
-  const runtime = parts.runtime ?? (await import("../auto.ts")).systemRuntime();
+  const [{ run }, { systemRuntime }] = await Promise.all([command.load(), import("../auto.ts")]);
+  const runtime = parts.runtime ?? systemRuntime();
   return await run(new Context({ ...parts, runtime, flags, positionals }, stop));
 }
 

@@ -50,7 +50,11 @@ export type CliEvent =
   }
   | {
     readonly event: "error";
-    /** A NatError's code, or `usage`, `interrupted`, `address-in-use`, `internal`. */
+    /**
+     * A NatError's code, or one of the command line's own: `usage`; `interrupted`; `address-in-use`
+     * (a gateway's port); `state-file` (it is not natkit's); `in-use` (a natkit that runs holds the
+     * mapping); `other-protocol` (one that `--via` does not name made it); `internal`.
+     */
     readonly code: string;
     readonly message: string;
     readonly attempts: readonly Attempt[];

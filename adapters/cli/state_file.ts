@@ -28,7 +28,6 @@
  *
  * @module
  */
-import { randomUUID } from "node:crypto";
 import {
   mkdir,
   open,
@@ -296,7 +295,7 @@ async function commit(token: string, path: string, entries: readonly Entry[]): P
 /** Takes the lock and answers the token's name, or breaks it or waits a moment. */
 async function take(path: string, lock: string): Promise<string | undefined> {
   if (!await isFree(lock)) return undefined;
-  const token = `${host()}.${process.pid}.${randomUUID()}`;
+  const token = `${host()}.${process.pid}.${crypto.randomUUID()}`;
   const own = `${path}.${token}`;
   await mkdir(own, { mode: 0o700 });
   try {

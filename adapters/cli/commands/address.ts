@@ -9,6 +9,7 @@ import { NatError, type Via } from "../../../core/errors.ts";
 import { mergeErrors } from "../../api/attempts_error.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
+import { openNat } from "../open_nat.ts";
 import { viaName } from "../text.ts";
 
 /**
@@ -59,7 +60,7 @@ async function askBy(
   context: Context,
   enough: AbortSignal,
 ): Promise<{ readonly addresses: readonly string[]; readonly elapsedMs: number }> {
-  const nat = await context.openNat([], { protocols: [via] });
+  const nat = await openNat(context, [], { protocols: [via] });
   try {
     if (via === "nat-pmp" && nat.gateways.every((gateway) => /:.*:/.test(gateway))) {
       const message = `NAT-PMP is for IPv4, and the gateway is ${nat.gateways[0]}`;

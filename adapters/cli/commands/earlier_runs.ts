@@ -12,6 +12,7 @@ import { savedKey, type SavedMapping } from "../../../core/portmap/saved.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
+import { openNat } from "../open_nat.ts";
 import { type Entry, gatewayOf, isHeldByAnother } from "../state_file.ts";
 
 /** What names a mapping beside its gateway. */
@@ -27,7 +28,7 @@ export async function openToMap(context: Context, wanted: Wanted): Promise<Nat> 
   const entries = await context.stateFile().load();
   const same = entries.filter(({ mapping }) => savedKey(mapping) === savedKey(wanted));
   const held = await heldByOthers(same);
-  const nat = await context.openNat(adoptable(context, entries, held));
+  const nat = await openNat(context, adoptable(context, entries, held));
   const own = context.flags["internal-address"];
   for (const entry of held) {
     const isHere = nat.gateways.includes(gatewayText(gatewayOf(entry)));

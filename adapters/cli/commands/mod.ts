@@ -41,7 +41,8 @@ export const COMMANDS: readonly Command[] = [
     flags: ["all", "via", "gateway", "internal-address", "state", "timeout"],
     notes:
       "PORT is the port on this host, tcp where nothing is said. Mappings that natkit made are\n" +
-      "known from the state file; for others every protocol is tried.\n" +
+      "known from the state file, with their gateways and protocols; for others every protocol is\n" +
+      "tried. What a natkit that runs holds is left to that one.\n" +
       "Events: unmapped.",
     load: () => import("./unmap.ts"),
   },
@@ -69,7 +70,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: "address",
-    summary: "tells the external address, by each protocol that knows it",
+    summary: "tells the external address, by each protocol that knows it, as each answers",
     positionals: [],
     minPositionals: 0,
     flags: ["via", "gateway", "internal-address", "timeout"],

@@ -14,6 +14,7 @@ import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
+import { openNat } from "../open_nat.ts";
 import { CommandError } from "../output.ts";
 import { type Entry, entryKey, gatewayOf } from "../state_file.ts";
 import { viaName } from "../text.ts";
@@ -61,7 +62,7 @@ async function unmapOne(
     await allOf(removals(context, open));
     return 0;
   }
-  const nat = await context.openNat(known.map(({ mapping }) => mapping));
+  const nat = await openNat(context, known.map(({ mapping }) => mapping));
   try {
     const results = await nat.unmap(port, { protocol, ...waitOptions(context) });
     for (const result of results) tell(context, result, protocol, port);
@@ -110,7 +111,7 @@ async function unmapAll(context: Context, entries: readonly Entry[]): Promise<nu
  * Not those of a transport protocol of which a run that lives holds one: it would lose that.
  */
 async function sweep(context: Context, held: readonly Entry[]): Promise<number> {
-  const nat = await context.openNat([], { protocols: ["nat-pmp"] });
+  const nat = await openNat(context, [], { protocols: ["nat-pmp"] });
   try {
     const free = (["tcp", "udp"] as const).filter((protocol) =>
       !held.some((entry) =>
@@ -137,7 +138,7 @@ function removals(context: Context, entries: readonly Entry[]): Promise<number>[
   }
   return [...groups.values()].map(async (group) => {
     const { mapping, internalAddress } = group[0]!;
-    const nat = await context.openNat(group.map(({ mapping }) => mapping), {
+    const nat = await openNat(context, group.map(({ mapping }) => mapping), {
       gateway: gatewayOf(group[0]!),
       protocols: [mapping.via],
       // An address that this host has lost cannot be sent from, and what was mapped to it ends.

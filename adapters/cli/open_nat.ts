@@ -1,0 +1,28 @@
+/**
+ * Opens the library for the commands that ask a gateway. It stands apart so that the others, and the
+ * help texts, do not load the library.
+ *
+ * @module
+ */
+import { dropUndefined } from "../../core/defined.ts";
+import type { SavedMapping } from "../../core/portmap/saved.ts";
+import { Nat } from "../api/nat.ts";
+import type { NatOptions } from "../api/options.ts";
+import type { Context } from "./command.ts";
+
+/** Opens what the flags name, but for what `over` says. */
+export function openNat(
+  { flags, runtime, stop, parts }: Context,
+  saved: readonly SavedMapping[],
+  over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress"> = {},
+): Promise<Nat> {
+  const { gateway, via } = flags;
+  const options: NatOptions = {
+    ...dropUndefined({ gateway, protocols: via, internalAddress: flags["internal-address"] }),
+    ...over,
+    runtime,
+    state: { version: 1, mappings: saved },
+    signal: stop,
+  };
+  return (parts.openNat ?? Nat.open)(options);
+}
