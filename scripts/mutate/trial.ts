@@ -225,6 +225,8 @@ async function spread<T, W>(
 class Compiler {
   #queue: Promise<unknown> = Promise.resolve();
   #folder: string | undefined;
+  /** Files that it takes without a bug. */
+  readonly #sound = new Set<string>();
 
   takes(planned: Planned): Promise<boolean> {
     const answer = this.#queue.then(() => this.#ask(planned));
@@ -240,13 +242,19 @@ class Compiler {
   async #ask({ mutant: { path }, text, original, sources }: Planned): Promise<boolean> {
     if (this.#folder === undefined) beforeLeaving(() => this.remove());
     const folder = this.#folder ??= unfold(sources);
-    await Deno.writeTextFile(`${folder}/${path}`, text);
-    const result = await run(
-      [Deno.execPath(), "check", "--quiet", "--no-lock", `${folder}/${path}`],
-      { cwd: folder },
-    );
+    const check = async (text: string) => {
+      await Deno.writeTextFile(`${folder}/${path}`, text);
+      const argv = [Deno.execPath(), "check", "--quiet", "--no-lock", `${folder}/${path}`];
+      return await run(argv, { cwd: folder });
+    };
+    const isTaken = (await check(text)).code === 0;
+    if (!isTaken && !this.#sound.has(path)) {
+      const { code, stderr } = await check(original);
+      if (code !== 0) throw new Error(`The compiler refuses ${path} without a bug:\n${stderr}`);
+      this.#sound.add(path);
+    }
     await Deno.writeTextFile(`${folder}/${path}`, original);
-    return result.code === 0;
+    return isTaken;
   }
 }
 

@@ -229,6 +229,18 @@ describe("bugs that are tried", () => {
       assertEquals(told.length, 4);
     }));
 
+  it("are no bugs where the compiler refuses them", () =>
+    withTrial(async ({ tryAll }, tree, bug) => {
+      const sources = new Map<string, string>();
+      for (const name of ["cidr", "ip", "bytes"]) {
+        sources.set(`core/${name}.ts`, await readFile(`core/${name}.ts`, "utf8"));
+      }
+      const planned = { ...bug(family, `${family}\n  const wrong: number = "a";`), sources };
+      const mutants = [{ ...planned, mutant: { ...planned.mutant, operator: "string" as const } }];
+      const [verdict] = await tryAll({ tree, mutants, total: 1 }, { jobs: 1 });
+      assertEquals(verdict?.outcome, "refused by the types");
+    }));
+
   it("are killed by the clock where they never end", () =>
     withTrial(async ({ tryAll }, tree, bug) => {
       const mutants = [bug(family, "while (true);")];
