@@ -465,8 +465,10 @@ describe("MappingTable, bindings", () => {
       table.remove(entries[gone]!, 0);
 
       assertEquals(table.entriesOf(A), entries.filter((_, i) => i !== gone));
-      const next = map(table, { suggestedPort: 4003, isAdditional: true });
-      assertEquals([next.external.port, table.external(TCP, WAN, 4003)], [4003, next]);
+      const suggestedPort = 4000 + gone;
+      const again = map(table, { suggestedPort, isAdditional: true });
+      assertEquals(again.external.port, suggestedPort);
+      assertEquals(table.external(TCP, WAN, suggestedPort), again);
     }
   });
 
