@@ -52,12 +52,13 @@ export class Context {
   readonly parts: Pick<Parts, "openNat">;
   readonly #startedAt: number;
 
-  /** Makes one; the operation starts here. */
+  /** @param startedAt When the operation started, on the clock of `io`. */
   constructor(
     parts:
       & Pick<Parts, "openNat">
       & Pick<Context, "flags" | "positionals" | "io" | "output" | "runtime">,
     stop: AbortSignal,
+    startedAt: number,
   ) {
     this.flags = parts.flags;
     this.positionals = parts.positionals;
@@ -66,7 +67,7 @@ export class Context {
     this.runtime = parts.runtime;
     this.parts = parts;
     this.stop = stop;
-    this.#startedAt = this.io.now();
+    this.#startedAt = startedAt;
   }
 
   /** Milliseconds since the start of the operation, to a tenth. */

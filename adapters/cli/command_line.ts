@@ -29,10 +29,11 @@ export async function runCommandLine(
   io: Io,
   parts: Parts = {},
 ): Promise<number> {
+  const startedAt = io.now();
   const output = new Output(io, wantsJson(args));
   const stop = new Stop(io);
   try {
-    const status = await run(args, { ...parts, io, output }, stop.signal);
+    const status = await run(args, { ...parts, io, output }, stop.signal, startedAt);
     return stop.status ?? status;
   } catch (error) {
     const { report, status } = reportOf(stop.reason ?? error);
@@ -47,6 +48,7 @@ async function run(
   args: readonly string[],
   parts: Parts & { readonly io: Io; readonly output: Output },
   stop: AbortSignal,
+  startedAt: number,
 ): Promise<number> {
   const { output } = parts;
   const { command, flags, positionals } = parse(args, COMMANDS);
@@ -67,7 +69,7 @@ async function run(
   }
   const [{ run }, { systemRuntime }] = await Promise.all([command.load(), import("../auto.ts")]);
   const runtime = parts.runtime ?? systemRuntime();
-  return await run(new Context({ ...parts, runtime, flags, positionals }, stop));
+  return await run(new Context({ ...parts, runtime, flags, positionals }, stop, startedAt));
 }
 
 /** What ends the command before it is done: a signal, or an output that nobody reads. */

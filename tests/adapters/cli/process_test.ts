@@ -14,6 +14,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
 
 const SELF = fileURLToPath(import.meta.url);
+const ROOT = process.env.NATKIT_ROOT ?? process.cwd();
 const AS_COMMAND = "NATKIT_TEST_COMMAND";
 const FLAGS = "Deno" in globalThis ? ["run", "-A", "--no-check", "--unstable-net"] : [];
 /** A process that should end and does not is ended by this; nothing waits for it otherwise. */
@@ -29,10 +30,12 @@ class Natkit {
   readonly #ended: Promise<number | string>;
   readonly #watchers = new Set<() => void>();
 
-  constructor(args: readonly string[], folder: string) {
-    this.#child = spawn(process.execPath, [...FLAGS, SELF, ...args], {
-      env: { ...process.env, [AS_COMMAND]: "1", XDG_STATE_HOME: folder, NO_COLOR: "1" },
-    });
+  /** @param asTask As a task of deno.json, in a process group of its own as in a terminal. */
+  constructor(args: readonly string[], folder: string, asTask: boolean = false) {
+    const env = { ...process.env, XDG_STATE_HOME: folder, NO_COLOR: "1" };
+    this.#child = asTask
+      ? spawn(process.execPath, ["task", "natkit", ...args], { env, cwd: ROOT, detached: true })
+      : spawn(process.execPath, [...FLAGS, SELF, ...args], { env: { ...env, [AS_COMMAND]: "1" } });
     const guard = setTimeout(() => this.#child.kill("SIGKILL"), GUARD_MS);
     this.#child.stdout.on("data", (data) => {
       this.out += data;
@@ -95,6 +98,11 @@ class Natkit {
   signal(signal: "SIGHUP" | "SIGINT" | "SIGTERM" | "SIGKILL"): void {
     // After `child.kill` Deno reports the signal, although the process ended with a status.
     if (!this.#isOver) process.kill(this.#child.pid!, signal);
+  }
+
+  /** What Ctrl-C does in a terminal: all of the group get it, and the task runner passes it on. */
+  interruptGroup(): void {
+    if (!this.#isOver) process.kill(-this.#child.pid!, "SIGINT");
   }
 
   /** The exit status, or the signal that ended it. */
@@ -332,6 +340,22 @@ if (process.env[AS_COMMAND]) {
         child.signal("SIGINT");
         await new Promise((resolve) => setTimeout(resolve, afterMs));
         child.signal(second);
+
+        assertEquals(await child.end(), 130, child.err);
+        assertEquals(child.names, ["mapped", "unmapped"]);
+        assertEquals(ports(), []);
+      }
+    });
+
+    it("deletes the mapping at Ctrl-C under a task runner", {
+      skip: !HAS_SIGNALS || !("Deno" in globalThis),
+    }, async () => {
+      await gateway!.command("delay 20");
+      for (let trial = 0; trial < 5; trial++) {
+        const child = new Natkit(["map", "6000", ...here()], folder, true);
+        children.push(child);
+        await child.event("mapped");
+        child.interruptGroup();
 
         assertEquals(await child.end(), 130, child.err);
         assertEquals(child.names, ["mapped", "unmapped"]);

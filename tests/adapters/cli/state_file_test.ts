@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { spawn } from "node:child_process";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import {
   chmod,
   mkdir,
@@ -209,6 +210,26 @@ describe("StateFile", () => {
     const found = (await mappings()).map((one) => one.internalPort);
     assertEquals(found.sort((a, b) => a - b), kept);
     assertEquals(warnings, []);
+  });
+
+  it("begins anew where its lock was broken and another run has written since it read", async () => {
+    for (const port of [1, 2, 3]) await file().keep(entry(port));
+    const others = JSON.stringify({ version: 1, entries: [1, 2, 3, 4].map((port) => entry(port)) });
+    let isBroken = false;
+
+    await file().forget(({ mapping }) => {
+      const [token] = existsSync(`${path}.lock`) ? readdirSync(`${path}.lock`) : [];
+      if (token !== undefined && !isBroken) {
+        isBroken = true;
+        rmSync(join(`${path}.lock`, token));
+        writeFileSync(path, others);
+      }
+      return mapping.internalPort === 2;
+    });
+
+    assert(isBroken);
+    assertEquals(await mappings(), [saved(1), saved(3), saved(4)]);
+    assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
   });
 
   it("starts anew in an empty file, which mktemp makes", async () => {
