@@ -29,10 +29,8 @@ export async function openToMap(context: Context, wanted: Wanted): Promise<Nat> 
   const same = entries.filter(({ mapping }) => savedKey(mapping) === savedKey(wanted));
   const held = await heldByOthers(same);
   const nat = await openNat(context, adoptable(context, entries, held));
-  const own = context.flags["internal-address"];
   for (const entry of held) {
-    const isHere = nat.gateways.includes(gatewayText(gatewayOf(entry)));
-    if (isHere && (own === undefined || entry.internalAddress === own)) {
+    if (nat.gateways.includes(gatewayText(gatewayOf(entry))) && isForUs(context, entry)) {
       await nat.close();
       throw inUse(entry);
     }
@@ -90,23 +88,36 @@ export function inUse(entry: Entry): CommandError {
 }
 
 /**
+ * Whether the mapping is for the address that is wanted. Another address is another mapping: this
+ * host's second one, or that of another host with which this one shares the file.
+ */
+function isForUs(context: Context, { mapping, internalAddress }: Entry): boolean {
+  return internalAddress === undefined || mapping.thirdParty !== undefined ||
+    ownAddresses(context).has(internalAddress);
+}
+
+/** The address that a flag names, or those of this host. */
+function ownAddresses({ flags, runtime }: Context): Set<string> {
+  const named = flags["internal-address"];
+  return new Set(
+    named === undefined ? runtime.interfaces().map(({ address }) => address) : [named],
+  );
+}
+
+/**
  * The mappings to hand to the library. It knows a gateway by its address alone and one mapping of a
  * kind there; of several the one counts that was made for an address which this host still has.
  */
 function adoptable(
-  { flags, runtime }: Context,
+  context: Context,
   entries: readonly Entry[],
   held: readonly Entry[],
 ): SavedMapping[] {
-  const named = flags["internal-address"];
-  const addresses = named === undefined
-    ? runtime.interfaces().map(({ address }) => address)
-    : [named];
-  const own = new Set(addresses);
+  const { gateway } = context.flags;
+  const own = ownAddresses(context);
   const found = new Map<string, Entry>();
   for (const entry of entries) {
     if (held.includes(entry)) continue;
-    const { gateway } = flags;
     const at = gatewayOf(entry);
     if (gateway && formatEndpoint(gateway) !== formatEndpoint(at)) continue;
     const key = `${at.address} ${savedKey(entry.mapping)}`;

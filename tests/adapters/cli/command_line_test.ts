@@ -515,9 +515,10 @@ describe("natkit", () => {
       await keep({ protocol: "udp" }, HELD);
       await keep({ internalPort: 6001 }, HELD);
       await keep({ thirdParty: "192.168.1.9" }, HELD);
+      await keep({}, { ...HELD, internalAddress: "192.0.2.77" });
 
       assertEquals(await run("map 6000 --mode once"), 0);
-      assertEquals((await entries()).length, 5);
+      assertEquals((await entries()).length, 6);
     });
 
     it("leaves the mapping to a run that came first while both were asking", async () => {
