@@ -20,7 +20,7 @@ async function pingUntil(peer: Endpoint, wanted: number, maxSent: number): Promi
   return events;
 }
 
-describe(`Driver on ${runtime.name}`, () => {
+describe("Driver on this runtime", () => {
   for (const address of ["127.0.0.1", "::1"]) {
     it(`runs a machine against an echo on ${address}`, async () => {
       const echo = await openEcho(address);

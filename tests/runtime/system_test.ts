@@ -6,7 +6,7 @@ import { readUptimeMs } from "../../adapters/system.ts";
 import { canonicalAddress } from "../../core/ip.ts";
 import { runtime } from "./support.ts";
 
-describe(`the system on ${runtime.name}`, () => {
+describe("the system of this runtime", () => {
   it("has interfaces with canonical addresses, loopback among them", () => {
     const interfaces = runtime.interfaces();
 

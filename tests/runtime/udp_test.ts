@@ -9,7 +9,7 @@ import { guarded, Inbox, open, openEcho, openWhenFree, runtime } from "./support
 const TELLS_ICMP = runtime.name !== "deno";
 
 for (const loopback of ["127.0.0.1", "::1"]) {
-  describe(`UDP on ${runtime.name} over ${loopback}`, () => {
+  describe(`UDP over ${loopback}`, () => {
     it("knows its local address, with a port of its own", async () => {
       const { socket } = await open({ local: { address: loopback, port: 0 } });
 
@@ -67,7 +67,7 @@ for (const loopback of ["127.0.0.1", "::1"]) {
       for (const station of [peer, other, { socket }]) station.socket.close();
     });
 
-    it(`when connected, ${TELLS_ICMP ? "tells" : "does not tell"} that nobody listens`, async () => {
+    it("when connected, tells that nobody listens where the runtime can", async () => {
       const gone = await openEcho(loopback);
       const { socket, inbox } = await open({ connect: gone.local });
       gone.close();
@@ -228,7 +228,7 @@ for (const loopback of ["127.0.0.1", "::1"]) {
   });
 }
 
-describe(`UDP on ${runtime.name}`, () => {
+describe("UDP", () => {
   it("an IPv6 socket on any address talks IPv4 too, with plain addresses", async () => {
     const echo = await openEcho("127.0.0.1");
     const { socket, inbox } = await open({ local: { address: "::", port: 0 } });

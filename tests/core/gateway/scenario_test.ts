@@ -107,7 +107,7 @@ function messageOf(parsed: ParsedCommand): string {
 
 describe("parseCommand()", () => {
   for (const [line, command] of GOOD) {
-    it(`reads "${line}"`, () => {
+    it(`reads ${JSON.stringify(line)}`, () => {
       assertEquals(parseCommand(line), { ok: true, command });
     });
   }
