@@ -6,16 +6,18 @@
  */
 // deno-lint-ignore-file no-console
 import { checkArrows } from "./checks/arrows.ts";
-import { checkClauses } from "./checks/clauses.ts";
+import { checkClauses, clausesInSources } from "./checks/clauses.ts";
 import {
+  checkEmptyTests,
   checkMachinePaths,
   checkSwitchedTests,
+  checkTestNames,
   checkUndone,
   checkUsing,
 } from "./checks/hygiene.ts";
 import { checkPurity } from "./checks/purity.ts";
 import type { Finding, SourceFile } from "./checks/source.ts";
-import { exists, read, ROOT, walk } from "./lib/files.ts";
+import { exists, read, readWaivers, ROOT, walk } from "./lib/files.ts";
 import { run } from "./lib/process.ts";
 
 /** A check: what it found, and what the line says where it found nothing. */
@@ -45,13 +47,13 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
   "purity of core/": () => ({ findings: checkPurity(files) }),
   "clauses": () => {
     const conformance = files.filter(({ path }) => /^tests\/conformance\/.*_test\.ts$/.test(path));
-    const waivers = walk("tests/conformance", (path) => /\/waivers\w*\.json$/.test(path))
-      .map((path) => ({ path, text: read(path) }));
-    const { findings, tested, waived } = checkClauses(conformance, waivers);
+    const { findings, tested, waived } = checkClauses(clausesInSources(conformance), readWaivers());
     return { findings, note: `${tested} tested, ${waived} waived` };
   },
   "nothing undone": () => ({ findings: checkUndone(files) }),
   "no switched test": () => ({ findings: checkSwitchedTests(files) }),
+  "no empty test": () => ({ findings: checkEmptyTests(files) }),
+  "names of tests": () => ({ findings: checkTestNames(files) }),
   "Node 20 reads it": () => ({ findings: checkUsing(files) }),
   "no machine paths": () => ({ findings: checkMachinePaths(files) }),
 };

@@ -32,6 +32,31 @@ export function checkSwitchedTests(files: readonly SourceFile[]): Finding[] {
   );
 }
 
+/** A call with a title and no body, or `() => {}`. */
+const EMPTY =
+  /(?<![\w.]|\bawait\s)(?:it|test)\s*\((?:[^(),]|\([^()]*\))+(?:,\s*(?:async\s*)?\([^()]*\)\s*=>\s*\{\s*\})?,?\s*\)/g;
+
+/** Finds tests that do nothing, which every runtime takes for passed. */
+export function checkEmptyTests(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path }) => path.startsWith("tests/")).flatMap(({ path, text }) =>
+    [...strip(text).matchAll(EMPTY)].map(({ 0: call, index }) => {
+      const line = text.slice(0, index).split("\n").length;
+      return `${path}:${line}: ${text.slice(index, index + call.length).split("\n")[0]}`;
+    })
+  );
+}
+
+/** What registers tests for the files that use it. */
+const REGISTERS_FOR_OTHERS = new Set(["tests/conformance/clause.ts"]);
+
+/** Finds files that register tests under a name that the test command does not look for. */
+export function checkTestNames(files: readonly SourceFile[]): Finding[] {
+  return files.filter(({ path, text }) =>
+    path.startsWith("tests/") && !path.endsWith("_test.ts") && !REGISTERS_FOR_OTHERS.has(path) &&
+    /\bfrom\s*"node:test"/.test(strip(text, { strings: true }))
+  ).map(({ path }) => `${path}: registers tests, but is not named *_test.ts`);
+}
+
 const MACHINE_PATH = /(?<![\w.~*])\/(?:root|work|home\/\w+|Users\/\w+)\//g;
 
 /** Finds absolute paths that exist on one machine only. */

@@ -41,6 +41,12 @@ export function read(path: string): string {
   return Deno.readTextFileSync(`${ROOT}/${path}`);
 }
 
+/** Reads the conformance tests' waivers. */
+export function readWaivers(): { path: string; text: string }[] {
+  return walk("tests/conformance", (path) => /\/waivers\w*\.json$/.test(path))
+    .map((path) => ({ path, text: read(path) }));
+}
+
 /** Whether a path of the repository exists. */
 export function exists(path: string): boolean {
   try {

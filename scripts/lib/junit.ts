@@ -5,6 +5,9 @@
  * @module
  */
 
+/** What a test is called that follows all tests of a file: this, and the file's path. */
+export const END_OF = "end of ";
+
 /** One test that ran, or did not. */
 export interface TestCase {
   /** The path from the outermost group, joined by ` > `. */
@@ -12,6 +15,15 @@ export interface TestCase {
   readonly outcome: "passed" | "failed" | "skipped";
   /** The failure in full, or the reason for the skip. */
   readonly detail: string;
+}
+
+/** What a report says. */
+export interface Report {
+  readonly cases: TestCase[];
+  /** The files that ran to their end, by path, with how much was reported of each. */
+  readonly ended: ReadonlyMap<string, number>;
+  /** Node takes a file that throws while it is loaded, ends early or has no test for a test. */
+  readonly takesFileForTest: boolean;
 }
 
 interface Open {
@@ -24,9 +36,28 @@ interface Open {
 const TAG =
   /<(\/?)(testsuites|testsuite|testcase|failure|error|skipped)\b((?:[^>"]|"[^"]*")*?)(\/?)>/g;
 
-/** Lists the tests of a report; groups that contain tests are not counted as tests. */
-export function readReport(xml: string): TestCase[] {
+/**
+ * Reads a report; groups that contain tests are not counted as tests. Tests are a file's when they
+ * stand before its {@linkcode END_OF}, which all three keep: Deno lists what a file registers with
+ * the file, and only the insides of its groups elsewhere.
+ */
+export function readReport(xml: string): Report {
   const cases: TestCase[] = [];
+  const ended = new Map<string, number>();
+  let sinceEnd = 0;
+  let takesFileForTest = false;
+  const add = (one: TestCase) => {
+    if (one.name.startsWith(END_OF)) {
+      // Deno lists one that it did not come to as skipped.
+      if (one.outcome === "passed") ended.set(one.name.slice(END_OF.length), sinceEnd);
+      sinceEnd = 0;
+    } else if (one.name.endsWith(".test.js")) {
+      takesFileForTest = true;
+    } else {
+      cases.push(one);
+      sinceEnd++;
+    }
+  };
   const stack: Open[] = [];
   let failureFrom = -1;
   for (const match of xml.matchAll(TAG)) {
@@ -39,7 +70,7 @@ export function readReport(xml: string): TestCase[] {
       }
       if (slash === "/" || selfClosing === "/") {
         const closed = stack.pop();
-        if (closed?.tag === "testcase") cases.push(asCase(closed, stack));
+        if (closed?.tag === "testcase") add(asCase(closed, stack));
       }
       continue;
     }
@@ -56,7 +87,7 @@ export function readReport(xml: string): TestCase[] {
     if (selfClosing === "/" || tag === "skipped") top.detail = message;
     else failureFrom = match.index + whole.length;
   }
-  return withoutGroups(cases);
+  return { cases: withoutGroups(cases), ended, takesFileForTest };
 }
 
 function asCase(open: Open, parents: readonly Open[]): TestCase {

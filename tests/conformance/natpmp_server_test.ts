@@ -1,5 +1,4 @@
-import { describe, it } from "node:test";
-import { assertEquals, assertNotEquals } from "@std/assert";
+import { describe } from "node:test";
 import { fromHex, toHex, u16, u32 } from "../../core/bytes.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
 import { NatPmpServer, type NatPmpServerOptions } from "../../core/natpmp/server.ts";
@@ -7,6 +6,7 @@ import { seededRandom } from "../../core/random.ts";
 import { type SimSocket, World } from "../../core/sim/mod.ts";
 import { MappingTable } from "../../core/table/table.ts";
 import { SimulatedGateway } from "../../core/gateway/gateway.ts";
+import { assertEquals, assertNotEquals, it } from "./clause.ts";
 
 const ALICE: Endpoint = { address: "192.168.1.100", port: 40001 };
 const BOB: Endpoint = { address: "192.168.1.101", port: 40002 };

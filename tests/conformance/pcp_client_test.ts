@@ -1,12 +1,11 @@
 // One test for each client clause of RFC 6887, by its id.
-import { describe, it } from "node:test";
-import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { describe } from "node:test";
 import { parseCidr } from "../../core/cidr.ts";
 import { equalBytes, fromHex } from "../../core/bytes.ts";
 import { decodeRequest, decodeResponse, encodeRequest, PCP_RESULT } from "../../core/pcp/codec.ts";
 import type { PcpEvent } from "../../core/pcp/client.ts";
 import { EXTERNAL, forge, LOCAL, Rig, SERVER } from "../core/pcp/harness.ts";
-import { claim } from "../core/pcp/support.ts";
+import { assertEquals, assertNotEquals, assertThrows, claim, it } from "./clause.ts";
 
 const REMOTE = { address: "198.51.100.20", port: 443 };
 const TCP = { protocol: 6, internalPort: 8080 } as const;

@@ -1,5 +1,4 @@
-import { describe, it } from "node:test";
-import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { describe } from "node:test";
 import { toHex, u16, u32 } from "../../core/bytes.ts";
 import { parseCidr } from "../../core/cidr.ts";
 import { decodeResponse, PCP_RESULT } from "../../core/pcp/codec.ts";
@@ -21,7 +20,7 @@ import {
   WAN,
   WAN2,
 } from "../core/pcp/server_support.ts";
-import { claim } from "../core/pcp/support.ts";
+import { assert, assertEquals, assertNotEquals, claim, it } from "./clause.ts";
 
 const R = PCP_RESULT;
 const PREFER_FAILURE: PcpOption = { type: "prefer-failure" };

@@ -1,15 +1,24 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { checkClauses, CLAUSES } from "../../scripts/checks/clauses.ts";
+import {
+  checkClauses,
+  checkClausesRun,
+  CLAUSES,
+  clausesInReport,
+  clausesInSources,
+  type ClauseTest,
+} from "../../scripts/checks/clauses.ts";
+import type { TestCase } from "../../scripts/lib/junit.ts";
 
 const ALL = Object.entries(CLAUSES).flatMap(([family, count]) =>
   Array.from({ length: count }, (_, index) => `${family}-${String(index + 1).padStart(2, "0")}`)
 );
 
-const testing = (ids: readonly string[]) => [{
-  path: "tests/conformance/a_test.ts",
-  text: ids.map((id) => `it("${id}: does it", () => {});`).join("\n"),
-}];
+const testing = (ids: readonly string[]): ClauseTest[] =>
+  ids.map((id) => ({ id, where: "tests/conformance/a_test.ts" }));
+
+const ran = (outcome: TestCase["outcome"], ...names: string[]): TestCase[] =>
+  names.map((name) => ({ name, outcome, detail: "" }));
 
 const waiving = (waivers: Record<string, unknown>) => [{
   path: "tests/conformance/waivers_a.json",
@@ -31,13 +40,6 @@ describe("checkClauses()", () => {
     assertEquals(findings, ["no test and no waiver: PCP-S-59"]);
   });
 
-  it("does not take a comment for a test", () => {
-    const [tests] = testing(ALL.slice(1));
-    const text = `${tests!.text}\n// it("${ALL[0]}: later", () => {});`;
-
-    assertEquals(checkClauses([{ ...tests!, text }], []).findings.length, 1);
-  });
-
   const wrong: Record<string, [string[], Record<string, unknown>]> = {
     "a clause tested twice": [[...ALL, "PMP-C-01"], {}],
     "a test for no clause": [[...ALL, "PMP-C-99"], {}],
@@ -53,4 +55,51 @@ describe("checkClauses()", () => {
       assert(findings[0]!.includes(name.includes("no clause") ? "PMP-C-99" : "PMP-C-01"));
     });
   }
+});
+
+describe("clausesInSources()", () => {
+  it("takes a registered test, and no comment, string or other call, for one", () => {
+    const text = `
+      it("PCP-C-01: does it", () => {});
+      // it("PCP-C-02: later", () => {});
+      const name = 'it("PCP-C-03: quoted", () => {})';
+      rig.it("PCP-C-04: another's", () => {});
+      explain("PCP-C-05: a string");
+      it("no clause", () => {});`;
+
+    assertEquals(clausesInSources([{ path: "a_test.ts", text }]), [
+      { id: "PCP-C-01", where: "a_test.ts" },
+    ]);
+  });
+});
+
+describe("clausesInReport()", () => {
+  it("finds what passed without a counted assertion", () => {
+    const cases = ran("passed", "a > PCP-C-01: x", "PCP-C-02: y", "a > PCP-C-03: z", "a > other");
+
+    const { tests, findings } = clausesInReport(cases, "PCP-C-01 3\nPCP-C-03 0\nPCP-C-10 2\n");
+
+    assertEquals(tests.map(({ id }) => id), ["PCP-C-01", "PCP-C-02", "PCP-C-03"]);
+    assertEquals(findings.map((text) => text.slice(0, 15)), ["PCP-C-02 passed", "PCP-C-03 passed"]);
+  });
+
+  it("leaves a failed test to its failure", () => {
+    assertEquals(clausesInReport(ran("failed", "PCP-C-01: x"), "").findings, []);
+  });
+});
+
+describe("checkClausesRun()", () => {
+  const cases = ran("passed", ...ALL.slice(1).map((id) => `a > ${id}: does it`));
+  const record = ALL.map((id) => `${id} 1\n`).join("");
+
+  it("finds a clause whose test did not run, whatever was recorded", () => {
+    assertEquals(checkClausesRun(cases, record, [], true), [
+      `no test and no waiver: ${ALL[0]}`,
+    ]);
+  });
+
+  it("wants no more of a part of the tests than that they assert", () => {
+    assertEquals(checkClausesRun(cases, record, [], false), []);
+    assertEquals(checkClausesRun(cases, "", [], false).length, ALL.length - 1);
+  });
 });

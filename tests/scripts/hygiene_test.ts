@@ -1,8 +1,10 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import {
+  checkEmptyTests,
   checkMachinePaths,
   checkSwitchedTests,
+  checkTestNames,
   checkUndone,
   checkUsing,
 } from "../../scripts/checks/hygiene.ts";
@@ -23,6 +25,26 @@ describe("the house rules", () => {
     assertEquals(plant('test("x", (t) => t.skip("y"));'), 1);
     assertEquals(plant('test("x", { skip: platform === "win32" }, f);'), 0);
     assertEquals(plant('it("does not skip: or it.only", () => only(skipped));'), 0);
+  });
+
+  it("catch tests without a body, or with an empty one", () => {
+    const plant = (text: string) => checkEmptyTests([{ path: "tests/a_test.ts", text }]);
+
+    assertEquals(plant('a();\n  it("x (y), z");'), ['tests/a_test.ts:2: it("x (y), z")']);
+    assertEquals(plant("it(`of ${JSON.stringify(a)}`);").length, 1);
+    assertEquals(plant('test(\n  "x",\n  async () => {\n    // Later.\n  },\n);').length, 1);
+    assertEquals(plant('it("x", () => {});').length, 1);
+    assertEquals(plant('it("x", () => claim(a()));\nit("y", body);').length, 0);
+    assertEquals(plant('it("x", () => { assert({}); });').length, 0);
+    assertEquals(plant("await test(`${a}`); /^a/.test(b); rig.it(c);").length, 0);
+  });
+
+  it("catch a file of tests that would never be run", () => {
+    const text = 'import { it } from "node:test";\nit("x", body);';
+    const named = (path: string) => checkTestNames([{ path, text }]).length;
+
+    assertEquals(named("tests/core/ip_tests.ts"), 1);
+    assertEquals(named("tests/core/ip_test.ts"), 0);
   });
 
   it("catch paths of one machine, not addresses or patterns", () => {

@@ -61,7 +61,7 @@ const BUN = `<?xml version="1.0" encoding="UTF-8"?>
 describe("readReport()", () => {
   for (const [runtime, xml] of [["Deno", DENO], ["Node", NODE], ["Bun", BUN]] as const) {
     it(`finds the same tests in ${runtime}'s report`, () => {
-      const cases = readReport(xml);
+      const { cases } = readReport(xml);
 
       assertEquals(cases.map(({ name, outcome }) => [name, outcome]), [
         ["alone", "passed"],
@@ -74,19 +74,61 @@ describe("readReport()", () => {
   }
 
   it("tells a skip's reason where the report has it", () => {
-    assertEquals(readReport(NODE)[3]?.detail, "no IPv6 here");
+    assertEquals(readReport(NODE).cases[3]?.detail, "no IPv6 here");
   });
 
   it("keeps a group that failed though none of its tests did", () => {
     const xml = DENO.replace(/<failure message="Uncaught">[^]*?<\/failure>/, "");
 
-    const failed = readReport(xml).filter(({ outcome }) => outcome === "failed");
+    const failed = readReport(xml).cases.filter(({ outcome }) => outcome === "failed");
 
     assertEquals(failed.map(({ name }) => name), ["a group"]);
   });
 
+  it("counts what stands before a file's end, groups and their insides alike", () => {
+    const xml = `<testsuites>
+      <testsuite name="./t/a_test.ts"><testcase name="a group"></testcase></testsuite>
+      <testsuite name="./stubs/a.test.ts"><testcase name="end of t/a_test.ts"></testcase></testsuite>
+      <testsuite name="ext:deno_node/testing.ts">
+        <testcase name="a group &gt; one"></testcase>
+        <testcase name="b group &gt; one"></testcase>
+      </testsuite>
+      <testsuite name="./t/b_test.ts"><testcase name="b group"></testcase></testsuite>
+      <testsuite name="./stubs/b.test.ts"><testcase name="end of t/b_test.ts"></testcase></testsuite>
+      <testsuite name="./stubs/c.test.ts"><testcase name="end of t/c_test.ts"></testcase></testsuite>
+    </testsuites>`;
+
+    const { cases, ended } = readReport(xml);
+
+    assertEquals([...ended], [["t/a_test.ts", 1], ["t/b_test.ts", 3], ["t/c_test.ts", 0]]);
+    assertEquals(cases.map(({ name }) => name), ["a group > one", "b group > one"]);
+  });
+
+  it("does not take a file for ended whose end was listed and not run", () => {
+    const xml = `<testsuites><testsuite name="./stubs/a.test.ts">
+      <testcase name="one"></testcase>
+      <testcase name="end of t/a_test.ts"><skipped/></testcase>
+    </testsuite></testsuites>`;
+
+    assertEquals(readReport(xml).ended.size, 0);
+  });
+
+  it("tells where Node takes a file for a test, as it does where the process ends early", () => {
+    const xml = `<testsuites>
+      <testcase name="/t/all.test.js" time="0.1" classname="test"/>
+    </testsuites>`;
+
+    const { cases, takesFileForTest } = readReport(xml);
+
+    assertEquals([cases.length, takesFileForTest], [0, true]);
+    assertEquals(readReport(NODE).takesFileForTest, false);
+  });
+
   it("finds nothing in an empty or broken report", () => {
-    assertEquals(readReport(""), []);
-    assertEquals(readReport('<testsuites><testsuite name="x"><testcase name="cut'), []);
+    for (const xml of ["", '<testsuites><testsuite name="x"><testcase name="cut']) {
+      const { cases, ended } = readReport(xml);
+
+      assertEquals([cases, [...ended]], [[], []]);
+    }
   });
 });
