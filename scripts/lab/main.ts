@@ -52,6 +52,7 @@ async function main(args: readonly string[]): Promise<number> {
   const runtimes = RUNTIMES.filter((name) =>
     flags.length === 0 || flags.includes(name.toLowerCase())
   );
+  failOnEarlyExit();
   const tests = (await allTests()).filter(([name]) =>
     filters.length === 0 || filters.some((filter) => name.includes(filter))
   );
@@ -59,17 +60,42 @@ async function main(args: readonly string[]): Promise<number> {
   const counts = await Promise.all(runtimes.map((runtime) => runOn(runtime, tests)));
   const passed = counts.reduce((sum, count) => sum + count.passed, 0);
   const failed = counts.reduce((sum, count) => sum + count.failed, 0);
+  hasEnded = true;
   console.log(`\nLab: ${passed} passed, ${failed} failed`);
   return failed === 0 && passed > 0 ? 0 : 1;
 }
 
+/**
+ * Reads every file's tests.
+ *
+ * @throws If one has none, or one name is there twice.
+ */
 async function allTests(): Promise<LabTests> {
-  const tests: LabTests[] = [];
+  const tests = new Map<string, LabTest>();
   for (const path of walk("tests/lab", (path) => path.endsWith("_test.ts"))) {
-    const module: { tests: Record<string, LabTest> } = await import(`file://${ROOT}/${path}`);
-    tests.push(Object.entries(module.tests));
+    const module: { tests?: Record<string, LabTest> } = await import(`file://${ROOT}/${path}`);
+    const own = Object.entries(module.tests ?? {});
+    if (own.length === 0) throw new Error(`${path}: has no tests`);
+    for (const [name, test] of own) {
+      if (tests.has(name)) throw new Error(`${path}: there is another test called "${name}"`);
+      tests.set(name, test);
+    }
   }
-  return tests.flat();
+  return [...tests];
+}
+
+/** The tests that run just then, for {@linkcode failOnEarlyExit}. */
+const running = new Set<string>();
+let hasEnded = false;
+
+/** Tests run in this process: one that ends it, with whatever status, has not passed. */
+function failOnEarlyExit(): void {
+  globalThis.addEventListener("unload", () => {
+    if (hasEnded) return;
+    const during = running.size === 0 ? "" : ` during ${[...running].join(", ")}`;
+    console.log(`\nFAILED: the lab ended early${during}`);
+    if (Deno.exitCode === 0) Deno.exitCode = 1;
+  });
 }
 
 /** Runs the tests one after the other in a lab of their own. */
@@ -85,7 +111,9 @@ async function runOn(
   for (const [name, test] of tests) {
     const startedAt = performance.now();
     const natkit = new Natkit(lab, command);
+    running.add(`${runtime}: ${name}`);
     const failure = await guarded(test({ lab, runtime, natkit, probes }));
+    running.delete(`${runtime}: ${name}`);
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
     if (failure === undefined) {
       passed++;

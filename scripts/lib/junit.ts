@@ -91,11 +91,20 @@ export function readReport(xml: string): Report {
 }
 
 function asCase(open: Open, parents: readonly Open[]): TestCase {
+  const place = EXAMPLE.exec(parents[0]?.name ?? "")?.[1];
+  if (place !== undefined) {
+    // One that registers no test of its own is called after its place, by its address.
+    const name = open.name.endsWith(place) ? "" : ` > ${open.name}`;
+    return { name: `example ${place}${name}`, outcome: open.outcome, detail: open.detail };
+  }
   const path = parents.filter((parent) => !isFile(parent.name)).map((parent) => parent.name);
   // Node 20 escapes quotes twice.
   const name = [...path, open.name].join(" > ").replaceAll("&quot;", '"');
   return { name, outcome: open.outcome, detail: open.detail };
 }
+
+/** Deno's suite of an example in docs, and its place: `core/ip.ts#16-22.ts`. */
+const EXAMPLE = /^(?:\.\/)?(\S+#\d+-\d+\.ts)$/;
 
 /** Runners name the outermost suite after the file. */
 function isFile(name: string): boolean {

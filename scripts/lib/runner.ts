@@ -265,14 +265,12 @@ async function ended(
   return { result, cases: read.cases, lost, short, usable };
 }
 
-/** Examples are named after their place: `file:///…/core/ip.ts#16-22.ts`. */
+/** Examples are named after their place: `example core/ip.ts#16-22.ts`. */
 function countExamples(cases: readonly TestCase[]): Map<string, number> {
   const counts = new Map<string, number>();
   for (const { name } of cases) {
-    const path = /^file:\/\/(.*)#\d+-\d+\.ts$/.exec(name)?.[1];
-    if (path === undefined) continue;
-    const source = decodeURIComponent(path).slice(ROOT.length + 1);
-    counts.set(source, (counts.get(source) ?? 0) + 1);
+    const source = /^example (\S+)#\d+-\d+\.ts/.exec(name)?.[1];
+    if (source !== undefined) counts.set(source, (counts.get(source) ?? 0) + 1);
   }
   return counts;
 }

@@ -104,6 +104,20 @@ describe("readReport()", () => {
     assertEquals(cases.map(({ name }) => name), ["a group > one", "b group > one"]);
   });
 
+  it("names an example in docs after its place, and the test that it registers", () => {
+    const xml = `<testsuites>
+      <testsuite name="./core/ip.ts#16-22.ts">
+        <testcase name="file:///a/core/ip.ts#16-22.ts"></testcase>
+      </testsuite>
+      <testsuite name="./a.ts#1-3.ts"><testcase name="its own"></testcase></testsuite>
+    </testsuites>`;
+
+    assertEquals(readReport(xml).cases.map(({ name }) => name), [
+      "example core/ip.ts#16-22.ts",
+      "example a.ts#1-3.ts > its own",
+    ]);
+  });
+
   it("does not take a file for ended whose end was listed and not run", () => {
     const xml = `<testsuites><testsuite name="./stubs/a.test.ts">
       <testcase name="one"></testcase>
