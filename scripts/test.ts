@@ -54,7 +54,7 @@ async function main(args: readonly string[]): Promise<number> {
   const leave = () => Deno.remove(BUILD, { recursive: true });
   beforeLeaving(leave);
   const [files, problems] = await withPackage(selected);
-  const isWhole = files.length === all.length;
+  const isWhole = filters.length === 0 && files.length === all.length;
   const outcomes = new Map<Runtime, Outcome>();
   const running = runFiles(files, documented, RUNTIMES.filter(runs), setting, mayLackTests);
   for await (const [runtime, outcome] of running) {
