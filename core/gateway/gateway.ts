@@ -388,7 +388,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       this.#exchange = { request: data, from, delayMs: 0, changes: NO_CHANGES };
       const server = way === "pcp" ? this.#pcp : this.#natPmp;
       const wasHandled = server.handleDatagram(data, from, now);
-      this.#drain(now);
+      this.#drainServer(server, now);
+      this.#tellChanges();
       this.#exchange = undefined;
       return wasHandled;
     }
@@ -476,6 +477,10 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   #drain(now: Instant): void {
     this.#drainServer(this.#natPmp, now);
     this.#drainServer(this.#pcp, now);
+    this.#tellChanges();
+  }
+
+  #tellChanges(): void {
     for (let next = this.#watch?.next(); next; next = this.#watch?.next()) {
       this.#out.emit({ type: "mapping", change: next.change, entry: next.entry });
     }

@@ -57,7 +57,7 @@ export class Ingress {
   /** Where a datagram goes; what goes nowhere is counted. */
   route(data: Uint8Array, from: Endpoint): Way {
     const way = this.#route(data, from);
-    if (way in this.dropped) this.dropped[way as keyof Ingress["dropped"]]++;
+    if (way !== "pcp" && way !== "nat-pmp" && way !== "ill-sized") this.dropped[way]++;
     return way;
   }
 
@@ -85,10 +85,11 @@ export class Ingress {
 
   /** By the version byte (PMP-S-37, PCP-S-59, D-19); where one is off the other one answers. */
   #protocolOf(data: Uint8Array): GatewayProtocol | "silent" {
-    const hasPcp = this.on.has("pcp"), hasNatPmp = this.on.has("nat-pmp");
     const version = data[0] ?? 0;
-    if (version === 2 && !hasPcp && this.#settings.profile?.isDeafToPcp) return "silent";
-    const prefersPcp = version === 2 || (version >= 3 && data.length >= 24);
-    return hasPcp && (prefersPcp || !hasNatPmp) ? "pcp" : "nat-pmp";
+    const isPcp = version === 2 || (version >= 3 && data.length >= 24);
+    const meant = isPcp ? "pcp" : "nat-pmp";
+    if (this.on.has(meant)) return meant;
+    if (version === 2 && this.#settings.profile?.isDeafToPcp) return "silent";
+    return isPcp ? "nat-pmp" : "pcp";
   }
 }

@@ -86,13 +86,18 @@ export class GatewayPolicy {
   /** What becomes of a request, which came in these bytes. */
   decide(request: ServerRequest, data: Uint8Array, now: Instant): GatewayDecision {
     const decision = this.#command(request) ??
-      this.#rules.find(({ when }) => this.#fits(when, request, data))?.then ??
+      this.#rule(request, data) ??
       this.#decide?.(request, now);
     if (decision?.kind === "reshape" && decision.adoptsNonce && !isNonceRight(request)) {
       const { existing, nonce } = request;
       this.#table.renew(existing!, { expiresAt: existing!.expiresAt, nonce });
     }
     return decision;
+  }
+
+  #rule(request: ServerRequest, data: Uint8Array): GatewayDecision {
+    for (const { when, then } of this.#rules) if (this.#fits(when, request, data)) return then;
+    return undefined;
   }
 
   #command({ operation, from }: ServerRequest): GatewayDecision {

@@ -5,7 +5,7 @@
  * @module
  */
 import { NATPMP_RESULT } from "../natpmp/codec.ts";
-import { PCP_OPTION, PCP_RESULT } from "../pcp/constants.ts";
+import { PCP_RESULT } from "../pcp/constants.ts";
 import type { Profile } from "./profile.ts";
 
 const DAY_SECONDS = 86_400;
@@ -178,7 +178,7 @@ const LIST: readonly Profile[] = [
       {
         // PREFER_FAILURE is honoured for a wrong address, not for a port in use.
         when: { via: "pcp", operations: ["map"], exists: false, isPortTaken: true },
-        then: { kind: "ignore-option", code: PCP_OPTION.PREFER_FAILURE },
+        then: { kind: "ignore-prefer-failure" },
       },
       {
         when: { via: "pcp", operations: ["map"], exists: true, isNonceRight: false },

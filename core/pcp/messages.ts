@@ -24,7 +24,7 @@ export type PcpFault =
 
 /** What MAP and PEER messages share. */
 export interface PcpMappingFields {
-  /** 12 bytes; where it was decoded, a view into the packet. */
+  /** 12 bytes. */
   readonly nonce: Uint8Array;
   /** IANA's number of the protocol, 0…255; 0 means all. */
   readonly protocol: number;

@@ -21,7 +21,7 @@
  * @module
  */
 import { checkInteger } from "../check.ts";
-import { familyOf, withoutZone } from "../ip.ts";
+import { anyAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
 import { Repeats } from "../table/repeats.ts";
@@ -50,7 +50,7 @@ import {
   type PcpPeerRequestMessage,
   pcpResultName,
 } from "./codec.ts";
-import { NO_OPTIONS, optionCode, type PcpOption } from "./options.ts";
+import { NO_OPTIONS, type PcpOption } from "./options.ts";
 import {
   type Grant,
   type KnownRequest,
@@ -141,7 +141,8 @@ export class PcpServer implements Machine<ServerEvent> {
   readonly #table: MappingTable;
   readonly #service: MappingService;
   readonly #out = new Outbox<ServerEvent>(mergeEvents);
-  readonly #repeats = new Repeats<typeof ANNOUNCEMENT | MappingUpdate>();
+  readonly #announcements = new Repeats<typeof ANNOUNCEMENT>();
+  readonly #updates = new Repeats<MappingUpdate>();
   readonly #isTraced: boolean;
   readonly #watch: TableWatch | undefined;
   #epochStart: Instant;
@@ -172,7 +173,7 @@ export class PcpServer implements Machine<ServerEvent> {
    */
   reset(now: Instant): void {
     this.#epochStart = now;
-    this.#repeats.clear();
+    this.silence();
     this.announce(now);
   }
 
@@ -185,13 +186,14 @@ export class PcpServer implements Machine<ServerEvent> {
   announce(now: Instant): void {
     this.#out.touch(now);
     const { announceCopies } = this.#settings;
-    this.#repeats.start(ANNOUNCEMENT, ANNOUNCEMENT, announceCopies, "announce", now);
+    this.#announcements.start(ANNOUNCEMENT, ANNOUNCEMENT, announceCopies, "announce", now);
     this.#repeat(now);
   }
 
   /** Ends announcements and mapping updates under way: the server is switched off. */
   silence(): void {
-    this.#repeats.clear();
+    this.#announcements.clear();
+    this.#updates.clear();
   }
 
   /**
@@ -243,16 +245,18 @@ export class PcpServer implements Machine<ServerEvent> {
 
   nextTimeout(): Instant | undefined {
     this.#tellChanges();
-    return this.#out.wakeAt() ?? earlier(this.#repeats.nextAt(), this.#table.nextTimeout());
+    const waking = this.#out.wakeAt();
+    if (waking !== undefined) return waking;
+    const noticeAt = earlier(this.#announcements.nextAt(), this.#updates.nextAt());
+    return earlier(noticeAt, this.#table.nextTimeout());
   }
 
   debugTimeout(): DebugTimeout | undefined {
     this.#tellChanges();
     const waking = this.#out.wakeAt();
     if (waking !== undefined) return { at: waking, reason: "output waits" };
-    const notice = this.#repeats.next(), lease = this.#table.debugTimeout();
-    if (notice && lease) return notice.at <= lease.at ? notice : lease;
-    return notice ?? lease;
+    return [this.#announcements.next(), this.#updates.next(), this.#table.debugTimeout()]
+      .reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
   }
 
   poll(): Action<ServerEvent> | undefined {
@@ -295,24 +299,25 @@ export class PcpServer implements Machine<ServerEvent> {
 
   /** From the options on. */
   #serveRequest(data: Uint8Array, request: KnownRequest, from: Endpoint, now: Instant): void {
-    let plan = planOptions(request, this.#settings);
+    const plan = planOptions(request, this.#settings);
     if (typeof plan === "number") return this.#refuse(data, from, plan, now);
+    // Of two equal texts the runtime's: the table looks it up faster, having done so before.
+    const own = request.clientAddress === from.address ? from.address : request.clientAddress;
+    const address = plan.thirdParty ?? own;
+    const existing = this.#service.existing(request, address);
     count(this.stats.requests, request.kind);
-    const decision = this.#decide(request, plan, from, now);
+    const decision = this.#decide(request, from, address, existing, now);
     switch (decision?.kind) {
       case "drop":
         return this.#drop("policy");
       case "refuse":
         return this.#refuse(data, from, decision.code, now, decision);
-      case "ignore-option":
-        plan = planOptions(withoutOption(request, decision.code), this.#settings);
-        if (typeof plan === "number") return this.#refuse(data, from, plan, now);
     }
     if (request.kind === "announce") return this.#answerAnnounce(from, plan.processed, now);
-    const address = insideOf(request, plan, from);
+    const options = decision?.kind === "ignore-prefer-failure" ? withoutPreference(plan) : plan;
     const outcome = request.kind === "map"
-      ? this.#service.map({ request, from, plan, address }, now)
-      : this.#service.peer({ request, from, plan, address }, now);
+      ? this.#service.map({ request, from, plan: options, address, existing }, now)
+      : this.#service.peer({ request, from, plan: options, address, existing }, now);
     if ("resultCode" in outcome) {
       return this.#refuse(data, from, outcome.resultCode, now, outcome);
     }
@@ -323,10 +328,16 @@ export class PcpServer implements Machine<ServerEvent> {
   }
 
   /** Tells the trace and asks the policy. */
-  #decide(request: KnownRequest, plan: OptionPlan, from: Endpoint, now: Instant): Decision {
+  #decide(
+    request: KnownRequest,
+    from: Endpoint,
+    address: string,
+    existing: TableEntry | undefined,
+    now: Instant,
+  ): Decision {
     const { decide } = this.#settings;
     if (!decide && !this.#isTraced) return undefined;
-    const asked = describe(request, insideOf(request, plan, from), from, this.#table);
+    const asked = describe(request, from, address, existing);
     if (this.#isTraced) this.#out.emit({ type: "request", request: snapshotRequest(asked) });
     return decide?.(asked, now);
   }
@@ -403,25 +414,24 @@ export class PcpServer implements Machine<ServerEvent> {
 
   /** Starts to tell a client, unasked, where its mapping is; the newest update counts. */
   #startUpdate(update: MappingUpdate, now: Instant): void {
-    this.#repeats.start(updateKey(update.entry), update, UPDATE_COPIES, "mapping update", now);
+    this.#updates.start(updateKey(update.entry), update, UPDATE_COPIES, "mapping update", now);
   }
 
   /** The client knows where its mapping stands: no more updates about it. */
   #endUpdate(entry: TableEntry): void {
-    if (this.#repeats.size === 0) return;
+    if (this.#updates.size === 0) return;
     const key = updateKey(entry);
-    this.#repeats.stop(key);
+    this.#updates.stop(key);
     this.#out.unsend(key);
   }
 
   /** Says unasked what is due. */
   #repeat(now: Instant): void {
-    for (let due = this.#repeats.popDue(now); due; due = this.#repeats.popDue(now)) {
-      if (due === ANNOUNCEMENT) this.#sendAnnouncement(now);
+    if (this.#announcements.popDue(now)) this.#sendAnnouncement(now);
+    for (let due = this.#updates.popDue(now); due; due = this.#updates.popDue(now)) {
       // The mapping may have gone by another protocol.
-      else if (due.resultCode !== SUCCESS || this.#table.get(due.entry.id)) {
-        this.#sendUpdate(due, now);
-      }
+      const isTrue = due.resultCode !== SUCCESS || this.#table.get(due.entry.id) !== undefined;
+      if (isTrue) this.#sendUpdate(due, now);
     }
     this.#tellChanges();
   }
@@ -490,21 +500,17 @@ function count(counters: Record<string, number>, name: string): void {
   counters[name] = (counters[name] ?? 0) + 1;
 }
 
-/** Whose inside a request is about: of equal texts the runtime's, which the table looks up faster. */
-function insideOf({ clientAddress }: KnownRequest, plan: OptionPlan, from: Endpoint): string {
-  return plan.thirdParty ?? (clientAddress === from.address ? from.address : clientAddress);
-}
-
-function withoutOption(request: KnownRequest, code: number): KnownRequest {
-  return { ...request, options: request.options.filter((option) => optionCode(option) !== code) };
+function withoutPreference(plan: OptionPlan): OptionPlan {
+  const processed = plan.processed.filter(({ type }) => type !== "prefer-failure");
+  return { ...plan, prefersFailure: false, processed };
 }
 
 /** The request as a policy sees it. */
 function describe(
   request: KnownRequest,
-  address: string,
   from: Endpoint,
-  table: MappingTable,
+  address: string,
+  existing: TableEntry | undefined,
 ): ServerRequest {
   const { kind, lifetimeSeconds } = request;
   if (kind === "announce") {
@@ -514,30 +520,26 @@ function describe(
       from,
       protocol: 0,
       internal: { address, port: 0 },
-      suggested: { address: familyOf(address) === 4 ? "0.0.0.0" : "::", port: 0 },
+      suggested: { address: anyAddress(familyOf(address)), port: 0 },
       remote: undefined,
       lifetimeSeconds,
       nonce: undefined,
-      existing: undefined,
+      existing,
     };
   }
-  const { protocol, internalPort, nonce } = request;
-  const remote = kind === "peer"
-    ? { address: request.remoteAddress, port: request.remotePort }
-    : undefined;
   return {
     via: "pcp",
     operation: lifetimeSeconds === 0 ? "delete" : kind,
     from,
-    protocol,
-    internal: { address, port: internalPort },
+    protocol: request.protocol,
+    internal: { address, port: request.internalPort },
     suggested: { address: request.suggestedAddress, port: request.suggestedPort },
-    remote,
+    remote: kind === "peer"
+      ? { address: request.remoteAddress, port: request.remotePort }
+      : undefined,
     lifetimeSeconds,
-    nonce,
-    existing: remote
-      ? table.outbound(protocol, address, internalPort, remote)
-      : table.inbound(protocol, address, internalPort),
+    nonce: request.nonce,
+    existing,
   };
 }
 

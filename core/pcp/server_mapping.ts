@@ -242,6 +242,8 @@ export interface Job<R extends KnownRequest> {
   readonly plan: OptionPlan;
   /** The inside that it is about. */
   readonly address: string;
+  /** The mapping that is there already, of its first port. */
+  readonly existing: TableEntry | undefined;
 }
 
 /** The error to answer with. */
@@ -280,6 +282,14 @@ export class MappingService {
     this.#settings = settings;
   }
 
+  /** The mapping that a request for that inside is about, of its first port. */
+  existing(request: KnownRequest, address: string): TableEntry | undefined {
+    if (request.kind === "announce") return undefined;
+    const { protocol, internalPort } = request;
+    if (request.kind === "map") return this.#table.inbound(protocol, address, internalPort);
+    return this.#table.outbound(protocol, address, internalPort, remoteOf(request));
+  }
+
   /** Processes a MAP request. */
   map(job: Job<PcpMapRequestMessage>, now: Instant): Outcome {
     const { protocol, internalPort, lifetimeSeconds } = job.request;
@@ -298,14 +308,13 @@ export class MappingService {
 
   /** Processes a PEER request. */
   peer(job: Job<PcpPeerRequestMessage>, now: Instant): Outcome {
-    const { request, address } = job;
+    const { request, address, existing: entry } = job;
     const { protocol, internalPort, nonce } = request;
-    const remote = { address: request.remoteAddress, port: request.remotePort };
+    const remote = remoteOf(request);
     if (protocol === 0 || internalPort === 0 || !canBePeer(remote, address)) {
       return { resultCode: PCP_RESULT.MALFORMED_REQUEST };
     }
     if (!this.#settings.protocols.has(protocol)) return { resultCode: PCP_RESULT.UNSUPP_PROTOCOL };
-    const entry = this.#table.outbound(protocol, address, internalPort, remote);
     if (!entry) return this.#createPeer(job, remote, now);
     if (isGuarded(entry, nonce)) return refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now);
     this.#table.renew(entry, this.#lease(job, this.#peerLeaseEnd(job, entry, now)));
@@ -313,11 +322,12 @@ export class MappingService {
   }
 
   /** The inbound mappings that a MAP request is about: several only where a port set meets them. */
-  #mapped({ request, plan, address }: Job<PcpMapRequestMessage>): TableEntry[] {
+  #mapped({ request, plan, address, existing }: Job<PcpMapRequestMessage>): TableEntry[] {
+    const found = existing ? [existing] : [];
+    if (!plan.portSet) return found;
     const { protocol, internalPort } = request;
     const last = Math.min(internalPort + this.#setSize(plan) - 1, 65535);
-    const found: TableEntry[] = [];
-    for (let port = internalPort; port <= last; port++) {
+    for (let port = internalPort + 1; port <= last; port++) {
       const entry = this.#table.inbound(protocol, address, port);
       if (entry && entry !== found.at(-1)) found.push(entry);
     }
@@ -541,6 +551,10 @@ function isAsSuggested(request: PcpMapRequestMessage, { external }: TableEntry):
   const address = suggestedAddress(request);
   return request.suggestedPort === external.port &&
     (address === undefined || address === external.address);
+}
+
+function remoteOf({ remoteAddress, remotePort }: PcpPeerRequestMessage): Endpoint {
+  return { address: remoteAddress, port: remotePort };
 }
 
 /** The address suggested, undefined for an all-zeros one. */

@@ -10,7 +10,7 @@ import type { Endpoint, Instant } from "../machine.ts";
 import type { RemoteFilter } from "../mapping.ts";
 
 /**
- * `"explicit"`: inbound, with a lease, made at a client's wish. `"static"`: inbound, made by the
+ * `"explicit"`: inbound, with a lease, made for a client. `"static"`: inbound, made by the
  * administrator, for good. `"outbound"`: made by a packet that went out or by PCP's PEER; it
  * belongs to one remote peer.
  */
@@ -37,8 +37,6 @@ export interface TableEntry {
   readonly size: number;
   /** The remote peer of an outbound mapping. */
   readonly remote: Endpoint | undefined;
-  /** The address whose quota it counts against. */
-  readonly client: string;
   /** Where the last request for it came from. */
   readonly requester: Endpoint | undefined;
   /** Whether it was asked for with "this external endpoint or none". */
@@ -77,8 +75,6 @@ export interface CreateRequest extends RenewRequest {
   readonly protocol: number;
   /** The inside, in canonical text; port 0 for all ports of the protocol. */
   readonly internal: Endpoint;
-  /** The address whose quota it counts against; the internal address where left out. */
-  readonly client?: string;
   /** The external address suggested; none where left out. */
   readonly suggestedAddress?: string | undefined;
   /** The external port suggested; 0 or left out for none. */
@@ -142,7 +138,6 @@ export function snapshotEntry(entry: TableEntry): TableEntry {
     external: entry.external,
     size: entry.size,
     remote: entry.remote,
-    client: entry.client,
     requester: entry.requester,
     isExact: entry.isExact,
     nonce: entry.nonce && copyBytes(entry.nonce),

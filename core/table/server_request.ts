@@ -43,8 +43,8 @@ export type Decision =
   | { readonly kind: "drop" }
   /** An error, any code but 0. PCP tells for how many seconds, by default what is usual for it. */
   | { readonly kind: "refuse"; readonly code: number; readonly lifetimeSeconds?: number }
-  /** PCP: it is served as if it did not have the option of that code. */
-  | { readonly kind: "ignore-option"; readonly code: number };
+  /** PCP: it is served as if it did not have the option PREFER_FAILURE. */
+  | { readonly kind: "ignore-prefer-failure" };
 
 /** A policy: is asked about each request that is valid, before anything changes. */
 export type Policy<D = Decision> = (request: ServerRequest, now: Instant) => D;

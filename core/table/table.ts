@@ -23,18 +23,18 @@ import { copyBytes, equalBytes } from "../bytes.ts";
 import { checkInteger, checkPort } from "../check.ts";
 import { familyOf } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
+import { Timers } from "../timers.ts";
+import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
 import {
   type Binding,
   copyOf,
   entriesIn,
   Entry,
   firstId,
+  Hosts,
   isCharged,
   remoteKey,
-} from "./binding.ts";
-import { Hosts } from "./hosts.ts";
-import { Leases } from "./leases.ts";
-import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
+} from "./bindings.ts";
 import {
   checkRequest,
   type CreateRequest,
@@ -129,11 +129,6 @@ export class MappingTable {
   /** The entry of that id. */
   get(id: number): TableEntry | undefined {
     return this.#entries.get(id);
-  }
-
-  /** Whether the address has mappings, as their inside. */
-  has(internalAddress: string): boolean {
-    return (this.#hosts.get(internalAddress)?.bindings.size ?? 0) > 0;
   }
 
   /** How many ports count against the client's quota. */
@@ -334,7 +329,10 @@ export class MappingTable {
     return gone;
   }
 
-  /** When the next lease ends. */
+  /**
+   * When to call `advance` next: when a lease ends, or before that, when it would have ended had it
+   * not been renewed; then nothing ends.
+   */
   nextTimeout(): Instant | undefined {
     return this.#leases.nextAt();
   }
@@ -360,7 +358,7 @@ export class MappingTable {
   }
 
   #quotaLeft(request: CreateRequest): number {
-    const used = this.portsOf(request.client ?? request.internal.address);
+    const used = this.portsOf(request.internal.address);
     return this.#settings.maxPortsPerClient - used;
   }
 
@@ -386,12 +384,11 @@ export class MappingTable {
     now: Instant,
     remote?: Endpoint,
   ): Entry {
-    const owner = this.#hosts.obtain(request.client ?? request.internal.address);
     const offset = request.internal.port - binding.internal.port;
-    const entry = new Entry(++this.#lastId, kind, binding, owner, request, remote, offset);
+    const entry = new Entry(++this.#lastId, kind, binding, request, remote, offset);
     if (remote) (binding.outbound ??= new Map()).set(remoteKey(remote), entry);
     else binding.inbound = entry;
-    if (isCharged(entry)) owner.used += entry.size;
+    if (isCharged(entry)) binding.host.used += entry.size;
     if (entry.origin === "traffic") this.noteTraffic(binding.protocol, binding.internal, now);
     this.#entries.set(entry.id, entry);
     this.#leases.set(entry, entry.expiresAt);
@@ -406,19 +403,18 @@ export class MappingTable {
   }
 
   #drop(entry: Entry, change: "removed" | "expired", now: Instant, isQuarantined = true): void {
-    const { binding, owner } = entry;
+    const { binding } = entry;
     entry.isGone = true;
     this.#entries.delete(entry.id);
     this.#leases.delete(entry);
     if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));
     else binding.inbound = undefined;
-    if (isCharged(entry)) owner.used -= entry.size;
+    if (isCharged(entry)) binding.host.used -= entry.size;
     if (!binding.inbound && !binding.outbound?.size) {
       const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
       this.#ports.vacate(binding, isOurs, isOurs ? entry.nonce : undefined, now);
       this.#hosts.unbind(binding);
     }
-    this.#hosts.release(owner);
     if (this.#watches.size > 0) this.#watches.tell(change, entry);
   }
 
@@ -454,5 +450,49 @@ export class MappingTable {
       if (this.#watches.size > 0) this.#watches.tell("moved", entry);
       moved.push({ entry, previous, isGone: false });
     }
+  }
+}
+
+/**
+ * When each lease ends. Deadlines are moved lazily: one that comes too early, because its lease was
+ * renewed meanwhile, is moved when its turn comes. So renewals, which are most of a server's work,
+ * cost nothing here.
+ */
+class Leases {
+  #timers = new Timers<Entry>();
+
+  /** Sets when the entry's lease ends; `Infinity` for never. */
+  set(entry: Entry, expiresAt: Instant): void {
+    entry.expiresAt = expiresAt;
+    if (expiresAt >= entry.wakeAt || expiresAt === Infinity) return;
+    entry.wakeAt = expiresAt;
+    this.#timers.set(entry, expiresAt, "lease");
+  }
+
+  /** Forgets the entry. */
+  delete(entry: Entry): void {
+    this.#timers.delete(entry);
+    entry.wakeAt = Infinity;
+  }
+
+  /** Takes out an entry whose lease is over at `now`; call until undefined. */
+  popDue(now: Instant): Entry | undefined {
+    for (let entry = this.#timers.popDue(now); entry; entry = this.#timers.popDue(now)) {
+      entry.wakeAt = Infinity;
+      if (entry.expiresAt <= now) return entry;
+      this.set(entry, entry.expiresAt);
+    }
+    return undefined;
+  }
+
+  /** When a lease ends next, at the latest. */
+  nextAt(): Instant | undefined {
+    return this.#timers.nextAt();
+  }
+
+  /** {@linkcode Leases.nextAt} with its reason. */
+  next(): DebugTimeout | undefined {
+    const next = this.#timers.next();
+    return next && { at: next.at, reason: `${next.reason} of mapping ${next.key.id}` };
   }
 }

@@ -1,0 +1,255 @@
+/**
+ * The inside of the table: hosts, their bindings of internal to external endpoints, and the entries
+ * that a binding carries. A host is there for as long as it has a binding, so sources that only ask
+ * leave nothing.
+ *
+ * @module
+ */
+import { copyBytes } from "../bytes.ts";
+import type { RemoteFilter } from "../mapping.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Place, PortHolder } from "./allocator.ts";
+import type { CreateRequest, MappingKind, MappingOrigin, TableEntry, TableFault } from "./entry.ts";
+
+const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
+
+/** An internal address, for as long as it has something in the table. */
+export interface Host {
+  /** In canonical text. */
+  readonly address: string;
+  /** By protocol · 65536 + internal port. */
+  readonly bindings: Map<number, Binding>;
+  /** Ports that count against its quota. */
+  used: number;
+  /** The external address of its mappings. */
+  paired: string | undefined;
+}
+
+/** An internal endpoint tied to an external one. */
+export interface Binding extends PortHolder {
+  /** Whose inside it is. */
+  readonly host: Host;
+  /** The explicit or static entry. */
+  inbound: Entry | undefined;
+  /** The outbound entries by remote peer. */
+  outbound: Map<string, Entry> | undefined;
+  /** Until when outbound traffic keeps it alive. */
+  idleUntil: Instant;
+  /** A further external port of the same internal endpoint. */
+  sibling: Binding | undefined;
+}
+
+/** One mapping. */
+export class Entry implements TableEntry {
+  readonly id: number;
+  readonly kind: MappingKind;
+  readonly origin: MappingOrigin;
+  readonly binding: Binding;
+  readonly remote: Endpoint | undefined;
+  /** How far into the binding's ports it is: an outbound mapping may use any port of a set. */
+  readonly offset: number;
+  requester: Endpoint | undefined;
+  isExact: boolean;
+  nonce: Uint8Array | undefined;
+  description: string | undefined;
+  filters: readonly RemoteFilter[];
+  expiresAt: Instant;
+  /** Whether it has left the table. */
+  isGone = false;
+  /** The deadline that is set for it: never later than `expiresAt`, `Infinity` for none. */
+  wakeAt: Instant = Infinity;
+
+  constructor(
+    id: number,
+    kind: MappingKind,
+    binding: Binding,
+    request: CreateRequest,
+    remote: Endpoint | undefined,
+    offset: number,
+  ) {
+    this.id = id;
+    this.kind = kind;
+    this.origin = request.origin;
+    this.binding = binding;
+    this.remote = remote && copyOf(remote);
+    this.offset = offset;
+    this.requester = request.requester && copyOf(request.requester);
+    this.isExact = request.isExact ?? false;
+    this.nonce = request.nonce && copyBytes(request.nonce);
+    this.description = request.description || undefined;
+    this.filters = request.filters ?? NO_FILTERS;
+    this.expiresAt = kind === "static" ? Infinity : request.expiresAt;
+  }
+
+  get protocol(): number {
+    return this.binding.protocol;
+  }
+  get internal(): Endpoint {
+    return shift(this.binding.internal, this.offset);
+  }
+  get external(): Endpoint {
+    return shift(this.binding.external, this.offset);
+  }
+  get size(): number {
+    return this.remote ? 1 : this.binding.size;
+  }
+}
+
+/** An endpoint of one's own. */
+export function copyOf({ address, port }: Endpoint): Endpoint {
+  return { address, port };
+}
+
+function shift(endpoint: Endpoint, offset: number): Endpoint {
+  return offset === 0 ? endpoint : { address: endpoint.address, port: endpoint.port + offset };
+}
+
+/** All entries of a binding, the inbound one first. */
+export function entriesIn(binding: Binding): Entry[] {
+  const entries = binding.outbound ? [...binding.outbound.values()] : [];
+  if (binding.inbound) entries.unshift(binding.inbound);
+  return entries;
+}
+
+/** The id of a binding's oldest entry. */
+export function firstId({ inbound, outbound }: Binding): number {
+  const oldest = outbound?.values().next().value;
+  return Math.min(inbound?.id ?? Infinity, oldest?.id ?? Infinity);
+}
+
+/** The last of a binding's siblings. */
+export function lastOf(binding: Binding | undefined): Binding | undefined {
+  while (binding?.sibling) binding = binding.sibling;
+  return binding;
+}
+
+/** Whether the entry counts against a quota: what its client asked for does. */
+export function isCharged(entry: Entry): boolean {
+  return entry.kind !== "static" && entry.origin !== "traffic";
+}
+
+/** The key of a remote peer. */
+export function remoteKey(remote: Endpoint): string {
+  return remote.address + " " + remote.port;
+}
+
+/** The hosts of a table. */
+export class Hosts {
+  #hosts = new Map<string, Host>();
+
+  /** The host of that address, where it has something. */
+  get(address: string): Host | undefined {
+    return this.#hosts.get(address);
+  }
+
+  /** All of them. */
+  all(): IterableIterator<Host> {
+    return this.#hosts.values();
+  }
+
+  /** The first binding of exactly that internal endpoint; its siblings follow. */
+  find(protocol: number, address: string, port: number): Binding | undefined {
+    return this.#hosts.get(address)?.bindings.get(protocol * 65536 + port);
+  }
+
+  /** The inbound entry of exactly that internal endpoint; a static one before an explicit one. */
+  inbound(protocol: number, address: string, port: number): Entry | undefined {
+    let explicit: Entry | undefined;
+    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+      if (at.inbound?.kind === "static") return at.inbound;
+      explicit ??= at.inbound;
+    }
+    return explicit;
+  }
+
+  /** The outbound entry of that internal endpoint to that remote peer. */
+  outbound(protocol: number, address: string, port: number, remote: Endpoint): Entry | undefined {
+    const key = remoteKey(remote);
+    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+      const entry = at.outbound?.get(key);
+      if (entry) return entry;
+    }
+    return undefined;
+  }
+
+  /** The outbound entries of that internal endpoint. */
+  outbounds(protocol: number, address: string, port: number): Entry[] {
+    const found: Entry[] = [];
+    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+      if (at.outbound) found.push(...at.outbound.values());
+    }
+    return found;
+  }
+
+  /** All entries whose inside is that address, the oldest first. */
+  entriesOf(address: string): Entry[] {
+    const found = new Set<Entry>();
+    for (const first of this.#hosts.get(address)?.bindings.values() ?? []) {
+      for (let at: Binding | undefined = first; at; at = at.sibling) {
+        for (const entry of entriesIn(at)) found.add(entry);
+      }
+    }
+    return [...found].sort((a, b) => a.id - b.id);
+  }
+
+  /** The binding that a new inbound mapping joins: one that has outbound entries alone. */
+  joinable(
+    protocol: number,
+    { address, port }: Endpoint,
+    isAdditional: boolean,
+  ): Binding | TableFault | undefined {
+    let joinable: Binding | undefined;
+    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+      // What is left of a port set cannot carry one of its ports alone.
+      if (!at.inbound && at.size === 1) joinable ??= at;
+      else if (!isAdditional) return "already-mapped";
+    }
+    return joinable;
+  }
+
+  /** Makes a binding of the request's internal endpoint to that place. */
+  bind({ protocol, internal, reserveCompanion }: CreateRequest, place: Place): Binding {
+    const { address } = internal;
+    const host = this.#hosts.get(address) ??
+      { address, bindings: new Map(), used: 0, paired: undefined };
+    this.#hosts.set(address, host);
+    const binding: Binding = {
+      host,
+      protocol,
+      internal: { address: internal.address, port: internal.port },
+      size: place.size,
+      external: place.external,
+      pool: place.pool,
+      reserves: place.pool !== undefined && (reserveCompanion ?? false),
+      inbound: undefined,
+      outbound: undefined,
+      idleUntil: -Infinity,
+      sibling: undefined,
+    };
+    for (let i = 0; i < binding.size; i++) {
+      const key = protocol * 65536 + internal.port + i;
+      const last = lastOf(host.bindings.get(key));
+      if (last) last.sibling = binding;
+      else host.bindings.set(key, binding);
+    }
+    return binding;
+  }
+
+  /** Takes a binding out. */
+  unbind(binding: Binding): void {
+    const { host, internal, protocol, size } = binding;
+    for (let i = 0; i < size; i++) {
+      const key = protocol * 65536 + internal.port + i;
+      const first = host.bindings.get(key)!;
+      if (first === binding) {
+        if (binding.sibling) host.bindings.set(key, binding.sibling);
+        else host.bindings.delete(key);
+        continue;
+      }
+      let before = first;
+      while (before.sibling && before.sibling !== binding) before = before.sibling;
+      before.sibling = binding.sibling;
+    }
+    if (host.bindings.size === 0) this.#hosts.delete(host.address);
+  }
+}
