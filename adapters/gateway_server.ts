@@ -153,8 +153,8 @@ export class GatewayServer implements AsyncDisposable {
       this.#socket = await this.#driver.open("server", { local: this.#endpoint });
     }
     if (disturbance.wrongSource && !this.#hasOther) {
-      this.#hasOther = true;
       await this.#driver.open("other", { local: { ...this.#endpoint, port: 0 } });
+      this.#hasOther = true;
     }
   }
 }

@@ -247,7 +247,12 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#enter(now);
     const number = PROTOCOL_NUMBER[protocol];
     const existing = this.table.inbound(number, address, port);
-    if (existing?.kind === "explicit") this.table.remove(existing, now);
+    const own = existing?.kind === "explicit" ? existing : undefined;
+    const external = this.table.externalAddressFor(address);
+    const holder = external && this.table.external(number, external, suggestedPort);
+    if (this.table.isExhausted) return "no-resources";
+    // The client's own mapping goes first where it is in the way, else once the new one is made.
+    if (own && holder === own) this.table.remove(own, now);
     const entry = this.table.mapInbound({
       kind: "static",
       origin: "admin",
@@ -255,8 +260,10 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       internal: { address, port },
       suggestedPort,
       isExact: true,
+      isAdditional: own !== undefined,
       expiresAt: Infinity,
     }, now);
+    if (own && typeof entry !== "string") this.table.remove(own, now);
     this.#drain(now);
     return typeof entry === "string" ? entry : snapshotEntry(entry);
   }

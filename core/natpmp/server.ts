@@ -353,33 +353,31 @@ export class NatPmpServer implements Machine<ServerEvent> {
     if (address === undefined) return nothing(NATPMP_RESULT.NETWORK_FAILURE);
     const lifetimeSeconds = Math.min(request.lifetimeSeconds, this.#settings.maxLifetimeSeconds);
     const expiresAt = now + 1000 * lifetimeSeconds;
-    let entry: TableEntry | TableFault | undefined = existing;
-    if (existing && !this.#isTakenOver(existing)) {
-      // What another protocol made is not shortened: that protocol's client counts on it.
-      const isOwn = existing.origin === "nat-pmp";
-      const until = isOwn ? expiresAt : Math.max(expiresAt, existing.expiresAt);
-      this.#table.renew(existing, { expiresAt: until, requester: from });
-    } else {
-      const suggested = existing ? existing.external.port : request.suggestedExternalPort;
-      if (existing) this.#table.remove(existing, now);
-      entry = this.#create(request, from, address, suggested, expiresAt, now);
-    }
-    if (typeof entry !== "object") return nothing(NATPMP_RESULT.OUT_OF_RESOURCES);
+    if (existing) this.#renew(existing, from, expiresAt);
+    const entry = existing ?? this.#create(request, from, address, expiresAt, now);
+    if (typeof entry === "string") return nothing(NATPMP_RESULT.OUT_OF_RESOURCES);
     // The port may be one of a set of adjoining ports.
     const externalPort = entry.external.port + internalPort - entry.internal.port;
     return { resultCode: NATPMP_RESULT.SUCCESS, externalPort, lifetimeSeconds };
   }
 
-  #isTakenOver(existing: TableEntry): boolean {
-    return this.#settings.takesOver && existing.kind === "explicit" &&
-      existing.origin !== "nat-pmp" && existing.size === 1;
+  #renew(existing: TableEntry, from: Endpoint, expiresAt: Instant): void {
+    const { kind, origin, nonce, size } = existing;
+    if (this.#settings.takesOver && kind === "explicit" && origin !== "nat-pmp" && size === 1) {
+      const isExact = false;
+      this.#table.renew(existing, { origin: "nat-pmp", expiresAt, requester: from, isExact });
+    } else if (origin === "nat-pmp" && nonce === undefined) {
+      this.#table.renew(existing, { expiresAt, requester: from });
+    } else {
+      // It has another protocol's client, who counts on the lease, and on being told of a move.
+      this.#table.renew(existing, { expiresAt: Math.max(expiresAt, existing.expiresAt) });
+    }
   }
 
   #create(
-    { protocol, internalPort }: NatPmpMapFields,
+    { protocol, internalPort, suggestedExternalPort: suggested }: NatPmpMapFields,
     from: Endpoint,
     suggestedAddress: string,
-    suggested: number,
     expiresAt: Instant,
     now: Instant,
   ): TableEntry | TableFault {

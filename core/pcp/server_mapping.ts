@@ -363,7 +363,9 @@ export class MappingService {
   #renew(job: Job<PcpMapRequestMessage>, entry: TableEntry, now: Instant): void {
     if (entry.kind === "static") return;
     const end = this.#leaseEnd(job.request.lifetimeSeconds, now);
-    const expiresAt = Math.max(end, this.#table.idleUntil(entry));
+    // What another protocol made is not shortened: that protocol's client counts on it.
+    const least = entry.origin === "pcp" ? -Infinity : entry.expiresAt;
+    const expiresAt = Math.max(end, least, this.#table.idleUntil(entry));
     const { plan } = job;
     const filters = plan.filters && mergeFilters(entry.filters, plan);
     this.#table.renew(entry, this.#lease(job, expiresAt, filters));

@@ -43,7 +43,7 @@ export interface Binding extends PortHolder {
 export class Entry implements TableEntry {
   readonly id: number;
   readonly kind: MappingKind;
-  readonly origin: MappingOrigin;
+  origin: MappingOrigin;
   readonly binding: Binding;
   readonly remote: Endpoint | undefined;
   /** How far into the binding's ports it is: an outbound mapping may use any port of a set. */

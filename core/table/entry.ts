@@ -65,6 +65,8 @@ export interface RenewRequest {
   readonly filters?: readonly RemoteFilter[] | undefined;
   /** Whether this external endpoint or none is wanted. */
   readonly isExact?: boolean | undefined;
+  /** Who takes it over from whoever made it; then its nonce goes. */
+  readonly origin?: MappingOrigin | undefined;
 }
 
 /** A mapping wanted. */

@@ -242,7 +242,11 @@ export class MappingTable {
   renew(entry: TableEntry, request: RenewRequest): void {
     const own = this.#own(entry);
     if (!own) return;
-    const { requester, nonce } = request;
+    const { requester, nonce, origin } = request;
+    if (origin && origin !== own.origin) {
+      own.origin = origin;
+      own.nonce = undefined;
+    }
     if (requester && !isSame(requester, own.requester)) own.requester = copyOf(requester);
     // Most renewals repeat the nonce: that is no reason to copy it.
     if (nonce && !(own.nonce && equalBytes(nonce, own.nonce))) own.nonce = copyBytes(nonce);

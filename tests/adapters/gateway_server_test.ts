@@ -129,6 +129,28 @@ describe("startGateway()", () => {
     assert(from.port !== server.endpoint.port);
   });
 
+  it("opens that other port at the next command where it could not at first", async () => {
+    const runtime = systemRuntime();
+    let failures = 1, opened = 0;
+    const server = await start({
+      runtime: {
+        ...runtime,
+        openUdp(options, handlers) {
+          if (++opened > 1 && failures-- > 0) return Promise.reject(new Error("no sockets left"));
+          return runtime.openUdp(options, handlers);
+        },
+      },
+    });
+    const asked = await ask(server.endpoint);
+
+    await assertRejects(() => server.command("wrong-source on"), Error, "no sockets left");
+    await server.command("wrong-source on");
+    const from = await asked(encodeAddressRequest());
+
+    if (typeof from === "string") throw new Error(from);
+    assert(from.port !== server.endpoint.port);
+  });
+
   it("is a firewall without NAT on IPv6", async () => {
     const server = await start({ listen: "::1" });
     const nat = await Nat.open({ gateway: server.endpoint });

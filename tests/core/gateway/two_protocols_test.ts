@@ -1,0 +1,73 @@
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import type { Endpoint } from "../../../core/machine.ts";
+import { ALICE, BOB, natPmpMap, pcpMap, Rig } from "./rig.ts";
+
+/** Another program on Alice's host. */
+const OTHER: Endpoint = { address: ALICE.address, port: 50_000 };
+
+function ends(rig: Rig): number[] {
+  return rig.gateway.list(rig.now).map(({ expiresAt }) => expiresAt);
+}
+
+describe("one mapping by two protocols, or with an administrator in between", () => {
+  it("neither protocol shortens what the other's client counts on", () => {
+    const rig = new Rig().start();
+    rig.mapNatPmp(80, { lifetime: 7200 });
+    assertEquals(rig.mapPcp(80, { lifetime: 600 })?.[2], 7200);
+    assertEquals(ends(rig), [7_200_000]);
+    // It has a PCP client now as well, whose lease NAT-PMP's own renewal leaves alone.
+    rig.mapPcp(80, { lifetime: 9000 });
+    assertEquals(rig.mapNatPmp(80, { lifetime: 60 })?.[0], 0);
+    assertEquals(ends(rig), [9_000_000]);
+    rig.mapPcp(81, { lifetime: 7200 });
+    rig.mapNatPmp(81, { lifetime: 60 });
+    assertEquals(ends(rig), [9_000_000, 7_200_000]);
+  });
+
+  it("a mapping's own client alone shortens it", () => {
+    const rig = new Rig().start();
+    rig.mapNatPmp(80, { lifetime: 7200 });
+    rig.mapNatPmp(80, { lifetime: 60 });
+    rig.mapPcp(81, { lifetime: 7200 });
+    rig.mapPcp(81, { lifetime: 600 });
+    assertEquals(ends(rig), [60_000, 600_000]);
+  });
+
+  it("PCP's client is told that its mapping moved, whoever asked for it by NAT-PMP meanwhile", () => {
+    const rig = new Rig({ announceTo: [] }).start();
+    rig.feed(pcpMap(80));
+    rig.feed(natPmpMap(80), OTHER);
+    rig.gateway.setExternalAddresses(["198.51.100.4"], 0);
+    assertEquals(rig.drain().map(({ to }) => to), [ALICE]);
+  });
+
+  it("a take-over that cannot make anything new keeps what there is", () => {
+    const rig = new Rig({ profile: "miniupnpd-2.3.1" }).start();
+    rig.mapPcp(80, { suggested: 8080 });
+    rig.gateway.setExhausted(true, 0);
+    assertEquals(rig.mapNatPmp(80)?.slice(0, 2), [0, 8080]);
+    assertEquals(rig.gateway.list(0).map(({ origin, nonce }) => [origin, nonce]), [
+      ["nat-pmp", undefined],
+    ]);
+  });
+
+  it("a static mapping that cannot be made leaves the client's where it is", () => {
+    const rig = new Rig().start();
+    rig.mapPcp(80, { suggested: 8080 });
+    rig.mapPcp(80, { suggested: 9090, from: BOB });
+    const inside = { address: ALICE.address, port: 80 };
+    assertEquals(rig.gateway.addStatic("tcp", 9090, inside, 0), "external-unavailable");
+    rig.gateway.setExhausted(true, 0);
+    assertEquals(rig.gateway.addStatic("tcp", 8080, inside, 0), "no-resources");
+    assertEquals(rig.gateway.list(0).map(({ external }) => external.port), [8080, 9090]);
+    rig.gateway.setExhausted(false, 0);
+    for (const port of [8080, 7070]) {
+      rig.gateway.addStatic("tcp", port, inside, 0);
+      const own = rig.gateway.list(0).filter(({ internal }) => internal.address === ALICE.address);
+      assertEquals(own.map(({ kind, external }) => [kind, external.port]), [["static", port]]);
+      if (port === 8080) rig.gateway.table.remove(own[0]!, 0);
+      if (port === 8080) rig.mapPcp(80);
+    }
+  });
+});
