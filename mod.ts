@@ -21,10 +21,14 @@
  * @module
  */
 export { openPort } from "./adapters/api/open_port.ts";
-export { Nat, type UnmapResult } from "./adapters/api/nat.ts";
+export {
+  type AddressOptions,
+  type ExternalAddress,
+  Nat,
+  type UnmapResult,
+} from "./adapters/api/nat.ts";
 export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
-export type { ExternalAddress } from "./adapters/api/session_link.ts";
-export type { MappingUpdate } from "./adapters/api/link_types.ts";
+export type { MappingUpdate } from "./adapters/api/connection.ts";
 export type { WaitOptions } from "./adapters/api/wait.ts";
 export type {
   MapOptions,
@@ -66,7 +70,7 @@ export type {
   RemoteFilter,
   Transport,
 } from "./core/mapping.ts";
-export type { GrantedMapping, SavedMapping } from "./core/portmap/mod.ts";
+export type { GrantedMapping, SavedPort } from "./core/portmap/managed.ts";
 export { canonicalAddress, type Family, familyOf } from "./core/ip.ts";
 export {
   type AddressKind,

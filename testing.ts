@@ -56,18 +56,20 @@
  *
  * @example In virtual time: no sockets, no waiting
  * ```ts
- * import { GatewaySession } from "@natkit/natkit/core";
+ * import { PortMapper } from "@natkit/natkit/core";
  * import { seededRandom, SimulatedGateway } from "@natkit/natkit/testing";
  *
  * const client = { address: "192.168.1.2", port: 40000 };
  * const server = { address: "192.168.1.1", port: 5351 };
  * const random = seededRandom(1);
  * const gateway = new SimulatedGateway({ externalAddresses: ["203.0.113.7"], random });
- * const session = new GatewaySession({ gateway: server, localAddress: client.address, random });
+ * const mapper = new PortMapper({ random });
  *
  * gateway.start(0);
- * session.map({ protocol: "tcp", internalPort: 8080 }, 1000);
- * for (let action = session.poll(); action; action = session.poll()) {
+ * mapper.networkChanged([{ gateway: server, localAddress: client.address }], 1000);
+ * mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local: client }, 1000);
+ * mapper.map({ protocol: "tcp", internalPort: 8080 }, 1000);
+ * for (let action = mapper.poll(); action; action = mapper.poll()) {
  *   if (action.type === "send") gateway.handleDatagram(action.data, client, 1000);
  * }
  * console.assert(gateway.list(1000)[0]?.internal.port === 8080);

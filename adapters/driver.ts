@@ -16,14 +16,42 @@
  * @module
  */
 import { NatError } from "../core/errors.ts";
-import { formatEndpoint } from "../core/ip.ts";
-import type { Endpoint, Instant, Machine, SendAction, SocketRole } from "../core/machine.ts";
+import { familyOf, formatEndpoint } from "../core/ip.ts";
+import type {
+  Endpoint,
+  Instant,
+  Machine,
+  SendAction,
+  SocketResult,
+  SocketSpec,
+} from "../core/machine.ts";
+import { openAnnouncements } from "./announcements.ts";
 import { LONGEST_WAIT_MS } from "./clock.ts";
 import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 
 /** Sockets are kept by role and, where connected, by peer. */
-function socketKey(role: SocketRole, peer: Endpoint | undefined): string {
+function socketKey(role: string, peer: Endpoint | undefined): string {
   return peer ? `${role} ${formatEndpoint(peer)}` : role;
+}
+
+/** A socket that the machine has listed; without `socket` it is being opened, or could not be. */
+interface ListedSocket {
+  readonly spec: SocketSpec;
+  socket: UdpSocket | undefined;
+}
+
+function isSameSocket(a: SocketSpec, b: SocketSpec): boolean {
+  return a.key === b.key && a.group === b.group && a.interface === b.interface &&
+    a.reuse === b.reuse && isSameEndpoint(a.local, b.local) && isSameEndpoint(a.connect, b.connect);
+}
+
+function isSameEndpoint(a: Endpoint | undefined, b: Endpoint | undefined): boolean {
+  return a?.address === b?.address && a?.port === b?.port;
+}
+
+function failureOf(error: unknown, isOpen: boolean): SocketResult {
+  const { code, message } = error as NatError;
+  return { ok: false, code: code === "permission" ? code : "network", message, isOpen };
 }
 
 /**
@@ -43,6 +71,8 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   readonly #onSocketError: ((error: unknown) => void) | undefined;
   readonly #sockets = new Map<string, UdpSocket>();
   readonly #listeners = new Set<UdpSocket>();
+  /** The sockets that the machine has listed, by key. */
+  readonly #listed = new Map<string, ListedSocket>();
   /** Whether any socket has a peer: a server's have none, and need no key made for each reply. */
   #hasPeers = false;
   #machine: M | undefined;
@@ -78,7 +108,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    *
    * @throws {NatError} `permission`, `network`, or `closed` where the driver was closed meanwhile.
    */
-  async open(role: SocketRole, options: UdpOptions): Promise<UdpSocket> {
+  async open(role: string, options: UdpOptions): Promise<UdpSocket> {
     const socket = await this.#open(options);
     const key = socketKey(role, options.connect);
     this.#sockets.get(key)?.close();
@@ -129,8 +159,69 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     this.#isClosed = true;
     this.#disarm();
     for (const socket of [...this.#sockets.values(), ...this.#listeners]) socket.close();
+    for (const { socket } of this.#listed.values()) socket?.close();
+    this.#listed.clear();
     this.#sockets.clear();
     this.#listeners.clear();
+  }
+
+  /** Opens what the machine has listed anew, and closes what it lists no more or otherwise. */
+  #reconcile(): void {
+    const specs = this.#machine?.sockets?.();
+    if (!specs || this.#isClosed) return;
+    for (const [key, { spec, socket }] of this.#listed) {
+      if (specs.some((wanted) => isSameSocket(wanted, spec))) continue;
+      this.#listed.delete(key);
+      socket?.close();
+    }
+    for (const spec of specs) if (!this.#listed.has(spec.key)) void this.#openListed(spec);
+  }
+
+  async #openListed(spec: SocketSpec): Promise<void> {
+    const { key } = spec;
+    const listed: ListedSocket = { spec, socket: undefined };
+    this.#listed.set(key, listed);
+    const handlers: UdpHandlers = {
+      ...this.#handlers,
+      onError: (error, to) => {
+        this.#handlers.onError(error, to);
+        if (this.#listed.get(key) === listed) this.#tellSocket(key, failureOf(error, true));
+      },
+    };
+    let result: SocketResult;
+    try {
+      const socket = await this.#openSpec(spec, handlers);
+      // Meanwhile it may be another one that is wanted, or none.
+      if (this.#isClosed || this.#listed.get(key) !== listed) return socket?.close();
+      listed.socket = socket;
+      if (!socket) return;
+      result = { ok: true, local: socket.local };
+    } catch (error) {
+      if (this.#isClosed || this.#listed.get(key) !== listed) return;
+      result = failureOf(error, false);
+    }
+    this.#tellSocket(key, result);
+  }
+
+  async #openSpec(spec: SocketSpec, handlers: UdpHandlers): Promise<UdpSocket | undefined> {
+    const open = (options: UdpOptions) => this.#runtime.openUdp(options, handlers);
+    const { local, connect, group, interface: name, reuse } = spec;
+    if (group === undefined) {
+      return await open({
+        ...(local && { local }),
+        ...(connect && { connect }),
+        ...(reuse && { reuseAddress: true }),
+      });
+    }
+    return await openAnnouncements(open, {
+      family: familyOf(group),
+      ...(name === undefined ? {} : { interface: name }),
+      ...(local && { port: local.port }),
+    });
+  }
+
+  #tellSocket(key: string, result: SocketResult): void {
+    this.#feed((machine, now) => machine.handleSocket?.(key, result, now));
   }
 
   async #open(options: UdpOptions): Promise<UdpSocket> {
@@ -159,6 +250,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     this.#isDraining = true;
     this.#drain(this.#machine!);
     this.#isDraining = false;
+    this.#reconcile();
     this.#arm();
   }
 
@@ -180,6 +272,9 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   }
 
   #send({ socket: role, to, data }: SendAction): void {
+    // What a listed socket that is not open yet should have sent is sent again by its machine.
+    const listed = this.#listed.get(role);
+    if (listed) return listed.socket?.send(data, to);
     const connected = this.#hasPeers ? this.#sockets.get(socketKey(role, to)) : undefined;
     const socket = connected ?? this.#sockets.get(role);
     if (socket) socket.send(data, to);

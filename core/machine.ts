@@ -29,7 +29,7 @@ export interface Endpoint {
   readonly port: number;
 }
 
-/** Which of the driver's sockets a datagram leaves by. */
+/** The keys of the sockets that a machine sends by which lists none: its caller opens them. */
 export type SocketRole =
   /** A client's socket to its gateway. */
   | "client"
@@ -40,6 +40,40 @@ export type SocketRole =
    * it try a client's source check. A driver that has none open drops what goes there.
    */
   | "other";
+
+/**
+ * A UDP socket that a machine wants. The driver looks at the list after each drain: it opens what is
+ * new, replaces what changed and closes what is gone.
+ */
+export interface SocketSpec {
+  /** Names it in {@linkcode SendAction}; two sockets have two keys. */
+  readonly key: string;
+  /** Where to bind; by default any address and a free port. */
+  readonly local?: Endpoint;
+  /** The one peer to talk to: datagrams from others are not delivered, and ICMP errors are told. */
+  readonly connect?: Endpoint;
+  /** A multicast group to join, on the port of `local`. */
+  readonly group?: string;
+  /** Where to join it. IPv4: this host's address there; IPv6: the interface's name. */
+  readonly interface?: string;
+  /** Whether other programs may have the same port (announcements). */
+  readonly reuse?: boolean;
+}
+
+/** What became of a {@linkcode SocketSpec}. */
+export type SocketResult =
+  /** It is open: where it is bound, as far as the runtime tells. */
+  | { readonly ok: true; readonly local: Endpoint }
+  /** It could not be opened, or what was sent by it did not leave. */
+  | {
+    readonly ok: false;
+    /** `permission`: the runtime or the system does not let us. */
+    readonly code: "permission" | "network";
+    /** The call that failed, and why. */
+    readonly message: string;
+    /** Whether the socket is there still. */
+    readonly isOpen: boolean;
+  };
 
 /** An HTTP request that a machine wants made (UPnP). */
 export interface HttpRequest {
@@ -69,8 +103,8 @@ export type HttpResult =
 export interface SendAction {
   /** Tells it from other actions. */
   readonly type: "send";
-  /** The socket to send it by. */
-  readonly socket: SocketRole;
+  /** The key of the socket to send it by. */
+  readonly socket: string;
   /** Where to. */
   readonly to: Endpoint;
   /** The payload; it does not change afterwards. */
@@ -110,6 +144,10 @@ export interface DebugTimeout {
 export interface Machine<E> {
   /** Feeds one datagram. Returns false where it is not this machine's. */
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean;
+  /** The sockets it wants at present; absent where its caller opens what it needs by role. */
+  readonly sockets?: (() => readonly SocketSpec[]) | undefined;
+  /** Tells that a socket of its list is open, or failed. */
+  handleSocket?(key: string, result: SocketResult, now: Instant): void;
   /** Feeds the result of a {@linkcode RequestAction}; only on machines that make requests. */
   handleResponse?(id: number, result: HttpResult, now: Instant): void;
   /** Tells that ICMP reported the destination unreachable, where the runtime can know. */

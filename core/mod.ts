@@ -4,20 +4,20 @@
  *
  * @example The canonical loop
  * ```ts
- * import { GatewaySession, seededRandom } from "@natkit/natkit/core";
+ * import { PortMapper, seededRandom } from "@natkit/natkit/core";
  *
- * const session = new GatewaySession({
- *   gateway: { address: "192.168.1.1", port: 5351 },
- *   localAddress: "192.168.1.100",
- *   random: seededRandom(1), // In earnest: a source over Web Crypto.
- * });
+ * const gateway = { address: "192.168.1.1", port: 5351 };
+ * const self = { address: "192.168.1.100", port: 40000 };
+ * const mapper = new PortMapper({ random: seededRandom(1) }); // In earnest: an unguessable source.
  * let now = 0;
- * session.map({ protocol: "tcp", internalPort: 8080 }, now); // Feed one input,
- * for (let action = session.poll(); action; action = session.poll()) { // drain,
+ * mapper.networkChanged([{ gateway, localAddress: self.address }], now);
+ * mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local: self }, now); // You opened it.
+ * mapper.map({ protocol: "tcp", internalPort: 8080 }, now); // Feed one input,
+ * for (let action = mapper.poll(); action; action = mapper.poll()) { // drain,
  *   if (action.type === "send") console.log(`${action.data.length} bytes to the gateway`);
  * }
- * now = session.nextTimeout()!; // sleep until then,
- * session.handleTimeout(now); // and feed the next one.
+ * now = mapper.nextTimeout()!; // sleep until then,
+ * mapper.handleTimeout(now); // and feed the next one.
  * ```
  *
  * @module
@@ -45,7 +45,7 @@ export type {
   SuggestedExternal,
   Transport,
 } from "./mapping.ts";
-export type { SavedState } from "./lease/saved.ts";
+export type { SavedMapping, SavedState } from "./lease/saved.ts";
 export * from "./outbox.ts";
 export * from "./random.ts";
 export * from "./timers.ts";

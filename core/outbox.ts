@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { Action, Endpoint, Instant, SocketRole } from "./machine.ts";
+import type { Action, Endpoint, Instant } from "./machine.ts";
 
 interface Slot<E> {
   readonly key: string | undefined;
@@ -53,7 +53,7 @@ export class Outbox<E> {
   }
 
   /** Queues a datagram; under a `key` it takes the place of one still waiting there. */
-  send(socket: SocketRole, to: Endpoint, data: Uint8Array, key?: string | number): void {
+  send(socket: string, to: Endpoint, data: Uint8Array, key?: string | number): void {
     const action: Action<E> = { type: "send", socket, to, data };
     if (key === undefined) return this.#append(undefined, action);
     const name = `s${key}`;

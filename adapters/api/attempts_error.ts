@@ -3,29 +3,40 @@
  *
  * @module
  */
-import { pickDefined } from "../../core/defined.ts";
-import { NatError } from "../../core/errors.ts";
-import type { RequestFailure } from "./link_types.ts";
+import { type Attempt, NatError, type NatErrorCode } from "../../core/errors.ts";
+
+/** What a failed request came to. */
+export interface RequestFailure {
+  readonly code: NatErrorCode;
+  readonly attempts: readonly Attempt[];
+  readonly message?: string;
+  readonly retryAfterSeconds?: number;
+}
 
 /** The error of something that came to `failure`; `what` as in `"map port 6000/tcp"`. */
 export function attemptsError(what: string, failure: RequestFailure): NatError {
   const tried = failure.attempts.map(({ via, gateway, outcome }) =>
     `${via} at ${gateway}: ${outcome}`
   );
-  const message = `Cannot ${what}: ${tried.join("; ") || "nothing was tried"}`;
-  return new NatError(failure.code, message, failure);
+  const why = [failure.message, ...tried].filter((text) => text !== undefined).join("; ");
+  const message = `Cannot ${what}: ${why || "nothing was tried"}${remedyOf(failure)}`;
+  const { attempts, retryAfterSeconds } = failure;
+  return new NatError(failure.code, message, {
+    attempts,
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+  });
 }
 
-/** One error of several: what was tried is put together, and a refusal tells the most. */
-export function mergeErrors(what: string, errors: readonly unknown[]): unknown {
-  const known = errors.filter((error) => error instanceof NatError);
-  const other = errors.find((error) => !(error instanceof NatError));
-  if (other !== undefined || known.length === 0) return other;
-  const main = known.find(({ code }) => code === "refused") ?? known[0]!;
-  const attempts = known.flatMap((error) => error.attempts);
-  return attemptsError(what, {
-    code: main.code,
-    attempts,
-    ...pickDefined(main as RequestFailure, "retryAfterSeconds"),
-  });
+/** What the user can do about it, where that is known. */
+function remedyOf({ attempts, retryAfterSeconds }: RequestFailure): string {
+  const says = (name: string) => attempts.some(({ outcome }) => outcome === name);
+  if (says("ADDRESS_MISMATCH")) {
+    return " (another NAT stands between this host and the gateway: open the port at the inner one)";
+  }
+  if (says("NOT_AUTHORIZED") || says("CONFLICT")) {
+    const wait = retryAfterSeconds === undefined ? "" : `, or wait ${retryAfterSeconds} s`;
+    return " (the gateway does not allow it, or an earlier run holds the port: hand in the state " +
+      `that it saved${wait})`;
+  }
+  return "";
 }

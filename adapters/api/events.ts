@@ -1,26 +1,46 @@
 /**
- * A stream of events that any number of readers iterate, each from when it began.
+ * A stream of events that any number of readers iterate. Nothing is missed from the moment the
+ * stream is made: what nobody has read yet waits for the first reader, and later ones begin with
+ * what happens next.
  *
- * A slow reader costs bounded memory: two events that wait for the same reader are merged, so that
- * it always learns the last state.
+ * A slow reader costs bounded memory: where more waits than {@linkcode MAX_WAITING}, the newest two
+ * are merged, so that it always learns the last state. After the end a reader gets the last event,
+ * and then the end.
  *
  * @module
  */
+
+/** So many events may wait for a reader. */
+const MAX_WAITING = 64;
 
 /** Where events are put, and from where readers take them. */
 export class EventStream<E> {
   readonly #merge: (older: E, newer: E) => E;
   readonly #readers: Set<Reader<E>> = new Set();
+  readonly #listeners: Set<(event: E) => void> = new Set();
+  /** What happened before the first reader came. */
+  #unread: E[] = [];
+  #hasReader = false;
+  #last: E | undefined;
   #isEnded = false;
 
-  /** @param merge One event of two that a reader has not taken yet. */
+  /** @param merge One event of two, where too many wait. */
   constructor(merge: (older: E, newer: E) => E) {
     this.#merge = merge;
   }
 
   /** Gives an event to every reader. */
   push(event: E): void {
+    this.#last = event;
+    if (!this.#hasReader) append(this.#unread, event, this.#merge);
     for (const reader of this.#readers) reader.push(event, this.#merge);
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+
+  /** Calls back with each event from here on. Returns what ends that. */
+  listen(listener: (event: E) => void): () => void {
+    if (!this.#isEnded) this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** Ends every reader's iteration once it has taken what waits. */
@@ -28,31 +48,44 @@ export class EventStream<E> {
     this.#isEnded = true;
     for (const reader of this.#readers) reader.end();
     this.#readers.clear();
+    this.#listeners.clear();
   }
 
-  /** A reader of the events from here on. */
+  /** A reader; the first one begins with what has happened so far. */
   read(): AsyncIterableIterator<E> {
-    const reader = new Reader<E>((self) => this.#readers.delete(self));
+    const isLate = this.#hasReader && this.#isEnded && this.#last !== undefined;
+    const reader = new Reader<E>(
+      isLate ? [this.#last!] : this.#unread,
+      (self) => this.#readers.delete(self),
+    );
+    this.#unread = [];
+    this.#hasReader = true;
     if (this.#isEnded) reader.end();
     else this.#readers.add(reader);
     return reader;
   }
 }
 
+function append<E>(events: E[], event: E, merge: (older: E, newer: E) => E): void {
+  if (events.length < MAX_WAITING) events.push(event);
+  else events.push(merge(events.pop()!, event));
+}
+
 class Reader<E> implements AsyncIterableIterator<E> {
   readonly #onReturn: (self: Reader<E>) => void;
-  #waiting: E | undefined;
+  readonly #waiting: E[];
   #isEnded = false;
   #takers: ((result: IteratorResult<E>) => void)[] = [];
 
-  constructor(onReturn: (self: Reader<E>) => void) {
+  constructor(waiting: E[], onReturn: (self: Reader<E>) => void) {
+    this.#waiting = waiting;
     this.#onReturn = onReturn;
   }
 
   push(event: E, merge: (older: E, newer: E) => E): void {
     const taker = this.#takers.shift();
     if (taker) taker({ done: false, value: event });
-    else this.#waiting = this.#waiting === undefined ? event : merge(this.#waiting, event);
+    else append(this.#waiting, event, merge);
   }
 
   end(): void {
@@ -62,17 +95,15 @@ class Reader<E> implements AsyncIterableIterator<E> {
   }
 
   next(): Promise<IteratorResult<E>> {
-    const value = this.#waiting;
-    if (value !== undefined) {
-      this.#waiting = undefined;
-      return Promise.resolve({ done: false, value });
+    if (this.#waiting.length > 0) {
+      return Promise.resolve({ done: false, value: this.#waiting.shift()! });
     }
     if (this.#isEnded) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve) => this.#takers.push(resolve));
   }
 
   return(): Promise<IteratorResult<E>> {
-    this.#waiting = undefined;
+    this.#waiting.length = 0;
     this.#onReturn(this);
     this.end();
     return Promise.resolve({ done: true, value: undefined });

@@ -3,21 +3,23 @@
  *
  * @module
  */
-import type { Held, Link } from "./link.ts";
-import type { MappingMachine, MappingUpdate } from "./link_types.ts";
+import type { Connection, Held, MappingMachine, MappingUpdate } from "./connection.ts";
 import type { WaitOptions } from "./wait.ts";
+
+/** What a handle needs of the connection. */
+type HandleConnection<T> = Pick<Connection<T, MappingMachine>, "renew" | "abandon" | "revoke">;
 
 /**
  * A mapping at the gateway, with all that its protocol tells. Closing it deletes it there;
  * iterating it tells what happens to it from then on.
  */
 export class MappingHandle<T> implements AsyncDisposable, AsyncIterable<MappingUpdate<T>> {
-  readonly #link: Pick<Link<T, MappingMachine>, "renew" | "abandon" | "revoke">;
+  readonly #connection: HandleConnection<T>;
   readonly #held: Held<T>;
 
   /** Made by the clients. */
-  constructor(link: Pick<Link<T, MappingMachine>, "renew" | "abandon" | "revoke">, held: Held<T>) {
-    this.#link = link;
+  constructor(connection: HandleConnection<T>, held: Held<T>) {
+    this.#connection = connection;
     this.#held = held;
   }
 
@@ -29,20 +31,20 @@ export class MappingHandle<T> implements AsyncDisposable, AsyncIterable<MappingU
   /**
    * Renews early, for `lifetimeSeconds` where given.
    *
-   * @throws {NatError} `no-answer`, `closed`. The mapping is not lost by that.
+   * @throws {NatError} `refused`, `no-answer`, `closed`. The mapping is not lost by that.
    */
   renew(lifetimeSeconds?: number, options: WaitOptions = {}): Promise<void> {
-    return this.#link.renew(this.#held, lifetimeSeconds, options);
+    return this.#connection.renew(this.#held, lifetimeSeconds, options);
   }
 
   /** Leaves the mapping at the gateway until its lifetime is over, unrenewed. */
   release(): void {
-    this.#link.abandon(this.#held);
+    this.#connection.abandon(this.#held);
   }
 
   /** Deletes the mapping. Never rejects: what the gateway does not delete ends by itself. */
   close(): Promise<void> {
-    return this.#link.revoke(this.#held);
+    return this.#connection.revoke(this.#held);
   }
 
   /** {@linkcode MappingHandle.close}, for `await using`. */
@@ -50,7 +52,12 @@ export class MappingHandle<T> implements AsyncDisposable, AsyncIterable<MappingU
     return this.close();
   }
 
-  /** What happens from now on. Ends when the mapping is over. */
+  /** Calls back with each event from here on. Returns what ends that. */
+  onEvent(listener: (event: MappingUpdate<T>) => void): () => void {
+    return this.#held.events.listen(listener);
+  }
+
+  /** What has happened since it was handed out, and what happens. Ends when the mapping is over. */
   [Symbol.asyncIterator](): AsyncIterator<MappingUpdate<T>> {
     return this.#held.events.read();
   }

@@ -6,20 +6,19 @@
 import { checkAddress, checkChoice } from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError, type Via } from "../../core/errors.ts";
-import { type Family, familyOf } from "../../core/ip.ts";
+import { familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
-import { gatewayText } from "../../core/portmap/claim.ts";
-import type { SessionEvent } from "../../core/portmap/events.ts";
-import { checkPeerRequest, checkPortRequest } from "../../core/portmap/request.ts";
-import type { SavedMapping } from "../../core/portmap/saved.ts";
-import type { GatewaySession } from "../../core/portmap/session.ts";
+import { gatewayText, type GrantedMapping, type MapperEvent } from "../../core/portmap/managed.ts";
+import { PortMapper } from "../../core/portmap/mapper.ts";
+import type { NetworkPath } from "../../core/portmap/path.ts";
 import { systemRuntime } from "../auto.ts";
-import { findGateways } from "../discovery/mod.ts";
+import { explainDetour, gatewayNotFound, readNetwork, sourceToward } from "../discovery/mod.ts";
+import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
-import { mergeErrors } from "./attempts_error.ts";
-import type { LinkRequest } from "./link_types.ts";
+import { attemptsError, type RequestFailure } from "./attempts_error.ts";
+import { Connection, type MachineRequest } from "./connection.ts";
 import { watchNetwork } from "./network_watch.ts";
 import {
   checkState,
@@ -31,23 +30,13 @@ import {
   toPeerRequest,
   toPortRequest,
   type UnmapOptions,
+  withOptionNames,
 } from "./options.ts";
-import { PortMapping } from "./port_mapping.ts";
-import {
-  addressByNatPmp,
-  addressByPcp,
-  type ExternalAddress,
-  openSessionLink,
-  type SessionLink,
-} from "./session_link.ts";
-import { firstSuccess } from "./stagger.ts";
+import { type MapperConnection, PortMapping } from "./port_mapping.ts";
 import type { WaitOptions } from "./wait.ts";
 
-/** How long the next gateway waits for the one before it, milliseconds. */
-const STAGGER_MS = 1000;
-
-/** What is asked of a session, without when and to what end. */
-type Job = Pick<LinkRequest<GatewaySession>, "what" | "start">;
+/** How long the other protocols are waited for once one has told the external address. */
+const MORE_ADDRESSES_MS = 500;
 
 /** Who confirmed a deletion. */
 export interface UnmapResult {
@@ -55,6 +44,24 @@ export interface UnmapResult {
   readonly via: Via;
   /** The gateway, as text that starts with its address. */
   readonly gateway: string;
+}
+
+/** The external address, as one protocol tells it. */
+export interface ExternalAddress {
+  /** The protocol. */
+  readonly via: Via;
+  /** The address. */
+  readonly address: string;
+  /** The gateway, as text that starts with its address. */
+  readonly gateway: string;
+}
+
+/** How to ask for the external addresses. */
+export interface AddressOptions extends WaitOptions {
+  /** Whom to ask. Default: all that are spoken. */
+  readonly protocols?: readonly Via[];
+  /** Told each address as it is answered. */
+  readonly onAddress?: (address: ExternalAddress) => void;
 }
 
 /**
@@ -75,41 +82,62 @@ export interface UnmapResult {
 export class Nat implements AsyncDisposable {
   readonly #runtime: Runtime;
   readonly #options: NatOptions;
-  readonly #saved: readonly SavedMapping[];
-  readonly #links: Map<string, Promise<SessionLink>> = new Map();
+  readonly #connection: MapperConnection;
   /** What finding the gateways took, milliseconds; the first mapping counts it in. */
   #discoveryMs = 0;
-  #gateways: readonly Endpoint[] = [];
-  #telling: Promise<unknown> = Promise.resolve();
+  #warnings: readonly string[] = [];
   #stopWatching: (() => void) | undefined;
-  #isClosed = false;
+  #stateText = "";
+  #closing: Promise<void> | undefined;
 
   private constructor(options: NatOptions) {
-    this.#runtime = options.runtime ?? systemRuntime();
+    const runtime = options.runtime ?? systemRuntime();
+    this.#runtime = runtime;
     this.#options = options;
-    this.#saved = checkState(options.state);
+    this.#connection = new Connection<GrantedMapping, PortMapper>(runtime, explain);
+    const mapper = new PortMapper({
+      random: runtime.random,
+      saved: checkState(options.state),
+      ...pickDefined(options, "protocols", "announcements", "fastStart"),
+    });
+    const driver = new Driver<unknown, PortMapper>(runtime, (event) => {
+      this.#connection.onEvent(event as MapperEvent);
+      this.#tellState();
+    });
+    driver.start(mapper);
+    this.#connection.attach(driver);
   }
 
   /**
    * Finds the gateways of this host, or takes the one that is named.
    *
-   * @throws {TypeError} On a gateway, address or state that is none.
+   * @throws {TypeError | RangeError} On a gateway, an address or a state that is not one.
    * @throws {NatError} `gateway-not-found`, or `permission` with the name of what is missing.
    */
   static async open(options: NatOptions = {}): Promise<Nat> {
     options.signal?.throwIfAborted();
     const nat = new Nat(options);
     const since = nat.#runtime.now();
-    await nat.#findGateways();
+    try {
+      nat.#update(await nat.#findPaths());
+      options.signal?.throwIfAborted();
+    } catch (error) {
+      await nat.#connection.close();
+      throw error;
+    }
     nat.#discoveryMs = nat.#runtime.now() - since;
-    options.signal?.throwIfAborted();
     nat.#stopWatching = watchNetwork(nat.#runtime, () => nat.#onNetworkChange());
     return nat;
   }
 
   /** The gateways, best first, as text that starts with the address. */
   get gateways(): readonly string[] {
-    return this.#gateways.map(gatewayText);
+    return this.#connection.do((mapper) => mapper.gateways.map(gatewayText));
+  }
+
+  /** What stands between this host's gateways and who wants to be reached, as sentences. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
   }
 
   /**
@@ -120,14 +148,11 @@ export class Nat implements AsyncDisposable {
    * @throws {TypeError | RangeError} On options that no gateway could grant.
    * @throws {NatError} With a `code`, and what was tried by each protocol at each gateway.
    */
-  map(port: number, options: MapOptions = {}): Promise<PortMapping> {
-    return this.#open(options, () => {
-      const request = toPortRequest(port, options);
-      checkPortRequest(request, this.#family(options.family));
-      return {
-        what: `map port ${port}/${request.protocol}`,
-        start: (session, now) => session.map(request, now),
-      };
+  async map(port: number, options: MapOptions = {}): Promise<PortMapping> {
+    const request = toPortRequest(port, options);
+    return await this.#open(options, {
+      what: `map port ${port}/${request.protocol}`,
+      start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
     });
   }
 
@@ -139,14 +164,11 @@ export class Nat implements AsyncDisposable {
    * @throws {TypeError | RangeError} On options that no gateway could grant.
    * @throws {NatError} As {@linkcode Nat.map}.
    */
-  peer(port: number, remote: Endpoint, options: PeerOptions = {}): Promise<PortMapping> {
-    return this.#open({ family: familyOf(remote.address), ...options }, () => {
-      const request = toPeerRequest(port, remote, options);
-      checkPeerRequest(request, familyOf(remote.address));
-      return {
-        what: `map port ${port}/${request.protocol} to a peer`,
-        start: (session, now) => session.peer(request, now),
-      };
+  async peer(port: number, remote: Endpoint, options: PeerOptions = {}): Promise<PortMapping> {
+    const request = toPeerRequest(port, remote, options);
+    return await this.#open(options, {
+      what: `map port ${port}/${request.protocol} to a peer`,
+      start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
     });
   }
 
@@ -155,16 +177,17 @@ export class Nat implements AsyncDisposable {
    * PCP wants the nonce), or any of this host's by whatever protocol knows it.
    *
    * @returns Who confirmed it. NAT-PMP confirms also where there was nothing.
-   * @throws {TypeError | RangeError} On a port that is none.
+   * @throws {TypeError | RangeError} On a port that is not one, or is held by this context.
    * @throws {NatError} Where nobody did.
    */
   async unmap(port: number, options: UnmapOptions = {}): Promise<UnmapResult[]> {
-    const request = toPortRequest(port, { ...options, externalPort: 0 });
-    const family = this.#family(options.family);
-    checkPortRequest(request, family);
-    return await this.#remove(family, options, {
+    const request = toPortRequest(port, {
+      ...pickDefined(options, "protocol", "thirdParty", "family"),
+      externalPort: 0,
+    });
+    return await this.#remove(options, {
       what: `unmap port ${port}/${request.protocol}`,
-      start: (session, now) => session.unmap(request, now),
+      start: (mapper, now) => withOptionNames(() => mapper.unmap(request, now)),
     });
   }
 
@@ -176,18 +199,16 @@ export class Nat implements AsyncDisposable {
    */
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<UnmapResult[]> {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
-    const family = this.#family(undefined);
-    const jobs = this.#saved.filter((saved) =>
-      saved.protocol === protocol && saved.kind === "map" && saved.via === "pcp" &&
-      familyOf(saved.gateway) === family
-    ).map((saved) =>
-      this.unmap(saved.internalPort, { ...options, protocol, ...pickDefined(saved, "thirdParty") })
+    const what = `unmap all ${protocol} ports`;
+    const saved = this.#connection.do((mapper) => mapper.savedBy("pcp", protocol));
+    const jobs = saved.map((request) =>
+      this.#remove(options, { what, start: (mapper, now) => mapper.unmap(request, now) })
     );
-    if (family === 4 && (this.#options.protocols?.includes("nat-pmp") ?? true)) {
-      jobs.push(this.#remove(family, options, {
-        what: `unmap all ${protocol} ports`,
-        start: (session, now) => session.unmapAll(protocol, now),
-      }));
+    const mayAll = this.#options.protocols?.includes("nat-pmp") ?? true;
+    if (mayAll && this.#connection.do((mapper) => familyOf(mapper.gateways[0]!.address)) === 4) {
+      jobs.push(
+        this.#remove(options, { what, start: (mapper, now) => mapper.unmapAll(protocol, now) }),
+      );
     }
     const outcomes = await Promise.allSettled(jobs);
     const done = outcomes.flatMap((outcome) => outcome.status === "fulfilled" ? outcome.value : []);
@@ -197,56 +218,64 @@ export class Nat implements AsyncDisposable {
   }
 
   /**
-   * The external address, by each protocol that tells it.
+   * The external address, by each protocol that tells it: all that answer, where they do so within
+   * half a second of the first.
    *
    * @throws {NatError} Where none does.
    */
-  externalAddresses(options: WaitOptions = {}): Promise<ExternalAddress[]> {
-    // One at a time: PCP tells it with a mapping of our own port, of which there is one.
-    const next = this.#telling.then(() => this.#tellAddresses(options));
-    this.#telling = next.catch(() => undefined);
-    return next;
-  }
-
-  async #tellAddresses(options: WaitOptions): Promise<ExternalAddress[]> {
-    const since = this.#runtime.now();
-    const family = this.#family(undefined);
-    const link = await this.#link(this.#candidates(family)[0]!);
-    const speaks = this.#options.protocols ?? ["pcp", "nat-pmp"];
-    const jobs: Promise<ExternalAddress>[] = [];
-    if (speaks.includes("pcp")) jobs.push(addressByPcp(link, since, options));
-    if (speaks.includes("nat-pmp") && family === 4) {
-      jobs.push(addressByNatPmp(link, this.#runtime, since, options));
+  async externalAddresses(options: AddressOptions = {}): Promise<ExternalAddress[]> {
+    const { protocols, onAddress } = options;
+    const what = "tell the external address";
+    const found: ExternalAddress[] = [];
+    let id = 0;
+    let endSoon: (() => void) | undefined, cancelTimer = (): void => {};
+    const fail = (failure: RequestFailure) => attemptsError(what, failure);
+    const onTimeout = () => {
+      const attempts = this.#connection.do((mapper, now) => mapper.attempts(id, now));
+      return fail({ code: "no-answer", attempts });
+    };
+    try {
+      return await this.#connection.answer<ExternalAddress[]>(
+        what,
+        options,
+        onTimeout,
+        (mapper, now) => {
+          id = mapper.askAddresses(protocols, now);
+          return () => this.#connection.do((one, at) => one.endQuestion(id, at));
+        },
+        (told) => {
+          const event = told as MapperEvent | { readonly type: "enough" };
+          if (event.type === "enough") return endSoon ? found : undefined;
+          if (!("id" in event) || event.id !== id) return undefined;
+          if (event.type === "external-address") {
+            const { via, address } = event;
+            const answer = { via, address, gateway: gatewayText(event.gateway) };
+            found.push(answer);
+            onAddress?.(answer);
+            endSoon ??= () => this.#connection.onEvent({ type: "enough" });
+            if (found.length === 1) {
+              cancelTimer = this.#runtime.setTimer(MORE_ADDRESSES_MS, endSoon, true);
+            }
+          }
+          if (event.type !== "external-addresses-told") return undefined;
+          if (found.length > 0) return found;
+          throw fail(event);
+        },
+      );
+    } finally {
+      cancelTimer();
+      if (!this.#closing) this.#connection.do((mapper, now) => mapper.endQuestion(id, now));
     }
-    const outcomes = await Promise.allSettled(jobs);
-    const found = outcomes.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
-    if (found.length > 0) return found;
-    throw mergeErrors(
-      "tell the external address",
-      outcomes.map((each) => each.status === "rejected" ? each.reason : undefined),
-    );
   }
 
   /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */
-  async exportState(): Promise<NatState> {
-    const mappings = new Map(this.#saved.map((saved) => [JSON.stringify(saved), saved]));
-    for (const link of await this.#openLinks()) {
-      for (const [key, saved] of mappings) {
-        if (saved.gateway === link.gateway.address) mappings.delete(key);
-      }
-      for (const saved of link.do((session) => session.exportSaved())) {
-        mappings.set(JSON.stringify(saved), saved);
-      }
-    }
-    return { version: 1, mappings: [...mappings.values()] };
+  exportState(): Promise<NatState> {
+    return Promise.resolve(this.#state());
   }
 
   /** Deletes all mappings it holds and closes its sockets. Never rejects. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#stopWatching?.();
-    await Promise.all((await this.#openLinks()).map((link) => link.close()));
+  close(): Promise<void> {
+    return this.#closing ??= (this.#stopWatching?.(), this.#connection.close());
   }
 
   /** {@linkcode Nat.close}, for `await using`. */
@@ -254,103 +283,110 @@ export class Nat implements AsyncDisposable {
     return this.close();
   }
 
-  async #findGateways(): Promise<void> {
+  async #findPaths(): Promise<NetworkPath[]> {
     const { gateway, internalAddress } = this.#options;
     const own = internalAddress === undefined
       ? undefined
       : checkAddress("internalAddress", internalAddress);
-    const all = gateway === undefined
-      ? (await findGateways(this.#runtime)).map(({ address }) => ({ address, port: PCP_PORT }))
-      : [parseGateway(gateway)];
     const family = own === undefined ? undefined : familyOf(own);
-    const found = all.filter(({ address }) => family === undefined || familyOf(address) === family);
-    if (found.length === 0) {
-      throw new NatError(
-        "gateway-not-found",
-        gateway === undefined
-          ? "Cannot find a gateway: this host has no default route" +
-            (family ? ` for IPv${family}` : "")
-          : `Cannot use the gateway: it is not of the family of 'internalAddress' ${own}`,
-      );
+    if (gateway !== undefined) {
+      const named = parseGateway(gateway);
+      if (family !== undefined && familyOf(named.address) !== family) {
+        const text = `Cannot use the gateway: it is not of the family of 'internalAddress' ${own}`;
+        throw new NatError("gateway-not-found", text);
+      }
+      const source = own ?? await sourceToward(this.#runtime, named.address);
+      return [{ gateway: named, ...toSource(source, own !== undefined) }];
     }
-    this.#gateways = found;
+    const network = await readNetwork(this.#runtime);
+    this.#warnings = network.detours.map(explainDetour);
+    const found = network.gateways.filter((one) => family === undefined || one.family === family);
+    if (found.length === 0) throw gatewayNotFound(network, family);
+    return found.map(({ address, localAddress, interface: name }) => ({
+      gateway: { address, port: PCP_PORT },
+      ...(name === undefined ? {} : { interface: name }),
+      ...toSource(own ?? localAddress, own !== undefined),
+    }));
   }
 
-  #family(wanted: Family | undefined): Family {
-    if (wanted !== undefined) return wanted;
-    return this.#gateways.some(({ address }) => familyOf(address) === 4) ? 4 : 6;
+  #update(paths: readonly NetworkPath[]): void {
+    this.#connection.do((mapper, now) => mapper.networkChanged(paths, now));
   }
 
-  #candidates(family: Family): Endpoint[] {
-    const candidates = this.#gateways.filter(({ address }) => familyOf(address) === family);
-    if (candidates.length > 0) return candidates;
-    throw new NatError("gateway-not-found", `Cannot find a gateway for IPv${family}`);
+  /** False where nothing is connected: the gateways of before may come back. */
+  async #onNetworkChange(): Promise<boolean> {
+    const paths = await this.#findPaths().catch(() => undefined);
+    if (!paths || this.#closing) return false;
+    this.#update(paths);
+    return true;
   }
 
-  #link(gateway: Endpoint): Promise<SessionLink> {
-    if (this.#isClosed) throw new NatError("closed", "Cannot use a Nat: it is closed");
-    const key = gatewayText(gateway);
-    const known = this.#links.get(key);
-    if (known) return known;
-    const opening = openSessionLink(this.#runtime, gateway, this.#options, this.#saved);
-    this.#links.set(key, opening);
-    opening.catch(() => this.#links.delete(key));
-    return opening;
+  async #open(
+    options: WaitOptions,
+    job: Pick<MachineRequest<PortMapper>, "what" | "start">,
+  ): Promise<PortMapping> {
+    const since = this.#runtime.now() - this.#discoveryMs;
+    this.#discoveryMs = 0;
+    const held = await this.#connection.request({ ...job, since, goal: "mapped" }, options);
+    return new PortMapping(this.#connection, held, this.#runtime.now() - since);
   }
 
-  async #openLinks(): Promise<SessionLink[]> {
-    const settled = await Promise.allSettled(this.#links.values());
-    return settled.flatMap((outcome) => outcome.status === "fulfilled" ? [outcome.value] : []);
-  }
-
-  /** Asks the best gateway, and the others each a moment later or once those before failed. */
-  async #open(options: MapOptions, prepare: () => Job): Promise<PortMapping> {
-    const since = this.#runtime.now() - (this.#links.size === 0 ? this.#discoveryMs : 0);
-    const request = { ...prepare(), since, goal: "mapped" as const };
-    const ask = (gateway: Endpoint) => async (signal: AbortSignal | undefined) => {
-      const link = await this.#link(gateway);
-      const held = await link.request(request, {
-        ...options,
-        ...(signal ? { signal } : {}),
-      });
-      return new PortMapping(link, held, this.#runtime.now() - since);
-    };
-    const candidates = this.#candidates(this.#family(options.family));
-    if (candidates.length === 1) return await ask(candidates[0]!)(options.signal);
-    try {
-      return await firstSuccess(this.#runtime, candidates.map(ask), STAGGER_MS, options.signal);
-    } catch (errors) {
-      throw Array.isArray(errors) ? mergeErrors(request.what, errors) : errors;
-    }
-  }
-
-  async #remove(family: Family, options: WaitOptions, job: Job): Promise<UnmapResult[]> {
-    const request = { ...job, since: this.#runtime.now(), goal: "unmapped" as const };
-    const link = await this.#link(this.#candidates(family)[0]!);
-    const held = await link.request(request, options);
-    const { attempts } = held.last as SessionEvent & { type: "unmapped" };
+  async #remove(
+    options: WaitOptions,
+    job: Pick<MachineRequest<PortMapper>, "what" | "start">,
+  ): Promise<UnmapResult[]> {
+    const since = this.#runtime.now();
+    const held = await this.#connection.request({ ...job, since, goal: "unmapped" }, options);
+    const { attempts } = held.last as unknown as MapperEvent & { type: "unmapped" };
     return attempts.filter(({ outcome }) => outcome === "unmapped")
       .map(({ via, gateway }) => ({ via, gateway }));
   }
 
-  async #onNetworkChange(): Promise<void> {
-    try {
-      if (this.#options.gateway === undefined) await this.#findGateways();
-    } catch {
-      return; // Nothing is connected: the gateways of before may come back.
-    }
-    const own = new Set(this.#runtime.interfaces().map(({ address }) => address));
-    for (const link of await this.#openLinks()) {
-      const { gateway } = link;
-      const isThere = this.#gateways.some(({ address }) => address === gateway.address);
-      if (isThere && own.has(link.localAddress)) continue;
-      const next = isThere
-        ? gateway
-        : this.#gateways.find(({ address }) => familyOf(address) === familyOf(gateway.address));
-      if (!next) continue;
-      this.#links.delete(gatewayText(gateway));
-      this.#links.set(gatewayText(next), Promise.resolve(link));
-      await link.moveTo(next).catch(() => undefined);
-    }
+  #state(): NatState {
+    const mappings = this.#connection.do((mapper) => mapper.exportSaved());
+    return { version: 1, mappings };
   }
+
+  #tellState(): void {
+    const { onState } = this.#options;
+    if (!onState) return;
+    const state = this.#state();
+    const text = JSON.stringify(state);
+    if (text === this.#stateText) return;
+    this.#stateText = text;
+    onState(state);
+  }
+}
+
+/**
+ * From where a gateway is asked. Over IPv6 a mapping is for a global address that stays, which the
+ * system would not choose by itself (PCP-C-24); over IPv4 it is left to the system, as long as its
+ * choice is the same.
+ */
+function toSource(
+  address: string | undefined,
+  isNamed: boolean,
+): Pick<NetworkPath, "localAddress" | "way"> {
+  if (address === undefined) return {};
+  return isNamed || familyOf(address) === 6 ? { localAddress: address } : { way: address };
+}
+
+/** What a failed request of a mapper came to. */
+function explain(
+  mapper: PortMapper,
+  id: number,
+  event: unknown,
+  since: number,
+  now: number,
+): RequestFailure {
+  const last = event as MapperEvent | undefined;
+  if (last?.type === "failed") return last;
+  if (last?.type === "unmapped") {
+    const { failure, attempts } = last;
+    return { code: failure?.kind === "refused" ? "refused" : "no-answer", attempts };
+  }
+  const attempts = mapper.attempts(id, now).map((attempt) =>
+    attempt.outcome === "no answer" ? { ...attempt, elapsedMs: now - since } : attempt
+  );
+  return { code: "no-answer", attempts };
 }

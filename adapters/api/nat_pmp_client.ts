@@ -5,21 +5,21 @@
  */
 import { pickDefined } from "../../core/defined.ts";
 import { NatError } from "../../core/errors.ts";
-import type { Endpoint } from "../../core/machine.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
+import type { Endpoint } from "../../core/machine.ts";
 import { describeFailure, type MappingRequest, type Transport } from "../../core/mapping.ts";
 import {
   NatPmpClient as NatPmpMachine,
   type NatPmpEvent,
   type NatPmpMapping,
-} from "../../core/natpmp/mod.ts";
-import { codeOf } from "../../core/portmap/claim.ts";
+} from "../../core/natpmp/client.ts";
+import { codeOf } from "../../core/portmap/managed.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
-import { explainFailure } from "./explain.ts";
-import { Link } from "./link.ts";
+import type { Connection } from "./connection.ts";
 import { MappingHandle } from "./mapping_handle.ts";
 import { parseGateway } from "./options.ts";
+import { openClient } from "./single_client.ts";
 import type { WaitOptions } from "./wait.ts";
 
 /** How to open a {@linkcode NatPmpClient}. */
@@ -52,35 +52,29 @@ export interface NatPmpClientOptions {
  * ```
  */
 export class NatPmpClient implements AsyncDisposable {
-  readonly #link: Link<NatPmpMapping, NatPmpMachine>;
+  readonly #connection: Connection<NatPmpMapping, NatPmpMachine>;
   readonly #runtime: Runtime;
 
-  private constructor(link: Link<NatPmpMapping, NatPmpMachine>, runtime: Runtime) {
-    this.#link = link;
+  private constructor(connection: Connection<NatPmpMapping, NatPmpMachine>, runtime: Runtime) {
+    this.#connection = connection;
     this.#runtime = runtime;
   }
 
   /**
    * Opens the socket to the gateway.
    *
-   * @throws {TypeError} On a gateway or an address that is none.
+   * @throws {TypeError} On a gateway, an address or a state that is not one.
    * @throws {NatError} `permission`, `network`.
    */
   static async open(options: NatPmpClientOptions): Promise<NatPmpClient> {
-    const runtime = options.runtime ?? systemRuntime();
+    const { runtime = systemRuntime(), internalAddress, announcements = true } = options;
     const gateway = parseGateway(options.gateway);
-    const link = await Link.open<NatPmpMapping, NatPmpMachine>({
-      runtime,
-      gateway,
-      ...(options.internalAddress === undefined ? {} : { bindAddress: options.internalAddress }),
-      ...pickDefined(options, "announcements"),
-    }, {
-      create: () =>
+    const connection = await openClient<NatPmpMapping, NatPmpMachine>(
+      { runtime, via: "nat-pmp", gateway, internalAddress, announcements },
+      () =>
         new NatPmpMachine({ gateway, random: runtime.random, ...pickDefined(options, "state") }),
-      networkChanged: (machine, localAddress, now) => machine.networkChanged(localAddress, now),
-      explain: explainFailure("nat-pmp", gateway),
-    });
-    return new NatPmpClient(link, runtime);
+    );
+    return new NatPmpClient(connection, runtime);
   }
 
   /**
@@ -93,13 +87,13 @@ export class NatPmpClient implements AsyncDisposable {
     request: MappingRequest,
     options: WaitOptions = {},
   ): Promise<MappingHandle<NatPmpMapping>> {
-    const held = await this.#link.request({
-      what: `map port ${request.internalPort}/${request.protocol}`,
+    const held = await this.#connection.request({
+      what: `map port ${request?.internalPort}/${request?.protocol}`,
       since: this.#runtime.now(),
       goal: "mapped",
       start: (machine, now) => machine.map(request, now),
     }, options);
-    return new MappingHandle(this.#link, held);
+    return new MappingHandle(this.#connection, held);
   }
 
   /**
@@ -109,10 +103,11 @@ export class NatPmpClient implements AsyncDisposable {
    */
   externalAddress(options: WaitOptions = {}): Promise<string> {
     const text = "Cannot tell the external address:";
-    return this.#link.answer(
+    return this.#connection.answer(
+      "tell the external address",
       options,
       () => new NatError("no-answer", `${text} no answer`),
-      (machine, now) => machine.externalAddress(now),
+      (machine, now) => machine.probe(now),
       (event) => {
         const told = event as NatPmpEvent;
         if (told.type === "external-address-failed") {
@@ -130,7 +125,8 @@ export class NatPmpClient implements AsyncDisposable {
    */
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<void> {
     const text = `Cannot unmap all ${protocol} ports:`;
-    await this.#link.answer(
+    await this.#connection.answer(
+      `unmap all ${protocol} ports`,
       options,
       () => new NatError("no-answer", `${text} no answer`),
       (machine, now) => machine.revokeAll(protocol, now),
@@ -145,12 +141,12 @@ export class NatPmpClient implements AsyncDisposable {
 
   /** What a later run needs to adopt these mappings. JSON-safe. */
   exportState(): SavedState {
-    return this.#link.do((machine, now) => machine.exportState(now));
+    return this.#connection.do((machine, now) => machine.exportState(now));
   }
 
   /** Deletes all mappings and closes the socket. Never rejects. */
   close(): Promise<void> {
-    return this.#link.close();
+    return this.#connection.close();
   }
 
   /** {@linkcode NatPmpClient.close}, for `await using`. */

@@ -1,45 +1,33 @@
 /**
- * Notices that this host's addresses changed. JavaScript runtimes have no route events, so the list
- * of interface addresses is read again every 15 seconds.
+ * Notices that this host's network changed: routes, addresses, and from where the system would
+ * send. JavaScript runtimes have no route events, so all that is read again every few seconds.
  *
  * @module
  */
+import { networkFingerprint } from "../discovery/mod.ts";
 import type { Runtime } from "../runtime.ts";
 
-const POLL_MS = 15_000;
-
 /**
- * Calls back after each change, one call at a time.
+ * Calls back after each change, one call at a time. A step that failed is taken again at the next
+ * reading, also where nothing has changed since.
  *
+ * @param onChange Returns whether it has done what there was to do.
  * @returns Stops watching.
  */
-export function watchNetwork(runtime: Runtime, onChange: () => Promise<void>): () => void {
+export function watchNetwork(runtime: Runtime, onChange: () => Promise<boolean>): () => void {
   let isStopped = false;
-  let known = signature(runtime);
+  let known: string | undefined;
   let cancel = (): void => {};
   const poll = async () => {
-    const seen = signature(runtime);
-    if (seen !== known) {
-      known = seen;
-      await onChange();
-    }
-    arm();
+    const { text, readAgainMs } = await networkFingerprint(runtime);
+    if (isStopped) return;
+    if (known === undefined) known = text;
+    else if (text !== known && await onChange().catch(() => false)) known = text;
+    if (!isStopped) cancel = runtime.setTimer(readAgainMs, () => void poll(), false);
   };
-  const arm = () => {
-    if (!isStopped) cancel = runtime.setTimer(POLL_MS, poll, false);
-  };
-  arm();
+  void poll();
   return () => {
     isStopped = true;
     cancel();
   };
-}
-
-/** The addresses as one text; unreadable (a missing permission) counts as unchanging. */
-function signature(runtime: Runtime): string {
-  try {
-    return runtime.interfaces().map(({ name, address }) => `${name} ${address}`).sort().join();
-  } catch {
-    return "";
-  }
 }

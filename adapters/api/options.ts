@@ -1,16 +1,18 @@
 /**
- * What the promise API takes, and its translation into the core's requests.
+ * What the promise API takes, its checks by the names that it has here, and its translation into
+ * the core's requests.
  *
  * @module
  */
+import { checkChoice, checkPort, show } from "../../core/check.ts";
 import { parseCidr } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
 import type { Via } from "../../core/errors.ts";
 import { canonicalAddress, type Family, parseEndpoint } from "../../core/ip.ts";
+import { readState } from "../../core/lease/saved.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { MappingMode, RemoteFilter, Transport } from "../../core/mapping.ts";
-import type { PeerRequest, PortRequest } from "../../core/portmap/request.ts";
-import { checkSavedMapping, type SavedMapping } from "../../core/portmap/saved.ts";
+import type { PortRequest, SavedPort } from "../../core/portmap/managed.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import type { Runtime } from "../runtime.ts";
 import type { WaitOptions } from "./wait.ts";
@@ -30,6 +32,11 @@ export interface NatOptions {
   readonly protocols?: readonly Via[];
   /** What {@linkcode Nat.exportState} gave in an earlier run. */
   readonly state?: NatState;
+  /**
+   * Called with the state whenever it has changed, so that a run that ends without notice leaves
+   * what the next one needs to take its mappings up.
+   */
+  readonly onState?: (state: NatState) => void;
   /** Whether to listen for the gateway's announcements. Default true. */
   readonly announcements?: boolean;
   /** Retransmits first requests after 250 and 750 ms rather than 3 s (D-17). Default true. */
@@ -40,10 +47,10 @@ export interface NatOptions {
 
 /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */
 export interface NatState {
-  /** The form of this object. */
+  /** The format. */
   readonly version: 1;
   /** The mappings. */
-  readonly mappings: readonly SavedMapping[];
+  readonly mappings: readonly SavedPort[];
 }
 
 /** What inbound and outbound mappings can both be asked for. */
@@ -92,7 +99,7 @@ export interface UnmapOptions extends WaitOptions {
 /**
  * Reads a filter.
  *
- * @throws {TypeError} Where it is no prefix with an optional port.
+ * @throws {TypeError} Where it is not a prefix with an optional port.
  */
 export function parseFilter(filter: string | RemoteFilter): RemoteFilter {
   if (typeof filter !== "string") return filter;
@@ -111,57 +118,102 @@ export function parseFilter(filter: string | RemoteFilter): RemoteFilter {
 /**
  * Reads a gateway.
  *
- * @throws {TypeError} Where it is no address with an optional port.
+ * @param name What the option is called.
+ * @throws {TypeError} Where it is not an address with an optional port.
  */
-export function parseGateway(gateway: string | Endpoint): Endpoint {
+export function parseGateway(gateway: string | Endpoint, name: string = "gateway"): Endpoint {
   if (typeof gateway === "string") {
     const endpoint = parseEndpoint(gateway, PCP_PORT);
     if (endpoint && endpoint.port > 0) return endpoint;
-  } else {
-    const address = canonicalAddress(gateway.address);
-    if (address !== undefined) return { address, port: gateway.port };
+  } else if (typeof gateway === "object" && gateway !== null) {
+    const address = typeof gateway.address === "string"
+      ? canonicalAddress(gateway.address)
+      : undefined;
+    if (address !== undefined) return { address, port: checkPort(`${name}.port`, gateway.port) };
   }
-  const shown = typeof gateway === "string" ? `"${gateway}"` : `"${gateway.address}"`;
+  const shown = show(typeof gateway === "string" ? gateway : gateway?.address);
   throw new TypeError(
-    `'gateway' must be ADDRESS, ADDRESS:PORT or [IPV6%zone]:PORT: current value is ${shown}`,
+    `'${name}' must be ADDRESS, ADDRESS:PORT or [IPV6%zone]:PORT: current value is ${shown}`,
   );
 }
 
 /**
  * Checks a state.
  *
- * @throws {TypeError} Where it is not what `exportState` gives.
+ * @throws {TypeError | RangeError} Where it is not what `exportState` gives.
  */
-export function checkState(state: NatState | undefined): readonly SavedMapping[] {
+export function checkState(state: NatState | undefined): readonly SavedPort[] {
   if (state === undefined) return [];
-  if (state.version !== 1 || !Array.isArray(state.mappings)) {
-    throw new TypeError(`'state' must be of version 1: current value is ${state.version}`);
-  }
-  for (const mapping of state.mappings) checkSavedMapping(mapping);
+  readState(state);
+  for (const { protocol } of state.mappings) checkChoice("protocol", protocol, ["tcp", "udp"]);
   return state.mappings;
 }
 
-function toCommon(port: number, options: MappingOptions): PortRequest {
-  return {
-    protocol: options.protocol ?? "tcp",
-    internalPort: port,
-    externalPort: options.externalPort ?? port,
-    ...pickDefined(options, "externalAddress", "lifetimeSeconds", "mode", "thirdParty"),
-    ...pickDefined(options, "description"),
+function toCommon(port: number, options: MappingOptions, externalPort: number): PortRequest {
+  // The checks of the core name the fields of its request; here they have other names.
+  checkPort("port", port);
+  const external = {
+    port: checkPort("externalPort", options.externalPort ?? externalPort, 0),
+    ...(options.externalAddress !== undefined && { address: options.externalAddress }),
   };
+  const hasExternal = external.port !== 0 || external.address !== undefined;
+  if (options.family !== undefined && options.family !== 4 && options.family !== 6) {
+    throw new TypeError(`'family' must be 4 or 6: current value is ${show(options.family)}`);
+  }
+  return {
+    protocol: checkChoice("protocol", options.protocol ?? "tcp", ["tcp", "udp"]),
+    internalPort: port,
+    ...(hasExternal && { suggestedExternal: external }),
+    ...pickDefined(options, "lifetimeSeconds", "mode", "thirdParty", "description", "family"),
+  };
+}
+
+/** What the core's requests call otherwise than the options here. */
+const NAMES: Readonly<Record<string, string>> = {
+  "internalPort": "port",
+  "suggestedExternal.port": "externalPort",
+  "suggestedExternal.address": "externalAddress",
+  "portSet.size": "portSetSize",
+  "portSet": "portSetSize",
+};
+
+/** Runs what checks a request; where it throws, by the names that the caller knows. */
+export function withOptionNames<R>(check: () => R): R {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof RangeError) {
+      error.message = error.message.replace(
+        /'([\w.]+)'/g,
+        (whole, name: string) => name in NAMES ? `'${NAMES[name]}'` : whole,
+      );
+    }
+    throw error;
+  }
 }
 
 /** The core's request for an inbound mapping. */
 export function toPortRequest(port: number, options: MapOptions): PortRequest {
+  const request = toCommon(port, options, port);
+  if (options.preferFailure && !request.suggestedExternal?.port) {
+    throw new TypeError(
+      `'preferFailure' needs an 'externalPort' to insist on: current value is ${options.externalPort}`,
+    );
+  }
   return {
-    ...toCommon(port, options),
-    ...pickDefined(options, "preferFailure", "portSetSize"),
+    ...request,
+    ...pickDefined(options, "preferFailure"),
     ...(options.filters ? { filters: options.filters.map(parseFilter) } : {}),
+    ...(options.portSetSize !== undefined && { portSet: { size: options.portSetSize } }),
   };
 }
 
 /** The core's request for an outbound mapping. */
-export function toPeerRequest(port: number, remote: Endpoint, options: PeerOptions): PeerRequest {
+export function toPeerRequest(port: number, remote: Endpoint, options: PeerOptions): PortRequest {
   // A first PEER names no external port of its own accord (RFC 6887 §12.1, PCP-C-45).
-  return { ...toCommon(port, { externalPort: 0, ...options }), remote };
+  const request = toCommon(port, options, 0);
+  if (typeof remote !== "object" || remote === null) {
+    throw new TypeError(`'remote' must be an endpoint: current value is ${show(remote)}`);
+  }
+  return { ...request, remote };
 }

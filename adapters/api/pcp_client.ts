@@ -6,23 +6,22 @@
  */
 import { pickDefined } from "../../core/defined.ts";
 import { NatError } from "../../core/errors.ts";
-import type { Endpoint } from "../../core/machine.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
-import { describeFailure } from "../../core/mapping.ts";
+import type { Endpoint, Instant } from "../../core/machine.ts";
+import { describeFailure, type MappingId, type MappingRequest } from "../../core/mapping.ts";
 import {
   PcpClient as PcpMachine,
   type PcpEvent,
   type PcpMapping,
-  type PcpMapRequest,
   type PcpPeerRequest,
-} from "../../core/pcp/mod.ts";
-import { codeOf } from "../../core/portmap/claim.ts";
+} from "../../core/pcp/client.ts";
+import { codeOf } from "../../core/portmap/managed.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
-import { explainFailure } from "./explain.ts";
-import { Link } from "./link.ts";
+import type { Connection } from "./connection.ts";
 import { MappingHandle } from "./mapping_handle.ts";
 import { parseGateway } from "./options.ts";
+import { openClient } from "./single_client.ts";
 import type { WaitOptions } from "./wait.ts";
 
 /** How to open a {@linkcode PcpClient}. */
@@ -56,40 +55,34 @@ export interface PcpClientOptions {
  * ```
  */
 export class PcpClient implements AsyncDisposable {
-  readonly #link: Link<PcpMapping, PcpMachine>;
+  readonly #connection: Connection<PcpMapping, PcpMachine>;
   readonly #runtime: Runtime;
 
-  private constructor(link: Link<PcpMapping, PcpMachine>, runtime: Runtime) {
-    this.#link = link;
+  private constructor(connection: Connection<PcpMapping, PcpMachine>, runtime: Runtime) {
+    this.#connection = connection;
     this.#runtime = runtime;
   }
 
   /**
    * Opens the socket to the server.
    *
-   * @throws {TypeError} On a server or an address that is none.
+   * @throws {TypeError} On a server, an address or a state that is not one.
    * @throws {NatError} `permission`, `network`.
    */
   static async open(options: PcpClientOptions): Promise<PcpClient> {
-    const runtime = options.runtime ?? systemRuntime();
-    const server = parseGateway(options.server);
-    const link = await Link.open<PcpMapping, PcpMachine>({
-      runtime,
-      gateway: server,
-      ...(options.internalAddress === undefined ? {} : { bindAddress: options.internalAddress }),
-      ...pickDefined(options, "announcements"),
-    }, {
-      create: (localAddress) =>
+    const { runtime = systemRuntime(), internalAddress, announcements = true } = options;
+    const gateway = parseGateway(options.server, "server");
+    const connection = await openClient<PcpMapping, PcpMachine>(
+      { runtime, via: "pcp", gateway, internalAddress, announcements },
+      (localAddress) =>
         new PcpMachine({
-          servers: [server],
+          servers: [gateway],
           localAddress,
           random: runtime.random,
           ...pickDefined(options, "state", "fastStart"),
         }),
-      networkChanged: (machine, localAddress, now) => machine.networkChanged(localAddress, now),
-      explain: explainFailure("pcp", server),
-    });
-    return new PcpClient(link, runtime);
+    );
+    return new PcpClient(connection, runtime);
   }
 
   /**
@@ -98,17 +91,8 @@ export class PcpClient implements AsyncDisposable {
    * @throws {TypeError | RangeError} On a request that no server could grant.
    * @throws {NatError} `refused`, `no-answer`, `unsupported`…
    */
-  async map(
-    request: PcpMapRequest,
-    options: WaitOptions = {},
-  ): Promise<MappingHandle<PcpMapping>> {
-    const held = await this.#link.request({
-      what: `map port ${request.internalPort} of protocol ${request.protocol}`,
-      since: this.#runtime.now(),
-      goal: "mapped",
-      start: (machine, now) => machine.map(request, now),
-    }, options);
-    return new MappingHandle(this.#link, held);
+  map(request: MappingRequest, options: WaitOptions = {}): Promise<MappingHandle<PcpMapping>> {
+    return this.#map(request, "", (machine, now) => machine.map(request, now), options);
   }
 
   /**
@@ -117,17 +101,24 @@ export class PcpClient implements AsyncDisposable {
    * @throws {TypeError | RangeError} On a request that no server could grant.
    * @throws {NatError} As {@linkcode PcpClient.map}.
    */
-  async peer(
-    request: PcpPeerRequest,
-    options: WaitOptions = {},
+  peer(request: PcpPeerRequest, options: WaitOptions = {}): Promise<MappingHandle<PcpMapping>> {
+    const start = (machine: PcpMachine, now: Instant) => machine.peer(request, now);
+    return this.#map(request, " to a peer", start, options);
+  }
+
+  async #map(
+    request: MappingRequest,
+    whom: string,
+    start: (machine: PcpMachine, now: Instant) => MappingId,
+    options: WaitOptions,
   ): Promise<MappingHandle<PcpMapping>> {
-    const held = await this.#link.request({
-      what: `map port ${request.internalPort} of protocol ${request.protocol} to a peer`,
+    const held = await this.#connection.request({
+      what: `map port ${request?.internalPort} of protocol ${request?.protocol}${whom}`,
       since: this.#runtime.now(),
       goal: "mapped",
-      start: (machine, now) => machine.peer(request, now),
+      start,
     }, options);
-    return new MappingHandle(this.#link, held);
+    return new MappingHandle(this.#connection, held);
   }
 
   /**
@@ -138,10 +129,11 @@ export class PcpClient implements AsyncDisposable {
    */
   announce(options: WaitOptions = {}): Promise<number> {
     const text = "Cannot reach the PCP server: ANNOUNCE came to";
-    return this.#link.answer(
+    return this.#connection.answer(
+      "reach the PCP server",
       options,
       () => new NatError("no-answer", `${text} no answer`),
-      (machine, now) => machine.announce(now),
+      (machine, now) => machine.probe(now),
       (event) => {
         const told = event as PcpEvent;
         if (told.type === "announce-failed") {
@@ -154,12 +146,12 @@ export class PcpClient implements AsyncDisposable {
 
   /** What a later run needs to adopt these mappings. JSON-safe. */
   exportState(): SavedState {
-    return this.#link.do((machine, now) => machine.exportState(now));
+    return this.#connection.do((machine, now) => machine.exportState(now));
   }
 
   /** Deletes all mappings and closes the socket. Never rejects. */
   close(): Promise<void> {
-    return this.#link.close();
+    return this.#connection.close();
   }
 
   /** {@linkcode PcpClient.close}, for `await using`. */

@@ -7,11 +7,9 @@ import { isBehindAnotherNat } from "../../core/cidr.ts";
 import type { Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { describeFailure, type Transport } from "../../core/mapping.ts";
-import { gatewayText } from "../../core/portmap/claim.ts";
-import type { GrantedMapping } from "../../core/portmap/events.ts";
-import type { Held } from "./link.ts";
-import type { MappingUpdate } from "./link_types.ts";
-import type { SessionLink } from "./session_link.ts";
+import { gatewayText, type GrantedMapping } from "../../core/portmap/managed.ts";
+import type { PortMapper } from "../../core/portmap/mapper.ts";
+import type { Connection, Held, MappingUpdate } from "./connection.ts";
 import type { WaitOptions } from "./wait.ts";
 
 /** What happens to an open port. */
@@ -22,6 +20,8 @@ export type PortEvent =
   | { readonly type: "moved"; readonly mapping: GrantedMapping }
   /** It is back after `lost`. */
   | { readonly type: "recovered"; readonly mapping: GrantedMapping }
+  /** The gateway did not renew it; it is open to its end, and natkit goes on asking. */
+  | { readonly type: "renewal-failed"; readonly reason: string }
   /** The gateway holds it no more; natkit goes on trying. */
   | { readonly type: "lost"; readonly reason: string }
   /** It is over: deleted at our wish, or its wanted time has passed. */
@@ -32,9 +32,12 @@ export type PortEvent =
     readonly failure?: string;
   };
 
+/** A port mapper on real sockets. */
+export type MapperConnection = Connection<GrantedMapping, PortMapper>;
+
 /**
  * A mapping at the gateway. Closing it deletes it there; iterating it tells what happens to it from
- * then on. Properties always tell the present state.
+ * the moment it was handed out. Properties tell the present state.
  *
  * @example
  * ```ts
@@ -44,23 +47,19 @@ export type PortEvent =
  * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
  * await using nat = await Nat.open({ gateway: gateway.endpoint });
  * await using port = await nat.map(25565);
- * console.assert(port.via === "pcp" && port.internal.port === 25565);
+ * console.assert(port.state === "open" && port.via === "pcp" && port.internal.port === 25565);
  * ```
  */
 export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
   /** How long opening it took, gateway discovery included, milliseconds. */
   readonly elapsedMs: number;
-  readonly #link: SessionLink;
+  readonly #connection: MapperConnection;
   readonly #held: Held<GrantedMapping>;
   #owned: AsyncDisposable | undefined;
 
   /** Made by {@linkcode Nat.map}, {@linkcode Nat.peer} and {@linkcode openPort}. */
-  constructor(
-    link: SessionLink,
-    held: Held<GrantedMapping>,
-    elapsedMs: number,
-  ) {
-    this.#link = link;
+  constructor(connection: MapperConnection, held: Held<GrantedMapping>, elapsedMs: number) {
+    this.#connection = connection;
     this.#held = held;
     this.elapsedMs = elapsedMs;
   }
@@ -71,7 +70,16 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
     return this;
   }
 
-  /** All of it as plain data. */
+  /**
+   * Whether the gateway holds it: `"open"`; `"lost"` while natkit tries to get it back; `"closed"`
+   * for good.
+   */
+  get state(): "open" | "lost" | "closed" {
+    const { state } = this.#held;
+    return state === "open" || state === "lost" ? state : "closed";
+  }
+
+  /** All of it as plain data, as it was granted last; whether that still holds says `state`. */
   get mapping(): GrantedMapping {
     return this.#held.mapping!;
   }
@@ -101,7 +109,7 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
     return this.mapping.internal;
   }
 
-  /** Where others send to. */
+  /** Where others send to, while `state` is `"open"`; after that, where they did. */
   get external(): Endpoint {
     return this.mapping.external;
   }
@@ -118,7 +126,7 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
 
   /**
    * Whether the external address is itself behind another NAT (private, shared…), so that the port
-   * cannot be reached from the Internet (decision D-15).
+   * cannot be reached from the Internet.
    */
   get isDoubleNat(): boolean {
     return isBehindAnotherNat(this.external.address);
@@ -127,21 +135,21 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
   /**
    * Renews early, for `lifetimeSeconds` where given.
    *
-   * @throws {NatError} `no-answer`, `closed`. The mapping is not lost by that.
+   * @throws {NatError} `refused`, `no-answer`, `closed`. The mapping is not lost by that.
    */
   renew(lifetimeSeconds?: number, options: WaitOptions = {}): Promise<void> {
-    return this.#link.renew(this.#held, lifetimeSeconds, options);
+    return this.#connection.renew(this.#held, lifetimeSeconds, options);
   }
 
   /** Leaves the mapping at the gateway until its lifetime is over, unrenewed. */
   async release(): Promise<void> {
-    this.#link.abandon(this.#held);
+    this.#connection.abandon(this.#held);
     await this.#owned?.[Symbol.asyncDispose]();
   }
 
   /** Deletes the mapping. Never rejects: what the gateway does not delete ends by itself. */
   async close(): Promise<void> {
-    await this.#link.revoke(this.#held);
+    await this.#connection.revoke(this.#held);
     await this.#owned?.[Symbol.asyncDispose]();
   }
 
@@ -150,7 +158,15 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
     return this.close();
   }
 
-  /** What happens from now on. Ends when the mapping is over. */
+  /** Calls back with each event from here on. Returns what ends that. */
+  onEvent(listener: (event: PortEvent) => void): () => void {
+    return this.#held.events.listen((update) => {
+      const event = toPortEvent(update);
+      if (event) listener(event);
+    });
+  }
+
+  /** What has happened since it was handed out, and what happens. Ends when the mapping is over. */
   async *[Symbol.asyncIterator](): AsyncIterator<PortEvent> {
     for await (const update of this.#held.events.read()) {
       const event = toPortEvent(update);
@@ -165,8 +181,9 @@ function toPortEvent(update: MappingUpdate<GrantedMapping>): PortEvent | undefin
     case "moved":
     case "recovered":
       return { type: update.type, mapping: update.mapping };
+    case "renewal-failed":
     case "lost":
-      return { type: "lost", reason: describeFailure(update.failure) };
+      return { type: update.type, reason: describeFailure(update.failure) };
     case "unmapped":
       return {
         type: "unmapped",

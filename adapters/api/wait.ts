@@ -4,11 +4,12 @@
  *
  * @module
  */
+import { show } from "../../core/check.ts";
 import type { Runtime } from "../runtime.ts";
 
 /** How long to wait for a request. */
 export interface WaitOptions {
-  /** Milliseconds until the request is given up. Default 10,000. */
+  /** Milliseconds until the request is given up, 0 to Infinity. Default 10,000. */
   readonly timeoutMs?: number;
   /** Ends the request; it rejects with the signal's reason. */
   readonly signal?: AbortSignal;
@@ -27,41 +28,48 @@ export interface Settle<R> {
  * Waits until `begin`'s `settle` is called.
  *
  * @param timeoutReason Makes the reason with which it rejects when the time is up.
- * @param begin Starts what is waited for, and returns what cleans up after it, however it ended.
+ * @param begin Starts what is waited for, and returns what cleans up after it: `done` where it
+ *   resolved, `given up` where it rejected, whoever did.
  */
 export function waitFor<R>(
   runtime: Runtime,
   options: WaitOptions,
   timeoutReason: () => unknown,
-  begin: (settle: Settle<R>) => (outcome: "settled" | "given up") => void,
+  begin: (settle: Settle<R>) => (outcome: "done" | "given up") => void,
 ): Promise<R> {
   const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+  if (typeof timeoutMs !== "number" || !(timeoutMs >= 0)) {
+    const text = `'timeoutMs' must be a number from 0 on: current value is ${show(timeoutMs)}`;
+    return Promise.reject(new TypeError(text));
+  }
   if (signal?.aborted) return Promise.reject(signal.reason);
   return new Promise<R>((resolve, reject) => {
     let isOver = false;
-    let cleanUp: ((outcome: "settled" | "given up") => void) | undefined;
-    const end = (outcome: "settled" | "given up", finish: () => void) => {
+    let outcome: "done" | "given up" = "done";
+    let cleanUp: ((outcome: "done" | "given up") => void) | undefined;
+    const end = (how: typeof outcome, finish: () => void) => {
       if (isOver) return;
       isOver = true;
+      outcome = how;
       cancelTimer();
       signal?.removeEventListener("abort", onAbort);
       finish();
       cleanUp?.(outcome);
     };
     const onAbort = () => end("given up", () => reject(signal!.reason));
-    const cancelTimer = runtime.setTimer(
+    const cancelTimer = timeoutMs === Infinity ? () => {} : runtime.setTimer(
       timeoutMs,
       () => end("given up", () => reject(timeoutReason())),
       true,
     );
     signal?.addEventListener("abort", onAbort);
     const settle: Settle<R> = {
-      resolve: (value) => end("settled", () => resolve(value)),
-      reject: (reason) => end("settled", () => reject(reason)),
+      resolve: (value) => end("done", () => resolve(value)),
+      reject: (reason) => end("given up", () => reject(reason)),
     };
     try {
       cleanUp = begin(settle);
-      if (isOver) cleanUp("settled");
+      if (isOver) cleanUp(outcome);
     } catch (error) {
       settle.reject(error);
     }

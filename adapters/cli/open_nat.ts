@@ -5,7 +5,7 @@
  * @module
  */
 import { dropUndefined } from "../../core/defined.ts";
-import type { SavedMapping } from "../../core/portmap/saved.ts";
+import type { SavedPort } from "../../core/portmap/managed.ts";
 import { Nat } from "../api/nat.ts";
 import type { NatOptions } from "../api/options.ts";
 import type { Context } from "./command.ts";
@@ -13,7 +13,7 @@ import type { Context } from "./command.ts";
 /** Opens what the flags name, but for what `over` says. */
 export function openNat(
   { flags, runtime, stop, parts }: Context,
-  saved: readonly SavedMapping[],
+  saved: readonly SavedPort[],
   over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress"> = {},
 ): Promise<Nat> {
   const { gateway, via } = flags;

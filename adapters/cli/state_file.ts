@@ -46,14 +46,15 @@ import { checkAddress, checkPort } from "../../core/check.ts";
 import { formatEndpoint } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
-import { checkSavedMapping, savedKey, type SavedMapping } from "../../core/portmap/saved.ts";
+import { readSaved, savedKey } from "../../core/lease/saved.ts";
+import type { SavedPort } from "../../core/portmap/managed.ts";
 import { CommandError } from "./output.ts";
 import { hasPid, isRunning, type ProcessId } from "./processes.ts";
 
 /** A mapping as it is kept. */
 export interface Entry {
   /** What the library needs to adopt or delete it. */
-  readonly mapping: SavedMapping;
+  readonly mapping: SavedPort;
   /** When it ends if nobody renews it, milliseconds since 1970. */
   readonly expiresAt: number;
   /** The gateway that holds it. */
@@ -237,7 +238,7 @@ function isEntry(value: unknown): value is Entry {
   }
   const { gateway, internalAddress, owner } = value as Partial<Entry>;
   try {
-    checkSavedMapping(value.mapping as unknown as SavedMapping);
+    readSaved(value.mapping as unknown as SavedPort);
     if (gateway !== undefined) {
       checkAddress("gateway.address", gateway?.address);
       checkPort("gateway.port", gateway?.port);

@@ -210,6 +210,20 @@ export class LeaseKeeper<R, T> {
   }
 
   /**
+   * Asks no more: another protocol has made the mapping. What was sent may yet be granted, and lasts
+   * to its end then; that is told, so that who wants can delete it.
+   */
+  withdraw(lease: Lease<R>): void {
+    if (lease.phase === "deleting") return;
+    this.#wire.cancel(lease);
+    lease.isWithdrawn = true;
+    if (!lease.isGranted) lease.phase = "resting";
+    // What the gateway cannot have is not waited for.
+    lease.dueAt = lease.isGranted ? undefined : lease.mayExistUntil;
+    this.#arm(lease);
+  }
+
+  /**
    * Deletes a mapping; `unmapped` tells when that is done. What the gateway cannot hold, and what
    * the protocol cannot delete, is over at once.
    *
@@ -240,6 +254,9 @@ export class LeaseKeeper<R, T> {
   unmap(wanted: Wanted, nonce: Uint8Array | undefined, now: Instant): Lease<R> {
     let lease = this.#wanted.get(mappingKey(wanted));
     if (!lease) {
+      // One that is on its way out already tells for both.
+      const leaving = this.#leaving.get(mappingKey(wanted));
+      if (leaving) return leaving;
       lease = this.#make(wanted, nonce);
       this.#mayExistAlready(lease);
     }
@@ -346,7 +363,7 @@ export class LeaseKeeper<R, T> {
   gatewayRestarted(except: Lease<R> | undefined, now: Instant): void {
     const together = this.#recoveryAt(now);
     for (const lease of this.#wanted.values()) {
-      if (lease === except) continue;
+      if (lease === except || lease.isWithdrawn) continue;
       lease.isStale = lease.isGranted;
       lease.notBefore = -Infinity;
       const isHeld = lease.phase === "granted" || lease.phase === "renewing";
@@ -362,7 +379,7 @@ export class LeaseKeeper<R, T> {
     const together = this.#recoveryAt(now);
     for (const lease of this.#wanted.values()) {
       const isHeld = lease.phase === "granted" || lease.phase === "renewing";
-      if (!isHeld || lease.grantedAt >= since) continue;
+      if (!isHeld || lease.isWithdrawn || lease.grantedAt >= since) continue;
       lease.isStale = true;
       this.#recover(lease, together, now);
     }
@@ -372,7 +389,7 @@ export class LeaseKeeper<R, T> {
   gatewayAnswers(except: Lease<R> | undefined, now: Instant): void {
     const together = this.#recoveryAt(now);
     for (const lease of this.#wanted.values()) {
-      if (lease === except || lease.phase !== "resting") continue;
+      if (lease === except || lease.isWithdrawn || lease.phase !== "resting") continue;
       if (lease.failure?.kind === "refused") continue;
       lease.notBefore = -Infinity;
       this.#recover(lease, together, now);
@@ -392,6 +409,10 @@ export class LeaseKeeper<R, T> {
   hostMoved(now: Instant): void {
     for (const lease of [...this.#leaving.values()]) this.deleted(lease, undefined, now);
     for (const lease of this.wanted()) {
+      if (lease.isWithdrawn) {
+        this.#end(lease, "expired", undefined, now);
+        continue;
+      }
       lease.mayExistUntil = lease.notBefore = -Infinity;
       lease.isStale = lease.isGranted;
       lease.failure = undefined;
@@ -500,6 +521,8 @@ export class LeaseKeeper<R, T> {
       case "renewing":
         return this.#renew(lease, now);
       case "resting":
+        if (lease.isWithdrawn) return this.#end(lease, "expired", undefined, now);
+        return this.#ask(lease, "recreate", now);
       case "recovering":
         return this.#ask(lease, "recreate", now);
       default:

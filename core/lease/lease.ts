@@ -50,6 +50,8 @@ export class Lease<R> {
   readonly nonce: Uint8Array | undefined;
   /** Comes from saved state, and the application has not asked for it yet. */
   isAdopted = false;
+  /** Asked for no more: another protocol made the mapping. It may yet be granted. */
+  isWithdrawn = false;
   phase: Phase = "waiting";
   /** The lifetime to ask for, seconds. */
   lifetimeSeconds: number;
@@ -110,12 +112,12 @@ export class Lease<R> {
 
   /** Whether it is wanted without end. */
   get isKeptAlive(): boolean {
-    return this.wanted.lifetimes === Infinity;
+    return !this.isWithdrawn && this.wanted.lifetimes === Infinity;
   }
 
   /** Whether the present grant does not cover the time for which it is wanted. */
   get wantsRenewal(): boolean {
-    return (this.expiresAt ?? -Infinity) < this.wantedUntil;
+    return !this.isWithdrawn && (this.expiresAt ?? -Infinity) < this.wantedUntil;
   }
 
   /** Before this no renewal may leave: 4 s after the last one (PCP-C-40). */

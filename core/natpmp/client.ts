@@ -208,15 +208,18 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
 
   // ---- Commands ----------------------------------------------------------------------------
 
-  /** Asks for the external address; the answer is an `external-address` event. */
-  externalAddress(now: Instant): void {
+  /**
+   * Asks for the external address, which changes nothing at the gateway: `external-address` or
+   * `external-address-failed` follows. From then on the address is kept true.
+   */
+  probe(now: Instant): void {
     this.#begin(now);
     this.#address.ask(this.#now);
     this.#queue.advance(this.#now);
   }
 
   /** Takes the question for the external address back, and repeats it no more. */
-  cancelExternalAddress(now: Instant): void {
+  endProbe(now: Instant): void {
     this.#begin(now);
     this.#address.cancel();
     this.#queue.advance(this.#now);
@@ -327,6 +330,17 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   }
 
   // ---- What it holds -----------------------------------------------------------------------
+
+  /**
+   * Asks no more for a mapping that need not be had; what was sent may yet be granted, which is told,
+   * and is not renewed. {@linkcode NatPmpClient.revoke} deletes it.
+   */
+  withdraw(id: MappingId, now: Instant): void {
+    this.#begin(now);
+    const lease = this.#keeper.get(id);
+    if (lease) this.#keeper.withdraw(lease);
+    this.#queue.advance(this.#now);
+  }
 
   /** Whether nothing is held, wanted or on its way. */
   get isIdle(): boolean {

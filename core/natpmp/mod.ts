@@ -32,7 +32,8 @@ export type {
   Machine,
   RequestAction,
   SendAction,
-  SocketRole,
+  SocketResult,
+  SocketSpec,
 } from "../machine.ts";
 export type {
   Failure,

@@ -349,12 +349,33 @@ export class PcpClient implements Machine<PcpEvent> {
     if (lease) this.#keeper.abandon(lease, now);
   }
 
-  /** Asks the server for its epoch, which changes nothing there (PCP-C-50). */
-  announce(now: Instant): void {
+  /**
+   * Asks the server for its epoch by ANNOUNCE, which changes nothing there (PCP-C-50): `announced` or
+   * `announce-failed` follows.
+   */
+  probe(now: Instant): void {
     this.#outbox.touch(now);
     if (this.#announce.isInFlight) return;
     this.#announce.begin(this.#localAddress);
     this.#sendAnnounce(now);
+  }
+
+  /** Takes the ANNOUNCE back. */
+  endProbe(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#endAnnounce();
+  }
+
+  /**
+   * Asks no more for a mapping that need not be had; what was sent may yet be granted, which is told,
+   * and is not renewed. {@linkcode PcpClient.revoke} deletes it.
+   *
+   * @throws {RangeError} Where the id was never given out.
+   */
+  withdraw(id: MappingId, now: Instant): void {
+    const lease = this.#find(id);
+    this.#outbox.touch(now);
+    if (lease) this.#keeper.withdraw(lease);
   }
 
   /** Revokes every mapping and takes no more. */

@@ -37,7 +37,8 @@ export type {
   Machine,
   RequestAction,
   SendAction,
-  SocketRole,
+  SocketResult,
+  SocketSpec,
 } from "../machine.ts";
 export type { Cidr } from "../cidr.ts";
 export type { Family } from "../ip.ts";

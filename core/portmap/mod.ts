@@ -1,10 +1,8 @@
 /**
- * Port mapping at one gateway, whatever protocol it speaks.
+ * The port mapper: mappings at this host's gateways by whatever protocol they speak.
  *
  * @module
  */
-export * from "./events.ts";
-export * from "./request.ts";
-export type { SavedMapping } from "./saved.ts";
-export { GatewaySession } from "./session.ts";
-export type { GatewaySessionOptions, GatewaySessionStats } from "./session_options.ts";
+export type { GrantedMapping, MapperEvent, PortRequest, SavedPort } from "./managed.ts";
+export type { NetworkPath } from "./path.ts";
+export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

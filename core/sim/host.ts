@@ -159,6 +159,11 @@ export class Host implements Receiver, SocketHost, ProcessHost {
     return this.#isSuspended;
   }
 
+  /** The address from which packets to there leave, where there is a way. */
+  addressToward(address: string): string | undefined {
+    return this.#route(address, undefined)?.source;
+  }
+
   /** Sends a datagram; without a source address it leaves from the outgoing interface's. */
   send(source: string | undefined, port: number, to: Endpoint, data: Uint8Array): void {
     const address = withoutZone(to.address);

@@ -11,6 +11,7 @@ import type {
   Instant,
   Machine,
   SocketRole,
+  SocketSpec,
 } from "../machine.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
 import type { SimSocket, SocketOptions } from "./socket.ts";
@@ -23,6 +24,8 @@ export interface ProcessHost {
   readonly isSuspended: boolean;
   /** Opens a socket. */
   bind(options?: SocketOptions): SimSocket;
+  /** The address from which packets to there leave, where it has one. */
+  addressToward(address: string): string | undefined;
   /** Forgets a process that was stopped. */
   forget(process: Sleeper): void;
 }
@@ -75,6 +78,13 @@ export class SimulationError extends Error {
   }
 }
 
+/** Whether two specs are of one socket. */
+function isSameSocket(a: SocketSpec, b: SocketSpec): boolean {
+  const text = ({ key, local, connect, group, interface: via }: SocketSpec) =>
+    JSON.stringify([key, local, connect, group, via]);
+  return text(a) === text(b);
+}
+
 /** Made by `Host.run`. */
 export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   /** The machine. To give it a command, use `do`. */
@@ -89,6 +99,8 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   readonly #host: ProcessHost;
   readonly #options: ProcessOptions<E>;
   readonly #all: SimSocket[] = [];
+  /** The sockets that the machine has listed. */
+  readonly #listed = new Map<string, { readonly spec: SocketSpec; readonly socket: SimSocket }>();
   #wakeAt: Instant | undefined;
   #isStopped = false;
 
@@ -168,8 +180,39 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     return socket;
   }
 
+  /** The socket that the machine has listed under a key. */
+  listed(key: string): SimSocket | undefined {
+    return this.#listed.get(key)?.socket;
+  }
+
+  #reconcile(): void {
+    const specs = this.machine.sockets?.();
+    if (!specs) return;
+    for (const [key, { spec, socket }] of this.#listed) {
+      if (specs.some((wanted) => isSameSocket(wanted, spec))) continue;
+      socket.close();
+      this.#all.splice(this.#all.indexOf(socket), 1);
+      this.#listed.delete(key);
+    }
+    for (const spec of specs) {
+      if (this.#listed.has(spec.key)) continue;
+      const { local, connect, group } = spec;
+      const socket = this.#open({
+        ...(local && local.port !== 0 && { address: group ?? local.address, port: local.port }),
+        ...(connect && { connect }),
+        ...(group !== undefined && { groups: [group] }),
+      });
+      this.#listed.set(spec.key, { spec, socket });
+      const address = local?.address ?? this.#host.addressToward(connect?.address ?? "0.0.0.0");
+      if (address === undefined) continue;
+      const at = { address, port: socket.port };
+      this.machine.handleSocket?.(spec.key, { ok: true, local: at }, this.#context.now);
+    }
+  }
+
   #drain(): void {
     if (this.#isStopped) return;
+    this.#reconcile();
     let left = MAX_ACTIONS;
     for (let action = this.machine.poll(); action; action = this.machine.poll()) {
       if (left-- === 0) throw new SimulationError(`${this.name}: poll() does not come to an end`);
@@ -190,11 +233,11 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     this.#options.onDrained?.(this.#context.now);
   }
 
-  #send(role: SocketRole, to: Endpoint, data: Uint8Array): void {
-    const socket = this.sockets[role];
+  #send(key: string, to: Endpoint, data: Uint8Array): void {
+    const socket = this.#listed.get(key)?.socket ?? this.sockets[key as SocketRole];
     if (socket) socket.send(to, data);
-    else if (role !== "other") {
-      throw new SimulationError(`${this.name}: no socket for role "${role}"`);
+    else if (key !== "other" && !this.machine.sockets) {
+      throw new SimulationError(`${this.name}: no socket for role "${key}"`);
     }
   }
 

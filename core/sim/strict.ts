@@ -10,7 +10,16 @@
  * @module
  */
 import { equalBytes } from "../bytes.ts";
-import type { Action, DebugTimeout, Endpoint, HttpResult, Instant, Machine } from "../machine.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  HttpResult,
+  Instant,
+  Machine,
+  SocketResult,
+  SocketSpec,
+} from "../machine.ts";
 import { SimulationError } from "./process.ts";
 
 /** How many datagrams are watched for changes. */
@@ -35,7 +44,7 @@ class LentBytes extends Uint8Array {
  * import { seededRandom } from "@natkit/natkit/core";
  * const gateway = { address: "192.168.1.1", port: 5351 };
  * const strict = new StrictMachine(new NatPmpClient({ gateway, random: seededRandom(1) }));
- * strict.command((client, now) => client.externalAddress(now), 0);
+ * strict.command((client, now) => client.probe(now), 0);
  * console.assert(strict.poll()?.type === "send");
  * ```
  */
@@ -74,6 +83,17 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
     this.#lent.push(lent);
     if (this.#lent.length > WATCHED) this.#lent.shift();
     return isMine;
+  }
+
+  /** The sockets that the machine wants, where it lists any. */
+  get sockets(): (() => readonly SocketSpec[]) | undefined {
+    return this.inner.sockets && (() => this.inner.sockets!());
+  }
+
+  /** Passes on what became of a socket. */
+  handleSocket(key: string, result: SocketResult, now: Instant): void {
+    this.#enter(now);
+    this.inner.handleSocket?.(key, result, now);
   }
 
   /** Passes an HTTP result on. */

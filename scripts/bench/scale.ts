@@ -11,7 +11,7 @@ import type { ScaleOptions, ScaleResult } from "./workers/scale.ts";
 const CLIENTS: Readonly<Record<ScaleOptions["client"], string>> = {
   "pcp": "PcpClient",
   "nat-pmp": "NatPmpClient",
-  "session": "GatewaySession",
+  "mapper": "PortMapper",
 };
 const SIZES = [100, 1000, 10_000, 100_000];
 /** At this size a mapping is weighed. */

@@ -75,7 +75,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
   it("PMP-C-03: every request goes to the gateway's port 5351, nothing else", () => {
     assertEquals(NATPMP_PORT, 5351);
     const client = new NatPmpClient({ gateway: GATEWAY, random: seededRandom(1) });
-    client.externalAddress(0);
+    client.probe(0);
     client.map(TCP_8080, 0);
     client.revokeAll("udp", 0);
     for (let step = 0; step < 40; step++) {
@@ -89,7 +89,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
   it("PMP-C-04: no more than one request is outstanding, the others wait their turn", () => {
     const rig = new Rig();
     rig.do((client, now) => {
-      client.externalAddress(now);
+      client.probe(now);
       for (let port = 1; port <= 20; port++) {
         client.map({ protocol: "udp", internalPort: port }, now);
       }
@@ -132,7 +132,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
   it("PMP-C-08: ICMP port unreachable ends all that waits at once", () => {
     const rig = new Rig();
     rig.do((client, now) => {
-      client.externalAddress(now);
+      client.probe(now);
       client.map({ ...TCP_8080, mode: "once" }, now);
     });
     rig.now = 5;
@@ -181,13 +181,13 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
 
   it("PMP-C-12: the request for the external address is exactly 00 00", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     assertEquals(hexOf(rig.sent), ["0000"]);
   });
 
   it("PMP-C-13: the address field of an error is ignored", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.feed(fromHex("00800003 00000e10 cb007107"));
     assertEquals(rig.events.map((event) => event.type), ["external-address-failed"]);
     rig.feed(fromHex("00800003 00000e10 cb007107"));
@@ -383,7 +383,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
   it("PMP-C-31: where there is no NAT-PMP the client says so and stays usable, it never throws", () => {
     const rig = new Rig();
     rig.do((client, now) => {
-      client.externalAddress(now);
+      client.probe(now);
       client.map({ ...TCP_8080, mode: "once" }, now);
     });
     rig.runTo(1e9);

@@ -29,7 +29,7 @@ describe("PCP client", () => {
     rig.client.map({ ...TCP, description: "x".repeat(1001) }, 0);
     rig.client.map({ ...TCP, internalPort: 1, description: "odd" }, 0);
     rig.client.peer({ ...TCP, remote: REMOTE }, 0);
-    rig.client.announce(0);
+    rig.client.probe(0);
     for (const { data } of rig.drain()) claim(data.length <= 1100 && data.length % 4 === 0);
     assertThrows(() => rig.client.map({ ...TCP, protocol: 17, description: "x".repeat(1016) }, 0));
   });
@@ -67,7 +67,7 @@ describe("PCP client", () => {
     const server = { address: "10.9.8.7", port: 5351 };
     const rig = new Rig({ servers: [server] });
     rig.client.map(TCP, 0);
-    rig.client.announce(0);
+    rig.client.probe(0);
     for (const { to } of rig.drain()) assertEquals(to, server);
   });
 
@@ -84,7 +84,7 @@ describe("PCP client", () => {
     const rig = new Rig({ localAddress: "::ffff:10.0.0.3" });
     rig.client.map(TCP, 0);
     rig.client.peer({ ...TCP, remote: REMOTE }, 0);
-    rig.client.announce(0);
+    rig.client.probe(0);
     for (const { request } of rig.drain()) assertEquals(request.clientAddress, "10.0.0.3");
   });
 
@@ -391,7 +391,7 @@ describe("PCP client", () => {
     );
     const filters = [{ prefix: parseCidr("10.0.0.0/8")!, port: 0 }];
     rig.client.peer({ ...TCP, remote: REMOTE, filters, portSet: { size: 4 } } as never, 0);
-    rig.client.announce(0);
+    rig.client.probe(0);
     for (const { request } of rig.drain()) {
       claim(request.kind !== "other");
       assertEquals(request.options, []);
@@ -655,7 +655,7 @@ describe("PCP client", () => {
 
   it("PCP-C-50: an ANNOUNCE request has lifetime 0", () => {
     const rig = new Rig();
-    rig.client.announce(0);
+    rig.client.probe(0);
     assertEquals(rig.drain()[0]!.request, {
       kind: "announce",
       lifetimeSeconds: 0,

@@ -15,14 +15,14 @@ import { natPmpClientCase } from "./natpmp/contract_case.ts";
 import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
 import { pcpClientCase } from "./pcp/contract_case.ts";
 import { pcpServerCase } from "./pcp/server_contract_case.ts";
-import { gatewaySessionCase } from "./portmap/contract_case.ts";
+import { portMapperCase } from "./portmap/contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
   natPmpClientCase,
   natPmpServerCase,
   pcpClientCase,
   pcpServerCase,
-  gatewaySessionCase,
+  portMapperCase,
   simulatedGatewayCase,
 ];
 

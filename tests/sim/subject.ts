@@ -8,9 +8,8 @@ import { NatPmpClient } from "../../core/natpmp/client.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import { PcpClient, type PcpMapping } from "../../core/pcp/client.ts";
-import type { GrantedMapping } from "../../core/portmap/events.ts";
-import type { SavedMapping } from "../../core/portmap/saved.ts";
-import { GatewaySession } from "../../core/portmap/session.ts";
+import type { GrantedMapping, SavedPort } from "../../core/portmap/managed.ts";
+import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { RandomSource } from "../../core/random.ts";
 import type { External, SubjectEvent, Wish } from "./model.ts";
 
@@ -60,7 +59,7 @@ export function makeSubject(kind: SubjectKind, options: SubjectOptions): Subject
     case "pcp":
       return new PcpSubject(options);
     case "session":
-      return new SessionSubject(options);
+      return new MapperSubject(options);
   }
 }
 
@@ -94,7 +93,7 @@ class NatPmpSubject implements Subject {
   }
 
   askAddress(now: Instant): void {
-    this.machine.externalAddress(now);
+    this.machine.probe(now);
   }
 
   networkChanged(localAddress: string, now: Instant): void {
@@ -174,7 +173,7 @@ class PcpSubject implements Subject {
 
   /** PCP has no such question; it asks for an announcement. */
   askAddress(now: Instant): void {
-    this.machine.announce(now);
+    this.machine.probe(now);
   }
 
   networkChanged(localAddress: string, now: Instant): void {
@@ -211,24 +210,30 @@ class PcpSubject implements Subject {
   }
 }
 
-class SessionSubject implements Subject {
-  readonly machine: GatewaySession;
+class MapperSubject implements Subject {
+  readonly machine: PortMapper;
+  readonly #gateway: Endpoint;
   readonly #known = new Set<number>();
 
   constructor({ gateway, localAddress, random, saved }: SubjectOptions) {
-    this.machine = new GatewaySession({
-      gateway,
-      localAddress,
+    this.#gateway = gateway;
+    this.machine = new PortMapper({
       random,
-      ...(saved !== undefined && { saved: saved as readonly SavedMapping[] }),
+      announcements: false,
+      ...(saved !== undefined && { saved: saved as readonly SavedPort[] }),
     });
+    this.#move(localAddress, 0);
+  }
+
+  #move(localAddress: string, now: Instant): void {
+    this.machine.networkChanged([{ gateway: this.#gateway, localAddress }], now);
   }
 
   map(wish: Wish, now: Instant): number {
     const id = this.machine.map({
       protocol: wish.protocol,
       internalPort: wish.internalPort,
-      externalPort: wish.suggestedPort,
+      suggestedExternal: { port: wish.suggestedPort },
       lifetimeSeconds: wish.lifetimeSeconds,
     }, now);
     this.#known.add(id);
@@ -253,18 +258,18 @@ class SessionSubject implements Subject {
   }
 
   askAddress(now: Instant): void {
-    this.machine.externalAddress(now);
+    this.machine.askAddresses(undefined, now);
   }
 
   networkChanged(localAddress: string, now: Instant): void {
-    this.machine.networkChanged(localAddress, now);
+    this.#move(localAddress, now);
   }
 
   external(id: number): External | undefined {
     return this.machine.mapping(id)?.external;
   }
 
-  /** A session that has told `failed` or `unmapped` knows the id no more. */
+  /** A mapper that has told `failed` or `unmapped` knows the id no more. */
   has(id: number): boolean {
     return this.#known.has(id);
   }
@@ -278,8 +283,11 @@ class SessionSubject implements Subject {
   }
 
   translate(event: unknown): SubjectEvent | undefined {
-    const told = event as { type: string; id: number };
-    if (told.type === "external-address") return event as SubjectEvent;
+    const told = event as { type: string; id: number; via?: string };
+    if (told.type === "external-address") {
+      // What PCP tells it with is a mapping of its own, which the model has no wish for.
+      return told.via === "nat-pmp" ? event as SubjectEvent : undefined;
+    }
     if (told.type === "failed" || told.type === "unmapped") this.#known.delete(told.id);
     return mappingEvent(told, (mapping) => (mapping as GrantedMapping).external);
   }

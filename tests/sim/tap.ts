@@ -4,7 +4,14 @@
  *
  * @module
  */
-import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../../core/machine.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  Instant,
+  Machine,
+  SocketResult,
+} from "../../core/machine.ts";
 
 /** What a tap shows, and what it changes. */
 export interface TapHooks {
@@ -35,6 +42,16 @@ export class Tap<E> implements Machine<E> {
 
   get stats(): object {
     return this.#inner.stats;
+  }
+
+  /** The sockets that the machine wants, where it lists any. */
+  get sockets(): Machine<E>["sockets"] {
+    return this.#inner.sockets && (() => this.#inner.sockets!());
+  }
+
+  handleSocket(key: string, result: SocketResult, now: Instant): void {
+    this.#now = now;
+    this.#inner.handleSocket?.(key, result, now);
   }
 
   /** Commands go around the tap; this tells it when. */

@@ -141,7 +141,9 @@ class Client {
       } else if (event.type === "unmapped") {
         const { lifetimeSeconds: _, remote: __, ...rest } = fields;
         output.event({ event: "unmapped", ...rest, reason: event.reason, elapsedMs });
-      } else this.#tell(event.type === "recovered" ? "mapped" : event.type);
+      } else if (event.type !== "renewal-failed") {
+        this.#tell(event.type === "recovered" ? "mapped" : event.type);
+      }
       for (const waiting of this.#waiting) waiting(event.type);
     }
   }

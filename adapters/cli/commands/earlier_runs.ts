@@ -7,8 +7,9 @@
 import { dropUndefined } from "../../../core/defined.ts";
 import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
-import { gatewayText } from "../../../core/portmap/claim.ts";
-import { savedKey, type SavedMapping } from "../../../core/portmap/saved.ts";
+import { gatewayText } from "../../../core/portmap/managed.ts";
+import { savedKey } from "../../../core/lease/saved.ts";
+import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
@@ -16,7 +17,7 @@ import { openNat } from "../open_nat.ts";
 import { type Entry, gatewayOf, isHeldByAnother } from "../state_file.ts";
 
 /** What names a mapping beside its gateway. */
-export type Wanted = Pick<SavedMapping, "protocol" | "internalPort" | "remote" | "thirdParty">;
+export type Sought = Pick<SavedPort, "protocol" | "internalPort" | "remote" | "thirdParty">;
 
 /**
  * Opens the gateway for a mapping: an earlier run's is adopted.
@@ -24,7 +25,7 @@ export type Wanted = Pick<SavedMapping, "protocol" | "internalPort" | "remote" |
  * @throws {CommandError} `in-use`, where a run that lives holds it: two runs would delete it for each
  *   other.
  */
-export async function openToMap(context: Context, wanted: Wanted): Promise<Nat> {
+export async function openToMap(context: Context, wanted: Sought): Promise<Nat> {
   const entries = await context.stateFile().load();
   const same = entries.filter(({ mapping }) => savedKey(mapping) === savedKey(wanted));
   const held = await heldByOthers(same);
@@ -45,7 +46,7 @@ export async function openToMap(context: Context, wanted: Wanted): Promise<Nat> 
 export async function withRemedy(
   error: unknown,
   context: Context,
-  wanted: Wanted,
+  wanted: Sought,
 ): Promise<unknown> {
   if (!(error instanceof NatError) || error.code !== "refused") return error;
   const refused = error.attempts.filter(({ via, outcome }) =>
@@ -112,7 +113,7 @@ function adoptable(
   context: Context,
   entries: readonly Entry[],
   held: readonly Entry[],
-): SavedMapping[] {
+): SavedPort[] {
   const { gateway } = context.flags;
   const own = ownAddresses(context);
   const found = new Map<string, Entry>();

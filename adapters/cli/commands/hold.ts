@@ -5,9 +5,8 @@
  * @module
  */
 import { isBehindAnotherNat } from "../../../core/cidr.ts";
-import { gatewayText } from "../../../core/portmap/claim.ts";
-import type { GrantedMapping } from "../../../core/portmap/events.ts";
-import { savedKey } from "../../../core/portmap/saved.ts";
+import { gatewayText, type GrantedMapping } from "../../../core/portmap/managed.ts";
+import { savedKey } from "../../../core/lease/saved.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import type { Context } from "../command.ts";
@@ -15,14 +14,14 @@ import type { MappingFields } from "../events.ts";
 import { tenths } from "../output.ts";
 import { ownProcess } from "../processes.ts";
 import { type Entry, entryKey, type StateFile } from "../state_file.ts";
-import { inUse, type Wanted } from "./earlier_runs.ts";
+import { inUse, type Sought } from "./earlier_runs.ts";
 
 /** Tells and holds `mapping`; answers with the exit status when it is over. */
 export async function hold(
   context: Context,
   nat: Nat,
   mapping: PortMapping,
-  wanted: Wanted,
+  wanted: Sought,
 ): Promise<number> {
   const { flags, output, stop } = context;
   const isOnce = flags.mode === "once" && !stop.aborted;
@@ -46,7 +45,9 @@ export async function hold(
   let end: PortEvent & { type: "unmapped" } | undefined;
   for await (const event of mapping) {
     if (event.type === "unmapped") end = event;
-    else if (event.type === "lost") {
+    else if (event.type === "renewal-failed") {
+      output.progress(`The gateway did not renew it: ${event.reason}. It is asked again.`);
+    } else if (event.type === "lost") {
       const { reason } = event;
       const fields = fieldsOf(mapping.mapping);
       output.event({ event: "lost", reason, ...fields, elapsedMs: context.elapsedMs() });
@@ -113,7 +114,7 @@ class Keeper {
   #writing: Promise<void> = Promise.resolve();
 
   /** @param isOwned Whether this process holds it from here on. */
-  constructor(state: StateFile, nat: Nat, wanted: Wanted, isOwned: boolean) {
+  constructor(state: StateFile, nat: Nat, wanted: Sought, isOwned: boolean) {
     this.#state = state;
     this.#nat = nat;
     this.#key = savedKey(wanted);

@@ -9,7 +9,7 @@
 import { dropUndefined, pickDefined } from "../../../core/defined.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import type { Transport } from "../../../core/mapping.ts";
-import { gatewayText } from "../../../core/portmap/claim.ts";
+import { gatewayText } from "../../../core/portmap/managed.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";
@@ -39,7 +39,7 @@ export async function run(context: Context): Promise<number> {
 function isMeant({ flags }: Context, entry: Entry): boolean {
   const { gateway } = flags, own = flags["internal-address"];
   const { mapping, internalAddress } = entry;
-  return mapping.kind === "map" &&
+  return mapping.remote === undefined &&
     (!gateway || formatEndpoint(gateway) === formatEndpoint(gatewayOf(entry))) &&
     (own === undefined || mapping.thirdParty !== undefined || internalAddress === undefined ||
       internalAddress === own);

@@ -11,13 +11,13 @@ import { NatPmpClient } from "../../../core/natpmp/client.ts";
 import * as natPmp from "../../../core/natpmp/codec.ts";
 import * as pcp from "../../../core/pcp/codec.ts";
 import { PcpClient } from "../../../core/pcp/client.ts";
-import { GatewaySession } from "../../../core/portmap/session.ts";
+import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { heapAfterCollection } from "./heap.ts";
 
 /** What `scale` takes. */
 export interface ScaleOptions {
-  readonly client: "pcp" | "nat-pmp" | "session";
+  readonly client: "pcp" | "nat-pmp" | "mapper";
   readonly mappings: number;
   /** How many timers are measured. */
   readonly wakes: number;
@@ -60,8 +60,11 @@ function makeClient(kind: ScaleOptions["client"]): Client {
         client.map({ protocol, internalPort }, now);
       return Object.assign(client, { ask });
     }
-    case "session": {
-      const client = new GatewaySession({ gateway: GATEWAY, localAddress: LOCAL, random });
+    case "mapper": {
+      const client = new PortMapper({ random });
+      client.networkChanged([{ gateway: GATEWAY, localAddress: LOCAL }], 0);
+      const local = { address: LOCAL, port: 40_000 };
+      client.handleSocket(client.sockets()[0]!.key, { ok: true, local }, 0);
       const ask: Client["ask"] = (protocol, internalPort, now) =>
         client.map({ protocol, internalPort }, now);
       return Object.assign(client, { ask });

@@ -44,10 +44,10 @@ describe("PcpClient", () => {
       assert(await client.announce() >= 0);
       await map.renew(600);
       assertEquals(map.mapping.lifetimeSeconds, 600);
-      const events = map[Symbol.asyncIterator]();
-      const over = events.next();
       await map.close();
-      assertEquals((await over).value?.type, "unmapped");
+      const types: string[] = [];
+      for await (const { type } of map) types.push(type);
+      assertEquals(types, ["renewed", "unmapped"]);
       await client.close();
       assertEquals(gateway.entries().filter(({ kind }) => kind === "explicit"), []);
     });

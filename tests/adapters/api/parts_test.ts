@@ -2,7 +2,6 @@ import { describe, it } from "node:test";
 import { assertEquals, assertRejects } from "@std/assert";
 import { EventStream } from "../../../adapters/api/events.ts";
 import { parseFilter, parseGateway } from "../../../adapters/api/options.ts";
-import { firstSuccess, type Way } from "../../../adapters/api/stagger.ts";
 import { waitFor } from "../../../adapters/api/wait.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
 import { formatCidr } from "../../../core/cidr.ts";
@@ -10,27 +9,28 @@ import { formatCidr } from "../../../core/cidr.ts";
 const runtime = systemRuntime();
 
 describe("EventStream", () => {
-  it("gives each reader what comes after it began", async () => {
+  it("misses nothing from its beginning, and later readers begin where they are", async () => {
     const stream = new EventStream<string>((older, newer) => older + newer);
-    stream.push("unheard");
+    stream.push("before");
     const early = stream.read();
-    const first = early.next();
     stream.push("a");
     const late = stream.read();
     stream.push("b");
-    assertEquals(await first, { done: false, value: "a" });
+    assertEquals(await early.next(), { done: false, value: "before" });
+    assertEquals(await early.next(), { done: false, value: "a" });
     assertEquals(await early.next(), { done: false, value: "b" });
     assertEquals(await late.next(), { done: false, value: "b" });
   });
 
-  it("merges what a reader has not taken, so that it costs one event", async () => {
-    const stream = new EventStream<string>((older, newer) => older + newer);
+  it("keeps 64 for a reader that is slow, and merges what is more", async () => {
+    const stream = new EventStream<number>((older, newer) => older + newer);
     const reader = stream.read();
-    for (const event of ["a", "b", "c"]) stream.push(event);
-    assertEquals((await reader.next()).value, "abc");
+    for (let i = 1; i <= 66; i++) stream.push(i);
+    for (let i = 1; i <= 63; i++) assertEquals((await reader.next()).value, i);
+    assertEquals((await reader.next()).value, 64 + 65 + 66);
   });
 
-  it("ends every reader, after what waits", async () => {
+  it("ends every reader, after what waits; one that comes after it gets the last and the end", async () => {
     const stream = new EventStream<string>((_, newer) => newer);
     const [waiting, full] = [stream.read(), stream.read()];
     const pending = waiting.next();
@@ -41,7 +41,19 @@ describe("EventStream", () => {
     assertEquals((await idle).done, true);
     assertEquals((await full.next()).value, "last");
     assertEquals((await full.next()).done, true);
-    assertEquals((await stream.read().next()).done, true);
+    const after = stream.read();
+    assertEquals(await after.next(), { done: false, value: "last" });
+    assertEquals((await after.next()).done, true);
+  });
+
+  it("calls back beside the readers, until that is ended", () => {
+    const stream = new EventStream<string>((_, newer) => newer);
+    const heard: string[] = [];
+    const stop = stream.listen((event) => heard.push(event));
+    stream.push("a");
+    stop();
+    stream.push("b");
+    assertEquals(heard, ["a"]);
   });
 
   it("forgets a reader that leaves", async () => {
@@ -85,51 +97,7 @@ describe("waitFor()", () => {
       TypeError,
       "bad",
     );
-    assertEquals(ends, ["settled", "settled", "given up"]);
-  });
-});
-
-describe("firstSuccess()", () => {
-  const fails = (text: string): Way<string> => () => Promise.reject(new Error(text));
-  const hangs = (ended: string[], name: string): Way<string> => (signal) =>
-    new Promise((_, reject) =>
-      signal.addEventListener("abort", () => {
-        ended.push(name);
-        reject(signal.reason);
-      })
-    );
-
-  it("starts the next way when the one before has failed, without waiting", async () => {
-    const ways = [fails("a"), () => Promise.resolve("b"), fails("c")];
-    assertEquals(await firstSuccess(runtime, ways, 3_600_000, undefined), "b");
-  });
-
-  it("starts the next way when the one before takes too long, and ends the loser", async () => {
-    const ended: string[] = [];
-    const ways = [hangs(ended, "slow"), () => Promise.resolve("fast")];
-    assertEquals(await firstSuccess(runtime, ways, 0, undefined), "fast");
-    assertEquals(ended, ["slow"]);
-  });
-
-  it("throws every reason where all fail", async () => {
-    const outcome = await firstSuccess(runtime, [fails("a"), fails("b")], 0, undefined)
-      .catch((errors) => (errors as Error[]).map(({ message }) => message));
-    assertEquals(outcome, ["a", "b"]);
-  });
-
-  it("ends all ways with the caller's signal", async () => {
-    const ended: string[] = [];
-    const controller = new AbortController();
-    const outcome = firstSuccess(
-      runtime,
-      [hangs(ended, "a"), hangs(ended, "b")],
-      0,
-      controller.signal,
-    );
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    controller.abort(new Error("enough"));
-    await assertRejects(() => outcome, Error, "enough");
-    assertEquals(ended, ["a", "b"]);
+    assertEquals(ends, ["done", "given up", "given up"]);
   });
 });
 

@@ -12,7 +12,7 @@ import { type Entry, StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError, type Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
-import type { SavedMapping } from "../../../core/portmap/saved.ts";
+import type { SavedPort } from "../../../core/portmap/managed.ts";
 import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
 
 const MAPPED = {
@@ -25,10 +25,11 @@ const MAPPED = {
 };
 
 /** A mapping that an earlier run made. */
-const SAVED: SavedMapping = {
-  kind: "map",
+const SAVED: SavedPort = {
   via: "pcp",
   gateway: "192.168.1.1",
+  lifetimeSeconds: 600,
+  mode: "keep-alive",
   protocol: "tcp",
   internalPort: 6000,
   external: { address: "203.0.113.7", port: 6000 },
@@ -124,7 +125,7 @@ describe("natkit", () => {
   const entries = () => new StateFile(path, () => {}).load();
   const saved = async () => (await entries()).map(({ mapping }) => mapping);
   /** Keeps an entry as an earlier run does. */
-  const keep = (over: Partial<SavedMapping> = {}, entry: Partial<Entry> = {}) =>
+  const keep = (over: Partial<SavedPort> = {}, entry: Partial<Entry> = {}) =>
     new StateFile(path, () => {}).keep({
       mapping: { ...SAVED, ...over },
       expiresAt: Date.now() + 60_000,
@@ -835,16 +836,9 @@ describe("natkit", () => {
     const answerBy = (via: Via, address = "203.0.113.7") => [
       { via, address, gateway: "192.168.1.1" },
     ];
-    const protocolOf = ({ protocols }: NatOptions) => protocols![0]!;
-    /** What never comes. */
-    const silence = (signal: AbortSignal) =>
-      new Promise<never>((_, reject) => {
-        if (signal.aborted) reject(signal.reason);
-        signal.addEventListener("abort", () => reject(signal.reason));
-      });
 
     it("tells the address by each protocol", async () => {
-      nat.answer = (_, __, opened) => Promise.resolve(answerBy(protocolOf(opened)));
+      nat.answer = () => Promise.resolve([...answerBy("pcp"), ...answerBy("nat-pmp")]);
 
       assertEquals(await run("address --json"), 0);
       assertEquals(io.events, [
@@ -852,59 +846,33 @@ describe("natkit", () => {
         { event: "address", ...answerBy("nat-pmp")[0] },
       ]);
       assertEquals([io.err, io.listeners], ["", 0]);
-    });
-
-    it("tells the address at once where one protocol is silent, and soon ends", async () => {
-      nat.answer = (_, signal, opened) =>
-        protocolOf(opened) === "pcp" ? silence(signal) : Promise.resolve(answerBy("nat-pmp"));
-      const running = run("address");
-      await io.until(() => io.out !== "");
-
-      assertEquals(io.out, "203.0.113.7 by NAT-PMP at 192.168.1.1\n");
-      assertEquals(io.err, "");
-      assertEquals(await running, 0);
-      assertEquals(io.err, "No answer by PCP.\n");
-      assertEquals(nat.calls.filter(([what]) => what === "close").length, 2);
+      assertEquals(nat.calls.filter(([what]) => what === "close").length, 1);
     });
 
     it("asks by the protocols of --via alone", async () => {
-      nat.answer = (_, __, opened) => Promise.resolve(answerBy(protocolOf(opened)));
+      nat.answer = () => Promise.resolve(answerBy("nat-pmp"));
 
       assertEquals(await run("address --via nat-pmp --json"), 0);
       assertEquals(nat.opens.map(({ protocols }) => protocols), [["nat-pmp"]]);
     });
 
     it("says what was tried where nobody knows it", async () => {
-      nat.answer = (_, __, opened) => {
-        const via = protocolOf(opened);
-        const attempts = [{ via, gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 5 }];
-        return Promise.reject(new NatError("no-answer", "Cannot", { attempts }));
-      };
+      const attempts = (["pcp", "nat-pmp"] as const).map((via) => (
+        { via, gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 5 }
+      ));
+      nat.answer = () => Promise.reject(new NatError("no-answer", "Cannot", { attempts }));
 
       assertEquals(await run("address --json"), 1);
-      const [{ code, message, attempts }] = io.events as [Record<string, unknown>];
-      assertEquals([code, message], [
-        "no-answer",
-        "Cannot tell the external address: pcp at 192.168.1.1: no answer; " +
-        "nat-pmp at 192.168.1.1: no answer",
-      ]);
-      assertEquals((attempts as unknown[]).length, 2);
-    });
-
-    it("says that NAT-PMP is for IPv4 where the gateway is not", async () => {
-      nat.gateways = ["fe80::1%eth0"];
-
-      assertEquals(await run("address --via nat-pmp --json"), 1);
-      assertEquals(io.events.map(({ code }) => code), ["unsupported"]);
-      assertStringIncludes(io.err, "fe80::1%eth0");
-      nat.gateways = ["192.168.1.1:9999"];
-      nat.answer = () => Promise.resolve(answerBy("nat-pmp"));
-      assertEquals(await run("address --via nat-pmp --json"), 0);
+      const [event] = io.events as [Record<string, unknown>];
+      assertEquals([event.code, event.message], ["no-answer", "Cannot"]);
+      assertEquals((event.attempts as unknown[]).length, 2);
     });
 
     it("ends with 130 where it is interrupted", async () => {
       nat.answer = (_, signal) => {
-        const answer = silence(signal);
+        const answer = new Promise<never>((_, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason));
+        });
         io.signal("SIGINT");
         return answer;
       };
@@ -914,7 +882,8 @@ describe("natkit", () => {
     });
 
     it("warns once of an address that is not the Internet's", async () => {
-      nat.answer = (_, __, opened) => Promise.resolve(answerBy(protocolOf(opened), "100.64.1.1"));
+      nat.answer = () =>
+        Promise.resolve([...answerBy("pcp", "100.64.1.1"), ...answerBy("nat-pmp", "100.64.1.1")]);
 
       assertEquals(await run("address"), 0);
       assertEquals(

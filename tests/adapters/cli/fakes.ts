@@ -3,14 +3,14 @@
  *
  * @module
  */
-import type { Nat } from "../../../adapters/api/nat.ts";
+import type { AddressOptions, ExternalAddress, Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
 import type { Io, StopSignal } from "../../../adapters/cli/io.ts";
 import type { Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { Transport } from "../../../core/mapping.ts";
-import type { GrantedMapping } from "../../../core/portmap/events.ts";
+import type { GrantedMapping } from "../../../core/portmap/managed.ts";
 
 /** A process of which a test sees everything. */
 export class FakeIo implements Io {
@@ -204,9 +204,10 @@ export class FakeNat {
   state: NatState = {
     version: 1,
     mappings: [{
-      kind: "map",
       via: "pcp",
       gateway: "192.168.1.1",
+      lifetimeSeconds: 600,
+      mode: "keep-alive",
       protocol: "tcp",
       internalPort: 6000,
       external: { address: "203.0.113.7", port: 6000 },
@@ -229,14 +230,19 @@ export class FakeNat {
   /** Opens this one. */
   readonly open = (options: NatOptions): Promise<Nat> => {
     this.opens.push(options);
-    const ask = (what: string) => (...args: unknown[]) => this.#ask(options, what, ...args);
+    const opened = options;
+    const ask = (what: string) => (...args: unknown[]) => this.#ask(opened, what, ...args);
     const nat = {
       gateways: this.gateways,
       map: ask("map"),
       peer: ask("peer"),
       unmap: ask("unmap"),
       unmapAll: ask("unmapAll"),
-      externalAddresses: ask("externalAddresses"),
+      externalAddresses: async (options: AddressOptions) => {
+        const found = await this.#ask(opened, "externalAddresses", options) as ExternalAddress[];
+        found.forEach((address) => options.onAddress?.(address));
+        return found;
+      },
       exportState: () => Promise.resolve(this.state),
       close: () => this.close(),
     };

@@ -26,9 +26,10 @@ async function write(path: string, firstPort: number): Promise<void> {
   for (let port = firstPort; port < firstPort + PORTS_EACH; port++) {
     await state.keep({
       mapping: {
-        kind: "map",
         via: "pcp",
         gateway: "192.168.1.1",
+        lifetimeSeconds: 600,
+        mode: "keep-alive",
         protocol: "tcp",
         internalPort: port,
         external: { address: "203.0.113.7", port },

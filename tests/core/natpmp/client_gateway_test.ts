@@ -151,16 +151,16 @@ describe("NatPmpClient: the gateway restarts", () => {
 describe("NatPmpClient: the external address", () => {
   it("is told when asked for, each time", () => {
     const { rig } = rigWithGateway();
-    rig.do((client, now) => client.externalAddress(now));
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
+    rig.do((client, now) => client.probe(now));
     const told = { type: "external-address", address: EXTERNAL, epochSeconds: 1000 } as const;
     assertEquals(rig.takeEvents(), [told, told]);
   });
 
   it("two questions at once are one packet", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
+    rig.do((client, now) => client.probe(now));
     assertEquals([rig.sent.length, rig.client.stats.requests], [1, 1]);
   });
 
@@ -177,20 +177,20 @@ describe("NatPmpClient: the external address", () => {
 
   it("is asked for again with renewals, so that a lost announcement is made good", () => {
     const { rig } = rigWithMapping({}, { announceTo: [] });
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.takeEvents();
     rig.scenario(move);
     rig.runTo(HOUR);
     assertEquals(rig.takeTypes(), ["renewed", "external-address", "moved"]);
     rig.takeSent();
-    rig.do((client, now) => client.cancelExternalAddress(now));
+    rig.do((client, now) => client.endProbe(now));
     rig.runTo(2 * HOUR);
     assertEquals(rig.takeSent().map(({ request }) => request.kind), ["map"]);
   });
 
   it("after a restart it is asked for first, so that what is recreated carries it", () => {
     const { rig } = rigWithMapping({}, { announceTo: [] });
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     const other = rig.do((client, now) => client.map({ ...UDP_5000, mode: "once" }, now));
     rig.takeEvents();
     rig.takeSent();
@@ -208,9 +208,9 @@ describe("NatPmpClient: the external address", () => {
 
   it("cancelling the question lets the next request out", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.do((client, now) => client.map(UDP_5000, now));
-    rig.do((client, now) => client.cancelExternalAddress(now));
+    rig.do((client, now) => client.endProbe(now));
     assertEquals(rig.sent.map(({ request }) => request.kind), ["address", "map"]);
   });
 
@@ -223,7 +223,7 @@ describe("NatPmpClient: the external address", () => {
     });
     rig.feed(zero);
     assertEquals(rig.events, []);
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.feed(zero);
     assertEquals(rig.takeEvents().map(failureOf), [{ kind: "protocol-violation", clause: "D-08" }]);
   });

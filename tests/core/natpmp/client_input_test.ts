@@ -62,7 +62,7 @@ describe("NatPmpClient: replies that are odd", () => {
 
   it("the refusal of a PCP request from the same socket is not taken for ours", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.feed(fromHex("00810001 00000e10"));
     assertEquals([rig.events, rig.client.stats.dropped.unsolicited], [[], 1]);
   });
@@ -149,7 +149,7 @@ describe("NatPmpClient: time", () => {
 
   it("silence fails what waited through it, not what came later, and no delete", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.do((client, now) => client.map(UDP_5000, now));
     rig.do((client, now) => client.unmap({ protocol: "tcp", internalPort: 99 }, now));
     rig.runTo(1000);

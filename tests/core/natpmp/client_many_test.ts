@@ -83,7 +83,7 @@ describe("NatPmpClient: many", () => {
   it("the same seed and inputs give the same bytes and events", () => {
     const story = (seed: number) => {
       const { rig } = rigWithGateway({}, { seed });
-      rig.do((client, now) => client.externalAddress(now));
+      rig.do((client, now) => client.probe(now));
       rig.do((client, now) => client.map(UDP_5000, now));
       rig.runTo(HOUR + 5000);
       rig.scenario((gateway, now) => gateway.reboot(now));

@@ -22,7 +22,7 @@ describe("NatPmpClient: what a mapping goes through", () => {
   it("requested, starting, running, updating, running", () => {
     const { rig } = rigWithGateway(choosing(40000));
     rig.scenario((gateway, now) => gateway.disturb({ delayMs: 300 }, now));
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
     assertEquals(rig.client.mapping(id)?.state, "requested");
     rig.runTo(550);
@@ -284,7 +284,7 @@ describe("NatPmpClient: how long a mapping is wanted", () => {
 describe("NatPmpClient: ends", () => {
   it("revoke: nothing is sent for what the gateway has never heard of", () => {
     const rig = new Rig();
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     const id = rig.do((client, now) => client.map(UDP_5000, now));
     rig.do((client, now) => client.revoke(id, now));
     assertEquals(rig.takeEvents(), [{ type: "unmapped", id, reason: "revoked" }]);
@@ -406,7 +406,7 @@ describe("NatPmpClient: ends", () => {
   it("close: deletes all, and then nothing is left and nothing can be made", () => {
     const { rig } = rigWithMapping();
     rig.do((client, now) => client.map(UDP_5000, now));
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.takeEvents();
     rig.do((client, now) => client.close(now));
     assertEquals(rig.takeTypes(), ["unmapped", "unmapped"]);

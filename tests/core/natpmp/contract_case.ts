@@ -17,7 +17,7 @@ export const natPmpClientCase: MachineCase = {
     return {
       machine,
       begin(now) {
-        machine.externalAddress(now);
+        machine.probe(now);
         machine.map({ protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 80 } }, now);
         machine.map({ protocol: "udp", internalPort: 5000, lifetimeSeconds: 60 }, now);
         machine.map({ protocol: "udp", internalPort: 5001, mode: "once" }, now);

@@ -49,7 +49,7 @@ describe("defects seen in other clients", () => {
   it("one lost reply blocks the queue for good: here the next call is served", () => {
     const { rig } = rigWithGateway();
     rig.scenario((gateway, now) => gateway.disturb({ lossRate: 1 }, now));
-    rig.do((client, now) => client.externalAddress(now));
+    rig.do((client, now) => client.probe(now));
     rig.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
     rig.runTo(100);
     rig.scenario((gateway, now) => gateway.disturb({ lossRate: 0 }, now));

@@ -75,7 +75,7 @@ describe("an UNSUPP_VERSION answer", () => {
     rig.drain();
     claim(!rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0x0e, 0x10])));
     assertEquals(rig.heard(), []);
-    rig.client.announce(0);
+    rig.client.probe(0);
     claim(rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0x0e, 0x10])), "an ANNOUNCE it ends");
     assertEquals(rig.heard(), ["announce-failed"]);
   });

@@ -112,7 +112,7 @@ describe("corners of the client", () => {
 
   it("the probe begins again from a new address", () => {
     const rig = new Rig();
-    rig.client.announce(0);
+    rig.client.probe(0);
     rig.drain();
     rig.client.networkChanged("10.0.0.5", 0);
     const [again] = rig.drain();

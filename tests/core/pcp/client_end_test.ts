@@ -150,7 +150,7 @@ describe("PcpClient.close()", () => {
     rig.mapped();
     rig.mapped({ internalPort: 8081 });
     rig.client.peer({ protocol: 6, internalPort: 8080, remote: REMOTE }, 0);
-    rig.client.announce(0);
+    rig.client.probe(0);
     rig.drain();
     rig.heard();
     rig.client.close(0);

@@ -135,8 +135,8 @@ describe("networkChanged()", () => {
 describe("PcpClient.announce()", () => {
   it("tells the server's epoch", () => {
     const rig = new Rig();
-    rig.client.announce(0);
-    rig.client.announce(0);
+    rig.client.probe(0);
+    rig.client.probe(0);
     assertEquals(rig.drain().length, 1);
     rig.gateway.setEpoch(77, 0);
     rig.grant();
@@ -147,7 +147,7 @@ describe("PcpClient.announce()", () => {
   it("ends after four attempts without an answer, at each of the addresses", () => {
     for (const servers of [[SERVER], [SERVER, SECOND]]) {
       const rig = new Rig({ servers });
-      rig.client.announce(0);
+      rig.client.probe(0);
       rig.advance(200_000);
       assertEquals(rig.sent.length, 4 * servers.length);
       assertEquals(rig.events, [{ type: "announce-failed", failure: { kind: "no-answer" } }]);
@@ -156,13 +156,13 @@ describe("PcpClient.announce()", () => {
 
   it("tells a refusal, a version and an ICMP error as failures", () => {
     const rig = new Rig();
-    rig.client.announce(0);
+    rig.client.probe(0);
     rig.drain();
     rig.refuse(PCP_RESULT.UNSUPP_OPCODE, 1800);
-    rig.client.announce(0);
+    rig.client.probe(0);
     rig.drain();
     rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0, 9]));
-    rig.client.announce(0);
+    rig.client.probe(0);
     rig.drain();
     rig.client.handleUnreachable(SERVER, 0);
     rig.drain();

@@ -18,7 +18,7 @@ export const pcpClientCase: MachineCase = {
     return {
       machine,
       begin(now) {
-        machine.announce(now);
+        machine.probe(now);
         machine.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 120 }, now);
         machine.map({ protocol: 17, internalPort: 5000, mode: "once" }, now);
         const remote = { address: "198.51.100.20", port: 443 };

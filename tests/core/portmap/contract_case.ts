@@ -1,23 +1,18 @@
 /**
- * How the gateway session joins the machine contract's table of tests.
+ * How the port mapper joins the machine contract's table of tests.
  *
  * @module
  */
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import { GatewaySession } from "../../../core/portmap/session.ts";
 import { seededRandom } from "../../../core/random.ts";
 import type { MachineCase } from "../machine_case.ts";
-import { EXTERNAL, GATEWAY, HOST } from "./rig.ts";
+import { EXTERNAL, GATEWAY, HOST, openMapper } from "./rig.ts";
 
-/** A session that asks for its address and for three mappings by either protocol. */
-export const gatewaySessionCase: MachineCase = {
-  name: "GatewaySession",
+/** A mapper that asks for its address and for three mappings by either protocol. */
+export const portMapperCase: MachineCase = {
+  name: "PortMapper",
   create(seed) {
-    const machine = new GatewaySession({
-      gateway: GATEWAY,
-      localAddress: HOST,
-      random: seededRandom(seed),
-    });
+    const machine = openMapper({ random: seededRandom(seed) });
     const gateway = new SimulatedGateway({
       externalAddresses: [EXTERNAL],
       random: seededRandom(1),
@@ -28,8 +23,8 @@ export const gatewaySessionCase: MachineCase = {
     return {
       machine,
       begin(at) {
-        machine.externalAddress(at);
-        machine.map({ protocol: "tcp", internalPort: 8080, externalPort: 80 }, at);
+        machine.askAddresses(undefined, at);
+        machine.map({ protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 80 } }, at);
         machine.map({ protocol: "udp", internalPort: 5000, lifetimeSeconds: 120 }, at);
         machine.map({ protocol: "udp", internalPort: 5001, protocols: ["nat-pmp"] }, at);
       },

@@ -32,14 +32,15 @@ it("1,000,000 forged packets throw nothing and leave every granted mapping as it
     seen.push(data);
     return true;
   });
-  const inbound = lab.process.sockets.client!.onDatagram;
-  lab.process.sockets.client!.onDatagram = (data, from) => {
+  const { socket } = lab;
+  const inbound = socket.onDatagram;
+  socket.onDatagram = (data, from) => {
     seen.push(new Uint8Array(data));
     inbound(data, from);
   };
   const ids = Array.from({ length: 40 }, (_, i) =>
-    lab.session((session, now) =>
-      session.map({
+    lab.mapper((mapper, now) =>
+      mapper.map({
         protocol: i % 2 ? "tcp" : "udp",
         internalPort: 6000 + i,
         protocols: [i < 20 ? "pcp" : "nat-pmp"],
@@ -47,20 +48,22 @@ it("1,000,000 forged packets throw nothing and leave every granted mapping as it
     ));
   lab.world.runFor(60_000);
   assert(lab.types().join() === ids.map(() => "mapped").join());
-  const granted = () => lab.session((session) => ids.map((id) => session.mapping(id)));
+  const granted = () => lab.mapper((mapper) => ids.map((id) => mapper.mapping(id)));
   const before = JSON.stringify(granted());
   const random = seededRandom(1_000_000);
 
-  const session = lab.session((session) => session);
+  const mapper = lab.mapper((machine) => machine);
   const { now } = lab.world;
   for (let i = 0; i < 1_000_000; i++) {
     const { data, from } = forge(seen, random);
-    session.handleDatagram(data, from, now);
+    mapper.handleDatagram(data, from, now);
   }
 
   assert(lab.types().length === 0);
   assert(JSON.stringify(granted()) === before);
-  const { stats } = session;
-  const dropped = [stats.pcp.dropped, stats.natPmp!.dropped].flatMap((it) => Object.values(it));
+  const { stats } = mapper;
+  const dropped = Object.values(stats.clients).flatMap((client) =>
+    Object.values((client as { readonly dropped: Record<string, number> }).dropped)
+  );
   assert(stats.wrongSource + dropped.reduce((sum, count) => sum + count, 0) >= 1_000_000);
 });

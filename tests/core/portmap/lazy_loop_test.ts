@@ -1,36 +1,35 @@
 import { it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import { GatewaySession } from "../../../core/portmap/session.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { EXTERNAL, GATEWAY, HOST } from "./rig.ts";
+import { EXTERNAL, GATEWAY, HOST, openMapper } from "./rig.ts";
 
-it("a session tells recovered only to who was told mapped", () => {
+it("a mapper tells recovered only to who was told mapped", () => {
   for (const isToldMapped of [false, true]) {
     const random = seededRandom(1);
     const gateway = new SimulatedGateway({ externalAddresses: [EXTERNAL], random, announceTo: [] });
-    const session = new GatewaySession({ gateway: GATEWAY, localAddress: HOST, random });
+    const mapper = openMapper({ random });
     /** Takes what waits; the gateway's answers are handed in afterwards. */
     const turn = (now: number): string[] => {
       const types: string[] = [];
-      for (let action = session.poll(); action; action = session.poll()) {
+      for (let action = mapper.poll(); action; action = mapper.poll()) {
         if (action.type === "event") types.push(action.event.type);
         if (action.type !== "send") continue;
         gateway.handleDatagram(action.data, { address: HOST, port: 40_000 }, now);
       }
       for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
-        if (reply.type === "send") session.handleDatagram(reply.data, GATEWAY, now);
+        if (reply.type === "send") mapper.handleDatagram(reply.data, GATEWAY, now);
       }
       return types;
     };
     gateway.start(0);
     const request = { internalPort: 8080, lifetimeSeconds: 600, protocols: ["pcp"] } as const;
-    session.map({ protocol: "tcp", ...request }, 0);
+    mapper.map({ protocol: "tcp", ...request }, 0);
     assertEquals(turn(0), []);
     if (isToldMapped) assertEquals(turn(1), ["mapped"]);
 
     // The loop comes back when the lifetime is over.
-    session.handleTimeout(601_000);
+    mapper.handleTimeout(601_000);
     const lost = turn(601_000);
 
     assertEquals(lost, ["lost"]);

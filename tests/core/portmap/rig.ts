@@ -1,16 +1,16 @@
 /**
- * A host with a gateway session and a simulated gateway on one virtual LAN, 1 ms apart.
+ * A host with a port mapper and a simulated gateway on one virtual LAN, 1 ms apart.
  *
  * @module
  */
 import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/gateway/gateway.ts";
 import type { Endpoint } from "../../../core/machine.ts";
-import type { SessionEvent } from "../../../core/portmap/events.ts";
-import { GatewaySession } from "../../../core/portmap/session.ts";
-import type { GatewaySessionOptions } from "../../../core/portmap/session_options.ts";
+import type { MapperEvent } from "../../../core/portmap/managed.ts";
+import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import type { Process } from "../../../core/sim/process.ts";
 import type { Host } from "../../../core/sim/host.ts";
 import type { Segment } from "../../../core/sim/segment.ts";
+import { seededRandom } from "../../../core/random.ts";
 import { SimSocket } from "../../../core/sim/socket.ts";
 import { StrictMachine } from "../../../core/sim/strict.ts";
 import { World } from "../../../core/sim/world.ts";
@@ -23,7 +23,7 @@ export const EXTERNAL = "203.0.113.7";
 /** What {@linkcode rig} takes. */
 export interface RigOptions {
   readonly seed?: number;
-  readonly session?: Partial<GatewaySessionOptions>;
+  readonly mapper?: Partial<PortMapperOptions>;
   readonly gateway?: Partial<SimulatedGatewayOptions>;
   /** Whether a gateway runs at all. Default true. */
   readonly isThere?: boolean;
@@ -37,10 +37,11 @@ export class Rig {
   readonly lan: Segment;
   readonly box: Host;
   readonly host: Host;
-  /** Every datagram that the session sent. */
+  /** Every datagram that the mapper sent. */
   readonly sent: { at: number; data: Uint8Array }[] = [];
-  /** The process that the session is. */
-  readonly process: Process<SessionEvent, StrictMachine<SessionEvent, GatewaySession>>;
+  /** The process that the mapper is. */
+  readonly process: Process<MapperEvent, StrictMachine<MapperEvent, PortMapper>>;
+  #passes: (data: Uint8Array) => boolean = () => true;
   readonly #gateway:
     | Process<ServerEvent, StrictMachine<ServerEvent, SimulatedGateway>>
     | undefined;
@@ -64,24 +65,29 @@ export class Rig {
     }
     this.host = this.world.host("host");
     this.host.attach(this.lan, HOST);
-    const session = new GatewaySession({
-      gateway: GATEWAY,
-      localAddress: HOST,
-      random: this.world.fork(),
-      ...options.session,
-    });
-    this.process = this.host.run<SessionEvent, StrictMachine<SessionEvent, GatewaySession>>(
-      new StrictMachine<SessionEvent, GatewaySession>(session),
-      { client: { connect: GATEWAY }, listen: [{ address: "224.0.0.1", port: 5350 }] },
+    const mapper = new PortMapper({ random: this.world.fork(), ...options.mapper });
+    this.process = this.host.run<MapperEvent, StrictMachine<MapperEvent, PortMapper>>(
+      new StrictMachine<MapperEvent, PortMapper>(mapper),
+      {},
     );
-    this.filter(() => true);
+    this.mapper((machine, now) => machine.networkChanged([{ gateway: GATEWAY }], now));
+    this.#watch();
   }
 
-  /** Lets through only the session's datagrams that pass, and records them. */
+  /** The socket to the gateway. */
+  get socket(): SimSocket {
+    return this.process.listed(this.mapper((mapper) => mapper.sockets()[0]!.key))!;
+  }
+
+  /** Lets through only the mapper's datagrams that pass; those are recorded. */
   filter(passes: (data: Uint8Array) => boolean): void {
-    const socket = this.process.sockets.client!;
+    this.#passes = passes;
+  }
+
+  #watch(): void {
+    const { socket } = this;
     socket.send = (to, data) => {
-      if (!passes(data)) return;
+      if (!this.#passes(data)) return;
       this.sent.push({ at: this.world.now, data });
       SimSocket.prototype.send.call(socket, to, data);
     };
@@ -96,8 +102,8 @@ export class Rig {
     };
   }
 
-  /** Gives the session a command. */
-  session<T>(command: (session: GatewaySession, now: number) => T): T {
+  /** Gives the mapper a command. */
+  mapper<T>(command: (mapper: PortMapper, now: number) => T): T {
     return this.process.do((machine, now) => machine.command(command, now));
   }
 
@@ -106,12 +112,12 @@ export class Rig {
     return this.#gateway!.do((machine, now) => machine.command(command, now));
   }
 
-  /** Takes the session's events. */
-  events(): (SessionEvent & { at: number })[] {
+  /** Takes the mapper's events. */
+  events(): (MapperEvent & { at: number })[] {
     return this.process.takeEvents().map(({ at, event }) => ({ at, ...event }));
   }
 
-  /** Takes the session's events, their types alone. */
+  /** Takes the mapper's events, their types alone. */
   types(): string[] {
     return this.events().map(({ type }) => type);
   }
@@ -126,6 +132,19 @@ export class Rig {
 /** Makes one. */
 export function rig(options: RigOptions = {}): Rig {
   return new Rig(options);
+}
+
+/** A mapper whose one gateway is open, without a network around it. */
+export function openMapper(
+  options: Partial<PortMapperOptions> = {},
+  localAddress: string = HOST,
+  gateway: Endpoint = GATEWAY,
+): PortMapper {
+  const mapper = new PortMapper({ random: seededRandom(1), announcements: false, ...options });
+  mapper.networkChanged([{ gateway, localAddress }], 0);
+  const local = { address: localAddress, port: 40_000 };
+  mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local }, 0);
+  return mapper;
 }
 
 /** The protocol of a datagram by its first byte. */

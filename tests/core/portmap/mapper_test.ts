@@ -1,17 +1,26 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
-import type { SessionEvent } from "../../../core/portmap/events.ts";
-import { GatewaySession } from "../../../core/portmap/session.ts";
+import type { MapperEvent, SavedPort } from "../../../core/portmap/managed.ts";
+import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { EXTERNAL, GATEWAY, HOST, rig, type RigOptions, told, versions } from "./rig.ts";
+import {
+  EXTERNAL,
+  GATEWAY,
+  HOST,
+  openMapper,
+  rig,
+  type RigOptions,
+  told,
+  versions,
+} from "./rig.ts";
 
-const web = { protocol: "tcp", internalPort: 8080, externalPort: 8080 } as const;
+const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
 
 describe("the race", () => {
   it("ends after one round trip where the gateway speaks PCP", () => {
     const lab = rig();
-    lab.session((session, now) => session.map(web, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(10);
     const [event, ...more] = lab.events();
     assertEquals(more, []);
@@ -26,7 +35,7 @@ describe("the race", () => {
 
   it("makes the mapping by NAT-PMP in two round trips where PCP is not spoken", () => {
     const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
-    lab.session((session, now) => session.map(web, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(10);
     const mapped = told(lab.events()[0], "mapped");
     assertEquals(mapped.mapping.via, "nat-pmp");
@@ -37,7 +46,7 @@ describe("the race", () => {
 
   it("costs at most 40 ms more where the gateway is silent to PCP", () => {
     const lab = rig({ gateway: { profile: "pcp-silent" } });
-    lab.session((session, now) => session.map(web, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(100);
     const mapped = told(lab.events()[0], "mapped");
     assertEquals(mapped.mapping.via, "nat-pmp");
@@ -48,7 +57,7 @@ describe("the race", () => {
     for (let seed = 1; seed <= 200; seed++) {
       const lab = rig({ seed });
       lab.lan.link.set({ loss: 0.3, jitterMs: 60, duplicate: 0.2, reorder: 0.2 });
-      lab.session((session, now) => session.map(web, now));
+      lab.mapper((mapper, now) => mapper.map(web, now));
       lab.world.runFor(30_000);
       const natPmpMap = lab.sent.findIndex(({ data }) => data[0] === 0 && data.length === 12);
       if (natPmpMap < 0) continue;
@@ -59,10 +68,10 @@ describe("the race", () => {
 
   it("loses at most 300 ms to one lost datagram", () => {
     for (const lost of ["pcp", "nat-pmp", "both"]) {
-      const lab = rig({ session: lost === "nat-pmp" ? { protocols: ["nat-pmp"] } : {} });
+      const lab = rig({ mapper: lost === "nat-pmp" ? { protocols: ["nat-pmp"] } : {} });
       let left = lost === "both" ? 2 : 1;
       lab.filter((data) => !(left > 0 && (lost !== "pcp" || data[0] === 2) && left--));
-      lab.session((session, now) => session.map(web, now));
+      lab.mapper((mapper, now) => mapper.map(web, now));
       lab.world.runFor(1000);
       const [mapped] = lab.events();
       assertEquals(mapped?.type, "mapped");
@@ -72,7 +81,7 @@ describe("the race", () => {
 
   it("fails at once where ICMP says that nobody is there", () => {
     const lab = rig({ isThere: false });
-    lab.session((session, now) => session.map(web, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(10);
     const failed = told(lab.events()[0], "failed");
     assertEquals([failed.at, failed.code], [2, "unsupported"]);
@@ -80,15 +89,15 @@ describe("the race", () => {
       "pcp unreachable",
       "nat-pmp unreachable",
     ]);
-    assertEquals(lab.session((session) => session.isIdle), true);
+    assertEquals(lab.mapper((mapper) => mapper.isIdle), true);
   });
 
   it("goes on as long as its owner waits where nobody answers, and lists what was tried", () => {
     const lab = rig({ isThere: false, sendsUnreachable: false });
-    const id = lab.session((session, now) => session.map(web, now));
+    const id = lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(9000);
     assertEquals(lab.types(), []);
-    const attempts = lab.session((session, now) => session.attempts(id, now));
+    const attempts = lab.mapper((mapper, now) => mapper.attempts(id, now));
     assertEquals(attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
       "pcp no answer",
       "nat-pmp no answer",
@@ -99,7 +108,7 @@ describe("the race", () => {
   it("takes a refusal for what it is, by one protocol alone", () => {
     const lab = rig();
     lab.gateway((gateway, now) => gateway.setRefusal(2, now));
-    lab.session((session, now) => session.map(web, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(1000);
     const [event, ...more] = lab.events();
     const failed = told(event, "failed");
@@ -111,32 +120,24 @@ describe("the race", () => {
 
   it("does without NAT-PMP from a global address and over IPv6 (PMP-C-02, PMP-C-34)", () => {
     for (const localAddress of ["198.18.0.1", "11.0.0.1"]) {
-      const session = new GatewaySession({
-        gateway: GATEWAY,
-        localAddress,
-        random: seededRandom(1),
-      });
-      session.map(web, 0);
-      const first = session.poll(), second = session.poll();
+      const mapper = openMapper({}, localAddress);
+      mapper.map(web, 0);
+      const first = mapper.poll(), second = mapper.poll();
       assert(first?.type === "send" && first.data[0] === 2);
       assertEquals(second?.type, localAddress === "11.0.0.1" ? undefined : "send");
     }
-    const session = new GatewaySession({
-      gateway: { address: "fe80::1%eth0", port: 5351 },
-      localAddress: "2001:db8::7",
-      random: seededRandom(1),
-    });
-    session.map(web, 0);
-    assert(session.poll()?.type === "send");
-    assertEquals(session.poll(), undefined);
+    const mapper = openMapper({}, "2001:db8::7", { address: "fe80::1%eth0", port: 5351 });
+    mapper.map(web, 0);
+    assert(mapper.poll()?.type === "send");
+    assertEquals(mapper.poll(), undefined);
   });
 
   it("asks PCP again for every new mapping, whatever answered before (PMP-C-33)", () => {
     const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
-    lab.session((session, now) => session.map(web, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(1000);
     lab.gateway((gateway, now) => gateway.setProtocol("pcp", true, now));
-    lab.session((session, now) => session.map({ protocol: "udp", internalPort: 9 }, now));
+    lab.mapper((mapper, now) => mapper.map({ protocol: "udp", internalPort: 9 }, now));
     lab.world.runFor(1000);
     const vias = lab.events().flatMap((event) => event.type === "mapped" ? event.mapping.via : []);
     assertEquals(vias, ["nat-pmp", "pcp"]);
@@ -156,7 +157,7 @@ describe("every quirk that answers", () => {
   for (const [profile, via] of expected) {
     it(`maps through ${profile} within 100 ms`, () => {
       const lab = rig({ gateway: { profile } });
-      lab.session((session, now) => session.map(web, now));
+      lab.mapper((mapper, now) => mapper.map(web, now));
       lab.world.runFor(100);
       assertEquals(told(lab.events()[0], "mapped").mapping.via, via);
     });
@@ -164,10 +165,10 @@ describe("every quirk that answers", () => {
   for (const profile of ["fritzbox-6360", "two-byte-replies", "huawei-hg8145v5"]) {
     it(`comes to an end with ${profile}`, () => {
       const lab = rig({ gateway: { profile } });
-      const id = lab.session((session, now) => session.map(web, now));
+      const id = lab.mapper((mapper, now) => mapper.map(web, now));
       lab.world.runFor(10_000);
       const [event] = lab.events();
-      const attempts = lab.session((session, now) => session.attempts(id, now));
+      const attempts = lab.mapper((mapper, now) => mapper.attempts(id, now));
       assert(event?.type === "mapped" || event?.type === "failed" || attempts.length > 0);
     });
   }
@@ -176,7 +177,7 @@ describe("every quirk that answers", () => {
 describe("a held mapping", () => {
   const held = (options: RigOptions = {}) => {
     const lab = rig(options);
-    const id = lab.session((session, now) => session.map(web, now));
+    const id = lab.mapper((mapper, now) => mapper.map(web, now));
     // A gateway younger than some seconds that restarts looks like one that did not (RFC 6887 §8.5).
     lab.world.runFor(60_000);
     assertEquals(lab.types(), ["mapped"]);
@@ -204,12 +205,12 @@ describe("a held mapping", () => {
 
     it(`is deleted at the gateway when it is revoked, by ${by}`, () => {
       const lab = held({ gateway: { protocols } });
-      lab.session((session, now) => session.revoke(lab.id, now));
+      lab.mapper((mapper, now) => mapper.revoke(lab.id, now));
       lab.world.runFor(1000);
       const event = told(lab.events()[0], "unmapped");
       assertEquals([event.reason, event.failure], ["revoked", undefined]);
       assertEquals(lab.ports(), []);
-      assertEquals(lab.session((session) => session.isIdle), true);
+      assertEquals(lab.mapper((mapper) => mapper.isIdle), true);
     });
 
     it(`is lost to a gateway that stays silent, and recovered when it is back, by ${by}`, () => {
@@ -217,7 +218,7 @@ describe("a held mapping", () => {
       lab.lan.link.set({ loss: 1 });
       lab.world.runFor(3 * 3600_000);
       assertEquals(lab.types(), ["lost"]);
-      assertEquals(lab.session((session) => session.mapping(lab.id)), undefined);
+      assertEquals(lab.mapper((mapper) => mapper.mapping(lab.id)), undefined);
       lab.lan.link.set({ loss: 0 });
       lab.world.runFor(1_200_000);
       const types = lab.types().filter((type) => type !== "gateway-restarted");
@@ -228,7 +229,7 @@ describe("a held mapping", () => {
 
   it("comes back by NAT-PMP after a restart that is announced by PCP alone", () => {
     const protocols = ["nat-pmp"] as const;
-    const lab = held({ session: { protocols }, gateway: { profile: "miniupnpd-2.3.1" } });
+    const lab = held({ mapper: { protocols }, gateway: { profile: "miniupnpd-2.3.1" } });
     lab.gateway((gateway, now) => gateway.reboot(now));
     lab.world.runFor(15_000);
     assertEquals(lab.ports(), [8080]);
@@ -250,21 +251,21 @@ describe("a held mapping", () => {
     });
     lab.world.runFor(2 * 3600_000);
     lab.events();
-    const now = lab.session((session) => session.mapping(lab.id));
+    const now = lab.mapper((mapper) => mapper.mapping(lab.id));
     assertEquals(now?.via, "nat-pmp");
     assertEquals(now?.external, { address: EXTERNAL, port: 8080 });
   });
 
   it("renews for the lifetime that is asked for", () => {
     const lab = held();
-    lab.session((session, now) => session.renew(lab.id, 600, now));
+    lab.mapper((mapper, now) => mapper.renew(lab.id, 600, now));
     lab.world.runFor(5000);
     assertEquals(told(lab.events()[0], "renewed").mapping.lifetimeSeconds, 600);
   });
 
   it("is left at the gateway when it is abandoned", () => {
     const lab = held();
-    lab.session((session, now) => session.abandon(lab.id, now));
+    lab.mapper((mapper, now) => mapper.abandon(lab.id, now));
     lab.world.runFor(1000);
     assertEquals(lab.types(), []);
     assertEquals(lab.ports(), [8080]);
@@ -272,29 +273,26 @@ describe("a held mapping", () => {
 });
 
 describe("a later run", () => {
+  const later = (lab: ReturnType<typeof rig>, saved: readonly SavedPort[]) => {
+    const mapper = new PortMapper({ random: seededRandom(99), saved });
+    const next = lab.host.run<MapperEvent, PortMapper>(mapper, {});
+    next.do((machine, now) => machine.networkChanged([{ gateway: GATEWAY }], now));
+    return next;
+  };
   const earlier = (protocols: readonly ("pcp" | "nat-pmp")[]) => {
     const lab = rig({ gateway: { protocols, profile: "strict-nonce" } });
-    const id = lab.session((session, now) => session.map(web, now));
+    const id = lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(1000);
     assertEquals(lab.types(), ["mapped"]);
-    const saved = JSON.parse(JSON.stringify(lab.session((session) => session.exportSaved())));
-    lab.session((session, now) => session.abandon(id, now));
-    const session = new GatewaySession({
-      gateway: GATEWAY,
-      localAddress: HOST,
-      random: seededRandom(99),
-      saved,
-    });
+    const saved = JSON.parse(JSON.stringify(lab.mapper((mapper) => mapper.exportSaved())));
+    lab.mapper((mapper, now) => mapper.abandon(id, now));
     lab.process.stop();
-    const next = lab.host.run<SessionEvent, GatewaySession>(session, {
-      client: { connect: GATEWAY },
-    });
-    return { lab, next };
+    return { lab, next: later(lab, saved) };
   };
 
   it("adopts a PCP mapping by its nonce", () => {
     const { lab, next } = earlier(["pcp"]);
-    next.do((session, now) => session.map(web, now));
+    next.do((mapper, now) => mapper.map(web, now));
     lab.world.runFor(1000);
     assertEquals(next.takeEvents().map(({ event }) => event.type), ["mapped"]);
     assertEquals(lab.ports(), [8080]);
@@ -303,7 +301,7 @@ describe("a later run", () => {
   for (const via of ["pcp", "nat-pmp"] as const) {
     it(`deletes what was made by ${via}`, () => {
       const { lab, next } = earlier([via]);
-      next.do((session, now) => session.unmap(web, now));
+      next.do((mapper, now) => mapper.unmap(web, now));
       lab.world.runFor(1000);
       const event = told(next.takeEvents()[0]?.event, "unmapped");
       assertEquals(event.failure, undefined);
@@ -316,15 +314,12 @@ describe("a later run", () => {
 
   it("says so where the gateway keeps what nobody saved", () => {
     const lab = rig({ gateway: { profile: "miniupnpd-2.3.1" } });
-    const id = lab.session((session, now) => session.map(web, now));
+    const id = lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(1000);
-    lab.session((session, now) => session.abandon(id, now));
+    lab.mapper((mapper, now) => mapper.abandon(id, now));
     lab.process.stop();
-    const stranger = lab.host.run<SessionEvent, GatewaySession>(
-      new GatewaySession({ gateway: GATEWAY, localAddress: HOST, random: seededRandom(9) }),
-      { client: { connect: GATEWAY } },
-    );
-    stranger.do((session, now) => session.unmap(web, now));
+    const stranger = later(lab, []);
+    stranger.do((mapper, now) => mapper.unmap(web, now));
     lab.world.runFor(1000);
     const event = told(stranger.takeEvents()[0]?.event, "unmapped");
     assertEquals(event.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
@@ -337,11 +332,11 @@ describe("a later run", () => {
 
   it("deletes by every protocol what nobody saved", () => {
     const lab = rig({ gateway: { protocols: ["nat-pmp"] } });
-    const id = lab.session((session, now) => session.map(web, now));
+    const id = lab.mapper((mapper, now) => mapper.map(web, now));
     lab.world.runFor(1000);
-    lab.session((session, now) => session.abandon(id, now));
-    lab.session((session, now) => session.unmap({ ...web, internalPort: 9090 }, now));
-    lab.session((session, now) => session.unmapAll("tcp", now));
+    lab.mapper((mapper, now) => mapper.abandon(id, now));
+    lab.mapper((mapper, now) => mapper.unmap({ ...web, internalPort: 9090 }, now));
+    lab.mapper((mapper, now) => mapper.unmapAll("tcp", now));
     lab.world.runFor(1000);
     assertEquals(lab.ports(), []);
     const unmapped = lab.events().filter((event) => event.type === "unmapped");
@@ -350,18 +345,24 @@ describe("a later run", () => {
 });
 
 describe("bad input", () => {
-  const session = () =>
-    new GatewaySession({ gateway: GATEWAY, localAddress: HOST, random: seededRandom(1) });
   const cases: readonly (readonly [string, Record<string, unknown>, string])[] = [
     ["a port of 0", { internalPort: 0 }, "'internalPort'"],
     ["a port beyond 65535", { internalPort: 65536 }, "65536"],
     ["an unknown protocol", { protocol: "icmp" }, "'protocol'"],
     ["a lifetime of 0", { lifetimeSeconds: 0 }, "'lifetimeSeconds'"],
     ["a mode of 0 lifetimes", { mode: 0 }, "'mode'"],
-    ["PREFER_FAILURE without a port", { preferFailure: true, externalPort: 0 }, "'preferFailure'"],
-    ["an external address of IPv6", { externalAddress: "::1" }, "'externalAddress'"],
-    ["a port set of one", { portSetSize: 1 }, "'portSetSize'"],
-    ["a port set that insists", { portSetSize: 4, preferFailure: true }, "'portSetSize'"],
+    [
+      "PREFER_FAILURE without a port",
+      { preferFailure: true, suggestedExternal: { port: 0 } },
+      "'preferFailure'",
+    ],
+    [
+      "an external address of IPv6",
+      { suggestedExternal: { address: "::1" } },
+      "'suggestedExternal.address'",
+    ],
+    ["a port set of one", { portSet: { size: 1 } }, "'portSet"],
+    ["a port set that insists", { portSet: { size: 4 }, preferFailure: true }, "'portSet"],
     ["a third party that is none", { thirdParty: "host" }, "'thirdParty'"],
     [
       "protocols that cannot do it",
@@ -371,8 +372,8 @@ describe("bad input", () => {
   ];
   for (const [what, fields, message] of cases) {
     it(`throws on ${what}, and nothing is sent`, () => {
-      const machine = session();
-      const request = { ...web, ...fields } as unknown as Parameters<GatewaySession["map"]>[0];
+      const machine = openMapper();
+      const request = { ...web, ...fields } as unknown as Parameters<PortMapper["map"]>[0];
       assertThrows(() => machine.map(request, 0), Error, message);
       assertEquals(machine.poll(), undefined);
       assertEquals(machine.isIdle, true);
@@ -381,44 +382,49 @@ describe("bad input", () => {
   for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
     it(`throws on a port that is held already, by ${protocols[0]}, and leaves it as it is`, () => {
       const lab = rig({ gateway: { protocols } });
-      const id = lab.session((session, now) => session.map(web, now));
-      const again = () => lab.session((session, now) => session.map(web, now));
-      const unmap = () => lab.session((session, now) => session.unmap(web, now));
+      const id = lab.mapper((mapper, now) => mapper.map(web, now));
+      const again = () => lab.mapper((mapper, now) => mapper.map(web, now));
+      const unmap = () => lab.mapper((mapper, now) => mapper.unmap(web, now));
       assertThrows(again, TypeError, "8080/tcp");
       lab.world.runFor(1000);
       assertThrows(again, TypeError, "8080/tcp");
       assertThrows(unmap, TypeError, "8080/tcp");
       lab.world.runFor(1000);
       assertEquals(lab.types(), ["mapped"]);
-      lab.session((session, now) => session.revoke(id, now));
+      lab.mapper((mapper, now) => mapper.revoke(id, now));
       const next = again();
       lab.world.runFor(1000);
       assertEquals(lab.types(), ["unmapped", "mapped"]);
-      lab.session((session, now) => session.revoke(next, now));
+      lab.mapper((mapper, now) => mapper.revoke(next, now));
       lab.world.runFor(1000);
-      assertEquals(lab.session((session) => session.isIdle), true);
+      assertEquals(lab.mapper((mapper) => mapper.isIdle), true);
     });
   }
   it("throws on port sets that overlap, and forgets the second", () => {
     const lab = rig();
-    lab.session((session, now) => session.map({ ...web, portSetSize: 10 }, now));
+    lab.mapper((mapper, now) => mapper.map({ ...web, portSet: { size: 10 } }, now));
     const overlapping = { protocol: "tcp", internalPort: 8085 } as const;
-    assertThrows(() => lab.session((session, now) => session.map(overlapping, now)), TypeError);
-    lab.session((session, now) => session.close(now));
+    assertThrows(() => lab.mapper((mapper, now) => mapper.map(overlapping, now)), TypeError);
+    lab.mapper((mapper, now) => mapper.close(now));
     lab.world.runFor(1000);
-    assertEquals(lab.session((session) => session.isIdle), true);
+    assertEquals(lab.mapper((mapper) => mapper.isIdle), true);
   });
-  it("throws on a peer of the other family", () => {
-    const remote = { address: "::1", port: 9 };
-    assertThrows(() => session().peer({ ...web, remote }, 0), TypeError, "'remote.address'");
+  it("says that there is no gateway of a peer's family", () => {
+    const mapper = openMapper();
+    mapper.map({ ...web, remote: { address: "::1", port: 9 } }, 0);
+    const action = mapper.poll();
+    const event = action?.type === "event" ? action.event : undefined;
+    assertEquals(told(event, "failed").code, "gateway-not-found");
+    const mixed = { ...web, family: 4, remote: { address: "::1", port: 9 } } as const;
+    assertThrows(() => mapper.map(mixed, 0), TypeError, "'remote.address'");
   });
   it("throws on a gateway that is none", () => {
     const gateway = { address: "router", port: 5351 };
-    const make = () => new GatewaySession({ gateway, localAddress: HOST, random: seededRandom(1) });
+    const make = () => openMapper({}, HOST, gateway);
     assertThrows(make, TypeError, '"router"');
   });
   it("drops and counts what comes from elsewhere", () => {
-    const machine = session();
+    const machine = openMapper();
     machine.map(web, 0);
     while (machine.poll());
     const from = { address: "192.168.1.66", port: 5351 };

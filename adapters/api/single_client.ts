@@ -1,0 +1,86 @@
+/**
+ * A client of one protocol at one gateway, on real sockets: how `PcpClient` and `NatPmpClient` are
+ * opened.
+ *
+ * @module
+ */
+import type { Via } from "../../core/errors.ts";
+import { familyOf } from "../../core/ip.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { describeFailure, type Failure } from "../../core/mapping.ts";
+import { codeOf, gatewayText, retryAfter } from "../../core/portmap/managed.ts";
+import { openAnnouncements } from "../announcements.ts";
+import { sourceToward } from "../discovery/mod.ts";
+import { Driver } from "../driver.ts";
+import type { Runtime } from "../runtime.ts";
+import { zoneOf } from "../udp.ts";
+import { Connection, type MappingMachine } from "./connection.ts";
+
+/** Where a client goes, and from where. */
+export interface SingleClientOptions {
+  readonly runtime: Runtime;
+  readonly via: Via;
+  readonly gateway: Endpoint;
+  /** The address to bind. Default: the one that a mapping is best made for. */
+  readonly internalAddress?: string | undefined;
+  /** Whether to listen for the gateway's announcements. */
+  readonly announcements: boolean;
+}
+
+/**
+ * Opens the socket to the gateway, starts the machine and listens for announcements.
+ *
+ * @param make Makes the machine, for the address from which packets to the gateway leave.
+ * @throws {NatError} `permission`, `network`.
+ */
+export async function openClient<T, M extends MappingMachine>(
+  { runtime, via, gateway, internalAddress, announcements }: SingleClientOptions,
+  make: (localAddress: string) => M,
+): Promise<Connection<T, M>> {
+  const connection = new Connection<T, M>(runtime, (_machine, _id, event, since, now) => {
+    const { failure = { kind: "no-answer" } } = (event ?? {}) as { failure?: Failure };
+    const outcome = describeFailure(failure);
+    const attempts = [{ via, gateway: gatewayText(gateway), outcome, elapsedMs: now - since }];
+    return { code: codeOf(failure), attempts, ...retryAfter(failure, now) };
+  });
+  const driver = new Driver<unknown, M>(
+    runtime,
+    (event) => connection.onEvent(event as { readonly type: string }),
+  );
+  try {
+    const address = internalAddress ?? await bindAddress(runtime, gateway);
+    const socket = await driver.open("client", {
+      connect: gateway,
+      ...(address === undefined ? {} : { local: { address, port: 0 } }),
+    });
+    connection.attach(driver);
+    driver.start(make(socket.local.address));
+    // Best effort, and nobody waits for it: renewals find a restarted gateway too, only later.
+    if (announcements) void listen(driver, runtime, gateway, socket.local.address);
+    return connection;
+  } catch (error) {
+    driver.close();
+    throw error;
+  }
+}
+
+/** Over IPv6 a mapping is for a global address, though the gateway is link-local (PCP-C-24). */
+async function bindAddress(runtime: Runtime, gateway: Endpoint): Promise<string | undefined> {
+  return familyOf(gateway.address) === 4 ? undefined : await sourceToward(runtime, gateway.address);
+}
+
+async function listen<M extends MappingMachine>(
+  driver: Driver<unknown, M>,
+  runtime: Runtime,
+  gateway: Endpoint,
+  own: string,
+): Promise<void> {
+  const family = familyOf(gateway.address);
+  const via = family === 4
+    ? own
+    : zoneOf(gateway.address) ?? runtime.interfaces().find(({ address }) => address === own)?.name;
+  await openAnnouncements((options) => driver.listen(options), {
+    family,
+    ...(via === undefined ? {} : { interface: via }),
+  }).catch(() => undefined);
+}

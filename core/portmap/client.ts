@@ -1,0 +1,162 @@
+/**
+ * What the mapper needs of a protocol, and the protocols there are. A client of one protocol is a
+ * machine that fills in {@linkcode MappingClient}; nothing else in this folder knows which protocol
+ * it is.
+ *
+ * @module
+ */
+import { classify } from "../cidr.ts";
+import type { Via } from "../errors.ts";
+import { familyOf } from "../ip.ts";
+import type { Endpoint, Instant, Machine } from "../machine.ts";
+import type {
+  Failure,
+  GrantedPortSet,
+  MappingEvent,
+  MappingId,
+  MappingRequest,
+  Transport,
+} from "../mapping.ts";
+import { NatPmpClient } from "../natpmp/client.ts";
+import { PcpClient } from "../pcp/client.ts";
+import type { RandomSource } from "../random.ts";
+
+/** A mapping as every client can tell it. */
+export interface ClientMapping {
+  /** Its id within the client. */
+  readonly id: MappingId;
+  /** Where others send to; undefined while the gateway holds nothing, or its address is unknown. */
+  readonly external: Endpoint | undefined;
+  /** What the gateway granted, seconds. */
+  readonly lifetimeSeconds: number;
+  /** The text as the gateway stored it. */
+  readonly description?: string;
+  /** The set of ports that it mapped. */
+  readonly portSet?: GrantedPortSet;
+}
+
+/** What the mapper hears of a client. Clients may tell more. */
+export type ClientEvent =
+  /** What becomes of a mapping. */
+  | MappingEvent<ClientMapping>
+  /** The gateway lost its table; its mappings are being made anew. */
+  | { readonly type: "gateway-restarted" }
+  /** A probe was answered, with the external address; or that was heard unasked. */
+  | { readonly type: "external-address"; readonly address: string }
+  /** A probe was answered by a protocol that tells no address so. */
+  | { readonly type: "announced" }
+  /** A probe came to nothing. */
+  | {
+    readonly type: "external-address-failed" | "announce-failed";
+    readonly failure: Failure;
+  }
+  /** All mappings of a transport were deleted, or that failed. */
+  | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
+  /** The server answers from another address. */
+  | { readonly type: "server-changed" };
+
+/** A client of one protocol at one gateway. */
+export interface MappingClient extends Machine<ClientEvent> {
+  /** The protocol. */
+  readonly via: Via;
+  /** Nothing held, asked for or still to be told to the gateway. */
+  readonly isIdle: boolean;
+  /** Why this protocol cannot do it, or undefined where it can. */
+  unfit(request: MappingRequest): string | undefined;
+  /** Asks something that changes nothing at the gateway. */
+  probe(now: Instant): void;
+  /** Takes the question back. */
+  endProbe(now: Instant): void;
+  /** Asks for a mapping. */
+  map(request: MappingRequest, now: Instant): MappingId;
+  /** Deletes a mapping that need not be its own. */
+  unmap(request: MappingRequest, now: Instant): MappingId;
+  /** Renews early; the answer carries the number that is returned. */
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number;
+  /** Deletes one of its own. */
+  revoke(id: MappingId, now: Instant): void;
+  /** Asks no more for one, but tells if it is granted after all. */
+  withdraw(id: MappingId, now: Instant): void;
+  /** Forgets one: no packet, no event. */
+  abandon(id: MappingId, now: Instant): void;
+  /** Deletes all mappings of this host and a transport, other programs' among them. */
+  revokeAll?(protocol: Transport, now: Instant): void;
+  /** This host has another address towards the gateway. */
+  networkChanged(localAddress: string, now: Instant): void;
+  /** Deletes what it made, and takes no more. */
+  close(now: Instant): void;
+}
+
+/** What a client is made of. */
+export interface ClientOptions {
+  /** The gateway. */
+  readonly gateway: Endpoint;
+  /** This host's address towards it. */
+  readonly localAddress: string;
+  /** Nonces and jitter. */
+  readonly random: RandomSource;
+  /** Whether first requests are sent again after 250 and 750 ms (D-17). */
+  readonly fastStart: boolean;
+}
+
+/** A protocol, as the race goes by it. */
+export interface Protocol {
+  /** Makes its client; undefined where the gateway's family is not its own. */
+  make(options: ClientOptions): MappingClient | undefined;
+  /**
+   * What it begins with: `"map"` where its request may be made before anything is known, `"probe"`
+   * where another protocol's table may stand behind it, so that only the winner maps.
+   */
+  readonly begins: "map" | "probe";
+  /** Result codes that say "not this way" rather than "no": another protocol may still do it. */
+  readonly waysAround: readonly number[];
+  /** What of a learnt external endpoint its requests can suggest. */
+  readonly suggests: "endpoint" | "port";
+  /** How the external address is had: by its probe, or only with a mapping. */
+  readonly tellsAddressBy: "probe" | "mapping";
+  /** Whether a datagram may be the gateway's word that it has begun anew, whoever hears it. */
+  isAnnouncement?(data: Uint8Array): boolean;
+}
+
+/** PCP's result codes 1, 2, 3 and 4: of version, authorization, request and opcode. */
+const PCP_WAYS_AROUND: readonly number[] = [1, 2, 3, 4];
+
+/**
+ * The protocols, the preferred one first (PMP-C-32, PCP-C-57).
+ *
+ * NOT_AUTHORIZED is a way around: to a program that lost its nonce the gateway refuses what it
+ * mapped itself before, by PCP alone.
+ */
+export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
+  pcp: {
+    make: ({ gateway, localAddress, random, fastStart }) =>
+      new PcpClient({ servers: [gateway], localAddress, random, fastStart }),
+    begins: "map",
+    waysAround: PCP_WAYS_AROUND,
+    suggests: "endpoint",
+    tellsAddressBy: "mapping",
+    // miniupnpd announces by PCP alone, whatever it holds.
+    isAnnouncement: (data) => data[0] === 2 && data[1] === 0x80,
+  },
+  "nat-pmp": {
+    make: ({ gateway, random }) =>
+      familyOf(gateway.address) === 4 ? new NatPmpClient({ gateway, random }) : undefined,
+    begins: "probe",
+    waysAround: [],
+    suggests: "port",
+    tellsAddressBy: "probe",
+  },
+};
+
+/** The order of preference. */
+export const PREFERENCE: readonly Via[] = Object.keys(PROTOCOLS) as Via[];
+
+/**
+ * What is spoken from an address where nothing is said. NAT-PMP is for IPv4 addresses behind a NAT
+ * (PMP-C-02). The RFC names its three private ranges; here all but global addresses count, since
+ * shared (100.64/10) and loopback ones have gateways, too: a carrier's, and the simulated one.
+ */
+export function defaultProtocols(localAddress: string): Via[] {
+  const isRouted = familyOf(localAddress) === 6 || classify(localAddress) === "global";
+  return isRouted ? ["pcp"] : [...PREFERENCE];
+}

@@ -1,0 +1,306 @@
+/**
+ * One wish of the application on its way through the mapper: what is wanted, who has been asked for
+ * it at which gateway, and what the application was told. Plain bookkeeping; what moves it is in
+ * `race.ts` and `mapper.ts`.
+ *
+ * @module
+ */
+import type { Attempt, NatErrorCode, Via } from "../errors.ts";
+import { toHex } from "../bytes.ts";
+import { savedKey, type SavedMapping } from "../lease/saved.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Failure, MappingEvent, MappingId, MappingRequest, Transport } from "../mapping.ts";
+import { PCP_PORT } from "../pcp/constants.ts";
+import { type ClientMapping, PROTOCOLS } from "./client.ts";
+import type { Speaker } from "./path.ts";
+
+/** What is asked of the mapper: a mapping of TCP or UDP, and who may make it. */
+export interface PortRequest extends MappingRequest {
+  /** The transport protocol. */
+  readonly protocol: Transport;
+  /** Which protocols may do it. Default: all that the mapper speaks. */
+  readonly protocols?: readonly Via[];
+  /** The address family, where this host has gateways of both. Default: IPv4 where there is one. */
+  readonly family?: 4 | 6;
+  /** The gateway that it is for, where it is one alone. */
+  readonly gateway?: Endpoint;
+}
+
+/** A mapping as a gateway granted it. Plain data. */
+export interface GrantedMapping {
+  /** Inbound (`"map"`) or outbound (`"peer"`). */
+  readonly kind: "map" | "peer";
+  /** The protocol that made it. */
+  readonly via: Via;
+  /** The transport protocol. */
+  readonly protocol: Transport;
+  /** The gateway. */
+  readonly gateway: Endpoint;
+  /** Where packets arrive on the internal side. */
+  readonly internal: Endpoint;
+  /** Where others send to. */
+  readonly external: Endpoint;
+  /** The peer of an outbound mapping. */
+  readonly remote?: Endpoint;
+  /** Granted lifetime, seconds. */
+  readonly lifetimeSeconds: number;
+  /** The description as the gateway stored it. */
+  readonly description?: string;
+  /** How many consecutive ports it covers, where a set was asked for. */
+  readonly portSetSize?: number;
+}
+
+/** A mapping of TCP or UDP as it is kept between runs. JSON-safe. */
+export interface SavedPort extends SavedMapping {
+  /** The transport protocol. */
+  readonly protocol: Transport;
+}
+
+/** What a mapper tells. */
+export type MapperEvent =
+  /** What becomes of a mapping; after `lost` the mapper goes on trying. */
+  | Exclude<MappingEvent<GrantedMapping>, { readonly type: "failed" | "unmapped" }>
+  /** It was never granted; the request is over. */
+  | {
+    readonly type: "failed";
+    readonly id: MappingId;
+    readonly code: NatErrorCode;
+    readonly attempts: readonly Attempt[];
+    /** More than the attempts say: what the system refused. */
+    readonly message?: string;
+    readonly retryAfterSeconds?: number;
+  }
+  /** It was deleted at our wish, or its time is over. */
+  | {
+    readonly type: "unmapped";
+    readonly id: MappingId;
+    readonly reason: "revoked" | "expired";
+    /** What each protocol that was asked to delete it said. */
+    readonly attempts: readonly Attempt[];
+    /** Why the gateway keeps it all the same, where it said so. */
+    readonly failure?: Failure;
+  }
+  /** An external address; `id` names the question that it answers, where it answers one. */
+  | {
+    readonly type: "external-address";
+    readonly id: MappingId;
+    readonly via: Via;
+    readonly gateway: Endpoint;
+    readonly address: string;
+  }
+  /** The question for external addresses has no more answers to come. */
+  | {
+    readonly type: "external-addresses-told";
+    readonly id: MappingId;
+    readonly attempts: readonly Attempt[];
+    readonly code: NatErrorCode;
+    /** More than the attempts say. */
+    readonly message?: string;
+  }
+  /** A gateway lost its state; mappings are being made anew. */
+  | { readonly type: "gateway-restarted"; readonly gateway: Endpoint };
+
+/** One protocol at one gateway, asked for one managed mapping. */
+export interface Contender {
+  readonly speaker: Speaker;
+  /**
+   * - `waiting`: its gateway's turn has not come
+   * - `probing`: asked whether it is there
+   * - `ready`: it is; to map when its time has come
+   * - `asking`: asked to map
+   * - `holding`: its gateway holds it
+   * - `beaten`: another one holds it; what this one was asked may be granted yet
+   * - `out`: it cannot, or will not
+   */
+  state: "waiting" | "probing" | "ready" | "asking" | "holding" | "beaten" | "out";
+  /** Its mapping in the client. */
+  id: MappingId | undefined;
+  /** When it was asked to map. */
+  askedAt: Instant;
+  /** When it may map although better ones have not answered. */
+  readyAt: Instant;
+  /** The external port of what a beaten one was granted after all. */
+  latePort: number | undefined;
+}
+
+/** A wish and where it stands. */
+export class ManagedMapping {
+  readonly id: MappingId;
+  readonly request: PortRequest;
+  /** What names it among the wishes of one mapper. */
+  readonly key: string;
+  /**
+   * One nonce for its whole life at each gateway (PCP-C-38): one that saw a request refuses another,
+   * also after this host was elsewhere for a while.
+   */
+  nonces: readonly { readonly gateway: string; readonly nonce: Uint8Array }[] = [];
+  /** `removing`: a mapping that this mapper does not hold is being deleted. */
+  phase: "racing" | "held" | "revoking" | "removing" = "racing";
+  /** When the operation began. */
+  since: Instant;
+  /** What each protocol has come to, at most one entry a protocol and gateway. */
+  attempts: readonly Attempt[] = [];
+  contenders: readonly Contender[] = [];
+  /** When the next gateway is asked, too. */
+  nextGatewayAt: Instant | undefined;
+  /** When those that are out are tried again. */
+  retryAt: Instant | undefined;
+  /** The refusal that tells the most of why it fails. */
+  refusal: Failure | undefined;
+  /** The external endpoint to suggest where the application names none. */
+  remembered: Endpoint | undefined;
+  /** What the gateway granted last. */
+  granted: GrantedMapping | undefined;
+  isLost = false;
+  /** Whether the application was told `mapped`, or is about to be. */
+  isReported = false;
+  /** How often it has been renewed by the application. */
+  revision = 0;
+  /** What its holder's numbers fall short of that. */
+  revisionOffset = 0;
+
+  constructor(id: MappingId, request: PortRequest, now: Instant) {
+    this.id = id;
+    this.request = request;
+    this.key = savedKey(request);
+    this.since = now;
+  }
+
+  /** The one that holds it. */
+  get holder(): Contender | undefined {
+    return this.contenders.find(({ state }) => state === "holding");
+  }
+
+  /** Records what a protocol came to. */
+  note(speaker: Speaker, outcome: string, now: Instant): void {
+    const gateway = gatewayText(speaker.path.gateway);
+    const { via } = speaker;
+    const attempt = { via, gateway, outcome, elapsedMs: now - this.since };
+    const at = this.attempts.findIndex((one) => one.via === via && one.gateway === gateway);
+    // `concat` and `map` make arrays without room to spare: they are kept for each mapping.
+    this.attempts = at < 0
+      ? this.attempts.concat(attempt)
+      : this.attempts.map((one, i) => i === at ? attempt : one);
+  }
+
+  /** What each has come to; the silent ones are listed as `"no answer"`. */
+  attemptsAt(now: Instant): readonly Attempt[] {
+    for (const { speaker, state } of this.contenders) {
+      if (state === "waiting") continue;
+      const gateway = gatewayText(speaker.path.gateway);
+      const isNoted = this.attempts.some((one) =>
+        one.via === speaker.via && one.gateway === gateway && one.outcome !== "no answer"
+      );
+      if (!isNoted) this.note(speaker, "no answer", now);
+    }
+    return [...this.attempts];
+  }
+}
+
+/** The gateway as attempts name it: its address, and its port where that is not PCP's. */
+export function gatewayText(gateway: Endpoint): string {
+  if (gateway.port === PCP_PORT) return gateway.address;
+  return gateway.address.includes(":")
+    ? `${gateway.address} port ${gateway.port}`
+    : `${gateway.address}:${gateway.port}`;
+}
+
+/** The request as a client is asked it. */
+export function clientRequest(
+  managed: ManagedMapping,
+  { via }: Speaker,
+  nonce: Uint8Array,
+): MappingRequest {
+  const { protocols: _protocols, family: _family, gateway: _gateway, ...request } = managed.request;
+  const { remembered } = managed;
+  const named = request.suggestedExternal;
+  // Only what the application named is a demand; what was learnt is no more than a suggestion.
+  const port = named?.port || (request.preferFailure ? 0 : remembered?.port ?? 0);
+  const learnt = PROTOCOLS[via]!.suggests === "endpoint" && !request.preferFailure;
+  const address = named?.address ?? (learnt ? remembered?.address : undefined);
+  const suggestedExternal = {
+    ...(port !== 0 && { port }),
+    ...(address !== undefined && { address }),
+  };
+  return {
+    ...request,
+    ...(port !== 0 || address !== undefined ? { suggestedExternal } : {}),
+    nonce,
+  };
+}
+
+/** What a client's grant is to the application; undefined while the address is unknown. */
+export function toGranted(
+  managed: ManagedMapping,
+  { path, via }: Speaker,
+  mapping: ClientMapping,
+): GrantedMapping | undefined {
+  const { external, lifetimeSeconds, description, portSet } = mapping;
+  const { request } = managed;
+  if (!external || !path.local) return undefined;
+  return {
+    kind: request.remote ? "peer" : "map",
+    via,
+    protocol: request.protocol,
+    gateway: path.gateway,
+    internal: {
+      address: request.thirdParty ?? path.local.address,
+      port: request.internalPort,
+    },
+    external,
+    lifetimeSeconds,
+    ...(request.remote && { remote: request.remote }),
+    ...(description !== undefined && { description }),
+    ...(portSet && { portSetSize: portSet.size }),
+  };
+}
+
+/** A held mapping as it is kept for a later run. */
+export function toSaved(
+  { request, granted, nonces }: ManagedMapping,
+): SavedPort | undefined {
+  if (!granted) return undefined;
+  const { address } = granted.gateway;
+  const nonce = nonces.find(({ gateway }) => gateway === address)?.nonce;
+  const {
+    nonce: _nonce,
+    protocols: _protocols,
+    family: _family,
+    gateway: _gateway,
+    ...rest
+  } = request;
+  return {
+    ...rest,
+    via: granted.via,
+    gateway: granted.gateway.address,
+    external: granted.external,
+    lifetimeSeconds: request.lifetimeSeconds ?? granted.lifetimeSeconds,
+    mode: request.mode ?? "keep-alive",
+    ...(granted.via === "pcp" && nonce && { nonce: toHex(nonce) }),
+  };
+}
+
+/** The stable code of a request that ended with `failure`. */
+export function codeOf(failure: Failure): NatErrorCode {
+  switch (failure.kind) {
+    case "refused":
+      return "refused";
+    case "protocol-violation":
+      return "protocol-violation";
+    case "unreachable":
+    case "unsupported-version":
+      return "unsupported";
+    case "no-answer":
+    case "expired":
+      return "no-answer";
+  }
+}
+
+/** For how many seconds the gateway asks to be left alone, where `failure` is such a refusal. */
+export function retryAfter(
+  failure: Failure | undefined,
+  now: Instant,
+): { readonly retryAfterSeconds?: number } {
+  if (failure?.kind !== "refused") return {};
+  return { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) };
+}

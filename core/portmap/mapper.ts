@@ -1,0 +1,1052 @@
+/**
+ * The port mapper: mappings of this host at its gateways, by whatever protocol they speak, kept
+ * through restarts of gateways and changes of the network. The one machine that the promise API
+ * drives.
+ *
+ * Theory of operation
+ *
+ * *Paths.* The caller tells which gateways there are and from where they are reached, and tells it
+ * again where that changes. Each is a path (`path.ts`) with a socket and a client of each protocol.
+ * A gateway that is no more among them is left: what is held there is deleted as far as it can be
+ * reached, and made anew at another gateway, whenever there is one.
+ *
+ * *Mappings.* Each wish is a managed mapping (`managed.ts`). Who makes it a race decides
+ * (`race.ts`); then the winner's client holds it, and its events pass through:
+ *
+ *   racing ──granted──▶ held ──renewed, moved──▶ held
+ *     │ ▲                 │ its client lost it, or its gateway was left
+ *     │ └─────────────────┘ (told `lost`; the client goes on asking, the others join in)
+ *     └──all are out──▶ failed
+ *   any ──revoked──▶ revoking ──all that may hold it have answered──▶ unmapped
+ *   removing ──each protocol in turn──▶ unmapped            (`removal.ts`)
+ *
+ * *External addresses* are told by each protocol as it answers: by its probe, or where only a
+ * mapping tells it (PCP), by a short one of the socket's own port, which surely nobody else uses
+ * (PCP-C-34).
+ *
+ * A renewal stays with the protocol that made the mapping: over one table, a lease taken over by
+ * another protocol can no longer be deleted by the first.
+ *
+ * @module
+ */
+import { checkAddress, checkChoice, checkPort } from "../check.ts";
+import type { Attempt, NatErrorCode, Via } from "../errors.ts";
+import { type Family, familyOf } from "../ip.ts";
+import { mergeMappingEvents } from "../lease/events.ts";
+import { readSaved, savedKey } from "../lease/saved.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  Instant,
+  Machine,
+  SocketResult,
+  SocketSpec,
+} from "../machine.ts";
+import {
+  checkMappingRequest,
+  describeFailure,
+  describeInternal,
+  type Failure,
+  type MappingEvent,
+  type MappingId,
+  type Transport,
+} from "../mapping.ts";
+import { Outbox } from "../outbox.ts";
+import type { RandomSource } from "../random.ts";
+import { Timers } from "../timers.ts";
+import { type ClientEvent, type ClientMapping, PREFERENCE, PROTOCOLS } from "./client.ts";
+import {
+  codeOf,
+  type Contender,
+  gatewayText,
+  type GrantedMapping,
+  ManagedMapping,
+  type MapperEvent,
+  type PortRequest,
+  retryAfter,
+  type SavedPort,
+  toGranted,
+  toSaved,
+} from "./managed.ts";
+import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
+import { contenderOf, Race, type RaceHost } from "./race.ts";
+import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
+
+/** How a mapper is made. */
+export interface PortMapperOptions {
+  /** Nonces and jitter; on a real network it must be unguessable (PCP-C-38). */
+  readonly random: RandomSource;
+  /** What may be spoken. Default: PCP and, over IPv4 from a non-global address, NAT-PMP. */
+  readonly protocols?: readonly Via[];
+  /** Mappings of an earlier run; a request for the same port adopts the one that is here. */
+  readonly saved?: readonly SavedPort[];
+  /** Whether to listen for the gateways' announcements. @default {true} */
+  readonly announcements?: boolean;
+  /** Whether first requests are sent again after 250 and 750 ms (D-17). @default {true} */
+  readonly fastStart?: boolean;
+}
+
+/** Counters of a mapper. */
+export interface PortMapperStats {
+  /** Datagrams that came from somewhere else than a gateway. */
+  wrongSource: number;
+  /** Gateways that were found. */
+  paths: number;
+  /** Gateways that were left. */
+  left: number;
+  /** Races that were won by each protocol. */
+  readonly won: Record<Via, number>;
+  /** The counters of each gateway's clients. */
+  readonly clients: Record<string, object>;
+}
+
+/** A question for the external addresses. */
+interface AddressQuestion {
+  readonly id: MappingId;
+  readonly since: Instant;
+  readonly family: Family;
+  readonly protocols: readonly Via[] | undefined;
+  /** Who has not answered; undefined while no gateway can be asked. */
+  waiting: Set<Speaker> | undefined;
+  attempts: Attempt[];
+  failure: Failure | undefined;
+}
+
+/** How long a gateway that was left is waited for, to confirm deletions. */
+const LEAVING_MS = 2000;
+/** The lifetime of the mapping by which an external address is told, seconds. */
+const ADDRESS_LIFETIME_SECONDS = 120;
+const UNREACHABLE: Failure = { kind: "unreachable" };
+
+/**
+ * A port mapper as a machine (see `core/machine.ts`).
+ *
+ * @example
+ * ```ts
+ * import { PortMapper, seededRandom } from "@natkit/natkit/core";
+ * const mapper = new PortMapper({ random: seededRandom(1) });
+ * const gateway = { address: "192.168.1.1", port: 5351 };
+ * mapper.networkChanged([{ gateway, localAddress: "192.168.1.100" }], 0);
+ * const [socket] = mapper.sockets(); // the driver opens it…
+ * mapper.handleSocket(socket!.key, { ok: true, local: { address: "192.168.1.100", port: 4 } }, 0);
+ * mapper.map({ protocol: "tcp", internalPort: 8080 }, 0);
+ * const pcpMap = mapper.poll(), natPmpProbe = mapper.poll();
+ * console.assert(pcpMap?.type === "send" && pcpMap.data.length === 60);
+ * console.assert(natPmpProbe?.type === "send" && natPmpProbe.data.length === 2);
+ * ```
+ */
+export class PortMapper implements Machine<MapperEvent> {
+  /** Counters. */
+  readonly stats: PortMapperStats = {
+    wrongSource: 0,
+    paths: 0,
+    left: 0,
+    won: { "pcp": 0, "nat-pmp": 0, "upnp": 0 },
+    clients: {},
+  };
+  readonly #random: RandomSource;
+  readonly #pathOptions: PathOptions;
+  readonly #outbox: Outbox<MapperEvent> = new Outbox<MapperEvent>(mergeMappingEvents, 65_536);
+  readonly #timers: Timers<MappingId> = new Timers();
+  readonly #managed: Map<MappingId, ManagedMapping> = new Map();
+  /** Those that are wanted, by key and family: each port has one. */
+  readonly #wanted: Map<string, ManagedMapping> = new Map();
+  /** Mappings of earlier runs, and of this one that were left to their end. */
+  #saved: SavedPort[];
+  readonly #questions: Map<MappingId, AddressQuestion> = new Map();
+  /** The mappings by which addresses are told, by the client that made each. */
+  readonly #addressMappings: Map<ManagedMapping, Speaker> = new Map();
+  readonly #race: Race;
+  #paths: Path[] = [];
+  #nextId: MappingId = 1;
+  #nextPathId = 1;
+  #isClosed = false;
+
+  /**
+   * Makes a mapper that knows no gateway yet.
+   *
+   * @throws {TypeError | RangeError} At the first option that is wrong, with its name and value.
+   */
+  constructor(options: PortMapperOptions) {
+    const { random, protocols, saved = [], announcements = true, fastStart = true } = options;
+    for (const via of protocols ?? []) checkChoice("protocols", via, PREFERENCE);
+    for (const mapping of saved) readSaved(mapping);
+    this.#random = random;
+    this.#saved = [...saved];
+    this.#pathOptions = { random, protocols, announcements, fastStart };
+    this.#race = new Race(this.#host);
+  }
+
+  // ---- The network -------------------------------------------------------------------------
+
+  /** The gateways in use, the best first. */
+  get gateways(): readonly Endpoint[] {
+    return this.#paths.filter(({ isLeft }) => !isLeft).map(({ gateway }) => gateway);
+  }
+
+  /**
+   * These are the ways to this host's gateways now, the best first. What is held at others is made
+   * anew at these; where there are none, as soon as there is one.
+   *
+   * @throws {TypeError | RangeError} Where an address or a port is not one.
+   */
+  networkChanged(paths: readonly NetworkPath[], now: Instant): void {
+    const specs = paths.map(checkPath);
+    this.#outbox.touch(now);
+    const before = this.#paths;
+    const next = specs.map((spec) => {
+      const known = before.find(({ gateway }) => isSameEndpoint(gateway, spec.gateway));
+      if (!known) {
+        this.stats.paths++;
+        return new Path(this.#nextPathId++, spec, this.#pathOptions);
+      }
+      known.update(spec);
+      return known;
+    });
+    const left = before.filter((path) => !next.includes(path));
+    this.#paths = [...next, ...left];
+    for (const path of left) if (!path.isLeft) this.#leave(path, now);
+    // One that a better gateway could hold stays where it is as long as it is held there.
+    for (const managed of this.#managed.values()) {
+      if (managed.phase === "racing") this.#joinAll(managed, now);
+    }
+    this.#drain(now);
+  }
+
+  /** {@inheritDoc Machine.sockets} */
+  sockets(): readonly SocketSpec[] {
+    return this.#paths.flatMap((path) => path.sockets());
+  }
+
+  /** {@inheritDoc Machine.handleSocket} */
+  handleSocket(key: string, result: SocketResult, now: Instant): void {
+    this.#outbox.touch(now);
+    const path = this.#paths.find((one) => one.key === key);
+    if (!path) return;
+    if (result.ok) {
+      path.opened(result.local, now);
+      for (const { via, client } of path.speakers) {
+        this.stats.clients[`${path.key} ${via}`] = client.stats;
+      }
+      for (const managed of [...this.#managed.values()]) {
+        if (managed.phase === "racing") this.#race.join(managed, path, now);
+        else if (managed.phase === "removing") this.#beginRemoval(managed, now);
+      }
+      for (const question of this.#questions.values()) this.#askAddresses(question, now);
+    } else {
+      path.failed(result, result.isOpen, now);
+      for (const managed of [...this.#managed.values()]) {
+        if (!managed.granted && managed.phase === "racing") {
+          this.#failWhereNothingLeaves(managed, now);
+        }
+      }
+      for (const question of [...this.#questions.values()]) {
+        if (this.#pathOf(question.family)?.failure) this.#endQuestion(question, now);
+      }
+    }
+    this.#drain(now);
+  }
+
+  // ---- Commands ----------------------------------------------------------------------------
+
+  /** Whether nothing is held, asked for or about to be told to a gateway. */
+  get isIdle(): boolean {
+    return this.#managed.size === 0 && this.#questions.size === 0 && this.#outbox.size === 0 &&
+      this.#paths.every((path) => path.isIdle);
+  }
+
+  /** What a gateway holds under `id`, or undefined. */
+  mapping(id: MappingId): GrantedMapping | undefined {
+    const managed = this.#managed.get(id);
+    return managed?.isLost ? undefined : managed?.granted;
+  }
+
+  /**
+   * Asks for a mapping: `mapped` or `failed` tells what came of it. Where no gateway is known or open
+   * yet, it waits.
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
+   */
+  map(request: PortRequest, now: Instant): MappingId {
+    const family = this.#check(request);
+    const key = `${family} ${savedKey(request)}`;
+    if (this.#isClosed) throw new TypeError("Cannot map a port: the mapper is closed");
+    if (this.#wanted.has(key)) {
+      const internal = describeInternal(checkMappingRequest(request));
+      throw new TypeError(`Cannot map ${internal}: it is mapped already`);
+    }
+    this.#outbox.touch(now);
+    const managed = this.#create(request, now);
+    this.#wanted.set(key, managed);
+    try {
+      this.#begin(managed, now);
+    } catch (error) {
+      this.#forget(managed, now); // A set of ports may overlap with another one.
+      throw error;
+    } finally {
+      this.#drain(now);
+    }
+    return managed.id;
+  }
+
+  /**
+   * Deletes a mapping that this mapper does not hold: one of an earlier run by the protocol and
+   * nonce saved of it, any other by each protocol. Answered by `unmapped` with the attempts. The
+   * same one asked for twice is one.
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could have granted.
+   */
+  unmap(request: PortRequest, now: Instant): MappingId {
+    const family = this.#check(request);
+    const key = savedKey(request);
+    if (this.#wanted.has(`${family} ${key}`)) {
+      const internal = describeInternal(checkMappingRequest(request));
+      throw new TypeError(`Cannot unmap ${internal}: it is held`);
+    }
+    this.#outbox.touch(now);
+    for (const one of this.#managed.values()) {
+      if (one.phase === "removing" && one.key === key && one.request.internalPort > 0) {
+        return one.id;
+      }
+    }
+    const managed = this.#create(request, now);
+    managed.phase = "removing";
+    this.#beginRemoval(managed, now);
+    this.#drain(now);
+    return managed.id;
+  }
+
+  /** The inbound mappings of earlier runs that PCP alone can delete, each by its nonce. */
+  savedBy(via: Via, protocol: Transport): PortRequest[] {
+    const family = this.#familyOf({ protocol, internalPort: 0 });
+    return this.#saved.filter((saved) =>
+      saved.protocol === protocol && !saved.remote && saved.via === via &&
+      familyOf(saved.gateway) === family && !this.#wanted.has(`${family} ${savedKey(saved)}`)
+    ).map(({ internalPort, thirdParty }) => ({
+      protocol,
+      internalPort,
+      ...(thirdParty !== undefined && { thirdParty }),
+    }));
+  }
+
+  /**
+   * Deletes all mappings of a transport that this host has, other programs' among them, by the
+   * protocol that can (NAT-PMP, RFC 6886 §3.4). Answered by `unmapped`.
+   *
+   * @throws {TypeError} Where it is neither "tcp" nor "udp".
+   */
+  unmapAll(protocol: Transport, now: Instant): MappingId {
+    checkChoice("protocol", protocol, ["tcp", "udp"]);
+    this.#outbox.touch(now);
+    const managed = this.#create({ protocol, internalPort: 0 }, now);
+    managed.phase = "removing";
+    this.#beginRemoval(managed, now);
+    this.#drain(now);
+    return managed.id;
+  }
+
+  /**
+   * Renews a held mapping early, for `lifetimeSeconds` where given. Unknown ids are ignored.
+   *
+   * @returns The number that its answer carries as `revision`.
+   * @throws {RangeError} Where the lifetime does not fit.
+   */
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
+    this.#outbox.touch(now);
+    const managed = this.#managed.get(id);
+    if (!managed) return 0;
+    const { holder } = managed;
+    managed.revision++;
+    if (holder?.id !== undefined) {
+      const revision = holder.speaker.client.renew(holder.id, lifetimeSeconds, now);
+      managed.revisionOffset = managed.revision - revision;
+    }
+    this.#drain(now);
+    return managed.revision;
+  }
+
+  /** Deletes the mapping; `unmapped` tells when all who may hold it did, or are past asking. */
+  revoke(id: MappingId, now: Instant): void {
+    this.#outbox.touch(now);
+    const managed = this.#managed.get(id);
+    if (managed && managed.phase !== "revoking" && managed.phase !== "removing") {
+      this.#revoke(managed, now);
+    }
+    this.#drain(now);
+  }
+
+  /** Ends a mapping here but leaves it at the gateway until its lifetime is over. */
+  abandon(id: MappingId, now: Instant): void {
+    this.#outbox.touch(now);
+    const managed = this.#managed.get(id);
+    if (managed) {
+      this.#save(managed);
+      this.#forget(managed, now);
+    }
+    this.#drain(now);
+  }
+
+  /**
+   * Asks for the external addresses: `external-address` tells each as it is answered, then
+   * `external-addresses-told` that no more is to come.
+   *
+   * @param protocols Whom to ask. Default: all that are spoken.
+   */
+  askAddresses(protocols: readonly Via[] | undefined, now: Instant): MappingId {
+    this.#outbox.touch(now);
+    const question: AddressQuestion = {
+      id: this.#nextId++,
+      since: now,
+      family: this.#familyOf({ protocol: "tcp", internalPort: 0 }),
+      protocols,
+      waiting: undefined,
+      attempts: [],
+      failure: undefined,
+    };
+    this.#questions.set(question.id, question);
+    this.#askAddresses(question, now);
+    if (this.#pathOf(question.family)?.failure) this.#endQuestion(question, now);
+    this.#drain(now);
+    return question.id;
+  }
+
+  /** Takes a question for the external addresses back: nothing more is told of it. */
+  endQuestion(id: MappingId, now: Instant): void {
+    this.#outbox.touch(now);
+    const question = this.#questions.get(id);
+    this.#questions.delete(id);
+    for (const speaker of question?.waiting ?? []) this.#stopTelling(speaker, now);
+    this.#drain(now);
+  }
+
+  /** What each protocol has come to for `id`; the silent ones are listed as `"no answer"`. */
+  attempts(id: MappingId, now: Instant): readonly Attempt[] {
+    const question = this.#questions.get(id);
+    if (question) return this.#attemptsOf(question, now);
+    return this.#managed.get(id)?.attemptsAt(now) ?? [];
+  }
+
+  /** Deletes everything; `isIdle` tells when that is done. */
+  close(now: Instant): void {
+    this.#outbox.touch(now);
+    this.#isClosed = true;
+    for (const { id } of [...this.#questions.values()]) this.endQuestion(id, now);
+    for (const managed of [...this.#managed.values()]) {
+      if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
+    }
+    for (const { speakers } of this.#paths) {
+      for (const speaker of speakers) this.#endIdleProbe(speaker, now);
+    }
+    this.#drain(now);
+  }
+
+  /** What a later run needs to adopt or delete these mappings. JSON-safe. */
+  exportSaved(): SavedPort[] {
+    const kept = new Map(this.#saved.map((saved) => [keyAtGateway(saved), saved]));
+    for (const managed of this.#managed.values()) {
+      const saved = this.#addressMappings.has(managed) ? undefined : toSaved(managed);
+      if (saved) kept.set(keyAtGateway(saved), saved);
+    }
+    return [...kept.values()];
+  }
+
+  // ---- Input -------------------------------------------------------------------------------
+
+  /** {@inheritDoc Machine.handleDatagram} */
+  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+    this.#outbox.touch(now);
+    const path = this.#paths.find(({ gateway }) => gateway.address === from.address);
+    if (!path) {
+      this.stats.wrongSource++;
+      return false;
+    }
+    const isTaken = path.handleDatagram(data, from, now);
+    this.#drain(now);
+    return isTaken;
+  }
+
+  /** {@inheritDoc Machine.handleUnreachable} */
+  handleUnreachable(to: Endpoint, now: Instant): void {
+    this.#outbox.touch(now);
+    for (const path of this.#paths) {
+      if (isSameEndpoint(path.gateway, to)) path.handleUnreachable(to, now);
+    }
+    this.#drain(now);
+  }
+
+  /** {@inheritDoc Machine.handleTimeout} */
+  handleTimeout(now: Instant): void {
+    this.#outbox.touch(now);
+    for (const path of [...this.#paths]) {
+      path.handleTimeout(now);
+      if (path.dueAt === undefined || path.dueAt > now) continue;
+      path.dueAt = undefined;
+      if (path.isLeft) this.#drop(path);
+    }
+    this.#drain(now);
+    for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
+      const managed = this.#managed.get(id);
+      if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
+    }
+    this.#drain(now);
+  }
+
+  /** {@inheritDoc Machine.nextTimeout} */
+  nextTimeout(): Instant | undefined {
+    return this.debugTimeout()?.at;
+  }
+
+  /** {@inheritDoc Machine.debugTimeout} */
+  debugTimeout(): DebugTimeout | undefined {
+    const wakeAt = this.#outbox.wakeAt();
+    if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
+    let first: DebugTimeout | undefined = this.#timers.next();
+    for (const path of this.#paths) {
+      const next = path.debugTimeout();
+      if (next && (!first || next.at < first.at)) first = next;
+    }
+    return first && { at: first.at, reason: first.reason };
+  }
+
+  /** {@inheritDoc Machine.poll} */
+  poll(): Action<MapperEvent> | undefined {
+    return this.#outbox.poll();
+  }
+
+  // ---- What clients tell -------------------------------------------------------------------
+
+  #drain(now: Instant): void {
+    for (const path of [...this.#paths]) {
+      path.drain(
+        ({ key }, to, data) => this.#outbox.send(key, to, data),
+        (speaker, event) => this.#onEvent(speaker, event, now),
+        now,
+      );
+      if (path.isLeft && path.isIdle) this.#drop(path);
+    }
+  }
+
+  #onEvent(speaker: Speaker, event: ClientEvent, now: Instant): void {
+    switch (event.type) {
+      case "gateway-restarted": {
+        speaker.path.restarted(speaker, now);
+        const { gateway } = speaker.path;
+        return this.#outbox.emit({ type: event.type, gateway }, `restart ${speaker.path.key}`);
+      }
+      case "external-address":
+        this.#addressTold(speaker, event.address, now);
+        this.#race.probeAnswered(speaker, now);
+        return this.#endIdleProbe(speaker, now);
+      case "announced":
+        return this.#race.probeAnswered(speaker, now);
+      case "external-address-failed":
+      case "announce-failed":
+        this.#addressNotTold(speaker, event.failure, now);
+        return this.#race.probeFailed(speaker, event.failure, now);
+      case "all-unmapped":
+        return this.#allRemoved(speaker, event.protocol, event.failure, now);
+      case "server-changed":
+        return;
+    }
+    const managed = this.#managed.get(speaker.managed.get(event.id) ?? -1);
+    const contender = managed && contenderOf(managed, speaker);
+    if (managed && contender) this.#onMapping(managed, contender, event, now);
+  }
+
+  #onMapping(
+    managed: ManagedMapping,
+    contender: Contender,
+    event: MappingEvent<ClientMapping>,
+    now: Instant,
+  ): void {
+    switch (event.type) {
+      case "mapped":
+      case "renewed":
+      case "moved":
+      case "recovered":
+        return this.#granted(managed, contender, event.mapping, event.revision, now);
+      case "failed":
+        if (managed.phase !== "revoking") {
+          this.#race.failed(managed, contender, event.failure, now);
+        }
+        return;
+      case "renewal-failed": {
+        if (contender.state !== "holding") return;
+        const revision = event.revision + managed.revisionOffset;
+        return this.#outbox.emit({ ...event, id: managed.id, revision }, managed.id);
+      }
+      case "lost":
+        if (contender.state === "holding") this.#lost(managed, event.failure, event.retryAt, now);
+        return;
+      case "unmapped":
+        return this.#partUnmapped(managed, contender, event.reason, event.failure, now);
+    }
+  }
+
+  #granted(
+    managed: ManagedMapping,
+    contender: Contender,
+    mapping: ClientMapping,
+    revision: number,
+    now: Instant,
+  ): void {
+    const { speaker } = contender;
+    const granted = toGranted(managed, speaker, mapping);
+    if (!granted || managed.phase === "revoking") return;
+    if (contender.state === "beaten") {
+      contender.latePort = granted.external.port;
+      return this.#race.endLate(managed, now);
+    }
+    const question = this.#addressMappings.get(managed);
+    if (question) return this.#addressTold(speaker, granted.external.address, now);
+    if (contender.state !== "holding") {
+      this.stats.won[speaker.via]++;
+      managed.note(speaker, "mapped", now);
+      managed.revisionOffset = managed.revision - revision;
+      this.#race.won(managed, contender, now);
+    }
+    const before = managed.granted;
+    const type = !before || !managed.isReported
+      ? "mapped"
+      : managed.isLost
+      ? "recovered"
+      : isSameEndpoint(before.external, granted.external)
+      ? "renewed"
+      : "moved";
+    managed.phase = "held";
+    managed.granted = granted;
+    managed.remembered = granted.external;
+    managed.isLost = false;
+    managed.isReported = true;
+    const told = { id: managed.id, mapping: granted, revision: revision + managed.revisionOffset };
+    this.#outbox.emit({ type, ...told }, managed.id);
+    this.#race.endLate(managed, now);
+    for (const { speaker: one } of managed.contenders) this.#endIdleProbe(one, now);
+  }
+
+  /** The gateway holds it no more: its client goes on asking, and the others join in. */
+  #lost(
+    managed: ManagedMapping,
+    failure: Failure,
+    retryAt: Instant | undefined,
+    now: Instant,
+  ): void {
+    const { holder } = managed;
+    if (holder) holder.state = "asking";
+    managed.isLost = true;
+    managed.phase = "racing";
+    managed.since = now;
+    managed.attempts = [];
+    // Who has not heard of the grant will hear of the next one as the first.
+    if (this.#outbox.pendingEvent(managed.id)?.type === "mapped") managed.isReported = false;
+    const lost = { type: "lost", id: managed.id, failure } as const;
+    this.#outbox.emit(retryAt === undefined ? lost : { ...lost, retryAt }, managed.id);
+    if (failure.kind === "refused" && holder) {
+      this.#race.refusedWhileLost(managed, holder, failure.retryAt);
+    } else this.#race.begin(managed, now);
+  }
+
+  /** One that may have held it has deleted it, or is past asking; or its time is over. */
+  #partUnmapped(
+    managed: ManagedMapping,
+    contender: Contender,
+    reason: "revoked" | "expired",
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    const { speaker, state } = contender;
+    speaker.managed.delete(contender.id!);
+    contender.id = undefined;
+    contender.state = "out";
+    if (managed.phase === "removing") {
+      noteRemoval(managed, speaker, failure, now);
+      if (removeNext(managed, (one) => this.#host.nonceFor(managed, one), now)) return;
+      return this.#unmapped(managed, "revoked", failure, now);
+    }
+    // What a beaten one says of what it may have made is not the application's matter.
+    if (state === "beaten" && managed.phase !== "revoking") return;
+    if (state !== "beaten") noteRemoval(managed, speaker, failure, now);
+    if (managed.phase === "revoking") {
+      if (state !== "beaten") managed.refusal = failure;
+      if (managed.contenders.some(({ id }) => id !== undefined)) return;
+      return this.#unmapped(managed, reason, managed.refusal, now);
+    }
+    this.#unmapped(managed, reason, failure, now);
+  }
+
+  #unmapped(
+    managed: ManagedMapping,
+    reason: "revoked" | "expired",
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    const { attempts } = managed;
+    const isRemoved = managed.phase === "removing" && failure?.kind !== "refused" &&
+      attempts.some(({ outcome }) => outcome === "unmapped");
+    const isDone = !failure || isRemoved;
+    if (isDone || reason === "expired") this.#forgetSaved(managed);
+    else this.#save(managed);
+    this.#forget(managed, now);
+    if (this.#addressMappings.has(managed)) {
+      this.#addressMappings.delete(managed);
+      return;
+    }
+    const told = { reason, attempts, ...(isDone || !failure ? {} : { failure }) };
+    this.#outbox.emit({ type: "unmapped", id: managed.id, ...told }, managed.id);
+  }
+
+  #allRemoved(
+    speaker: Speaker,
+    protocol: Transport,
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    const waiting = speaker.removingAll.get(protocol) ?? [];
+    speaker.removingAll.delete(protocol);
+    for (const id of waiting) {
+      const managed = this.#managed.get(id);
+      if (!managed) continue;
+      noteRemoval(managed, speaker, failure, now);
+      this.#unmapped(managed, "revoked", failure, now);
+    }
+  }
+
+  // ---- External addresses ------------------------------------------------------------------
+
+  #askAddresses(question: AddressQuestion, now: Instant): void {
+    const path = this.#pathOf(question.family);
+    if (question.waiting || !path || path.speakers.length === 0) return;
+    const asked = path.speakers.filter(({ via }) => question.protocols?.includes(via) ?? true);
+    question.waiting = new Set(asked);
+    for (const speaker of asked) {
+      if (PROTOCOLS[speaker.via]!.tellsAddressBy === "probe") speaker.probe(now);
+      else this.#mapForAddress(speaker, now);
+    }
+    if (asked.length === 0) this.#endQuestion(question, now, "unsupported");
+  }
+
+  #mapForAddress(speaker: Speaker, now: Instant): void {
+    if ([...this.#addressMappings.values()].includes(speaker)) return;
+    const managed = this.#create({
+      protocol: "udp",
+      internalPort: speaker.path.local!.port,
+      lifetimeSeconds: ADDRESS_LIFETIME_SECONDS,
+      mode: "once",
+      protocols: [speaker.via],
+      gateway: speaker.path.gateway,
+    }, now);
+    this.#addressMappings.set(managed, speaker);
+    this.#race.begin(managed, now);
+  }
+
+  #addressTold(speaker: Speaker, address: string, now: Instant): void {
+    const { via, path: { gateway } } = speaker;
+    for (const question of [...this.#questions.values()]) {
+      if (!question.waiting?.delete(speaker)) continue;
+      const { id } = question;
+      this.#outbox.emit({ type: "external-address", id, via, gateway, address }, `${id} ${via}`);
+      if (question.waiting.size === 0) this.#endQuestion(question, now);
+    }
+    this.#stopTelling(speaker, now);
+  }
+
+  #addressNotTold(speaker: Speaker, failure: Failure, now: Instant): void {
+    for (const question of [...this.#questions.values()]) {
+      if (!question.waiting?.delete(speaker)) continue;
+      const gateway = gatewayText(speaker.path.gateway);
+      const elapsedMs = now - question.since;
+      const outcome = describeFailure(failure);
+      question.attempts.push({ via: speaker.via, gateway, outcome, elapsedMs });
+      question.failure = failure.kind === "refused" ? failure : question.failure ?? failure;
+      if (question.waiting.size === 0) this.#endQuestion(question, now);
+    }
+  }
+
+  /** The mapping that was made for its address alone has done what it was for. */
+  #stopTelling(speaker: Speaker, now: Instant): void {
+    const isWanted = [...this.#questions.values()].some(({ waiting }) => waiting?.has(speaker));
+    if (isWanted) return;
+    for (const [managed, of] of [...this.#addressMappings]) {
+      if (of === speaker && managed.phase !== "revoking") this.#revoke(managed, now);
+    }
+    this.#endIdleProbe(speaker, now);
+  }
+
+  #endQuestion(question: AddressQuestion, now: Instant, why?: NatErrorCode): void {
+    this.#questions.delete(question.id);
+    const { id, attempts, failure, family } = question;
+    const path = this.#pathOf(family);
+    const blocked = path?.failure;
+    const code = blocked?.code ?? why ?? codeOf(failure ?? { kind: "no-answer" });
+    const message = why === "unsupported" && path
+      ? `none of the protocols is spoken at ${gatewayText(path.gateway)}`
+      : blocked?.message;
+    const told = { type: "external-addresses-told", id, attempts, code } as const;
+    this.#outbox.emit(message === undefined ? told : { ...told, message }, `${id} told`);
+    for (const speaker of question.waiting ?? []) this.#stopTelling(speaker, now);
+  }
+
+  #attemptsOf({ attempts, waiting, since }: AddressQuestion, now: Instant): Attempt[] {
+    const silent = [...waiting ?? []].map(({ via, path }) => ({
+      via,
+      gateway: gatewayText(path.gateway),
+      outcome: "no answer",
+      elapsedMs: now - since,
+    }));
+    return [...attempts, ...silent];
+  }
+
+  // ---- Paths -------------------------------------------------------------------------------
+
+  /** A gateway is not this host's any more. */
+  #leave(path: Path, now: Instant): void {
+    this.stats.left++;
+    path.isLeft = true;
+    path.dueAt = now + LEAVING_MS;
+    for (const managed of [...this.#managed.values()]) {
+      const isThere = managed.contenders.some(({ speaker }) => speaker.path === path);
+      if (!isThere) continue;
+      const isHeldThere = managed.holder?.speaker.path === path;
+      if (managed.phase === "revoking" || managed.phase === "removing") continue;
+      this.#race.leave(managed, path, now);
+      if (isHeldThere) this.#lost(managed, UNREACHABLE, undefined, now);
+      else if (managed.phase === "racing") this.#race.check(managed, UNREACHABLE, now);
+    }
+  }
+
+  #drop(path: Path): void {
+    this.#paths = this.#paths.filter((one) => one !== path);
+    for (const { via } of path.speakers) delete this.stats.clients[`${path.key} ${via}`];
+  }
+
+  /** A racing mapping joins the gateways that are new to it. */
+  #joinAll(managed: ManagedMapping, now: Instant): void {
+    for (const path of this.#host.pathsFor(managed)) this.#race.join(managed, path, now);
+  }
+
+  /** The best way of a family. */
+  #pathOf(family: Family): Path | undefined {
+    return this.#paths.find(({ gateway, isLeft }) =>
+      !isLeft && familyOf(gateway.address) === family
+    );
+  }
+
+  /** Where nothing can be sent, who has never been granted anything is told at once. */
+  #failWhereNothingLeaves(managed: ManagedMapping, now: Instant): void {
+    const paths = this.#host.pathsFor(managed);
+    if (paths.length === 0 || paths.some(({ failure }) => !failure)) return;
+    this.#host.fail(managed, UNREACHABLE, now);
+  }
+
+  readonly #host: RaceHost = {
+    timers: this.#timers,
+    find: (id) => this.#managed.get(id),
+    pathsFor: ({ request }) => {
+      const family = this.#familyOf(request);
+      return this.#paths.filter(({ gateway, isLeft }) =>
+        !isLeft && familyOf(gateway.address) === family &&
+        (request.gateway === undefined || isSameEndpoint(gateway, request.gateway))
+      );
+    },
+    misfit: ({ request }, { via, client }) => {
+      if (request.protocols && !request.protocols.includes(via)) return "it is not wanted";
+      return client.unfit(request);
+    },
+    nonceFor: (managed, speaker) => {
+      const { address: gateway } = speaker.path.gateway;
+      const known = managed.nonces.find((one) => one.gateway === gateway);
+      if (known) return known.nonce;
+      const nonce = new Uint8Array(12);
+      this.#random.fill(nonce);
+      managed.nonces = [...managed.nonces, { gateway, nonce }];
+      return nonce;
+    },
+    mayBeJoined: (managed) => {
+      const paths = this.#host.pathsFor(managed);
+      return paths.length === 0 ||
+        paths.some(({ speakers, failure }) => speakers.length === 0 && !failure);
+    },
+    fail: (managed, failure, now) => {
+      const speaker = this.#addressMappings.get(managed);
+      if (speaker) {
+        this.#addressMappings.delete(managed);
+        this.#forget(managed, now);
+        return this.#addressNotTold(speaker, failure, now);
+      }
+      const attempts = managed.attemptsAt(now);
+      const paths = this.#host.pathsFor(managed);
+      const blocked = paths.find((path) => path.failure)?.failure;
+      this.#forget(managed, now);
+      const family = this.#familyOf(managed.request);
+      const told: { code: NatErrorCode; message?: string } = blocked
+        ? { code: blocked.code, message: blocked.message }
+        : paths.length === 0
+        ? { code: "gateway-not-found", message: `this host has no gateway for IPv${family}` }
+        : { code: attempts.length === 0 ? "unsupported" : codeOf(failure) };
+      const event = { type: "failed", id: managed.id, attempts, ...told } as const;
+      this.#outbox.emit({ ...event, ...retryAfter(failure, now) }, managed.id);
+    },
+  };
+
+  // ---- Small things ------------------------------------------------------------------------
+
+  #check(request: PortRequest): Family {
+    checkMappingRequest(request);
+    checkPort("internalPort", request.internalPort);
+    checkChoice("protocol", request.protocol, ["tcp", "udp"]);
+    for (const via of request.protocols ?? []) checkChoice("protocols", via, PREFERENCE);
+    const family = this.#familyOf(request);
+    const { remote, suggestedExternal, thirdParty, filters = [] } = request;
+    if (remote) checkAddress("remote.address", remote.address, family);
+    if (thirdParty !== undefined) checkAddress("thirdParty", thirdParty, family);
+    if (suggestedExternal?.address !== undefined) {
+      checkAddress("suggestedExternal.address", suggestedExternal.address, family);
+    }
+    for (const { prefix } of filters) {
+      if (prefix.family === family) continue;
+      const { address, prefixLength } = prefix;
+      throw new TypeError(
+        `'filters.prefix' must be an IPv${family} prefix: current value is ${address}/${prefixLength}`,
+      );
+    }
+    return family;
+  }
+
+  /** The family of a request: as it says, as its gateway or peer has it, or IPv4 before IPv6. */
+  #familyOf({ family, gateway, remote }: PortRequest): Family {
+    if (family !== undefined) return family;
+    const address = gateway?.address ?? remote?.address;
+    if (address !== undefined) return familyOf(address);
+    return this.#pathOf(4) || !this.#pathOf(6) ? 4 : 6;
+  }
+
+  #create(request: PortRequest, now: Instant): ManagedMapping {
+    const managed = new ManagedMapping(this.#nextId++, request, now);
+    const { key } = managed;
+    const saved = this.#saved.filter((one) => savedKey(one) === key);
+    managed.nonces = saved.flatMap((one) => {
+      const { nonce } = readSaved(one);
+      return nonce ? [{ gateway: one.gateway, nonce }] : [];
+    });
+    const external = saved[0]?.external;
+    if (external?.address !== undefined) {
+      managed.remembered = { address: external.address, port: external.port };
+    }
+    this.#managed.set(managed.id, managed);
+    return managed;
+  }
+
+  #begin(managed: ManagedMapping, now: Instant): void {
+    const paths = this.#host.pathsFor(managed);
+    const speakers = paths.flatMap((path) => path.speakers);
+    const isKnown = paths.length > 0 && paths.every((path) => path.speakers.length > 0);
+    if (isKnown && speakers.every((one) => this.#host.misfit(managed, one) !== undefined)) {
+      const spoken = managed.request.protocols ?? speakers.map(({ via }) => via);
+      throw new TypeError(
+        `'protocols' excludes all that could do this: current value is ${spoken.join(",")}`,
+      );
+    }
+    if (paths.length === 0 && this.#paths.some(({ isLeft }) => !isLeft)) {
+      return this.#host.fail(managed, UNREACHABLE, now);
+    }
+    this.#race.begin(managed, now);
+    if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);
+  }
+
+  #beginRemoval(managed: ManagedMapping, now: Instant): void {
+    if (managed.contenders.length > 0) return;
+    const { request, key } = managed;
+    const family = this.#familyOf(request);
+    const saved = this.#saved.find((one) =>
+      savedKey(one) === key && familyOf(one.gateway) === family
+    );
+    const path =
+      this.#paths.find(({ gateway }) =>
+        gateway.address === (request.gateway?.address ?? saved?.gateway)
+      ) ?? this.#pathOf(family);
+    if (!path || path.speakers.length === 0) return;
+    if (request.internalPort === 0) {
+      if (beginRemovalOfAll(managed, request.protocol, path.speakers, now)) return;
+      return this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
+    }
+    const able = path.speakers.filter((one) => this.#host.misfit(managed, one) === undefined);
+    const maker = able.filter(({ via }) => via === saved?.via);
+    const order = maker.length > 0 ? maker : able.toReversed();
+    if (beginRemoval(managed, order, (one) => this.#host.nonceFor(managed, one), now)) return;
+    this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
+  }
+
+  #revoke(managed: ManagedMapping, now: Instant): void {
+    this.#unwant(managed);
+    managed.phase = "revoking";
+    managed.refusal = undefined;
+    this.#race.revoke(managed, now);
+    if (managed.contenders.every(({ id }) => id === undefined)) {
+      this.#unmapped(managed, "revoked", undefined, now);
+    }
+  }
+
+  /** The port is free for another wish, though this one may still be deleted at the gateway. */
+  #unwant(managed: ManagedMapping): void {
+    for (const family of [4, 6]) {
+      const key = `${family} ${managed.key}`;
+      if (this.#wanted.get(key) === managed) this.#wanted.delete(key);
+    }
+  }
+
+  /** Ends it without a word. */
+  #forget(managed: ManagedMapping, now: Instant): void {
+    const speakers = managed.contenders.map(({ speaker }) => speaker);
+    this.#unwant(managed);
+    this.#race.forget(managed, now);
+    this.#managed.delete(managed.id);
+    for (const speaker of speakers) this.#endIdleProbe(speaker, now);
+  }
+
+  /** Stops asking where nobody waits for the answer. */
+  #endIdleProbe(speaker: Speaker, now: Instant): void {
+    if (speaker.probing.size > 0) return;
+    // What it holds is told with the address: the question goes on being asked with renewals.
+    if (!this.#isClosed && speaker.managed.size > 0) return;
+    if ([...this.#questions.values()].some(({ waiting }) => waiting?.has(speaker))) return;
+    speaker.endProbe(now);
+  }
+
+  #save(managed: ManagedMapping): void {
+    const saved = this.#addressMappings.has(managed) ? undefined : toSaved(managed);
+    if (!saved) return;
+    this.#forgetSaved(managed);
+    this.#saved.push(saved);
+  }
+
+  #forgetSaved({ key, granted, request }: ManagedMapping): void {
+    const gateway = granted?.gateway.address ?? request.gateway?.address;
+    this.#saved = this.#saved.filter((one) =>
+      savedKey(one) !== key || (gateway !== undefined && one.gateway !== gateway)
+    );
+  }
+}
+
+function checkPath(
+  { gateway, localAddress, interface: name, way }: NetworkPath,
+): NetworkPath {
+  const address = checkAddress("gateway.address", gateway?.address);
+  return {
+    gateway: { address, port: checkPort("gateway.port", gateway.port) },
+    ...(localAddress !== undefined && {
+      localAddress: checkAddress("localAddress", localAddress, familyOf(address)),
+    }),
+    ...(name !== undefined && { interface: name }),
+    ...(way !== undefined && { way }),
+  };
+}
+
+function isSameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return a.port === b.port && a.address === b.address;
+}
+
+/** What makes two saved mappings the same one: each gateway has its own. */
+function keyAtGateway(saved: SavedPort): string {
+  return `${saved.gateway} ${savedKey(saved)}`;
+}

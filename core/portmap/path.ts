@@ -1,0 +1,273 @@
+/**
+ * One gateway, as this host sends to it: its socket, the clients of the protocols spoken there, and
+ * which of them a datagram is for.
+ *
+ * A version-0 answer to a PCP request is a "no" to PCP (D-01), a version-2 answer to a NAT-PMP
+ * request one to NAT-PMP (D-02). Each client knows what it has asked; the preferred one looks first.
+ *
+ * @module
+ */
+import type { Via } from "../errors.ts";
+import { familyOf } from "../ip.ts";
+import type { DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
+import type { MappingId, Transport } from "../mapping.ts";
+import type { RandomSource } from "../random.ts";
+import { type ClientEvent, defaultProtocols, type MappingClient, PROTOCOLS } from "./client.ts";
+
+/** Where gateways announce themselves (RFC 6886 §3.2.1, RFC 6887 §14.1.1). */
+const ANNOUNCE_GROUP = { 4: "224.0.0.1", 6: "ff02::1" } as const;
+const ANNOUNCE_PORT = 5350;
+/** For how long the "no" to a request may be under way. */
+const LATE_NO_MS = 10_000;
+/** How long one client's word that the gateway restarted is not passed on to the same other one. */
+const CHECK_EVERY_MS = 5000;
+/** How long a socket that failed is left alone. */
+const SOCKET_REST_MS = 5000;
+
+/** A way to a gateway, as discovery found it. */
+export interface NetworkPath {
+  /** The gateway. */
+  readonly gateway: Endpoint;
+  /** The address to send from. Default: the system's choice. */
+  readonly localAddress?: string;
+  /**
+   * What tells this way from another one to the same gateway, such as the address that the system
+   * would choose: where it changes, the socket is opened anew.
+   */
+  readonly way?: string;
+  /** The name of the interface towards it, which announcements over IPv6 need. */
+  readonly interface?: string;
+}
+
+/** What the paths of one mapper have in common. */
+export interface PathOptions {
+  /** Nonces and jitter. */
+  readonly random: RandomSource;
+  /** What may be spoken. Default: by the local address. */
+  readonly protocols?: readonly Via[] | undefined;
+  /** Whether to listen for announcements. */
+  readonly announcements: boolean;
+  /** Whether first requests are sent again early (D-17). */
+  readonly fastStart: boolean;
+}
+
+/** One protocol's client at one gateway, and what the mapper has asked of it. */
+export class Speaker {
+  readonly path: Path;
+  readonly client: MappingClient;
+  /** What the mapper's ids of the client's mappings are. */
+  readonly managed: Map<MappingId, MappingId> = new Map();
+  /** Who waits for all mappings of a transport to be deleted. */
+  readonly removingAll: Map<Transport, Set<MappingId>> = new Map();
+  /** Who waits for the answer to its probe. */
+  readonly probing: Set<MappingId> = new Set();
+  /** Since when its probe is on its way. */
+  probedAt: Instant | undefined;
+  /** When its last request left. */
+  sentAt: Instant = -Infinity;
+  /** When it was last asked whether its mappings are there still. */
+  checkedAt: Instant = -Infinity;
+
+  constructor(path: Path, client: MappingClient) {
+    this.path = path;
+    this.client = client;
+  }
+
+  /** The protocol. */
+  get via(): Via {
+    return this.client.via;
+  }
+
+  /** Asks something that changes nothing, unless that is on its way. */
+  probe(now: Instant): void {
+    if (this.probedAt !== undefined) return;
+    this.probedAt = now;
+    this.client.probe(now);
+  }
+
+  /** Takes the question back. */
+  endProbe(now: Instant): void {
+    if (this.probedAt === undefined) return;
+    this.probedAt = undefined;
+    this.client.endProbe(now);
+  }
+}
+
+/** Why nothing can be sent by a path. */
+export interface PathFailure {
+  readonly code: "permission" | "network";
+  readonly message: string;
+}
+
+/** A gateway and its clients. */
+export class Path {
+  /** The key of its socket to the gateway: another one for each way there. */
+  key: string;
+  readonly gateway: Endpoint;
+  /** The clients, the preferred one first; none until the socket is open. */
+  speakers: Speaker[] = [];
+  /** This host's end of the socket to the gateway. */
+  local: Endpoint | undefined;
+  /** Why its socket could not be had, or what was sent did not leave. */
+  failure: PathFailure | undefined;
+  /** Whether the gateway is not this host's any more: it is kept until deletions are done. */
+  isLeft = false;
+  /** Until when a path that was left waits for its deletions, or one that failed for its socket. */
+  dueAt: Instant | undefined;
+  readonly #id: number;
+  readonly #options: PathOptions;
+  #spec: NetworkPath;
+  #ways = 1;
+
+  constructor(id: number, spec: NetworkPath, options: PathOptions) {
+    this.#id = id;
+    this.key = `gateway ${id}`;
+    this.gateway = spec.gateway;
+    this.#spec = spec;
+    this.#options = options;
+  }
+
+  /** Takes what discovery says of it now. */
+  update(spec: NetworkPath): void {
+    const isOtherWay = spec.way !== this.#spec.way;
+    if (isOtherWay) this.key = `gateway ${this.#id} way ${++this.#ways}`;
+    this.#spec = spec;
+    this.isLeft = false;
+  }
+
+  /** The sockets that it wants. */
+  sockets(): SocketSpec[] {
+    if (this.failure && this.dueAt !== undefined) return [];
+    const { localAddress, interface: name } = this.#spec;
+    const connect = this.gateway;
+    const local = localAddress === undefined ? {} : { local: { address: localAddress, port: 0 } };
+    const specs: SocketSpec[] = [{ key: this.key, connect, ...local }];
+    // First things first: nobody waits for announcements.
+    if (this.local && this.#options.announcements && !this.isLeft) {
+      const family = familyOf(connect.address);
+      const via = family === 4 ? this.local.address : name;
+      const group = ANNOUNCE_GROUP[family];
+      specs.push({
+        key: `announcements ${this.#id}`,
+        local: { address: group, port: ANNOUNCE_PORT },
+        group,
+        reuse: true,
+        ...(via === undefined ? {} : { interface: via }),
+      });
+    }
+    return specs;
+  }
+
+  /** Its socket is open: makes the clients, or tells them that this host has another address. */
+  opened(local: Endpoint, now: Instant): void {
+    const before = this.local?.address;
+    this.local = local;
+    this.failure = this.dueAt = undefined;
+    if (this.speakers.length === 0) {
+      const { random, protocols, fastStart } = this.#options;
+      const spoken = protocols ?? defaultProtocols(local.address);
+      for (const [via, protocol] of Object.entries(PROTOCOLS)) {
+        if (!spoken.includes(via as Via)) continue;
+        const options = { gateway: this.gateway, localAddress: local.address, random, fastStart };
+        const client = protocol.make(options);
+        if (client) this.speakers.push(new Speaker(this, client));
+      }
+    } else if (before !== local.address) {
+      for (const { client } of this.speakers) client.networkChanged(local.address, now);
+    }
+  }
+
+  /** Its socket could not be had: it is wanted again in a while. */
+  failed(failure: PathFailure, isOpen: boolean, now: Instant): void {
+    this.failure = failure;
+    if (!isOpen) this.dueAt = now + SOCKET_REST_MS;
+  }
+
+  /** Whether nothing of it is left to do. */
+  get isIdle(): boolean {
+    return this.speakers.every(({ client }) => client.isIdle);
+  }
+
+  /** Feeds a datagram of this gateway to the client whose it is. */
+  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+    // It has got through: what failed before was in passing.
+    this.failure = undefined;
+    const wasAsked = this.speakers.some(({ probedAt }) => probedAt !== undefined);
+    const index = this.speakers.findIndex((speaker, i) =>
+      speaker.client.handleDatagram(data, from, now) || (i === 0 && this.#isLateNo(data, now))
+    );
+    const taker = this.speakers[index];
+    // Who holds mappings by another protocol looks whether they are there still.
+    const isAnnouncement = Object.values(PROTOCOLS).some((one) => one.isAnnouncement?.(data));
+    if (isAnnouncement && !wasAsked) this.#checkOthers(taker, now);
+    return taker !== undefined || isAnnouncement;
+  }
+
+  /** The gateway lost its table, says one client: the others ask it. */
+  restarted(by: Speaker, now: Instant): void {
+    this.#checkOthers(by, now);
+  }
+
+  handleUnreachable(to: Endpoint, now: Instant): void {
+    for (const { client } of this.speakers) client.handleUnreachable(to, now);
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const { client } of this.speakers) client.handleTimeout(now);
+  }
+
+  debugTimeout(): DebugTimeout | undefined {
+    let first: DebugTimeout | undefined = this.dueAt === undefined
+      ? undefined
+      : { at: this.dueAt, reason: `${this.key}: ${this.isLeft ? "leave" : "open anew"}` };
+    for (const { client } of this.speakers) {
+      const next = client.debugTimeout();
+      if (next && (!first || next.at < first.at)) first = next;
+    }
+    return first;
+  }
+
+  /** Takes out what the clients have to send and to tell. */
+  drain(
+    send: (path: Path, to: Endpoint, data: Uint8Array) => void,
+    tell: (speaker: Speaker, event: ClientEvent) => void,
+    now: Instant,
+  ): void {
+    for (let isDone = false; !isDone;) {
+      isDone = true;
+      for (const speaker of this.speakers) {
+        const { client } = speaker;
+        for (let action = client.poll(); action; action = client.poll()) {
+          isDone = false;
+          if (action.type === "event") tell(speaker, action.event);
+          else if (action.type === "send") {
+            speaker.sentAt = now;
+            send(this, action.to, action.data);
+          }
+        }
+      }
+    }
+  }
+
+  #checkOthers(taker: Speaker | undefined, now: Instant): void {
+    for (const speaker of this.speakers) {
+      if (speaker === taker || speaker.managed.size === 0) continue;
+      // The answer may be another such word: two clients must not ask each other for ever.
+      if (now - speaker.checkedAt < CHECK_EVERY_MS) continue;
+      speaker.checkedAt = now;
+      speaker.probe(now);
+    }
+  }
+
+  /**
+   * One "no" to PCP ends all its requests (D-01), yet each of them is answered by one. Those that
+   * come after it are not about NAT-PMP, which may have asked by then. With opcode 0 it is about
+   * NAT-PMP's question for the address.
+   */
+  #isLateNo(data: Uint8Array, now: Instant): boolean {
+    const isNo = data.length >= 4 && data[0] === 0 && data[2] === 0 && data[3] === 1 &&
+      data[1] !== 0x80;
+    const [first] = this.speakers;
+    return isNo && first?.via === "pcp" && now - first.sentAt < LATE_NO_MS;
+  }
+}

@@ -1,0 +1,392 @@
+/**
+ * Who makes a mapping: the protocols at a gateway race, and so do gateways where there are several
+ * (decisions D-09, D-10, D-18; RFC 8305's idea).
+ *
+ * What a protocol begins with, and which refusals say "not this way", stands in the table of
+ * `client.ts`. One table may stand behind all protocols, so that only probes race, which change
+ * nothing at the gateway; and a mapping is asked for by one alone at a time, the preferred one first:
+ *
+ *   the preferred one grants          → it holds, after one round trip
+ *   it says that it is not spoken     → the next one maps as soon as its probe is answered
+ *   only a less preferred one answers → that one maps after a grace of two round trips, 30…40 ms
+ *   a gateway refuses                 → no other way around at that gateway
+ *   a gateway is out, or slow (1 s)   → the next gateway is asked, too
+ *   all are out                       → failed; or, for what was held once, tried anew a minute later
+ *
+ * One that was asked and beaten is asked no more, but what it was asked may be granted yet. At the
+ * gateway of the winner it is left alone, and deleted with it at the end: where one table stands
+ * behind both it may be the same mapping. At another gateway, or with another port, it is not the
+ * same, and is deleted at once.
+ *
+ * A silent gateway is asked until the owner revokes the mapping: the timeout is the caller's.
+ * Nothing is remembered from one race to the next (PMP-C-33).
+ *
+ * @module
+ */
+import type { Instant } from "../machine.ts";
+import { describeFailure, type Failure, type MappingId } from "../mapping.ts";
+import type { Timers } from "../timers.ts";
+import { PROTOCOLS } from "./client.ts";
+import { clientRequest, type Contender, type ManagedMapping } from "./managed.ts";
+import type { Path, Speaker } from "./path.ts";
+
+const GRACE_ROUND_TRIPS = 2;
+const MIN_GRACE_MS = 30;
+const MAX_GRACE_MS = 40;
+/** First retransmissions of all protocols leave in step for this long; then their pace differs. */
+const IN_STEP_MS = 1000;
+/** How long the next gateway waits for the one before it. */
+const STAGGER_MS = 1000;
+/** How long those that are out rest before they are tried again. */
+const RERACE_MS = 60_000;
+
+/** What a race needs of the mapper. */
+export interface RaceHost {
+  /** The next step of each managed mapping. */
+  readonly timers: Timers<MappingId>;
+  /** A managed mapping, or undefined where it is over. */
+  find(id: MappingId): ManagedMapping | undefined;
+  /** The ways that a mapping could be made by, the best first. */
+  pathsFor(managed: ManagedMapping): readonly Path[];
+  /** Why a speaker cannot do it, or undefined. */
+  misfit(managed: ManagedMapping, speaker: Speaker): string | undefined;
+  /** The nonce of a mapping at a gateway. */
+  nonceFor(managed: ManagedMapping, speaker: Speaker): Uint8Array;
+  /** Whether a gateway may join that is not open yet. */
+  mayBeJoined(managed: ManagedMapping): boolean;
+  /** Nobody can, and it was never held. */
+  fail(managed: ManagedMapping, failure: Failure, now: Instant): void;
+}
+
+/** The races of one mapper. */
+export class Race {
+  readonly #host: RaceHost;
+
+  constructor(host: RaceHost) {
+    this.#host = host;
+  }
+
+  /** Begins, or begins anew with those that are out: a request on its way goes on. */
+  begin(managed: ManagedMapping, now: Instant): void {
+    managed.retryAt = managed.nextGatewayAt = undefined;
+    if (managed.phase === "held") managed.phase = "racing";
+    const known = managed.contenders;
+    const contenders: Contender[] = [];
+    for (const path of this.#host.pathsFor(managed)) {
+      for (const speaker of path.speakers) {
+        if (this.#host.misfit(managed, speaker) !== undefined) continue;
+        const contender = known.find((one) => one.speaker === speaker) ?? newContender(speaker);
+        const isDone = contender.state === "out" || contender.state === "beaten";
+        if (isDone) this.#leave(managed, contender, "abandon", now);
+        contenders.push(contender);
+      }
+    }
+    for (const contender of known) {
+      if (!contenders.includes(contender)) this.#leave(managed, contender, "abandon", now);
+    }
+    managed.contenders = contenders;
+    for (const contender of contenders) if (contender.state === "out") contender.state = "waiting";
+    this.#startNextGateway(managed, now);
+  }
+
+  /** A gateway can be asked from now on. */
+  join(managed: ManagedMapping, path: Path, now: Instant): void {
+    const before = managed.contenders;
+    const joining = path.speakers.filter((speaker) =>
+      this.#host.misfit(managed, speaker) === undefined &&
+      !before.some((one) => one.speaker === speaker)
+    ).map(newContender);
+    if (joining.length === 0) return;
+    managed.contenders = [...before, ...joining];
+    if (!before.some(isInPlay)) this.#startNextGateway(managed, now);
+    else managed.nextGatewayAt ??= now + STAGGER_MS;
+    this.arm(managed);
+  }
+
+  /** A gateway is not this host's any more: what was asked there is taken back. */
+  leave(managed: ManagedMapping, path: Path, now: Instant): void {
+    for (const contender of managed.contenders) {
+      if (contender.speaker.path === path) this.#leave(managed, contender, "delete", now);
+    }
+    managed.contenders = managed.contenders.filter(({ speaker }) => speaker.path !== path);
+  }
+
+  /** Where nobody is in play any more, the next gateway is asked, or it has failed. */
+  check(managed: ManagedMapping, failure: Failure, now: Instant): void {
+    this.#advance(managed, undefined, failure, now);
+  }
+
+  /** What is due for a mapping. */
+  due(managed: ManagedMapping, now: Instant): void {
+    if (managed.retryAt !== undefined && managed.retryAt <= now) return this.begin(managed, now);
+    if (managed.nextGatewayAt !== undefined && managed.nextGatewayAt <= now) {
+      this.#startNextGateway(managed, now);
+    }
+    for (const contender of managed.contenders) {
+      if (contender.state === "ready" && contender.readyAt <= now) {
+        this.#take(managed, contender, now);
+      }
+    }
+    this.arm(managed);
+  }
+
+  /** Sets the mapping's timer. */
+  arm(managed: ManagedMapping): void {
+    let at = Math.min(managed.nextGatewayAt ?? Infinity, managed.retryAt ?? Infinity);
+    for (const { state, readyAt } of managed.contenders) {
+      if (state === "ready") at = Math.min(at, readyAt);
+    }
+    if (at === Infinity) this.#host.timers.delete(managed.id);
+    else this.#host.timers.set(managed.id, at, "race");
+  }
+
+  // ---- Answers -----------------------------------------------------------------------------
+
+  /** The gateway speaks a protocol: it may map, at once or after a grace for better ones. */
+  probeAnswered(speaker: Speaker, now: Instant): void {
+    const roundTrips = GRACE_ROUND_TRIPS * (now - (speaker.probedAt ?? now));
+    const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
+    speaker.probedAt = undefined;
+    const waiting = [...speaker.probing];
+    speaker.probing.clear();
+    for (const id of waiting) {
+      const managed = this.#host.find(id);
+      const contender = managed && contenderOf(managed, speaker);
+      if (!managed || contender?.state !== "probing") continue;
+      contender.state = "ready";
+      contender.readyAt = now + grace;
+      const better = betterOnes(managed, contender);
+      if (!better.some(isInPlay)) {
+        this.#take(managed, contender, now);
+        continue;
+      }
+      // The answer belongs to a later probe: give the better ones the same chance.
+      for (const one of better) {
+        const isLate = one.state === "asking" && now - one.askedAt > IN_STEP_MS;
+        if (isLate && !managed.isLost) this.#ask(managed, one, now);
+      }
+      this.arm(managed);
+    }
+  }
+
+  /** The gateway does not speak a protocol. */
+  probeFailed(speaker: Speaker, failure: Failure, now: Instant): void {
+    speaker.probedAt = undefined;
+    const waiting = [...speaker.probing];
+    speaker.probing.clear();
+    for (const id of waiting) {
+      const managed = this.#host.find(id);
+      const contender = managed && contenderOf(managed, speaker);
+      if (managed && contender?.state === "probing") {
+        this.#dropOut(managed, contender, failure, now);
+      }
+    }
+  }
+
+  /** A client has not been granted what it asked. */
+  failed(managed: ManagedMapping, contender: Contender, failure: Failure, now: Instant): void {
+    managed.note(contender.speaker, describeFailure(failure), now);
+    if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
+    const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
+    if (failure.kind !== "refused" || ways.includes(failure.code)) {
+      return this.#dropOut(managed, contender, failure, now);
+    }
+    if (managed.isLost) return this.refusedWhileLost(managed, contender, failure.retryAt);
+    managed.refusal = failure;
+    for (const one of managed.contenders) {
+      if (one.speaker.path === contender.speaker.path) this.#leave(managed, one, "delete", now);
+    }
+    this.#advance(managed, undefined, failure, now);
+  }
+
+  /**
+   * Who was refused waits where it is: its client asks again when its time has come. Where that is
+   * met with silence, the gateway may have changed its protocol.
+   */
+  refusedWhileLost(managed: ManagedMapping, contender: Contender, retryAt: Instant): void {
+    for (const one of managed.contenders) {
+      if (one === contender) continue;
+      if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
+    }
+    managed.nextGatewayAt = undefined;
+    managed.retryAt = retryAt + RERACE_MS;
+    this.arm(managed);
+  }
+
+  /** One has been granted the mapping: the others are beaten. */
+  won(managed: ManagedMapping, winner: Contender, now: Instant): void {
+    managed.nextGatewayAt = managed.retryAt = undefined;
+    managed.refusal = undefined;
+    for (const one of managed.contenders) {
+      if (one === winner) continue;
+      if (one.state === "asking") this.#beat(one, winner, now);
+      else if (one.state !== "beaten") this.#stopProbing(managed, one);
+    }
+    winner.state = "holding";
+    this.arm(managed);
+  }
+
+  /** What beaten ones were granted after all is deleted where it is not what the winner holds. */
+  endLate(managed: ManagedMapping, now: Instant): void {
+    const { holder, granted } = managed;
+    if (!holder || !granted) return;
+    for (const { state, speaker, id, latePort } of managed.contenders) {
+      if (state !== "beaten" || id === undefined || latePort === undefined) continue;
+      const mayBeTheSame = holder.speaker.path === speaker.path &&
+        granted.external.port === latePort;
+      if (!mayBeTheSame) speaker.client.revoke(id, now);
+    }
+  }
+
+  /** Ends all that was asked: what the gateways may hold is deleted, and each tells. */
+  revoke(managed: ManagedMapping, now: Instant): void {
+    managed.nextGatewayAt = managed.retryAt = undefined;
+    for (const contender of managed.contenders) {
+      if (contender.id !== undefined) contender.speaker.client.revoke(contender.id, now);
+      else this.#stopProbing(managed, contender);
+    }
+    this.arm(managed);
+  }
+
+  /** Forgets all that was asked: no packet. */
+  forget(managed: ManagedMapping, now: Instant): void {
+    this.#host.timers.delete(managed.id);
+    for (const contender of managed.contenders) this.#leave(managed, contender, "abandon", now);
+    managed.contenders = [];
+  }
+
+  // ---- Steps -------------------------------------------------------------------------------
+
+  #startNextGateway(managed: ManagedMapping, now: Instant): void {
+    managed.nextGatewayAt = undefined;
+    const next = managed.contenders.find(({ state }) => state === "waiting")?.speaker.path;
+    if (!next) return this.#advance(managed, undefined, { kind: "no-answer" }, now);
+    const starting = managed.contenders.filter(({ speaker, state }) =>
+      speaker.path === next && state === "waiting"
+    );
+    for (const contender of starting) this.#start(managed, contender, now);
+    const hasMore = managed.contenders.some(({ state }) => state === "waiting");
+    if (hasMore && !managed.isLost) managed.nextGatewayAt = now + STAGGER_MS;
+    this.arm(managed);
+  }
+
+  #start(managed: ManagedMapping, contender: Contender, now: Instant): void {
+    const { speaker } = contender;
+    if (PROTOCOLS[speaker.via]!.begins === "map") return this.#ask(managed, contender, now);
+    contender.state = "probing";
+    speaker.probing.add(managed.id);
+    speaker.probe(now);
+  }
+
+  #ask(managed: ManagedMapping, contender: Contender, now: Instant): void {
+    const { speaker } = contender;
+    this.#leave(managed, contender, "abandon", now);
+    const request = clientRequest(managed, speaker, this.#host.nonceFor(managed, speaker));
+    contender.id = speaker.client.map(request, now);
+    contender.state = "asking";
+    contender.askedAt = now;
+    speaker.managed.set(contender.id, managed.id);
+  }
+
+  /** Maps although better ones have not answered. */
+  #take(managed: ManagedMapping, contender: Contender, now: Instant): void {
+    for (const one of betterOnes(managed, contender)) {
+      if (one.state === "asking") {
+        managed.note(one.speaker, "no answer", now);
+        this.#beat(one, contender, now);
+      } else if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
+    }
+    this.#ask(managed, contender, now);
+    this.arm(managed);
+  }
+
+  /** Asks one no more. At another gateway what it made is no use: it is deleted at once. */
+  #beat(contender: Contender, by: Contender, now: Instant): void {
+    contender.state = "beaten";
+    const { client, path } = contender.speaker;
+    if (path === by.speaker.path) client.withdraw(contender.id!, now);
+    else client.revoke(contender.id!, now);
+  }
+
+  /** One is out; who has answered a probe and has no better one in play takes its turn. */
+  #dropOut(managed: ManagedMapping, contender: Contender, failure: Failure, now: Instant): void {
+    managed.note(contender.speaker, describeFailure(failure), now);
+    if (failure.kind === "refused") managed.refusal = failure;
+    // What was not answered may have been heard.
+    const mayExist = failure.kind === "no-answer" || failure.kind === "protocol-violation";
+    this.#leave(managed, contender, mayExist ? "delete" : "abandon", now);
+    this.#advance(managed, contender.speaker.path, failure, now);
+  }
+
+  #advance(
+    managed: ManagedMapping,
+    path: Path | undefined,
+    failure: Failure,
+    now: Instant,
+  ): void {
+    const first = managed.contenders.find((one) => one.speaker.path === path && isInPlay(one));
+    if (first?.state === "ready") return this.#take(managed, first, now);
+    const hasWaiting = managed.contenders.some(({ state }) => state === "waiting");
+    if (!first && hasWaiting) return this.#startNextGateway(managed, now);
+    if (managed.contenders.some(isInPlay)) {
+      // Where one goes on asking, those that are out are tried again.
+      managed.retryAt ??= now + RERACE_MS;
+    } else if (managed.isLost || managed.granted) managed.retryAt = now + RERACE_MS;
+    else if (!this.#host.mayBeJoined(managed)) {
+      return this.#host.fail(managed, managed.refusal ?? failure, now);
+    }
+    this.arm(managed);
+  }
+
+  #stopProbing(managed: ManagedMapping, contender: Contender): void {
+    contender.speaker.probing.delete(managed.id);
+    contender.state = "out";
+  }
+
+  /** Takes back what a contender asked; `delete` deletes what the gateway may have made of it. */
+  #leave(
+    managed: ManagedMapping,
+    contender: Contender,
+    how: "delete" | "abandon",
+    now: Instant,
+  ): void {
+    const { speaker, id } = contender;
+    speaker.probing.delete(managed.id);
+    if (id !== undefined && speaker.managed.delete(id)) {
+      if (how === "delete") speaker.client.revoke(id, now);
+      else speaker.client.abandon(id, now);
+    }
+    contender.id = contender.latePort = undefined;
+    contender.state = "out";
+  }
+}
+
+function newContender(speaker: Speaker): Contender {
+  return {
+    speaker,
+    state: "waiting",
+    id: undefined,
+    askedAt: -Infinity,
+    readyAt: Infinity,
+    latePort: undefined,
+  };
+}
+
+/** Whether it may still win. */
+function isInPlay({ state }: Contender): boolean {
+  return state === "probing" || state === "ready" || state === "asking" || state === "holding";
+}
+
+/** The contender of a speaker. */
+export function contenderOf(
+  managed: ManagedMapping,
+  speaker: Speaker,
+): Contender | undefined {
+  return managed.contenders.find((one) => one.speaker === speaker);
+}
+
+/** Those at the same gateway that are preferred. */
+function betterOnes(managed: ManagedMapping, contender: Contender): readonly Contender[] {
+  const own = managed.contenders.filter(({ speaker }) => speaker.path === contender.speaker.path);
+  return own.slice(0, own.indexOf(contender));
+}
