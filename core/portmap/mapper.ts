@@ -230,7 +230,7 @@ export class PortMapper implements Machine<MapperEvent> {
         this.stats.clients[`${path.key} ${via}`] = client.stats;
       }
       for (const managed of [...this.#managed.values()]) {
-        if (managed.phase === "racing") this.#race.join(managed, path, now);
+        if (managed.phase === "racing") this.#joinAll(managed, now);
         else if (managed.phase === "removing") this.#beginRemoval(managed, now);
       }
       for (const question of this.#questions.values()) this.#askAddresses(question, now);
