@@ -152,6 +152,8 @@ export class ManagedMapping {
   /** What the gateway granted last. */
   granted: GrantedMapping | undefined;
   isLost = false;
+  /** Made for the external address that it tells, not for the application. */
+  isForAddress = false;
   /** Whether the application was told `mapped`, or is about to be. */
   isReported = false;
   /** How often it has been renewed by the application. */

@@ -20,9 +20,7 @@
  *   any ──revoked──▶ revoking ──all that may hold it have answered──▶ unmapped
  *   removing ──each protocol in turn──▶ unmapped            (`removal.ts`)
  *
- * *External addresses* are told by each protocol as it answers: by its probe, or where only a
- * mapping tells it (PCP), by a short one of the socket's own port, which surely nobody else uses
- * (PCP-C-34).
+ * *External addresses* are told by each protocol as it answers (`addresses.ts`).
  *
  * A renewal stays with the protocol that made the mapping: over one table, a lease taken over by
  * another protocol can no longer be deleted by the first.
@@ -45,7 +43,6 @@ import type {
 } from "../machine.ts";
 import {
   checkMappingRequest,
-  describeFailure,
   describeInternal,
   type Failure,
   type MappingEvent,
@@ -55,11 +52,11 @@ import {
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
 import { Timers } from "../timers.ts";
-import { type ClientEvent, type ClientMapping, PREFERENCE, PROTOCOLS } from "./client.ts";
+import { type AddressHost, AddressQuestions } from "./addresses.ts";
+import { type ClientEvent, type ClientMapping, PREFERENCE } from "./client.ts";
 import {
   codeOf,
   type Contender,
-  gatewayText,
   type GrantedMapping,
   ManagedMapping,
   type MapperEvent,
@@ -99,18 +96,6 @@ export interface PortMapperStats {
   readonly won: Record<Via, number>;
   /** The counters of each gateway's clients. */
   readonly clients: Record<string, object>;
-}
-
-/** A question for the external addresses. */
-interface AddressQuestion {
-  readonly id: MappingId;
-  readonly since: Instant;
-  readonly family: Family;
-  readonly protocols: readonly Via[] | undefined;
-  /** Who has not answered; undefined while no gateway can be asked. */
-  waiting: Set<Speaker> | undefined;
-  attempts: Attempt[];
-  failure: Failure | undefined;
 }
 
 /** How long a gateway that was left is waited for, to confirm deletions. */
@@ -154,9 +139,7 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #wanted: Map<string, ManagedMapping> = new Map();
   /** Mappings of earlier runs, and of this one that were left to their end. */
   #saved: SavedPort[];
-  readonly #questions: Map<MappingId, AddressQuestion> = new Map();
-  /** The mappings by which addresses are told, by the client that made each. */
-  readonly #addressMappings: Map<ManagedMapping, Speaker> = new Map();
+  readonly #addresses: AddressQuestions;
   readonly #race: Race;
   #paths: Path[] = [];
   #nextId: MappingId = 1;
@@ -176,6 +159,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#saved = [...saved];
     this.#pathOptions = { random, protocols, announcements, fastStart };
     this.#race = new Race(this.#host);
+    this.#addresses = new AddressQuestions(this.#addressHost);
   }
 
   // ---- The network -------------------------------------------------------------------------
@@ -233,7 +217,6 @@ export class PortMapper implements Machine<MapperEvent> {
         if (managed.phase === "racing") this.#joinAll(managed, now);
         else if (managed.phase === "removing") this.#beginRemoval(managed, now);
       }
-      for (const question of this.#questions.values()) this.#askAddresses(question, now);
     } else {
       path.failed(result, result.isOpen, now);
       for (const managed of [...this.#managed.values()]) {
@@ -241,10 +224,8 @@ export class PortMapper implements Machine<MapperEvent> {
           this.#failWhereNothingLeaves(managed, now);
         }
       }
-      for (const question of [...this.#questions.values()]) {
-        if (this.#pathOf(question.family)?.failure) this.#endQuestion(question, now);
-      }
     }
+    this.#addresses.pathChanged(now);
     this.#drain(now);
   }
 
@@ -252,7 +233,7 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** Whether nothing is held, asked for or about to be told to a gateway. */
   get isIdle(): boolean {
-    return this.#managed.size === 0 && this.#questions.size === 0 && this.#outbox.size === 0 &&
+    return this.#managed.size === 0 && this.#addresses.size === 0 && this.#outbox.size === 0 &&
       this.#paths.every((path) => path.isIdle);
   }
 
@@ -395,43 +376,30 @@ export class PortMapper implements Machine<MapperEvent> {
    */
   askAddresses(protocols: readonly Via[] | undefined, now: Instant): MappingId {
     this.#outbox.touch(now);
-    const question: AddressQuestion = {
-      id: this.#nextId++,
-      since: now,
-      family: this.#familyOf({ protocol: "tcp", internalPort: 0 }),
-      protocols,
-      waiting: undefined,
-      attempts: [],
-      failure: undefined,
-    };
-    this.#questions.set(question.id, question);
-    this.#askAddresses(question, now);
-    if (this.#pathOf(question.family)?.failure) this.#endQuestion(question, now);
+    const id = this.#nextId++;
+    const family = this.#familyOf({ protocol: "tcp", internalPort: 0 });
+    this.#addresses.ask(id, family, protocols, now);
     this.#drain(now);
-    return question.id;
+    return id;
   }
 
   /** Takes a question for the external addresses back: nothing more is told of it. */
   endQuestion(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
-    const question = this.#questions.get(id);
-    this.#questions.delete(id);
-    for (const speaker of question?.waiting ?? []) this.#stopTelling(speaker, now);
+    this.#addresses.end(id, now);
     this.#drain(now);
   }
 
   /** What each protocol has come to for `id`; the silent ones are listed as `"no answer"`. */
   attempts(id: MappingId, now: Instant): readonly Attempt[] {
-    const question = this.#questions.get(id);
-    if (question) return this.#attemptsOf(question, now);
-    return this.#managed.get(id)?.attemptsAt(now) ?? [];
+    return this.#addresses.attempts(id, now) ?? this.#managed.get(id)?.attemptsAt(now) ?? [];
   }
 
   /** Deletes everything; `isIdle` tells when that is done. */
   close(now: Instant): void {
     this.#outbox.touch(now);
     this.#isClosed = true;
-    for (const { id } of [...this.#questions.values()]) this.endQuestion(id, now);
+    this.#addresses.endAll(now);
     for (const managed of [...this.#managed.values()]) {
       if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
     }
@@ -445,7 +413,7 @@ export class PortMapper implements Machine<MapperEvent> {
   exportSaved(): SavedPort[] {
     const kept = new Map(this.#saved.map((saved) => [keyAtGateway(saved), saved]));
     for (const managed of this.#managed.values()) {
-      const saved = this.#addressMappings.has(managed) ? undefined : toSaved(managed);
+      const saved = managed.isForAddress ? undefined : toSaved(managed);
       if (saved) kept.set(keyAtGateway(saved), saved);
     }
     return [...kept.values()];
@@ -535,14 +503,14 @@ export class PortMapper implements Machine<MapperEvent> {
         return this.#outbox.emit({ type: event.type, gateway }, `restart ${speaker.path.key}`);
       }
       case "external-address":
-        this.#addressTold(speaker, event.address, now);
+        this.#addresses.told(speaker, event.address, now);
         this.#race.probeAnswered(speaker, now);
         return this.#endIdleProbe(speaker, now);
       case "announced":
         return this.#race.probeAnswered(speaker, now);
       case "external-address-failed":
       case "announce-failed":
-        this.#addressNotTold(speaker, event.failure, now);
+        this.#addresses.notTold(speaker, event.failure, now);
         return this.#race.probeFailed(speaker, event.failure, now);
       case "all-unmapped":
         return this.#allRemoved(speaker, event.protocol, event.failure, now);
@@ -598,8 +566,9 @@ export class PortMapper implements Machine<MapperEvent> {
       contender.latePort = granted.external.port;
       return this.#race.endLate(managed, now);
     }
-    const question = this.#addressMappings.get(managed);
-    if (question) return this.#addressTold(speaker, granted.external.address, now);
+    if (managed.isForAddress) {
+      return this.#addresses.told(speaker, granted.external.address, now);
+    }
     if (contender.state !== "holding") {
       this.stats.won[speaker.via]++;
       managed.note(speaker, "mapped", now);
@@ -688,10 +657,7 @@ export class PortMapper implements Machine<MapperEvent> {
     if (isDone || reason === "expired") this.#forgetSaved(managed);
     else this.#save(managed);
     this.#forget(managed, now);
-    if (this.#addressMappings.has(managed)) {
-      this.#addressMappings.delete(managed);
-      return;
-    }
+    if (managed.isForAddress) return;
     const told = { reason, attempts, ...(isDone || !failure ? {} : { failure }) };
     this.#outbox.emit({ type: "unmapped", id: managed.id, ...told }, managed.id);
   }
@@ -710,91 +676,6 @@ export class PortMapper implements Machine<MapperEvent> {
       noteRemoval(managed, speaker, failure, now);
       this.#unmapped(managed, "revoked", failure, now);
     }
-  }
-
-  // ---- External addresses ------------------------------------------------------------------
-
-  #askAddresses(question: AddressQuestion, now: Instant): void {
-    const path = this.#pathOf(question.family);
-    if (question.waiting || !path || path.speakers.length === 0) return;
-    const asked = path.speakers.filter(({ via }) => question.protocols?.includes(via) ?? true);
-    question.waiting = new Set(asked);
-    for (const speaker of asked) {
-      if (PROTOCOLS[speaker.via]!.tellsAddressBy === "probe") speaker.probe(now);
-      else this.#mapForAddress(speaker, now);
-    }
-    if (asked.length === 0) this.#endQuestion(question, now, "unsupported");
-  }
-
-  #mapForAddress(speaker: Speaker, now: Instant): void {
-    if ([...this.#addressMappings.values()].includes(speaker)) return;
-    const managed = this.#create({
-      protocol: "udp",
-      internalPort: speaker.path.local!.port,
-      lifetimeSeconds: ADDRESS_LIFETIME_SECONDS,
-      mode: "once",
-      protocols: [speaker.via],
-      gateway: speaker.path.gateway,
-    }, now);
-    this.#addressMappings.set(managed, speaker);
-    this.#race.begin(managed, now);
-  }
-
-  #addressTold(speaker: Speaker, address: string, now: Instant): void {
-    const { via, path: { gateway } } = speaker;
-    for (const question of [...this.#questions.values()]) {
-      if (!question.waiting?.delete(speaker)) continue;
-      const { id } = question;
-      this.#outbox.emit({ type: "external-address", id, via, gateway, address }, `${id} ${via}`);
-      if (question.waiting.size === 0) this.#endQuestion(question, now);
-    }
-    this.#stopTelling(speaker, now);
-  }
-
-  #addressNotTold(speaker: Speaker, failure: Failure, now: Instant): void {
-    for (const question of [...this.#questions.values()]) {
-      if (!question.waiting?.delete(speaker)) continue;
-      const gateway = gatewayText(speaker.path.gateway);
-      const elapsedMs = now - question.since;
-      const outcome = describeFailure(failure);
-      question.attempts.push({ via: speaker.via, gateway, outcome, elapsedMs });
-      question.failure = failure.kind === "refused" ? failure : question.failure ?? failure;
-      if (question.waiting.size === 0) this.#endQuestion(question, now);
-    }
-  }
-
-  /** The mapping that was made for its address alone has done what it was for. */
-  #stopTelling(speaker: Speaker, now: Instant): void {
-    const isWanted = [...this.#questions.values()].some(({ waiting }) => waiting?.has(speaker));
-    if (isWanted) return;
-    for (const [managed, of] of [...this.#addressMappings]) {
-      if (of === speaker && managed.phase !== "revoking") this.#revoke(managed, now);
-    }
-    this.#endIdleProbe(speaker, now);
-  }
-
-  #endQuestion(question: AddressQuestion, now: Instant, why?: NatErrorCode): void {
-    this.#questions.delete(question.id);
-    const { id, attempts, failure, family } = question;
-    const path = this.#pathOf(family);
-    const blocked = path?.failure;
-    const code = blocked?.code ?? why ?? codeOf(failure ?? { kind: "no-answer" });
-    const message = why === "unsupported" && path
-      ? `none of the protocols is spoken at ${gatewayText(path.gateway)}`
-      : blocked?.message;
-    const told = { type: "external-addresses-told", id, attempts, code } as const;
-    this.#outbox.emit(message === undefined ? told : { ...told, message }, `${id} told`);
-    for (const speaker of question.waiting ?? []) this.#stopTelling(speaker, now);
-  }
-
-  #attemptsOf({ attempts, waiting, since }: AddressQuestion, now: Instant): Attempt[] {
-    const silent = [...waiting ?? []].map(({ via, path }) => ({
-      via,
-      gateway: gatewayText(path.gateway),
-      outcome: "no answer",
-      elapsedMs: now - since,
-    }));
-    return [...attempts, ...silent];
   }
 
   // ---- Paths -------------------------------------------------------------------------------
@@ -868,11 +749,11 @@ export class PortMapper implements Machine<MapperEvent> {
         paths.some(({ speakers, failure }) => speakers.length === 0 && !failure);
     },
     fail: (managed, failure, now) => {
-      const speaker = this.#addressMappings.get(managed);
-      if (speaker) {
-        this.#addressMappings.delete(managed);
+      if (managed.isForAddress) {
+        const speakers = managed.contenders.map(({ speaker }) => speaker);
         this.#forget(managed, now);
-        return this.#addressNotTold(speaker, failure, now);
+        for (const speaker of speakers) this.#addresses.notTold(speaker, failure, now);
+        return;
       }
       const attempts = managed.attemptsAt(now);
       const paths = this.#host.pathsFor(managed);
@@ -888,6 +769,38 @@ export class PortMapper implements Machine<MapperEvent> {
       this.#outbox.emit({ ...event, ...retryAfter(failure, now) }, managed.id);
     },
   };
+
+  readonly #addressHost: AddressHost = {
+    pathOf: (family) => this.#pathOf(family),
+    mapForAddress: (speaker, now) => {
+      if (this.#mappingForAddress(speaker)) return;
+      const managed = this.#create({
+        protocol: "udp",
+        internalPort: speaker.path.local!.port,
+        lifetimeSeconds: ADDRESS_LIFETIME_SECONDS,
+        mode: "once",
+        protocols: [speaker.via],
+        gateway: speaker.path.gateway,
+      }, now);
+      managed.isForAddress = true;
+      this.#race.begin(managed, now);
+    },
+    stopTelling: (speaker, now) => {
+      const managed = this.#mappingForAddress(speaker);
+      if (managed && managed.phase !== "revoking") this.#revoke(managed, now);
+      this.#endIdleProbe(speaker, now);
+    },
+    tell: (event, key) => this.#outbox.emit(event, key),
+  };
+
+  /** The mapping by which a speaker tells the external address. */
+  #mappingForAddress(speaker: Speaker): ManagedMapping | undefined {
+    for (const id of speaker.managed.values()) {
+      const managed = this.#managed.get(id);
+      if (managed?.isForAddress) return managed;
+    }
+    return undefined;
+  }
 
   // ---- Small things ------------------------------------------------------------------------
 
@@ -1009,12 +922,12 @@ export class PortMapper implements Machine<MapperEvent> {
     if (speaker.probing.size > 0) return;
     // What it holds is told with the address: the question goes on being asked with renewals.
     if (!this.#isClosed && speaker.managed.size > 0) return;
-    if ([...this.#questions.values()].some(({ waiting }) => waiting?.has(speaker))) return;
+    if (this.#addresses.isWanted(speaker)) return;
     speaker.endProbe(now);
   }
 
   #save(managed: ManagedMapping): void {
-    const saved = this.#addressMappings.has(managed) ? undefined : toSaved(managed);
+    const saved = managed.isForAddress ? undefined : toSaved(managed);
     if (!saved) return;
     this.#forgetSaved(managed);
     this.#saved.push(saved);
