@@ -1,34 +1,43 @@
 /**
- * A client host: the machine under test with its model, its schedule guard and its epoch reference,
- * and an application that wants mappings and asks again where the client gives up.
+ * A client host: the machine under test with its model, and an application that wants mappings and
+ * asks again where the client gives up.
  *
  * @module
  */
 import type { Endpoint, Instant } from "../../core/machine.ts";
-import { type Host, type Process, SimulationError, StrictMachine } from "../../core/sim/mod.ts";
-import { EpochReference } from "./epoch_reference.ts";
+import {
+  type Host,
+  type Process,
+  type Segment,
+  SimulationError,
+  StrictMachine,
+} from "../../core/sim/mod.ts";
 import type { Home } from "./home.ts";
-import { ClientModel, type SubjectEvent, type Wish } from "./model.ts";
-import { ScheduleGuard } from "./schedule.ts";
+import { ClientModel } from "./model.ts";
 import { makeSubject, type Subject, type SubjectKind } from "./subject.ts";
-import { Tap, type TapHooks } from "./tap.ts";
+import { Tap } from "./tap.ts";
+import type { SubjectEvent, Wish } from "./wish.ts";
 
 /** The gateway's address inside. */
 export const GATEWAY = "192.168.1.1";
 /** How long an application waits for the first answer about a mapping, milliseconds. */
 const PATIENCE_MS = 600_000;
+/** How long an application waits before it asks again, milliseconds. */
+const AGAIN_MS = 30_000;
 
-/** What is falsified on the way to and from a client. */
-export type Sabotage = Pick<TapHooks, "falsifyIn" | "falsifyOut">;
-
-/** A client host with its machine, model and guard. */
+/** A client host with its machine and model. */
 export class ClientHost {
   readonly name: string;
   readonly kind: SubjectKind;
   readonly host: Host;
   readonly model: ClientModel;
-  readonly guard: ScheduleGuard;
-  readonly epoch: EpochReference = new EpochReference();
+  readonly gateway: Endpoint = { address: GATEWAY, port: 5351 };
+  /** Whether a NAT stands between it and the gateway. */
+  readonly isInner: boolean;
+  /** The programs that run on its host, this one among them. */
+  readonly programs: ClientHost[];
+  /** The first of the ports that it wants. */
+  readonly firstPort: number;
   address: string;
   /** Set where the application has closed the client. */
   isClosing = false;
@@ -37,20 +46,41 @@ export class ClientHost {
   #strict: StrictMachine<unknown, Subject["machine"]>;
   #tap: Tap<unknown>;
   #process: Process<unknown>;
-  #received = 0;
-  #hasToldRestart = false;
   #hasTold = false;
   #drains = 0;
 
-  constructor(home: Home, name: string, kind: SubjectKind, address: string) {
+  /**
+   * @param at Its address, or a program on whose host this one runs, too.
+   * @param inner The segment behind a NAT of its own, where it is there.
+   */
+  constructor(
+    home: Home,
+    name: string,
+    kind: SubjectKind,
+    at: string | ClientHost,
+    inner?: Segment,
+  ) {
     this.#home = home;
     this.name = name;
     this.kind = kind;
-    this.address = address;
-    this.host = home.world.host(name);
-    this.host.attach(home.lan, address, { gateway: GATEWAY });
-    this.model = new ClientModel(name, GATEWAY);
-    this.guard = new ScheduleGuard(name, kind === "session");
+    this.isInner = typeof at === "string" ? inner !== undefined : at.isInner;
+    if (typeof at === "string") {
+      this.address = at;
+      this.host = home.world.host(name);
+      this.host.attach(inner ?? home.lan, at, { gateway: inner ? "10.0.0.1" : GATEWAY });
+      this.programs = [this];
+      this.firstPort = 5000;
+    } else {
+      this.address = at.address;
+      this.host = at.host;
+      this.programs = at.programs;
+      // Each port is one program's alone (PCP-C-34).
+      this.firstPort = 5000 + 1000 * this.programs.length;
+      this.programs.push(this);
+    }
+    const { gateway, address: localAddress } = this;
+    const { nonces } = home;
+    this.model = new ClientModel({ name, kind, gateway, localAddress, nonces });
     [this.#subject, this.#strict, this.#tap, this.#process] = this.#start(undefined);
   }
 
@@ -58,10 +88,14 @@ export class ClientHost {
     return this.#subject;
   }
 
+  /** The port from which it speaks. */
+  get port(): number {
+    return this.#process.sockets.client!.port;
+  }
+
   /** Gives a command, then looks whether what the client holds is what it told. */
   do<T>(command: (subject: Subject, now: Instant) => T): T {
     const { now } = this.#home.world;
-    this.guard.reset();
     this.#tap.touch(now);
     const result = this.#process.do(() =>
       this.#strict.command(() => command(this.#subject, now), now)
@@ -70,12 +104,19 @@ export class ClientHost {
     return result;
   }
 
+  /** Calls back when the host is awake: a program that sleeps does nothing. */
+  #whenAwake(callback: () => void): void {
+    if (this.host.isSuspended) this.#home.world.after(1000, () => this.#whenAwake(callback));
+    else callback();
+  }
+
   /** Asks for what the application wants and the client does not know of. */
   askFor(wish: Wish): void {
     if (this.isClosing || wish.isRevoked || wish.id !== undefined) return;
+    if (this.host.isSuspended) return this.#whenAwake(() => this.askFor(wish));
     this.do((subject, now) => {
+      this.model.asks(wish, now);
       const id = subject.map(wish, now);
-      if (id === undefined) return;
       this.model.named(wish, id);
       if (subject.abandon) this.#home.world.after(PATIENCE_MS, () => this.#loseIt(wish, id));
     });
@@ -84,50 +125,81 @@ export class ClientHost {
   /** A session asks a silent gateway for ever; it is the application that loses patience. */
   #loseIt(wish: Wish, id: number): void {
     if (wish.id !== id || wish.told !== "nothing" || this.isClosing) return;
-    this.do((subject, now) => subject.abandon?.(id, now));
+    if (this.host.isSuspended) return this.#whenAwake(() => this.#loseIt(wish, id));
+    this.do((subject, now) => {
+      this.model.abandons(wish, now);
+      subject.abandon?.(id, now);
+    });
     wish.id = undefined;
     this.askFor(wish);
+  }
+
+  renew(wish: Wish): void {
+    const { id } = wish;
+    if (id === undefined) return;
+    this.do((subject, now) => {
+      this.model.renews(wish, now);
+      subject.renew(id, now);
+    });
   }
 
   revoke(wish: Wish): void {
     wish.isRevoked = true;
     const { id } = wish;
-    if (id !== undefined) this.do((subject, now) => subject.revoke(id, now));
+    if (id === undefined) return;
+    this.do((subject, now) => {
+      this.model.revokes(wish, now);
+      subject.revoke(id, now);
+    });
   }
 
-  /** Kills the program and starts it again with what it had saved. */
-  restart(): void {
+  askAddress(): void {
+    this.do((subject, now) => {
+      this.model.asksAddress(now);
+      subject.askAddress(now);
+    });
+  }
+
+  /** Kills the program and starts it again, with what it had saved or (after a crash) without. */
+  restart(hasState: boolean): void {
     const saved = this.do((subject, now) => subject.save(now));
     this.#process.stop();
-    this.model.restarted();
-    this.guard.reset();
-    [this.#subject, this.#strict, this.#tap, this.#process] = this.#start(saved);
+    this.model.restarts(hasState, this.#home.world.now);
+    [this.#subject, this.#strict, this.#tap, this.#process] = this.#start(
+      hasState ? saved : undefined,
+    );
     for (const wish of this.model.wanted()) this.askFor(wish);
   }
 
   /** Moves the host to another address. */
   move(address: string): void {
     this.host.changeAddress(this.address, address);
-    this.address = address;
-    // To PCP it may be another server from there.
-    if (this.kind === "pcp") this.epoch.reset();
-    this.do((subject, now) => subject.networkChanged(address, now));
+    for (const program of this.programs) program.#moved(address);
   }
 
-  /**
-   * Ends its sleep. What was due meanwhile is late, and a fast start measures its marks from the
-   * first request on, so the guard starts over a second later.
-   */
+  #moved(address: string): void {
+    this.address = address;
+    this.do((subject, now) => {
+      this.model.networkChanges(address, now);
+      subject.networkChanged(address, now);
+    });
+  }
+
+  /** Ends its host's sleep. */
   wakeUp(): void {
-    this.guard.reset();
-    this.guard.rest(this.#home.world.now + 1000);
+    if (this.host.isSuspended) {
+      for (const { model } of this.programs) model.wakesUp(this.#home.world.now);
+    }
     this.host.resume();
   }
 
   close(): void {
     this.isClosing = true;
     for (const wish of this.model.wishes) wish.isRevoked = true;
-    this.do((subject, now) => subject.close(now));
+    this.do((subject, now) => {
+      this.model.closes(now);
+      subject.close(now);
+    });
   }
 
   compare(): void {
@@ -145,7 +217,9 @@ export class ClientHost {
     wish.id = undefined;
     if (wish.told === "held") throw new SimulationError(`${this.name} forgot what it told of`);
     wish.told = wish.told === "over" ? "over" : "nothing";
-    if (!wish.isRevoked) this.#home.world.after(30_000, () => this.askFor(wish));
+    // What was wanted for a time has had it.
+    const isDone = wish.told === "over" && wish.mode !== "keep-alive";
+    if (!wish.isRevoked && !isDone) this.#home.world.after(AGAIN_MS, () => this.askFor(wish));
   }
 
   #start(saved: unknown): [
@@ -154,40 +228,26 @@ export class ClientHost {
     Tap<unknown>,
     Process<unknown>,
   ] {
-    const { world, sabotage } = this.#home;
-    this.epoch.reset();
-    this.#received = 0;
-    const gateway = { address: GATEWAY, port: 5351 };
-    const random = world.fork();
-    const options = { gateway, localAddress: this.address, random };
-    const subject = makeSubject(
-      this.kind,
-      saved === undefined ? options : { ...options, saved },
-    );
+    const { world } = this.#home;
+    const { model, gateway } = this;
+    const options = { gateway, localAddress: this.address, random: world.fork() };
+    const subject = makeSubject(this.kind, saved === undefined ? options : { ...options, saved });
     const strict = new StrictMachine<unknown, Subject["machine"]>(subject.machine);
     const tap = new Tap<unknown>(strict, {
-      ...sabotage?.(),
-      onReceive: (data, from) => {
-        if (from.address === GATEWAY) this.guard.answered(data);
-        this.model.receives(data, from);
+      onReceive: (data, from, now) => model.receives(data, from, now),
+      onSend: (data, to, now) => model.sends(data, to, now),
+      onUnreachable: (to, now) => {
+        if (to.address === gateway.address && to.port === gateway.port) model.unreachable(now);
       },
-      onSend: (data, _, now) => {
-        this.model.sends(data);
-        this.guard.sends(data, now);
-      },
-      onReceived: (data, from, now) => {
-        if (from.address === GATEWAY) this.#hearEpoch(subject, data, from, now);
-      },
-      onUnreachable: () => this.guard.reset(),
     });
+    // The socket is not connected, as Deno's cannot be: who sends is the machine's to judge.
     const process = this.host.run<unknown, Tap<unknown>>(tap, {
-      client: { connect: gateway },
+      client: {},
       listen: [{ port: 5350 }],
     }, {
       onEvent: (event, now) => this.#tell(subject.translate(event), now),
-      onDrained: () => {
-        this.guard.settle();
-        this.#judgeEpoch();
+      onDrained: (now) => {
+        model.settle(now);
         // What is held changes with what is told; a change in silence is seen now and then.
         if (this.#hasTold || ++this.#drains % 16 === 0) this.compare();
         this.#hasTold = false;
@@ -196,33 +256,9 @@ export class ClientHost {
     return [subject, strict, tap, process as unknown as Process<unknown>];
   }
 
-  #hearEpoch(subject: Subject, data: Uint8Array, from: Endpoint, now: Instant): void {
-    if (this.kind === "nat-pmp") return this.epoch.hearNatPmp(data, from, now);
-    // PCP's epoch counts only in what the client takes, and nonces decide on that.
-    const received = subject.received ?? 0;
-    if (received > this.#received) this.epoch.hearPcp(data, now);
-    this.#received = received;
-  }
-
-  /** A loss of state is told when, and only when, the RFC's rule sees one. */
-  #judgeEpoch(): void {
-    const isDue = this.epoch.takeVerdict(), isTold = this.#hasToldRestart;
-    this.#hasToldRestart = false;
-    if (this.kind === "session" || isDue === isTold) return;
-    const { now } = this.#home.world;
-    throw new SimulationError(
-      `${this.name} ${
-        isTold ? "told" : "did not tell"
-      } that the gateway lost its state at ${now}, ` +
-        `the epoch ${isDue ? "says so" : "does not say so"}`,
-    );
-  }
-
   #tell(event: SubjectEvent | undefined, now: Instant): void {
     if (!event) return;
     this.#hasTold = true;
-    if (event.type === "gateway-restarted") this.#hasToldRestart = true;
-    if (event.type === "gateway-restarted" || event.type === "lost") this.guard.reset();
     this.model.tells(event, now);
   }
 }

@@ -13,6 +13,10 @@ import type { SubjectKind } from "./subject.ts";
 
 export interface GatewayFaceOptions {
   readonly profile?: string | undefined;
+  /** How many ports a host may have; as many as it likes where left out. */
+  readonly quota?: number | undefined;
+  /** How many external addresses there are. */
+  readonly addresses?: number | undefined;
 }
 
 /** The profiles, by name. */
@@ -20,14 +24,17 @@ export const GATEWAY_PROFILES: readonly string[] = Object.keys(PROFILES);
 
 /** Makes the gateway. */
 export function makeGateway(
-  { profile }: GatewayFaceOptions,
+  { profile, quota, addresses = 1 }: GatewayFaceOptions,
   external: string,
   random: RandomSource,
 ): SimulatedGateway {
+  const others = ["203.0.113.8", "203.0.113.9"].slice(0, addresses - 1);
   return new SimulatedGateway({
-    externalAddresses: [external],
+    externalAddresses: [external, ...others],
     random,
     internalPrefixes: ["192.168.1.0/24"],
+    allowThirdParty: true,
+    ...(quota !== undefined && { table: { maxPortsPerClient: quota } }),
     ...(profile !== undefined && { profile }),
   });
 }

@@ -16,14 +16,15 @@ import {
   StrictMachine,
   World,
 } from "../../core/sim/mod.ts";
-import { ClientHost, GATEWAY, type Sabotage } from "./client_host.ts";
+import { ClientHost, GATEWAY } from "./client_host.ts";
 import { describePacket } from "./describe.ts";
+import { PEER } from "./scenario.ts";
 import { execute, type GatewayFaceOptions, makeGateway } from "./gateway.ts";
+import { Forger } from "./forger.ts";
 import { Skewed } from "./skew.ts";
 import type { SubjectKind } from "./subject.ts";
 
 const EXTERNAL = "203.0.113.7";
-const PEER = "198.51.100.1";
 
 /** How a home is made. */
 export interface HomeOptions extends GatewayFaceOptions {
@@ -32,8 +33,6 @@ export interface HomeOptions extends GatewayFaceOptions {
   readonly link: LinkOptions;
   /** Seconds that the gateway's clock makes of one. */
   readonly clockRate: number;
-  /** Made anew for each client. */
-  readonly sabotage?: (() => Sabotage) | undefined;
 }
 
 /** The world with all that is in it. */
@@ -45,9 +44,13 @@ export class Home {
   readonly gateway: SimulatedGateway;
   readonly clients: ClientHost[] = [];
   readonly peer: SimSocket;
-  readonly sabotage: (() => Sabotage) | undefined;
+  /** Every nonce that was ever sent, with the wish that it is for. */
+  readonly nonces: Map<string, object> = new Map<string, object>();
   /** What the gateway spoke at first. */
   readonly spoken: readonly ("pcp" | "nat-pmp")[];
+  readonly forger: Forger;
+  /** The host whose ports others have mapped (THIRD_PARTY). */
+  readonly thirdParty = "192.168.1.240";
   /** Addresses that hosts have or had. */
   readonly used: Set<string> = new Set<string>([GATEWAY]);
   readonly #strict: StrictMachine<ServerEvent, SimulatedGateway>;
@@ -56,7 +59,6 @@ export class Home {
   #isListening = true;
 
   constructor(options: HomeOptions) {
-    this.sabotage = options.sabotage;
     this.world = new World({
       seed: options.seed,
       trace: { size: options.traceSize, decode: describePacket },
@@ -81,7 +83,28 @@ export class Home {
     };
     this.#strict = new StrictMachine(this.gateway);
     this.#process = this.#run();
+    this.forger = new Forger(this, "192.168.1.66");
     this.scenario("boot");
+  }
+
+  /** Another program on the host of `neighbour`. */
+  addProgram(kind: SubjectKind, neighbour: ClientHost): ClientHost {
+    const client = new ClientHost(this, `host${this.clients.length}`, kind, neighbour);
+    this.clients.push(client);
+    return client;
+  }
+
+  /** A host behind a NAT of its own, which does not know what it is asked for. */
+  addInnerClient(kind: SubjectKind, outside: string): ClientHost {
+    const inner = this.world.segment("inner", { delayMs: 1 });
+    this.world.nat("inner-nat", {
+      inside: [inner, "10.0.0.1"],
+      outside: [this.lan, outside],
+      gateway: GATEWAY,
+    });
+    const client = new ClientHost(this, `host${this.clients.length}`, kind, "10.0.0.2", inner);
+    this.clients.push(client);
+    return client;
   }
 
   addClient(kind: SubjectKind, address: string): ClientHost {

@@ -5,12 +5,22 @@
  *
  * @module
  */
+import type { RemoteFilter } from "../../core/mapping.ts";
 import { below, type RandomSource, seededRandom } from "../../core/random.ts";
 import type { LinkOptions } from "../../core/sim/mod.ts";
 import type { ClientHost } from "./client_host.ts";
 import type { Home } from "./home.ts";
 import { GATEWAY_PROFILES } from "./gateway.ts";
+import { isSameMapping, type WishFields } from "./wish.ts";
 import { SUBJECT_KINDS, type SubjectKind } from "./subject.ts";
+
+/** The host on the Internet that tries what is mapped. */
+export const PEER = "198.51.100.1";
+/** Who may come in, of those that are let in. */
+const FILTERS: readonly RemoteFilter[] = [
+  { prefix: { address: "198.51.100.0", prefixLength: 24, family: 4 }, port: 0 },
+  { prefix: { address: "192.0.2.1", prefixLength: 32, family: 4 }, port: 4000 },
+];
 
 /** How long fate strikes, milliseconds. */
 export const TURBULENCE_MS: number = 3 * 3_600_000;
@@ -23,6 +33,14 @@ export interface Setting {
   /** Seconds that the gateway's clock makes of one. */
   readonly clockRate: number;
   readonly turns: number;
+  /** Another program runs on the first client's host. */
+  readonly hasNeighbour: boolean;
+  /** The first client stands behind a NAT of its own. */
+  readonly isInner: boolean;
+  /** How many ports a host may have. */
+  readonly quota: number | undefined;
+  /** How many external addresses the gateway has. */
+  readonly addresses: number;
 }
 
 /** Draws one of a list. */
@@ -45,6 +63,10 @@ export function drawSetting(random: RandomSource): Setting {
     // The limits of what both epoch rules forgive, and a bit more.
     clockRate: pick(random, [1, 1, 1, 1, 15 / 16, 17 / 16, 7 / 8, 0.85]),
     turns: below(random, 16),
+    hasNeighbour: below(random, 5) === 0,
+    isInner: below(random, 16) === 0,
+    quota: below(random, 12) === 0 ? 2 : undefined,
+    addresses: pick(random, [1, 1, 1, 1, 1, 2, 3]),
   };
 }
 
@@ -63,26 +85,56 @@ function drawLink(random: RandomSource): LinkOptions {
 export function planWishes(random: RandomSource, home: Home, client: ClientHost): void {
   const count = 1 + below(random, 6);
   for (let i = 0; i < count; i++) {
-    home.world.at(below(random, 2) === 0 ? 0 : below(random, 60_000), () => want(random, client));
+    home.world.at(below(random, 2) === 0 ? 0 : below(random, 60_000), () => {
+      if (client.host.isSuspended) return;
+      want(random, home, client);
+    });
   }
 }
 
-function want(random: RandomSource, client: ClientHost): void {
+function want(random: RandomSource, home: Home, client: ClientHost): void {
   if (client.isClosing) return;
-  const protocol = pick(random, ["tcp", "udp"] as const);
-  // Few ports, so that clients want the same ones and a port is wanted again.
-  const internalPort = 5000 + below(random, 8);
+  const fields = drawFields(random, home, client);
   const isTaken = client.model.wishes.some((wish) =>
-    wish.protocol === protocol && wish.internalPort === internalPort &&
-    (!wish.isRevoked || wish.told !== "over")
+    isSameMapping(wish, fields) && (!wish.isRevoked || wish.told !== "over")
   );
   if (isTaken) return;
-  client.askFor(client.model.want({
+  client.askFor(client.model.want(fields));
+}
+
+function drawFields(random: RandomSource, home: Home, client: ClientHost): WishFields {
+  const protocol = pick(random, ["tcp", "udp"] as const);
+  // Few ports, so that clients want the same ones and a port is wanted again.
+  const internalPort = client.firstPort + below(random, 8);
+  const common: WishFields = {
     protocol,
     internalPort,
     suggestedPort: pick(random, [0, 0, internalPort, 6000]),
     lifetimeSeconds: pick(random, [120, 300, 600, 1800, 3600, 7200]),
-  }));
+    mode: pick(random, ["keep-alive", "keep-alive", "keep-alive", "keep-alive", "once", 2, 5]),
+  };
+  if (client.kind === "nat-pmp") return common;
+  // What only PCP has.
+  switch (below(random, 12)) {
+    case 0:
+      return { ...common, suggestedPort: 0, remote: { address: PEER, port: 9 } };
+    case 1:
+      return client.isInner ? common : { ...common, thirdParty: home.thirdParty };
+    case 2:
+      return { ...common, filters: [pick(random, FILTERS)] };
+    case 3:
+      return { ...common, filters: FILTERS };
+    case 4: {
+      // Sets keep to themselves: their ports must not overlap.
+      const first = client.firstPort + 100 + 8 * below(random, 4);
+      const portSetSize = 2 + below(random, 6);
+      return { ...common, internalPort: first, suggestedPort: 0, portSetSize };
+    }
+    case 5:
+      return { ...common, suggestedPort: pick(random, [internalPort, 6000]), preferFailure: true };
+    default:
+      return common;
+  }
 }
 
 /** Draws the turns of fate and sets them down in the world's calendar. */
@@ -147,28 +199,40 @@ function clientTurn(random: RandomSource, home: Home, client: ClientHost): void 
   if (client.host.isSuspended) return;
   const { world } = home;
   const wish = client.model.wanted()[below(random, 8)];
-  switch (below(random, 9)) {
+  switch (below(random, 13)) {
+    case 11:
+      world.note(`${client.name} restarts`);
+      return client.restart(true);
+    case 12:
+      world.note(`${client.name} renews and revokes`);
+      if (!wish) return;
+      client.renew(wish);
+      return world.after(below(random, 2) * 100, () => {
+        if (!client.host.isSuspended && !client.isClosing) client.revoke(wish);
+      });
+    case 9:
+    case 10: {
+      if (client.isInner || client.model.wishes.length === 0) return;
+      return forgeSome(random, home, client);
+    }
     case 0:
     case 1:
       world.note(`${client.name} wants another`);
-      return want(random, client);
+      return want(random, home, client);
     case 2:
       world.note(`${client.name} revokes`);
       return wish && client.revoke(wish);
-    case 3: {
-      const id = wish?.id;
+    case 3:
       world.note(`${client.name} renews`);
-      return id === undefined ? undefined : client.do((subject, now) => subject.renew(id, now));
-    }
+      return wish && client.renew(wish);
     case 4:
       world.note(`${client.name} asks for the address`);
-      return client.do((subject, now) => subject.askAddress(now));
+      return client.askAddress();
     case 5:
-      world.note(`${client.name} restarts`);
-      return client.restart();
+      return restart(random, home, client);
     case 6:
       world.note(`${client.name} moves`);
-      return client.move(freeAddress(random, home));
+      return client.isInner ? undefined : client.move(anyAddress(random, home));
     default: {
       const ms = pick(random, [1000, 60_000, 3_600_000]);
       world.note(`${client.name} sleeps for ${ms / 1000} s`);
@@ -176,6 +240,25 @@ function clientTurn(random: RandomSource, home: Home, client: ClientHost): void 
       world.after(ms, () => client.wakeUp());
     }
   }
+}
+
+/** Somebody answers in the gateway's place, again and again for a while. */
+function forgeSome(random: RandomSource, home: Home, client: ClientHost): void {
+  for (let i = 0; i < 12; i++) {
+    home.world.after(below(random, 120_000), () => home.forger.forge(random, client));
+  }
+}
+
+function restart(random: RandomSource, home: Home, client: ClientHost): void {
+  const hasState = below(random, 3) > 0;
+  home.world.note(`${client.name} ${hasState ? "restarts" : "crashes and starts again"}`);
+  client.restart(hasState);
+}
+
+/** Nobody's address, but maybe somebody's before: what the old owner left is there still. */
+function anyAddress(random: RandomSource, home: Home): string {
+  const left = [...home.used].filter((address) => !home.lan.lookup(address));
+  return left.length > 0 && below(random, 3) === 0 ? pick(random, left) : freeAddress(random, home);
 }
 
 /** Nobody's address, and nobody's before: what the old owner left is not the new one's. */

@@ -1,7 +1,8 @@
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type RunReport, runSeed } from "./run.ts";
 import { keptSeeds } from "./seeds.ts";
+import { Spread } from "./spread.ts";
 
 /** Enough to notice most mistakes; `deno task sim --seeds 10000` is for the others. */
 const SEEDS = 200;
@@ -9,13 +10,17 @@ const BATCH = 50;
 
 describe("simulation", () => {
   const told: Record<string, number> = {};
+  const spread = new Spread();
 
   for (let from = 1; from <= SEEDS; from += BATCH) {
     it(`clients keep to what the gateway confirms, seeds ${from} to ${from + BATCH - 1}`, () => {
       for (let seed = from; seed < from + BATCH; seed++) {
-        for (const [name, count] of Object.entries(runSeed(seed).events)) {
+        const { events, recreations } = runSeed(seed);
+        for (const [name, count] of Object.entries(events)) {
           told[name] = (told[name] ?? 0) + count;
         }
+        spread.add(recreations);
+        spread.judge(seed);
       }
     });
   }
@@ -47,6 +52,23 @@ describe("simulation", () => {
     }
     assertEquals(runs[0], runs[1]);
     assert(traces[0]!.length > 1000 && traces[0] === traces[1]);
+  });
+});
+
+describe("random delays", () => {
+  const delays = (ms: (i: number) => number) =>
+    Array.from({ length: 200 }, (_, i) => ({ via: "pcp" as const, delayMs: ms(i) }));
+
+  it("spread over 0…5 s are taken for such", () => {
+    const spread = new Spread();
+    spread.add(delays((i) => i * 25));
+    spread.judge(1);
+  });
+
+  it("that leave out a second are found", () => {
+    const spread = new Spread();
+    spread.add(delays((i) => i * 19));
+    assertThrows(() => spread.judge(7), Error, "Seed 7: the delays of pcp");
   });
 });
 

@@ -3,15 +3,16 @@
  *
  * @module
  */
+import { pickDefined } from "../../core/defined.ts";
 import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
 import { NatPmpClient } from "../../core/natpmp/client.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
-import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
+import type { MappingRequest, Transport } from "../../core/mapping.ts";
 import { PcpClient, type PcpMapping } from "../../core/pcp/client.ts";
 import type { GrantedMapping, SavedPort } from "../../core/portmap/managed.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { RandomSource } from "../../core/random.ts";
-import type { External, SubjectEvent, Wish } from "./model.ts";
+import type { External, SubjectEvent, Via, Wish } from "./wish.ts";
 
 /** Which machine. */
 export type SubjectKind = "nat-pmp" | "pcp" | "session";
@@ -30,8 +31,8 @@ export interface SubjectOptions {
 /** A client machine behind the common face. */
 export interface Subject {
   readonly machine: Machine<unknown>;
-  /** Asks for a mapping; undefined where the client has one for that port still. */
-  map(wish: Wish, now: Instant): number | undefined;
+  /** Asks for a mapping, or claims the one that was saved. */
+  map(wish: Wish, now: Instant): number;
   renew(id: number, now: Instant): void;
   revoke(id: number, now: Instant): void;
   /** Forgets a mapping; only where the client asks without end. */
@@ -44,8 +45,6 @@ export interface Subject {
   /** Whether the client still knows the id. */
   has(id: number): boolean;
   readonly isIdle: boolean;
-  /** How many answers it has taken as such; absent where packets alone tell. */
-  readonly received?: number;
   save(now: Instant): unknown;
   /** The common form of one of its events; undefined where the model need not know. */
   translate(event: unknown): SubjectEvent | undefined;
@@ -77,6 +76,7 @@ class NatPmpSubject implements Subject {
       internalPort: wish.internalPort,
       suggestedExternal: { port: wish.suggestedPort },
       lifetimeSeconds: wish.lifetimeSeconds,
+      mode: wish.mode,
     }, now);
   }
 
@@ -126,7 +126,7 @@ class NatPmpSubject implements Subject {
         externalAddress?: string;
         externalPort: number;
       };
-      return { address: externalAddress, port: externalPort };
+      return { external: { address: externalAddress, port: externalPort }, via: "nat-pmp" };
     });
   }
 }
@@ -145,18 +145,7 @@ class PcpSubject implements Subject {
   }
 
   map(wish: Wish, now: Instant): number {
-    // A mapping of an earlier run is there already.
-    const adopted = this.machine.mappings().find(({ protocol, internal, state }) =>
-      protocol === PROTOCOL_NUMBER[wish.protocol] && internal.port === wish.internalPort &&
-      state !== "revoked"
-    );
-    if (adopted) return adopted.id;
-    return this.machine.map({
-      protocol: PROTOCOL_NUMBER[wish.protocol],
-      internalPort: wish.internalPort,
-      ...(wish.suggestedPort !== 0 && { suggestedExternal: { port: wish.suggestedPort } }),
-      lifetimeSeconds: wish.lifetimeSeconds,
-    }, now);
+    return this.machine.map(requestOf(wish), now);
   }
 
   renew(id: number, now: Instant): void {
@@ -194,10 +183,6 @@ class PcpSubject implements Subject {
     return this.machine.isIdle;
   }
 
-  get received(): number {
-    return this.machine.stats.received;
-  }
-
   save(now: Instant): unknown {
     return JSON.parse(JSON.stringify(this.machine.exportState(now)));
   }
@@ -205,7 +190,7 @@ class PcpSubject implements Subject {
   translate(event: unknown): SubjectEvent | undefined {
     return mappingEvent(
       event as Parameters<typeof mappingEvent>[0],
-      (mapping) => (mapping as PcpMapping).external!,
+      (mapping) => ({ external: (mapping as PcpMapping).external!, via: "pcp" }),
     );
   }
 }
@@ -230,12 +215,7 @@ class MapperSubject implements Subject {
   }
 
   map(wish: Wish, now: Instant): number {
-    const id = this.machine.map({
-      protocol: wish.protocol,
-      internalPort: wish.internalPort,
-      suggestedExternal: { port: wish.suggestedPort },
-      lifetimeSeconds: wish.lifetimeSeconds,
-    }, now);
+    const id = this.machine.map(requestOf(wish), now);
     this.#known.add(id);
     return id;
   }
@@ -289,24 +269,38 @@ class MapperSubject implements Subject {
       return told.via === "nat-pmp" ? event as SubjectEvent : undefined;
     }
     if (told.type === "failed" || told.type === "unmapped") this.#known.delete(told.id);
-    return mappingEvent(told, (mapping) => (mapping as GrantedMapping).external);
+    return mappingEvent(told, (mapping) => mapping as GrantedMapping & { via: Via });
   }
 }
 
+/** The wish as a request. */
+function requestOf(wish: Wish): MappingRequest & { readonly protocol: Transport } {
+  return {
+    protocol: wish.protocol,
+    internalPort: wish.internalPort,
+    ...(wish.suggestedPort !== 0 && { suggestedExternal: { port: wish.suggestedPort } }),
+    ...pickDefined(wish, "lifetimeSeconds", "mode", "thirdParty", "remote", "filters"),
+    ...pickDefined(wish, "preferFailure"),
+    ...(wish.portSetSize !== undefined && { portSet: { size: wish.portSetSize } }),
+  };
+}
+
 function mappingEvent(
-  event: { type: string; id?: number; mapping?: unknown },
-  external: (mapping: unknown) => External,
+  event: { type: string; id?: number; mapping?: unknown; failure?: { kind: string } },
+  grantOf: (mapping: unknown) => { readonly external: External; readonly via: Via },
 ): SubjectEvent | undefined {
   switch (event.type) {
     case "mapped":
     case "renewed":
     case "moved":
-    case "recovered":
-      return { type: event.type, id: event.id!, external: external(event.mapping) };
+    case "recovered": {
+      const { external, via } = grantOf(event.mapping);
+      return { type: event.type, id: event.id!, external, via };
+    }
     case "failed":
     case "lost":
     case "unmapped":
-      return { type: event.type, id: event.id! };
+      return { type: event.type, id: event.id!, isRefused: event.failure?.kind === "refused" };
     case "gateway-restarted":
       return { type: event.type };
     default:

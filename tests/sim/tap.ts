@@ -1,6 +1,5 @@
 /**
- * A machine that lets others look at what goes in and out of the machine inside, and, for the
- * tests that prove the simulation's worth, falsify it.
+ * A machine that lets others look at what goes in and out of the machine inside.
  *
  * @module
  */
@@ -13,20 +12,14 @@ import type {
   SocketResult,
 } from "../../core/machine.ts";
 
-/** What a tap shows, and what it changes. */
+/** What a tap shows. */
 export interface TapHooks {
-  /** A datagram comes in, as it was sent. */
-  onReceive?(data: Uint8Array, from: Endpoint, now: Instant): void;
-  /** A datagram has been taken, or not; as it was sent. */
-  onReceived?(data: Uint8Array, from: Endpoint, now: Instant): void;
+  /** A datagram comes in. */
+  onReceive(data: Uint8Array, from: Endpoint, now: Instant): void;
   /** A datagram goes out. */
-  onSend?(data: Uint8Array, to: Endpoint, now: Instant): void;
+  onSend(data: Uint8Array, to: Endpoint, now: Instant): void;
   /** ICMP comes in. */
-  onUnreachable?(to: Endpoint, now: Instant): void;
-  /** What comes in instead. */
-  falsifyIn?(data: Uint8Array, from: Endpoint): Uint8Array;
-  /** What goes out instead. */
-  falsifyOut?(data: Uint8Array, to: Endpoint): Uint8Array;
+  onUnreachable(to: Endpoint, now: Instant): void;
 }
 
 /** Shows a machine's traffic. */
@@ -61,16 +54,13 @@ export class Tap<E> implements Machine<E> {
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#now = now;
-    this.#hooks.onReceive?.(data, from, now);
-    const bytes = this.#hooks.falsifyIn?.(data, from) ?? data;
-    const isMine = this.#inner.handleDatagram(bytes, from, now);
-    this.#hooks.onReceived?.(data, from, now);
-    return isMine;
+    this.#hooks.onReceive(data, from, now);
+    return this.#inner.handleDatagram(data, from, now);
   }
 
   handleUnreachable(to: Endpoint, now: Instant): void {
     this.#now = now;
-    this.#hooks.onUnreachable?.(to, now);
+    this.#hooks.onUnreachable(to, now);
     this.#inner.handleUnreachable(to, now);
   }
 
@@ -89,9 +79,7 @@ export class Tap<E> implements Machine<E> {
 
   poll(): Action<E> | undefined {
     const action = this.#inner.poll();
-    if (action?.type !== "send") return action;
-    const data = this.#hooks.falsifyOut?.(action.data, action.to) ?? action.data;
-    this.#hooks.onSend?.(data, action.to, this.#now);
-    return { ...action, data };
+    if (action?.type === "send") this.#hooks.onSend(action.data, action.to, this.#now);
+    return action;
   }
 }

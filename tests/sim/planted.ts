@@ -1,0 +1,279 @@
+/**
+ * Bugs to plant in the clients, one at a time, by hand: the simulation has to find each. Each changes
+ * one place of one source, which has to stand there exactly once; where the sources move on, the list
+ * moves with them.
+ *
+ * @module
+ */
+
+/** A bug to plant. */
+export interface PlantedBug {
+  /** In words: what the client does wrong. */
+  readonly name: string;
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+const bug = (file: string) => (name: string, find: string, replace: string): PlantedBug => ({
+  name,
+  file,
+  find,
+  replace,
+});
+
+const backoff = bug("core/backoff.ts");
+const keeper = bug("core/lease/keeper.ts");
+const lease = bug("core/lease/lease.ts");
+const savedLease = bug("core/lease/saved.ts");
+const natPmp = bug("core/natpmp/client.ts");
+const natPmpEpoch = bug("core/natpmp/epoch.ts");
+const natPmpQueue = bug("core/natpmp/queue.ts");
+const pcp = bug("core/pcp/client.ts");
+const pcpAnswers = bug("core/pcp/answers.ts");
+const pcpEpoch = bug("core/pcp/epoch.ts");
+const pcpRequest = bug("core/pcp/request.ts");
+const pcpTransport = bug("core/pcp/transport.ts");
+const race = bug("core/portmap/race.ts");
+const managed = bug("core/portmap/managed.ts");
+
+/** All of them. */
+export const PLANTED: readonly PlantedBug[] = [
+  // ---- When ----
+  backoff("PCP renews at 3/4", "const start = 1 - 2 ** -k;", "const start = 1 - 2 ** -(k + 1);"),
+  natPmp(
+    "NAT-PMP's first renewal is at 3/4",
+    "renewalFraction: (attempt) => 1 - 2 ** -attempt,",
+    "renewalFraction: (attempt) => 1 - 2 ** -(attempt + 1),",
+  ),
+  pcpAnswers(
+    "PCP repeats a refused request after 5 s",
+    "return 1000 * Math.min(MAX_SCHEDULED_LIFETIME_SECONDS, kept);",
+    "return Math.min(5000, 1000 * kept);",
+  ),
+  natPmp(
+    "NAT-PMP repeats a refused request after 5 s",
+    "const retryAt = now + (isShort ? SHORT_REFUSAL_MS : LONG_REFUSAL_MS);",
+    "const retryAt = now + 5000 + 0 * (isShort ? SHORT_REFUSAL_MS : LONG_REFUSAL_MS);",
+  ),
+  keeper(
+    "PCP makes mappings again without a random delay",
+    "const at = together ?? now + uniform(this.#random, 0, RECREATION_DELAY_MS);",
+    "const at = together ?? now;",
+  ),
+  keeper(
+    "NAT-PMP makes mappings again without a random delay",
+    "return now + uniform(this.#random, 0, RECREATION_DELAY_MS);",
+    "return now;",
+  ),
+  backoff(
+    "PCP backs off no further than 6 s",
+    ": Math.min(2 * previousMs, PCP_MRT_MS);",
+    ": Math.min(2 * previousMs, 6000);",
+  ),
+  backoff(
+    "PCP does not back off at all",
+    ": Math.min(2 * previousMs, PCP_MRT_MS);",
+    ": previousMs;",
+  ),
+  backoff(
+    "NAT-PMP gives up after 5 attempts",
+    "export const NATPMP_MAX_ATTEMPTS = 9;",
+    "export const NATPMP_MAX_ATTEMPTS = 5;",
+  ),
+  backoff(
+    "NAT-PMP's waits do not double",
+    "return 250 * 2 ** (Math.min(attempt, NATPMP_MAX_ATTEMPTS) - 1);",
+    "return 250 * Math.min(attempt, NATPMP_MAX_ATTEMPTS);",
+  ),
+  backoff(
+    "renewals follow each other within 4 s",
+    "export const MIN_RENEWAL_GAP_MS = 4000;",
+    "export const MIN_RENEWAL_GAP_MS = 0;",
+  ),
+  natPmp(
+    "NAT-PMP believes in four times the lifetime",
+    "this.#keeper.granted(lease, { external, lifetimeSeconds }, now);",
+    "this.#keeper.granted(lease, { external, lifetimeSeconds: 4 * lifetimeSeconds }, now);",
+  ),
+  pcp(
+    "PCP asks for something new although there are no resources",
+    "      this.#noResources && { until: this.#noResources.retryAt, failure: this.#noResources },",
+    "      undefined,",
+  ),
+  natPmpQueue(
+    "NAT-PMP sends the next request before the last is answered",
+    "    if (this.#current) return;\n    const job",
+    "    const job",
+  ),
+  keeper(
+    "a mapping that has rested is not asked for again",
+    '    lease.phase = "resting";\n    lease.dueAt = until;',
+    '    lease.phase = "resting";\n    lease.dueAt = undefined;',
+  ),
+  // ---- What is said ----
+  pcpRequest(
+    "PCP's renewals suggest nothing",
+    "const suggested = wanted.preferFailure ? undefined : lease.remembered;",
+    "const suggested = undefined;",
+  ),
+  natPmpQueue(
+    "NAT-PMP's renewals suggest nothing",
+    "suggestedExternalPort: lease.remembered?.port || lease.wanted.suggestedPort,",
+    "suggestedExternalPort: lease.wanted.suggestedPort,",
+  ),
+  lease(
+    "a tenth of the wanted lifetime is asked for",
+    "return Math.max(1, Math.min(this.lifetimeSeconds, leftSeconds));",
+    "return Math.max(1, Math.min(Math.ceil(this.lifetimeSeconds / 10), leftSeconds));",
+  ),
+  pcpRequest(
+    "PCP's renewals forget the nonce",
+    "    nonce: lease.nonce!,\n    lifetimeSeconds: lease.lifetimeToAsk(now),",
+    "    nonce: lease.grant ? new Uint8Array(12) : lease.nonce!,\n" +
+      "    lifetimeSeconds: lease.lifetimeToAsk(now),",
+  ),
+  pcp(
+    "every mapping has the same nonce",
+    "    this.#random.fill(nonce);\n    return nonce;",
+    "    nonce.fill(7, 0, 11);\n    return nonce;",
+  ),
+  pcp(
+    "a retransmission has other bytes",
+    'this.#outbox.send("client", this.#servers.current, request.packet, lease.id);',
+    "const packet = request.packet.slice();\n" +
+      "    if (request.sends > 1) packet[59] = packet[59]! ^ 1;\n" +
+      '    this.#outbox.send("client", this.#servers.current, packet, lease.id);',
+  ),
+  natPmpQueue(
+    "NAT-PMP maps another port than it was asked to",
+    "        internalPort: lease.wanted.internalPort,",
+    "        internalPort: lease.wanted.internalPort ^ 0x80,",
+  ),
+  pcpRequest(
+    "filters are lost",
+    "    pushFilters(options, wanted, details);\n",
+    "",
+  ),
+  pcpRequest(
+    "filters are added to those that are there",
+    "replacesFilters: lease.mayHaveFilters,",
+    "replacesFilters: false,",
+  ),
+  pcpRequest(
+    "a deletion does not name the host that it is for",
+    "if (wanted.thirdParty !== undefined) {",
+    "if (wanted.thirdParty !== undefined && !isDelete) {",
+  ),
+  pcpRequest(
+    "PREFER_FAILURE is forgotten",
+    'if (wanted.preferFailure) options.push({ type: "prefer-failure" });',
+    "",
+  ),
+  // ---- Deletions ----
+  keeper(
+    "what is revoked during a renewal is not deleted",
+    "const mayExist = now < lease.mayExistUntil && !this.#leaving.has(lease.key);",
+    "const mayExist = now < lease.mayExistUntil && !this.#leaving.has(lease.key) &&\n" +
+      '      lease.phase !== "renewing";',
+  ),
+  pcp(
+    "PCP's deletion is sent once only",
+    "const limit = this.#servers.hasAnswered ? DELETE_ATTEMPTS : 1;",
+    "const limit = 1;",
+  ),
+  natPmpQueue(
+    "NAT-PMP's deletion is sent once only",
+    "return this.isGatewaySilent ? 1 : DELETE_ATTEMPTS;",
+    "return 1;",
+  ),
+  natPmpQueue(
+    "NAT-PMP's deletion is none",
+    "        suggestedExternalPort: 0,\n        lifetimeSeconds: 0,",
+    "        suggestedExternalPort: 0,\n        lifetimeSeconds: 60,",
+  ),
+  natPmpQueue(
+    "NAT-PMP's deletion suggests a port",
+    "        suggestedExternalPort: 0,\n        lifetimeSeconds: 0,",
+    "        suggestedExternalPort: internalPortOf(job),\n        lifetimeSeconds: 0,",
+  ),
+  pcpRequest(
+    "PCP's deletion is none",
+    "    lifetimeSeconds: 0,\n    localAddress,",
+    "    lifetimeSeconds: 120,\n    localAddress,",
+  ),
+  // ---- Whom to believe ----
+  pcp(
+    "answers with a foreign nonce are believed",
+    "return equalBytes(lease.nonce!, data, 0, PCP_NONCE_OFFSET, PCP_NONCE_LENGTH);",
+    "return lease.nonce !== undefined && data.length > PCP_NONCE_OFFSET;",
+  ),
+  natPmp(
+    "NAT-PMP believes answers from any port",
+    "const isFromServer = from.port === this.#gateway.port;",
+    "const isFromServer = from.port > 0;",
+  ),
+  pcpTransport(
+    "PCP believes answers from any port",
+    "  if (server.port !== from.port) return false;\n",
+    "",
+  ),
+  natPmp(
+    "NAT-PMP believes who is not the gateway",
+    'if (from.address !== this.#gateway.address) return this.#dropped("wrong-source");',
+    "",
+  ),
+  pcpTransport(
+    "PCP believes who is not the server",
+    'return this.#list.some((server) => isSame(server, from)) ? "other" : undefined;',
+    'return "current";',
+  ),
+  natPmp(
+    "the wrong external port is read",
+    'const external = { address: this.#address.known ?? "", port };',
+    'const external = { address: this.#address.known ?? "", port: port ^ 1 };',
+  ),
+  // ---- Epochs ----
+  natPmpEpoch("NAT-PMP's epoch rule is too strict", "estimate - 2", "estimate - 1"),
+  natPmpEpoch("NAT-PMP's epoch rule is too lax", "estimate - 2", "estimate - 3"),
+  natPmpEpoch("NAT-PMP is deaf to the epoch", '"lost" : "same";', '"same" : "same";'),
+  pcpEpoch("PCP's epoch rule is too strict", "serverDelta < -1", "serverDelta < 0"),
+  pcpEpoch("PCP's epoch rule is too lax", "serverDelta + 2 >=", "serverDelta + 3 >="),
+  pcpEpoch("PCP is deaf to the epoch", "    return isValid;", "    return isValid || true;"),
+  // ---- What is kept ----
+  savedLease(
+    "the nonce is lost in what is saved",
+    "    ...(nonce && { nonce: toHex(nonce) }),\n",
+    "",
+  ),
+  savedLease(
+    "the port is lost in what is saved",
+    "const external = lease.isGranted ? lease.grant!.external : undefined;",
+    "const external = undefined as Endpoint | undefined;",
+  ),
+  managed(
+    "a mapper loses the nonce in what it saves",
+    '    ...(granted.via === "pcp" && nonce && { nonce: toHex(nonce) }),\n',
+    "",
+  ),
+  // ---- Mappers ----
+  race(
+    "what PCP lost is never tried by NAT-PMP",
+    "    for (const contender of starting) this.#start(managed, contender, now);",
+    "    for (const contender of starting) {\n" +
+      '      const isLate = PROTOCOLS[contender.speaker.via]!.begins !== "map";\n' +
+      "      if (!managed.isLost || !isLate) this.#start(managed, contender, now);\n" +
+      "    }",
+  ),
+  // ---- What is told ----
+  keeper(
+    "a loss is not told",
+    "    this.#emit(retryAt === undefined ? lost : { ...lost, retryAt }, lease);\n",
+    "",
+  ),
+  keeper(
+    "an outlived mapping is told as renewed",
+    'if (isLost) return "recovered";',
+    'if (isLost) return "renewed";',
+  ),
+];
