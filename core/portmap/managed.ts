@@ -185,6 +185,17 @@ export class ManagedMapping {
       : this.attempts.map((one, i) => i === at ? attempt : one);
   }
 
+  /** The gateways that hold it no more: those that confirmed so, or where its time is over. */
+  deletedAt(reason: "revoked" | "expired"): string[] {
+    const at = this.contenders.filter(({ speaker: { via, path } }) => {
+      const gateway = gatewayText(path.gateway);
+      return this.attempts.some((one) =>
+        one.via === via && one.gateway === gateway && one.outcome === "unmapped"
+      );
+    }).map(({ speaker }) => speaker.path.gateway.address);
+    return reason === "expired" && this.granted ? [...at, this.granted.gateway.address] : at;
+  }
+
   /** What each has come to; the silent ones are listed as `"no answer"`. */
   attemptsAt(now: Instant): readonly Attempt[] {
     for (const { speaker, state } of this.contenders) {

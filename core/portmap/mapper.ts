@@ -176,7 +176,10 @@ export class PortMapper implements Machine<MapperEvent> {
    * @throws {TypeError | RangeError} Where an address or a port is not one.
    */
   networkChanged(paths: readonly NetworkPath[], now: Instant): void {
-    const specs = paths.map(checkPath);
+    // Two ways to one gateway are one path: the first is the better.
+    const specs = paths.map(checkPath).filter(({ gateway }, i, all) =>
+      all.findIndex((one) => isSameEndpoint(one.gateway, gateway)) === i
+    );
     this.#outbox.touch(now);
     const before = this.#paths;
     const next = specs.map((spec) => {
@@ -287,9 +290,9 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     this.#outbox.touch(now);
     for (const one of this.#managed.values()) {
-      if (one.phase === "removing" && one.key === key && one.request.internalPort > 0) {
-        return one.id;
-      }
+      if (one.key !== key || one.request.internalPort === 0) continue;
+      // A client deletes a mapping once, and answers for it once.
+      if (one.phase === "removing" || isRevokedAt(one, request.gateway)) return one.id;
     }
     const managed = this.#create(request, now);
     managed.phase = "removing";
@@ -402,6 +405,9 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#addresses.endAll(now);
     for (const managed of [...this.#managed.values()]) {
       if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
+      else if (managed.phase === "removing" && !this.#isBeingRemoved(managed)) {
+        this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
+      }
     }
     for (const { speakers } of this.#paths) {
       for (const speaker of speakers) this.#endIdleProbe(speaker, now);
@@ -450,7 +456,7 @@ export class PortMapper implements Machine<MapperEvent> {
       path.handleTimeout(now);
       if (path.dueAt === undefined || path.dueAt > now) continue;
       path.dueAt = undefined;
-      if (path.isLeft) this.#drop(path);
+      if (path.isLeft) this.#drop(path, now);
     }
     this.#drain(now);
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
@@ -491,7 +497,7 @@ export class PortMapper implements Machine<MapperEvent> {
         (speaker, event) => this.#onEvent(speaker, event, now),
         now,
       );
-      if (path.isLeft && path.isIdle) this.#drop(path);
+      if (path.isLeft && path.isIdle) this.#drop(path, now);
     }
   }
 
@@ -536,7 +542,8 @@ export class PortMapper implements Machine<MapperEvent> {
         return this.#granted(managed, contender, event.mapping, event.revision, now);
       case "failed":
         if (managed.phase !== "revoking") {
-          this.#race.failed(managed, contender, event.failure, now);
+          const isOver = event.retryAt === undefined;
+          this.#race.failed(managed, contender, event.failure, isOver, now);
         }
         return;
       case "renewal-failed": {
@@ -637,7 +644,7 @@ export class PortMapper implements Machine<MapperEvent> {
     if (state === "beaten" && managed.phase !== "revoking") return;
     if (state !== "beaten") noteRemoval(managed, speaker, failure, now);
     if (managed.phase === "revoking") {
-      if (state !== "beaten") managed.refusal = failure;
+      if (state !== "beaten") managed.refusal ??= failure;
       if (managed.contenders.some(({ id }) => id !== undefined)) return;
       return this.#unmapped(managed, reason, managed.refusal, now);
     }
@@ -654,8 +661,11 @@ export class PortMapper implements Machine<MapperEvent> {
     const isRemoved = managed.phase === "removing" && failure?.kind !== "refused" &&
       attempts.some(({ outcome }) => outcome === "unmapped");
     const isDone = !failure || isRemoved;
-    if (isDone || reason === "expired") this.#forgetSaved(managed);
-    else this.#save(managed);
+    const held = managed.granted?.gateway.address;
+    const isOutOfReach = held !== undefined && managed.isLost &&
+      !this.#paths.some(({ gateway, isLeft }) => !isLeft && gateway.address === held);
+    if (reason !== "expired" && (!isDone || isOutOfReach)) this.#save(managed);
+    else this.#forgetSaved(managed.key, managed.deletedAt(reason));
     this.#forget(managed, now);
     if (managed.isForAddress) return;
     const told = { reason, attempts, ...(isDone || !failure ? {} : { failure }) };
@@ -696,9 +706,23 @@ export class PortMapper implements Machine<MapperEvent> {
     }
   }
 
-  #drop(path: Path): void {
+  /** A gateway that was left is waited for no more: what it was to delete is told as unanswered. */
+  #drop(path: Path, now: Instant): void {
     this.#paths = this.#paths.filter((one) => one !== path);
-    for (const { via } of path.speakers) delete this.stats.clients[`${path.key} ${via}`];
+    const failure: Failure = { kind: "no-answer" };
+    for (const speaker of path.speakers) {
+      delete this.stats.clients[`${path.key} ${speaker.via}`];
+      for (const protocol of [...speaker.removingAll.keys()]) {
+        this.#allRemoved(speaker, protocol, failure, now);
+      }
+    }
+    for (const managed of [...this.#managed.values()]) {
+      const there = managed.contenders.filter(({ speaker }) => speaker.path === path);
+      for (const one of there) if (one.state === "waiting") one.state = "out";
+      for (const one of there) {
+        if (one.id !== undefined) this.#partUnmapped(managed, one, "revoked", failure, now);
+      }
+    }
   }
 
   /** A racing mapping joins the gateways that are new to it. */
@@ -929,15 +953,22 @@ export class PortMapper implements Machine<MapperEvent> {
   #save(managed: ManagedMapping): void {
     const saved = managed.isForAddress ? undefined : toSaved(managed);
     if (!saved) return;
-    this.#forgetSaved(managed);
+    this.#forgetSaved(managed.key, [saved.gateway]);
     this.#saved.push(saved);
   }
 
-  #forgetSaved({ key, granted, request }: ManagedMapping): void {
-    const gateway = granted?.gateway.address ?? request.gateway?.address;
+  #forgetSaved(key: string, gateways: readonly string[]): void {
     this.#saved = this.#saved.filter((one) =>
-      savedKey(one) !== key || (gateway !== undefined && one.gateway !== gateway)
+      savedKey(one) !== key || !gateways.includes(one.gateway)
     );
+  }
+
+  /** Whether a removal is on its way, and does not wait for a gateway. */
+  #isBeingRemoved({ id, contenders }: ManagedMapping): boolean {
+    return contenders.length > 0 ||
+      this.#paths.some(({ speakers }) =>
+        speakers.some(({ removingAll }) => [...removingAll.values()].some((all) => all.has(id)))
+      );
   }
 }
 
@@ -953,6 +984,17 @@ function checkPath(
     ...(name !== undefined && { interface: name }),
     ...(way !== undefined && { way }),
   };
+}
+
+/** Whether a gateway, this one where one is named, is asked to delete what was held. */
+function isRevokedAt(
+  { phase, contenders }: ManagedMapping,
+  gateway: Endpoint | undefined,
+): boolean {
+  return phase === "revoking" &&
+    contenders.some(({ id, speaker: { path } }) =>
+      id !== undefined && (gateway === undefined || isSameEndpoint(path.gateway, gateway))
+    );
 }
 
 function isSameEndpoint(a: Endpoint, b: Endpoint): boolean {

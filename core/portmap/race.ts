@@ -183,15 +183,24 @@ export class Race {
     }
   }
 
-  /** A client has not been granted what it asked. */
-  failed(managed: ManagedMapping, contender: Contender, failure: Failure, now: Instant): void {
+  /** A client has not been granted what it asked; `isOver`: and asks for it no more. */
+  failed(
+    managed: ManagedMapping,
+    contender: Contender,
+    failure: Failure,
+    isOver: boolean,
+    now: Instant,
+  ): void {
     managed.note(contender.speaker, describeFailure(failure), now);
     if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
     const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
     if (failure.kind !== "refused" || ways.includes(failure.code)) {
       return this.#dropOut(managed, contender, failure, now);
     }
-    if (managed.isLost) return this.refusedWhileLost(managed, contender, failure.retryAt);
+    if (managed.isLost) {
+      if (isOver) this.#leave(managed, contender, "abandon", now);
+      return this.refusedWhileLost(managed, contender, failure.retryAt);
+    }
     managed.refusal = failure;
     for (const one of managed.contenders) {
       if (one.speaker.path === contender.speaker.path) this.#leave(managed, one, "delete", now);

@@ -6,124 +6,9 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import type { Endpoint, Instant } from "../../../core/machine.ts";
-import type { MapperEvent } from "../../../core/portmap/managed.ts";
-import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
-import type { NetworkPath } from "../../../core/portmap/path.ts";
-import { seededRandom } from "../../../core/random.ts";
+import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
+import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
-
-const web = { protocol: "tcp", internalPort: 8080 } as const;
-const A: NetworkPath = {
-  gateway: { address: "192.168.1.1", port: 5351 },
-  localAddress: "192.168.1.100",
-};
-const B: NetworkPath = {
-  gateway: { address: "192.168.2.1", port: 5351 },
-  localAddress: "192.168.2.100",
-};
-const SIX: NetworkPath = {
-  gateway: { address: "fe80::1%eth0", port: 5351 },
-  localAddress: "2001:db8::100",
-};
-
-/** A mapper and the gateways that answer it, by their addresses. */
-class Net {
-  readonly mapper: PortMapper;
-  readonly gateways: Map<string, SimulatedGateway> = new Map();
-  readonly events: MapperEvent[] = [];
-  readonly sent: { readonly to: Endpoint; readonly data: Uint8Array }[] = [];
-  /** Gateways of which nothing comes back. */
-  readonly silent: Set<string> = new Set();
-  now: Instant = 0;
-  /** From where each gateway sees the mapper. */
-  readonly #locals: Map<string, Endpoint> = new Map();
-  readonly #open: Map<string, string> = new Map();
-
-  constructor(options: Partial<PortMapperOptions> = {}) {
-    this.mapper = new PortMapper({ random: seededRandom(1), announcements: false, ...options });
-  }
-
-  /** Puts a gateway there that booted well before. */
-  add(path: NetworkPath, external: string, options: object = {}): SimulatedGateway {
-    const gateway = new SimulatedGateway({
-      ...(path === SIX ? {} : { externalAddresses: [external] }),
-      random: seededRandom(2),
-      announceTo: [],
-      ...options,
-    });
-    gateway.start(-100_000);
-    this.gateways.set(path.gateway.address, gateway);
-    return gateway;
-  }
-
-  /** Tells the mapper its network; `opens` says in which order sockets open, or not. */
-  connect(paths: readonly NetworkPath[], opens: readonly NetworkPath[] = paths): void {
-    this.mapper.networkChanged(paths, this.now);
-    for (const { gateway } of opens) {
-      const spec = this.mapper.sockets().find(({ connect }) =>
-        connect?.address === gateway.address
-      );
-      if (!spec) continue;
-      const text = JSON.stringify(spec);
-      if (this.#open.get(spec.key) === text) continue;
-      this.#open.set(spec.key, text);
-      const local = { address: spec.local!.address, port: 40_000 };
-      this.#locals.set(gateway.address, local);
-      this.mapper.handleSocket(spec.key, { ok: true, local }, this.now);
-    }
-    this.settle();
-  }
-
-  do<T>(command: (mapper: PortMapper, now: Instant) => T): T {
-    const result = command(this.mapper, this.now);
-    this.settle();
-    return result;
-  }
-
-  /** Carries what is sent to the gateways and back, until all are silent. */
-  settle(): void {
-    for (let action = this.mapper.poll(); action; action = this.mapper.poll()) {
-      if (action.type === "event") this.events.push(action.event);
-      if (action.type !== "send") continue;
-      this.sent.push({ to: action.to, data: action.data });
-      this.deliver(action.to, action.data);
-    }
-  }
-
-  /** Hands a request to its gateway, and the answer back. */
-  deliver(to: Endpoint, data: Uint8Array): void {
-    const gateway = this.gateways.get(to.address);
-    if (!gateway || this.silent.has(to.address)) return;
-    gateway.handleDatagram(data, this.#locals.get(to.address)!, this.now);
-    for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
-      if (reply.type === "send") this.mapper.handleDatagram(reply.data, to, this.now);
-    }
-  }
-
-  run(ms: number): void {
-    const end = this.now + ms;
-    for (;;) {
-      const at = this.mapper.nextTimeout() ?? Infinity;
-      if (at > end) break;
-      this.now = Math.max(this.now, at);
-      this.mapper.handleTimeout(this.now);
-      this.settle();
-    }
-    this.now = end;
-  }
-
-  takeTypes(): string[] {
-    return this.events.splice(0).map(({ type }) => type);
-  }
-
-  /** External ports in a gateway's table. */
-  ports(path: NetworkPath): number[] {
-    const entries = this.gateways.get(path.gateway.address)!.list(this.now);
-    return entries.map(({ external }) => external.port);
-  }
-}
 
 describe("several gateways", () => {
   it("of two families IPv4 is asked, whichever socket is open first", () => {
@@ -255,6 +140,19 @@ describe("networks", () => {
     assertEquals(net.takeTypes(), ["moved"]);
   });
 
+  it("two ways to one gateway are one path, the first", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    const other = { ...A, way: "wlan0", localAddress: "192.168.1.101" };
+    for (let i = 0; i < 2; i++) {
+      net.connect([{ ...A, way: "eth0" }, other]);
+      assertEquals(net.mapper.sockets().map(({ local }) => local?.address), [A.localAddress]);
+      assertEquals(net.mapper.gateways, [A.gateway]);
+    }
+    net.do((mapper, now) => mapper.map(web, now));
+    assertEquals(net.takeTypes(), ["mapped"]);
+  });
+
   it("a socket that could not be opened is tried again; who waits is told why at once", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
@@ -301,6 +199,36 @@ describe("networks", () => {
     assertEquals(net.takeTypes(), ["mapped", "lost", "unmapped"]);
     assertEquals(net.ports(A), []);
   });
+});
+
+describe("modes", () => {
+  for (const mode of ["once", 3] as const) {
+    it(`${mode}: refused at the next gateway it is asked for again, and can be ended`, () => {
+      const net = new Net({ protocols: ["pcp"] });
+      net.add(A, "203.0.113.7");
+      const next = net.add(B, "198.51.100.7");
+      next.setRefusal(8, 0);
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.map({ ...web, mode }, now));
+      net.connect([B]);
+      net.run(3_600_000);
+      assertEquals(net.takeTypes(), ["mapped", "lost"]);
+      next.setRefusal(undefined, net.now);
+      net.run(3_600_000);
+      assertEquals(net.takeTypes(), ["recovered"]);
+      assertEquals(net.ports(B), [8080]);
+      next.setRefusal(8, net.now);
+      net.connect([A]);
+      net.run(5000);
+      net.connect([B]);
+      net.run(5000);
+      assertEquals(net.takeTypes(), ["lost", "recovered", "lost"]);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      net.run(5000);
+      assertEquals(net.takeTypes(), ["unmapped"]);
+      assert(net.mapper.isIdle);
+    });
+  }
 });
 
 describe("protocols over tables of their own", () => {

@@ -1,0 +1,163 @@
+/**
+ * Deleting what this run did not make, and who is told of it when gateways do not answer or go.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { A, B, Net, web } from "./net.ts";
+import { told } from "./rig.ts";
+
+describe("a removal", () => {
+  for (const via of ["pcp", "nat-pmp"] as const) {
+    it(`of what is being deleted already is that deletion, by ${via}`, () => {
+      const net = new Net({ protocols: [via] });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      net.silent.add(A.gateway.address);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(net.do((mapper, now) => mapper.unmap(web, now)), id);
+      net.silent.clear();
+      net.run(60_000);
+      assertEquals(net.takeTypes(), ["mapped", "unmapped"]);
+      assert(net.mapper.isIdle);
+    });
+
+    it(`asked for twice is one, and other ports have their own, by ${via}`, () => {
+      const net = new Net({ protocols: [via] });
+      net.add(A, "203.0.113.7");
+      net.silent.add(A.gateway.address);
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.unmap(web, now));
+      assertEquals(net.do((mapper, now) => mapper.unmap(web, now)), id);
+      const other = { protocol: "udp", internalPort: 9 } as const;
+      const second = net.do((mapper, now) => mapper.unmap(other, now));
+      assert(second !== id);
+      net.silent.clear();
+      net.run(60_000);
+      assertEquals(net.events.map((event) => "id" in event && event.id), [id, second]);
+    });
+
+    it(`at a gateway that is left and silent is told as unanswered, by ${via}`, () => {
+      const net = new Net({ protocols: [via] });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      net.silent.add(A.gateway.address);
+      net.do((mapper, now) => mapper.unmap(web, now));
+      if (via === "nat-pmp") net.do((mapper, now) => mapper.unmapAll("udp", now));
+      net.connect([B]);
+      net.run(2000);
+      for (const event of net.events) {
+        assertEquals(told(event, "unmapped").failure, { kind: "no-answer" });
+      }
+      assertEquals(net.takeTypes().length, via === "nat-pmp" ? 2 : 1);
+      assert(net.mapper.isIdle);
+    });
+  }
+
+  it("that waits for a gateway ends with the mapper, and is told as unanswered", () => {
+    const net = new Net();
+    net.do((mapper, now) => mapper.unmap(web, now));
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    net.run(60_000);
+    assertEquals(net.events, []);
+    net.do((mapper, now) => mapper.close(now));
+    for (const event of net.events) {
+      assertEquals(told(event, "unmapped").failure, { kind: "no-answer" });
+    }
+    assertEquals(net.events.length, 2);
+    assert(net.mapper.isIdle);
+  });
+
+  it("that waits for a gateway begins there", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.do((mapper, now) => mapper.unmap(web, now));
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    net.connect([A]);
+    assertEquals(net.events.map((event) => told(event, "unmapped").failure), [
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it("of all ends where the mapper closes on its way, once it is answered", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.silent.add(A.gateway.address);
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    net.do((mapper, now) => mapper.close(now));
+    assertEquals([net.events.length, net.mapper.isIdle], [0, false]);
+    net.silent.clear();
+    net.run(1000);
+    assertEquals(net.events.map((event) => told(event, "unmapped").failure), [
+      undefined,
+      undefined,
+    ]);
+    assert(net.mapper.isIdle);
+  });
+
+  it("of all is no protocol's where only PCP is spoken, which is told", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    assertEquals(told(net.events[0], "unmapped").failure, { kind: "no-answer" });
+    assertEquals(net.sent, []);
+  });
+
+  it("goes by the protocol and to the gateway that are saved of a mapping", () => {
+    const home = new Net({ protocols: ["nat-pmp"] });
+    home.add(A, "203.0.113.7");
+    home.connect([A]);
+    home.do((mapper, now) => mapper.map(web, now));
+    const net = new Net({ saved: home.mapper.exportSaved() });
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.connect([B, A]);
+    net.do((mapper, now) => mapper.unmap(web, now));
+    net.run(1000);
+    assertEquals(net.sent.map(({ to, data }) => `${to.address} ${data[0]}`), ["192.168.1.1 0"]);
+    assertEquals(told(net.events[0], "unmapped").attempts.map(({ outcome }) => outcome), [
+      "unmapped",
+    ]);
+  });
+});
+
+describe("the end of a mapping", () => {
+  for (const via of ["pcp", "nat-pmp"] as const) {
+    it(`at a gateway that is left and silent is told, and kept for later, by ${via}`, () => {
+      const net = new Net({ protocols: [via] });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      const saved = net.mapper.exportSaved();
+      net.silent.add(A.gateway.address);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      net.connect([]);
+      net.run(2000);
+      assertEquals(told(net.events[1], "unmapped").failure, { kind: "no-answer" });
+      assertEquals(net.mapper.exportSaved(), saved);
+      assert(net.mapper.isIdle);
+    });
+  }
+
+  it("is told with the refusal of one gateway, though another had nothing to delete", () => {
+    for (const refusing of [A, B]) {
+      const net = new Net({ protocols: ["pcp"] });
+      net.add(A, "203.0.113.7");
+      net.add(B, "198.51.100.7");
+      net.silent.add(A.gateway.address).add(B.gateway.address);
+      net.connect([A, B]);
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      net.run(1500);
+      net.silent.clear();
+      net.gateways.get(refusing.gateway.address)!.setRefusal(2, net.now);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(told(net.events[0], "unmapped").failure?.kind, "refused");
+    }
+  });
+});

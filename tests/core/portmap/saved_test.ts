@@ -1,0 +1,93 @@
+/**
+ * What outlives a mapper: mappings of an earlier run, each at the gateway that granted it.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assertEquals } from "@std/assert";
+import type { SavedPort } from "../../../core/portmap/managed.ts";
+import { A, B, Net, web } from "./net.ts";
+
+for (const via of ["pcp", "nat-pmp"] as const) {
+  describe(`what was saved of ${via}`, () => {
+    const protocols = [via];
+    const savedAtHome = (): SavedPort[] => {
+      const home = new Net({ protocols });
+      home.add(A, "203.0.113.7");
+      home.connect([A]);
+      home.do((mapper, now) => mapper.map(web, now));
+      return home.mapper.exportSaved();
+    };
+
+    it("is kept where the mapping is given up without any gateway", () => {
+      const saved = savedAtHome();
+      const net = new Net({ protocols, saved });
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(net.takeTypes(), ["unmapped"]);
+      assertEquals(net.mapper.exportSaved(), saved);
+    });
+
+    it("is kept where another gateway refuses the mapping, or deletes its own", () => {
+      const saved = savedAtHome();
+      const net = new Net({ protocols, saved });
+      const other = net.add(B, "198.51.100.7");
+      other.setRefusal(2, 0);
+      net.connect([B]);
+      net.do((mapper, now) => mapper.map(web, now));
+      assertEquals(net.takeTypes(), ["failed"]);
+      assertEquals(net.mapper.exportSaved(), saved);
+      other.setRefusal(undefined, 0);
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      assertEquals(net.mapper.exportSaved().map(({ gateway }) => gateway), [
+        A.gateway.address,
+        B.gateway.address,
+      ]);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(net.takeTypes(), ["mapped", "unmapped"]);
+      assertEquals(net.mapper.exportSaved(), saved);
+    });
+
+    it("is forgotten where its gateway has deleted it, and kept where that is silent", () => {
+      const saved = savedAtHome();
+      const net = new Net({ protocols, saved });
+      net.add(A, "203.0.113.7");
+      net.silent.add(A.gateway.address);
+      net.connect([A]);
+      net.do((mapper, now) => mapper.unmap(web, now));
+      net.run(300_000);
+      assertEquals(net.takeTypes(), ["unmapped"]);
+      assertEquals(net.mapper.exportSaved(), saved);
+      net.silent.clear();
+      net.do((mapper, now) => mapper.unmap(web, now));
+      net.run(1000);
+      assertEquals(net.takeTypes(), ["unmapped"]);
+      assertEquals(net.mapper.exportSaved(), []);
+    });
+
+    it("is what was held at a gateway out of reach, where the program ends elsewhere", () => {
+      const net = new Net({ protocols });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map(web, now));
+      const saved = net.mapper.exportSaved();
+      net.silent.add(A.gateway.address);
+      net.connect([]);
+      net.run(60_000);
+      net.do((mapper, now) => mapper.close(now));
+      assertEquals(net.takeTypes(), ["mapped", "lost", "unmapped"]);
+      assertEquals(net.mapper.exportSaved(), saved);
+    });
+
+    it("is nothing of what has ended with its time", () => {
+      const net = new Net({ protocols });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map({ ...web, mode: "once", lifetimeSeconds: 600 }, now));
+      assertEquals(net.mapper.exportSaved().length, 1);
+      net.run(600_000);
+      assertEquals(net.takeTypes(), ["mapped", "unmapped"]);
+      assertEquals(net.mapper.exportSaved(), []);
+    });
+  });
+}
