@@ -7,8 +7,7 @@
  * Each is followed by a complete drain. A command given from within an event handler is run at
  * once; what it queues is drained by the drain that is under way, so events stay in order.
  *
- * An exception out of the application's event handler does not disturb the loop. It is rethrown
- * from a microtask, where it is an uncaught exception like one out of any other callback.
+ * An exception out of the application's event handler does not disturb the loop (`callback.ts`).
  *
  * The timer keeps no process alive; open sockets do. It fires at least every 15 s while a deadline
  * is pending, so that the clock notices that the computer slept.
@@ -26,6 +25,7 @@ import type {
   SocketSpec,
 } from "../core/machine.ts";
 import { openAnnouncements } from "./announcements.ts";
+import { callBack } from "./callback.ts";
 import { LONGEST_WAIT_MS } from "./clock.ts";
 import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 
@@ -69,6 +69,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   readonly #runtime: Runtime;
   readonly #onEvent: (event: E) => void;
   readonly #onSocketError: ((error: unknown) => void) | undefined;
+  readonly #beforeSend: (() => void) | undefined;
   readonly #sockets = new Map<string, UdpSocket>();
   readonly #listeners = new Set<UdpSocket>();
   /** The sockets that the machine has listed, by key. */
@@ -85,15 +86,18 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    * @param onEvent Gets the machine's events, in order.
    * @param onSocketError Gets what goes wrong with sockets beside ICMP's "nobody there", which
    *   the machine is told. By default it is dropped: the machine notices the silence.
+   * @param beforeSend Is called before each datagram is handed to its socket.
    */
   constructor(
     runtime: Runtime,
     onEvent: (event: E) => void,
     onSocketError?: (error: unknown) => void,
+    beforeSend?: () => void,
   ) {
     this.#runtime = runtime;
     this.#onEvent = onEvent;
     this.#onSocketError = onSocketError;
+    this.#beforeSend = beforeSend;
   }
 
   /** The machine, once started. */
@@ -236,7 +240,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     onDatagram: (data, from) =>
       this.#feed((machine, now) => machine.handleDatagram(data, from, now)),
     onUnreachable: (to) => this.#feed((machine, now) => machine.handleUnreachable(to, now)),
-    onError: (error) => this.#guard(() => this.#onSocketError?.(error)),
+    onError: (error) => callBack(() => this.#onSocketError?.(error)),
   };
 
   #feed(input: (machine: M, now: Instant) => unknown): void {
@@ -258,6 +262,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     for (let action = machine.poll(); action; action = machine.poll()) {
       switch (action.type) {
         case "send":
+          if (this.#beforeSend) callBack(this.#beforeSend);
           this.#send(action);
           break;
         case "request":
@@ -265,7 +270,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
           break;
         case "event": {
           const { event } = action;
-          this.#guard(() => this.#onEvent(event));
+          callBack(() => this.#onEvent(event));
         }
       }
     }
@@ -280,18 +285,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     if (socket) socket.send(data, to);
     else if (!this.#isClosed) {
       const text = `Cannot send to ${formatEndpoint(to)}: no ${role} socket goes there`;
-      this.#guard(() => this.#onSocketError?.(new NatError("network", text)));
-    }
-  }
-
-  /** Runs the application's code; what it throws is rethrown outside the loop. */
-  #guard(callback: () => void): void {
-    try {
-      callback();
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+      callBack(() => this.#onSocketError?.(new NatError("network", text)));
     }
   }
 

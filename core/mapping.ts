@@ -279,7 +279,7 @@ export function checkMappingRequest(request: MappingRequest, localAddress?: stri
     ),
     lifetimes: checkMode(request.mode),
     preferFailure: checkBoolean("preferFailure", request.preferFailure ?? false),
-    filters: isPeer || !request.filters?.length ? NO_FILTERS : request.filters.map(checkFilter),
+    filters: isPeer ? NO_FILTERS : checkFilters(request.filters),
     thirdParty: checkThirdParty(request.thirdParty, localAddress),
     description: checkDescription(request.description),
     portSet: isPeer ? undefined : checkPortSet(request.portSet, internalPort),
@@ -341,6 +341,14 @@ function checkPreferFailure(wanted: Wanted): void {
   }
 }
 
+function checkFilters(filters: readonly RemoteFilter[] | undefined): readonly RemoteFilter[] {
+  if (filters === undefined) return NO_FILTERS;
+  if (!Array.isArray(filters)) {
+    throw new TypeError(`'filters' must be an array: current value is ${show(filters)}`);
+  }
+  return filters.length === 0 ? NO_FILTERS : filters.map(checkFilter);
+}
+
 function checkFilter(filter: RemoteFilter): RemoteFilter {
   const prefix = filter?.prefix;
   checkAddress("filters.prefix.address", prefix?.address, prefix?.family);
@@ -375,7 +383,7 @@ function checkPortSet(
 ): PortSetRequest | undefined {
   if (set === undefined) return undefined;
   // RFC 7753 §4.1: a single port is no set, and a set has a first port.
-  const size = checkInteger("portSet.size", set.size, 2, 65535);
+  const size = checkInteger("portSet.size", set?.size, 2, 65535);
   checkPort("internalPort", internalPort);
   if (size !== 65535 && internalPort + size > 65536) {
     throw new RangeError(

@@ -13,13 +13,22 @@ export interface RequestFailure {
   readonly retryAfterSeconds?: number;
 }
 
-/** The error of something that came to `failure`; `what` as in `"map port 6000/tcp"`. */
-export function attemptsError(what: string, failure: RequestFailure): NatError {
+/**
+ * The error of something that came to `failure`.
+ *
+ * @param what As in `"map port 6000/tcp"`.
+ * @param remedy What the user can do about it, to end the message with.
+ */
+export function attemptsError(
+  what: string,
+  failure: RequestFailure,
+  remedy: string = remedyOf(failure),
+): NatError {
   const tried = failure.attempts.map(({ via, gateway, outcome }) =>
     `${via} at ${gateway}: ${outcome}`
   );
   const why = [failure.message, ...tried].filter((text) => text !== undefined).join("; ");
-  const message = `Cannot ${what}: ${why || "nothing was tried"}${remedyOf(failure)}`;
+  const message = `Cannot ${what}: ${why || "nothing was tried"}${remedy}`;
   const { attempts, retryAfterSeconds } = failure;
   return new NatError(failure.code, message, {
     attempts,
@@ -27,7 +36,7 @@ export function attemptsError(what: string, failure: RequestFailure): NatError {
   });
 }
 
-/** What the user can do about it, where that is known. */
+/** What can be done about a refusal to map or to unmap, where that is known. */
 function remedyOf({ attempts, retryAfterSeconds }: RequestFailure): string {
   const says = (name: string) => attempts.some(({ outcome }) => outcome === name);
   if (says("ADDRESS_MISMATCH")) {

@@ -8,8 +8,7 @@
 import { NatError } from "../../core/errors.ts";
 import { mergeMappingEvents } from "../../core/lease/events.ts";
 import type { Instant, Machine } from "../../core/machine.ts";
-import { describeFailure, type MappingEvent, type MappingId } from "../../core/mapping.ts";
-import { codeOf } from "../../core/portmap/managed.ts";
+import type { Failure, MappingEvent, MappingId } from "../../core/mapping.ts";
 import type { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import { attemptsError, type RequestFailure } from "./attempts_error.ts";
@@ -34,7 +33,10 @@ export interface MappingMachine extends Machine<unknown> {
   close(now: Instant): void;
 }
 
-/** What a request that failed came to; `event` is absent where the caller's time was up. */
+/**
+ * What a request that failed came to. `event` is what the machine told of it: absent where the
+ * caller's time was up.
+ */
 export type Explain<M> = (
   machine: M,
   id: MappingId,
@@ -45,12 +47,12 @@ export type Explain<M> = (
 
 /** A request to a machine. */
 export interface MachineRequest<M> {
-  /** What is wanted, for the message of an error: `"map port 6000/tcp"`. */
-  readonly what: string;
+  /** What is wanted: it is reached by a grant, or by a deletion. */
+  readonly verb: "map" | "unmap";
+  /** Of what, for the message of an error: `"port 6000/tcp"`. */
+  readonly name: string;
   /** When the caller's operation began, which may be before the machine was made. */
   readonly since: Instant;
-  /** Whether it is granted by a mapping or by the deletion of one. */
-  readonly goal: "mapped" | "unmapped";
   /** Makes it. */
   start(machine: M, now: Instant): MappingId;
 }
@@ -58,6 +60,8 @@ export interface MachineRequest<M> {
 /** A request of the application: first a promise, then a handle that follows the mapping. */
 export class Held<T> {
   readonly id: MappingId;
+  /** What it is of, for the message of an error. */
+  readonly name: string;
   /** The mapping as it was told last. */
   mapping: T | undefined;
   /** Where it stands. */
@@ -71,8 +75,9 @@ export class Held<T> {
     mergeMappingEvents,
   );
 
-  constructor(id: MappingId) {
+  constructor(id: MappingId, name: string) {
     this.id = id;
+    this.name = name;
   }
 }
 
@@ -84,8 +89,8 @@ export class Connection<T, M extends MappingMachine> {
   readonly #held: Map<MappingId, Set<Held<T>>> = new Map();
   readonly #requests: Map<Held<T>, MachineRequest<M>> = new Map();
   readonly #others: Set<(event: { readonly type: string }) => void> = new Set();
-  /** How each wait that is no request's ends where the connection is closed. */
-  readonly #waits: Set<(error: NatError) => void> = new Set();
+  /** How each wait ends where the connection is closed. */
+  readonly #waits: Set<() => void> = new Set();
   #driver: Driver<unknown, M> | undefined;
   #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -108,7 +113,7 @@ export class Connection<T, M extends MappingMachine> {
    * @throws {NatError} `closed`.
    */
   do<R>(command: (machine: M, now: Instant) => R): R {
-    if (this.#isClosed) throw closedError("use a gateway connection");
+    if (this.#isClosed) throw closedError("go on");
     return this.#driver!.do(command);
   }
 
@@ -119,55 +124,48 @@ export class Connection<T, M extends MappingMachine> {
    * @throws {NatError} Where it fails, or the time is up. Then nothing of it goes on.
    */
   request(request: MachineRequest<M>, options: WaitOptions): Promise<Held<T>> {
-    if (this.#closing) return Promise.reject(closedError(request.what));
+    const what = `${request.verb} ${request.name}`;
     let held: Held<T> | undefined;
     const onTimeout = () => this.#toError(held!, request, undefined);
-    return waitFor<Held<T>>(this.#runtime, options, onTimeout, (settle) => {
+    return this.#wait<Held<T>>(what, options, onTimeout, (settle) => {
       this.do((machine, now) => {
         held = this.#hold(request.start(machine, now), request, settle);
       });
-      return (outcome) => {
+      settle.onEnd((isResolved) => {
         held!.settle = undefined;
-        if (outcome === "done") return;
+        if (isResolved) return;
         this.#forget(held!);
         // The gateway may have granted what we never heard of: tell it that nobody wants it.
         if (!this.#held.has(held!.id)) this.#revokeQuietly(held!.id);
-      };
+      });
     });
   }
 
   /**
-   * Gives a command whose answer is an event that belongs to no mapping.
+   * Gives a command whose answer is told by events that belong to no request.
    *
-   * @param command Returns what cleans up where the caller gives up.
-   * @param read The answer in an event, or undefined; it throws where the event is a failure.
+   * @param what What is wanted, for the message of an error: `"tell the external address"`.
+   * @param command Gives it.
+   * @param read Settles where an event is the answer; what it throws rejects.
    */
   answer<R>(
     what: string,
     options: WaitOptions,
     timeoutReason: () => unknown,
-    command: (machine: M, now: Instant) => (() => void) | void,
-    read: (event: { readonly type: string }) => R | undefined,
+    command: (machine: M, now: Instant, settle: Settle<R>) => void,
+    read: (event: { readonly type: string }, settle: Settle<R>) => void,
   ): Promise<R> {
-    if (this.#closing) return Promise.reject(closedError(what));
-    return waitFor<R>(this.#runtime, options, timeoutReason, (settle) => {
-      const other = (event: { readonly type: string }) => {
+    return this.#wait<R>(what, options, timeoutReason, (settle) => {
+      const hear = (event: { readonly type: string }) => {
         try {
-          const answer = read(event);
-          if (answer !== undefined) settle.resolve(answer);
+          read(event, settle);
         } catch (error) {
           settle.reject(error);
         }
       };
-      const onClose = () => settle.reject(closedError(what));
-      this.#others.add(other);
-      this.#waits.add(onClose);
-      const cleanUp = this.do(command);
-      return (outcome) => {
-        this.#others.delete(other);
-        this.#waits.delete(onClose);
-        if (outcome === "given up") cleanUp?.();
-      };
+      this.#others.add(hear);
+      settle.onEnd(() => void this.#others.delete(hear));
+      this.do((machine, now) => command(machine, now, settle));
     });
   }
 
@@ -181,34 +179,36 @@ export class Connection<T, M extends MappingMachine> {
     lifetimeSeconds: number | undefined,
     options: WaitOptions,
   ): Promise<void> {
-    const what = "renew a mapping";
-    if (held.state === "over" || this.#closing) return Promise.reject(closedError(what));
-    const timeoutReason = () =>
-      new NatError("no-answer", `Cannot ${what}: the gateway did not answer in time`);
-    return waitFor<void>(this.#runtime, options, timeoutReason, (settle) => {
+    const what = `renew ${held.name}`;
+    if (held.state === "over") return Promise.reject(closedError(what));
+    const since = this.#runtime.now();
+    const failed = (event: { readonly failure: Failure }) => {
+      const failure = this.#explain(
+        this.#driver!.machine!,
+        held.id,
+        { type: "renewal-failed", ...event },
+        since,
+        this.#runtime.now(),
+      );
+      return attemptsError(what, failure, "");
+    };
+    const onTimeout = () => failed({ failure: { kind: "no-answer" } });
+    return this.#wait<void>(what, options, onTimeout, (settle) => {
       let revision = Infinity;
       const take = (update: MappingUpdate<T>) => {
         if (update.type === "failed" || update.type === "unmapped") {
           settle.reject(closedError(what));
-        } else if (update.type === "renewal-failed" && update.revision >= revision) {
-          const { failure } = update;
-          const text = `Cannot ${what}: ${describeFailure(failure)}`;
-          settle.reject(new NatError(codeOf(failure), text));
+        } else if (update.type === "renewal-failed") {
+          if (update.revision >= revision) settle.reject(failed(update));
         } else if ("mapping" in update && update.revision >= revision) settle.resolve();
       };
-      const onClose = () => settle.reject(closedError(what));
       // What is refused at present is told in the same turn: it is looked at once the number is known.
       const early: MappingUpdate<T>[] = [];
       let hear = (update: MappingUpdate<T>): void => void early.push(update);
-      const stop = held.events.listen((update) => hear(update));
-      this.#waits.add(onClose);
+      settle.onEnd(held.events.listen((update) => hear(update)));
       revision = this.do((machine, now) => machine.renew(held.id, lifetimeSeconds, now));
       hear = take;
       early.forEach(take);
-      return () => {
-        stop();
-        this.#waits.delete(onClose);
-      };
     });
   }
 
@@ -217,17 +217,13 @@ export class Connection<T, M extends MappingMachine> {
     if (held.state === "over") return;
     const options = { timeoutMs: CLOSE_TIMEOUT_MS };
     await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
-      const stop = held.events.listen(({ type }) => {
+      settle.onEnd(held.events.listen(({ type }) => {
         if (type === "unmapped" || type === "failed") settle.resolve();
-      });
-      const onClose = () => settle.resolve();
-      this.#waits.add(onClose);
+      }));
       this.do((machine, now) => machine.revoke(held.id, now));
-      return () => {
-        stop();
-        this.#waits.delete(onClose);
-      };
     }).catch(() => undefined);
+    // What closes everything waits for this deletion, too, and tells how it went.
+    await this.#closing;
     this.#forget(held);
   }
 
@@ -248,17 +244,13 @@ export class Connection<T, M extends MappingMachine> {
 
   async #close(): Promise<void> {
     const driver = this.#driver;
-    for (const [held, { what }] of [...this.#requests]) {
-      const { settle } = held;
-      if (settle) settle.reject(closedError(what));
-    }
-    for (const end of [...this.#waits]) end(closedError("wait"));
+    for (const end of [...this.#waits]) end();
     if (!driver) return;
     const options = { timeoutMs: this.#hasHeard ? CLOSE_TIMEOUT_MS : 0 };
     await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
       this.#onIdle = () => settle.resolve();
-      if (driver.do((machine, now) => (machine.close(now), machine.isIdle))) settle.resolve();
-      return () => {};
+      driver.do((machine, now) => machine.close(now));
+      if (driver.machine!.isIdle) settle.resolve();
     }).catch(() => undefined);
     this.#isClosed = true;
     for (const held of [...this.#requests.keys()]) this.#forget(held);
@@ -267,7 +259,8 @@ export class Connection<T, M extends MappingMachine> {
 
   /** Takes what the machine tells. */
   onEvent(event: { readonly type: string }): void {
-    this.#hasHeard ||= !("failure" in event) && event.type !== "failed";
+    this.#hasHeard ||= "mapping" in event || "address" in event ||
+      (event.type === "unmapped" && !("failure" in event));
     if ("id" in event && this.#held.has(event.id as MappingId)) {
       const update = event as MappingUpdate<T>;
       for (const held of [...this.#held.get(update.id)!]) this.#onUpdate(held, update);
@@ -278,13 +271,29 @@ export class Connection<T, M extends MappingMachine> {
   }
 
   #hold(id: MappingId, request: MachineRequest<M>, settle: Settle<Held<T>>): Held<T> {
-    const held = new Held<T>(id);
+    const held = new Held<T>(id, request.name);
     held.settle = settle;
     const known = this.#held.get(id);
     if (known) known.add(held);
     else this.#held.set(id, new Set([held]));
     this.#requests.set(held, request);
     return held;
+  }
+
+  /** Waits for an answer; closing the connection ends that. */
+  #wait<R>(
+    what: string,
+    options: WaitOptions,
+    timeoutReason: () => unknown,
+    begin: (settle: Settle<R>) => void,
+  ): Promise<R> {
+    return waitFor<R>(this.#runtime, options, timeoutReason, (settle) => {
+      if (this.#closing) throw closedError(what);
+      const onClose = () => settle.reject(closedError(what));
+      this.#waits.add(onClose);
+      settle.onEnd(() => void this.#waits.delete(onClose));
+      begin(settle);
+    });
   }
 
   #revokeQuietly(id: MappingId): void {
@@ -295,7 +304,7 @@ export class Connection<T, M extends MappingMachine> {
     const { machine } = this.#driver!;
     const now = this.#runtime.now();
     const failure = this.#explain(machine!, held.id, event, request.since, now);
-    return attemptsError(request.what, failure);
+    return attemptsError(`${request.verb} ${request.name}`, failure);
   }
 
   #forget(held: Held<T>): void {
@@ -322,7 +331,7 @@ export class Connection<T, M extends MappingMachine> {
       if (isFinal && !("retryAt" in update)) this.#forget(held);
       return;
     }
-    const isReached = request.goal === "mapped"
+    const isReached = request.verb === "map"
       ? isGrant
       : update.type === "unmapped" && !update.failure;
     if (isReached) {

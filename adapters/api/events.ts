@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { callBack } from "../callback.ts";
 
 /** So many events may wait for a reader. */
 const MAX_WAITING = 64;
@@ -34,7 +35,7 @@ export class EventStream<E> {
     this.#last = event;
     if (!this.#hasReader) append(this.#unread, event, this.#merge);
     for (const reader of this.#readers) reader.push(event, this.#merge);
-    for (const listener of [...this.#listeners]) listener(event);
+    for (const listener of [...this.#listeners]) callBack(() => listener(event));
   }
 
   /** Calls back with each event from here on. Returns what ends that. */
@@ -112,4 +113,29 @@ class Reader<E> implements AsyncIterableIterator<E> {
   [Symbol.asyncIterator](): AsyncIterableIterator<E> {
     return this;
   }
+}
+
+/** An iterator of what `convert` makes of another one's values; undefined is left out. */
+export function convertEvents<E, R>(
+  events: AsyncIterableIterator<E>,
+  convert: (event: E) => R | undefined,
+): AsyncIterableIterator<R> {
+  // Not a generator: its `return()` would wait for a `next()` that nothing may ever answer.
+  return {
+    async next() {
+      for (;;) {
+        const { done, value } = await events.next();
+        if (done) return { done, value };
+        const converted = convert(value);
+        if (converted !== undefined) return { done: false, value: converted };
+      }
+    },
+    async return() {
+      await events.return!();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
 }

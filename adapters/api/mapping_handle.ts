@@ -58,7 +58,7 @@ export class MappingHandle<T> implements AsyncDisposable, AsyncIterable<MappingU
   }
 
   /** What has happened since it was handed out, and what happens. Ends when the mapping is over. */
-  [Symbol.asyncIterator](): AsyncIterator<MappingUpdate<T>> {
+  [Symbol.asyncIterator](): AsyncIterableIterator<MappingUpdate<T>> {
     return this.#held.events.read();
   }
 }

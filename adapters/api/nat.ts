@@ -8,19 +8,27 @@ import { pickDefined } from "../../core/defined.ts";
 import { NatError, type Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import type { Transport } from "../../core/mapping.ts";
+import { describeFailure, type Transport } from "../../core/mapping.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
-import { gatewayText, type GrantedMapping, type MapperEvent } from "../../core/portmap/managed.ts";
+import {
+  codeOf,
+  gatewayText,
+  type GrantedMapping,
+  type MapperEvent,
+  retryAfter,
+} from "../../core/portmap/managed.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
 import { systemRuntime } from "../auto.ts";
 import { explainDetour, gatewayNotFound, readNetwork, sourceToward } from "../discovery/mod.ts";
+import { callBack } from "../callback.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import { attemptsError, type RequestFailure } from "./attempts_error.ts";
 import { Connection, type MachineRequest } from "./connection.ts";
 import { watchNetwork } from "./network_watch.ts";
 import {
+  checkProtocols,
   checkState,
   type MapOptions,
   type NatOptions,
@@ -33,7 +41,7 @@ import {
   withOptionNames,
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
-import type { WaitOptions } from "./wait.ts";
+import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** How long the other protocols are waited for once one has told the external address. */
 const MORE_ADDRESSES_MS = 500;
@@ -98,12 +106,22 @@ export class Nat implements AsyncDisposable {
     const mapper = new PortMapper({
       random: runtime.random,
       saved: checkState(options.state),
-      ...pickDefined(options, "protocols", "announcements", "fastStart"),
+      ...pickDefined({ protocols: checkProtocols(options.protocols) }, "protocols"),
+      ...pickDefined(options, "announcements", "fastStart"),
     });
-    const driver = new Driver<unknown, PortMapper>(runtime, (event) => {
+    const onEvent = (event: unknown) => {
       this.#connection.onEvent(event as MapperEvent);
       this.#tellState();
+    };
+    // A nonce is handed over before the request with it leaves: without it nobody can delete what
+    // the gateway makes of that, should this run end before the answer.
+    let nonces = 0;
+    const beforeSend = options.onState && (() => {
+      if (nonces === mapper.nonces) return;
+      nonces = mapper.nonces;
+      this.#tellState();
     });
+    const driver = new Driver<unknown, PortMapper>(runtime, onEvent, undefined, beforeSend);
     driver.start(mapper);
     this.#connection.attach(driver);
   }
@@ -115,12 +133,18 @@ export class Nat implements AsyncDisposable {
    * @throws {NatError} `gateway-not-found`, or `permission` with the name of what is missing.
    */
   static async open(options: NatOptions = {}): Promise<Nat> {
-    options.signal?.throwIfAborted();
+    const { signal } = checkOptions(options);
     const nat = new Nat(options);
     const since = nat.#runtime.now();
     try {
-      nat.#update(await nat.#findPaths());
-      options.signal?.throwIfAborted();
+      const wait = { timeoutMs: Infinity, ...(signal && { signal }) };
+      const paths = await waitFor<NetworkPath[]>(
+        nat.#runtime,
+        wait,
+        () => undefined,
+        (settle) => void nat.#findPaths().then(settle.resolve, settle.reject),
+      );
+      nat.#update(paths);
     } catch (error) {
       await nat.#connection.close();
       throw error;
@@ -151,7 +175,7 @@ export class Nat implements AsyncDisposable {
   async map(port: number, options: MapOptions = {}): Promise<PortMapping> {
     const request = toPortRequest(port, options);
     return await this.#open(options, {
-      what: `map port ${port}/${request.protocol}`,
+      name: `port ${port}/${request.protocol}`,
       start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
     });
   }
@@ -167,7 +191,7 @@ export class Nat implements AsyncDisposable {
   async peer(port: number, remote: Endpoint, options: PeerOptions = {}): Promise<PortMapping> {
     const request = toPeerRequest(port, remote, options);
     return await this.#open(options, {
-      what: `map port ${port}/${request.protocol} to a peer`,
+      name: `port ${port}/${request.protocol} to a peer`,
       start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
     });
   }
@@ -182,11 +206,11 @@ export class Nat implements AsyncDisposable {
    */
   async unmap(port: number, options: UnmapOptions = {}): Promise<UnmapResult[]> {
     const request = toPortRequest(port, {
-      ...pickDefined(options, "protocol", "thirdParty", "family"),
+      ...pickDefined(checkOptions(options), "protocol", "thirdParty", "family"),
       externalPort: 0,
     });
     return await this.#remove(options, {
-      what: `unmap port ${port}/${request.protocol}`,
+      name: `port ${port}/${request.protocol}`,
       start: (mapper, now) => withOptionNames(() => mapper.unmap(request, now)),
     });
   }
@@ -199,15 +223,16 @@ export class Nat implements AsyncDisposable {
    */
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<UnmapResult[]> {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
-    const what = `unmap all ${protocol} ports`;
+    const name = `all ${protocol} ports`;
     const saved = this.#connection.do((mapper) => mapper.savedBy("pcp", protocol));
     const jobs = saved.map((request) =>
-      this.#remove(options, { what, start: (mapper, now) => mapper.unmap(request, now) })
+      this.#remove(options, { name, start: (mapper, now) => mapper.unmap(request, now) })
     );
     const mayAll = this.#options.protocols?.includes("nat-pmp") ?? true;
-    if (mayAll && this.#connection.do((mapper) => familyOf(mapper.gateways[0]!.address)) === 4) {
+    const [best] = this.#connection.do((mapper) => mapper.gateways);
+    if (mayAll && (!best || familyOf(best.address) === 4)) {
       jobs.push(
-        this.#remove(options, { what, start: (mapper, now) => mapper.unmapAll(protocol, now) }),
+        this.#remove(options, { name, start: (mapper, now) => mapper.unmapAll(protocol, now) }),
       );
     }
     const outcomes = await Promise.allSettled(jobs);
@@ -224,53 +249,45 @@ export class Nat implements AsyncDisposable {
    * @throws {NatError} Where none does.
    */
   async externalAddresses(options: AddressOptions = {}): Promise<ExternalAddress[]> {
-    const { protocols, onAddress } = options;
+    const { onAddress } = checkOptions(options);
+    const protocols = checkProtocols(options.protocols);
     const what = "tell the external address";
     const found: ExternalAddress[] = [];
     let id = 0;
-    let endSoon: (() => void) | undefined, cancelTimer = (): void => {};
-    const fail = (failure: RequestFailure) => attemptsError(what, failure);
     const onTimeout = () => {
       const attempts = this.#connection.do((mapper, now) => mapper.attempts(id, now));
-      return fail({ code: "no-answer", attempts });
+      return attemptsError(what, { code: "no-answer", attempts });
     };
-    try {
-      return await this.#connection.answer<ExternalAddress[]>(
-        what,
-        options,
-        onTimeout,
-        (mapper, now) => {
-          id = mapper.askAddresses(protocols, now);
-          return () => this.#connection.do((one, at) => one.endQuestion(id, at));
-        },
-        (told) => {
-          const event = told as MapperEvent | { readonly type: "enough" };
-          if (event.type === "enough") return endSoon ? found : undefined;
-          if (!("id" in event) || event.id !== id) return undefined;
-          if (event.type === "external-address") {
-            const { via, address } = event;
-            const answer = { via, address, gateway: gatewayText(event.gateway) };
-            found.push(answer);
-            onAddress?.(answer);
-            endSoon ??= () => this.#connection.onEvent({ type: "enough" });
-            if (found.length === 1) {
-              cancelTimer = this.#runtime.setTimer(MORE_ADDRESSES_MS, endSoon, true);
-            }
+    return await this.#connection.answer<ExternalAddress[]>(
+      what,
+      options,
+      onTimeout,
+      (mapper, now, settle) => {
+        id = mapper.askAddresses(protocols, now);
+        settle.onEnd(() => this.#connection.do((one, at) => one.endQuestion(id, at)));
+      },
+      (told, settle) => {
+        const event = told as MapperEvent;
+        if (!("id" in event) || event.id !== id) return;
+        if (event.type === "external-address") {
+          const { via, address } = event;
+          const answer = { via, address, gateway: gatewayText(event.gateway) };
+          if (found.push(answer) === 1) {
+            const resolve = () => settle.resolve(found);
+            settle.onEnd(this.#runtime.setTimer(MORE_ADDRESSES_MS, resolve, true));
           }
-          if (event.type !== "external-addresses-told") return undefined;
-          if (found.length > 0) return found;
-          throw fail(event);
-        },
-      );
-    } finally {
-      cancelTimer();
-      if (!this.#closing) this.#connection.do((mapper, now) => mapper.endQuestion(id, now));
-    }
+          onAddress?.(answer);
+        } else if (event.type === "external-addresses-told") {
+          if (found.length === 0) throw attemptsError(what, event);
+          settle.resolve(found);
+        }
+      },
+    );
   }
 
   /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */
-  exportState(): Promise<NatState> {
-    return Promise.resolve(this.#state());
+  async exportState(): Promise<NatState> {
+    return await Promise.resolve(this.#state());
   }
 
   /** Deletes all mappings it holds and closes its sockets. Never rejects. */
@@ -323,20 +340,20 @@ export class Nat implements AsyncDisposable {
 
   async #open(
     options: WaitOptions,
-    job: Pick<MachineRequest<PortMapper>, "what" | "start">,
+    job: Pick<MachineRequest<PortMapper>, "name" | "start">,
   ): Promise<PortMapping> {
     const since = this.#runtime.now() - this.#discoveryMs;
     this.#discoveryMs = 0;
-    const held = await this.#connection.request({ ...job, since, goal: "mapped" }, options);
+    const held = await this.#connection.request({ ...job, since, verb: "map" }, options);
     return new PortMapping(this.#connection, held, this.#runtime.now() - since);
   }
 
   async #remove(
     options: WaitOptions,
-    job: Pick<MachineRequest<PortMapper>, "what" | "start">,
+    job: Pick<MachineRequest<PortMapper>, "name" | "start">,
   ): Promise<UnmapResult[]> {
     const since = this.#runtime.now();
-    const held = await this.#connection.request({ ...job, since, goal: "unmapped" }, options);
+    const held = await this.#connection.request({ ...job, since, verb: "unmap" }, options);
     const { attempts } = held.last as unknown as MapperEvent & { type: "unmapped" };
     return attempts.filter(({ outcome }) => outcome === "unmapped")
       .map(({ via, gateway }) => ({ via, gateway }));
@@ -354,7 +371,7 @@ export class Nat implements AsyncDisposable {
     const text = JSON.stringify(state);
     if (text === this.#stateText) return;
     this.#stateText = text;
-    onState(state);
+    callBack(() => onState(state));
   }
 }
 
@@ -381,6 +398,19 @@ function explain(
 ): RequestFailure {
   const last = event as MapperEvent | undefined;
   if (last?.type === "failed") return last;
+  if (last?.type === "renewal-failed") {
+    const { failure } = last;
+    const held = mapper.mapping(id);
+    const attempts = held
+      ? [{
+        via: held.via,
+        gateway: gatewayText(held.gateway),
+        outcome: describeFailure(failure),
+        elapsedMs: now - since,
+      }]
+      : mapper.attempts(id, now);
+    return { code: codeOf(failure), attempts, ...retryAfter(failure, now) };
+  }
   if (last?.type === "unmapped") {
     const { failure, attempts } = last;
     return { code: failure?.kind === "refused" ? "refused" : "no-answer", attempts };

@@ -4,23 +4,21 @@
  * @module
  */
 import { pickDefined } from "../../core/defined.ts";
-import { NatError } from "../../core/errors.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import { describeFailure, type MappingRequest, type Transport } from "../../core/mapping.ts";
+import type { MappingRequest, Transport } from "../../core/mapping.ts";
 import {
   NatPmpClient as NatPmpMachine,
   type NatPmpEvent,
   type NatPmpMapping,
 } from "../../core/natpmp/client.ts";
-import { codeOf } from "../../core/portmap/managed.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Connection } from "./connection.ts";
 import { MappingHandle } from "./mapping_handle.ts";
 import { parseGateway } from "./options.ts";
-import { openClient } from "./single_client.ts";
-import type { WaitOptions } from "./wait.ts";
+import { failureError, noAnswer, openClient } from "./single_client.ts";
+import { checkOptions, type WaitOptions } from "./wait.ts";
 
 /** How to open a {@linkcode NatPmpClient}. */
 export interface NatPmpClientOptions {
@@ -67,10 +65,11 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {NatError} `permission`, `network`.
    */
   static async open(options: NatPmpClientOptions): Promise<NatPmpClient> {
-    const { runtime = systemRuntime(), internalAddress, announcements = true } = options;
+    const { runtime = systemRuntime(), internalAddress, announcements = true, state } =
+      checkOptions(options);
     const gateway = parseGateway(options.gateway);
     const connection = await openClient<NatPmpMapping, NatPmpMachine>(
-      { runtime, via: "nat-pmp", gateway, internalAddress, announcements },
+      { runtime, via: "nat-pmp", gateway, internalAddress, announcements, state },
       () =>
         new NatPmpMachine({ gateway, random: runtime.random, ...pickDefined(options, "state") }),
     );
@@ -88,9 +87,9 @@ export class NatPmpClient implements AsyncDisposable {
     options: WaitOptions = {},
   ): Promise<MappingHandle<NatPmpMapping>> {
     const held = await this.#connection.request({
-      what: `map port ${request?.internalPort}/${request?.protocol}`,
+      verb: "map",
+      name: `port ${request?.internalPort}/${request?.protocol}`,
       since: this.#runtime.now(),
-      goal: "mapped",
       start: (machine, now) => machine.map(request, now),
     }, options);
     return new MappingHandle(this.#connection, held);
@@ -102,18 +101,16 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {NatError} `no-answer`, `refused`, `unsupported`.
    */
   externalAddress(options: WaitOptions = {}): Promise<string> {
-    const text = "Cannot tell the external address:";
-    return this.#connection.answer(
-      "tell the external address",
+    const what = "tell the external address";
+    return this.#connection.answer<string>(
+      what,
       options,
-      () => new NatError("no-answer", `${text} no answer`),
+      () => noAnswer(what),
       (machine, now) => machine.probe(now),
-      (event) => {
+      (event, settle) => {
         const told = event as NatPmpEvent;
-        if (told.type === "external-address-failed") {
-          throw new NatError(codeOf(told.failure), `${text} ${describeFailure(told.failure)}`);
-        }
-        return told.type === "external-address" ? told.address : undefined;
+        if (told.type === "external-address") settle.resolve(told.address);
+        if (told.type === "external-address-failed") throw failureError(what, told.failure);
       },
     );
   }
@@ -124,17 +121,17 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {NatError} `no-answer`, `refused`, `unsupported`.
    */
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<void> {
-    const text = `Cannot unmap all ${protocol} ports:`;
-    await this.#connection.answer(
-      `unmap all ${protocol} ports`,
+    const what = `unmap all ${protocol} ports`;
+    await this.#connection.answer<void>(
+      what,
       options,
-      () => new NatError("no-answer", `${text} no answer`),
+      () => noAnswer(what),
       (machine, now) => machine.revokeAll(protocol, now),
-      (event) => {
+      (event, settle) => {
         const told = event as NatPmpEvent;
-        if (told.type !== "all-unmapped" || told.protocol !== protocol) return undefined;
-        if (!told.failure) return true;
-        throw new NatError(codeOf(told.failure), `${text} ${describeFailure(told.failure)}`);
+        if (told.type !== "all-unmapped" || told.protocol !== protocol) return;
+        if (told.failure) throw failureError(what, told.failure);
+        settle.resolve();
       },
     );
   }

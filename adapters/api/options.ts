@@ -15,7 +15,9 @@ import type { MappingMode, RemoteFilter, Transport } from "../../core/mapping.ts
 import type { PortRequest, SavedPort } from "../../core/portmap/managed.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import type { Runtime } from "../runtime.ts";
-import type { WaitOptions } from "./wait.ts";
+import { checkOptions, type WaitOptions } from "./wait.ts";
+
+const VIAS = ["pcp", "nat-pmp", "upnp"] as const;
 
 /** How to open a {@linkcode Nat}. */
 export interface NatOptions {
@@ -115,6 +117,11 @@ export function parseFilter(filter: string | RemoteFilter): RemoteFilter {
   return { prefix, port };
 }
 
+function parseFilters(filters: readonly (string | RemoteFilter)[]): RemoteFilter[] {
+  if (Array.isArray(filters)) return filters.map(parseFilter);
+  throw new TypeError(`'filters' must be an array: current value is ${show(filters)}`);
+}
+
 /**
  * Reads a gateway.
  *
@@ -149,7 +156,22 @@ export function checkState(state: NatState | undefined): readonly SavedPort[] {
   return state.mappings;
 }
 
+/**
+ * Checks a choice of protocols.
+ *
+ * @throws {TypeError} Where it is not a list of them.
+ */
+export function checkProtocols(protocols: readonly Via[] | undefined): readonly Via[] | undefined {
+  if (protocols === undefined) return undefined;
+  if (!Array.isArray(protocols)) {
+    throw new TypeError(`'protocols' must be an array: current value is ${show(protocols)}`);
+  }
+  for (const via of protocols) checkChoice("protocols", via, VIAS);
+  return protocols;
+}
+
 function toCommon(port: number, options: MappingOptions, externalPort: number): PortRequest {
+  checkOptions(options);
   // The checks of the core name the fields of its request; here they have other names.
   checkPort("port", port);
   const external = {
@@ -195,6 +217,7 @@ export function withOptionNames<R>(check: () => R): R {
 /** The core's request for an inbound mapping. */
 export function toPortRequest(port: number, options: MapOptions): PortRequest {
   const request = toCommon(port, options, port);
+  const { filters } = options;
   if (options.preferFailure && !request.suggestedExternal?.port) {
     throw new TypeError(
       `'preferFailure' needs an 'externalPort' to insist on: current value is ${options.externalPort}`,
@@ -203,7 +226,7 @@ export function toPortRequest(port: number, options: MapOptions): PortRequest {
   return {
     ...request,
     ...pickDefined(options, "preferFailure"),
-    ...(options.filters ? { filters: options.filters.map(parseFilter) } : {}),
+    ...(filters !== undefined && { filters: parseFilters(filters) }),
     ...(options.portSetSize !== undefined && { portSet: { size: options.portSetSize } }),
   };
 }

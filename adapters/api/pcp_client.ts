@@ -5,24 +5,22 @@
  * @module
  */
 import { pickDefined } from "../../core/defined.ts";
-import { NatError } from "../../core/errors.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
-import { describeFailure, type MappingId, type MappingRequest } from "../../core/mapping.ts";
+import type { MappingId, MappingRequest } from "../../core/mapping.ts";
 import {
   PcpClient as PcpMachine,
   type PcpEvent,
   type PcpMapping,
   type PcpPeerRequest,
 } from "../../core/pcp/client.ts";
-import { codeOf } from "../../core/portmap/managed.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
 import type { Connection } from "./connection.ts";
 import { MappingHandle } from "./mapping_handle.ts";
 import { parseGateway } from "./options.ts";
-import { openClient } from "./single_client.ts";
-import type { WaitOptions } from "./wait.ts";
+import { failureError, noAnswer, openClient } from "./single_client.ts";
+import { checkOptions, type WaitOptions } from "./wait.ts";
 
 /** How to open a {@linkcode PcpClient}. */
 export interface PcpClientOptions {
@@ -70,10 +68,11 @@ export class PcpClient implements AsyncDisposable {
    * @throws {NatError} `permission`, `network`.
    */
   static async open(options: PcpClientOptions): Promise<PcpClient> {
-    const { runtime = systemRuntime(), internalAddress, announcements = true } = options;
+    const { runtime = systemRuntime(), internalAddress, announcements = true, state } =
+      checkOptions(options);
     const gateway = parseGateway(options.server, "server");
     const connection = await openClient<PcpMapping, PcpMachine>(
-      { runtime, via: "pcp", gateway, internalAddress, announcements },
+      { runtime, via: "pcp", gateway, internalAddress, announcements, state },
       (localAddress) =>
         new PcpMachine({
           servers: [gateway],
@@ -113,9 +112,9 @@ export class PcpClient implements AsyncDisposable {
     options: WaitOptions,
   ): Promise<MappingHandle<PcpMapping>> {
     const held = await this.#connection.request({
-      what: `map port ${request?.internalPort} of protocol ${request?.protocol}${whom}`,
+      verb: "map",
+      name: `port ${request?.internalPort} of protocol ${request?.protocol}${whom}`,
       since: this.#runtime.now(),
-      goal: "mapped",
       start,
     }, options);
     return new MappingHandle(this.#connection, held);
@@ -128,18 +127,16 @@ export class PcpClient implements AsyncDisposable {
    * @throws {NatError} `no-answer` and the like.
    */
   announce(options: WaitOptions = {}): Promise<number> {
-    const text = "Cannot reach the PCP server: ANNOUNCE came to";
-    return this.#connection.answer(
-      "reach the PCP server",
+    const what = "reach the PCP server";
+    return this.#connection.answer<number>(
+      what,
       options,
-      () => new NatError("no-answer", `${text} no answer`),
+      () => noAnswer(what),
       (machine, now) => machine.probe(now),
-      (event) => {
+      (event, settle) => {
         const told = event as PcpEvent;
-        if (told.type === "announce-failed") {
-          throw new NatError(codeOf(told.failure), `${text} ${describeFailure(told.failure)}`);
-        }
-        return told.type === "announced" ? told.epochSeconds : undefined;
+        if (told.type === "announced") settle.resolve(told.epochSeconds);
+        if (told.type === "announce-failed") throw failureError(what, told.failure);
       },
     );
   }

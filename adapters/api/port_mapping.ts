@@ -10,6 +10,7 @@ import { describeFailure, type Transport } from "../../core/mapping.ts";
 import { gatewayText, type GrantedMapping } from "../../core/portmap/managed.ts";
 import type { PortMapper } from "../../core/portmap/mapper.ts";
 import type { Connection, Held, MappingUpdate } from "./connection.ts";
+import { convertEvents } from "./events.ts";
 import type { WaitOptions } from "./wait.ts";
 
 /** What happens to an open port. */
@@ -167,11 +168,8 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
   }
 
   /** What has happened since it was handed out, and what happens. Ends when the mapping is over. */
-  async *[Symbol.asyncIterator](): AsyncIterator<PortEvent> {
-    for await (const update of this.#held.events.read()) {
-      const event = toPortEvent(update);
-      if (event) yield event;
-    }
+  [Symbol.asyncIterator](): AsyncIterableIterator<PortEvent> {
+    return convertEvents(this.#held.events.read(), toPortEvent);
   }
 }
 

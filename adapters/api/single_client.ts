@@ -4,8 +4,9 @@
  *
  * @module
  */
-import type { Via } from "../../core/errors.ts";
+import { NatError, type Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
+import { readState, type SavedState } from "../../core/lease/saved.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { describeFailure, type Failure } from "../../core/mapping.ts";
 import { codeOf, gatewayText, retryAfter } from "../../core/portmap/managed.ts";
@@ -23,6 +24,8 @@ export interface SingleClientOptions {
   readonly gateway: Endpoint;
   /** The address to bind. Default: the one that a mapping is best made for. */
   readonly internalAddress?: string | undefined;
+  /** What an earlier run saved, checked here before a socket is opened. */
+  readonly state: SavedState | undefined;
   /** Whether to listen for the gateway's announcements. */
   readonly announcements: boolean;
 }
@@ -31,12 +34,14 @@ export interface SingleClientOptions {
  * Opens the socket to the gateway, starts the machine and listens for announcements.
  *
  * @param make Makes the machine, for the address from which packets to the gateway leave.
+ * @throws {TypeError | RangeError} On a state that is not one.
  * @throws {NatError} `permission`, `network`.
  */
 export async function openClient<T, M extends MappingMachine>(
-  { runtime, via, gateway, internalAddress, announcements }: SingleClientOptions,
+  { runtime, via, gateway, internalAddress, announcements, state }: SingleClientOptions,
   make: (localAddress: string) => M,
 ): Promise<Connection<T, M>> {
+  if (state !== undefined) readState(state);
   const connection = new Connection<T, M>(runtime, (_machine, _id, event, since, now) => {
     const { failure = { kind: "no-answer" } } = (event ?? {}) as { failure?: Failure };
     const outcome = describeFailure(failure);
@@ -62,6 +67,16 @@ export async function openClient<T, M extends MappingMachine>(
     driver.close();
     throw error;
   }
+}
+
+/** The error of a question whose answer was a failure. */
+export function failureError(what: string, failure: Failure): NatError {
+  return new NatError(codeOf(failure), `Cannot ${what}: ${describeFailure(failure)}`);
+}
+
+/** The error of a question that was not answered in time. */
+export function noAnswer(what: string): NatError {
+  return failureError(what, { kind: "no-answer" });
 }
 
 /** Over IPv6 a mapping is for a global address, though the gateway is link-local (PCP-C-24). */

@@ -18,60 +18,90 @@ export interface WaitOptions {
 /** The default of {@linkcode WaitOptions.timeoutMs}. */
 const DEFAULT_TIMEOUT_MS = 10_000;
 
-/** How a wait ends; only the first call counts. */
+/** How a wait ends; only the first of `resolve` and `reject` counts. */
 export interface Settle<R> {
   resolve(value: R): void;
   reject(reason: unknown): void;
+  /**
+   * Cleans up once the wait is over, whoever ended it; at once where it is.
+   *
+   * @param cleanUp Gets whether it resolved.
+   */
+  onEnd(cleanUp: (isResolved: boolean) => void): void;
 }
 
 /**
- * Waits until `begin`'s `settle` is called.
+ * Waits until `begin`'s `settle` is called. What `begin` throws rejects, too.
  *
  * @param timeoutReason Makes the reason with which it rejects when the time is up.
- * @param begin Starts what is waited for, and returns what cleans up after it: `done` where it
- *   resolved, `given up` where it rejected, whoever did.
  */
 export function waitFor<R>(
   runtime: Runtime,
   options: WaitOptions,
   timeoutReason: () => unknown,
-  begin: (settle: Settle<R>) => (outcome: "done" | "given up") => void,
+  begin: (settle: Settle<R>) => void,
 ): Promise<R> {
-  const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
-  if (typeof timeoutMs !== "number" || !(timeoutMs >= 0)) {
-    const text = `'timeoutMs' must be a number from 0 on: current value is ${show(timeoutMs)}`;
-    return Promise.reject(new TypeError(text));
-  }
-  if (signal?.aborted) return Promise.reject(signal.reason);
   return new Promise<R>((resolve, reject) => {
-    let isOver = false;
-    let outcome: "done" | "given up" = "done";
-    let cleanUp: ((outcome: "done" | "given up") => void) | undefined;
-    const end = (how: typeof outcome, finish: () => void) => {
-      if (isOver) return;
-      isOver = true;
-      outcome = how;
-      cancelTimer();
-      signal?.removeEventListener("abort", onAbort);
+    const { timeoutMs, signal } = checkWait(options);
+    if (signal?.aborted) throw signal.reason;
+    let isResolved: boolean | undefined;
+    const cleanUps: ((isResolved: boolean) => void)[] = [];
+    const end = (isDone: boolean, finish: () => void) => {
+      if (isResolved !== undefined) return;
+      isResolved = isDone;
       finish();
-      cleanUp?.(outcome);
+      for (const cleanUp of cleanUps) cleanUp(isDone);
     };
-    const onAbort = () => end("given up", () => reject(signal!.reason));
-    const cancelTimer = timeoutMs === Infinity ? () => {} : runtime.setTimer(
-      timeoutMs,
-      () => end("given up", () => reject(timeoutReason())),
-      true,
-    );
-    signal?.addEventListener("abort", onAbort);
     const settle: Settle<R> = {
-      resolve: (value) => end("done", () => resolve(value)),
-      reject: (reason) => end("given up", () => reject(reason)),
+      resolve: (value) => end(true, () => resolve(value)),
+      reject: (reason) => end(false, () => reject(reason)),
+      onEnd: (cleanUp) => {
+        if (isResolved === undefined) cleanUps.push(cleanUp);
+        else cleanUp(isResolved);
+      },
     };
+    if (timeoutMs !== Infinity) {
+      settle.onEnd(runtime.setTimer(timeoutMs, () => settle.reject(timeoutReason()), true));
+    }
+    if (signal) {
+      const onAbort = () => settle.reject(signal.reason);
+      signal.addEventListener("abort", onAbort);
+      settle.onEnd(() => signal.removeEventListener("abort", onAbort));
+    }
     try {
-      cleanUp = begin(settle);
-      if (isOver) cleanUp(outcome);
+      begin(settle);
     } catch (error) {
       settle.reject(error);
     }
   });
+}
+
+/**
+ * Checks how long to wait.
+ *
+ * @throws {TypeError} On a time or a signal that is none.
+ */
+function checkWait(
+  options: WaitOptions,
+): { readonly timeoutMs: number; readonly signal: AbortSignal | undefined } {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = checkOptions(options);
+  if (typeof timeoutMs !== "number" || !(timeoutMs >= 0)) {
+    throw new TypeError(
+      `'timeoutMs' must be a number from 0 on: current value is ${show(timeoutMs)}`,
+    );
+  }
+  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
+    throw new TypeError(`'signal' must be an AbortSignal: current value is ${show(signal)}`);
+  }
+  return { timeoutMs, signal };
+}
+
+/**
+ * Returns `options` where it is an object.
+ *
+ * @throws {TypeError} Where it is not.
+ */
+export function checkOptions<T extends object>(options: T): T {
+  if (typeof options === "object" && options !== null) return options;
+  throw new TypeError(`'options' must be an object: current value is ${show(options)}`);
 }

@@ -126,6 +126,9 @@ export function readSaved(saved: SavedMapping, localAddress?: string): ReadMappi
   if (nonce !== undefined && (typeof nonce !== "string" || !/^[0-9a-f]{24}$/.test(nonce))) {
     throw new TypeError(`'nonce' must be 24 hexadecimal digits: current value is ${show(nonce)}`);
   }
+  if (external !== undefined && (typeof external !== "object" || external === null)) {
+    throw new TypeError(`'external' must be an object: current value is ${show(external)}`);
+  }
   return {
     wanted: checkMappingRequest(request, localAddress),
     nonce: nonce === undefined ? undefined : fromHex(nonce),

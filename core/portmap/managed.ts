@@ -9,7 +9,14 @@ import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import { toHex } from "../bytes.ts";
 import { savedKey, type SavedMapping } from "../lease/saved.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Failure, MappingEvent, MappingId, MappingRequest, Transport } from "../mapping.ts";
+import {
+  DEFAULT_LIFETIME_SECONDS,
+  type Failure,
+  type MappingEvent,
+  type MappingId,
+  type MappingRequest,
+  type Transport,
+} from "../mapping.ts";
 import { PCP_PORT } from "../pcp/constants.ts";
 import { type ClientMapping, PROTOCOLS } from "./client.ts";
 import type { Speaker } from "./path.ts";
@@ -269,11 +276,27 @@ export function toGranted(
 }
 
 /** A held mapping as it is kept for a later run. */
-export function toSaved(
-  { request, granted, nonces }: ManagedMapping,
-): SavedPort | undefined {
+export function toSaved(managed: ManagedMapping): SavedPort | undefined {
+  const { granted } = managed;
   if (!granted) return undefined;
-  const { address } = granted.gateway;
+  const { via, gateway, external } = granted;
+  return { ...savedAt(managed, via, gateway.address), external };
+}
+
+/**
+ * What gateways are asked at present, for a later run: they may have granted it by then. The
+ * preferred protocol comes last.
+ */
+export function askedToSaved(managed: ManagedMapping): SavedPort[] {
+  return managed.contenders.filter(({ id }) => id !== undefined).toReversed()
+    .map(({ speaker: { via, path } }) => savedAt(managed, via, path.gateway.address));
+}
+
+function savedAt(
+  { request, granted, nonces }: ManagedMapping,
+  via: Via,
+  address: string,
+): SavedPort {
   const nonce = nonces.find(({ gateway }) => gateway === address)?.nonce;
   const {
     nonce: _nonce,
@@ -284,12 +307,12 @@ export function toSaved(
   } = request;
   return {
     ...rest,
-    via: granted.via,
-    gateway: granted.gateway.address,
-    external: granted.external,
-    lifetimeSeconds: request.lifetimeSeconds ?? granted.lifetimeSeconds,
+    via,
+    gateway: address,
+    lifetimeSeconds: request.lifetimeSeconds ?? granted?.lifetimeSeconds ??
+      DEFAULT_LIFETIME_SECONDS,
     mode: request.mode ?? "keep-alive",
-    ...(granted.via === "pcp" && nonce && { nonce: toHex(nonce) }),
+    ...(via === "pcp" && nonce && { nonce: toHex(nonce) }),
   };
 }
 

@@ -27,7 +27,7 @@
  *
  * @module
  */
-import { checkAddress, checkChoice, checkPort } from "../check.ts";
+import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import { type Family, familyOf } from "../ip.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
@@ -55,6 +55,7 @@ import { Timers } from "../timers.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import { type ClientEvent, type ClientMapping, PREFERENCE } from "./client.ts";
 import {
+  askedToSaved,
   codeOf,
   type Contender,
   type GrantedMapping,
@@ -144,6 +145,7 @@ export class PortMapper implements Machine<MapperEvent> {
   #paths: Path[] = [];
   #nextId: MappingId = 1;
   #nextPathId = 1;
+  #nonces = 0;
   #isClosed = false;
 
   /**
@@ -223,9 +225,8 @@ export class PortMapper implements Machine<MapperEvent> {
     } else {
       path.failed(result, result.isOpen, now);
       for (const managed of [...this.#managed.values()]) {
-        if (!managed.granted && managed.phase === "racing") {
-          this.#failWhereNothingLeaves(managed, now);
-        }
+        const isNew = !managed.granted && managed.phase === "racing";
+        if (isNew || managed.phase === "removing") this.#failWhereNothingLeaves(managed, now);
       }
     }
     this.#addresses.pathChanged(now);
@@ -261,6 +262,7 @@ export class PortMapper implements Machine<MapperEvent> {
       throw new TypeError(`Cannot map ${internal}: it is mapped already`);
     }
     this.#outbox.touch(now);
+    this.#tryAgain();
     const managed = this.#create(request, now);
     this.#wanted.set(key, managed);
     try {
@@ -276,8 +278,8 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /**
    * Deletes a mapping that this mapper does not hold: one of an earlier run by the protocol and
-   * nonce saved of it, any other by each protocol. Answered by `unmapped` with the attempts. The
-   * same one asked for twice is one.
+   * nonce saved of it, any other by each protocol. Answered by `unmapped` with the attempts, or by
+   * `failed` where nothing can be sent. The same one asked for twice is one.
    *
    * @throws {TypeError | RangeError} On a request that no gateway could have granted.
    */
@@ -294,11 +296,7 @@ export class PortMapper implements Machine<MapperEvent> {
       // A client deletes a mapping once, and answers for it once.
       if (one.phase === "removing" || isRevokedAt(one, request.gateway)) return one.id;
     }
-    const managed = this.#create(request, now);
-    managed.phase = "removing";
-    this.#beginRemoval(managed, now);
-    this.#drain(now);
-    return managed.id;
+    return this.#remove(request, now);
   }
 
   /** The inbound mappings of earlier runs that PCP alone can delete, each by its nonce. */
@@ -316,18 +314,14 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /**
    * Deletes all mappings of a transport that this host has, other programs' among them, by the
-   * protocol that can (NAT-PMP, RFC 6886 §3.4). Answered by `unmapped`.
+   * protocol that can (NAT-PMP, RFC 6886 §3.4). Answered as {@linkcode PortMapper.unmap}.
    *
    * @throws {TypeError} Where it is neither "tcp" nor "udp".
    */
   unmapAll(protocol: Transport, now: Instant): MappingId {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
     this.#outbox.touch(now);
-    const managed = this.#create({ protocol, internalPort: 0 }, now);
-    managed.phase = "removing";
-    this.#beginRemoval(managed, now);
-    this.#drain(now);
-    return managed.id;
+    return this.#remove({ protocol, internalPort: 0 }, now);
   }
 
   /**
@@ -337,6 +331,7 @@ export class PortMapper implements Machine<MapperEvent> {
    * @throws {RangeError} Where the lifetime does not fit.
    */
   renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
+    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
     this.#outbox.touch(now);
     const managed = this.#managed.get(id);
     if (!managed) return 0;
@@ -379,6 +374,7 @@ export class PortMapper implements Machine<MapperEvent> {
    */
   askAddresses(protocols: readonly Via[] | undefined, now: Instant): MappingId {
     this.#outbox.touch(now);
+    this.#tryAgain();
     const id = this.#nextId++;
     const family = this.#familyOf({ protocol: "tcp", internalPort: 0 });
     this.#addresses.ask(id, family, protocols, now);
@@ -415,11 +411,27 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#drain(now);
   }
 
-  /** What a later run needs to adopt or delete these mappings. JSON-safe. */
+  /**
+   * How many nonces have been chosen. Where it has grown, a request is about to leave whose nonce a
+   * later run needs: `exportSaved` has it already.
+   */
+  get nonces(): number {
+    return this.#nonces;
+  }
+
+  /**
+   * What a later run needs to adopt or delete these mappings, those that are only asked for among
+   * them (without `external`). JSON-safe.
+   */
   exportSaved(): SavedPort[] {
     const kept = new Map(this.#saved.map((saved) => [keyAtGateway(saved), saved]));
     for (const managed of this.#managed.values()) {
-      const saved = managed.isForAddress ? undefined : toSaved(managed);
+      if (managed.isForAddress || managed.phase === "removing") continue;
+      for (const asked of askedToSaved(managed)) {
+        const key = keyAtGateway(asked);
+        kept.set(key, { ...kept.get(key), ...asked });
+      }
+      const saved = toSaved(managed);
       if (saved) kept.set(keyAtGateway(saved), saved);
     }
     return [...kept.values()];
@@ -737,6 +749,11 @@ export class PortMapper implements Machine<MapperEvent> {
     );
   }
 
+  /** What could not be sent before may leave by now: where it does not, the socket tells it again. */
+  #tryAgain(): void {
+    for (const path of this.#paths) path.tryAgain();
+  }
+
   /** Where nothing can be sent, who has never been granted anything is told at once. */
   #failWhereNothingLeaves(managed: ManagedMapping, now: Instant): void {
     const paths = this.#host.pathsFor(managed);
@@ -765,6 +782,7 @@ export class PortMapper implements Machine<MapperEvent> {
       const nonce = new Uint8Array(12);
       this.#random.fill(nonce);
       managed.nonces = [...managed.nonces, { gateway, nonce }];
+      this.#nonces++;
       return nonce;
     },
     mayBeJoined: (managed) => {
@@ -811,17 +829,17 @@ export class PortMapper implements Machine<MapperEvent> {
     },
     stopTelling: (speaker, now) => {
       const managed = this.#mappingForAddress(speaker);
-      if (managed && managed.phase !== "revoking") this.#revoke(managed, now);
+      if (managed) this.#revoke(managed, now);
       this.#endIdleProbe(speaker, now);
     },
     tell: (event, key) => this.#outbox.emit(event, key),
   };
 
-  /** The mapping by which a speaker tells the external address. */
+  /** The mapping by which a speaker tells the external address: one on its way out tells nothing. */
   #mappingForAddress(speaker: Speaker): ManagedMapping | undefined {
     for (const id of speaker.managed.values()) {
       const managed = this.#managed.get(id);
-      if (managed?.isForAddress) return managed;
+      if (managed?.isForAddress && managed.phase !== "revoking") return managed;
     }
     return undefined;
   }
@@ -891,6 +909,16 @@ export class PortMapper implements Machine<MapperEvent> {
     if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);
   }
 
+  #remove(request: PortRequest, now: Instant): MappingId {
+    this.#tryAgain();
+    const managed = this.#create(request, now);
+    managed.phase = "removing";
+    this.#beginRemoval(managed, now);
+    if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);
+    this.#drain(now);
+    return managed.id;
+  }
+
   #beginRemoval(managed: ManagedMapping, now: Instant): void {
     if (managed.contenders.length > 0) return;
     const { request, key } = managed;
@@ -908,7 +936,8 @@ export class PortMapper implements Machine<MapperEvent> {
       return this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
     }
     const able = path.speakers.filter((one) => this.#host.misfit(managed, one) === undefined);
-    const maker = able.filter(({ via }) => via === saved?.via);
+    // Who only asked may not have been the one that made it.
+    const maker = able.filter(({ via }) => saved?.external && via === saved.via);
     const order = maker.length > 0 ? maker : able.toReversed();
     if (beginRemoval(managed, order, (one) => this.#host.nonceFor(managed, one), now)) return;
     this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);

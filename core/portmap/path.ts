@@ -183,6 +183,11 @@ export class Path {
     if (!isOpen) this.dueAt = now + SOCKET_REST_MS;
   }
 
+  /** Forgets that something did not leave; a socket that could not be had rests first. */
+  tryAgain(): void {
+    if (this.dueAt === undefined) this.failure = undefined;
+  }
+
   /** Whether nothing of it is left to do. */
   get isIdle(): boolean {
     return this.speakers.every(({ client }) => client.isIdle);

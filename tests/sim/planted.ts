@@ -253,7 +253,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   managed(
     "a mapper loses the nonce in what it saves",
-    '    ...(granted.via === "pcp" && nonce && { nonce: toHex(nonce) }),\n',
+    '    ...(via === "pcp" && nonce && { nonce: toHex(nonce) }),\n',
     "",
   ),
   // ---- Mappers ----

@@ -68,14 +68,15 @@ describe("EventStream", () => {
 
 describe("waitFor()", () => {
   it("cleans up once, however it ends", async () => {
-    const ends: string[] = [];
+    const ends: boolean[] = [];
+    const note = (isResolved: boolean) => void ends.push(isResolved);
     const wait = (begin: Parameters<typeof waitFor<number>>[3], timeoutMs = 60_000) =>
       waitFor<number>(runtime, { timeoutMs }, () => new Error("late"), begin);
     assertEquals(
       await wait((settle) => {
         settle.resolve(1);
         settle.resolve(2);
-        return (outcome) => ends.push(outcome);
+        settle.onEnd(note);
       }),
       1,
     );
@@ -83,21 +84,22 @@ describe("waitFor()", () => {
       () =>
         wait((settle) => {
           queueMicrotask(() => settle.reject(new Error("no")));
-          return (outcome) => ends.push(outcome);
+          settle.onEnd(note);
         }),
       Error,
       "no",
     );
-    await assertRejects(() => wait(() => (outcome) => ends.push(outcome), 0), Error, "late");
+    await assertRejects(() => wait((settle) => settle.onEnd(note), 0), Error, "late");
     await assertRejects(
       () =>
-        wait(() => {
+        wait((settle) => {
+          settle.onEnd(note);
           throw new TypeError("bad");
         }),
       TypeError,
       "bad",
     );
-    assertEquals(ends, ["done", "given up", "given up"]);
+    assertEquals(ends, [true, false, false, false]);
   });
 });
 

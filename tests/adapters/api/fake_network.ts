@@ -1,0 +1,109 @@
+/**
+ * A host with one gateway in virtual time: what its sockets send reaches a simulated gateway in the
+ * next microtask, and so do the answers. What goes wrong is set by hand.
+ */
+import { setImmediate } from "node:timers";
+import type { NatError, Via } from "../../../core/errors.ts";
+import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
+import { runCommand } from "../../../core/gateway/run_command.ts";
+import { parseCommand } from "../../../core/gateway/scenario.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import { seededRandom } from "../../../core/random.ts";
+import type { UdpHandlers, UdpOptions, UdpSocket } from "../../../adapters/runtime.ts";
+import { FakeRuntime } from "../fake_runtime.ts";
+
+export const GATEWAY: Endpoint = { address: "192.0.2.1", port: 5351 };
+
+/** A request as it left. */
+export interface Sent {
+  readonly via: Via;
+  /** PCP's opcode, or NAT-PMP's. */
+  readonly opcode: number;
+  /** Undefined where the request has none. */
+  readonly lifetimeSeconds: number | undefined;
+  readonly data: Uint8Array;
+}
+
+export class FakeNetwork extends FakeRuntime {
+  readonly gateway: SimulatedGateway;
+  /** What is lost on its way to the gateway. */
+  readonly silent: Set<Via> = new Set<Via>();
+  /** What the system says to each datagram that is to leave. */
+  sendError: NatError | undefined;
+  /** What the system says to each socket that is to be opened. */
+  openError: NatError | undefined;
+  /** The requests that left, the oldest first. */
+  readonly requests: Sent[] = [];
+
+  constructor(protocols: readonly Via[] = ["pcp", "nat-pmp"]) {
+    super();
+    this.gateway = new SimulatedGateway({
+      externalAddresses: ["203.0.113.7"],
+      announceTo: [],
+      random: seededRandom(2),
+      protocols: protocols as readonly ("pcp" | "nat-pmp")[],
+    });
+    this.gateway.start(this.time);
+  }
+
+  override async openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+    if (this.openError) throw this.openError;
+    const socket = await super.openUdp(options, handlers);
+    return {
+      ...socket,
+      send: (data, to) => this.#send(socket, handlers, data, to),
+      close: () => socket.close(),
+    };
+  }
+
+  /** Carries out a scenario command. */
+  command(line: string): void {
+    const parsed = parseCommand(line);
+    if (!parsed.ok) throw new TypeError(parsed.message);
+    runCommand(this.gateway, parsed.command, this.time);
+  }
+
+  /** The internal ports that the gateway maps. */
+  ports(): number[] {
+    return this.gateway.list(this.time).map(({ internal }) => internal.port);
+  }
+
+  /** Lets time pass in steps, and what is sent on the way be answered. */
+  async pass(ms: number, stepMs = 50): Promise<void> {
+    for (let left = ms; left > 0; left -= stepMs) {
+      this.advance(Math.min(stepMs, left));
+      await turn();
+    }
+  }
+
+  #send(socket: UdpSocket, handlers: UdpHandlers, data: Uint8Array, to: Endpoint): void {
+    const error = this.sendError;
+    if (error) return queueMicrotask(() => handlers.onError(error, to));
+    const sent = readRequest(data);
+    this.requests.push(sent);
+    if (this.silent.has(sent.via)) return;
+    queueMicrotask(() => {
+      this.gateway.handleDatagram(data, socket.local, this.time);
+      for (let reply = this.gateway.poll(); reply; reply = this.gateway.poll()) {
+        if (reply.type === "send") handlers.onDatagram(reply.data, GATEWAY);
+      }
+    });
+  }
+}
+
+function readRequest(data: Uint8Array): Sent {
+  const view = new DataView(data.buffer, data.byteOffset, data.length);
+  const isPcp = data[0] === 2;
+  const at = isPcp ? 4 : data.length >= 12 ? 8 : undefined;
+  return {
+    via: isPcp ? "pcp" : "nat-pmp",
+    opcode: data[1]!,
+    lifetimeSeconds: at === undefined ? undefined : view.getUint32(at),
+    data: data.slice(),
+  };
+}
+
+/** Lets all that is about to happen happen. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve));
+}

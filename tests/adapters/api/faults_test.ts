@@ -1,0 +1,726 @@
+/** What the promises do where something goes wrong, in virtual time. */
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { NatError, type Via } from "../../../core/errors.ts";
+import { Nat } from "../../../adapters/api/nat.ts";
+import { NatPmpClient } from "../../../adapters/api/nat_pmp_client.ts";
+import { openPort } from "../../../adapters/api/open_port.ts";
+import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
+import { PcpClient } from "../../../adapters/api/pcp_client.ts";
+import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
+import { FakeNetwork, GATEWAY, type Sent, turn } from "./fake_network.ts";
+
+type Options = Omit<NatOptions, "runtime">;
+
+/** A host behind a gateway that speaks these, and a context; closed afterwards. */
+async function withNat(
+  run: (nat: Nat, net: FakeNetwork) => Promise<void>,
+  spoken: readonly Via[] = ["pcp", "nat-pmp"],
+  options: Options = {},
+): Promise<void> {
+  const net = new FakeNetwork(spoken);
+  const nat = await Nat.open({ gateway: GATEWAY, announcements: false, ...options, runtime: net });
+  try {
+    await run(nat, net);
+  } finally {
+    const closed = nat.close();
+    await net.pass(3000);
+    await closed;
+  }
+}
+
+/** How a promise stands: its error's code, `"resolved"`, or `"pending"`. */
+function watch(promise: Promise<unknown>): { how: string; error: NatError | undefined } {
+  const seen: { how: string; error: NatError | undefined } = { how: "pending", error: undefined };
+  promise.then(
+    () => seen.how = "resolved",
+    (error) => {
+      seen.how = error instanceof NatError ? error.code : String(error);
+      if (error instanceof NatError) seen.error = error;
+    },
+  );
+  return seen;
+}
+
+const isDeletion = ({ lifetimeSeconds }: Sent) => lifetimeSeconds === 0;
+const VIAS: readonly Via[] = ["pcp", "nat-pmp"];
+
+describe("renew()", () => {
+  for (const via of VIAS) {
+    it(`twice at once is answered each by its own answer (${via})`, async () => {
+      await withNat(async (nat, net) => {
+        const port = await nat.map(8080);
+        await net.pass(10_000);
+        net.requests.length = 0;
+        const [first, second] = [watch(port.renew(3600)), watch(port.renew(600))];
+        await net.pass(20);
+        if (first.how === "resolved" && second.how === "pending") {
+          assertEquals(port.lifetimeSeconds, 3600);
+        }
+        await net.pass(9000);
+        assertEquals([first.how, second.how], ["resolved", "resolved"]);
+        assertEquals(port.lifetimeSeconds, net.requests.at(-1)!.lifetimeSeconds);
+        assertEquals(net.requests.at(-1)!.lifetimeSeconds, 600);
+      }, [via]);
+    });
+
+    it(`that is refused is told at once, with the refusal (${via})`, async () => {
+      await withNat(async (nat, net) => {
+        const port = await nat.map(8080);
+        await net.pass(10_000);
+        net.command("refuse 2");
+        const renewal = watch(port.renew(3600));
+        await net.pass(100);
+        assertEquals(renewal.how, "refused");
+        const { message, attempts, retryAfterSeconds } = renewal.error!;
+        assert(message.includes("NOT_AUTHORIZED"), message);
+        assertEquals(attempts.map((one) => [one.via, one.gateway, one.outcome]), [
+          [via, "192.0.2.1", "NOT_AUTHORIZED"],
+        ]);
+        assert(retryAfterSeconds! > 0);
+        assertEquals(port.state, "open");
+        assertEquals(net.ports(), [8080]);
+      }, [via]);
+    });
+  }
+
+  it("that is not answered in time says so, and leaves the mapping", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      await net.pass(10_000);
+      net.silent.add("pcp").add("nat-pmp");
+      const renewal = watch(port.renew(undefined, { timeoutMs: 2000 }));
+      await net.pass(1900);
+      assertEquals(renewal.how, "pending");
+      await net.pass(200);
+      assertEquals(renewal.how, "no-answer");
+      assertEquals(renewal.error!.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+        "pcp no answer",
+      ]);
+      assertEquals(port.state, "open");
+    });
+  });
+
+  it("for a lifetime that is none throws and leaves nothing behind", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      await assertRejects(() => port.renew(-1), RangeError, "-1");
+      const again = watch(port.renew(600));
+      await net.pass(5000);
+      assertEquals([again.how, port.lifetimeSeconds], ["resolved", 600]);
+    });
+  });
+});
+
+describe("unmap()", () => {
+  it("twice at once at a silent gateway fails twice: neither is done", async () => {
+    await withNat(async (nat, net) => {
+      net.silent.add("pcp").add("nat-pmp");
+      const [first, second] = [watch(nat.unmap(8080)), watch(nat.unmap(8080))];
+      await net.pass(1000);
+      assertEquals([first.how, second.how], ["pending", "pending"]);
+      await net.pass(9100);
+      assertEquals([first.how, second.how], ["no-answer", "no-answer"]);
+    });
+  });
+
+  it("twice at once at one that answers is done twice", async () => {
+    await withNat(async (nat, net) => {
+      await (await nat.map(8080)).release();
+      assertEquals(net.ports(), [8080]);
+      const [first, second] = [nat.unmap(8080), nat.unmap(8080)];
+      assertEquals(await first, await second);
+      assertEquals(net.ports(), []);
+    });
+  });
+
+  it("of all, twice at once, ends both times", async () => {
+    await withNat(async (nat, net) => {
+      await (await nat.map(8080)).release();
+      const both = [watch(nat.unmapAll("tcp")), watch(nat.unmapAll("tcp"))];
+      await net.pass(500);
+      assertEquals(both.map(({ how }) => how), ["resolved", "resolved"]);
+      assertEquals(net.ports(), []);
+      net.silent.add("pcp").add("nat-pmp");
+      const silent = [watch(nat.unmapAll("udp")), watch(nat.unmapAll("udp"))];
+      await net.pass(10_100);
+      assertEquals(silent.map(({ how }) => how), ["no-answer", "no-answer"]);
+    });
+  });
+});
+
+describe("close()", () => {
+  it("ends every wait at once: map, renew, externalAddresses, unmap", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      await net.pass(10_000);
+      net.silent.add("pcp").add("nat-pmp");
+      const waits = [
+        watch(nat.map(8081)),
+        watch(port.renew()),
+        watch(nat.externalAddresses()),
+        watch(nat.unmap(8082)),
+        watch(nat.unmapAll("udp")),
+      ];
+      await turn();
+      const closing = watch(nat.close());
+      await turn();
+      assertEquals(waits.map(({ how }) => how), waits.map(() => "closed"));
+      for (const { error } of waits) assert(/^Cannot \w/.test(error!.message), error!.message);
+      assertEquals(closing.how, "pending");
+      await net.pass(1600);
+      assertEquals(closing.how, "resolved");
+    });
+  });
+
+  it("a second time waits as the first does", async () => {
+    await withNat(async (nat, net) => {
+      await nat.map(8080);
+      net.silent.add("pcp");
+      const [first, second] = [watch(nat.close()), watch(nat.close())];
+      await net.pass(1400);
+      assertEquals([first.how, second.how], ["pending", "pending"]);
+      await net.pass(200);
+      assertEquals([first.how, second.how], ["resolved", "resolved"]);
+    });
+  });
+
+  it("of a port while its context closes waits until that is done, and its end is told", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      const events: PortEvent[] = [];
+      port.onEvent((event) => events.push(event));
+      const both = [watch(nat.close()), watch(port.close())];
+      await net.pass(100);
+      assertEquals(both.map(({ how }) => how), ["resolved", "resolved"]);
+      assertEquals(events, [{ type: "unmapped", reason: "revoked" }]);
+      assertEquals(net.ports(), []);
+    });
+  });
+
+  it("does not wait for a gateway that never answered", async () => {
+    await withNat(async (nat, net) => {
+      net.silent.add("pcp").add("nat-pmp");
+      const map = watch(nat.map(8080));
+      await net.pass(500);
+      const closing = watch(nat.close());
+      await net.pass(1);
+      assertEquals([map.how, closing.how], ["closed", "resolved"]);
+    });
+  });
+
+  it("leaves no timer and no socket", async () => {
+    await withNat(async (nat, net) => {
+      await nat.map(8080);
+      await nat.close();
+      assertEquals(net.timers.size, 0);
+      assertEquals(net.sockets.map(({ isClosed }) => isClosed), [true]);
+      assertThrows(() => nat.gateways, NatError, "closed");
+      const late = watch(nat.exportState());
+      await turn();
+      assertEquals(late.how, "closed");
+    });
+  });
+});
+
+describe("externalAddresses()", () => {
+  for (const silent of VIAS) {
+    it(`resolves soon after the first answer at a gateway silent to ${silent}`, async () => {
+      await withNat(async (nat, net) => {
+        net.silent.add(silent);
+        const told: Via[] = [];
+        const asked = nat.externalAddresses({ onAddress: ({ via }) => told.push(via) });
+        const seen = watch(asked);
+        const other = silent === "pcp" ? "nat-pmp" : "pcp";
+        await net.pass(50);
+        assertEquals([told, seen.how], [[other], "pending"]);
+        await net.pass(500);
+        assertEquals((await asked).map(({ via }) => via), [other]);
+        net.silent.clear();
+        const again = nat.externalAddresses();
+        await net.pass(5000);
+        assertEquals((await again).length, 2);
+      });
+    });
+  }
+
+  it("resolves at once where all have answered, and leaves no timer", async () => {
+    await withNat(async (nat, net) => {
+      const before = net.time;
+      const addresses = await nat.externalAddresses();
+      assertEquals([addresses.length, net.time], [2, before]);
+      assertEquals([...net.timers].filter(({ keepAlive }) => keepAlive), []);
+      assertEquals(addresses[0]!.gateway, "192.0.2.1");
+    });
+  });
+
+  it("asks whom it is told to", async () => {
+    await withNat(async (nat) => {
+      const addresses = await nat.externalAddresses({ protocols: ["nat-pmp"] });
+      assertEquals(addresses.map(({ via, address }) => [via, address]), [
+        ["nat-pmp", "203.0.113.7"],
+      ]);
+      const bad = { protocols: ["pmp" as Via] };
+      await assertRejects(() => nat.externalAddresses(bad), TypeError, "'protocols'");
+      await assertRejects(() => nat.externalAddresses({ protocols: ["upnp"] }), NatError, "none");
+    });
+  });
+
+  it("lists who was silent, and who refused", async () => {
+    await withNat(async (nat, net) => {
+      net.silent.add("pcp").add("nat-pmp");
+      const silent = watch(nat.externalAddresses({ timeoutMs: 1000 }));
+      await net.pass(1100);
+      assertEquals(silent.how, "no-answer");
+      assertEquals(silent.error!.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+        "pcp no answer",
+        "nat-pmp no answer",
+      ]);
+      net.silent.clear();
+      net.command("refuse 3");
+      const refused = watch(nat.externalAddresses());
+      await net.pass(5000);
+      assertEquals(refused.how, "refused");
+    });
+  });
+
+  it("rejects with what onAddress throws", async () => {
+    await withNat(async (nat) => {
+      const onAddress = () => {
+        throw new Error("the application's own");
+      };
+      await assertRejects(() => nat.externalAddresses({ onAddress }), Error, "own");
+      assertEquals((await nat.externalAddresses()).length, 2);
+    });
+  });
+});
+
+/** The application's mistakes: what is called, and what the message must name. */
+describe("bad input is a TypeError or RangeError that names it", () => {
+  // deno-lint-ignore no-explicit-any
+  const any = (value: unknown) => value as any;
+
+  async function assertNamed(call: () => unknown, name: string): Promise<void> {
+    let error: unknown;
+    try {
+      await call();
+    } catch (thrown) {
+      error = thrown;
+    }
+    assert(error instanceof TypeError || error instanceof RangeError, `${name}: ${error}`);
+    const { message } = error as Error;
+    assert(message.includes(name), `${name}: ${message}`);
+    assert(message.includes("current value is"), message);
+  }
+
+  it("in what a context is asked", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(9999);
+      await net.pass(5000);
+      net.requests.length = 0;
+      for (const timeoutMs of [NaN, -1, any("x"), any(null)]) {
+        await assertNamed(() => nat.map(80, { timeoutMs }), "'timeoutMs'");
+        await assertNamed(() => nat.unmap(80, { timeoutMs }), "'timeoutMs'");
+        await assertNamed(() => nat.unmapAll("tcp", { timeoutMs }), "'timeoutMs'");
+        await assertNamed(() => nat.externalAddresses({ timeoutMs }), "'timeoutMs'");
+        await assertNamed(() => port.renew(60, { timeoutMs }), "'timeoutMs'");
+      }
+      const cases: readonly (readonly [() => unknown, string])[] = [
+        [() => nat.map(80, { signal: any({}) }), "'signal'"],
+        [() => nat.map(80, any(null)), "'options'"],
+        [() => nat.map(80, any("tcp")), "'options'"],
+        [() => nat.map(any(undefined)), "'port'"],
+        [() => nat.map(1.5), "'port'"],
+        [() => nat.map(any("80")), "'port'"],
+        [() => nat.map(-1), "'port'"],
+        [() => nat.peer(80, any(undefined)), "'remote'"],
+        [() => nat.peer(80, any(null)), "'remote'"],
+        [() => nat.peer(80, any("198.51.100.9:443")), "'remote'"],
+        [() => nat.peer(80, any({ address: "198.51.100.9" })), "'remote.port'"],
+        [() => nat.peer(80, any({ port: 443 })), "'remote.address'"],
+        [() => nat.peer(80, { address: "::1", port: 443 }, { family: 4 }), "'remote.address'"],
+        [() => nat.peer(0, { address: "198.51.100.9", port: 443 }), "'port'"],
+        [() => nat.map(80, { mode: 2 ** 32 }), "'mode'"],
+        [() => nat.map(80, { mode: any("forever") }), "'mode'"],
+        [() => nat.map(80, { lifetimeSeconds: 0 }), "'lifetimeSeconds'"],
+        [() => nat.map(80, { protocol: any("sctp") }), "'protocol'"],
+        [() => nat.map(80, { family: any(5) }), "'family'"],
+        [() => nat.map(80, { filters: any("10.0.0.0/8") }), "'filters'"],
+        [() => nat.map(80, { filters: [any(null)] }), "'filters"],
+        [() => nat.map(80, { filters: ["198.51.100.0/24:65536"] }), "'filters'"],
+        [() => nat.map(80, { portSetSize: 1 }), "'portSetSize'"],
+        [() => nat.map(80, { externalAddress: "home" }), "'externalAddress'"],
+        [() => nat.map(80, { thirdParty: "me" }), "'thirdParty'"],
+        [() => nat.map(80, { preferFailure: true, externalPort: 0 }), "'preferFailure'"],
+        [() => nat.unmap(any(null)), "'port'"],
+        [() => nat.unmap(80, any(null)), "'options'"],
+        [() => nat.unmapAll(any("icmp")), "'protocol'"],
+        [() => nat.externalAddresses(any(null)), "'options'"],
+        [() => nat.externalAddresses({ protocols: any("pcp") }), "'protocols'"],
+        [() => port.renew(any("x")), "'lifetimeSeconds'"],
+        [() => port.renew(2 ** 32), "'lifetimeSeconds'"],
+      ];
+      for (const [call, name] of cases) await assertNamed(call, name);
+      assertEquals(net.requests, []);
+    });
+  });
+
+  it("in what is opened", async () => {
+    const runtime = new FakeNetwork();
+    const saved = { via: "pcp", gateway: "192.0.2.1", protocol: "tcp", internalPort: 80 };
+    const held = { ...saved, lifetimeSeconds: 60, mode: "keep-alive" };
+    const cases: readonly (readonly [unknown, string])[] = [
+      [{ gateway: { address: "192.0.2.1" } }, "'gateway.port'"],
+      [{ gateway: { port: 5351 } }, "'gateway'"],
+      [{ gateway: null }, "'gateway'"],
+      [{ gateway: 5 }, "'gateway'"],
+      [{ gateway: "192.0.2.1:0" }, "'gateway'"],
+      [{ internalAddress: 5 }, "'internalAddress'"],
+      [{ protocols: ["pmp"] }, "'protocols'"],
+      [{ protocols: 5 }, "'protocols'"],
+      [{ protocols: "pcp" }, "'protocols'"],
+      [{ state: null }, "'state'"],
+      [{ state: 5 }, "'state'"],
+      [{ state: {} }, "'state.version'"],
+      [{ state: { version: 1 } }, "'state.mappings'"],
+      [{ state: { version: 1, mappings: [null] } }, "'state.mappings'"],
+      [{ state: { version: 1, mappings: [{}] } }, "'via'"],
+      [{ state: { version: 1, mappings: [{ ...held, gateway: 5 }] } }, "'gateway'"],
+      [{ state: { version: 1, mappings: [{ ...held, protocol: 6 }] } }, "'protocol'"],
+      [{ state: { version: 1, mappings: [{ ...held, internalPort: "x" }] } }, "'internalPort'"],
+      [{ state: { version: 1, mappings: [{ ...held, external: 5 }] } }, "'external'"],
+      [{ state: { version: 1, mappings: [{ ...held, external: null }] } }, "'external'"],
+      [{ state: { version: 1, mappings: [{ ...held, nonce: "xyz" }] } }, "'nonce'"],
+      [{ state: { version: 1, mappings: [{ ...held, mode: 0 }] } }, "'mode'"],
+      [{ state: { version: 1, mappings: [{ ...held, remote: "x" }] } }, "'remote"],
+      [{ state: { version: 1, mappings: [{ ...held, filters: 5 }] } }, "'filters"],
+      [{ state: { version: 1, mappings: [{ ...held, portSet: 5 }] } }, "'portSet"],
+    ];
+    for (const [options, name] of cases) {
+      const given = { gateway: GATEWAY, ...options as object, runtime };
+      await assertNamed(() => Nat.open(any(given)), name);
+      if (name.startsWith("'state") || name === "'nonce'") {
+        await assertNamed(() => PcpClient.open(any({ server: GATEWAY, ...given })), name);
+        await assertNamed(() => NatPmpClient.open(any({ ...given, gateway: GATEWAY })), name);
+      }
+    }
+    await assertNamed(() => Nat.open(any(null)), "'options'");
+    await assertNamed(() => PcpClient.open(any({ runtime })), "'server'");
+    await assertNamed(() => PcpClient.open(any(undefined)), "'options'");
+    await assertNamed(() => NatPmpClient.open(any({ runtime })), "'gateway'");
+    assertEquals(runtime.timers.size, 0);
+  });
+
+  it("in what the single clients are asked", async () => {
+    const runtime = new FakeNetwork();
+    const open = { runtime, announcements: false };
+    const pcp = await PcpClient.open({ ...open, server: GATEWAY });
+    await assertNamed(() => pcp.map(any(undefined)), "'request'");
+    await assertNamed(() => pcp.map({ protocol: 6, internalPort: -1 }), "'internalPort'");
+    await assertNamed(() => pcp.peer({ protocol: 6, internalPort: 80, remote: any(1) }), "'remote");
+    await assertNamed(() => pcp.peer(any({ protocol: 6, internalPort: 80 })), "'remote");
+    await assertNamed(() => pcp.announce({ timeoutMs: NaN }), "'timeoutMs'");
+    const pmp = await NatPmpClient.open({ ...open, gateway: GATEWAY });
+    await assertNamed(() => pmp.map(any(null)), "'request'");
+    await assertNamed(() => pmp.unmapAll(any("all")), "'protocol'");
+    await assertNamed(() => pmp.externalAddress({ timeoutMs: NaN }), "'timeoutMs'");
+    assertEquals(runtime.requests, []);
+    await Promise.all([pcp.close(), pmp.close()]);
+  });
+
+  it("also a mode of 2³² at a gateway with NAT-PMP alone", async () => {
+    await withNat(async (nat, net) => {
+      await assertNamed(() => nat.map(8080, { mode: 2 ** 32 }), "'mode'");
+      await net.pass(1000);
+      assertEquals(net.ports(), []);
+      await nat.map(8080, { mode: 2 ** 32 - 1 });
+      assertEquals(net.ports(), [8080]);
+    }, ["nat-pmp"]);
+  });
+});
+
+describe("events", () => {
+  it("lose nothing between openPort() and the first next()", async () => {
+    const net = new FakeNetwork();
+    const port = await openPort(8080, { gateway: GATEWAY, runtime: net, announcements: false });
+    await net.pass(5000);
+    const renewal = port.renew();
+    await net.pass(10);
+    await renewal;
+    net.command("external 203.0.113.8");
+    const move = port.renew();
+    await net.pass(5000);
+    await move;
+    const events = port[Symbol.asyncIterator]();
+    assertEquals((await events.next()).value.type, "renewed");
+    assertEquals((await events.next()).value.type, "moved");
+    await port.close();
+    assertEquals((await events.next()).value, { type: "unmapped", reason: "revoked" });
+    assertEquals((await events.next()).done, true);
+    const late = port[Symbol.asyncIterator]();
+    assertEquals((await late.next()).value, { type: "unmapped", reason: "revoked" });
+    assertEquals((await late.next()).done, true);
+  });
+
+  it("end for whoever leaves, also while one is waited for", async () => {
+    await withNat(async (nat) => {
+      const port = await nat.map(8080);
+      const events = port[Symbol.asyncIterator]();
+      const [pending, leaving] = [events.next(), events.return!()];
+      const outcome = await Promise.race([
+        Promise.all([pending, leaving]).then((both) => both.map(({ done }) => done)),
+        turn().then(turn),
+      ]);
+      assertEquals(outcome, [true, true]);
+      assertEquals((await events.next()).done, true);
+    });
+  });
+
+  it("go to callbacks, too, and one that throws keeps nothing from the others", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      const heard: string[] = [];
+      const rethrown: (() => void)[] = [];
+      const stopThrowing = port.onEvent(() => {
+        throw new Error("the application's own");
+      });
+      const stop = port.onEvent(({ type }) => heard.push(type));
+      const events = port[Symbol.asyncIterator]();
+      await net.pass(5000);
+      const original = globalThis.queueMicrotask;
+      globalThis.queueMicrotask = (callback) =>
+        /throw/.test(String(callback)) ? void rethrown.push(callback) : original(callback);
+      try {
+        const renewal = watch(port.renew());
+        await net.pass(50);
+        assertEquals(renewal.how, "resolved");
+      } finally {
+        globalThis.queueMicrotask = original;
+        stopThrowing();
+      }
+      assertEquals([heard, rethrown.length], [["renewed"], 1]);
+      assertEquals((await events.next()).value.type, "renewed");
+      stop();
+    });
+  });
+
+  it("tell where it stands: open, lost, open again, closed", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080, { lifetimeSeconds: 120 });
+      const events = port[Symbol.asyncIterator]();
+      assertEquals(port.state, "open");
+      net.silent.add("pcp").add("nat-pmp");
+      await net.pass(130_000, 1000);
+      assertEquals(port.state, "lost");
+      net.silent.clear();
+      await net.pass(120_000, 1000);
+      assertEquals(port.state, "open");
+      const types: string[] = [];
+      await port.close();
+      assertEquals(port.state, "closed");
+      for await (const { type } of { [Symbol.asyncIterator]: () => events }) types.push(type);
+      const told = types.filter((type) => type !== "renewal-failed" && type !== "renewed");
+      assertEquals(told, ["lost", "recovered", "unmapped"]);
+    });
+  });
+
+  it("tell a renewal that failed, with the reason", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      const heard: PortEvent[] = [];
+      port.onEvent((event) => heard.push(event));
+      net.command("refuse 8");
+      await net.pass(4_600_000, 10_000);
+      const failed = heard.find(({ type }) => type === "renewal-failed");
+      assertEquals(failed, { type: "renewal-failed", reason: "NO_RESOURCES" });
+      assertEquals(port.state, "open");
+    });
+  });
+
+  it("tell that the gateway keeps what it was to delete", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      net.command("refuse 2");
+      await port.close();
+      const last = (await port[Symbol.asyncIterator]().next()).value;
+      assertEquals(last, { type: "unmapped", reason: "revoked", failure: "NOT_AUTHORIZED" });
+    });
+  });
+});
+
+describe("what the system refuses", () => {
+  const refusals = [
+    new NatError("permission", "Cannot send: the operating system forbids it (EPERM)"),
+    new NatError("network", "Cannot send: network unreachable"),
+  ];
+  for (const refusal of refusals) {
+    it(`is told at once: ${refusal.code} at sending`, async () => {
+      await withNat(async (nat, net) => {
+        await nat.map(8079); // The socket is open.
+        net.sendError = refusal;
+        const waits = [
+          watch(nat.map(8080)),
+          watch(nat.unmap(8081)),
+          watch(nat.unmapAll("udp")),
+          watch(nat.externalAddresses()),
+        ];
+        await net.pass(100);
+        assertEquals(waits.map(({ how }) => how), waits.map(() => refusal.code));
+        for (const { error } of waits) {
+          assert(error!.message.includes(refusal.message), error!.message);
+        }
+      });
+    });
+
+    it(`is told at once: ${refusal.code} at opening`, async () => {
+      const net = new FakeNetwork();
+      net.openError = refusal;
+      const nat = await Nat.open({ gateway: GATEWAY, runtime: net, announcements: false });
+      const waits = [
+        watch(nat.map(8080)),
+        watch(nat.unmap(8081)),
+        watch(nat.unmapAll("udp")),
+        watch(nat.externalAddresses()),
+      ];
+      await net.pass(100);
+      assertEquals(waits.map(({ how }) => how), waits.map(() => refusal.code));
+      await nat.close();
+    });
+  }
+
+  it("holds up nothing once it is over: a socket that failed is opened again", async () => {
+    const net = new FakeNetwork();
+    net.openError = refusals[0];
+    const nat = await Nat.open({ gateway: GATEWAY, runtime: net, announcements: false });
+    const first = watch(nat.map(8080));
+    await net.pass(100);
+    assertEquals(first.how, "permission");
+    net.openError = undefined;
+    await net.pass(6000);
+    assertEquals((await nat.map(8080)).state, "open");
+    await nat.close();
+  });
+
+  it("holds up nothing once it is over: what could not be sent is sent", async () => {
+    await withNat(async (nat, net) => {
+      net.sendError = refusals[0];
+      const first = watch(nat.map(8080));
+      await net.pass(100);
+      assertEquals(first.how, "permission");
+      net.sendError = undefined;
+      const again = [
+        watch(nat.map(8080)),
+        watch(nat.externalAddresses()),
+        watch(nat.unmap(8081)),
+      ];
+      await net.pass(2000);
+      assertEquals(again.map(({ how }) => how), ["resolved", "resolved", "resolved"]);
+    });
+  });
+
+  it("is thrown by what opens a single client", async () => {
+    const runtime = new FakeNetwork();
+    runtime.openError = refusals[0];
+    const open = { runtime, announcements: false };
+    await assertRejects(() => PcpClient.open({ ...open, server: GATEWAY }), NatError, "EPERM");
+    await assertRejects(() => NatPmpClient.open({ ...open, gateway: GATEWAY }), NatError, "EPERM");
+  });
+});
+
+describe("a map() that rejected leaves nothing that goes on", () => {
+  it("after its timeout: deletions alone, and those end", async () => {
+    await withNat(async (nat, net) => {
+      net.silent.add("pcp").add("nat-pmp");
+      const map = watch(nat.map(8080, { timeoutMs: 2000 }));
+      await net.pass(2100);
+      assertEquals(map.how, "no-answer");
+      net.requests.length = 0;
+      await net.pass(600_000, 500);
+      const before = net.requests.length;
+      assert(net.requests.every(isDeletion));
+      await net.pass(7_200_000, 60_000);
+      assertEquals(net.requests.length, before);
+    });
+  });
+
+  it("after its signal: what the gateway granted meanwhile is deleted", async () => {
+    await withNat(async (nat, net) => {
+      const controller = new AbortController();
+      net.silent.add("nat-pmp");
+      const map = watch(nat.map(8080, { signal: controller.signal }));
+      controller.abort(new Error("enough"));
+      await net.pass(1000);
+      assertEquals([map.how, net.ports()], ["Error: enough", []]);
+    });
+  });
+
+  it("after a refusal: no packet", async () => {
+    await withNat(async (nat, net) => {
+      net.command("refuse 8");
+      const map = watch(nat.map(8080));
+      await net.pass(100);
+      assertEquals(map.how, "refused");
+      net.requests.length = 0;
+      net.command("refuse off");
+      await net.pass(7_200_000, 60_000);
+      assertEquals([net.requests.filter((one) => !isDeletion(one)), net.ports()], [[], []]);
+      await nat.map(8080);
+    });
+  });
+});
+
+describe("onState", () => {
+  it("is called with what a later run needs, before the first request leaves", async () => {
+    const net = new FakeNetwork();
+    net.silent.add("pcp").add("nat-pmp");
+    const states: { readonly state: NatState; readonly sent: number }[] = [];
+    const nat = await Nat.open({
+      gateway: GATEWAY,
+      runtime: net,
+      announcements: false,
+      onState: (state) => states.push({ state, sent: net.requests.length }),
+    });
+    void nat.map(8080).catch(() => {});
+    await net.pass(50);
+    const map = net.requests.find(({ via, opcode }) => via === "pcp" && opcode === 1)!;
+    const nonce = [...map.data.subarray(24, 36)].map((b) => b.toString(16).padStart(2, "0"))
+      .join("");
+    const { state, sent } = states[0]!;
+    assertEquals([sent, state.mappings.map((one) => one.nonce)], [0, [nonce]]);
+    // This run ends without notice; the gateway has granted what it asked.
+    net.silent.clear();
+    await net.pass(1000);
+    assertEquals(net.ports(), [8080]);
+    const next = await Nat.open({
+      gateway: GATEWAY,
+      runtime: net,
+      announcements: false,
+      protocols: ["pcp"],
+      state: JSON.parse(JSON.stringify(state)),
+    });
+    assertEquals((await next.unmap(8080)).map(({ via }) => via), ["pcp"]);
+    await next.close();
+  });
+
+  it("is called when a mapping is granted and when it is over, and not for nothing", async () => {
+    const states: NatState[] = [];
+    await withNat(
+      async (nat, net) => {
+        const port = await nat.map(8080);
+        const granted = states.at(-1)!.mappings;
+        assertEquals(granted.map(({ via, external }) => [via, external?.port]), [["pcp", 8080]]);
+        await net.pass(5000);
+        const count = states.length;
+        const renewal = port.renew();
+        await net.pass(10);
+        await renewal;
+        assertEquals(states.length, count);
+        assertEquals(await nat.exportState(), states.at(-1));
+        await port.close();
+        assertEquals(states.at(-1)!.mappings, []);
+      },
+      ["pcp", "nat-pmp"],
+      { onState: (state) => states.push(state) },
+    );
+  });
+});
