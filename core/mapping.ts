@@ -72,7 +72,10 @@ export interface MappingRequest {
   readonly mode?: MappingMode;
   /** The suggested external endpoint or none (PCP PREFER_FAILURE, PCP-C-48). @default {false} */
   readonly preferFailure?: boolean;
-  /** Only these peers may come in; none: everybody (PCP FILTER). */
+  /**
+   * Only these peers may come in; none: everybody (PCP FILTER). With a nonce of an earlier run an
+   * empty list takes away the filters that the mapping had then.
+   */
   readonly filters?: readonly RemoteFilter[];
   /** The host that it is for, where it is not this one (PCP THIRD_PARTY, PCP-C-47). */
   readonly thirdParty?: string;
@@ -239,8 +242,8 @@ const MAX_LIFETIMES = 0xffff_ffff;
 const MAX_DESCRIPTION_BYTES = 1016;
 /** Protocols whose headers have ports: TCP, UDP, DCCP, SCTP, UDP-Lite. */
 const WITH_PORTS: readonly number[] = [6, 17, 33, 132, 136];
-/** What requests without filters share. */
-const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
+/** What requests that say nothing of filters share. */
+export const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
 
 /**
  * Checks a request and fills in the defaults.
@@ -346,7 +349,7 @@ function checkFilters(filters: readonly RemoteFilter[] | undefined): readonly Re
   if (!Array.isArray(filters)) {
     throw new TypeError(`'filters' must be an array: current value is ${show(filters)}`);
   }
-  return filters.length === 0 ? NO_FILTERS : filters.map(checkFilter);
+  return filters.map(checkFilter);
 }
 
 function checkFilter(filter: RemoteFilter): RemoteFilter {

@@ -31,6 +31,7 @@ import {
   type MappingEvent,
   type MappingId,
   mappingKey,
+  NO_FILTERS,
   sameFilters,
   type Wanted,
 } from "../mapping.ts";
@@ -448,7 +449,7 @@ export class LeaseKeeper<R, T> {
 
   #mayExistAlready(lease: Lease<R>): void {
     lease.mayExistUntil = Infinity;
-    lease.mayHaveFilters = lease.wanted.filters.length > 0;
+    lease.mayHaveFilters = lease.wanted.filters !== NO_FILTERS;
   }
 
   /** What a mapping stands for has one owner (PCP-C-34, RFC 7753 §6). */

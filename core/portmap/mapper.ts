@@ -877,9 +877,15 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   #create(request: PortRequest, now: Instant): ManagedMapping {
-    const managed = new ManagedMapping(this.#nextId++, request, now);
-    const { key } = managed;
+    const key = savedKey(request);
     const saved = this.#saved.filter((one) => savedKey(one) === key);
+    // What the earlier run let in only is to be taken away, where this one does not say so, too.
+    const hadFilters = saved.some(({ filters }) => filters);
+    const managed = new ManagedMapping(
+      this.#nextId++,
+      hadFilters ? { ...request, filters: request.filters ?? [] } : request,
+      now,
+    );
     managed.nonces = saved.flatMap((one) => {
       const { nonce } = readSaved(one);
       return nonce ? [{ gateway: one.gateway, nonce }] : [];

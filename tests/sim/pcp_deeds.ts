@@ -705,6 +705,7 @@ export class PcpDeeds {
     const why = `${pcp.pcpResultName(code)} for ${lifetimeSeconds} s`;
     const isDeletion = mapping.phase === "deleting";
     if (mapping.isInFlight && this.#isMended(mapping, code, why, now)) return;
+    if (this.#isMoved(mapping, code)) return this.#lose(mapping, now, undefined, why);
     // Whether it takes the answer where it may have begun anew, or left PCP, does not show.
     const mayHaveBegun = mapping.series.some(({ sends }) => sends === 0);
     if (mayHaveBegun && !mapping.isGranted) {
@@ -718,6 +719,16 @@ export class PcpDeeds {
     if (code !== NO_RESOURCES || isDeletion) return;
     this.#mayLackRoomUntil(until);
     if (isTaken && !isLenient) this.#noNewUntil = Math.max(this.#noNewUntil, until);
+  }
+
+  /** Unasked, the server says that the endpoint is gone: what was wanted at first need not wait. */
+  #isMoved({ isInFlight, isGranted, failure, wish }: PcpMapping, code: number): boolean {
+    const isIt = code === CANNOT_PROVIDE_EXTERNAL && !isInFlight && isGranted &&
+      failure === undefined && !wish.preferFailure;
+    if (!isIt) return false;
+    if (this.#watch.isSession) wish.remembered = wish.granted;
+    wish.granted = undefined;
+    return true;
   }
 
   /** Another request may do: without what was refused and is not needed. */
