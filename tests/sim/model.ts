@@ -68,6 +68,7 @@ export class ClientModel {
       isSession: options.kind === "session",
       nonces: options.nonces,
       reasonAt: -Infinity,
+      unreachableAt: -Infinity,
       restUntil: -Infinity,
       recreations: [],
     };
@@ -283,7 +284,7 @@ export class ClientModel {
 
   /** ICMP says that nothing listens at the gateway. */
   unreachable(now: Instant): void {
-    this.watch.reasonAt = now;
+    this.watch.reasonAt = this.watch.unreachableAt = now;
     this.#pcp?.unreachable(now);
     this.#natPmp?.unreachable(now);
   }
@@ -386,7 +387,6 @@ export class ClientModel {
         const isGranted = this.#natPmp?.hasConfirmed(wish, external) === true &&
           (external.address === undefined || this.#addresses.has(external.address));
         this.#require(isGranted, event, now, "nobody confirmed it");
-        this.#natPmp!.reported(wish);
         return;
       }
       if (!wish.owed) {
@@ -399,6 +399,7 @@ export class ClientModel {
     if (this.watch.isSession) return;
     const { owed } = wish;
     wish.owed = undefined;
+    if (!("external" in event) && now === this.watch.unreachableAt) return;
     if (!owed) return this.#require(false, event, now, "nothing has led to it");
     const external = "external" in event ? event.external : undefined;
     const isOwed = owed.types.includes(event.type);

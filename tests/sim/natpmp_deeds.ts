@@ -30,6 +30,7 @@ import {
   NATPMP_DELETIONS,
   NATPMP_SENDS,
   natPmpHoldMs,
+  natPmpRenewal,
   natPmpWaitMs,
   RECREATION_MS,
   RENEWAL_GAP_MS,
@@ -95,12 +96,6 @@ export class NatPmpDeeds {
   /** Whether the gateway has ever said so. */
   hasConfirmed({ protocol, internalPort }: Wish, { port }: External): boolean {
     return this.#confirmed.has(`${protocol} ${internalPort} ${port}`);
-  }
-
-  /** A session has told of a grant. */
-  reported(wish: Wish): void {
-    const mapping = this.of(wish);
-    if (mapping) mapping.isReported = true;
   }
 
   // ---- Commands ----------------------------------------------------------------------------
@@ -609,6 +604,10 @@ export class NatPmpDeeds {
     }
     mapping.phase = "granted";
     mapping.planRenewal(now + SLACK_MS);
+    // A point at this very moment may be the one that failed, or the next.
+    const near = natPmpRenewal(mapping.grantedAt, mapping.until, now - SLACK_MS);
+    const isNow = near !== undefined && near.from <= now + SLACK_MS;
+    if (isNow && mapping.next) mapping.next = { ...mapping.next, from: near.from };
   }
 
   #notGranted(mapping: NatPmpMapping, why: string, holdMs: number | undefined, now: Instant): void {
@@ -770,8 +769,8 @@ export class NatPmpDeeds {
     for (const mapping of this.#all) {
       const { next } = mapping;
       if (!next || now <= next.to + SLACK_MS || !this.#isStrict(mapping)) continue;
-      const isTaken = mapping.isReported || mapping.phase === "deleting";
-      if (this.#watch.isSession && !isTaken) continue;
+      // Whether a session took the grant, or has another one by now, does not show.
+      if (this.#watch.isSession && mapping.phase !== "deleting") continue;
       if (mapping.phase === "deleting" && now >= mapping.mayExistUntil) {
         this.#ends(mapping, "unmapped", "its time was over", now);
         continue;

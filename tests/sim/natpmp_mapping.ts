@@ -48,8 +48,6 @@ export class NatPmpMapping {
   /** Commands that change what is asked for, and those that the last request knew of. */
   revision = 0;
   sentRevision = 0;
-  /** A session has told of its last grant: it took it. */
-  isReported = false;
   /** When the loss of state was heard that it is made again for. */
   lostStateAt: Instant | undefined;
   /** It may have failed just then with what it waited for. */
@@ -84,7 +82,6 @@ export class NatPmpMapping {
     this.grantedAt = now;
     this.until = this.mayExistUntil = now + lifetimeSeconds * 1000;
     this.wasGranted = true;
-    this.isReported = false;
     this.isStale = false;
     this.failure = undefined;
     this.refusedUntil = -Infinity;

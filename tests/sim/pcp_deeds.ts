@@ -218,7 +218,8 @@ export class PcpDeeds {
     const nonce = toHex(request.nonce);
     let mapping = this.#byNonce.get(nonce);
     // A session that left PCP may come back to it.
-    const isBack = mapping?.phase === "over" && watch.isSession && request.lifetimeSeconds > 0;
+    const isLeft = mapping?.phase === "over" || (mapping?.phase === "deleting" && mapping.isLate);
+    const isBack = isLeft && watch.isSession && request.lifetimeSeconds > 0;
     if (!mapping || isBack) mapping = this.#bind(request, nonce, now);
     // A session deletes also what it left to another protocol, or was granted too late.
     const isOver = mapping.phase === "over" || this.#isLenient(mapping);
@@ -264,9 +265,11 @@ export class PcpDeeds {
     if (known && !isOwn) breach(watch, `uses nonce ${nonce} again, for another mapping`, now);
     if (/^(..)\1*$/.test(nonce)) breach(watch, `uses nonce ${nonce}: anybody can guess it`, now);
     const alive = this.#all.filter(({ wish, phase }) => phase !== "over" && isFor(wish, request));
-    let mapping = alive.find((mapping) => mapping.nonce === undefined);
+    let mapping = alive.find((mapping) =>
+      mapping.nonce === undefined || (mapping.nonce === nonce && mapping.phase !== "deleting")
+    );
     const saved = alive.find(({ wish }) => wish.savedNonce !== undefined)?.wish.savedNonce;
-    if (!mapping && watch.isSession && saved === undefined) {
+    if (!mapping && watch.isSession && (saved === undefined || saved === nonce)) {
       mapping = alive.find(({ phase, isGranted }) => phase !== "deleting" && !isGranted) ??
         this.#takesUp(request, now) ?? this.#asksForAddress(request, now);
     }
@@ -344,8 +347,8 @@ export class PcpDeeds {
     if (mapping.phase === "deleting" || mapping.phase === "over") {
       breach(watch, `asks for ${mapping.name}, which is ${mapping.phase}`, now);
     }
-    const isRepeat = mapping.phase === "asking" && mapping.sends > 0 &&
-      sameBytes(mapping.data!, data);
+    const isRepeat = mapping.phase === "asking" && mapping.data !== undefined &&
+      sameBytes(mapping.data, data);
     const isRenewedAgain = mapping.phase === "renewing" && mapping.data !== undefined &&
       sameBytes(mapping.data, data);
     if (!isRepeat && !isRenewedAgain) this.#judgeFields(mapping, request, now);
@@ -367,6 +370,8 @@ export class PcpDeeds {
       mapping.data = data;
       this.#extendStarts(mapping);
       mapping.sent(now);
+      // What begins anew is made anew, though it may have the same bytes.
+      if (mapping.sends === 1) mapping.sentRevision = mapping.revision;
       // In a session it may be the beginning of another race as well.
       if (this.#isLenient(mapping)) this.#mayBegin(mapping, now);
       return;
@@ -381,7 +386,8 @@ export class PcpDeeds {
     mapping.phase = "asking";
     mapping.isFirst = false;
     mapping.startedAt = mapping.sentAt = now;
-    if (watch.isSession) this.#mayBegin(mapping, now);
+    if (watch.isSession || mapping.mayStartEither) this.#mayBegin(mapping, now);
+    mapping.mayStartEither = false;
     mapping.joinSeries();
   }
 
@@ -469,9 +475,9 @@ export class PcpDeeds {
     const watch = this.#watch;
     if (now < watch.restUntil) return mapping.phase === "asking";
     if (now <= mapping.mayRecreateUntil + SLACK_MS) return false;
-    const isRenewal = watch.isSession && mapping.isGranted &&
-      now - mapping.sentAt >= RENEWAL_GAP_MS - SLACK_MS;
-    if (isRenewal && mapping.phase === "asking") return false;
+    // A session may begin anew what it asks for.
+    const mayBegin = watch.isSession && now - mapping.sentAt >= LEAST_GAP_MS;
+    if (mayBegin && mapping.phase === "asking") return false;
     if (this.#isLenient(mapping) && this.#mayRace(mapping, now)) return false;
     const when = next ? misses(next, now) : `although nothing is due: it is ${mapping.phase}`;
     breach(watch, `${deed} ${mapping.name} ${when}`, now);
@@ -704,10 +710,13 @@ export class PcpDeeds {
     const until = now + pcpHoldMs(lifetimeSeconds);
     const why = `${pcp.pcpResultName(code)} for ${lifetimeSeconds} s`;
     const isDeletion = mapping.phase === "deleting";
-    if (mapping.isInFlight && this.#isMended(mapping, code, why, now)) return;
-    if (this.#isMoved(mapping, code)) return this.#lose(mapping, now, undefined, why);
     // Whether it takes the answer where it may have begun anew, or left PCP, does not show.
     const mayHaveBegun = mapping.series.some(({ sends }) => sends === 0);
+    if (mapping.isInFlight && this.#isMended(mapping, code, why, now)) {
+      if (mayHaveBegun) mapping.next = { ...mapping.next!, to: now + RECREATION_MS };
+      return;
+    }
+    if (this.#isMoved(mapping, code)) return this.#lose(mapping, now, undefined, why);
     if (mayHaveBegun && !mapping.isGranted) {
       mapping.pendingRefusal = { until, why };
       this.#owe(mapping.wish, "failed", true, why);
@@ -749,7 +758,10 @@ export class PcpDeeds {
     mapping.next = at(now, why, "the request without it");
     if (phase === "deleting") return true;
     const isRenewal = mapping.isGranted && !mapping.isStale;
-    mapping.phase = isRenewal ? "granted" : "waiting";
+    mapping.phase = isRenewal ? "granted" : "recovering";
+    // At once it is a first request; where it waits for room, it is none.
+    mapping.mayStartEither = true;
+    mapping.lostStateAt = undefined;
     if (isRenewal) mapping.next = { ...mapping.next, rule: "its renewal" };
     mapping.renewedAt = -Infinity;
     mapping.isFirst = !mapping.isGranted;
@@ -780,7 +792,13 @@ export class PcpDeeds {
     if (!mapping.isGranted) this.#notGranted(mapping, until, why, now);
     else if (mapping.isStale || isVersion) {
       this.#lose(mapping, now, until ?? this.#restUntil(mapping, now), why);
-    } else mapping.goOn(until ?? now);
+    } else {
+      const wasAsking = phase === "asking";
+      mapping.goOn(until ?? now, now);
+      // A session may have sent a renewal, and have another one planned.
+      const isDoubtful = wasAsking && this.#watch.isSession;
+      if (isDoubtful && mapping.next) mapping.next = { ...mapping.next, to: Infinity };
+    }
     return true;
   }
 
@@ -820,7 +838,11 @@ export class PcpDeeds {
       if (opcode !== undefined && opcode !== own) continue;
       if (nonce !== undefined && nonce !== mapping.nonce) continue;
       const why = `UNSUPP_VERSION (it speaks ${version})`;
-      this.#fails(mapping, "other", until, why, now, true);
+      if (!mapping.isGranted && mapping.series.some(({ sends }) => sends === 0)) {
+        // It may have begun anew, and have nothing on its way.
+        mapping.pendingRefusal = { until, why };
+        this.#owe(mapping.wish, "failed", true, why);
+      } else this.#fails(mapping, "other", until, why, now, true);
     }
   }
 
@@ -954,7 +976,9 @@ export class PcpDeeds {
       const next = this.#due(mapping);
       if (!next || this.#isLenient(mapping) || now <= next.to + SLACK_MS) continue;
       // Whether a session asks for it by now, or renews it, is not known from outside.
-      if (this.#watch.isSession && mapping.phase === "asking") continue;
+      const isFresh = mapping.phase === "granted" && next.rule === "the window of renewal 1";
+      const isSure = isFresh || mapping.phase === "deleting";
+      if (this.#watch.isSession && !isSure) continue;
       const isDeletion = mapping.phase === "deleting";
       if (isDeletion && this.#isGivenUp(mapping, now)) {
         this.#deleted(mapping, "nobody answered its deletion", now);

@@ -69,6 +69,8 @@ export class PcpMapping {
   mayChange = false;
   /** Options were refused as malformed: those that need padding may be left out. */
   mayLeaveOut = false;
+  /** Whether its next request starts fast does not show. */
+  mayStartEither = false;
   /** PREFER_FAILURE was not kept at that moment: the mapping is given back once. */
   brokenAt: Instant = -Infinity;
   /** The server said no, and not before then. */
@@ -213,17 +215,22 @@ export class PcpMapping {
     this.next = first && { ...first.next, to };
   }
 
-  /** How often it was sent, at most. */
+  /** How often it was sent, at least. */
   get sends(): number {
-    return this.series[0]?.sends ?? 0;
+    let least = Infinity;
+    for (const { sends } of this.series) least = Math.min(least, sends);
+    return least === Infinity ? 0 : least;
   }
 
   /** The renewal came to nothing: the next one in its time, but not before it may. */
-  goOn(until: Instant): void {
+  goOn(until: Instant, now: Instant): void {
+    // What was no renewal has none planned: it is due as soon as it may be.
+    const isPlanned = this.phase !== "asking";
+    const next = isPlanned ? this.next : at(now, "a request that came to nothing", "its renewal");
     this.phase = "granted";
     this.series = [];
-    const { next } = this;
-    if (!next) return;
+    this.next = undefined;
+    if (!next || !this.wantsRenewal) return;
     const from = Math.max(next.from, until, this.renewedAt + RENEWAL_GAP_MS);
     this.next = from < this.until! ? { ...next, from, to: Math.max(next.to, from) } : undefined;
   }

@@ -142,6 +142,8 @@ export interface Watch {
   readonly nonces: Map<string, object>;
   /** When the client heard or was told something last: a reason to act at that moment. */
   reasonAt: Instant;
+  /** When ICMP came last: what it ended, of what was due at that very moment, does not show. */
+  unreachableAt: Instant;
   /** Nothing is held against what is sent before this: it has just woken up. */
   restUntil: Instant;
   /** After a loss of state, how long the first request of it waited, milliseconds. */
