@@ -662,15 +662,8 @@ export class PcpClient implements Machine<PcpEvent> {
     // miniupnpd 2.3.1 answers NO_RESOURCES where there is nothing to delete, which is what was
     // wanted; of what it granted, it says that it stays.
     const isNothing = isDeletion && code === PCP_RESULT.NO_RESOURCES && !lease.grant;
-    // Unasked, it says that the endpoint is gone with the server's address. What was wanted at first
-    // is another request than one for that endpoint, and need not wait (PCP-C-22).
-    const isMove = code === PCP_RESULT.CANNOT_PROVIDE_EXTERNAL && !lease.request &&
-      lease.isGranted && !lease.failure && !lease.wanted.preferFailure;
     if (isNothing) this.#keeper.deleted(lease, undefined, now);
-    else if (isMove) {
-      lease.remembered = undefined;
-      this.#keeper.gone(lease, failure, undefined, now);
-    } else if (!this.#keeper.failed(lease, failure, retryAt, now)) return this.#drop("stale");
+    else if (!this.#keeper.failed(lease, failure, retryAt, now)) return this.#drop("stale");
     this.stats.refused++;
     // PCP-C-42. A deletion is no reason to leave the server alone: others' requests go on.
     if (code === PCP_RESULT.NO_RESOURCES && !isDeletion) {

@@ -211,7 +211,9 @@ export class PcpServer implements Machine<ServerEvent> {
       if (isGone) {
         const resultCode = entry.isExact ? CANNOT_PROVIDE_EXTERNAL : NO_RESOURCES;
         this.#startUpdate({ entry, resultCode }, now);
-      } else if (entry.isExact) {
+      } else if (
+        entry.isExact && (entry.namesAddress || entry.external.port !== previous.port)
+      ) {
         // What was asked for cannot be had any more, and nothing else was wanted.
         const gone = { ...snapshotEntry(entry), external: previous };
         this.#table.remove(entry, now);

@@ -451,7 +451,8 @@ export class MappingService {
   ): RenewRequest {
     const { nonce } = request;
     const { description, prefersFailure: isExact } = plan;
-    return { expiresAt, requester: from, nonce, isExact, description, filters };
+    const namesAddress = suggestedAddress(request) !== undefined;
+    return { expiresAt, requester: from, nonce, isExact, namesAddress, description, filters };
   }
 
   /** When a lease of that length ends, within the limits (PCP-S-52). */

@@ -50,6 +50,7 @@ export class Entry implements TableEntry {
   readonly offset: number;
   requester: Endpoint | undefined;
   isExact: boolean;
+  namesAddress: boolean;
   nonce: Uint8Array | undefined;
   description: string | undefined;
   filters: readonly RemoteFilter[];
@@ -75,6 +76,7 @@ export class Entry implements TableEntry {
     this.offset = offset;
     this.requester = request.requester && copyOf(request.requester);
     this.isExact = request.isExact ?? false;
+    this.namesAddress = request.namesAddress ?? request.suggestedAddress !== undefined;
     this.nonce = request.nonce && copyBytes(request.nonce);
     this.description = request.description || undefined;
     this.filters = request.filters ?? NO_FILTERS;

@@ -41,6 +41,8 @@ export interface TableEntry {
   readonly requester: Endpoint | undefined;
   /** Whether it was asked for with "this external endpoint or none". */
   readonly isExact: boolean;
+  /** Whether the external address was suggested, too, and not the port alone. */
+  readonly namesAddress: boolean;
   /** The nonce that protects it, where its protocol has one. */
   readonly nonce: Uint8Array | undefined;
   /** What its maker calls it. */
@@ -65,6 +67,8 @@ export interface RenewRequest {
   readonly filters?: readonly RemoteFilter[] | undefined;
   /** Whether this external endpoint or none is wanted. */
   readonly isExact?: boolean | undefined;
+  /** Whether the external address is suggested now, too. */
+  readonly namesAddress?: boolean | undefined;
   /** Who takes it over from whoever made it; then its nonce goes. */
   readonly origin?: MappingOrigin | undefined;
 }
@@ -142,6 +146,7 @@ export function snapshotEntry(entry: TableEntry): TableEntry {
     remote: entry.remote,
     requester: entry.requester,
     isExact: entry.isExact,
+    namesAddress: entry.namesAddress,
     nonce: entry.nonce && copyBytes(entry.nonce),
     description: entry.description,
     filters: entry.filters.slice(),

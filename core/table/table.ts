@@ -253,6 +253,7 @@ export class MappingTable {
     if (request.description !== undefined) own.description = request.description || undefined;
     if (request.filters) own.filters = request.filters;
     if (request.isExact !== undefined) own.isExact = request.isExact;
+    if (request.namesAddress !== undefined) own.namesAddress = request.namesAddress;
     if (own.kind !== "static") this.#leases.set(own, request.expiresAt);
     if (this.#watches.size > 0) this.#watches.tell("renewed", own);
   }

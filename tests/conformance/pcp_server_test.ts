@@ -794,7 +794,9 @@ describe("PcpServer, RFC 6887 §14: rapid recovery", () => {
     const options = [filter("198.51.100.0", 120), thirdParty("192.168.1.50"), text];
     rig.map({ options });
     rig.map({ from: elsewhere, options });
-    rig.map({ internalPort: 81, suggestedPort: 81, options: [PREFER_FAILURE] });
+    const insisting = { options: [PREFER_FAILURE] };
+    rig.map({ internalPort: 81, suggestedPort: 81, suggestedAddress: WAN, ...insisting });
+    rig.map({ internalPort: 83, suggestedPort: 83, ...insisting });
     rig.peer({ internalPort: 82 });
     rig.now = 10_000;
     const moved = rig.table.setExternalAddresses([WAN2], rig.now);
@@ -831,6 +833,9 @@ describe("PcpServer, RFC 6887 §14: rapid recovery", () => {
     claim(typeof refused === "object" && refused.kind === "map", "a MAP response");
     assertEquals(of(81).length, 3);
     assertEquals(refused.resultCode, R.CANNOT_PROVIDE_EXTERNAL);
+    const moved83 = of(83)[0]!.response;
+    claim(typeof moved83 === "object" && moved83.kind === "map", "a MAP response");
+    assertEquals([moved83.externalAddress, moved83.externalPort], [WAN2, 83], "the port is kept");
     assertEquals(of(82).length, 1, "once refreshed it ceases");
     assertEquals(rig.server.nextTimeout(), rig.table.nextTimeout());
   });

@@ -716,7 +716,6 @@ export class PcpDeeds {
       if (mayHaveBegun) mapping.next = { ...mapping.next!, to: now + RECREATION_MS };
       return;
     }
-    if (this.#isMoved(mapping, code)) return this.#lose(mapping, now, undefined, why);
     if (mayHaveBegun && !mapping.isGranted) {
       mapping.pendingRefusal = { until, why };
       this.#owe(mapping.wish, "failed", true, why);
@@ -728,16 +727,6 @@ export class PcpDeeds {
     if (code !== NO_RESOURCES || isDeletion) return;
     this.#mayLackRoomUntil(until);
     if (isTaken && !isLenient) this.#noNewUntil = Math.max(this.#noNewUntil, until);
-  }
-
-  /** Unasked, the server says that the endpoint is gone: what was wanted at first need not wait. */
-  #isMoved({ isInFlight, isGranted, failure, wish }: PcpMapping, code: number): boolean {
-    const isIt = code === CANNOT_PROVIDE_EXTERNAL && !isInFlight && isGranted &&
-      failure === undefined && !wish.preferFailure;
-    if (!isIt) return false;
-    if (this.#watch.isSession) wish.remembered = wish.granted;
-    wish.granted = undefined;
-    return true;
   }
 
   /** Another request may do: without what was refused and is not needed. */
