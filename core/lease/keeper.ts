@@ -296,12 +296,14 @@ export class LeaseKeeper<R, T> {
     const before = lease.expiresAt ?? -Infinity;
     this.#wire.cancel(lease);
     lease.take(grant, now);
-    if (lease.sentRevision < lease.revision) this.#renewAgain(lease, now);
+    // What is asked next is not what this answers.
+    const answered = lease.sentRevision;
+    if (answered < lease.revision && !lease.isWithdrawn) this.#renewAgain(lease, now);
     else this.#plan(lease, now);
     if (type === "renewed" && !isAsked && Math.abs(lease.expiresAt! - before) <= DUPLICATE_MS) {
       return;
     }
-    this.#tell(lease, type);
+    this.#tell(lease, type, answered);
   }
 
   /**
@@ -432,7 +434,9 @@ export class LeaseKeeper<R, T> {
       const wasKnown = external.address !== "";
       lease.grant = { ...lease.grant, external: { address, port: external.port } };
       lease.remembered = lease.grant.external;
-      if (wasKnown) this.#tell(lease, "moved");
+      // Who has not heard of it hears of the next grant as the first.
+      if (!lease.reported) continue;
+      if (wasKnown) this.#tell(lease, "moved", lease.sentRevision);
       else lease.reported = lease.remembered;
     }
   }
@@ -492,8 +496,12 @@ export class LeaseKeeper<R, T> {
       return this.#renewAgain(lease, now);
     }
     lease.sentRevision = lease.revision;
-    if (lease.phase === "granted") this.#plan(lease, now);
-    this.#tell(lease, "mapped");
+    if (lease.phase === "granted") {
+      // Points of the schedule that are yet to come are not used up by planning again.
+      lease.renewalAttempt = 0;
+      this.#plan(lease, now);
+    }
+    this.#tell(lease, "mapped", lease.revision);
   }
 
   #start(lease: Lease<R>, now: Instant): void {
@@ -674,10 +682,14 @@ export class LeaseKeeper<R, T> {
     return isSame ? "renewed" : "moved";
   }
 
-  #tell(lease: Lease<R>, type: "mapped" | "renewed" | "moved" | "recovered"): void {
+  #tell(
+    lease: Lease<R>,
+    type: "mapped" | "renewed" | "moved" | "recovered",
+    revision: number,
+  ): void {
     lease.reported = lease.grant!.external;
     const mapping = this.#wire.snapshot(lease);
-    this.#emit({ type, id: lease.id, mapping, revision: lease.sentRevision }, lease);
+    this.#emit({ type, id: lease.id, mapping, revision }, lease);
   }
 
   #tellNotRenewed(lease: Lease<R>, failure: Failure, retryAt: Instant | undefined): void {
