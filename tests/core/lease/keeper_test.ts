@@ -1077,6 +1077,7 @@ describe("an adopted mapping", () => {
     const lab = rig();
     assertEquals(lab.adopt({ filters }).mayHaveFilters, true);
     assertEquals(lab.adopt({ internalPort: 9 }).mayHaveFilters, false);
+    assertEquals(lab.adopt({ internalPort: 10, filters: [] }).mayHaveFilters, true);
   });
 });
 
