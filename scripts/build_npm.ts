@@ -1,14 +1,16 @@
 /**
  * `deno task build:npm`: the npm package `natkit` by dnt, in `npm/package/`, with its tarball
  * `npm/natkit-VERSION.tgz`. `deno task pack` (`--fallback`) makes the same from `deno pack`, for
- * machines that do not reach JSR.
+ * machines that do not reach JSR. Either's modules are then bundled.
  *
  * @module
  */
 // deno-lint-ignore-file no-console
 import { ROOT } from "./lib/files.ts";
 import { must } from "./lib/process.ts";
+import { bundlePackage } from "./npm/bundle.ts";
 import { buildByDnt, JsrUnreachable } from "./npm/dnt.ts";
+import { inspectPackage } from "./npm/inspect.ts";
 import { PACKAGE, readManifest } from "./npm/manifest.ts";
 import { buildByDenoPack } from "./npm/pack.ts";
 
@@ -20,12 +22,21 @@ const PRODUCTS = `${ROOT}/npm`;
  *
  * @param by The tool.
  * @param products Where they go.
+ * @throws If a step fails, or what comes out is not whole.
  */
 export async function buildPackage(by: "dnt" | "deno pack", products: string): Promise<string> {
   const manifest = readManifest();
   const folder = `${products}/package`;
   await Deno.mkdir(products, { recursive: true });
-  await (by === "dnt" ? buildByDnt : buildByDenoPack)(manifest, folder);
+  if (by === "dnt") {
+    await buildByDnt(manifest, folder);
+    await bundlePackage(folder, "esm/");
+  } else {
+    await buildByDenoPack(manifest, folder);
+    await bundlePackage(folder);
+  }
+  const faults = await inspectPackage(folder);
+  if (faults.length > 0) throw new Error(`The package is not whole:\n${faults.join("\n")}`);
   await must(["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", products], {
     cwd: folder,
   });

@@ -16,6 +16,7 @@ import {
   checkUsing,
 } from "./checks/hygiene.ts";
 import { checkPurity } from "./checks/purity.ts";
+import { checkReach, reachedFrom } from "./checks/reach.ts";
 import type { Finding, SourceFile } from "./checks/source.ts";
 import { exists, read, readWaivers, ROOT, walk } from "./lib/files.ts";
 import { run } from "./lib/process.ts";
@@ -44,6 +45,10 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
     note: `${present.length}`,
   }),
   "arrows": () => ({ findings: checkArrows(files) }),
+  "what mod.ts loads": () => ({
+    findings: checkReach(files),
+    note: `${reachedFrom("mod.ts", files).size} modules`,
+  }),
   "purity of core/": () => ({ findings: checkPurity(files) }),
   "clauses": () => {
     const conformance = files.filter(({ path }) => /^tests\/conformance\/.*_test\.ts$/.test(path));

@@ -11,7 +11,6 @@ import { NatError } from "../../core/errors.ts";
 import { type Family, familyOf } from "../../core/ip.ts";
 import type { InterfaceAddress, Runtime } from "../runtime.ts";
 import { errorCode } from "../udp.ts";
-import { parseFleetingIfconfig, parseNetstat, parseRouteGet } from "./darwin.ts";
 import {
   parseFleetingAddresses,
   parseFleetingIpAddr,
@@ -23,13 +22,6 @@ import {
 } from "./linux.ts";
 import { farReaching } from "./local_address.ts";
 import type { Route } from "./route.ts";
-import {
-  NET_ADDRESS_SCRIPT,
-  NET_ROUTE_SCRIPT,
-  parseFleetingNetAddresses,
-  parseNetRoute,
-  parseRoutePrint,
-} from "./windows.ts";
 
 /** Where a route was found. */
 export type GatewaySource = "proc" | "ip" | "netstat" | "route" | "powershell" | "route-print";
@@ -92,36 +84,37 @@ const LINUX: readonly SourceList[] = [{
   sources: [file("/proc/net/ipv6_route", parseProcIpv6Route), ipRoute("-6")],
 }];
 
-const routePrint = program("route-print", ["route.exe", "print"], parseRoutePrint);
+/** Windows' and the BSDs' words are read by modules that no other system loads. */
+type Windows = typeof import("./windows.ts");
+type Darwin = typeof import("./darwin.ts");
 
-const WINDOWS: readonly SourceList[] = [{
-  families: [4, 6],
-  sources: [program("powershell", powershell(NET_ROUTE_SCRIPT), parseNetRoute), routePrint],
-}];
+function windowsSources(
+  { NET_ROUTE_SCRIPT, parseNetRoute, parseRoutePrint }: Windows,
+  isQuick: boolean,
+): readonly SourceList[] {
+  const routePrint = program("route-print", ["route.exe", "print"], parseRoutePrint);
+  const netRoute = program("powershell", powershell(NET_ROUTE_SCRIPT), parseNetRoute);
+  // PowerShell takes a second to start, and names interfaces.
+  return [{ families: [4, 6], sources: isQuick ? [routePrint] : [netRoute, routePrint] }];
+}
 
-/** `route get default` of one family. */
-const routeGet = (family: Family, ...flags: string[]): Source =>
-  program(
-    "route",
-    ["route", "-n", "get", ...flags, "default"],
-    (text, toward) => familyOf(toward) === family ? parseRouteGet(text, family) : [],
-  );
-
-const BSD: readonly SourceList[] = [{
-  families: [4, 6],
-  sources: [
-    program("netstat", ["netstat", "-rn"], parseNetstat),
-    routeGet(4),
-    routeGet(6, "-inet6"),
-  ],
-}];
+function bsdSources({ parseNetstat, parseRouteGet }: Darwin): readonly SourceList[] {
+  /** `route get default` of one family. */
+  const routeGet = (family: Family, ...flags: string[]): Source =>
+    program(
+      "route",
+      ["route", "-n", "get", ...flags, "default"],
+      (text, toward) => familyOf(toward) === family ? parseRouteGet(text, family) : [],
+    );
+  const netstat = program("netstat", ["netstat", "-rn"], parseNetstat);
+  return [{ families: [4, 6], sources: [netstat, routeGet(4), routeGet(6, "-inet6")] }];
+}
 
 /** Lists of sources; of each list the first that can be read and has a route counts. */
-function sourcesOf(platform: string, isQuick: boolean): readonly SourceList[] {
+async function sourcesOf(platform: string, isQuick: boolean): Promise<readonly SourceList[]> {
   if (isLinux({ platform })) return LINUX;
-  if (platform !== "win32") return BSD;
-  // PowerShell takes a second to start, and names interfaces.
-  return isQuick ? [{ families: [4, 6], sources: [routePrint] }] : WINDOWS;
+  if (platform === "win32") return windowsSources(await import("./windows.ts"), isQuick);
+  return bsdSources(await import("./darwin.ts"));
 }
 
 function isLinux({ platform }: Pick<Runtime, "platform">): boolean {
@@ -163,7 +156,8 @@ export async function readRoutes(
   addresses: readonly string[],
   isQuick: boolean = false,
 ): Promise<RoutesRead> {
-  const lists = sourcesOf(runtime.platform, isQuick).flatMap(({ families, sources }) => {
+  const all = await sourcesOf(runtime.platform, isQuick);
+  const lists = all.flatMap(({ families, sources }) => {
     const wanted = addresses.filter((address) => families.includes(familyOf(address)));
     return wanted.length === 0 ? [] : [readFirst(runtime, sources, wanted)];
   });
@@ -299,8 +293,10 @@ async function askFleeting(runtime: DiscoveryRuntime): Promise<Set<string>> {
     return parseFleetingIpAddr(await runtime.run("ip", ["-6", "addr", "show"]));
   }
   if (runtime.platform !== "win32") {
+    const { parseFleetingIfconfig } = await import("./darwin.ts");
     return parseFleetingIfconfig(await runtime.run("ifconfig", []));
   }
+  const { NET_ADDRESS_SCRIPT, parseFleetingNetAddresses } = await import("./windows.ts");
   const [command, ...args] = powershell(NET_ADDRESS_SCRIPT);
   return parseFleetingNetAddresses(await runtime.run(command, args));
 }

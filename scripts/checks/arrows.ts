@@ -119,7 +119,8 @@ function folder(path: string): string | undefined {
   return parts.length > 2 ? parts[1] : undefined;
 }
 
-function resolve(path: string, specifier: string): string {
+/** The path of what a module of another path imports. */
+export function resolve(path: string, specifier: string): string {
   const parts = path.split("/").slice(0, -1);
   for (const part of specifier.split("/")) {
     if (part === "..") parts.pop();

@@ -40,7 +40,12 @@ export async function buildByDnt(manifest: Manifest, folder: string): Promise<vo
     // The tests have run on Node from the sources; the package's own follow on the tarball.
     test: false,
     skipSourceOutput: true,
-    compilerOptions: { target: "ES2022", lib: ["ESNext", "DOM", "DOM.Iterable"] },
+    compilerOptions: {
+      target: "ES2022",
+      lib: ["ESNext", "DOM", "DOM.Iterable"],
+      sourceMap: true,
+      inlineSources: true,
+    },
     package: {
       ...packageFields(manifest),
       type: "module",

@@ -6,16 +6,15 @@
  */
 import { importsOf } from "../checks/arrows.ts";
 import { filesBelow } from "../lib/files.ts";
+import { filesNamed } from "./manifest.ts";
 
 /** Lists what is wrong with the package in a folder. */
 export async function inspectPackage(folder: string): Promise<string[]> {
   const faults: string[] = [];
   const files = new Set<string>();
   for await (const path of filesBelow(folder)) files.add(path);
-  const manifest: { exports: Record<string, Record<string, string>>; bin: Record<string, string> } =
-    JSON.parse(await Deno.readTextFile(`${folder}/package.json`));
-  for (const path of [...Object.values(manifest.exports), manifest.bin].flatMap(Object.values)) {
-    if (!files.has(normal(`${folder}/${path}`))) faults.push(`package.json: no ${path}`);
+  for (const path of (await filesNamed(folder)).files) {
+    if (!files.has(`${folder}/${path}`)) faults.push(`package.json: no ${path}`);
   }
   for (const path of files) {
     const isTypes = path.endsWith(".d.ts");

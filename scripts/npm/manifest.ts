@@ -48,3 +48,18 @@ export function packageFields(manifest: Manifest): Record<string, unknown> {
     sideEffects: false,
   };
 }
+
+/** The files that the `package.json` in a folder names, `"core/mod.js"`, and the programs of them. */
+export async function filesNamed(
+  folder: string,
+): Promise<{ files: readonly string[]; programs: readonly string[] }> {
+  const { exports, bin } = JSON.parse(await Deno.readTextFile(`${folder}/package.json`));
+  const programs = pathsIn(bin);
+  return { files: [...new Set([...pathsIn(exports), ...programs])], programs };
+}
+
+/** The paths in a field, however deep its conditions nest. */
+function pathsIn(field: unknown): string[] {
+  if (typeof field === "string") return [field.replace(/^\.\//, "")];
+  return Object.values(Object(field)).flatMap(pathsIn);
+}

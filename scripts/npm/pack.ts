@@ -7,7 +7,6 @@
  */
 import { filesBelow, ROOT } from "../lib/files.ts";
 import { must } from "../lib/process.ts";
-import { inspectPackage } from "./inspect.ts";
 import { type Manifest, PACKAGE, packageFields, PROGRAM } from "./manifest.ts";
 
 /** A subpath for the program, so that it is compiled; it does not stay an export. */
@@ -20,7 +19,7 @@ const compiled = (path: string, extension = ".js"): string =>
 /**
  * Builds the package in a folder.
  *
- * @throws If `deno pack` fails, or what it made is not whole.
+ * @throws If `deno pack` fails.
  */
 export async function buildByDenoPack(manifest: Manifest, folder: string): Promise<void> {
   const work = await Deno.makeTempDir({ prefix: "natkit-pack-" });
@@ -28,7 +27,7 @@ export async function buildByDenoPack(manifest: Manifest, folder: string): Promi
     await stage(manifest, work);
     const raw = `${work}/raw.tgz`;
     await must(
-      [Deno.execPath(), "pack", "--quiet", "--allow-dirty", "--no-source-maps", "--output", raw],
+      [Deno.execPath(), "pack", "--quiet", "--allow-dirty", "--output", raw],
       { cwd: `${work}/stage`, env: { NO_COLOR: "1" } },
     );
     await Deno.remove(folder, { recursive: true }).catch(() => {});
@@ -39,8 +38,6 @@ export async function buildByDenoPack(manifest: Manifest, folder: string): Promi
       `${folder}/package.json`,
       JSON.stringify(packageJson(manifest), null, 2) + "\n",
     );
-    const faults = await inspectPackage(folder);
-    if (faults.length > 0) throw new Error(`The package is not whole:\n${faults.join("\n")}`);
   } finally {
     await Deno.remove(work, { recursive: true });
   }
@@ -64,7 +61,7 @@ async function stage(manifest: Manifest, work: string): Promise<void> {
   );
 }
 
-/** Leaves out the sources, names the package as it is called on npm, makes the program one. */
+/** Leaves out the sources, and names the package as it is called on npm. */
 async function tidy(folder: string, manifest: Manifest): Promise<void> {
   for await (const path of filesBelow(folder)) {
     if (path.endsWith(".ts") && !path.endsWith(".d.ts")) {
@@ -74,13 +71,6 @@ async function tidy(folder: string, manifest: Manifest): Promise<void> {
       await Deno.writeTextFile(path, text.replaceAll(manifest.name, PACKAGE));
     }
   }
-  const program = `${folder}/${compiled(PROGRAM)}`;
-  await Deno.writeTextFile(
-    program,
-    `#!/usr/bin/env node\n${await Deno.readTextFile(program)}`,
-    { mode: 0o755 },
-  );
-  await Deno.chmod(program, 0o755);
 }
 
 function packageJson(manifest: Manifest): Record<string, unknown> {

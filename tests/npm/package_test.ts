@@ -3,18 +3,43 @@
  * project and names that in NATKIT_NPM_PROJECT. Each runtime tries its own way in.
  */
 import { execFile, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { posix } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, it } from "node:test";
 import process from "node:process";
 import { assert, assertEquals } from "@std/assert";
 
 const PROJECT = process.env["NATKIT_NPM_PROJECT"] ?? "";
+const PACKAGE = `${PROJECT}/node_modules/natkit`;
 const RUNTIME = "Deno" in globalThis ? "Deno" : "Bun" in globalThis ? "Bun" : "Node";
 const TYPESCRIPT = "typescript@5.9.3";
 
 const manifest = (): { version: string; exports: object; bin: { natkit: string } } =>
-  JSON.parse(readFileSync(`${PROJECT}/node_modules/natkit/package.json`, "utf8"));
+  JSON.parse(readFileSync(`${PACKAGE}/package.json`, "utf8"));
+
+/** A program pays for each file that it opens: `natkit` is a hundred modules in these. */
+const MOST_FILES = 8;
+
+/** The package's files that importing one of them loads, by `import` and `export … from`. */
+function filesLoaded(entry: string): string[] {
+  const loaded = new Set([entry]);
+  for (const path of loaded) {
+    const text = readFileSync(`${PACKAGE}/${path}`, "utf8");
+    for (const [, specifier] of text.matchAll(/^(?:import|export)\b[^;]*?"(\.[^"]+)";$/gm)) {
+      loaded.add(posix.join(posix.dirname(path), specifier!));
+    }
+  }
+  return [...loaded];
+}
+
+/** The repository's files that a file of the package was made of. */
+function sourcesOf(path: string): string[] {
+  const map = `${PACKAGE}/${path}.map`;
+  if (!existsSync(map)) return [];
+  const { sources }: { sources: string[] } = JSON.parse(readFileSync(map, "utf8"));
+  return sources.map((source) => posix.join(posix.dirname(path), source));
+}
 
 /** Runs a program in the project; a failure rejects with what it said. */
 function run(program: string, ...args: string[]): Promise<string> {
@@ -37,7 +62,7 @@ function runModule(name: string, text: string): Promise<string> {
 function natkitCommand(...args: string[]): [string, ...string[]] {
   if (RUNTIME === "Node") return ["npx", "--no-install", "natkit", ...args];
   if (RUNTIME === "Bun") return [process.execPath, "x", "--bun", "--no-install", "natkit", ...args];
-  const program = `${PROJECT}/node_modules/natkit/${manifest().bin.natkit}`;
+  const program = `${PACKAGE}/${manifest().bin.natkit}`;
   return [process.execPath, "run", "-A", program, ...args];
 }
 
@@ -76,6 +101,33 @@ describe("the npm package", () => {
     );
 
     assertEquals(output.trim().split("\n"), names.map((name) => `${name} true`));
+  });
+
+  it("loads few files for a port, and no server's", () => {
+    const loaded = filesLoaded("mod.js");
+    const sources = loaded.flatMap(sourcesOf);
+
+    assert(loaded.length <= MOST_FILES, `${loaded.length} files: ${loaded.join(" ")}`);
+    assert(sources.includes("core/portmap/mapper.ts"), sources.join(" "));
+    const unwanted = /^core\/(table|gateway|sim)\/|server|discovery\/(darwin|windows)/;
+    assertEquals(sources.filter((path) => unwanted.test(path)), []);
+  });
+
+  it("leads from an error to the line in the source", async () => {
+    const text = `import { openPort } from "natkit";
+      openPort(0).catch((error) => console.log(error.stack));`;
+    const file = `${PROJECT}/stack_${RUNTIME.toLowerCase()}.mjs`;
+    writeFileSync(file, text);
+
+    const stack = await run("node", "--enable-source-maps", file);
+
+    const places = [...stack.matchAll(/natkit\/(\S+\.ts):(\d+)/g)].map(([, path, line]) => ({
+      path,
+      text: readFileSync(path!, "utf8").split("\n")[Number(line) - 1]!.trim(),
+    }));
+    assertEquals(places[0]?.path, "core/check.ts");
+    assert(places[0]!.text.startsWith("throw new RangeError("), stack);
+    assert(places.some(({ path }) => path === "adapters/api/open_port.ts"), stack);
   });
 
   it("has no dependencies and names Node 20", () => {

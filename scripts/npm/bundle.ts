@@ -1,0 +1,100 @@
+/**
+ * The built package with its modules put together: one file for each entry point, over a few that
+ * they share. To open a file costs more than to read it, and `natkit` alone is a hundred modules.
+ *
+ * Which modules share a file is laid down here: left to itself a bundler cuts wherever two entry
+ * points differ, which makes `natkit` load twenty-seven.
+ *
+ * @module
+ */
+import { pathToFileURL } from "node:url";
+import { filesBelow } from "../lib/files.ts";
+import { filesNamed } from "./manifest.ts";
+
+/**
+ * The shared files, by the modules they hold, those first that the others build on. What matches
+ * none (entry points, servers, the table, the simulation) is cut as the entry points need it.
+ */
+const SHARED: readonly { readonly name: string; readonly test: RegExp }[] = [
+  { name: "base", test: /^core\/(?!mod)(lease\/)?\w+\.js|rolldown\/runtime/ },
+  { name: "pcp", test: /^core\/pcp\/(?!mod|server)/ },
+  { name: "nat-pmp", test: /^core\/natpmp\/(?!mod|server)/ },
+  {
+    name: "system",
+    test:
+      /^adapters\/((?!driver|announcements|gateway_server)\w+|discovery\/(?!darwin|windows)\w+)\.js/,
+  },
+  { name: "natkit", test: /^(core\/portmap|adapters\/api)\/|^adapters\/(driver|announcements)/ },
+  { name: "command", test: /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo))/ },
+];
+
+/** Where the shared files go. */
+const FOLDER = "shared";
+
+/** The first line of a program. */
+const SHEBANG = "#!/usr/bin/env node";
+
+/**
+ * Bundles the package in a folder in place. Types stay as they are; source maps hold the sources.
+ *
+ * @param modules The folder in it that mirrors the repository: `""`, or dnt's `"esm/"`.
+ * @throws If a module imports what is not there, or the bundler warns.
+ */
+export async function bundlePackage(folder: string, modules: string = ""): Promise<void> {
+  // Only who builds the package needs it.
+  const { rolldown } = await import("rolldown");
+  const { files, programs } = await filesNamed(folder);
+  const entries = files.filter((path) => path.endsWith(".js"));
+  const root = `${await Deno.realPath(folder)}/${modules}`;
+  const bundle = await rolldown({
+    input: Object.fromEntries(entries.map((path) => [path, `${folder}/${path}`])),
+    external: /^node:/,
+    platform: "node",
+    plugins: [{ name: "source maps", load: loadWithMap }],
+    experimental: { attachDebugInfo: "none" },
+    // What one entry point loads when it is needed another one may import.
+    checks: { ineffectiveDynamicImport: false },
+    onLog(_, { message }) {
+      throw new Error(`Cannot bundle the package: ${message}`);
+    },
+  });
+  const { output } = await bundle.generate({
+    dir: folder,
+    format: "es",
+    sourcemap: true,
+    banner: ({ fileName }) => programs.includes(fileName) ? SHEBANG : "",
+    entryFileNames: "[name]",
+    chunkFileNames: `${modules}${FOLDER}/[name].js`,
+    comments: { legal: true, annotation: true, jsdoc: false },
+    polyfillRequire: false,
+    codeSplitting: {
+      groups: SHARED.map(({ name, test }, index) => ({
+        name,
+        priority: SHARED.length - index,
+        test: (id: string) => test.test(id.replace(root, "")),
+      })),
+    },
+  });
+  await bundle.close();
+  for await (const path of filesBelow(folder)) {
+    if (/\.js(\.map)?$/.test(path)) await Deno.remove(path);
+  }
+  await Deno.mkdir(`${folder}/${modules}${FOLDER}`);
+  for (const file of output) {
+    const text = file.type === "chunk" ? file.code : file.source;
+    await Deno.writeTextFile(`${folder}/${file.fileName}`, String(text));
+  }
+  for (const path of programs) await Deno.chmod(`${folder}/${path}`, 0o755);
+}
+
+/** A built module, and the map from it to its source, which stands in it or beside it. */
+async function loadWithMap(id: string): Promise<{ code: string; map: string } | undefined> {
+  if (!id.endsWith(".js") || id.startsWith("\0")) return undefined;
+  const code = await Deno.readTextFile(id);
+  const place = /^\/\/# sourceMappingURL=(\S+)\s*$/m.exec(code)?.[1];
+  if (place === undefined) throw new Error(`Cannot bundle ${id}: it has no source map`);
+  const map = await (await fetch(new URL(place, pathToFileURL(id)))).json();
+  // The source lay beside it, wherever it was built.
+  const sources = [id.replace(/\.js$/, ".ts")];
+  return { code: code.replace(/^#!.*/, ""), map: JSON.stringify({ ...map, sources }) };
+}
