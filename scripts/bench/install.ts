@@ -1,8 +1,9 @@
 /**
- * The npm packages that natkit is compared with, in a temporary folder.
+ * natkit's npm package, and those that it is compared with, in a temporary folder.
  *
  * @module
  */
+import { buildPackage } from "../build_npm.ts";
 import { ROOT } from "../lib/files.ts";
 import { beforeLeaving, must } from "../lib/process.ts";
 
@@ -16,13 +17,25 @@ export const PEERS: Readonly<Record<string, string>> = {
 const INSTALL_GUARD_MS = 120_000;
 let installed: Promise<string> | undefined;
 
-/** Installs them, once a run; the folder is removed by {@linkcode removePeers}. */
+const PACKED = `${ROOT}/.build/bench/npm`;
+let packed: Promise<string> | undefined;
+
+/** Builds natkit's npm package, once a run: its folder, and the tarball of it. */
+export async function packNatkit(): Promise<{ folder: string; tarball: string }> {
+  return {
+    tarball: await (packed ??= buildPackage("deno pack", PACKED)),
+    folder: `${PACKED}/package`,
+  };
+}
+
+/** Installs them all, once a run; the folder is removed by {@linkcode removePeers}. */
 export function installPeers(): Promise<string> {
   return installed ??= (async () => {
     const folder = await Deno.makeTempDir({ prefix: "natkit-bench-" });
     beforeLeaving(() => Deno.remove(folder, { recursive: true }));
     await Deno.writeTextFile(`${folder}/package.json`, '{ "type": "module", "private": true }\n');
     const packages = Object.entries(PEERS).map(([name, version]) => `${name}@${version}`);
+    packages.push((await packNatkit()).tarball);
     const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
     await must(["npm", "install", ...flags, ...packages], {
       cwd: folder,

@@ -18,12 +18,16 @@ import { type Row, table, type Topic } from "./report.ts";
 import { scale } from "./scale.ts";
 import { server } from "./server.ts";
 import { sim } from "./sim.ts";
+import { size } from "./size.ts";
+import { start } from "./start.ts";
 
 const TOPICS: Readonly<Record<string, TopicRun>> = {
   "open-port": openPort,
   "loss": loss,
   "codec": codec,
   "scale": scale,
+  "start": start,
+  "size": size,
   "peers": peers,
   "server": server,
   "sim": sim,

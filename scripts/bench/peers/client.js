@@ -1,11 +1,16 @@
 /**
- * One mapping by one of the peers, in a fresh process: `client.js PEER GATEWAY LOCAL`. Prints one
- * line of JSON, `{elapsedMs, ok, detail}`. It is copied beside the peers' `node_modules`.
+ * One mapping by one of the peers, in a fresh process: `client.js PEER GATEWAY LOCAL`. PEER may
+ * be followed by ", default options" or ", told the gateway". Prints one line of JSON,
+ * `{elapsedMs, ok, detail}`. It is copied beside the peers' `node_modules`.
  */
 // deno-lint-ignore-file no-console no-process-global
 const PORT = 6000;
 
 const peers = {
+  "natkit": ({ gateway }) => async () => {
+    const { openPort } = await import("natkit");
+    return async () => (await openPort(PORT, { gateway })).via;
+  },
   // As its README shows, with UPnP left out: nothing here speaks it, and it would wait for it.
   "port-mapper": (options) => async () => {
     const { open } = await import("port-mapper");
@@ -15,10 +20,10 @@ const peers = {
         open(PORT, wanted, (error, mapping) => error ? reject(error) : resolve(mapping.via));
       });
   },
-  "@silentbot1/nat-api": () => async () => {
+  "@silentbot1/nat-api": ({ gateway }) => async () => {
     const { default: NatAPI } = await import("@silentbot1/nat-api");
     return async () => {
-      const client = new NatAPI({ enableUPNP: false });
+      const client = new NatAPI({ enableUPNP: false, gateway });
       const done = await client.map({ publicPort: PORT, privatePort: PORT, protocol: "TCP" });
       if (!done) throw new Error("map() told false");
       return "nat-pmp";
@@ -36,7 +41,10 @@ const peers = {
 
 const [name, gateway, local] = process.argv.slice(2);
 const [peer, variant] = name.split(", ");
-const options = variant === undefined ? { protocols: ["pcp", "natpmp"] } : {};
+const options = {
+  ...(variant === "default options" ? {} : { protocols: ["pcp", "natpmp"] }),
+  ...(variant === "told the gateway" ? { gateway } : {}),
+};
 const map = await peers[peer](options, gateway, local)();
 const from = performance.now();
 const outcome = await map().then(
