@@ -7,6 +7,9 @@
 import { networkFingerprint } from "../discovery/mod.ts";
 import type { Runtime } from "../runtime.ts";
 
+/** First the gateway is asked: reading costs as much as that, milliseconds. */
+const FIRST_READING_MS = 100;
+
 /**
  * Calls back after each change, one call at a time. A step that failed is taken again at the next
  * reading, also where nothing has changed since.
@@ -17,15 +20,13 @@ import type { Runtime } from "../runtime.ts";
 export function watchNetwork(runtime: Runtime, onChange: () => Promise<boolean>): () => void {
   let isStopped = false;
   let known: string | undefined;
-  let cancel = (): void => {};
   const poll = async () => {
     const { text, readAgainMs } = await networkFingerprint(runtime);
     if (isStopped) return;
-    if (known === undefined) known = text;
-    else if (text !== known && await onChange().catch(() => false)) known = text;
+    if (text !== known && await onChange().catch(() => false)) known = text;
     if (!isStopped) cancel = runtime.setTimer(readAgainMs, () => void poll(), false);
   };
-  void poll();
+  let cancel = runtime.setTimer(FIRST_READING_MS, () => void poll(), false);
   return () => {
     isStopped = true;
     cancel();
