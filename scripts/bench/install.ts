@@ -17,25 +17,17 @@ export const PEERS: Readonly<Record<string, string>> = {
 const INSTALL_GUARD_MS = 120_000;
 let installed: Promise<string> | undefined;
 
-const PACKED = `${ROOT}/.build/bench/npm`;
-let packed: Promise<string> | undefined;
-
-/** Builds natkit's npm package, once a run: its folder, and the tarball of it. */
-export async function packNatkit(): Promise<{ folder: string; tarball: string }> {
-  return {
-    tarball: await (packed ??= buildPackage("deno pack", PACKED)),
-    folder: `${PACKED}/package`,
-  };
-}
-
-/** Installs them all, once a run; the folder is removed by {@linkcode removePeers}. */
-export function installPeers(): Promise<string> {
+/**
+ * Installs packages, once a run; the folder is removed by {@linkcode removePeers}.
+ *
+ * @param peers Name and version of each: by default all that natkit is compared with.
+ */
+export function installPeers(peers: Readonly<Record<string, string>> = PEERS): Promise<string> {
   return installed ??= (async () => {
     const folder = await Deno.makeTempDir({ prefix: "natkit-bench-" });
     beforeLeaving(() => Deno.remove(folder, { recursive: true }));
     await Deno.writeTextFile(`${folder}/package.json`, '{ "type": "module", "private": true }\n');
-    const packages = Object.entries(PEERS).map(([name, version]) => `${name}@${version}`);
-    packages.push((await packNatkit()).tarball);
+    const packages = Object.entries(peers).map(([name, version]) => `${name}@${version}`);
     const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
     await must(["npm", "install", ...flags, ...packages], {
       cwd: folder,
@@ -53,4 +45,21 @@ export async function removePeers(): Promise<void> {
   const folder = await installed?.catch(() => undefined);
   installed = undefined;
   if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+}
+
+const PACKED = `${ROOT}/.build/bench/npm`;
+let packed: Promise<string> | undefined;
+
+/** Builds natkit's npm package, once a run: its folder, and the tarball of it. */
+export async function packNatkit(): Promise<{ folder: string; tarball: string }> {
+  return {
+    tarball: await (packed ??= buildPackage("deno pack", PACKED)),
+    folder: `${PACKED}/package`,
+  };
+}
+
+/** Installs natkit's package beside the others in a folder. */
+export async function installNatkit(folder: string): Promise<void> {
+  const { tarball } = await packNatkit();
+  await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: folder });
 }

@@ -10,11 +10,23 @@ import type { Context } from "./context.ts";
 import { packNatkit } from "./install.ts";
 import { atMost, type Row } from "./report.ts";
 
-/** Names, the modules that export them, in the package and in the repository, and aims, KB. */
+/** Names, their entry points with the modules, built and as sources, and aims, KB. */
 const SUBJECTS = [
-  { name: "openPort", built: "mod.js", source: "mod.ts", most: 25 },
-  { name: "PcpClient", built: "core/pcp/mod.js", source: "core/pcp/mod.ts", most: 15 },
-  { name: "NatPmpClient", built: "core/natpmp/mod.js", source: "core/natpmp/mod.ts", most: 15 },
+  { name: "openPort", entry: "natkit", built: "mod.js", source: "mod.ts", most: 25 },
+  {
+    name: "PcpClient",
+    entry: "natkit/pcp",
+    built: "core/pcp/mod.js",
+    source: "core/pcp/mod.ts",
+    most: 15,
+  },
+  {
+    name: "NatPmpClient",
+    entry: "natkit/nat-pmp",
+    built: "core/natpmp/mod.js",
+    source: "core/natpmp/mod.ts",
+    most: 15,
+  },
 ] as const;
 
 /** How many of the heaviest modules are told. */
@@ -23,14 +35,14 @@ const HEAVIEST = 6;
 /** Runs the topic. */
 export async function* size(_: Context): AsyncGenerator<Row> {
   const { folder } = await packNatkit();
-  for (const { name, built, source, most } of SUBJECTS) {
+  for (const { name, entry, built, source, most } of SUBJECTS) {
     const { code } = await bundled(name, `${folder}/${built}`);
     const { modules } = await bundled(name, `${ROOT}/${source}`);
     const heaviest = Object.entries(modules).sort(([, a], [, b]) => b - a).slice(0, HEAVIEST)
       .map(([path, share]) => `${path.slice(ROOT.length + 1)} ${Math.round(share * 100)} %`);
     yield atMost(most, {
       what: `${name} bundled, minified, gzipped`,
-      on: built === "mod.js" ? "natkit" : `natkit/${source.split("/")[1]}`,
+      on: entry,
       value: gzipSync(code, { level: 9 }).length / 1000,
       unit: "KB",
       note: `${(code.length / 1000).toFixed(0)} KB minified, of ${

@@ -8,7 +8,7 @@
 import { run, type RunResult } from "../lib/process.ts";
 import type { Context } from "./context.ts";
 import { homeOrWhyNot, startGatewayIn, stop } from "./home.ts";
-import { installPeers, PEERS, removePeers } from "./install.ts";
+import { installNatkit, installPeers, PEERS, removePeers } from "./install.ts";
 import { median } from "./measure.ts";
 import { atMost, type Row } from "./report.ts";
 import { ADDRESS } from "../lab/topology.ts";
@@ -37,7 +37,8 @@ interface Times {
 
 /** Runs the topic. */
 export async function* start({ isQuick }: Context): AsyncGenerator<Row> {
-  const folder = await installPeers();
+  const folder = await installPeers(isQuick ? {} : PEERS);
+  await installNatkit(folder);
   const rounds = isQuick ? 1 : ROUNDS;
   await Deno.writeTextFile(`${folder}/bare.mjs`, "");
   await Deno.writeTextFile(`${folder}/import.mjs`, 'import "natkit";');
