@@ -10,7 +10,7 @@
  *
  * @module
  */
-import process from "node:process";
+import { platform } from "node:os";
 import { openUdpSocket, type UdpSocketFunction } from "./bun_datagram.ts";
 import { startTimer, systemNow } from "./clock.ts";
 import { runProgram } from "./program.ts";
@@ -26,7 +26,7 @@ export type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } fr
 export function bunRuntime(): Runtime {
   return {
     name: "bun",
-    platform: process.platform,
+    platform: platform(),
     now: systemNow,
     random: cryptoRandom,
     setTimer: startTimer,

@@ -20,13 +20,14 @@
  *
  * @module
  */
-import process from "node:process";
+import { platform } from "node:os";
 import { isWildcard } from "../core/cidr.ts";
 import { NatError } from "../core/errors.ts";
 import { anyAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import { startTimer, systemNow } from "./clock.ts";
 import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
+import { openDgram } from "./dgram.ts";
 import { bindToward } from "./discovery/bind_toward.ts";
 import type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
@@ -42,7 +43,7 @@ const { Deno } = globalThis as unknown as { Deno: DenoNamespace };
 export function denoRuntime(): Runtime {
   return {
     name: "deno",
-    platform: process.platform,
+    platform: platform(),
     now: systemNow,
     random: cryptoRandom,
     setTimer: startTimer,
@@ -125,7 +126,6 @@ async function openAt(
     if (Deno.listenDatagram && !(multicast && familyOf(multicast.group) === 6)) {
       return await listenNative(Deno.listenDatagram, options, handlers);
     }
-    const { openDgram } = await import("./dgram.ts");
     return await openDgram(options, handlers, false);
   } catch (error) {
     const failure = openError(error, options);

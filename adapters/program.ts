@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { execFile } from "node:child_process";
 
 /** Runs a program without a shell; what it prints is bounded, and so is its time. */
-export function runProgram(command: string, args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
+export async function runProgram(command: string, args: readonly string[]): Promise<string> {
+  // It brings streams and TCP, and most hosts tell their routes without a program.
+  const { execFile } = await import("node:child_process");
+  return await new Promise((resolve, reject) => {
     const limits = { timeout: 10_000, maxBuffer: 1 << 22, windowsHide: true };
     execFile(
       command,

@@ -4,8 +4,8 @@
  * @module
  */
 import { open } from "node:fs/promises";
-import { networkInterfaces, uptime } from "node:os";
-import process from "node:process";
+// Not `node:process`: to import that Node reads each of its properties, and opens standard output.
+import { networkInterfaces, platform, uptime } from "node:os";
 import { canonicalAddress, familyOf } from "../core/ip.ts";
 import type { InterfaceAddress } from "./runtime.ts";
 
@@ -16,7 +16,7 @@ export function readInterfaces(): InterfaceAddress[] {
     for (const { address: text, cidr, internal, ...rest } of addresses ?? []) {
       const bare = canonicalAddress(text);
       if (bare === undefined) continue;
-      const zone = process.platform === "win32" ? (rest as { scopeid?: number }).scopeid : name;
+      const zone = platform() === "win32" ? (rest as { scopeid?: number }).scopeid : name;
       const address = canonicalAddress(text.includes("%") ? text : `${text}%${zone}`) ?? bare;
       const prefixLength = Number(cidr?.split("/")[1] ?? (familyOf(bare) === 4 ? 32 : 128));
       found.push({ name, address, prefixLength, internal });

@@ -1,9 +1,10 @@
 /**
  * The built package with its modules put together: one file for each entry point, over a few that
- * they share. To open a file costs more than to read it, and `natkit` alone is a hundred modules.
+ * they share. To open a file costs more than to read it, and `natkit` alone is seventy modules.
  *
- * Which modules share a file is laid down here: left to itself a bundler cuts wherever two entry
- * points differ, which makes `natkit` load twenty-seven.
+ * Left to itself a bundler cuts wherever two entry points differ, which leaves `natkit` twenty-seven
+ * files. So what it loads is two (and a helper of the bundler), of which the other entry points take what they need: the protocols
+ * apart, so that who bundles one of them anew gets nothing of the sockets.
  *
  * @module
  */
@@ -11,22 +12,11 @@ import { pathToFileURL } from "node:url";
 import { filesBelow } from "../lib/files.ts";
 import { filesNamed } from "./manifest.ts";
 
-/**
- * The shared files, by the modules they hold, those first that the others build on. What matches
- * none (entry points, servers, the table, the simulation) is cut as the entry points need it.
- */
-const SHARED: readonly { readonly name: string; readonly test: RegExp }[] = [
-  { name: "base", test: /^core\/(?!mod)(lease\/)?\w+\.js|rolldown\/runtime/ },
-  { name: "pcp", test: /^core\/pcp\/(?!mod|server)/ },
-  { name: "nat-pmp", test: /^core\/natpmp\/(?!mod|server)/ },
-  {
-    name: "system",
-    test:
-      /^adapters\/((?!driver|announcements|gateway_server)\w+|discovery\/(?!darwin|windows)\w+)\.js/,
-  },
-  { name: "natkit", test: /^(core\/portmap|adapters\/api)\/|^adapters\/(driver|announcements)/ },
-  { name: "command", test: /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo))/ },
-];
+/** The modules of the command that share a file; what runs a gateway is loaded where it is asked. */
+const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo))/;
+
+/** Protocols and what they stand on. */
+const PROTOCOLS = /^core\/(?!portmap)/;
 
 /** Where the shared files go. */
 const FOLDER = "shared";
@@ -46,11 +36,22 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
   const { files, programs } = await filesNamed(folder);
   const entries = files.filter((path) => path.endsWith(".js"));
   const root = `${await Deno.realPath(folder)}/${modules}`;
+  const pathOf = (id: string) => id.replace(root, "");
+  /** What `natkit` loads. */
+  const loaded = new Set<string>();
   const bundle = await rolldown({
     input: Object.fromEntries(entries.map((path) => [path, `${folder}/${path}`])),
     external: /^node:/,
     platform: "node",
-    plugins: [{ name: "source maps", load: loadWithMap }],
+    plugins: [{
+      name: "natkit",
+      load: loadWithMap,
+      buildEnd() {
+        for (const path of imported(`${root}mod.js`, (id) => this.getModuleInfo(id))) {
+          loaded.add(path);
+        }
+      },
+    }],
     experimental: { attachDebugInfo: "none" },
     // What one entry point loads when it is needed another one may import.
     checks: { ineffectiveDynamicImport: false },
@@ -68,11 +69,15 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
     comments: { legal: true, annotation: true, jsdoc: false },
     polyfillRequire: false,
     codeSplitting: {
-      groups: SHARED.map(({ name, test }, index) => ({
-        name,
-        priority: SHARED.length - index,
-        test: (id: string) => test.test(id.replace(root, "")),
-      })),
+      groups: [
+        {
+          name: "protocols",
+          test: (id) => loaded.has(id) && PROTOCOLS.test(pathOf(id)),
+          priority: 2,
+        },
+        { name: "natkit", test: (id) => loaded.has(id), priority: 1 },
+        { name: "command", test: (id) => COMMAND.test(pathOf(id)) },
+      ],
     },
   });
   await bundle.close();
@@ -85,6 +90,16 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
     await Deno.writeTextFile(`${folder}/${file.fileName}`, String(text));
   }
   for (const path of programs) await Deno.chmod(`${folder}/${path}`, 0o755);
+}
+
+/** The modules that importing one loads, without it. */
+function imported(
+  entry: string,
+  infoOf: (id: string) => { readonly importedIds: readonly string[] } | null,
+): string[] {
+  const found = new Set([entry]);
+  for (const id of found) for (const other of infoOf(id)?.importedIds ?? []) found.add(other);
+  return [...found].slice(1);
 }
 
 /** A built module, and the map from it to its source, which stands in it or beside it. */
