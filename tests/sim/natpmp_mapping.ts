@@ -110,7 +110,11 @@ export class NatPmpMapping {
     ) {
       point = pushed;
     }
-    const earliest = Math.max(point, this.refusedUntil, pushed);
+    let earliest = Math.max(point, this.refusedUntil, pushed);
+    // Near the end points are closer than 4 s: which of them was one does not show.
+    if (until! - next.from < 2 * RENEWAL_GAP_MS) {
+      earliest = Math.max(now, next.from - RENEWAL_GAP_MS, this.refusedUntil);
+    }
     // The point before it may have been one, too, though it did not get out of line.
     let latest = Math.max(earliest, this.#pointBefore(next.from) + RENEWAL_GAP_MS);
     // One that was asked for early may have used up the next.
