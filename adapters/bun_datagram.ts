@@ -28,6 +28,8 @@ interface BunUdpSocket {
   send(data: Uint8Array, port?: number, address?: string): boolean;
   addMembership(group: string, interfaceAddress?: string): boolean;
   close(): void;
+  unref(): void;
+  ref(): void;
 }
 
 /** `Bun.udpSocket`, which other runtimes' type checkers do not know. */
@@ -135,6 +137,8 @@ export async function openUdpSocket(
       isClosed = true;
       queue.whenIdle(() => socket.close());
     },
+    unref: () => socket.unref(),
+    ref: () => socket.ref(),
   };
 }
 

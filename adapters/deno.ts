@@ -111,6 +111,8 @@ async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpS
       else handlers.onError(wrongPeer(to, peer), to);
     },
     close: () => socket.close(),
+    unref: () => socket.unref?.(),
+    ref: () => socket.ref?.(),
   };
 }
 

@@ -28,6 +28,8 @@ interface DenoDatagram {
   send(data: Uint8Array, to: DenoAddress): Promise<number>;
   joinMulticastV4(group: string, interfaceAddress: string): Promise<unknown>;
   close(): void;
+  unref(): void;
+  ref(): void;
 }
 
 /** `Deno.listenDatagram`. */
@@ -123,5 +125,7 @@ export async function listenNative(
       isClosed = true;
       queue.whenIdle(() => socket.close());
     },
+    unref: () => socket.unref(),
+    ref: () => socket.ref(),
   };
 }

@@ -101,6 +101,8 @@ export async function openDgram(
       isOpen = false;
       queue.whenIdle(() => socket.close());
     },
+    unref: () => void socket.unref(),
+    ref: () => void socket.ref(),
   };
 }
 

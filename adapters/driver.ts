@@ -9,7 +9,7 @@
  *
  * An exception out of the application's event handler does not disturb the loop (`callback.ts`).
  *
- * The timer keeps no process alive; open sockets do. It fires at least every 15 s while a deadline
+ * The timer keeps no process alive; open sockets do, unless they are not to. It fires at least every 15 s while a deadline
  * is pending, so that the clock notices that the computer slept.
  *
  * @module
@@ -80,6 +80,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   #cancelTimer: (() => void) | undefined;
   #armedAt: Instant = Infinity;
   #isDraining = false;
+  #isRef = true;
   #isClosed = false;
 
   /**
@@ -113,7 +114,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    * @throws {NatError} `permission`, `network`, or `closed` where the driver was closed meanwhile.
    */
   async open(role: string, options: UdpOptions): Promise<UdpSocket> {
-    const socket = await this.#open(options);
+    const socket = await this.#openOwn(options);
     const key = socketKey(role, options.connect);
     this.#sockets.get(key)?.close();
     this.#sockets.set(key, socket);
@@ -127,7 +128,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    * @throws {NatError} As {@linkcode open}.
    */
   async listen(options: UdpOptions): Promise<UdpSocket> {
-    const socket = await this.#open(options);
+    const socket = await this.#openOwn(options);
     this.#listeners.add(socket);
     return socket;
   }
@@ -158,15 +159,32 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     }
   }
 
+  /** Lets the process end though sockets are open, those that will be among them. */
+  unref(): void {
+    this.#isRef = false;
+    for (const socket of this.#open()) socket.unref?.();
+  }
+
+  /** Keeps the process alive while a socket is open, as at first. */
+  ref(): void {
+    this.#isRef = true;
+    for (const socket of this.#open()) socket.ref?.();
+  }
+
   /** Closes the sockets and stops the timer; the machine is fed no more. */
   close(): void {
     this.#isClosed = true;
     this.#disarm();
-    for (const socket of [...this.#sockets.values(), ...this.#listeners]) socket.close();
-    for (const { socket } of this.#listed.values()) socket?.close();
+    for (const socket of this.#open()) socket.close();
     this.#listed.clear();
     this.#sockets.clear();
     this.#listeners.clear();
+  }
+
+  /** The sockets that are open. */
+  #open(): UdpSocket[] {
+    const listed = [...this.#listed.values()].flatMap(({ socket }) => socket ?? []);
+    return [...this.#sockets.values(), ...this.#listeners, ...listed];
   }
 
   /** Opens what the machine has listed anew, and closes what it lists no more or otherwise. */
@@ -208,7 +226,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   }
 
   async #openSpec(spec: SocketSpec, handlers: UdpHandlers): Promise<UdpSocket | undefined> {
-    const open = (options: UdpOptions) => this.#runtime.openUdp(options, handlers);
+    const open = (options: UdpOptions) => this.#openUdp(options, handlers);
     const { local, connect, group, interface: name, reuse } = spec;
     if (group === undefined) {
       return await open({
@@ -228,12 +246,18 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     this.#feed((machine, now) => machine.handleSocket?.(key, result, now));
   }
 
-  async #open(options: UdpOptions): Promise<UdpSocket> {
+  async #openOwn(options: UdpOptions): Promise<UdpSocket> {
     if (this.#isClosed) throw new NatError("closed", "Cannot open a socket: closed");
-    const socket = await this.#runtime.openUdp(options, this.#handlers);
+    const socket = await this.#openUdp(options, this.#handlers);
     if (!this.#isClosed) return socket;
     socket.close();
     throw new NatError("closed", "Cannot open a socket: closed meanwhile");
+  }
+
+  async #openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+    const socket = await this.#runtime.openUdp(options, handlers);
+    if (!this.#isRef) socket.unref?.();
+    return socket;
   }
 
   readonly #handlers: UdpHandlers = {

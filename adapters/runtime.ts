@@ -55,6 +55,10 @@ export interface UdpSocket {
   send(data: Uint8Array, to: Endpoint): void;
   /** Closes it once what was sent has left; nothing is delivered afterwards. Twice is once. */
   close(): void;
+  /** Lets the process end though it is open. Deno's `node:dgram` does not. */
+  unref?(): void;
+  /** Keeps the process alive while it is open, as at first. */
+  ref?(): void;
 }
 
 /** An address of an interface of this host. */

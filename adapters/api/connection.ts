@@ -196,16 +196,15 @@ export class Connection<T, M extends MappingMachine> {
     return this.#wait<void>(what, options, onTimeout, (settle) => {
       let revision = Infinity;
       const take = (update: MappingUpdate<T>) => {
-        if (update.type === "failed" || update.type === "unmapped") {
-          settle.reject(closedError(what));
-        } else if (update.type === "renewal-failed") {
-          if (update.revision >= revision) settle.reject(failed(update));
-        } else if ("mapping" in update && update.revision >= revision) settle.resolve();
+        if (!("revision" in update) || update.revision < revision) return;
+        if (update.type === "renewal-failed") settle.reject(failed(update));
+        else settle.resolve();
       };
       // What is refused at present is told in the same turn: it is looked at once the number is known.
       const early: MappingUpdate<T>[] = [];
       let hear = (update: MappingUpdate<T>): void => void early.push(update);
-      settle.onEnd(held.events.listen((update) => hear(update)));
+      const onEnd = () => settle.reject(closedError(what));
+      settle.onEnd(held.events.listen((update) => hear(update), onEnd));
       revision = this.do((machine, now) => machine.renew(held.id, lifetimeSeconds, now));
       hear = take;
       early.forEach(take);
@@ -217,9 +216,7 @@ export class Connection<T, M extends MappingMachine> {
     if (held.state === "over") return;
     const options = { timeoutMs: CLOSE_TIMEOUT_MS };
     await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
-      settle.onEnd(held.events.listen(({ type }) => {
-        if (type === "unmapped" || type === "failed") settle.resolve();
-      }));
+      settle.onEnd(held.events.listen(() => {}, () => settle.resolve()));
       this.do((machine, now) => machine.revoke(held.id, now));
     }).catch(() => undefined);
     // What closes everything waits for this deletion, too, and tells how it went.
@@ -232,6 +229,16 @@ export class Connection<T, M extends MappingMachine> {
     if (held.state === "over") return;
     this.do((machine, now) => machine.abandon(held.id, now));
     this.#forget(held);
+  }
+
+  /** Lets the process end though sockets are open. */
+  unref(): void {
+    this.#driver?.unref();
+  }
+
+  /** Keeps the process alive while they are, as at first. */
+  ref(): void {
+    this.#driver?.ref();
   }
 
   /**

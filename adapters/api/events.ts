@@ -14,11 +14,16 @@ import { callBack } from "../callback.ts";
 /** So many events may wait for a reader. */
 const MAX_WAITING = 64;
 
+interface Listener<E> {
+  readonly onEvent: (event: E) => void;
+  readonly onEnd: () => void;
+}
+
 /** Where events are put, and from where readers take them. */
 export class EventStream<E> {
   readonly #merge: (older: E, newer: E) => E;
   readonly #readers: Set<Reader<E>> = new Set();
-  readonly #listeners: Set<(event: E) => void> = new Set();
+  readonly #listeners: Set<Listener<E>> = new Set();
   /** What happened before the first reader came. */
   #unread: E[] = [];
   #hasReader = false;
@@ -35,13 +40,14 @@ export class EventStream<E> {
     this.#last = event;
     if (!this.#hasReader) append(this.#unread, event, this.#merge);
     for (const reader of this.#readers) reader.push(event, this.#merge);
-    for (const listener of [...this.#listeners]) callBack(() => listener(event));
+    for (const { onEvent } of [...this.#listeners]) callBack(() => onEvent(event));
   }
 
-  /** Calls back with each event from here on. Returns what ends that. */
-  listen(listener: (event: E) => void): () => void {
+  /** Calls back with each event from here on, and at the end. Returns what ends that. */
+  listen(onEvent: (event: E) => void, onEnd: () => void = () => {}): () => void {
+    const listener = { onEvent, onEnd };
     if (!this.#isEnded) this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   /** Ends every reader's iteration once it has taken what waits. */
@@ -49,7 +55,9 @@ export class EventStream<E> {
     this.#isEnded = true;
     for (const reader of this.#readers) reader.end();
     this.#readers.clear();
+    const listeners = [...this.#listeners];
     this.#listeners.clear();
+    for (const { onEnd } of listeners) onEnd();
   }
 
   /** A reader; the first one begins with what has happened so far. */
@@ -76,7 +84,7 @@ class Reader<E> implements AsyncIterableIterator<E> {
   readonly #onReturn: (self: Reader<E>) => void;
   readonly #waiting: E[];
   #isEnded = false;
-  #takers: ((result: IteratorResult<E>) => void)[] = [];
+  readonly #takers: ((result: IteratorResult<E>) => void)[] = [];
 
   constructor(waiting: E[], onReturn: (self: Reader<E>) => void) {
     this.#waiting = waiting;
@@ -92,7 +100,6 @@ class Reader<E> implements AsyncIterableIterator<E> {
   end(): void {
     this.#isEnded = true;
     for (const taker of this.#takers) taker({ done: true, value: undefined });
-    this.#takers = [];
   }
 
   next(): Promise<IteratorResult<E>> {

@@ -136,19 +136,13 @@ export class Nat implements AsyncDisposable {
     const { signal } = checkOptions(options);
     const nat = new Nat(options);
     const since = nat.#runtime.now();
-    try {
-      const wait = { timeoutMs: Infinity, ...(signal && { signal }) };
-      const paths = await waitFor<NetworkPath[]>(
-        nat.#runtime,
-        wait,
-        () => undefined,
-        (settle) => void nat.#findPaths().then(settle.resolve, settle.reject),
-      );
-      nat.#update(paths);
-    } catch (error) {
-      await nat.#connection.close();
-      throw error;
-    }
+    const paths = await waitFor<NetworkPath[]>(
+      nat.#runtime,
+      { timeoutMs: Infinity, ...(signal !== undefined && { signal }) },
+      () => undefined,
+      (settle) => void nat.#findPaths().then(settle.resolve, settle.reject),
+    );
+    nat.#update(paths);
     nat.#discoveryMs = nat.#runtime.now() - since;
     nat.#stopWatching = watchNetwork(nat.#runtime, () => nat.#onNetworkChange());
     return nat;
@@ -288,6 +282,22 @@ export class Nat implements AsyncDisposable {
   /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */
   async exportState(): Promise<NatState> {
     return await Promise.resolve(this.#state());
+  }
+
+  /**
+   * Lets the process end by itself though ports are open. They then stay at the gateway until their
+   * lifetimes are over; what a call waits for keeps the process alive all the same. Deno needs
+   * `--unstable-net` for it.
+   */
+  unref(): this {
+    this.#connection.unref();
+    return this;
+  }
+
+  /** Keeps the process alive while the context is open, as at first. */
+  ref(): this {
+    this.#connection.ref();
+    return this;
   }
 
   /** Deletes all mappings it holds and closes its sockets. Never rejects. */

@@ -142,6 +142,21 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
     return this.#connection.renew(this.#held, lifetimeSeconds, options);
   }
 
+  /**
+   * Lets the process end by itself though the port is open: {@linkcode Nat.unref}, for all ports of
+   * the same context, which share its sockets.
+   */
+  unref(): this {
+    this.#connection.unref();
+    return this;
+  }
+
+  /** Keeps the process alive while the context is open: {@linkcode Nat.ref}. */
+  ref(): this {
+    this.#connection.ref();
+    return this;
+  }
+
   /** Leaves the mapping at the gateway until its lifetime is over, unrenewed. */
   async release(): Promise<void> {
     this.#connection.abandon(this.#held);

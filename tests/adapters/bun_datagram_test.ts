@@ -25,6 +25,8 @@ async function openOn(outcomes: (boolean | Error)[], options: UdpOptions = { con
         return outcome;
       },
       addMembership: () => true,
+      unref() {},
+      ref() {},
       close: () => void (isClosed = true),
     });
   };

@@ -1,7 +1,9 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers";
 import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
+import type { Action, Machine, SocketResult, SocketSpec } from "../../core/machine.ts";
 import { PING_INTERVAL_MS, type PingEvent, PingMachine } from "../runtime/ping_machine.ts";
 import { FakeRuntime } from "./fake_runtime.ts";
 
@@ -266,11 +268,248 @@ describe("Driver", () => {
     assertEquals((await assertRejects(() => driver.listen({}), NatError)).code, "closed");
   });
 
+  it("lets the process end though sockets are open, those of later among them, and takes it back", async () => {
+    const { driver, machine, runtime } = await setUp();
+    driver.start(machine);
+
+    driver.unref();
+    await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
+    const refs = () => runtime.sockets.map(({ isRef }) => isRef);
+
+    assertEquals(refs(), [false, false]);
+    driver.ref();
+    assertEquals(refs(), [true, true]);
+  });
+
   it("throws where there is no machine, or two", async () => {
     const { driver, machine } = await setUp();
 
     assertThrows(() => driver.do(() => 1), TypeError, "no machine was started");
     driver.start(machine);
     assertThrows(() => driver.start(machine), TypeError, "runs one already");
+  });
+});
+
+/** A machine that wants these sockets, and notes what becomes of them. */
+class Listing implements Machine<never> {
+  readonly stats = {};
+  specs: SocketSpec[] = [];
+  readonly told: (readonly [key: string, result: SocketResult])[] = [];
+  readonly out: Action<never>[] = [];
+  readonly heard: number[] = [];
+
+  sockets(): readonly SocketSpec[] {
+    return this.specs;
+  }
+  handleSocket(key: string, result: SocketResult): void {
+    this.told.push([key, result]);
+  }
+  handleDatagram(data: Uint8Array): boolean {
+    this.heard.push(data[0]!);
+    return true;
+  }
+  handleUnreachable(): void {}
+  handleTimeout(): void {}
+  nextTimeout(): undefined {}
+  debugTimeout(): undefined {}
+  poll(): Action<never> | undefined {
+    return this.out.shift();
+  }
+}
+
+describe("Driver, of the sockets that a machine lists,", () => {
+  const GATEWAY: SocketSpec = { key: "gateway", connect: PEER };
+  const turn = () => new Promise<void>((resolve) => void setImmediate(resolve));
+
+  /** A driver whose runtime opens sockets when, and as, the test says. */
+  function listing() {
+    const runtime = new FakeRuntime();
+    const machine = new Listing();
+    const errors: unknown[] = [];
+    const driver = new Driver<never, Listing>(runtime, () => {}, (error) => errors.push(error));
+    driver.start(machine);
+    const list = async (...specs: SocketSpec[]) => {
+      driver.do(() => void (machine.specs = specs));
+      await turn();
+    };
+    const send = (id: number, socket = "gateway") =>
+      driver.do(() => {
+        machine.out.push({ type: "send", socket, to: PEER, data: Uint8Array.of(id) });
+      });
+    return { runtime, machine, driver, errors, list, send };
+  }
+
+  it("opens what is new, once, and tells where it is bound", async () => {
+    const { runtime, machine, list } = listing();
+    const local = { address: "192.0.2.7", port: 0 };
+    await list({ ...GATEWAY, local }, { key: "other", reuse: true });
+    await list({ ...GATEWAY, local: { ...local } }, { key: "other", reuse: true });
+
+    assertEquals(runtime.sockets.map(({ options }) => options), [
+      { connect: PEER, local },
+      { reuseAddress: true },
+    ]);
+    assertEquals(
+      machine.told,
+      runtime.sockets.map((socket, i) =>
+        [["gateway", "other"][i]!, { ok: true, local: socket.local }] as const
+      ),
+    );
+  });
+
+  it("sends by the one that is named, and feeds what any hears", async () => {
+    const { runtime, machine, list, send } = listing();
+    await list(GATEWAY, { key: "other", connect: PEER });
+    send(1);
+    send(2, "other");
+    send(3, "neither");
+    runtime.sockets[1]!.handlers.onDatagram(Uint8Array.of(9), PEER);
+
+    assertEquals(runtime.sockets.map(({ sent }) => sent.map(({ data }) => data)), [[[1]], [[2]]]);
+    assertEquals(machine.heard, [9]);
+  });
+
+  it("drops what is sent by one that is not open yet", async () => {
+    const { runtime, machine, driver, errors, list, send } = listing();
+    driver.do(() => void (machine.specs = [GATEWAY]));
+    send(1);
+    await list(GATEWAY);
+    send(2);
+
+    assertEquals(runtime.sockets[0]!.sent.map(({ data }) => data), [[2]]);
+    assertEquals(errors, []);
+  });
+
+  it("closes what is listed no more, and opens anew what is listed otherwise", async () => {
+    const changes: readonly Partial<SocketSpec>[] = [
+      { local: { address: "192.0.2.8", port: 0 } },
+      { local: { address: "192.0.2.8", port: 1 } },
+      { connect: { ...PEER, port: 1 } },
+      { connect: { address: "192.0.2.2", port: 1 } },
+      { reuse: true },
+      { group: "224.0.0.1", local: { address: "224.0.0.1", port: 5350 } },
+      { interface: "192.0.2.8" },
+    ];
+    const { runtime, list } = listing();
+    let spec: SocketSpec = GATEWAY;
+    await list(spec);
+    for (const change of changes) {
+      spec = { ...spec, ...change };
+      await list(spec);
+      const { length } = runtime.sockets;
+      assertEquals(runtime.sockets.filter(({ isClosed }) => !isClosed).length, 1);
+      assertEquals(runtime.sockets[length - 1]!.isClosed, false);
+    }
+    assertEquals(runtime.sockets.length, 1 + changes.length);
+    await list();
+    assertEquals(runtime.sockets.every(({ isClosed }) => isClosed), true);
+  });
+
+  it("joins the group of one that has one", async () => {
+    const { runtime, list } = listing();
+    const local = { address: "224.0.0.1", port: 5399 };
+    await list({ key: "group", group: "224.0.0.1", interface: "192.0.2.7", local, reuse: true });
+
+    assertEquals(runtime.sockets[0]!.options, {
+      local,
+      reuseAddress: true,
+      multicast: { group: "224.0.0.1", interface: "192.0.2.7" },
+    });
+  });
+
+  it("tells why one could not be opened, and opens it again once it was taken off the list", async () => {
+    const { runtime, machine, list } = listing();
+    const { openUdp } = FakeRuntime.prototype;
+    for (const code of ["permission", "network", "closed"] as const) {
+      runtime.openUdp = () => Promise.reject(new NatError(code, `no: ${code}`));
+      machine.told.length = 0;
+      await list(GATEWAY);
+      const told = code === "permission" ? code : "network";
+      assertEquals(machine.told, [
+        ["gateway", { ok: false, code: told, message: `no: ${code}`, isOpen: false }],
+      ]);
+      await list(GATEWAY);
+      assertEquals(machine.told.length, 1);
+      await list();
+    }
+    runtime.openUdp = openUdp;
+    await list(GATEWAY);
+    assertEquals(machine.told.at(-1)![1].ok, true);
+  });
+
+  it("tells what an open one reports, and the handler as well", async () => {
+    const { runtime, machine, errors, list } = listing();
+    await list(GATEWAY);
+    machine.told.length = 0;
+    const failure = new NatError("permission", "EPERM");
+    runtime.sockets[0]!.handlers.onError(failure, PEER);
+
+    assertEquals(machine.told, [
+      ["gateway", { ok: false, code: "permission", message: "EPERM", isOpen: true }],
+    ]);
+    assertEquals(errors, [failure]);
+    await list();
+    runtime.sockets[0]!.handlers.onError(failure, PEER);
+    assertEquals(machine.told.length, 1);
+  });
+
+  it("closes one that opens too late: it is another one that is wanted, or none", async () => {
+    const { runtime, machine, driver, list } = listing();
+    driver.do(() => void (machine.specs = [GATEWAY]));
+    driver.do(() => void (machine.specs = [{ ...GATEWAY, reuse: true }]));
+    await list({ ...GATEWAY, reuse: true });
+
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, false]);
+    assertEquals(machine.told.length, 1);
+
+    driver.do(() => void (machine.specs = [{ key: "late" }]));
+    driver.close();
+    await turn();
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true, true]);
+    assertEquals(machine.told.length, 1);
+  });
+
+  it("says nothing of one that could not be opened and is not wanted any more", async () => {
+    const { runtime, machine, driver, list } = listing();
+    runtime.openUdp = () => Promise.reject(new NatError("network", "no"));
+    driver.do(() => void (machine.specs = [GATEWAY]));
+    await list();
+    driver.do(() => void (machine.specs = [GATEWAY]));
+    driver.close();
+    await turn();
+
+    assertEquals(machine.told, []);
+  });
+
+  it("keeps one that lets the process end so", async () => {
+    const { runtime, driver, list } = listing();
+    await list(GATEWAY);
+    driver.unref();
+    await list(GATEWAY, { key: "later" });
+
+    assertEquals(runtime.sockets.map(({ isRef }) => isRef), [false, false]);
+    driver.ref();
+    assertEquals(runtime.sockets.map(({ isRef }) => isRef), [true, true]);
+  });
+});
+
+describe("Driver's beforeSend", () => {
+  it("is called before each datagram is handed to its socket", async () => {
+    const runtime = new FakeRuntime();
+    const counts: number[] = [];
+    const driver = new Driver<PingEvent, PingMachine>(
+      runtime,
+      () => {},
+      undefined,
+      () => counts.push(runtime.sockets[0]!.sent.length),
+    );
+    await driver.open("client", { connect: PEER });
+    driver.start(new PingMachine(PEER));
+    driver.do((machine, now) => {
+      machine.ping(1, now);
+      machine.ping(2, now);
+    });
+
+    assertEquals(counts, [0, 1]);
   });
 });

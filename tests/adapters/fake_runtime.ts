@@ -8,6 +8,7 @@ export interface FakeSocket extends UdpSocket {
   readonly handlers: UdpHandlers;
   readonly sent: { to: Endpoint; data: number[] }[];
   isClosed: boolean;
+  isRef: boolean;
 }
 
 interface FakeTimer {
@@ -45,9 +46,12 @@ export class FakeRuntime implements Runtime {
       handlers,
       sent,
       isClosed: false,
+      isRef: true,
       local: { address: "192.0.2.7", port: 40000 + this.sockets.length },
       send: (data, to) => void sent.push({ to, data: [...data] }),
       close: () => void (socket.isClosed = true),
+      unref: () => void (socket.isRef = false),
+      ref: () => void (socket.isRef = true),
     };
     this.sockets.push(socket);
     return Promise.resolve(socket);

@@ -34,6 +34,12 @@ export class FakeNetwork extends FakeRuntime {
   openError: NatError | undefined;
   /** The requests that left, the oldest first. */
   readonly requests: Sent[] = [];
+  /** The gateways of its IPv4 default routes, the best first. */
+  defaultRoutes: readonly string[] = [GATEWAY.address];
+  /** More lines of `/proc/net/route`. */
+  moreRoutes = "";
+  /** Set while the system takes its time to say what the routes are. */
+  reading: Promise<void> | undefined;
 
   constructor(protocols: readonly Via[] = ["pcp", "nat-pmp"]) {
     super();
@@ -54,6 +60,15 @@ export class FakeNetwork extends FakeRuntime {
       send: (data, to) => this.#send(socket, handlers, data, to),
       close: () => socket.close(),
     };
+  }
+
+  override async readTextFile(path: string): Promise<string> {
+    if (path !== "/proc/net/route") return await super.readTextFile(path);
+    await this.reading;
+    const rows = this.defaultRoutes.map((gateway, i) =>
+      `eth${i} 00000000 ${routeHex(gateway)} 0003 0 0 ${i} 00000000 0 0 0\n`
+    );
+    return `${ROUTE_TITLES}\n${rows.join("")}${this.moreRoutes}`;
   }
 
   /** Carries out a scenario command. */
@@ -89,6 +104,14 @@ export class FakeNetwork extends FakeRuntime {
       }
     });
   }
+}
+
+const ROUTE_TITLES = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT";
+
+/** An IPv4 address as `/proc/net/route` has it. */
+export function routeHex(address: string): string {
+  const bytes = address.split(".").reverse();
+  return bytes.map((byte) => Number(byte).toString(16).padStart(2, "0")).join("").toUpperCase();
 }
 
 function readRequest(data: Uint8Array): Sent {

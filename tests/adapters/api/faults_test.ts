@@ -8,7 +8,7 @@ import { openPort } from "../../../adapters/api/open_port.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import { PcpClient } from "../../../adapters/api/pcp_client.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
-import { FakeNetwork, GATEWAY, type Sent, turn } from "./fake_network.ts";
+import { FakeNetwork, GATEWAY, routeHex, type Sent, turn } from "./fake_network.ts";
 
 type Options = Omit<NatOptions, "runtime">;
 
@@ -73,7 +73,10 @@ describe("renew()", () => {
         await net.pass(100);
         assertEquals(renewal.how, "refused");
         const { message, attempts, retryAfterSeconds } = renewal.error!;
-        assert(message.includes("NOT_AUTHORIZED"), message);
+        assertEquals(
+          message,
+          `Cannot renew port 8080/tcp: ${via} at 192.0.2.1: NOT_AUTHORIZED`,
+        );
         assertEquals(attempts.map((one) => [one.via, one.gateway, one.outcome]), [
           [via, "192.0.2.1", "NOT_AUTHORIZED"],
         ]);
@@ -110,6 +113,29 @@ describe("renew()", () => {
       assertEquals([again.how, port.lifetimeSeconds], ["resolved", 600]);
     });
   });
+});
+
+describe("renew() of a mapping that ends", () => {
+  for (const how of ["close", "release"] as const) {
+    it(`by ${how}() says that it was closed`, async () => {
+      await withNat(async (nat, net) => {
+        const port = await nat.map(8080);
+        await net.pass(10_000);
+        net.silent.add("pcp");
+        const renewal = watch(port.renew());
+        await turn();
+        const ended = watch(port[how]());
+        await net.pass(1600);
+        assertEquals([renewal.how, ended.how, port.state], ["closed", "resolved", "closed"]);
+        const late = watch(port.renew());
+        await turn();
+        assertEquals([late.how, late.error?.message], [
+          "closed",
+          "Cannot renew port 8080/tcp: it was closed",
+        ]);
+      });
+    });
+  }
 });
 
 describe("unmap()", () => {
@@ -624,6 +650,94 @@ describe("what the system refuses", () => {
     const open = { runtime, announcements: false };
     await assertRejects(() => PcpClient.open({ ...open, server: GATEWAY }), NatError, "EPERM");
     await assertRejects(() => NatPmpClient.open({ ...open, gateway: GATEWAY }), NatError, "EPERM");
+  });
+});
+
+describe("networks", () => {
+  const open = (runtime: FakeNetwork, options: Options = {}) =>
+    Nat.open({ announcements: false, ...options, runtime });
+
+  it("a close() in the middle of a move does not hang, and what comes after it does nothing", async () => {
+    const net = new FakeNetwork();
+    const nat = await open(net);
+    await nat.map(8080);
+    await net.pass(100);
+    net.defaultRoutes = ["192.0.2.99"];
+    let go = () => {};
+    await net.pass(1800);
+    net.advance(200); // The watch reads, and finds that it has changed…
+    net.reading = new Promise((resolve) => go = resolve);
+    await turn(); // …and this is where it looks for the new gateway.
+    const closing = watch(nat.close());
+    await net.pass(100);
+    assertEquals([closing.how, net.ports()], ["resolved", []]);
+    const { length } = net.sockets;
+    go();
+    await net.pass(20_000);
+    assertEquals([net.sockets.length, net.timers.size], [length, 0]);
+  });
+
+  it("a move is followed where the first reading of it fails", async () => {
+    const net = new FakeNetwork();
+    net.defaultRoutes = [];
+    net.moreRoutes = "";
+    await assertRejects(() => open(net), NatError, "no default route");
+    net.defaultRoutes = [GATEWAY.address];
+    const nat = await open(net);
+    const port = await nat.map(8080);
+    net.defaultRoutes = []; // Between two networks.
+    await net.pass(10_000);
+    assertEquals(nat.gateways, ["192.0.2.1"]);
+    net.defaultRoutes = ["192.0.2.99", GATEWAY.address];
+    await net.pass(10_000);
+    assertEquals(nat.gateways, ["192.0.2.99", "192.0.2.1"]);
+    assertEquals(port.state, "open");
+    const closing = nat.close();
+    await net.pass(2000);
+    await closing;
+    assertEquals(net.timers.size, 0);
+  });
+
+  it("says what takes the traffic past the gateway", async () => {
+    const net = new FakeNetwork();
+    const half = (destination: string) =>
+      `tun0 ${destination} ${routeHex("10.8.0.1")} 0003 0 0 0 00000080 0 0 0\n`;
+    net.moreRoutes = half("00000000") + half("00000080");
+    const nat = await open(net);
+    assertEquals(nat.warnings.length, 1);
+    assert(nat.warnings[0]!.includes("tun0"), nat.warnings[0]);
+    await nat.close();
+    const named = await open(net, { gateway: GATEWAY });
+    assertEquals(named.warnings, []);
+    await named.close();
+  });
+
+  it("opening ends with the signal's reason, at once or on the way", async () => {
+    const net = new FakeNetwork();
+    net.reading = new Promise(() => {});
+    const controller = new AbortController();
+    const opening = watch(open(net, { signal: controller.signal }));
+    await turn();
+    assertEquals(opening.how, "pending");
+    controller.abort(new Error("enough"));
+    await turn();
+    assertEquals(opening.how, "Error: enough");
+    await assertRejects(() => open(net, { signal: controller.signal }), Error, "enough");
+    assertEquals([net.timers.size, net.sockets.length], [0, 0]);
+  });
+
+  it("takes the gateways of the family of the address that is named, and no other", async () => {
+    const net = new FakeNetwork();
+    await assertRejects(() => open(net, { internalAddress: "2001:db8::7" }), NatError, "IPv6");
+    await assertRejects(
+      () => open(net, { gateway: GATEWAY, internalAddress: "2001:db8::7" }),
+      NatError,
+      "family",
+    );
+    const nat = await open(net, { internalAddress: "192.0.2.7" });
+    await nat.map(8080);
+    assertEquals(net.sockets[0]!.options.local, { address: "192.0.2.7", port: 0 });
+    await nat.close();
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, it } from "node:test";
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { attemptsError } from "../../../adapters/api/attempts_error.ts";
 import { EventStream } from "../../../adapters/api/events.ts";
 import { parseFilter, parseGateway } from "../../../adapters/api/options.ts";
 import { waitFor } from "../../../adapters/api/wait.ts";
@@ -100,6 +101,31 @@ describe("waitFor()", () => {
       "bad",
     );
     assertEquals(ends, [true, false, false, false]);
+  });
+});
+
+describe("attemptsError()", () => {
+  const message = (outcome: string, more: object = {}) => {
+    const attempts = [{ via: "pcp" as const, gateway: "192.0.2.1", outcome, elapsedMs: 1 }];
+    return attemptsError("map port 80/tcp", { code: "refused", attempts, ...more }).message;
+  };
+
+  it("says what was tried, and the remedy where there is one", () => {
+    const begin = "Cannot map port 80/tcp: ";
+    assertEquals(message("NO_RESOURCES"), `${begin}pcp at 192.0.2.1: NO_RESOURCES`);
+    for (const name of ["NOT_AUTHORIZED", "CONFLICT"]) {
+      const text = `${begin}pcp at 192.0.2.1: ${name} (the gateway does not allow it, or an ` +
+        "earlier run holds the port: hand in the state that it saved";
+      assertEquals(message(name), `${text})`);
+      assertEquals(message(name, { retryAfterSeconds: 30 }), `${text}, or wait 30 s)`);
+    }
+    assertMatch(message("ADDRESS_MISMATCH"), /: ADDRESS_MISMATCH \(another NAT stands between/);
+    assertEquals(
+      message("no answer", { message: "the system forbids it" }),
+      `${begin}the system forbids it; pcp at 192.0.2.1: no answer`,
+    );
+    const nothing = attemptsError("map port 80/tcp", { code: "unsupported", attempts: [] });
+    assertEquals(nothing.message, `${begin}nothing was tried`);
   });
 });
 
