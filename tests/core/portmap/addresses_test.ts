@@ -1,0 +1,211 @@
+/**
+ * Questions for the external addresses, and what they leave at the gateway: nothing.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import type { MapperEvent } from "../../../core/portmap/managed.ts";
+import { A, B, Net, SIX, web } from "./net.ts";
+import { told } from "./rig.ts";
+
+const EXTERNAL = "203.0.113.7";
+
+function open(options: ConstructorParameters<typeof Net>[0] = {}, gateway: object = {}): Net {
+  const net = new Net(options);
+  net.add(A, EXTERNAL, gateway);
+  net.connect([A]);
+  return net;
+}
+
+const short = (event: MapperEvent): string =>
+  event.type === "external-address"
+    ? `#${event.id} ${event.via} ${event.gateway.address} ${event.address}`
+    : event.type === "external-addresses-told"
+    ? `#${event.id} told ${event.attempts.map(({ via, outcome }) => `${via} ${outcome}`)}`
+    : event.type;
+
+const takeShort = (net: Net) => net.events.splice(0).map(short);
+
+describe("a question for the external addresses", () => {
+  it("is answered by each protocol, and leaves nothing at the gateway", () => {
+    const net = open();
+    const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    assertEquals(takeShort(net), [
+      `#${id} pcp 192.168.1.1 ${EXTERNAL}`,
+      `#${id} nat-pmp 192.168.1.1 ${EXTERNAL}`,
+      `#${id} told `,
+    ]);
+    // By a mapping of the socket's own port, for a short time.
+    const map = net.sent.find(({ data }) => data[0] === 2)!;
+    const view = new DataView(map.data.buffer, map.data.byteOffset);
+    assertEquals([view.getUint32(4), view.getUint16(40)], [120, 40_000]);
+    assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+    assertEquals(net.mapper.exportSaved(), []);
+    net.run(3_600_000);
+    assertEquals([net.sent.length, net.events.length], [3, 0]);
+  });
+
+  it("is asked of those alone that are named", () => {
+    for (const via of ["pcp", "nat-pmp"] as const) {
+      const net = open();
+      net.do((mapper, now) => mapper.askAddresses([via], now));
+      assertEquals(net.sent.every(({ data }) => data[0] === (via === "pcp" ? 2 : 0)), true);
+      const [first, last, ...more] = net.events;
+      assertEquals([told(first, "external-address").via, more.length], [via, 0]);
+      assertEquals(told(last, "external-addresses-told").attempts, []);
+    }
+  });
+
+  it("is told as it comes, and the silent ones are listed meanwhile", () => {
+    const net = open({}, { protocols: ["nat-pmp"] });
+    const deliver = net.deliver.bind(net);
+    net.deliver = (to, data) => data[0] === 0 ? deliver(to, data) : undefined;
+    const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    assertEquals(takeShort(net), [`#${id} nat-pmp 192.168.1.1 ${EXTERNAL}`]);
+    net.run(700);
+    const attempts = net.mapper.attempts(id, net.now);
+    assertEquals(attempts, [
+      { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 700 },
+    ]);
+    net.do((mapper, now) => mapper.endQuestion(id, now));
+    net.run(60_000);
+    assertEquals([takeShort(net), net.mapper.isIdle], [[], true]);
+  });
+
+  it("lists who does not tell it, with why", () => {
+    const net = open({}, { protocols: ["nat-pmp"] });
+    const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    assertEquals(takeShort(net), [
+      `#${id} nat-pmp 192.168.1.1 ${EXTERNAL}`,
+      `#${id} told pcp unsupported version (speaks 0)`,
+    ]);
+    const other = open({}, { protocols: ["pcp"] });
+    other.gateways.get(A.gateway.address)!.setRefusal(8, 0);
+    other.do((mapper, now) => mapper.askAddresses(["pcp"], now));
+    const end = told(other.events[0], "external-addresses-told");
+    assertEquals([end.code, end.attempts[0]?.outcome], ["refused", "NO_RESOURCES"]);
+    assert(other.mapper.isIdle);
+  });
+
+  it("is one at the gateway where two ask, and each is answered", () => {
+    const net = open();
+    net.silent.add(A.gateway.address);
+    const first = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    const second = net.do((mapper, now) => mapper.askAddresses(["pcp"], now));
+    assertEquals(net.sent.length, 2);
+    net.silent.clear();
+    net.run(1000);
+    const lines = takeShort(net);
+    assertEquals(lines.filter((line) => line.startsWith(`#${first}`)).length, 3);
+    assertEquals(lines.filter((line) => line.startsWith(`#${second}`)), [
+      `#${second} pcp 192.168.1.1 ${EXTERNAL}`,
+      `#${second} told `,
+    ]);
+    assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+  });
+
+  it("taken back by one goes on for the other, and by both is over", () => {
+    const net = open();
+    net.silent.add(A.gateway.address);
+    const first = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    const second = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    net.do((mapper, now) => mapper.endQuestion(first, now));
+    net.silent.clear();
+    net.run(1000);
+    assertEquals(takeShort(net).length, 3);
+    assertEquals(net.mapper.attempts(second, net.now), []);
+    net.silent.add(A.gateway.address);
+    const third = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    net.do((mapper, now) => mapper.endQuestion(third, now));
+    net.silent.clear();
+    const before = net.sent.length;
+    net.run(60_000);
+    assertEquals([net.events.length, net.ports(A), net.mapper.isIdle], [0, [], true]);
+    // What may have been granted is deleted, and nothing else is asked.
+    const later = net.sent.slice(before).filter(({ data }) => data[0] === 2);
+    assert(
+      later.every(({ data }) => new DataView(data.buffer, data.byteOffset).getUint32(4) === 0),
+    );
+  });
+
+  it("waits for a gateway, and is asked there", () => {
+    const net = new Net();
+    net.add(A, EXTERNAL);
+    const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    net.run(1000);
+    assertEquals([net.events.length, net.mapper.attempts(id, net.now)], [0, []]);
+    assertEquals(net.mapper.isIdle, false);
+    net.connect([A]);
+    assertEquals(takeShort(net).length, 3);
+  });
+
+  it("over IPv6 is asked of PCP alone", () => {
+    const net = new Net();
+    net.add(SIX, "");
+    net.connect([SIX]);
+    net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    const [address, end] = net.events;
+    assertEquals(told(address, "external-address").via, "pcp");
+    assertEquals(told(end, "external-addresses-told").attempts, []);
+  });
+
+  it("is told at once that nothing can be sent, or nothing named is spoken", () => {
+    const net = new Net();
+    net.do((mapper, now) => mapper.networkChanged([A], now));
+    const waiting = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    const { key } = net.mapper.sockets()[0]!;
+    const failure = { ok: false, code: "permission", message: "no", isOpen: false } as const;
+    net.do((mapper, now) => mapper.handleSocket(key, failure, now));
+    const blocked = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    for (const [i, id] of [waiting, blocked].entries()) {
+      const end = told(net.events[i], "external-addresses-told");
+      assertEquals([end.id, end.code, end.message, end.attempts], [id, "permission", "no", []]);
+    }
+    const other = open({ protocols: ["pcp"] });
+    other.do((mapper, now) => mapper.askAddresses(["nat-pmp"], now));
+    const end = told(other.events[0], "external-addresses-told");
+    assertEquals([end.code, end.message], [
+      "unsupported",
+      "none of the protocols is spoken at 192.168.1.1",
+    ]);
+    assert(other.mapper.isIdle);
+  });
+
+  it("ends with the mapper, without a word, and deletes what it made", () => {
+    const net = open();
+    const deliver = net.deliver.bind(net);
+    // What is granted is not heard.
+    net.deliver = (to, data) => {
+      const gateway = net.gateways.get(to.address)!;
+      gateway.handleDatagram(data, { address: A.localAddress!, port: 40_000 }, net.now);
+      while (gateway.poll());
+    };
+    net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    assertEquals(net.ports(A), [40_000]);
+    net.deliver = deliver;
+    net.do((mapper, now) => mapper.close(now));
+    net.run(1000);
+    assertEquals([net.events.length, net.ports(A), net.mapper.isIdle], [0, [], true]);
+  });
+
+  it("leaves a mapping that is held as it is, and its renewals", () => {
+    const net = open();
+    net.do((mapper, now) => mapper.map(web, now));
+    net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    assertEquals(takeShort(net).length, 4);
+    assertEquals(net.ports(A), [8080]);
+    net.run(2 * 3_600_000);
+    assertEquals([...new Set(takeShort(net))], ["renewed"]);
+    assertEquals(net.ports(A), [8080]);
+  });
+
+  it("is asked at the best gateway", () => {
+    const net = new Net();
+    net.add(A, EXTERNAL);
+    net.add(B, "198.51.100.7");
+    net.connect([B, A]);
+    net.do((mapper, now) => mapper.askAddresses(["nat-pmp"], now));
+    assertEquals(told(net.events[0], "external-address").address, "198.51.100.7");
+  });
+});
