@@ -336,11 +336,13 @@ export class Race {
     const first = managed.contenders.find((one) => one.speaker.path === path && isInPlay(one));
     if (first?.state === "ready") return this.#take(managed, first, now);
     const hasWaiting = managed.contenders.some(({ state }) => state === "waiting");
-    if (!first && hasWaiting) return this.#startNextGateway(managed, now);
-    if (managed.contenders.some(isInPlay)) {
-      // Where one goes on asking, those that are out are tried again.
+    if (!first && hasWaiting) {
+      // Where the next one goes on asking, those that are out are tried again.
       managed.retryAt ??= now + RERACE_MS;
-    } else if (managed.isLost || managed.granted) managed.retryAt = now + RERACE_MS;
+      return this.#startNextGateway(managed, now);
+    }
+    if (managed.contenders.some(isInPlay)) managed.retryAt ??= now + RERACE_MS;
+    else if (managed.isLost || managed.granted) managed.retryAt = now + RERACE_MS;
     else if (!this.#host.mayBeJoined(managed)) {
       return this.#host.fail(managed, managed.refusal ?? failure, now);
     }

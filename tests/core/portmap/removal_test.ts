@@ -88,6 +88,7 @@ describe("a removal", () => {
     net.connect([A]);
     net.silent.add(A.gateway.address);
     net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    assertEquals(net.sent.map(({ data }) => data.length), [12]);
     net.do((mapper, now) => mapper.unmapAll("tcp", now));
     net.do((mapper, now) => mapper.close(now));
     assertEquals([net.events.length, net.mapper.isIdle], [0, false]);
@@ -128,6 +129,29 @@ describe("a removal", () => {
 });
 
 describe("the end of a mapping", () => {
+  it("is told without a failure where each gateway has confirmed it, gone since or not", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.silent.add(A.gateway.address).add(B.gateway.address);
+    net.connect([A, B]);
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    net.run(1500);
+    net.silent.delete(A.gateway.address);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.connect([B]);
+    net.silent.clear();
+    assertEquals(net.events, []);
+    const { to, data } = net.sent.findLast(({ to }) => to.address === B.gateway.address)!;
+    net.deliver(to, data);
+    net.settle();
+    const unmapped = told(net.events[0], "unmapped");
+    assertEquals([unmapped.failure, unmapped.attempts.map(({ outcome }) => outcome)], [undefined, [
+      "unmapped",
+      "unmapped",
+    ]]);
+  });
+
   for (const via of ["pcp", "nat-pmp"] as const) {
     it(`at a gateway that is left and silent is told, and kept for later, by ${via}`, () => {
       const net = new Net({ protocols: [via] });

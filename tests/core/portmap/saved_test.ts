@@ -91,3 +91,35 @@ for (const via of ["pcp", "nat-pmp"] as const) {
     });
   });
 }
+
+describe("PortMapper.savedBy()", () => {
+  it("names what that protocol made of a transport at a gateway of the family, and is not held", () => {
+    const one = { protocol: "tcp", gateway: A.gateway.address, lifetimeSeconds: 600 } as const;
+    const of = (internalPort: number, more: Partial<SavedPort> = {}): SavedPort => ({
+      ...one,
+      via: "pcp",
+      internalPort,
+      mode: "keep-alive",
+      ...more,
+    });
+    const saved = [
+      of(1),
+      of(2, { thirdParty: "192.168.1.9" }),
+      of(3, { via: "nat-pmp" }),
+      of(4, { protocol: "udp" }),
+      of(5, { remote: { address: "198.51.100.1", port: 9 } }),
+      of(6, { gateway: "fe80::1" }),
+      of(7),
+    ];
+    const net = new Net({ saved });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map({ protocol: "tcp", internalPort: 7 }, now));
+    assertEquals(net.mapper.savedBy("pcp", "tcp"), [
+      { protocol: "tcp", internalPort: 1 },
+      { protocol: "tcp", internalPort: 2, thirdParty: "192.168.1.9" },
+    ]);
+    assertEquals(net.mapper.savedBy("nat-pmp", "tcp").length, 1);
+    assertEquals(net.mapper.savedBy("pcp", "udp").length, 1);
+  });
+});

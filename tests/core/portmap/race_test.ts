@@ -1,0 +1,346 @@
+/**
+ * Who makes a mapping, and when: protocols and gateways race, each answered when the test says.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import type { Endpoint } from "../../../core/machine.ts";
+import { A, B, Net, web } from "./net.ts";
+import { told } from "./rig.ts";
+
+/** A net whose requests wait until they are let through. */
+class Held extends Net {
+  readonly #waiting: { to: Endpoint; data: Uint8Array; at: number }[] = [];
+
+  override deliver(to: Endpoint, data: Uint8Array): void {
+    this.#waiting.push({ to, data, at: this.now });
+  }
+
+  /** What waits, in short: `"pcp 192.168.1.1"`. */
+  get waiting(): string[] {
+    return this.#waiting.map(({ to, data }) => `${nameOf(data)} ${to.address}`);
+  }
+
+  /** Lets through what waits of a kind; the rest of it is lost where `once`. */
+  answer(name: string): void {
+    const chosen = this.#waiting.filter(({ to, data }) =>
+      `${nameOf(data)} ${to.address}`.startsWith(name)
+    );
+    for (const one of chosen) this.#waiting.splice(this.#waiting.indexOf(one), 1);
+    for (const { to, data } of chosen) super.deliver(to, data);
+    this.settle();
+  }
+
+  lose(): void {
+    this.#waiting.length = 0;
+  }
+}
+
+const nameOf = (data: Uint8Array): string =>
+  data[0] === 2 ? data[1] === 0 ? "announce" : "pcp" : data.length === 2 ? "probe" : "map";
+
+function race(options: ConstructorParameters<typeof Net>[0] = {}, gateways = [A]): Held {
+  const net = new Held(options);
+  net.add(A, "203.0.113.7");
+  net.add(B, "198.51.100.7");
+  net.connect(gateways);
+  return net;
+}
+
+const begin = (net: Net, request: object = {}): number =>
+  net.do((mapper, now) => mapper.map({ ...web, ...request }, now));
+
+describe("protocols at one gateway", () => {
+  it("begin with PCP's request and NAT-PMP's question, which maps nothing", () => {
+    const net = race();
+    begin(net);
+    assertEquals(net.waiting, ["pcp 192.168.1.1", "probe 192.168.1.1"]);
+  });
+
+  for (const [roundTrip, grace] of [[1, 30], [17, 34], [200, 40]] as const) {
+    it(`NAT-PMP, there after ${roundTrip} ms, maps ${grace} ms later where PCP is silent`, () => {
+      const net = race();
+      begin(net);
+      net.run(roundTrip);
+      net.answer("probe");
+      net.lose();
+      net.run(grace - 1);
+      assertEquals(net.waiting.filter((one) => one.startsWith("map")), []);
+      net.run(1);
+      assertEquals(net.waiting.filter((one) => one.startsWith("map")), ["map 192.168.1.1"]);
+      net.answer("map");
+      const mapped = told(net.events[0], "mapped");
+      assertEquals([mapped.mapping.via, net.mapper.stats.won], [
+        "nat-pmp",
+        { "pcp": 0, "nat-pmp": 1, "upnp": 0 },
+      ]);
+    });
+  }
+
+  it("PCP that answers in that time has the mapping, and NAT-PMP does not map", () => {
+    const net = race();
+    begin(net);
+    net.run(1);
+    net.answer("probe");
+    net.run(29);
+    net.answer("pcp");
+    assertEquals(told(net.events[0], "mapped").mapping.via, "pcp");
+    net.run(60_000);
+    assertEquals(net.waiting, []);
+  });
+
+  it("PCP that says it is not spoken makes way at once", () => {
+    const net = race();
+    net.gateways.get(A.gateway.address)!.setProtocol("pcp", false, 0);
+    begin(net);
+    net.answer("probe");
+    assertEquals(net.waiting, ["pcp 192.168.1.1"]);
+    net.answer("pcp");
+    assertEquals(net.waiting, ["map 192.168.1.1"]);
+    net.answer("map");
+    assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
+  });
+
+  it("NAT-PMP is asked no more once PCP has the mapping", () => {
+    const net = race();
+    begin(net);
+    net.answer("pcp");
+    assertEquals(net.takeTypes(), ["mapped"]);
+    net.lose();
+    net.run(60_000);
+    assertEquals(net.waiting, []);
+  });
+
+  it("PCP has its chance again where NAT-PMP's answer comes to a later question", () => {
+    const net = race();
+    begin(net);
+    net.lose();
+    net.run(1900);
+    net.lose();
+    // The gateway wakes up: it hears the next question, and the request beside it.
+    while (!net.waiting.includes("probe 192.168.1.1")) net.run(100);
+    net.lose();
+    net.run(100);
+    while (!net.waiting.includes("probe 192.168.1.1")) net.run(100);
+    net.answer("probe");
+    assert(net.waiting.includes("pcp 192.168.1.1"));
+    net.answer("pcp");
+    assertEquals(told(net.events[0], "mapped").mapping.via, "pcp");
+  });
+
+  it("a refusal that says no is no by both; one that says not this way is the next one's turn", () => {
+    const no = race();
+    no.gateways.get(A.gateway.address)!.setRefusal(8, 0);
+    begin(no);
+    no.answer("pcp");
+    const failed = told(no.events[0], "failed");
+    assertEquals([failed.code, failed.attempts[0]?.outcome], ["refused", "NO_RESOURCES"]);
+    no.answer("pcp");
+    no.lose();
+    no.run(60_000);
+    assertEquals([no.waiting, no.mapper.isIdle], [[], true]);
+    const way = race();
+    begin(way);
+    way.answer("probe");
+    way.gateways.get(A.gateway.address)!.setRefusal(2, 0);
+    way.answer("pcp");
+    assertEquals(way.waiting, ["map 192.168.1.1"]);
+    way.answer("map");
+    assertEquals(
+      told(way.events[0], "failed").attempts.map(({ via, outcome }) => `${via} ${outcome}`),
+      ["pcp NOT_AUTHORIZED", "nat-pmp NOT_AUTHORIZED"],
+    );
+    assert(way.mapper.isIdle);
+  });
+
+  it("a late grant with the port of the winner is left to the winner", () => {
+    const net = race();
+    begin(net);
+    net.run(1);
+    net.answer("probe");
+    net.run(30);
+    net.answer("map");
+    assertEquals(net.takeTypes(), ["mapped"]);
+    net.answer("pcp");
+    assertEquals([net.takeTypes(), net.waiting], [[], []]);
+    assertEquals(net.ports(A), [8080]);
+  });
+});
+
+describe("gateways", () => {
+  it("the next one is asked when the one before it is a second late, and loses by then", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    begin(net);
+    net.run(999);
+    assert(!net.waiting.includes("pcp 192.168.2.1"));
+    net.run(1);
+    assert(net.waiting.includes("pcp 192.168.2.1"));
+    net.answer("pcp 192.168.1.1");
+    assertEquals(told(net.events[0], "mapped").mapping.gateway, A.gateway);
+    // The other one is asked to delete what it may have made.
+    net.answer("pcp 192.168.2.1");
+    net.run(5000);
+    net.answer("pcp 192.168.2.1");
+    assertEquals([net.ports(A), net.ports(B)], [[8080], []]);
+  });
+
+  it("that has said no leaves the other one to go on, and is asked again a minute later", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    const gateway = net.gateways.get(A.gateway.address)!;
+    gateway.setRefusal(10, 0);
+    begin(net);
+    net.answer("pcp 192.168.1.1");
+    assert(net.waiting.includes("pcp 192.168.2.1"));
+    net.answer("pcp 192.168.1.1");
+    gateway.setRefusal(undefined, 0);
+    net.run(59_999);
+    assert(!net.waiting.includes("pcp 192.168.1.1"));
+    net.run(1);
+    net.answer("pcp 192.168.1.1");
+    assertEquals(told(net.events[0], "mapped").mapping.gateway, A.gateway);
+  });
+
+  it("that all say no fail it, with what each said", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    for (const gateway of net.gateways.values()) gateway.setRefusal(8, 0);
+    begin(net);
+    net.answer("pcp 192.168.1.1");
+    net.answer("pcp");
+    net.answer("pcp");
+    const failed = told(net.events[0], "failed");
+    assertEquals(failed.attempts.map(({ gateway, outcome }) => `${gateway} ${outcome}`), [
+      "192.168.1.1 NO_RESOURCES",
+      "192.168.2.1 NO_RESOURCES",
+    ]);
+    assert(net.mapper.isIdle);
+  });
+
+  it("that join late are asked when their second is over, and at once where nobody is in play", () => {
+    const net = race({ protocols: ["pcp"] });
+    begin(net);
+    net.run(400);
+    net.connect([A, B]);
+    net.run(999);
+    assert(!net.waiting.includes("pcp 192.168.2.1"));
+    net.run(1);
+    assert(net.waiting.includes("pcp 192.168.2.1"));
+    const none = race({ protocols: ["pcp"] }, []);
+    begin(none);
+    none.connect([B]);
+    assertEquals(none.waiting, ["pcp 192.168.2.1"]);
+  });
+
+  it("one alone is asked where one is named", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    begin(net, { gateway: B.gateway });
+    net.run(5000);
+    assert(net.waiting.length > 0 && net.waiting.every((one) => one === "pcp 192.168.2.1"));
+    const port = { ...B.gateway, port: 1 };
+    begin(net, { gateway: port, internalPort: 9 });
+    assertEquals(told(net.events[0], "failed").code, "gateway-not-found");
+  });
+
+  it("of a lost mapping: who is refused waits, and the others are asked a minute after that", () => {
+    const net = race({}, [A]);
+    begin(net);
+    net.answer("pcp");
+    net.lose();
+    const gateway = net.gateways.get(A.gateway.address)!;
+    net.connect([]);
+    net.lose();
+    net.run(5000);
+    gateway.setRefusal(8, net.now);
+    net.connect([A]);
+    net.answer("pcp");
+    net.lose();
+    assertEquals(net.takeTypes(), ["mapped", "lost"]);
+    net.run(20_000);
+    assertEquals(net.waiting.filter((one) => !one.startsWith("probe")), []);
+    gateway.setRefusal(undefined, net.now);
+    net.run(3_600_000);
+    net.answer("pcp");
+    net.answer("probe");
+    net.answer("map");
+    assertEquals(net.takeTypes(), ["recovered"]);
+  });
+});
+
+describe("what is told of a race", () => {
+  it("counts each win once, renewals are none", () => {
+    const net = race();
+    const id = begin(net);
+    net.answer("pcp");
+    for (let i = 0; i < 3; i++) {
+      net.run(5000);
+      net.do((mapper, now) => mapper.renew(id, undefined, now));
+      net.answer("pcp");
+    }
+    assertEquals(net.takeTypes(), ["mapped", "renewed", "renewed", "renewed"]);
+    assertEquals(net.mapper.stats.won.pcp, 1);
+    assertEquals(
+      net.mapper.attempts(id, net.now).map(({ outcome, elapsedMs }) =>
+        `${outcome} ${elapsedMs}`
+      )[0],
+      "mapped 0",
+    );
+  });
+
+  it("each renewal carries its number, by whichever client holds the mapping", () => {
+    const net = race();
+    const id = begin(net);
+    net.answer("pcp");
+    assertEquals(net.do((mapper, now) => mapper.renew(id, 600, now)), 1);
+    net.answer("pcp");
+    net.connect([B]);
+    net.answer("pcp 192.168.1.1");
+    // Nobody holds it: the number is that of the grant to come.
+    assertEquals(net.do((mapper, now) => mapper.renew(id, 600, now)), 2);
+    net.run(1);
+    net.connect([A]);
+    net.answer("pcp 192.168.1.1");
+    net.run(5000);
+    assertEquals(net.do((mapper, now) => mapper.renew(id, 600, now)), 3);
+    net.answer("pcp 192.168.1.1");
+    const revisions = net.events.flatMap((event) => "mapping" in event ? event.revision : []);
+    assertEquals(revisions, [0, 1, 2, 3]);
+    assertEquals(net.do((mapper, now) => mapper.renew(99, undefined, now)), 0);
+  });
+
+  it("after a loss lists what came of it since", () => {
+    const net = race({ protocols: ["pcp"] });
+    const id = begin(net);
+    net.answer("pcp");
+    net.run(1000);
+    net.connect([B]);
+    net.lose();
+    net.run(300);
+    assertEquals(net.mapper.attempts(id, net.now), [
+      { via: "pcp", gateway: "192.168.2.1", outcome: "no answer", elapsedMs: 300 },
+    ]);
+  });
+
+  it("names the peer of an outbound mapping, and the host that one is for", () => {
+    const net = race({ protocols: ["pcp"] });
+    const remote = { address: "198.51.100.9", port: 9 };
+    begin(net, { remote });
+    net.answer("pcp");
+    const { mapping } = told(net.events[0], "mapped");
+    assertEquals([mapping.kind, mapping.remote], ["peer", remote]);
+    begin(net, { internalPort: 9, description: "web" });
+    net.answer("pcp");
+    const other = told(net.events[1], "mapped").mapping;
+    assertEquals([other.kind, other.remote, other.internal], ["map", undefined, {
+      address: A.localAddress!,
+      port: 9,
+    }]);
+  });
+
+  it("forgets the counters of a gateway that is left, and counts it", () => {
+    const net = race();
+    assertEquals(Object.keys(net.mapper.stats.clients).length, 2);
+    net.connect([B]);
+    assertEquals(Object.keys(net.mapper.stats.clients).length, 2);
+    assertEquals([net.mapper.stats.paths, net.mapper.stats.left], [2, 1]);
+  });
+});
