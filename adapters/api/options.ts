@@ -192,8 +192,6 @@ function toCommon(port: number, options: MappingOptions, externalPort: number): 
 
 /** What the core's requests call otherwise than the options here. */
 const NAMES: Readonly<Record<string, string>> = {
-  "internalPort": "port",
-  "suggestedExternal.port": "externalPort",
   "suggestedExternal.address": "externalAddress",
   "portSet.size": "portSetSize",
   "portSet": "portSetSize",

@@ -1,7 +1,13 @@
 /** A runtime without a system beneath it: virtual time, sockets that record. */
 import type { Endpoint, Instant } from "../../core/machine.ts";
 import { type RandomSource, seededRandom } from "../../core/random.ts";
-import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
+import type {
+  InterfaceAddress,
+  Runtime,
+  UdpHandlers,
+  UdpOptions,
+  UdpSocket,
+} from "../../adapters/runtime.ts";
 
 export interface FakeSocket extends UdpSocket {
   readonly options: UdpOptions;
@@ -70,7 +76,7 @@ export class FakeRuntime implements Runtime {
     this.time = end;
   }
 
-  interfaces(): never[] {
+  interfaces(): InterfaceAddress[] {
     return [];
   }
 

@@ -5,6 +5,7 @@ import { PcpClient } from "../../../adapters/api/pcp_client.ts";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
 import { parseCidr } from "../../../core/cidr.ts";
 import { NatError } from "../../../core/errors.ts";
+import { FakeNetwork, GATEWAY, turn } from "./fake_network.ts";
 
 async function withGateway(run: (gateway: GatewayServer) => Promise<void>): Promise<void> {
   const gateway = await startGateway();
@@ -120,5 +121,46 @@ describe("NatPmpClient", () => {
       assertEquals(await codeOf(client.externalAddress()), "refused");
       await client.close();
     });
+  });
+});
+
+describe("a single client's sockets", () => {
+  const opened = async (options: object, address = GATEWAY) => {
+    const runtime = new FakeNetwork();
+    runtime.interfaces = () => [
+      { name: "lo", address: "::1", prefixLength: 128, internal: true },
+      { name: "eth0", address: "192.0.2.7", prefixLength: 24, internal: false },
+      { name: "eth0", address: "2001:db8::7", prefixLength: 64, internal: false },
+    ];
+    const client = await PcpClient.open({ server: address, runtime, ...options });
+    await turn();
+    await client.close();
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), runtime.sockets.map(() => true));
+    return runtime.sockets.map(({ options }) => options);
+  };
+
+  it("lead to the gateway, and listen for it on the same way", async () => {
+    const multicast = { group: "224.0.0.1", interface: "192.0.2.7" };
+    const listening = {
+      local: { address: "224.0.0.1", port: 5350 },
+      reuseAddress: true,
+      multicast,
+    };
+    assertEquals(await opened({}), [{ connect: GATEWAY }, listening]);
+    assertEquals(await opened({ announcements: false }), [{ connect: GATEWAY }]);
+  });
+
+  it("are bound to the address that is named", async () => {
+    const local = { address: "192.0.2.7", port: 0 };
+    assertEquals(await opened({ internalAddress: "192.0.2.7", announcements: false }), [
+      { connect: GATEWAY, local },
+    ]);
+  });
+
+  it("over IPv6 leave from a global address, though the gateway is link-local (PCP-C-24)", async () => {
+    const gateway = { address: "fe80::1%eth0", port: 5351 };
+    const [first, second] = await opened({}, gateway);
+    assertEquals(first, { connect: gateway, local: { address: "2001:db8::7", port: 0 } });
+    assertEquals(second?.multicast, { group: "ff02::1", interface: "eth0" });
   });
 });

@@ -232,6 +232,7 @@ describe("close()", () => {
       const closing = watch(nat.close());
       await net.pass(1);
       assertEquals([map.how, closing.how], ["closed", "resolved"]);
+      assertEquals(net.timers.size, 0);
     });
   });
 
@@ -289,6 +290,16 @@ describe("externalAddresses()", () => {
       const bad = { protocols: ["pmp" as Via] };
       await assertRejects(() => nat.externalAddresses(bad), TypeError, "'protocols'");
       await assertRejects(() => nat.externalAddresses({ protocols: ["upnp"] }), NatError, "none");
+    });
+  });
+
+  it("waits as long as it takes where the time is Infinity, without a timer", async () => {
+    await withNat(async (nat, net) => {
+      net.silent.add("pcp").add("nat-pmp");
+      const keepAlive = () => [...net.timers].filter((timer) => timer.keepAlive).length;
+      const asked = watch(nat.externalAddresses({ timeoutMs: Infinity }));
+      await net.pass(60_000, 500);
+      assertEquals([asked.how, keepAlive()], ["pending", 0]);
     });
   });
 
@@ -726,6 +737,22 @@ describe("networks", () => {
     assertEquals([net.timers.size, net.sockets.length], [0, 0]);
   });
 
+  it("counts what looking for the gateway took in the time of the first mapping", async () => {
+    const net = new FakeNetwork();
+    let go = () => {};
+    net.reading = new Promise((resolve) => go = resolve);
+    const opening = open(net);
+    await net.pass(300);
+    go();
+    const nat = await opening;
+    assertEquals((await nat.map(8080)).elapsedMs, 300);
+    assertEquals((await nat.map(8081)).elapsedMs, 0);
+    net.silent.add("pcp").add("nat-pmp");
+    const closing = nat.close();
+    await net.pass(2000);
+    await closing;
+  });
+
   it("takes the gateways of the family of the address that is named, and no other", async () => {
     const net = new FakeNetwork();
     await assertRejects(() => open(net, { internalAddress: "2001:db8::7" }), NatError, "IPv6");
@@ -748,6 +775,12 @@ describe("a map() that rejected leaves nothing that goes on", () => {
       const map = watch(nat.map(8080, { timeoutMs: 2000 }));
       await net.pass(2100);
       assertEquals(map.how, "no-answer");
+      const { message, attempts } = map.error!;
+      assertEquals(attempts.map(({ via, elapsedMs }) => [via, elapsedMs]), [
+        ["pcp", 2000],
+        ["nat-pmp", 2000],
+      ]);
+      assert(message.startsWith("Cannot map port 8080/tcp: pcp at 192.0.2.1: no answer"), message);
       net.requests.length = 0;
       await net.pass(600_000, 500);
       const before = net.requests.length;
