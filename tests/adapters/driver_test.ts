@@ -69,6 +69,25 @@ describe("Driver", () => {
     assertEquals(machine.stats.timeouts, 0);
   });
 
+  it("wakes the machine earlier where a deadline comes before the one that it waits for", async () => {
+    const { driver, machine, runtime } = await setUp();
+    let deadline = 11_000;
+    const handled: number[] = [];
+    machine.nextTimeout = () => deadline;
+    machine.handleTimeout = (now) => {
+      handled.push(now);
+      deadline += 10_000;
+    };
+    driver.start(machine);
+
+    deadline = 3000;
+    driver.do(() => {});
+
+    assertEquals([...runtime.timers].map(({ at }) => at), [3000]);
+    runtime.advance(2000);
+    assertEquals(handled, [3000]);
+  });
+
   it("handles what became due in sleep once", async () => {
     const { driver, machine, runtime, socket } = await setUp(100);
     driver.start(machine);
@@ -256,6 +275,16 @@ describe("Driver", () => {
     assertEquals(events, []);
   });
 
+  it("close() drops what the machine sends from then on, and says nothing of it", async () => {
+    const { driver, machine, socket, errors } = await setUp();
+    driver.start(machine);
+
+    driver.close();
+    driver.do((it, now) => it.ping(1, now));
+
+    assertEquals([socket.sent, errors], [[], []]);
+  });
+
   it("close() while a socket opens closes that one too and rejects with 'closed'", async () => {
     const { driver, runtime } = await setUp();
     const opening = driver.open("server", {});
@@ -266,19 +295,23 @@ describe("Driver", () => {
     assertEquals(error.code, "closed");
     assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true]);
     assertEquals((await assertRejects(() => driver.listen({}), NatError)).code, "closed");
+    assertEquals(runtime.sockets.length, 2);
   });
 
   it("lets the process end though sockets are open, those of later among them, and takes it back", async () => {
     const { driver, machine, runtime } = await setUp();
     driver.start(machine);
 
+    const refs = () => runtime.sockets.map(({ isRef }) => isRef);
+    assertEquals(refs(), [true]);
+
     driver.unref();
     await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
-    const refs = () => runtime.sockets.map(({ isRef }) => isRef);
 
     assertEquals(refs(), [false, false]);
     driver.ref();
-    assertEquals(refs(), [true, true]);
+    await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
+    assertEquals(refs(), [true, true, true]);
   });
 
   it("throws where there is no machine, or two", async () => {
