@@ -5,13 +5,14 @@
  *
  * @module
  */
+import type { Lab } from "../lab/lab.ts";
+import { ADDRESS } from "../lab/topology.ts";
 import { run, type RunResult } from "../lib/process.ts";
 import type { Context } from "./context.ts";
 import { homeOrWhyNot, startGatewayIn, stop } from "./home.ts";
 import { installNatkit, installPeers, PEERS, removePeers } from "./install.ts";
 import { median } from "./measure.ts";
-import { atMost, type Row } from "./report.ts";
-import { ADDRESS } from "../lab/topology.ts";
+import { atMost, type Row, show } from "./report.ts";
 
 const ROUNDS = 15;
 /** What waits for timers is tried less often. */
@@ -79,26 +80,50 @@ async function* toMapping(folder: string, rounds: number, isQuick: boolean): Asy
     return await lab.exec("host", argv, { guardMs: GUARD_MS });
   });
   await stop(server);
-  const value = (subject: string) => {
-    const { ok } = times.get(subject) ?? { ok: [] };
-    return ok.length === 0 ? undefined : median(ok);
-  };
-  const others = OTHERS.flatMap((subject) => value(subject) ?? []);
-  for (const subject of subjects) {
-    const [peer] = subject.split(", ");
-    const version = PEERS[peer!] === undefined ? "" : ` ${PEERS[peer!]}`;
-    const { ok, why } = times.get(subject)!;
-    const row = {
-      what,
-      on: subject.replace(peer!, `${peer}${version}`),
-      unit: "ms",
-      note: why ?? `fastest ${Math.min(...ok).toFixed(0)} ms of ${ok.length}`,
-    };
-    const time = value(subject);
-    yield subject === NATKIT && time !== undefined && others.length > 0
-      ? atMost(Math.min(...others), { ...row, value: time })
-      : { ...row, value: time };
-  }
+  yield* rowsOf(what, times);
+  yield* atMiniupnpd(lab, folder, rounds, isQuick);
+}
+
+/** The first mapping of a process without what came before it, at a real gateway. */
+async function* atMiniupnpd(
+  lab: Lab,
+  folder: string,
+  rounds: number,
+  isQuick: boolean,
+): AsyncGenerator<Row> {
+  await lab.startMiniupnpd();
+  let port = 6000;
+  const times = await inTurns(
+    isQuick ? [NATKIT] : ["bare request", NATKIT, ...OTHERS],
+    rounds,
+    async (subject) => {
+      // It protects mappings as well, and cannot be made to forget them.
+      const argv = [`${folder}/client.js`, subject, ADDRESS.gateway, ADDRESS.host, `${port++}`];
+      const result = await lab.exec("host", ["node", ...argv], { guardMs: GUARD_MS });
+      const { elapsedMs = result.elapsedMs } = JSON.parse(result.stdout || "{}");
+      return { ...result, elapsedMs };
+    },
+  );
+  yield* rowsOf("miniupnpd, in process: first mapping", times);
+}
+
+/** A row for each subject; natkit's is to be the smallest but for what is bare. */
+function rowsOf(what: string, times: ReadonlyMap<string, Times>): Row[] {
+  const others = OTHERS.flatMap((subject) => {
+    const { ok = [] } = times.get(subject) ?? {};
+    return ok.length === 0 ? [] : median(ok);
+  });
+  return [...times].map(([subject, { ok, why }]): Row => {
+    const peer = subject.split(", ")[0]!;
+    const version = PEERS[peer] === undefined ? "" : ` ${PEERS[peer]}`;
+    const row = { what, on: subject.replace(peer, `${peer}${version}`), unit: "ms" };
+    if (ok.length === 0) return { ...row, value: undefined, note: why ?? "" };
+    const failures = why === undefined ? "" : `; ${why}`;
+    const note = `fastest ${show(Math.min(...ok), "ms")} of ${ok.length}${failures}`;
+    const value = median(ok);
+    const isAim = subject === NATKIT && others.length > 0;
+    return isAim ? atMost(Math.min(...others), { ...row, value, note }) : { ...row, value, note };
+  });
 }
 
 /** Runs each subject once a round. */

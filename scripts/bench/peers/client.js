@@ -1,16 +1,26 @@
 /**
- * One mapping by one of the peers, in a fresh process: `client.js PEER GATEWAY LOCAL`. PEER may
- * be followed by ", default options" or ", told the gateway". Prints one line of JSON,
+ * One mapping by one of the peers, in a fresh process: `client.js PEER GATEWAY LOCAL [PORT]`. PEER
+ * may be followed by ", default options" or ", told the gateway". Prints one line of JSON,
  * `{elapsedMs, ok, detail}`. It is copied beside the peers' `node_modules`.
  */
 // deno-lint-ignore-file no-console no-process-global
-const PORT = 6000;
+import { createSocket } from "node:dgram";
+
+const [name, gateway, local, port = "6000"] = process.argv.slice(2);
+const PORT = Number(port);
 
 const peers = {
   "natkit": ({ gateway }) => async () => {
     const { openPort } = await import("natkit");
     return async () => (await openPort(PORT, { gateway })).via;
   },
+  // What the network and the gateway take by themselves: NAT-PMP's request for a TCP port.
+  "bare request": () => () => () =>
+    new Promise((resolve) => {
+      const request = Buffer.from([0, 2, 0, 0, PORT >> 8, PORT & 255, 0, 0, 0, 0, 14, 16]);
+      const socket = createSocket("udp4").once("message", () => resolve("nat-pmp"));
+      socket.send(request, 5351, gateway);
+    }),
   // As its README shows, with UPnP left out: nothing here speaks it, and it would wait for it.
   "port-mapper": (options) => async () => {
     const { open } = await import("port-mapper");
@@ -39,7 +49,6 @@ const peers = {
   },
 };
 
-const [name, gateway, local] = process.argv.slice(2);
 const [peer, variant] = name.split(", ");
 const options = {
   ...(variant === "default options" ? {} : { protocols: ["pcp", "natpmp"] }),
