@@ -50,6 +50,8 @@ export class KeeperRig {
   readonly keeper: LeaseKeeper<Ask, { readonly external: Endpoint | undefined }>;
   /** Until when the gateway wants to be left alone. */
   blocked: { readonly until: Instant; readonly failure: Failure } | undefined;
+  /** How many requests on their way were taken back or have ended. */
+  cancelled = 0;
   readonly #outbox = new Outbox<Told>(mergeMappingEvents);
   readonly #sent: string[] = [];
 
@@ -68,7 +70,10 @@ export class KeeperRig {
         const name = lease.id === 1 ? "" : `#${lease.id} `;
         this.#sent.push(`${name}${ask === "delete" ? ask : `${ask} ${seconds}`}`);
       },
-      cancel: (lease) => lease.request = undefined,
+      cancel: (lease) => {
+        if (lease.request) this.cancelled++;
+        lease.request = undefined;
+      },
       blockedUntil: () => this.blocked,
       snapshot: ({ isGranted, grant }) => ({ external: isGranted ? grant!.external : undefined }),
     };

@@ -401,6 +401,7 @@ describe("a request that comes to nothing", () => {
   it("may be mended by another request at once", () => {
     const lab = rig(), lease = lab.map();
     lab.keeper.askAgain(lease, 0);
+    assertEquals(lab.cancelled, 1);
     lab.grant(lease);
     lab.keeper.renew(lease, undefined, 0);
     lab.keeper.askAgain(lease, 0);
@@ -997,6 +998,10 @@ describe("an adopted mapping", () => {
     assertEquals(lab.map(), lease);
     assertEquals([lab.told(), lab.sent()], [[`mapped ${GRANTED} r1`], []]);
     assertEquals(lab.nextIn, HOUR - 60_000);
+    lab.run(HOUR - 60_000);
+    lab.grant(lease);
+    lab.run(4000);
+    assertEquals([lab.told(), lab.sent()], [[`renewed ${GRANTED} r1`], ["renew 7200"]]);
   });
 
   it("for a time counts the lifetime under way as the first", () => {

@@ -54,15 +54,18 @@ describe("Lease.nextRenewal()", () => {
 
   it("takes a lifetime beyond a day day by day, to its end", () => {
     const lease = granted(10 * DAY_SECONDS);
-    const days = new Set<number>();
+    const days = new Map<number, number>();
     for (let now = 0;;) {
       const at = lease.nextRenewal(halving, now);
       if (at === undefined) break;
       assert(at > now && at < 10 * DAY_SECONDS * 1000);
-      days.add(Math.floor(at / (DAY_SECONDS * 1000)));
+      const day = Math.floor(at / (DAY_SECONDS * 1000));
+      if (!days.has(day)) days.set(day, at / (DAY_SECONDS * 1000) - day);
       lease.renewedAt = now = at;
     }
     assertEquals(days.size, 10);
+    // Each day at its middle first.
+    assertEquals(new Set(days.values()), new Set([0.5]));
   });
 });
 

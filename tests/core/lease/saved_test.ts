@@ -94,6 +94,7 @@ describe("saveLease()", () => {
     assertEquals(wanted("once", 600, 700_000), ["once", 1]);
     assertEquals(wanted(3, 600, 0), [3, 600]);
     assertEquals(wanted(3, 600, 1), [3, 600]);
+    assertEquals(wanted(3, 600, 1000), [3, 600]);
     assertEquals(wanted(3, 600, 300_000), [3, 500]);
     assertEquals(wanted(3, 600, 600_000), [2, 600]);
     assertEquals(wanted(3, 600, 1_500_000), ["once", 300]);
