@@ -65,7 +65,7 @@ describe("Lease.nextRenewal()", () => {
     }
     assertEquals(days.size, 10);
     // Each day at its middle first.
-    assertEquals(new Set(days.values()), new Set([0.5]));
+    assertEquals([...days.values()].filter((part) => part !== 0.5), []);
   });
 });
 

@@ -6,8 +6,9 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { Endpoint } from "../../../core/machine.ts";
+import { codeOf, retryAfter } from "../../../core/portmap/managed.ts";
 import { A, B, Net, web } from "./net.ts";
-import { told } from "./rig.ts";
+import { openMapper, told } from "./rig.ts";
 
 /** A net whose requests wait until they are let through. */
 class Held extends Net {
@@ -47,6 +48,9 @@ function race(options: ConstructorParameters<typeof Net>[0] = {}, gateways = [A]
   net.connect(gateways);
   return net;
 }
+
+const local = ({ address }: Endpoint): string =>
+  address.includes(":") ? "2001:db8::100" : A.localAddress!;
 
 const begin = (net: Net, request: object = {}): number =>
   net.do((mapper, now) => mapper.map({ ...web, ...request }, now));
@@ -334,6 +338,51 @@ describe("what is told of a race", () => {
       address: A.localAddress!,
       port: 9,
     }]);
+  });
+
+  it("names a gateway by its address, and by its port where that is another one", () => {
+    for (
+      const [gateway, text] of [
+        [A.gateway, "192.168.1.1"],
+        [{ ...A.gateway, port: 5352 }, "192.168.1.1:5352"],
+        [{ address: "fe80::1", port: 5352 }, "fe80::1 port 5352"],
+      ] as const
+    ) {
+      const mapper = openMapper({ protocols: ["pcp"] }, local(gateway), gateway);
+      const id = mapper.map(web, 0);
+      assertEquals(mapper.attempts(id, 0).map((one) => one.gateway), [text]);
+    }
+  });
+
+  it("says in whole seconds how long a refusal holds, rounded up", () => {
+    const until = (retryAt: number) =>
+      retryAfter({ kind: "refused", code: 8, name: "NO_RESOURCES", retryAt }, 10_000);
+    assertEquals(
+      [40_000, 10_001, 10_000, 0].map(until),
+      [30, 1, 0, 0].map((seconds) => ({
+        retryAfterSeconds: seconds,
+      })),
+    );
+    assertEquals(retryAfter({ kind: "no-answer" }, 0), {});
+  });
+
+  it("has one code for each way to fail", () => {
+    const codes = ([
+      { kind: "refused", code: 8, name: "NO_RESOURCES", retryAt: 0 },
+      { kind: "protocol-violation", clause: "D-08" },
+      { kind: "unreachable" },
+      { kind: "unsupported-version", version: 0 },
+      { kind: "no-answer" },
+      { kind: "expired" },
+    ] as const).map(codeOf);
+    assertEquals(codes, [
+      "refused",
+      "protocol-violation",
+      "unsupported",
+      "unsupported",
+      "no-answer",
+      "no-answer",
+    ]);
   });
 
   it("forgets the counters of a gateway that is left, and counts it", () => {

@@ -65,18 +65,34 @@ for (const via of ["pcp", "nat-pmp"] as const) {
       assertEquals(net.mapper.exportSaved(), []);
     });
 
-    it("is what was held at a gateway out of reach, where the program ends elsewhere", () => {
-      const net = new Net({ protocols });
+    for (const elsewhere of [[], [B]]) {
+      const where = elsewhere.length === 0 ? "without a gateway" : "at a silent one";
+      it(`is what was held at a gateway out of reach, where the program ends ${where}`, () => {
+        const net = new Net({ protocols });
+        net.add(A, "203.0.113.7");
+        net.connect([A]);
+        net.do((mapper, now) => mapper.map(web, now));
+        const saved = net.mapper.exportSaved();
+        net.silent.add(A.gateway.address);
+        net.connect(elsewhere);
+        net.run(60_000);
+        net.do((mapper, now) => mapper.close(now));
+        net.run(60_000);
+        assertEquals(net.takeTypes(), ["mapped", "lost", "unmapped"]);
+        assertEquals(net.mapper.exportSaved(), saved);
+      });
+    }
+
+    it("keeps what the gateway assigned while it is asked for again", () => {
+      const saved = savedAtHome();
+      const net = new Net({ protocols, saved });
       net.add(A, "203.0.113.7");
-      net.connect([A]);
-      net.do((mapper, now) => mapper.map(web, now));
-      const saved = net.mapper.exportSaved();
       net.silent.add(A.gateway.address);
-      net.connect([]);
-      net.run(60_000);
-      net.do((mapper, now) => mapper.close(now));
-      assertEquals(net.takeTypes(), ["mapped", "lost", "unmapped"]);
-      assertEquals(net.mapper.exportSaved(), saved);
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map({ ...web, description: "web" }, now));
+      assertEquals(net.mapper.exportSaved().map(({ external }) => external), [
+        saved[0]!.external,
+      ]);
     });
 
     it("is nothing of what has ended with its time", () => {
