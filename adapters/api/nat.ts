@@ -100,14 +100,14 @@ export class Nat implements AsyncDisposable {
 
   private constructor(options: NatOptions) {
     const runtime = options.runtime ?? systemRuntime();
+    checkProtocols(options.protocols);
     this.#runtime = runtime;
     this.#options = options;
     this.#connection = new Connection<GrantedMapping, PortMapper>(runtime, explain);
     const mapper = new PortMapper({
       random: runtime.random,
       saved: checkState(options.state),
-      ...pickDefined({ protocols: checkProtocols(options.protocols) }, "protocols"),
-      ...pickDefined(options, "announcements", "fastStart"),
+      ...pickDefined(options, "protocols", "announcements", "fastStart"),
     });
     const onEvent = (event: unknown) => {
       this.#connection.onEvent(event as MapperEvent);

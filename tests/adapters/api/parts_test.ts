@@ -6,6 +6,7 @@ import { parseFilter, parseGateway } from "../../../adapters/api/options.ts";
 import { waitFor } from "../../../adapters/api/wait.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
 import { formatCidr } from "../../../core/cidr.ts";
+import { mergeMappingEvents } from "../../../core/lease/events.ts";
 
 const runtime = systemRuntime();
 
@@ -29,6 +30,25 @@ describe("EventStream", () => {
     for (let i = 1; i <= 66; i++) stream.push(i);
     for (let i = 1; i <= 63; i++) assertEquals((await reader.next()).value, i);
     assertEquals((await reader.next()).value, 64 + 65 + 66);
+  });
+
+  it("tells of two moves that wait as one the last, and of a loss and what follows the end", async () => {
+    const slow = (types: readonly string[]) => {
+      const stream = new EventStream<{ type: string; to: number }>(mergeMappingEvents);
+      const reader = stream.read();
+      for (let i = 0; i < 63; i++) stream.push({ type: "renewed", to: 0 });
+      types.forEach((type, i) => stream.push({ type, to: i + 1 }));
+      return reader;
+    };
+    const last = async (types: readonly string[]) => {
+      const reader = slow(types);
+      for (let i = 0; i < 63; i++) assertEquals((await reader.next()).value.type, "renewed");
+      return (await reader.next()).value;
+    };
+    assertEquals(await last(["moved", "moved"]), { type: "moved", to: 2 });
+    assertEquals(await last(["moved", "moved", "renewed"]), { type: "moved", to: 3 });
+    assertEquals(await last(["moved", "lost"]), { type: "lost", to: 2 });
+    assertEquals(await last(["lost", "recovered", "unmapped"]), { type: "unmapped", to: 3 });
   });
 
   it("ends every reader, after what waits; one that comes after it gets the last and the end", async () => {
