@@ -1,5 +1,5 @@
 /**
- * A host with one gateway in virtual time: what its sockets send reaches a simulated gateway in the
+ * A host with a gateway, or several, in virtual time: what its sockets send reaches a simulated gateway in the
  * next microtask, and so do the answers. What goes wrong is set by hand.
  */
 import { setImmediate } from "node:timers";
@@ -26,6 +26,7 @@ export interface Sent {
 
 export class FakeNetwork extends FakeRuntime {
   readonly gateway: SimulatedGateway;
+  readonly #gateways: Map<string, SimulatedGateway> = new Map<string, SimulatedGateway>();
   /** What is lost on its way to the gateway. */
   readonly silent: Set<Via> = new Set<Via>();
   /** What the system says to each datagram that is to leave. */
@@ -43,13 +44,24 @@ export class FakeNetwork extends FakeRuntime {
 
   constructor(protocols: readonly Via[] = ["pcp", "nat-pmp"]) {
     super();
-    this.gateway = new SimulatedGateway({
-      externalAddresses: ["203.0.113.7"],
+    this.gateway = this.addGateway(GATEWAY.address, "203.0.113.7", protocols);
+  }
+
+  /** One more gateway, on PCP's port. */
+  addGateway(
+    address: string,
+    external: string,
+    protocols: readonly Via[] = ["pcp", "nat-pmp"],
+  ): SimulatedGateway {
+    const gateway = new SimulatedGateway({
+      externalAddresses: [external],
       announceTo: [],
       random: seededRandom(2),
       protocols: protocols as readonly ("pcp" | "nat-pmp")[],
     });
-    this.gateway.start(this.time);
+    gateway.start(this.time);
+    this.#gateways.set(address, gateway);
+    return gateway;
   }
 
   override async openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
@@ -96,11 +108,12 @@ export class FakeNetwork extends FakeRuntime {
     if (error) return queueMicrotask(() => handlers.onError(error, to));
     const sent = readRequest(data);
     this.requests.push(sent);
-    if (this.silent.has(sent.via)) return;
+    const gateway = this.#gateways.get(to.address);
+    if (!gateway || this.silent.has(sent.via)) return;
     queueMicrotask(() => {
-      this.gateway.handleDatagram(data, socket.local, this.time);
-      for (let reply = this.gateway.poll(); reply; reply = this.gateway.poll()) {
-        if (reply.type === "send") handlers.onDatagram(reply.data, GATEWAY);
+      gateway.handleDatagram(data, socket.local, this.time);
+      for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
+        if (reply.type === "send") handlers.onDatagram(reply.data, to);
       }
     });
   }

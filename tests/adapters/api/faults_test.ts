@@ -668,6 +668,55 @@ describe("networks", () => {
   const open = (runtime: FakeNetwork, options: Options = {}) =>
     Nat.open({ announcements: false, ...options, runtime });
 
+  it("takes the best of several gateways that answers", async () => {
+    const net = new FakeNetwork();
+    net.defaultRoutes = ["192.0.2.99", GATEWAY.address];
+    const nat = await open(net);
+    assertEquals(nat.gateways, ["192.0.2.99", "192.0.2.1"]);
+    const mapping = nat.map(8080);
+    await net.pass(2000);
+    assertEquals((await mapping).gateway, "192.0.2.1");
+    const closing = nat.close();
+    await net.pass(2000);
+    await closing;
+    assertEquals(net.ports(), []);
+  });
+
+  it("lists what was tried at every gateway where none answers", async () => {
+    const net = new FakeNetwork();
+    net.defaultRoutes = ["192.0.2.98", "192.0.2.99"];
+    const nat = await open(net);
+    const map = watch(nat.map(8080, { timeoutMs: 1200 }));
+    await net.pass(1300);
+    assertEquals(map.error!.attempts.map(({ via, gateway }) => `${via} ${gateway}`), [
+      "pcp 192.0.2.98",
+      "nat-pmp 192.0.2.98",
+      "pcp 192.0.2.99",
+      "nat-pmp 192.0.2.99",
+    ]);
+    const closing = nat.close();
+    await net.pass(100);
+    await closing;
+  });
+
+  it("follows the default route to another gateway, and takes the mappings along", async () => {
+    const net = new FakeNetwork();
+    const second = net.addGateway("192.0.2.3", "198.51.100.3");
+    const nat = await open(net);
+    const port = await nat.map(8080);
+    assertEquals(port.external.address, "203.0.113.7");
+    const types: string[] = [];
+    port.onEvent(({ type }) => types.push(type));
+    net.defaultRoutes = ["192.0.2.3"];
+    await net.pass(10_000);
+    assertEquals(types, ["lost", "recovered"]);
+    assertEquals(port.external, { address: "198.51.100.3", port: 8080 });
+    assertEquals([net.ports(), second.list(net.time).length], [[], 1]);
+    await assertRejects(() => nat.map(8080), TypeError, "8080/tcp");
+    await nat.close();
+    assertEquals(second.list(net.time), []);
+  });
+
   it("a close() in the middle of a move does not hang, and what comes after it does nothing", async () => {
     const net = new FakeNetwork();
     const nat = await open(net);

@@ -5,13 +5,11 @@ import type { Via } from "../../../core/errors.ts";
 import { Nat } from "../../../adapters/api/nat.ts";
 import { openPort } from "../../../adapters/api/open_port.ts";
 import type { PortEvent, PortMapping } from "../../../adapters/api/port_mapping.ts";
-import { systemRuntime } from "../../../adapters/auto.ts";
 import {
   type GatewayServer,
   type GatewayServerOptions,
   startGateway,
 } from "../../../adapters/gateway_server.ts";
-import type { Runtime } from "../../../adapters/runtime.ts";
 
 /** A gateway and a context for it; both are closed afterwards. */
 async function withNat(
@@ -286,105 +284,5 @@ describe("openPort()", () => {
     const error = await natError(openPort(8080, { gateway: gateway.endpoint }));
     assertEquals(error.code, "refused");
     await gateway.close();
-  });
-});
-
-/** A Linux whose default routes lead to these loopback addresses, best first. */
-function withRoutes(gateways: readonly string[]): Runtime {
-  const hex = (address: string) =>
-    address.split(".").reverse().map((part) => Number(part).toString(16).padStart(2, "0")).join("")
-      .toUpperCase();
-  const rows = gateways.map((gateway, index) =>
-    `eth${index}\t00000000\t${hex(gateway)}\t0003\t0\t0\t${index}\t00000000\t0\t0\t0`
-  );
-  const table = [
-    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT",
-  ];
-  const runtime = systemRuntime();
-  return {
-    ...runtime,
-    name: runtime.name,
-    random: runtime.random,
-    platform: "linux",
-    readTextFile: (path) =>
-      path === "/proc/net/route"
-        ? Promise.resolve([...table, ...rows, ""].join("\n"))
-        : Promise.reject(new Error(`no ${path}`)),
-    run: () => Promise.reject(new Error("no such program")),
-  };
-}
-
-describe("discovery", () => {
-  it("takes the best of several gateways that answers", async () => {
-    const gateway = await startGateway({ listen: "127.0.0.3", port: 5351 });
-    const runtime = withRoutes(["127.0.0.2", "127.0.0.3"]);
-    const nat = await Nat.open({ runtime });
-    assertEquals(nat.gateways, ["127.0.0.2", "127.0.0.3"]);
-    const port = await nat.map(8080);
-    assertEquals(port.gateway, "127.0.0.3");
-    await nat.close();
-    assertEquals(gateway.entries().length, 0);
-    await gateway.close();
-  });
-
-  it("lists what was tried at every gateway where none answers", async () => {
-    const nat = await Nat.open({ runtime: withRoutes(["127.0.0.2", "127.0.0.3"]) });
-    const error = await natError(nat.map(8080, { timeoutMs: 1200 }));
-    assertEquals([...new Set(error.attempts.map(({ gateway }) => gateway))], [
-      "127.0.0.2",
-      "127.0.0.3",
-    ]);
-    await nat.close();
-  });
-
-  it("says so where there is no default route", async () => {
-    const error = await natError(Nat.open({ runtime: withRoutes([]) }));
-    assertEquals(error.code, "gateway-not-found");
-  });
-
-  it("follows the default route to another gateway, and takes the mappings along", async () => {
-    const [first, second] = [
-      await startGateway({ listen: "127.0.0.2", port: 5351 }),
-      await startGateway({ listen: "127.0.0.3", port: 5351, external: "198.51.100.3" }),
-    ];
-    const before = withRoutes(["127.0.0.2"]), after = withRoutes(["127.0.0.3"]);
-    let hasMoved = false;
-    let poll = () => {};
-    const runtime: Runtime = {
-      ...before,
-      readTextFile: (path) => (hasMoved ? after : before).readTextFile(path),
-      interfaces: () => [
-        { name: "lo", address: "127.0.0.1", prefixLength: 8, internal: true },
-        {
-          name: "eth0",
-          address: hasMoved ? "10.0.0.2" : "10.0.0.1",
-          prefixLength: 8,
-          internal: false,
-        },
-      ],
-      // The watch's timer is the one that fires when this test says so.
-      setTimer: (delayMs, callback, keepAlive) => {
-        const isWatch = !keepAlive && (delayMs === 2000 || delayMs === 5000);
-        if (!isWatch) return before.setTimer(delayMs, callback, keepAlive);
-        poll = callback;
-        return () => {};
-      },
-    };
-    const nat = await Nat.open({ runtime });
-    const port = await nat.map(8080);
-    assertEquals(port.external.address, "203.0.113.7");
-    const events = port[Symbol.asyncIterator]();
-    const lost = next(events);
-    hasMoved = true;
-    poll();
-    assertEquals((await lost).type, "lost");
-    assertEquals((await next(events)).type, "recovered");
-    assertEquals(port.external, { address: "198.51.100.3", port: 8080 });
-    assertEquals(second.entries().length, 1);
-    await assertRejects(() => nat.map(8080), TypeError, "8080/tcp");
-    await nat.close();
-    assertEquals(second.entries().length, 0);
-    await first.close();
-    await second.close();
   });
 });
