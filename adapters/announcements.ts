@@ -1,6 +1,6 @@
 /**
  * The socket that hears gateways announce themselves: NAT-PMP and PCP on 224.0.0.1:5350, PCP on
- * [ff02::1]:5350 (RFC 6886 §3.2.1, RFC 6887 §14.1.1), decision D-09. Best effort: where it cannot
+ * [ff02::1]:5350 (RFC 6886 §3.2.1, RFC 6887 §14.1.1). Best effort: where it cannot
  * be had, restarts of the gateway are noticed at the next renewal.
  *
  * @module

@@ -30,7 +30,7 @@ export const LONGEST_WAIT_MS = 15_000;
 /** How far clocks may move apart between two readings before it counts for something. */
 const SLEEP_THRESHOLD_MS = 2_000;
 
-/** The longest delay that every runtime's `setTimeout` takes: 2³¹ − 1 ms (decision D-11). */
+/** The longest delay that every runtime's `setTimeout` takes: 2³¹ − 1 ms. */
 const LONGEST_TIMEOUT_MS = 0x7fff_ffff;
 
 /**

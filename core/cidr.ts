@@ -21,7 +21,7 @@ export interface Cidr {
  *
  * @example
  * ```ts
- * import { contains, parseCidr } from "@natkit/natkit/core";
+ * import { contains, parseCidr } from "@natkit/natkit";
  * const lan = parseCidr("192.168.1.7/24")!;
  * console.assert(lan.address === "192.168.1.0");
  * console.assert(contains(lan, "192.168.1.200") && !contains(lan, "192.168.2.1"));
@@ -114,7 +114,7 @@ const KINDS: readonly (readonly [Cidr, AddressKind])[] = ([
  *
  * @example
  * ```ts
- * import { classify } from "@natkit/natkit/core";
+ * import { classify } from "@natkit/natkit";
  * console.assert(classify("100.64.0.1") === "shared");
  * console.assert(classify("fd00::1") === "unique-local");
  * ```
@@ -141,7 +141,7 @@ export function isPrivate(address: string): boolean {
 }
 
 /**
- * Whether an external address tells of another NAT above the gateway (decision D-15). The
+ * Whether an external address tells of another NAT above the gateway. The
  * documentation prefixes pass: they stand for the public Internet in tests.
  */
 export function isBehindAnotherNat(externalAddress: string): boolean {

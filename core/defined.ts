@@ -7,13 +7,6 @@
 
 /**
  * The named fields of `from` that are defined, for spreading into another object.
- *
- * @example
- * ```ts
- * import { pickDefined } from "@natkit/natkit/core";
- * const options: { a?: number; b?: number } = { a: 1 };
- * console.assert(!("b" in { ...pickDefined(options, "a", "b") }));
- * ```
  */
 export function pickDefined<T extends object, K extends keyof T>(
   from: T,
@@ -28,12 +21,6 @@ export function pickDefined<T extends object, K extends keyof T>(
 
 /**
  * `from` without the fields that are undefined.
- *
- * @example
- * ```ts
- * import { dropUndefined } from "@natkit/natkit/core";
- * console.assert(!("b" in dropUndefined({ a: 1, b: undefined })));
- * ```
  */
 export function dropUndefined<T extends object>(
   from: T,

@@ -28,7 +28,7 @@ export function anyAddress(family: Family): string {
 
 /**
  * The 4 or 16 bytes of an address in any textual form (a zone is left out), or undefined where it
- * is none. IPv4-mapped addresses give 16 bytes.
+ * is not one. IPv4-mapped addresses give 16 bytes.
  */
 export function parseIp(text: string): Uint8Array | undefined {
   return text.includes(":") ? parseIPv6(text) : parseIPv4(text);
@@ -184,11 +184,11 @@ export function putAddress16(bytes: Uint8Array, offset: number, address: string)
 }
 
 /**
- * The canonical text of an address in any form, or undefined where it is none.
+ * The canonical text of an address in any form, or undefined where it is not one.
  *
  * @example
  * ```ts
- * import { canonicalAddress } from "@natkit/natkit/core";
+ * import { canonicalAddress } from "@natkit/natkit";
  * console.assert(canonicalAddress("2001:DB8:0:0:0:0:0:1") === "2001:db8::1");
  * console.assert(canonicalAddress("::ffff:192.0.2.1") === "192.0.2.1");
  * console.assert(canonicalAddress("192.0.2.256") === undefined);
@@ -219,7 +219,7 @@ export function formatEndpoint(endpoint: { address: string; port: number }): str
 
 /**
  * Reads `ADDRESS`, `ADDRESS:PORT`, `IPV6`, `[IPV6]` or `[IPV6%zone]:PORT` into canonical form;
- * undefined where it is none of them or the port is not in 0..65535.
+ * undefined where it is not one of them or the port is not in 0..65535.
  */
 export function parseEndpoint(
   text: string,

@@ -2,6 +2,29 @@
  * The sans-IO core: state machines that are fed bytes and time and drained of actions. Embed them
  * in an event loop of your own; the promise API and the command line run the same ones.
  *
+ * ## One PCP grant, from the socket to `PortMapping`
+ *
+ * Where to look when a packet comes to something else than it should, file by file:
+ *
+ * 1. `adapters/node.ts` (`deno.ts`, `bun.ts`): a datagram is in the socket; its bytes and source go to
+ * 2. `adapters/driver.ts`, which owns a machine's sockets and its one timer. It calls the machine's
+ *    `handleDatagram`, then polls it until it has no more to do.
+ * 3. `core/portmap/mapper.ts`: the {@linkcode PortMapper} finds the gateway by the source address,
+ * 4. `core/portmap/path.ts` offers the datagram to that gateway's clients, the preferred one first.
+ * 5. `core/pcp/client.ts`: the {@linkcode PcpClient} decodes it
+ * 6. (`core/pcp/codec.ts`), compares source, opcode, fields and nonce with what it asked, hears the
+ *    epoch, and has
+ * 7. `core/pcp/answers.ts` say what it grants. The grant goes to
+ * 8. `core/lease/keeper.ts`: what it makes of the lease, when the next request is due, and whether the
+ *    application hears `mapped`, `renewed`, `moved` or `recovered`. What a lease is stands in
+ * 9. `core/lease/lease.ts`.
+ * 10. `core/outbox.ts` keeps the event until the mapper polls it from the client;
+ * 11. `core/portmap/race.ts` ends the other protocols' attempts,
+ * 12. `core/portmap/managed.ts` remembers who granted what, and the mapper emits its own event.
+ * 13. `adapters/api/connection.ts` gets it from the driver and settles the promise that waits for it;
+ * 14. `adapters/api/nat.ts` resolves `map()` with
+ * 15. `adapters/api/port_mapping.ts`, a `PortMapping`, to which all later events of the mapping go.
+ *
  * @example The canonical loop
  * ```ts
  * import { PortMapper, seededRandom } from "@natkit/natkit/core";
@@ -22,15 +45,31 @@
  *
  * @module
  */
-export * from "./backoff.ts";
-export * from "./bytes.ts";
-export * from "./check.ts";
-export * from "./cidr.ts";
-export * from "./defined.ts";
-export * from "./errors.ts";
-export * from "./ip.ts";
-export * from "./machine.ts";
-export { describeFailure, PROTOCOL_NUMBER } from "./mapping.ts";
+export { type Cidr, parseCidr } from "./cidr.ts";
+export {
+  type Attempt,
+  NatError,
+  type NatErrorCode,
+  type NatErrorOptions,
+  type Via,
+} from "./errors.ts";
+export { type Family, familyOf, formatEndpoint, parseEndpoint } from "./ip.ts";
+export type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  EventAction,
+  HttpRequest,
+  HttpResult,
+  Instant,
+  Machine,
+  RequestAction,
+  SendAction,
+  SocketResult,
+  SocketRole,
+  SocketSpec,
+} from "./machine.ts";
+export { describeFailure } from "./mapping.ts";
 export type {
   Failure,
   GrantedPortSet,
@@ -46,9 +85,7 @@ export type {
   Transport,
 } from "./mapping.ts";
 export type { SavedMapping, SavedState } from "./lease/saved.ts";
-export * from "./outbox.ts";
-export * from "./random.ts";
-export * from "./timers.ts";
+export { type RandomSource, seededRandom } from "./random.ts";
 export { NatPmpClient } from "./natpmp/client.ts";
 export type { AddressEvent } from "./natpmp/address.ts";
 export type {
@@ -59,22 +96,3 @@ export type {
 } from "./natpmp/client.ts";
 export * from "./pcp/client.ts";
 export * from "./portmap/mod.ts";
-export {
-  type CreateRequest,
-  type InboundRequest,
-  type MappingKind,
-  type MappingOrigin,
-  MappingTable,
-  type MappingTableOptions,
-  type MovedEntry,
-  type OutboundRequest,
-  type PortRange,
-  type QuarantineTimes,
-  type RenewRequest,
-  snapshotEntry,
-  type TableChange,
-  type TableChangeKind,
-  type TableEntry,
-  type TableFault,
-  type TableWatch,
-} from "./table/mod.ts";

@@ -24,16 +24,6 @@ const MAX_IDLE = 64;
 
 /**
  * Deadlines by key; each key has one.
- *
- * @example
- * ```ts
- * import { Timers } from "@natkit/natkit/core";
- * const timers = new Timers<number>();
- * timers.set(1, 500, "renew");
- * timers.set(2, 250, "retransmit");
- * console.assert(timers.nextAt() === 250 && timers.popDue(300) === 2);
- * console.assert(timers.popDue(300) === undefined);
- * ```
  */
 export class Timers<K> {
   #heap: Entry<K>[] = [];

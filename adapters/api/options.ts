@@ -41,7 +41,7 @@ export interface NatOptions {
   readonly onState?: (state: NatState) => void;
   /** Whether to listen for the gateway's announcements. Default true. */
   readonly announcements?: boolean;
-  /** Retransmits first requests after 250 and 750 ms rather than 3 s (D-17). Default true. */
+  /** Retransmits first requests after 250 and 750 ms rather than 3 s. Default true. */
   readonly fastStart?: boolean;
   /** Ends the opening. */
   readonly signal?: AbortSignal;

@@ -32,7 +32,7 @@ export interface PcpClientOptions {
   readonly state?: SavedState;
   /** Whether to listen for the server's announcements. Default true. */
   readonly announcements?: boolean;
-  /** Retransmits first requests after 250 and 750 ms rather than 3 s (D-17). Default true. */
+  /** Retransmits first requests after 250 and 750 ms rather than 3 s. Default true. */
   readonly fastStart?: boolean;
   /** The runtime's adapter. Default: the one that is running. */
   readonly runtime?: Runtime;

@@ -4,7 +4,7 @@
  *
  * Theory of operation. A datagram goes through: does anything listen (NAT on, some protocol on),
  * is it from the inside, is the gateway deaf right now; then the version byte chooses the server
- * (PMP-S-37, PCP-S-59, D-19): 0 NAT-PMP, 2 PCP, others PCP's form from version 3 and 24 bytes on,
+ * (PMP-S-37, PCP-S-59): 0 NAT-PMP, 2 PCP, others PCP's form from version 3 and 24 bytes on,
  * else NAT-PMP's; where one protocol is off, the other one's server says that. The server reads the
  * request and asks the gateway's policy (denied clients and the `refuse` scenario, the profile's
  * rules, the caller's `decide`); what it answers goes through the profile's reply rules and the

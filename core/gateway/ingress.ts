@@ -83,7 +83,7 @@ export class Ingress {
     return profile?.illSizedReply && isPcpRequest && isIllSized ? "ill-sized" : protocol;
   }
 
-  /** By the version byte (PMP-S-37, PCP-S-59, D-19); where one is off the other one answers. */
+  /** By the version byte (PMP-S-37, PCP-S-59); where one is off the other one answers. */
   #protocolOf(data: Uint8Array): GatewayProtocol | "silent" {
     const version = data[0] ?? 0;
     const isPcp = version === 2 || (version >= 3 && data.length >= 24);

@@ -8,7 +8,7 @@ export { type GatewayStats, SimulatedGateway, type SimulatedGatewayOptions } fro
 export type { GatewayDecision, RequestMatch, RequestRule } from "./policy.ts";
 export type { GatewayProtocol, Profile } from "./profile.ts";
 export { profileNamed, PROFILES } from "./profiles.ts";
-export { type Disturbance, UNDISTURBED } from "./egress.ts";
+export { type Disturbance } from "./egress.ts";
 export type { ReplyChange, ReplyMatch, ReplyRule } from "./reshape.ts";
 export { type CommandOutcome, runCommand } from "./run_command.ts";
 export {

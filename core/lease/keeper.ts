@@ -214,12 +214,15 @@ export class LeaseKeeper<R, T> {
    * Asks no more: another protocol has made the mapping. What was sent may yet be granted, and lasts
    * to its end then; that is told, so that who wants can delete it.
    */
-  withdraw(lease: Lease<R>): void {
+  withdraw(lease: Lease<R>, now: Instant): void {
     if (lease.phase === "deleting") return;
     this.#wire.cancel(lease);
     lease.isWithdrawn = true;
-    if (!lease.isGranted) lease.phase = "resting";
     // What the gateway cannot have is not waited for.
+    if (!lease.isGranted && lease.mayExistUntil <= now) {
+      return this.#end(lease, "expired", undefined, now);
+    }
+    if (!lease.isGranted) lease.phase = "resting";
     lease.dueAt = lease.isGranted ? undefined : lease.mayExistUntil;
     this.#arm(lease);
   }
@@ -334,7 +337,7 @@ export class LeaseKeeper<R, T> {
   }
 
   /**
-   * The gateway says that it holds it no more (D-07), or has shown so.
+   * The gateway says that it holds it no more, or has shown so.
    *
    * @param retryAt When it may be asked for again; undefined: at once, as renewals may.
    */

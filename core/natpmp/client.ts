@@ -17,7 +17,7 @@
  * dropped.
  *
  * *A mapping* is a lease, and lives as `core/lease/keeper.ts` says: renewed at 1/2, 3/4, 7/8… of its
- * lifetime (PMP-C-22, D-12), recreated after one uniform delay of 0…5 s where the gateway's epoch
+ * lifetime (PMP-C-22), recreated after one uniform delay of 0…5 s where the gateway's epoch
  * fell behind (PMP-C-28, -29), one by one and with the port that it had (PMP-C-23, -30).
  *
  * Once the application has asked for the external address, it is asked for again along with
@@ -338,7 +338,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   withdraw(id: MappingId, now: Instant): void {
     this.#begin(now);
     const lease = this.#keeper.get(id);
-    if (lease) this.#keeper.withdraw(lease);
+    if (lease) this.#keeper.withdraw(lease, this.#now);
     this.#queue.advance(this.#now);
   }
 

@@ -122,7 +122,7 @@ export type NatPmpResponse =
     /** 0 in errors and after a delete. */
     readonly lifetimeSeconds: number;
   }
-  /** The server does not speak NAT-PMP, or not to this request (decisions D-01, D-02). */
+  /** The server does not speak NAT-PMP, or not to this request. */
   | {
     readonly kind: "unsupported-version";
     /** What the server speaks: its version byte. */
@@ -254,7 +254,7 @@ export function encodeMapResponse(fields: {
 
 /**
  * An error without fields of its own: the whole `request` with the response bit, result code and
- * epoch written over it, zero-padded to 8 bytes (PMP-S-03, decision D-03). Without a request the
+ * epoch written over it, zero-padded to 8 bytes (PMP-S-03). Without a request the
  * 8 bytes alone, as some gateways answer everything they refuse.
  *
  * @throws {RangeError} Where a field does not fit.
@@ -278,8 +278,7 @@ export function encodeErrorResponse(fields: {
 
 /**
  * The 8 bytes of UNSUPP_VERSION (PMP-S-01). The RFC's figure has opcode 0 without the response
- * bit; gateways in the field set 128 + the request's opcode: given an `opcode`, so does this
- * (decision D-01).
+ * bit; gateways in the field set 128 + the request's opcode: given an `opcode`, so does this.
  *
  * @throws {RangeError} Where a field does not fit.
  */
@@ -298,9 +297,9 @@ export function encodeUnsupportedVersionResponse(fields: {
  * Reads a response or an announcement.
  *
  * A success must be complete. An error may stop after its result code: gateways send 8 bytes
- * where the RFC wants 12 or 16 (decision D-03). UNSUPP_VERSION counts whatever its opcode and
- * length (D-01). A response of another version is one too, unless it is a full PCP message with
- * another result (D-02): seen are 24 bytes, but also `02 80` alone and 12 bytes that echo ours.
+ * where the RFC wants 12 or 16. UNSUPP_VERSION counts whatever its opcode and
+ * length. A response of another version is one too, unless it is a full PCP message with
+ * another result: seen are 24 bytes, but also `02 80` alone and 12 bytes that echo ours.
  */
 export function decodeResponse(
   bytes: Uint8Array,

@@ -19,15 +19,6 @@ export type EpochVerdict =
 
 /**
  * The epoch of one gateway.
- *
- * @example
- * ```ts
- * import { NatPmpEpoch } from "@natkit/natkit/nat-pmp";
- * const epoch = new NatPmpEpoch();
- * console.assert(epoch.check(1000, 0) === "first");
- * console.assert(epoch.check(1068, 80_000) === "same"); // 1000 + 7/8 · 80 − 2
- * console.assert(epoch.check(0, 90_000) === "lost");
- * ```
  */
 export class NatPmpEpoch {
   #seconds = 0;

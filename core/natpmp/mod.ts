@@ -17,10 +17,8 @@
  * @module
  */
 export * from "./codec.ts";
-export * from "./epoch.ts";
 export * from "./client.ts";
 export type { AddressEvent } from "./address.ts";
-export * from "./server.ts";
 export type {
   Action,
   DebugTimeout,
@@ -51,4 +49,3 @@ export type {
 } from "../mapping.ts";
 export type { SavedMapping, SavedState } from "../lease/saved.ts";
 export type { RandomSource } from "../random.ts";
-export type * from "../table/mod.ts";

@@ -88,8 +88,8 @@ const ANNOUNCEMENT = "announcement";
  *
  * @example
  * ```ts
- * import { MappingTable } from "@natkit/natkit/core";
- * import { encodeAddressRequest, NatPmpServer } from "@natkit/natkit/nat-pmp";
+ * import { encodeAddressRequest } from "@natkit/natkit/nat-pmp";
+ * import { MappingTable, NatPmpServer } from "@natkit/natkit/testing";
  * const table = new MappingTable({ externalAddresses: ["203.0.113.7"] });
  * const server = new NatPmpServer({ table, announceTo: [] });
  * server.start(0);

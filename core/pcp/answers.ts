@@ -69,7 +69,7 @@ export function confirmsDeletion(response: MappingResponse, wanted: Wanted): boo
     (response.externalPort === 0 && wanted.internalPort !== 0);
 }
 
-/** What a success grants, or undefined where it cannot be one (D-08). */
+/** What a success grants, or undefined where it cannot be one. */
 export function grantOf(
   response: MappingResponse,
   lease: PcpLease,
@@ -92,7 +92,7 @@ export function grantOf(
 }
 
 /**
- * The external endpoint that a success assigns, or undefined where it assigns none (D-08).
+ * The external endpoint that a success assigns, or undefined where it assigns none.
  *
  * miniupnpd 2.3.1 answers the renewal of an IPv6 pinhole with the suggested port, so with port 0
  * where none was suggested: to a client that asks for a pinhole it does not know it has (its

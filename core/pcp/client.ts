@@ -375,7 +375,7 @@ export class PcpClient implements Machine<PcpEvent> {
   withdraw(id: MappingId, now: Instant): void {
     const lease = this.#find(id);
     this.#outbox.touch(now);
-    if (lease) this.#keeper.withdraw(lease);
+    if (lease) this.#keeper.withdraw(lease, now);
   }
 
   /** Revokes every mapping and takes no more. */
@@ -501,7 +501,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /**
    * The server does not speak our version: what is in flight and what it can answer comes to nothing
-   * (PCP-C-13, PCP-C-27, PCP-C-28, D-01, D-02).
+   * (PCP-C-13, PCP-C-27, PCP-C-28).
    */
   #handleVersion(response: PcpUnsupportedVersion, data: Uint8Array, now: Instant): boolean {
     const { version } = response;

@@ -9,7 +9,7 @@ import type { Instant } from "../machine.ts";
  * Whether an epoch fits the one before it. All in whole seconds.
  *
  * The server's difference is signed: after an epoch one second lower (which reordering makes, and
- * which is allowed) the RFC's unsigned reading would take −1 for four thousand million (D-04).
+ * which is allowed) the RFC's unsigned reading would take −1 for four thousand million.
  *
  * @param clientDelta Seconds on the client's clock between the two answers.
  * @param previous The server's epoch in the earlier answer.
@@ -24,15 +24,6 @@ export function isEpochValid(clientDelta: number, previous: number, current: num
 
 /**
  * The last epoch of one server.
- *
- * @example
- * ```ts
- * import { EpochRecord } from "@natkit/natkit/pcp";
- * const epoch = new EpochRecord();
- * console.assert(epoch.check(1000, 0)); // the first answer is always valid
- * console.assert(epoch.check(1010, 10_000));
- * console.assert(!epoch.check(0, 20_000)); // the server has restarted
- * ```
  */
 export class EpochRecord {
   #seconds = 0;

@@ -115,9 +115,9 @@ export interface PcpAnnounceResponse extends PcpResponseFields {
 export interface PcpMapResponseMessage extends PcpResponseFields, PcpMappingFields {
   /** Names the opcode. */
   readonly kind: "map";
-  /** Assigned; in an error the suggested one comes back (D-06). */
+  /** Assigned; in an error the suggested one comes back. */
   readonly externalPort: number;
-  /** Assigned; in an error the suggested one comes back (D-06). */
+  /** Assigned; in an error the suggested one comes back. */
   readonly externalAddress: string;
 }
 
@@ -125,9 +125,9 @@ export interface PcpMapResponseMessage extends PcpResponseFields, PcpMappingFiel
 export interface PcpPeerResponseMessage extends PcpResponseFields, PcpMappingFields {
   /** Names the opcode. */
   readonly kind: "peer";
-  /** Assigned; in an error the suggested one comes back (D-06). */
+  /** Assigned; in an error the suggested one comes back. */
   readonly externalPort: number;
-  /** Assigned; in an error the suggested one comes back (D-06). */
+  /** Assigned; in an error the suggested one comes back. */
   readonly externalAddress: string;
   /** The remote peer's port. */
   readonly remotePort: number;
@@ -153,7 +153,7 @@ export interface PcpOtherResponse {
 
 /**
  * UNSUPP_VERSION. Recognised before anything else is looked at, length and version included
- * (PCP-C-13), and in NAT-PMP's form too, whatever its second byte says (D-01).
+ * (PCP-C-13), and in NAT-PMP's form too, whatever its second byte says.
  */
 export interface PcpUnsupportedVersion {
   /** Names the answer. */

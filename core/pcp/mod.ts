@@ -21,11 +21,53 @@
  *
  * @module
  */
-export * from "./codec.ts";
-export * from "./options.ts";
-export * from "./epoch.ts";
+export {
+  decodeRequest,
+  decodeResponse,
+  encodeErrorResponse,
+  encodeRequest,
+  encodeResponse,
+} from "./codec.ts";
+export type {
+  PcpAnnounceRequest,
+  PcpAnnounceResponse,
+  PcpErrorFields,
+  PcpFault,
+  PcpMappingFields,
+  PcpMapRequestMessage,
+  PcpMapResponseMessage,
+  PcpOtherRequest,
+  PcpOtherResponse,
+  PcpPeerRequestMessage,
+  PcpPeerResponseMessage,
+  PcpRequest,
+  PcpRequestFields,
+  PcpResponse,
+  PcpResponseFields,
+  PcpUnsupportedVersion,
+} from "./messages.ts";
+export {
+  PCP_ANNOUNCE_PORT,
+  PCP_MAX_LENGTH,
+  PCP_OPCODE,
+  PCP_OPTION,
+  PCP_PORT,
+  PCP_RESULT,
+  PCP_VERSION,
+  pcpResultName,
+} from "./constants.ts";
+export type {
+  DescriptionOption,
+  FilterOption,
+  MalformedOption,
+  PcpOption,
+  PortSetOption,
+  PreferFailureOption,
+  Prefix64Option,
+  ThirdPartyOption,
+  UnknownOption,
+} from "./options.ts";
 export * from "./client.ts";
-export * from "./server.ts";
 export type {
   Action,
   DebugTimeout,
@@ -58,4 +100,3 @@ export type {
 } from "../mapping.ts";
 export type { SavedMapping, SavedState } from "../lease/saved.ts";
 export type { RandomSource } from "../random.ts";
-export type * from "../table/mod.ts";

@@ -3,7 +3,7 @@
  * over a mapping table that it may share with other protocols' servers. IPv4 behind a NAT, IPv6
  * behind a firewall, as the table is set up.
  *
- * Theory of operation. A request is judged in the order of RFC 6887 §8.2 (PCP-S-01…10, D-05): each
+ * Theory of operation. A request is judged in the order of RFC 6887 §8.2 (PCP-S-01…10): each
  * step drops it, answers it with an error, or passes it on:
  *
  *   inside? → ≥ 2 bytes → R clear → version 2 → ≥ 24 bytes → length → client address → opcode
@@ -31,13 +31,8 @@ import {
   type ServerRequest,
   snapshotRequest,
 } from "../table/server_request.ts";
-import {
-  type MappingTable,
-  type MovedEntry,
-  snapshotEntry,
-  type TableEntry,
-  type TableWatch,
-} from "../table/mod.ts";
+import type { MappingTable, MovedEntry, TableEntry, TableWatch } from "../table/mod.ts";
+import { snapshotEntry } from "../table/entry.ts";
 import {
   decodeRequest,
   decodeRequestHeader,
@@ -116,8 +111,8 @@ const SHORT_ERRORS: ReadonlySet<number> = new Set([
  *
  * @example
  * ```ts
- * import { MappingTable } from "@natkit/natkit/core";
- * import { encodeRequest, PcpServer } from "@natkit/natkit/pcp";
+ * import { encodeRequest } from "@natkit/natkit/pcp";
+ * import { MappingTable, PcpServer } from "@natkit/natkit/testing";
  * const table = new MappingTable({ externalAddresses: ["203.0.113.7"] });
  * const server = new PcpServer({ table });
  * const request = encodeRequest({

@@ -23,7 +23,7 @@ export const FAST_START_MS: readonly [number, number] = [250, 750];
 
 /**
  * The schedule of one request: the RFC's, drawn from the first sending on: 0, 3, 9, 21, 45 s… each
- * with its jitter. With a fast start two more are put into the first gap, at 250 and 750 ms (D-17),
+ * with its jitter. With a fast start two more are put into the first gap, at 250 and 750 ms,
  * so that one lost datagram costs a quarter of a second and not three.
  */
 export class Retransmission {

@@ -95,7 +95,7 @@ export interface ClientOptions {
   readonly localAddress: string;
   /** Nonces and jitter. */
   readonly random: RandomSource;
-  /** Whether first requests are sent again after 250 and 750 ms (D-17). */
+  /** Whether first requests are sent again after 250 and 750 ms. */
   readonly fastStart: boolean;
 }
 

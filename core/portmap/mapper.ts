@@ -81,7 +81,7 @@ export interface PortMapperOptions {
   readonly saved?: readonly SavedPort[];
   /** Whether to listen for the gateways' announcements. @default {true} */
   readonly announcements?: boolean;
-  /** Whether first requests are sent again after 250 and 750 ms (D-17). @default {true} */
+  /** Whether first requests are sent again after 250 and 750 ms. @default {true} */
   readonly fastStart?: boolean;
 }
 
@@ -471,11 +471,12 @@ export class PortMapper implements Machine<MapperEvent> {
       if (path.isLeft) this.#drop(path, now);
     }
     this.#drain(now);
+    // What comes of one deadline may be due at once where this call is late.
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
+      this.#drain(now);
     }
-    this.#drain(now);
   }
 
   /** {@inheritDoc Machine.nextTimeout} */

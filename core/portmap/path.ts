@@ -2,8 +2,8 @@
  * One gateway, as this host sends to it: its socket, the clients of the protocols spoken there, and
  * which of them a datagram is for.
  *
- * A version-0 answer to a PCP request is a "no" to PCP (D-01), a version-2 answer to a NAT-PMP
- * request one to NAT-PMP (D-02). Each client knows what it has asked; the preferred one looks first.
+ * A version-0 answer to a PCP request is a "no" to PCP, a version-2 answer to a NAT-PMP
+ * request one to NAT-PMP. Each client knows what it has asked; the preferred one looks first.
  *
  * @module
  */
@@ -47,7 +47,7 @@ export interface PathOptions {
   readonly protocols?: readonly Via[] | undefined;
   /** Whether to listen for announcements. */
   readonly announcements: boolean;
-  /** Whether first requests are sent again early (D-17). */
+  /** Whether first requests are sent again early. */
   readonly fastStart: boolean;
 }
 
@@ -265,7 +265,7 @@ export class Path {
   }
 
   /**
-   * One "no" to PCP ends all its requests (D-01), yet each of them is answered by one. Those that
+   * One "no" to PCP ends all its requests, yet each of them is answered by one. Those that
    * come after it are not about NAT-PMP, which may have asked by then. With opcode 0 it is about
    * NAT-PMP's question for the address.
    */

@@ -1,6 +1,6 @@
 /**
  * Who makes a mapping: the protocols at a gateway race, and so do gateways where there are several
- * (decisions D-09, D-10, D-18; RFC 8305's idea).
+ * (RFC 8305's idea).
  *
  * What a protocol begins with, and which refusals say "not this way", stands in the table of
  * `client.ts`. One table may stand behind all protocols, so that only probes race, which change

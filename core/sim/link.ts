@@ -39,14 +39,6 @@ function checkAmount(name: string, value: unknown, high: number): number {
 
 /**
  * One link with its conditions, which may change during a run.
- *
- * @example
- * ```ts
- * import { Link } from "@natkit/natkit/testing";
- * const link = new Link({ delayMs: 20, loss: 0.1 });
- * link.set({ loss: 1 }); // unplugged; the delay stays
- * console.assert(link.conditions.loss === 1 && link.conditions.delayMs === 20);
- * ```
  */
 export class Link {
   #conditions: Required<LinkOptions>;

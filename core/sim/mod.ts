@@ -40,21 +40,13 @@
  *
  * @module
  */
-export { EventQueue } from "./queue.ts";
-export {
-  INITIAL_HOPS,
-  type Packet,
-  type PacketProtocol,
-  type QuotedPacket,
-  type Verdict,
-} from "./packet.ts";
+export { type Packet, type PacketProtocol, type QuotedPacket, type Verdict } from "./packet.ts";
 export { Link, type LinkOptions } from "./link.ts";
 export {
   Interface,
   type InterfaceOptions,
   type Receiver,
   Segment,
-  type SimContext,
   type Sleeper,
 } from "./segment.ts";
 export { Host, type HostOptions, type Router } from "./host.ts";
@@ -68,20 +60,8 @@ export {
   type TimedEvent,
 } from "./process.ts";
 export { Nat } from "./nat.ts";
-export {
-  NAT_DEPENDENCES,
-  NAT_PORT_ASSIGNMENTS,
-  type NatHairpin,
-  type NatOptions,
-  type PortForwarder,
-} from "./nat_options.ts";
-export {
-  type NatDependence,
-  type NatMapping,
-  type NatPortAssignment,
-  NatTable,
-  type NatTableOptions,
-} from "./nat_table.ts";
+export { type NatHairpin, type NatOptions, type PortForwarder } from "./nat_options.ts";
+export { type NatDependence, type NatMapping, type NatPortAssignment } from "./nat_table.ts";
 export { StrictMachine } from "./strict.ts";
 export {
   type NoteEntry,
@@ -91,5 +71,5 @@ export {
   type TraceEntry,
   type TraceOptions,
 } from "./trace.ts";
-export { encodeIpPacket, encodePcap, type PcapRecord } from "./pcap.ts";
+export { encodePcap, type PcapRecord } from "./pcap.ts";
 export { type NatBoxOptions, World, type WorldOptions } from "./world.ts";

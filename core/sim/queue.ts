@@ -18,16 +18,6 @@ function isBefore<T>(a: Entry<T>, b: Entry<T>): boolean {
 
 /**
  * Items by time; equal times come out in the order in which they went in.
- *
- * @example
- * ```ts
- * import { EventQueue } from "@natkit/natkit/testing";
- * const queue = new EventQueue<string>();
- * queue.push(20, "b");
- * queue.push(10, "a");
- * queue.push(20, "c");
- * console.assert(queue.pop() === "a" && queue.pop() === "b" && queue.pop() === "c");
- * ```
  */
 export class EventQueue<T> {
   #heap: Entry<T>[] = [];

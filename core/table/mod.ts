@@ -6,13 +6,11 @@
 export {
   type CreateRequest,
   type InboundRequest,
-  isAdmitted,
   type MappingKind,
   type MappingOrigin,
   type MovedEntry,
   type OutboundRequest,
   type RenewRequest,
-  snapshotEntry,
   type TableEntry,
   type TableFault,
 } from "./entry.ts";

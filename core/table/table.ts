@@ -65,7 +65,7 @@ export type { MovedEntry } from "./entry.ts";
  *
  * @example
  * ```ts
- * import { MappingTable } from "@natkit/natkit/core";
+ * import { MappingTable } from "@natkit/natkit/testing";
  * const table = new MappingTable({ externalAddresses: ["203.0.113.7"] });
  * const entry = table.mapInbound({
  *   origin: "nat-pmp",

@@ -645,7 +645,7 @@ describe("abandon()", () => {
 describe("withdraw()", () => {
   it("asks no more; what is granted late is told, not renewed, and lasts to its end", () => {
     const lab = rig(), lease = lab.map();
-    lab.keeper.withdraw(lease);
+    lab.keeper.withdraw(lease, lab.now);
     assertEquals([lease.phase, lease.request, lab.nextIn], ["resting", undefined, 7_200_000]);
     lab.now = 1000;
     lab.grant(lease);
@@ -658,7 +658,7 @@ describe("withdraw()", () => {
 
   it("is over when nothing can be granted any more, and at once where nothing could", () => {
     const lab = rig(), lease = lab.map();
-    lab.keeper.withdraw(lease);
+    lab.keeper.withdraw(lease, lab.now);
     lab.run(7_199_999);
     assertEquals(lab.told(), []);
     lab.run(1);
@@ -666,14 +666,13 @@ describe("withdraw()", () => {
     const other = rig(), refused = other.map();
     other.fail(refused, refusal(HOUR));
     other.told();
-    other.keeper.withdraw(refused);
-    other.run(0);
+    other.keeper.withdraw(refused, other.now);
     assertEquals(other.told(), ["unmapped expired"]);
   });
 
   it("of one that is held lets it end", () => {
     const lab = rig(), lease = lab.held();
-    lab.keeper.withdraw(lease);
+    lab.keeper.withdraw(lease, lab.now);
     lab.run(7_200_000);
     assertEquals([lab.sent(), lab.told()], [[], ["unmapped expired"]]);
   });
@@ -681,7 +680,7 @@ describe("withdraw()", () => {
   it("asks no more though what was wanted has changed meanwhile", () => {
     const lab = rig(), lease = lab.map();
     lab.keeper.renew(lease, 60, 0);
-    lab.keeper.withdraw(lease);
+    lab.keeper.withdraw(lease, lab.now);
     lab.sent();
     lab.grant(lease);
     lab.run(7_200_000);
@@ -692,14 +691,14 @@ describe("withdraw()", () => {
   it("does not stop a deletion", () => {
     const lab = rig(), lease = lab.held();
     lab.keeper.revoke(lease, 0);
-    lab.keeper.withdraw(lease);
+    lab.keeper.withdraw(lease, lab.now);
     assertEquals([lease.phase, lease.request], ["deleting", "delete"]);
   });
 
   it("is not undone by what the gateway or the network does", () => {
     for (const isGranted of [false, true]) {
       const lab = rig(), lease = isGranted ? lab.held() : lab.map();
-      lab.keeper.withdraw(lease);
+      lab.keeper.withdraw(lease, lab.now);
       lab.sent();
       lab.keeper.gatewayRestarted(undefined, 0);
       lab.keeper.tableBegan(1, 0);

@@ -5,13 +5,13 @@ import { formatEndpoint } from "../../../core/ip.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import {
   type Host,
-  NAT_DEPENDENCES,
   type NatHairpin,
   type NatPortAssignment,
   type PortForwarder,
   type SimSocket,
   World,
 } from "../../../core/sim/mod.ts";
+import { NAT_DEPENDENCES } from "../../../core/sim/nat_options.ts";
 
 const EXTERNAL = "203.0.113.7";
 const S1 = "198.51.100.1";

@@ -1,7 +1,8 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertMatch } from "@std/assert";
 import { fromHex, toHex, u16 } from "../../../core/bytes.ts";
-import { encodeIpPacket, encodePcap, type Packet, World } from "../../../core/sim/mod.ts";
+import { encodePcap, type Packet, World } from "../../../core/sim/mod.ts";
+import { encodeIpPacket } from "../../../core/sim/pcap.ts";
 
 const DATA = fromHex("0000");
 const V4: Packet = {

@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { below, seededRandom } from "../../../core/random.ts";
-import { EventQueue } from "../../../core/sim/mod.ts";
+import { EventQueue } from "../../../core/sim/queue.ts";
 
 describe("EventQueue", () => {
   it("hands out by time, equal times in the order in which they went in", () => {

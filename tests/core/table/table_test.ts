@@ -8,10 +8,10 @@ import {
   MappingTable,
   type MappingTableOptions,
   type OutboundRequest,
-  snapshotEntry,
   type TableEntry,
   type TableFault,
 } from "../../../core/table/mod.ts";
+import { snapshotEntry } from "../../../core/table/entry.ts";
 
 const WAN = "203.0.113.7";
 const WAN2 = "203.0.113.8";
