@@ -236,6 +236,17 @@ describe("close()", () => {
     });
   });
 
+  it("is not waited for by the process where that is unref'ed, by the context or a port of it", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      const isRef = () => net.sockets[0]!.isRef;
+      for (const it of [nat, port]) {
+        assertEquals([isRef(), it.unref() === it, isRef()], [true, true, false]);
+        assertEquals([it.ref() === it, isRef()], [true, true]);
+      }
+    });
+  });
+
   it("leaves no timer and no socket", async () => {
     await withNat(async (nat, net) => {
       await nat.map(8080);
@@ -290,6 +301,18 @@ describe("externalAddresses()", () => {
       const bad = { protocols: ["pmp" as Via] };
       await assertRejects(() => nat.externalAddresses(bad), TypeError, "'protocols'");
       await assertRejects(() => nat.externalAddresses({ protocols: ["upnp"] }), NatError, "none");
+    });
+  });
+
+  it("that was given up asks no more", async () => {
+    await withNat(async (nat, net) => {
+      net.silent.add("pcp").add("nat-pmp");
+      const asked = watch(nat.externalAddresses({ timeoutMs: 2000 }));
+      await net.pass(2100);
+      assertEquals(asked.how, "no-answer");
+      net.requests.length = 0;
+      await net.pass(120_000, 500);
+      assertEquals(net.requests.filter((one) => !isDeletion(one)), []);
     });
   });
 
