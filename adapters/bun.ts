@@ -13,6 +13,7 @@
 import { platform } from "node:os";
 import { openUdpSocket, type UdpSocketFunction } from "./bun_datagram.ts";
 import { startTimer, systemNow } from "./clock.ts";
+import { openHttp, openStreams } from "./net.ts";
 import { runProgram } from "./program.ts";
 import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
@@ -31,6 +32,8 @@ export function bunRuntime(): Runtime {
     random: cryptoRandom,
     setTimer: startTimer,
     openUdp,
+    openHttp,
+    openStreams,
     interfaces: readInterfaces,
     addressToward: (address) => addressToward(address, openUdp),
     readTextFile,

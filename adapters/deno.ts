@@ -29,6 +29,7 @@ import { startTimer, systemNow } from "./clock.ts";
 import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
 import { openDgram } from "./dgram.ts";
 import { bindToward } from "./discovery/bind_toward.ts";
+import { openHttp, openStreams } from "./net.ts";
 import type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
 import { cryptoRandom, errorCode, openError, sourceReader, wrongPeer } from "./udp.ts";
@@ -48,6 +49,8 @@ export function denoRuntime(): Runtime {
     random: cryptoRandom,
     setTimer: startTimer,
     openUdp,
+    openHttp,
+    openStreams,
     interfaces,
     readTextFile: readGranted,
     run,

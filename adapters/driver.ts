@@ -1,57 +1,94 @@
 /**
  * The one event loop: it stands between a runtime's sockets and timers and a machine.
  *
- *   feed one input → drain `poll()` → arm one timer at `nextTimeout()`
+ *   feed one input → drain `poll()` → open and close sockets → arm one timer at `nextTimeout()`
  *
- * Inputs are a datagram, an ICMP error, the timer, or a command through {@linkcode Driver.do}.
+ * Inputs are what comes by sockets, HTTP and streams, the timer, or a command through
+ * {@linkcode Driver.do}.
  * Each is followed by a complete drain. A command given from within an event handler is run at
  * once; what it queues is drained by the drain that is under way, so events stay in order.
  *
  * An exception out of the application's event handler does not disturb the loop (`callback.ts`).
  *
- * The timer keeps no process alive; open sockets do, unless they are not to. It fires at least every 15 s while a deadline
- * is pending, so that the clock notices that the computer slept.
+ * The timer keeps no process alive; open sockets do, unless they are not to. It fires at least every
+ * 15 s while a deadline is pending, so that the clock notices that the computer slept.
  *
  * @module
  */
 import { NatError } from "../core/errors.ts";
-import { familyOf, formatEndpoint } from "../core/ip.ts";
+import { anyAddress, formatEndpoint } from "../core/ip.ts";
 import type {
   Endpoint,
   Instant,
   Machine,
+  RequestAction,
   SendAction,
   SocketResult,
   SocketSpec,
+  StreamAction,
 } from "../core/machine.ts";
-import { openAnnouncements } from "./announcements.ts";
+import { isSameSocket } from "../core/sockets.ts";
 import { callBack } from "./callback.ts";
 import { LONGEST_WAIT_MS } from "./clock.ts";
-import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
+import { openGroup } from "./multicast.ts";
+import type {
+  HandedStream,
+  Http,
+  Listener,
+  Runtime,
+  Streams,
+  UdpHandlers,
+  UdpOptions,
+  UdpSocket,
+} from "./runtime.ts";
+import { callError } from "./udp.ts";
 
-/** Sockets are kept by role and, where connected, by peer. */
-function socketKey(role: string, peer: Endpoint | undefined): string {
-  return peer ? `${role} ${formatEndpoint(peer)}` : role;
-}
+/** What is open under a key; listeners send nothing. */
+type OpenSocket = Listener & Partial<UdpSocket>;
 
-/** A socket that the machine has listed; without `socket` it is being opened, or could not be. */
+/** A socket that is wanted; without `socket` it is being opened, or could not be. */
 interface ListedSocket {
   readonly spec: SocketSpec;
-  socket: UdpSocket | undefined;
+  socket: OpenSocket | undefined;
+  /** Ends with its failure, or with undefined once it is open. */
+  opening: Promise<NatError | undefined>;
 }
 
-function isSameSocket(a: SocketSpec, b: SocketSpec): boolean {
-  return a.key === b.key && a.group === b.group && a.interface === b.interface &&
-    a.reuse === b.reuse && isSameEndpoint(a.local, b.local) && isSameEndpoint(a.connect, b.connect);
-}
-
-function isSameEndpoint(a: Endpoint | undefined, b: Endpoint | undefined): boolean {
-  return a?.address === b?.address && a?.port === b?.port;
-}
-
-function failureOf(error: unknown, isOpen: boolean): SocketResult {
-  const { code, message } = error as NatError;
+function failureOf({ code, message }: NatError, isOpen: boolean): SocketResult {
   return { ok: false, code: code === "permission" ? code : "network", message, isOpen };
+}
+
+/** Something of the runtime that is loaded when first needed; uses keep their order. */
+class OnDemand<T extends { close(): void }> {
+  readonly #load: () => Promise<T>;
+  #loading: Promise<T> | undefined;
+  #loaded: T | undefined;
+  #isClosed = false;
+
+  constructor(load: () => Promise<T>) {
+    this.#load = load;
+  }
+
+  get loaded(): T | undefined {
+    return this.#loaded;
+  }
+
+  load(): Promise<T> {
+    return this.#loading ??= this.#load().then((loaded) => {
+      if (this.#isClosed) loaded.close();
+      return this.#loaded = loaded;
+    });
+  }
+
+  use(act: (it: T) => void): void {
+    if (this.#loaded) act(this.#loaded);
+    else void this.load().then((it) => this.#isClosed || act(it));
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#loaded?.close();
+  }
 }
 
 /**
@@ -60,7 +97,7 @@ function failureOf(error: unknown, isOpen: boolean): SocketResult {
  * @example
  * ```ts ignore
  * const driver = new Driver<NatPmpEvent, NatPmpClient>(runtime, (event) => console.log(event));
- * const socket = await driver.open("client", { connect: gateway });
+ * await driver.open({ key: "client", connect: gateway });
  * driver.start(new NatPmpClient({ gateway, random: runtime.random }));
  * driver.do((client, now) => client.map({ protocol: "tcp", internalPort: 8080 }, now));
  * ```
@@ -70,12 +107,14 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   readonly #onEvent: (event: E) => void;
   readonly #onSocketError: ((error: unknown) => void) | undefined;
   readonly #beforeSend: (() => void) | undefined;
-  readonly #sockets = new Map<string, UdpSocket>();
-  readonly #listeners = new Set<UdpSocket>();
-  /** The sockets that the machine has listed, by key. */
+  /** What is wanted for a machine that lists no sockets. */
+  readonly #opened: SocketSpec[] = [];
+  /** The sockets, by key. */
   readonly #listed = new Map<string, ListedSocket>();
-  /** Whether any socket has a peer: a server's have none, and need no key made for each reply. */
-  #hasPeers = false;
+  /** What the machine has listed last; the same array says the same. */
+  #lastList: readonly SocketSpec[] | undefined;
+  readonly #http: OnDemand<Http> | undefined;
+  readonly #streams: OnDemand<Streams> | undefined;
   #machine: M | undefined;
   #cancelTimer: (() => void) | undefined;
   #armedAt: Instant = Infinity;
@@ -99,6 +138,20 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     this.#onEvent = onEvent;
     this.#onSocketError = onSocketError;
     this.#beforeSend = beforeSend;
+    this.#http = runtime.openHttp && new OnDemand(() =>
+      runtime.openHttp!({
+        onResult: (id, result) =>
+          this.#feed((machine, now) => machine.handleResponse?.(id, result, now)),
+        onRequest: (id, request, from) =>
+          this.#feed((machine, now) => machine.handleRequest?.(id, request, from, now)),
+      })
+    );
+    this.#streams = runtime.openStreams &&
+      new OnDemand(() =>
+        runtime.openStreams!((id, happened) =>
+          this.#feed((machine, now) => machine.handleStream?.(id, happened, now))
+        )
+      );
   }
 
   /** The machine, once started. */
@@ -107,30 +160,40 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   }
 
   /**
-   * Opens the socket for a role. Datagrams that come before {@linkcode start} are dropped. Several
-   * sockets connected to different peers may serve one role: the one to the destination is taken.
-   * Opening a socket for the same role and peer again takes the place of the older one.
+   * Opens a socket for a machine that lists none, until the driver is closed. Datagrams that come
+   * before {@linkcode start} are dropped.
    *
+   * @returns Where it is bound.
    * @throws {NatError} `permission`, `network`, or `closed` where the driver was closed meanwhile.
    */
-  async open(role: string, options: UdpOptions): Promise<UdpSocket> {
-    const socket = await this.#openOwn(options);
-    const key = socketKey(role, options.connect);
-    this.#sockets.get(key)?.close();
-    this.#sockets.set(key, socket);
-    this.#hasPeers ||= options.connect !== undefined;
-    return socket;
+  async open(spec: SocketSpec): Promise<Endpoint> {
+    this.#opened.push(spec);
+    const listed = this.#list(spec);
+    const error = await listed.opening;
+    if (error) throw error;
+    return listed.socket!.local;
   }
 
   /**
-   * Opens one more socket that only receives (announcements). Closing it is enough to be rid of it.
+   * Waits until each socket that is listed at present is open.
    *
-   * @throws {NatError} As {@linkcode open}.
+   * @throws {NatError} As {@linkcode open}, for the first that could not be opened.
    */
-  async listen(options: UdpOptions): Promise<UdpSocket> {
-    const socket = await this.#openOwn(options);
-    this.#listeners.add(socket);
-    return socket;
+  async opened(): Promise<void> {
+    for (const { opening } of [...this.#listed.values()]) {
+      const error = await opening;
+      if (error) throw error;
+    }
+  }
+
+  /** Where the socket of that key is bound, once it is open. */
+  local(key: string): Endpoint | undefined {
+    return this.#listed.get(key)?.socket?.local;
+  }
+
+  /** Takes a stream that the machine has handed over; undefined where there is none. */
+  take(id: number): HandedStream | undefined {
+    return this.#streams?.loaded?.take(id);
   }
 
   /**
@@ -177,57 +240,77 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     this.#disarm();
     for (const socket of this.#open()) socket.close();
     this.#listed.clear();
-    this.#sockets.clear();
-    this.#listeners.clear();
+    this.#http?.close();
+    this.#streams?.close();
   }
 
   /** The sockets that are open. */
-  #open(): UdpSocket[] {
-    const listed = [...this.#listed.values()].flatMap(({ socket }) => socket ?? []);
-    return [...this.#sockets.values(), ...this.#listeners, ...listed];
+  #open(): OpenSocket[] {
+    return [...this.#listed.values()].flatMap(({ socket }) => socket ?? []);
   }
 
   /** Opens what the machine has listed anew, and closes what it lists no more or otherwise. */
   #reconcile(): void {
-    const specs = this.#machine?.sockets?.();
-    if (!specs || this.#isClosed) return;
+    const listed = this.#machine?.sockets?.();
+    if (!listed || listed === this.#lastList || this.#isClosed) return;
+    this.#lastList = listed;
+    const specs = [...this.#opened, ...listed];
     for (const [key, { spec, socket }] of this.#listed) {
-      if (specs.some((wanted) => isSameSocket(wanted, spec))) continue;
+      if (specs.some((wanted) => isSameSocket(wanted, spec, socket?.local))) continue;
       this.#listed.delete(key);
       socket?.close();
     }
-    for (const spec of specs) if (!this.#listed.has(spec.key)) void this.#openListed(spec);
+    for (const spec of specs) if (!this.#listed.has(spec.key)) this.#list(spec);
   }
 
-  async #openListed(spec: SocketSpec): Promise<void> {
-    const { key } = spec;
-    const listed: ListedSocket = { spec, socket: undefined };
-    this.#listed.set(key, listed);
+  #list(spec: SocketSpec): ListedSocket {
+    const listed: ListedSocket = { spec, socket: undefined, opening: Promise.resolve(undefined) };
+    this.#listed.get(spec.key)?.socket?.close();
+    this.#listed.set(spec.key, listed);
+    listed.opening = this.#openListed(listed);
+    return listed;
+  }
+
+  /** Opens it, and tells the machine; ends with the failure, if any. */
+  async #openListed(listed: ListedSocket): Promise<NatError | undefined> {
+    const { key } = listed.spec;
+    // Meanwhile it may be another one that is wanted, or none.
+    const isWanted = () => !this.#isClosed && this.#listed.get(key) === listed;
     const handlers: UdpHandlers = {
       ...this.#handlers,
       onError: (error, to) => {
         this.#handlers.onError(error, to);
-        if (this.#listed.get(key) === listed) this.#tellSocket(key, failureOf(error, true));
+        if (isWanted()) this.#tellSocket(key, failureOf(error, true));
       },
     };
-    let result: SocketResult;
     try {
-      const socket = await this.#openSpec(spec, handlers);
-      // Meanwhile it may be another one that is wanted, or none.
-      if (this.#isClosed || this.#listed.get(key) !== listed) return socket?.close();
+      if (this.#isClosed) throw new NatError("closed", "Cannot open a socket: closed");
+      const socket = await this.#openSpec(listed.spec, handlers);
+      if (!isWanted()) {
+        socket.close();
+        throw new NatError("closed", "Cannot open a socket: closed meanwhile");
+      }
+      if (!this.#isRef) socket.unref?.();
       listed.socket = socket;
-      if (!socket) return;
-      result = { ok: true, local: socket.local };
     } catch (error) {
-      if (this.#isClosed || this.#listed.get(key) !== listed) return;
-      result = failureOf(error, false);
+      const failure = error instanceof NatError ? error : callError("Cannot open a socket", error);
+      if (isWanted()) this.#tellSocket(key, failureOf(failure, false));
+      return failure;
     }
-    this.#tellSocket(key, result);
+    this.#tellSocket(key, { ok: true, local: listed.socket.local });
+    return undefined;
   }
 
-  async #openSpec(spec: SocketSpec, handlers: UdpHandlers): Promise<UdpSocket | undefined> {
-    const open = (options: UdpOptions) => this.#openUdp(options, handlers);
-    const { local, connect, group, interface: name, reuse } = spec;
+  async #openSpec(spec: SocketSpec, handlers: UdpHandlers): Promise<OpenSocket> {
+    const { key, kind = "udp", local, connect, group, interface: name, reuse } = spec;
+    if (kind !== "udp") {
+      const at = local ?? { address: anyAddress(4), port: 0 };
+      const side = kind === "http" ? this.#http : this.#streams;
+      if (!side) throw new NatError("network", `Cannot listen: this runtime has no ${kind}`);
+      const it = await side.load();
+      return await ("request" in it ? it.listen(at) : it.listen(key, at));
+    }
+    const open = (options: UdpOptions) => this.#runtime.openUdp(options, handlers);
     if (group === undefined) {
       return await open({
         ...(local && { local }),
@@ -235,29 +318,15 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
         ...(reuse && { reuseAddress: true }),
       });
     }
-    return await openAnnouncements(open, {
-      family: familyOf(group),
+    return await openGroup(open, {
+      group,
+      port: local?.port ?? 0,
       ...(name === undefined ? {} : { interface: name }),
-      ...(local && { port: local.port }),
     });
   }
 
   #tellSocket(key: string, result: SocketResult): void {
     this.#feed((machine, now) => machine.handleSocket?.(key, result, now));
-  }
-
-  async #openOwn(options: UdpOptions): Promise<UdpSocket> {
-    if (this.#isClosed) throw new NatError("closed", "Cannot open a socket: closed");
-    const socket = await this.#openUdp(options, this.#handlers);
-    if (!this.#isClosed) return socket;
-    socket.close();
-    throw new NatError("closed", "Cannot open a socket: closed meanwhile");
-  }
-
-  async #openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
-    const socket = await this.#runtime.openUdp(options, handlers);
-    if (!this.#isRef) socket.unref?.();
-    return socket;
   }
 
   readonly #handlers: UdpHandlers = {
@@ -290,7 +359,13 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
           this.#send(action);
           break;
         case "request":
-          machine.handleResponse?.(action.id, { ok: false, reason: "failed" }, this.#runtime.now());
+          this.#request(machine, action);
+          break;
+        case "respond":
+          this.#http?.use((http) => http.respond(action));
+          break;
+        case "stream":
+          this.#stream(machine, action);
           break;
         case "event": {
           const { event } = action;
@@ -300,17 +375,25 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     }
   }
 
-  #send({ socket: role, to, data }: SendAction): void {
-    // What a listed socket that is not open yet should have sent is sent again by its machine.
-    const listed = this.#listed.get(role);
-    if (listed) return listed.socket?.send(data, to);
-    const connected = this.#hasPeers ? this.#sockets.get(socketKey(role, to)) : undefined;
-    const socket = connected ?? this.#sockets.get(role);
-    if (socket) socket.send(data, to);
+  #send({ socket: key, to, data }: SendAction): void {
+    const listed = this.#listed.get(key);
+    // What a socket that is not open yet should have sent is sent again by its machine.
+    if (listed) listed.socket?.send?.(data, to);
     else if (!this.#isClosed) {
-      const text = `Cannot send to ${formatEndpoint(to)}: no ${role} socket goes there`;
+      const text = `Cannot send to ${formatEndpoint(to)}: there is no socket "${key}"`;
       callBack(() => this.#onSocketError?.(new NatError("network", text)));
     }
+  }
+
+  #request(machine: M, action: RequestAction): void {
+    if (this.#http) return this.#http.use((http) => http.request(action));
+    machine.handleResponse?.(action.id, { ok: false, reason: "failed" }, this.#runtime.now());
+  }
+
+  #stream(machine: M, action: StreamAction): void {
+    if (this.#streams) return this.#streams.use((streams) => streams.act(action));
+    if (action.do !== "connect") return;
+    machine.handleStream?.(action.id, { type: "closed", reason: "failed" }, this.#runtime.now());
   }
 
   #arm(): void {

@@ -1,10 +1,8 @@
 /**
  * The simulated gateway on real sockets, for whoever tests a client that uses some of its own.
  *
- * Theory of operation: one socket takes requests and sends replies and announcements; it is there
- * while the gateway listens and closed while it does not (NAT off, every protocol off), so that
- * the system says port unreachable as a router would. A second one, opened when first needed,
- * sends the replies that are to come from a wrong source.
+ * The gateway lists its sockets: the one for requests is closed while nothing listens (NAT off, every
+ * protocol off), so that the system says port unreachable as a router would.
  *
  * @module
  */
@@ -20,11 +18,11 @@ import type { TableEntry } from "../core/table/entry.ts";
 import type { ServerEvent } from "../core/table/server_request.ts";
 import { systemRuntime } from "./auto.ts";
 import { Driver } from "./driver.ts";
-import type { Runtime, UdpSocket } from "./runtime.ts";
+import type { Runtime } from "./runtime.ts";
 
 /** How to start a simulated gateway. */
 export interface GatewayServerOptions
-  extends Omit<SimulatedGatewayOptions, "random" | "externalAddresses" | "trace"> {
+  extends Omit<SimulatedGatewayOptions, "random" | "externalAddresses" | "trace" | "listen"> {
   /** The address to listen on. An IPv6 one makes a firewall without NAT. Default `"127.0.0.1"`. */
   readonly listen?: string;
   /** The port to listen on, 0…65535; 0 takes a free one. Default 0. */
@@ -52,9 +50,6 @@ export class GatewayServer implements AsyncDisposable {
   readonly #driver: Driver<ServerEvent, SimulatedGateway>;
   readonly #gateway: SimulatedGateway;
   readonly #endpoint: Endpoint;
-  #socket: UdpSocket | undefined;
-  #hasOther = false;
-  #isClosed = false;
   #changes: Promise<unknown> = Promise.resolve();
 
   /** Made by {@linkcode startGateway}. */
@@ -62,13 +57,12 @@ export class GatewayServer implements AsyncDisposable {
     runtime: Runtime,
     driver: Driver<ServerEvent, SimulatedGateway>,
     gateway: SimulatedGateway,
-    socket: UdpSocket,
+    endpoint: Endpoint,
   ) {
     this.#runtime = runtime;
     this.#driver = driver;
     this.#gateway = gateway;
-    this.#socket = socket;
-    this.#endpoint = socket.local;
+    this.#endpoint = endpoint;
   }
 
   /** Where it listens. */
@@ -117,7 +111,8 @@ export class GatewayServer implements AsyncDisposable {
   do<T>(command: (gateway: SimulatedGateway, now: Instant) => T): Promise<T> {
     const next = this.#changes.then(async () => {
       const result = this.#driver.do(command);
-      await this.#follow();
+      await this.#driver.opened();
+      if (!this.#gateway.isListening) await this.#turn();
       return result;
     });
     this.#changes = next.catch(() => {});
@@ -126,7 +121,6 @@ export class GatewayServer implements AsyncDisposable {
 
   /** Ends it and frees its port. A second call does nothing. */
   async close(): Promise<void> {
-    this.#isClosed = true;
     this.#driver.close();
     await this.#turn();
   }
@@ -139,23 +133,6 @@ export class GatewayServer implements AsyncDisposable {
   /** A read that waits holds the port of a closed socket until the runtime's next turn (Deno). */
   #turn(): Promise<void> {
     return new Promise((resolve) => void this.#runtime.setTimer(0, resolve, true));
-  }
-
-  /** Opens and closes sockets as the gateway's state wants them. */
-  async #follow(): Promise<void> {
-    if (this.#isClosed) return;
-    const { isListening, disturbance } = this.#gateway;
-    if (!isListening) {
-      this.#socket?.close();
-      this.#socket = undefined;
-      await this.#turn();
-    } else if (!this.#socket) {
-      this.#socket = await this.#driver.open("server", { local: this.#endpoint });
-    }
-    if (disturbance.wrongSource && !this.#hasOther) {
-      await this.#driver.open("other", { local: { ...this.#endpoint, port: 0 } });
-      this.#hasOther = true;
-    }
   }
 }
 
@@ -190,6 +167,7 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
   const gateway = new SimulatedGateway({
     ...rest,
     ...(familyOf(address) === 4 ? { externalAddresses: outside } : {}),
+    listen: { address, port },
     random: options.random ?? runtime.random,
     trace: onEvent !== undefined,
   });
@@ -198,9 +176,10 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     (event) => onEvent?.(event),
     onSocketError,
   );
-  const socket = await driver.open("server", { local: { address, port } });
   driver.start(gateway);
-  const server = new GatewayServer(runtime, driver, gateway, socket);
+  await driver.opened();
+  const endpoint = driver.local("server") ?? { address, port };
+  const server = new GatewayServer(runtime, driver, gateway, endpoint);
   await server.do((machine, now) => machine.start(now));
   return server;
 }

@@ -13,6 +13,7 @@
 import { platform } from "node:os";
 import { startTimer, systemNow } from "./clock.ts";
 import { openDgram } from "./dgram.ts";
+import { openHttp, openStreams } from "./net.ts";
 import { runProgram } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
@@ -31,6 +32,8 @@ export function nodeRuntime(): Runtime {
     random: cryptoRandom,
     setTimer: startTimer,
     openUdp: openDgram,
+    openHttp,
+    openStreams,
     interfaces: readInterfaces,
     addressToward: (address) => addressToward(address, openDgram),
     readTextFile,

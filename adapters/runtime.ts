@@ -1,11 +1,20 @@
 /**
- * The small interface that an adapter fills: UDP sockets, a clock, timers, randomness and what
- * gateway discovery reads from the operating system.
+ * The small interface that an adapter fills: UDP sockets, HTTP and TCP, a clock, timers, randomness
+ * and what gateway discovery reads from the operating system.
  *
  * @module
  */
 import type { NatError } from "../core/errors.ts";
-import type { Endpoint, Instant } from "../core/machine.ts";
+import type {
+  Endpoint,
+  HttpRequest,
+  HttpResult,
+  Instant,
+  RequestAction,
+  RespondAction,
+  StreamAction,
+  StreamResult,
+} from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 
 /** How to open a UDP socket. */
@@ -61,6 +70,63 @@ export interface UdpSocket {
   ref?(): void;
 }
 
+/** A socket that waits for streams or requests. */
+export interface Listener {
+  /** Where it is bound. */
+  readonly local: Endpoint;
+  /** Closes it; what it has accepted stays. Twice is once. */
+  close(): void;
+  /** Lets the process end though it is open. */
+  unref?(): void;
+  /** Keeps the process alive while it is open, as at first. */
+  ref?(): void;
+}
+
+/** What HTTP tells. */
+export interface HttpHandlers {
+  /** The one result of a request. */
+  onResult(id: number, result: HttpResult): void;
+  /** A request came, to be answered with this id. */
+  onRequest(id: number, request: HttpRequest, from: Endpoint): void;
+}
+
+/** HTTP for one machine. */
+export interface Http {
+  /** Asks, without looking anything up and without following redirects. */
+  request(action: RequestAction): void;
+  /** Answers. */
+  respond(action: RespondAction): void;
+  /** Takes requests. Rejects with a NatError. */
+  listen(local: Endpoint): Promise<Listener>;
+  /** Ends all that is under way, without a word. */
+  close(): void;
+}
+
+/** A TCP stream that its machine has handed over. */
+export interface HandedStream {
+  /** This host's end. */
+  readonly local: Endpoint;
+  /** The other end. */
+  readonly peer: Endpoint;
+  /**
+   * The stream: a `Socket` of `node:net` on all three runtimes, paused, with all bytes to be read
+   * that its machine has not taken.
+   */
+  readonly socket: unknown;
+}
+
+/** The TCP streams of one machine. */
+export interface Streams {
+  /** Does what the machine wants. */
+  act(action: StreamAction): void;
+  /** Accepts streams, which tell the key. Rejects with a NatError. */
+  listen(key: string, local: Endpoint): Promise<Listener>;
+  /** Gives a stream that was handed over to the application; undefined where there is none. */
+  take(id: number): HandedStream | undefined;
+  /** Ends all but those that were taken, without a word. */
+  close(): void;
+}
+
 /** An address of an interface of this host. */
 export interface InterfaceAddress {
   /** The interface's name. */
@@ -90,6 +156,10 @@ export interface Runtime {
   setTimer(delayMs: number, callback: () => void, keepAlive: boolean): () => void;
   /** Opens a UDP socket. Rejects with a NatError `permission` that names what is missing. */
   openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket>;
+  /** HTTP for one machine, loaded when first needed; left out where there is none. */
+  openHttp?(handlers: HttpHandlers): Promise<Http>;
+  /** TCP for one machine, likewise. */
+  openStreams?(tell: (id: number, happened: StreamResult) => void): Promise<Streams>;
   /** The addresses of this host's interfaces. */
   interfaces(): InterfaceAddress[];
   /**

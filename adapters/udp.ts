@@ -125,7 +125,7 @@ export function errorCode(error: unknown): string {
 }
 
 /** A {@linkcode NatError} for a call that failed. */
-function callError(what: string, error: unknown): NatError {
+export function callError(what: string, error: unknown): NatError {
   if (error instanceof NatError) return error;
   const code = errorCode(error);
   if (code === "NotCapable" || code === "ERR_ACCESS_DENIED") {

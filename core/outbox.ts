@@ -8,7 +8,14 @@
  *
  * @module
  */
-import type { Action, Endpoint, Instant } from "./machine.ts";
+import type {
+  Action,
+  Endpoint,
+  Instant,
+  RequestAction,
+  RespondAction,
+  StreamAction,
+} from "./machine.ts";
 
 interface Slot<E> {
   readonly key: string | undefined;
@@ -62,14 +69,14 @@ export class Outbox<E> {
     else this.#append(name, action);
   }
 
+  /** Queues an HTTP or stream action. None is dropped: each has an id, which bounds them. */
+  act(action: RequestAction | RespondAction | StreamAction): void {
+    this.#slots.push({ key: undefined, action });
+  }
+
   /** Takes back a datagram that waits under `key`. */
   unsend(key: string | number): void {
-    const name = `s${key}`;
-    const waiting = this.#byKey.get(name);
-    if (!waiting) return;
-    this.#byKey.delete(name);
-    this.#slots[this.#slots.indexOf(waiting, this.#head)] = undefined;
-    this.#skipGaps();
+    this.#takeBack(`s${key}`);
   }
 
   /** Queues an event; under a `key` it is merged with one still waiting there. */
@@ -82,6 +89,11 @@ export class Outbox<E> {
     } else {
       this.#append(name, { type: "event", event });
     }
+  }
+
+  /** Takes back an event that waits under `key`. */
+  unemit(key: string | number): void {
+    this.#takeBack(`e${key}`);
   }
 
   /** The event that waits under `key`: nobody has heard of it. */
@@ -98,6 +110,14 @@ export class Outbox<E> {
     if (slot.key !== undefined) this.#byKey.delete(slot.key);
     this.#skipGaps();
     return slot.action;
+  }
+
+  #takeBack(name: string): void {
+    const waiting = this.#byKey.get(name);
+    if (!waiting) return;
+    this.#byKey.delete(name);
+    this.#slots[this.#slots.indexOf(waiting, this.#head)] = undefined;
+    this.#skipGaps();
   }
 
   #append(key: string | undefined, action: Action<E>): void {

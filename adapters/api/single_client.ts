@@ -9,8 +9,8 @@ import { familyOf } from "../../core/ip.ts";
 import { readState, type SavedState } from "../../core/lease/saved.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { describeFailure, type Failure } from "../../core/mapping.ts";
+import { announcementSocket } from "../../core/portmap/path.ts";
 import { codeOf, gatewayText, retryAfter } from "../../core/portmap/managed.ts";
-import { openAnnouncements } from "../announcements.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
@@ -54,14 +54,19 @@ export async function openClient<T, M extends MappingMachine>(
   );
   try {
     const address = internalAddress ?? await bindAddress(runtime, gateway);
-    const socket = await driver.open("client", {
+    const local = await driver.open({
+      key: "client",
       connect: gateway,
       ...(address === undefined ? {} : { local: { address, port: 0 } }),
     });
     connection.attach(driver);
-    driver.start(make(socket.local.address));
-    // Best effort, and nobody waits for it: renewals find a restarted gateway too, only later.
-    if (announcements) void listen(driver, runtime, gateway, socket.local.address);
+    driver.start(make(local.address));
+    if (announcements) {
+      const name = zoneOf(gateway.address) ?? interfaceOf(runtime, local.address);
+      const spec = announcementSocket("announcements", gateway, local.address, name);
+      // Best effort, and nobody waits for it: renewals find a restarted gateway too, only later.
+      driver.open(spec).catch(() => undefined);
+    }
     return connection;
   } catch (error) {
     driver.close();
@@ -84,18 +89,9 @@ async function bindAddress(runtime: Runtime, gateway: Endpoint): Promise<string 
   return familyOf(gateway.address) === 4 ? undefined : await sourceToward(runtime, gateway.address);
 }
 
-async function listen<M extends MappingMachine>(
-  driver: Driver<unknown, M>,
-  runtime: Runtime,
-  gateway: Endpoint,
-  own: string,
-): Promise<void> {
-  const family = familyOf(gateway.address);
-  const via = family === 4
-    ? own
-    : zoneOf(gateway.address) ?? runtime.interfaces().find(({ address }) => address === own)?.name;
-  await openAnnouncements((options) => driver.listen(options), {
-    family,
-    ...(via === undefined ? {} : { interface: via }),
-  }).catch(() => undefined);
+/** The name of the interface that has an address. */
+function interfaceOf(runtime: Runtime, own: string): string | undefined {
+  return familyOf(own) === 6
+    ? runtime.interfaces().find(({ address }) => address === own)?.name
+    : undefined;
 }

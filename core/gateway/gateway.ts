@@ -19,7 +19,15 @@
  * @module
  */
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
-import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  Instant,
+  Machine,
+  SocketResult,
+  SocketSpec,
+} from "../machine.ts";
 import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
 import {
   NatPmpServer,
@@ -100,6 +108,11 @@ const NO_CHANGES: Exchange["changes"] = [];
 export class SimulatedGateway implements Machine<ServerEvent> {
   /** The mapping table: to read, and to make entries behind the servers' backs. */
   readonly table: MappingTable;
+  /**
+   * Where it was told where to listen: the socket for requests, while anything listens (PMP-S-32),
+   * and the one for replies from a wrong source, once those were asked for.
+   */
+  readonly sockets: (() => readonly SocketSpec[]) | undefined;
   readonly #settings: GatewaySettings;
   readonly #natPmp: NatPmpServer;
   readonly #pcp: PcpServer;
@@ -111,6 +124,14 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   /** The request that is being served. */
   #exchange: Exchange | undefined;
   #forgetAt: Instant | undefined;
+  /** Where it listens; with its port once that is known. */
+  #listen: Endpoint | undefined;
+  #hasBooted = false;
+  #wasWrongSource = false;
+  /** The sockets that could not be had: wanted again at the next command that needs them. */
+  readonly #failed = new Set<string>();
+  /** The list as it was made last, and whether it was listening then. */
+  #listed: { readonly isListening: boolean; readonly specs: readonly SocketSpec[] } | undefined;
 
   /**
    * Makes a gateway that has not booted yet.
@@ -130,6 +151,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#natPmp = new NatPmpServer(natPmpOptions(settings, this.table, decide));
     this.#pcp = new PcpServer(pcpOptions(settings, this.table, decide));
     this.#watch = settings.trace ? this.table.watch() : undefined;
+    this.#listen = settings.listen;
+    this.sockets = this.#listen && (() => this.#listSockets(this.#listen!));
   }
 
   /** Counters. */
@@ -143,8 +166,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   }
 
   /**
-   * Whether anything listens on the port. Where not, ICMP says port unreachable: whoever runs the
-   * gateway closes its socket (PMP-S-32).
+   * Whether anything listens on the port. Where not, ICMP says port unreachable: its socket is
+   * closed (PMP-S-32).
    */
   get isListening(): boolean {
     return this.#ingress.isListening;
@@ -176,6 +199,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#enter(now);
     const { forgets } = this.#settings.profile ?? {};
     this.#forgetAt = forgets && now + 1000 * forgets.everySeconds;
+    this.#hasBooted = true;
+    this.#wantAgain();
     this.#natPmp.setEpoch(0, now);
     this.#pcp.setEpoch(0, now);
     if (this.#speaks("nat-pmp")) this.#natPmp.start(now);
@@ -291,6 +316,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       throw new TypeError("Cannot switch nat-pmp on: this gateway does not translate");
     }
     this.#enter(now);
+    this.#wantAgain();
     const { on } = this.#ingress;
     const server = protocol === "pcp" ? this.#pcp : this.#natPmp;
     if (!isOn && on.delete(protocol)) server.silence();
@@ -356,6 +382,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const next = readDisturbance({ ...this.#egress.disturbance, ...change });
     this.#enter(now);
     this.#egress.disturbance = next;
+    this.#wasWrongSource ||= next.wrongSource;
+    this.#wantAgain();
   }
 
   /** Announces by both protocols, ten times at doubling intervals. */
@@ -386,6 +414,18 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   ): Endpoint | undefined {
     if (!this.#ingress.isNat) return undefined;
     return forwardOutbound(this.table, protocol, internal, remote, now);
+  }
+
+  /** Learns its port, or that a socket could not be had. */
+  handleSocket(key: string, result: SocketResult, now: Instant): void {
+    this.#enter(now);
+    if (result.ok) {
+      if (key === "server") this.#listen = result.local;
+    } else if (!result.isOpen) {
+      this.#failed.add(key);
+      this.#listed = undefined;
+    }
+    this.#drain(now);
   }
 
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
@@ -452,6 +492,25 @@ export class SimulatedGateway implements Machine<ServerEvent> {
 
   poll(): Action<ServerEvent> | undefined {
     return this.#out.poll();
+  }
+
+  /** The same list as before where nothing has changed: it is asked for after each datagram. */
+  #listSockets(listen: Endpoint): readonly SocketSpec[] {
+    // Before it boots it has its port, whatever its profile: where it will be is known from then on.
+    const isListening = this.isListening || !this.#hasBooted;
+    if (this.#listed?.isListening !== isListening) {
+      const server = { key: "server", local: listen };
+      const other = { key: "other", local: { address: listen.address, port: 0 } };
+      const wanted = [...(isListening ? [server] : []), ...(this.#wasWrongSource ? [other] : [])];
+      const specs = wanted.filter(({ key }) => !this.#failed.has(key));
+      this.#listed = { isListening, specs };
+    }
+    return this.#listed.specs;
+  }
+
+  #wantAgain(): void {
+    this.#failed.clear();
+    this.#listed = undefined;
   }
 
   #enter(now: Instant): void {

@@ -28,6 +28,11 @@ export interface SimulatedGatewayOptions {
   readonly protocols?: readonly GatewayProtocol[];
   /** Peculiarities: a name from `PROFILES`, or a profile; none where left out. */
   readonly profile?: string | Profile;
+  /**
+   * Where it listens: then it lists its sockets, for a driver to open. Where left out, its caller
+   * opens them by role.
+   */
+  readonly listen?: Endpoint;
   /** Prefixes of the inside, such as `"192.168.1.0/24"`; requests from elsewhere are dropped. */
   readonly internalPrefixes?: readonly string[];
   /** The longest lifetime granted, seconds; the profile's, else 86,400, where left out. */
@@ -55,6 +60,7 @@ export interface GatewaySettings {
   readonly externalAddresses: readonly string[];
   readonly protocols: readonly GatewayProtocol[];
   readonly profile: Profile | undefined;
+  readonly listen: Endpoint | undefined;
   readonly isInside: (address: string) => boolean;
   readonly maxLifetimeSeconds: number | undefined;
   readonly minLifetimeSeconds: number | undefined;
@@ -90,6 +96,7 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
       .map((address, i) => checkAddress(`externalAddresses[${i}]`, address, 4)),
     protocols: readProtocols(options, profile, family),
     profile,
+    listen: options.listen,
     isInside: readInside(options.internalPrefixes, family),
     maxLifetimeSeconds: max === undefined ? max : checkLifetime("maxLifetimeSeconds", max),
     minLifetimeSeconds: min === undefined ? min : checkLifetime("minLifetimeSeconds", min),

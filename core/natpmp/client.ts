@@ -308,6 +308,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     this.#begin(now);
     const lease = this.#keeper.get(id);
     if (lease) this.#keeper.abandon(lease, this.#now);
+    this.#outbox.unemit(id);
     this.#queue.advance(this.#now);
   }
 

@@ -347,6 +347,7 @@ export class PcpClient implements Machine<PcpEvent> {
     const lease = this.#find(id);
     this.#outbox.touch(now);
     if (lease) this.#keeper.abandon(lease, now);
+    this.#outbox.unemit(id);
   }
 
   /**

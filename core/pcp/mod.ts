@@ -73,14 +73,19 @@ export type {
   DebugTimeout,
   Endpoint,
   EventAction,
+  HttpHeaders,
   HttpRequest,
+  HttpResponse,
   HttpResult,
   Instant,
   Machine,
   RequestAction,
+  RespondAction,
   SendAction,
   SocketResult,
   SocketSpec,
+  StreamAction,
+  StreamResult,
 } from "../machine.ts";
 export type { Cidr } from "../cidr.ts";
 export type { Family } from "../ip.ts";

@@ -249,7 +249,7 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /**
    * Asks for a mapping: `mapped` or `failed` tells what came of it. Where no gateway is known or open
-   * yet, it waits.
+   * yet, it waits. A removal of the same mapping that has not been answered ends with that.
    *
    * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
    */
@@ -263,6 +263,7 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     this.#outbox.touch(now);
     this.#tryAgain();
+    this.#endRemoval(savedKey(request), family, now);
     const managed = this.#create(request, now);
     this.#wanted.set(key, managed);
     try {
@@ -355,7 +356,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#drain(now);
   }
 
-  /** Ends a mapping here but leaves it at the gateway until its lifetime is over. */
+  /** Ends a mapping here, in silence, but leaves it at the gateway until its lifetime is over. */
   abandon(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
     const managed = this.#managed.get(id);
@@ -363,6 +364,7 @@ export class PortMapper implements Machine<MapperEvent> {
       this.#save(managed);
       this.#forget(managed, now);
     }
+    this.#outbox.unemit(id);
     this.#drain(now);
   }
 
@@ -948,6 +950,15 @@ export class PortMapper implements Machine<MapperEvent> {
     const order = maker.length > 0 ? maker : able.toReversed();
     if (beginRemoval(managed, order, (one) => this.#host.nonceFor(managed, one), now)) return;
     this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
+  }
+
+  /** A removal under way would delete what is asked for from here on. */
+  #endRemoval(key: string, family: Family, now: Instant): void {
+    for (const one of this.#managed.values()) {
+      const isRemoval = one.phase === "removing" && one.request.internalPort > 0;
+      if (!isRemoval || one.key !== key || this.#familyOf(one.request) !== family) continue;
+      return this.#unmapped(one, "revoked", { kind: "no-answer" }, now);
+    }
   }
 
   #revoke(managed: ManagedMapping, now: Instant): void {

@@ -24,6 +24,30 @@ const CHECK_EVERY_MS = 5000;
 /** How long a socket that failed is left alone. */
 const SOCKET_REST_MS = 5000;
 
+/**
+ * The socket that hears a gateway announce itself.
+ *
+ * @param localAddress This host's address towards it.
+ * @param name The interface's name, without which nothing is heard over IPv6.
+ */
+export function announcementSocket(
+  key: string,
+  gateway: Endpoint,
+  localAddress: string,
+  name: string | undefined,
+): SocketSpec {
+  const family = familyOf(gateway.address);
+  const group = ANNOUNCE_GROUP[family];
+  const via = family === 4 ? localAddress : name;
+  return {
+    key,
+    local: { address: group, port: ANNOUNCE_PORT },
+    group,
+    reuse: true,
+    ...(via === undefined ? {} : { interface: via }),
+  };
+}
+
 /** A way to a gateway, as discovery found it. */
 export interface NetworkPath {
   /** The gateway. */
@@ -144,16 +168,8 @@ export class Path {
     const specs: SocketSpec[] = [{ key: this.key, connect, ...local }];
     // First things first: nobody waits for announcements.
     if (this.local && this.#options.announcements && !this.isLeft) {
-      const family = familyOf(connect.address);
-      const via = family === 4 ? this.local.address : name;
-      const group = ANNOUNCE_GROUP[family];
-      specs.push({
-        key: `announcements ${this.#id}`,
-        local: { address: group, port: ANNOUNCE_PORT },
-        group,
-        reuse: true,
-        ...(via === undefined ? {} : { interface: via }),
-      });
+      const key = `announcements ${this.#id}`;
+      specs.push(announcementSocket(key, connect, this.local.address, name));
     }
     return specs;
   }

@@ -6,13 +6,15 @@
  */
 import type {
   Endpoint,
-  HttpRequest,
   HttpResult,
   Instant,
   Machine,
+  RequestAction,
+  SocketResult,
   SocketRole,
   SocketSpec,
 } from "../machine.ts";
+import { isSameSocket } from "../sockets.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
 import type { SimSocket, SocketOptions } from "./socket.ts";
 
@@ -60,7 +62,7 @@ export interface ProcessOptions<E> {
   readonly onDrained?: (now: Instant) => void;
   /** Makes the HTTP requests of machines that have any; without it they fail. */
   readonly onRequest?: (
-    request: HttpRequest,
+    action: RequestAction,
     respond: (result: HttpResult) => void,
     now: Instant,
   ) => void;
@@ -78,11 +80,10 @@ export class SimulationError extends Error {
   }
 }
 
-/** Whether two specs are of one socket. */
-function isSameSocket(a: SocketSpec, b: SocketSpec): boolean {
-  const text = ({ key, local, connect, group, interface: via }: SocketSpec) =>
-    JSON.stringify([key, local, connect, group, via]);
-  return text(a) === text(b);
+interface ListedSocket {
+  readonly spec: SocketSpec;
+  readonly socket: SimSocket | undefined;
+  readonly local: Endpoint | undefined;
 }
 
 /** Made by `Host.run`. */
@@ -99,8 +100,8 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   readonly #host: ProcessHost;
   readonly #options: ProcessOptions<E>;
   readonly #all: SimSocket[] = [];
-  /** The sockets that the machine has listed. */
-  readonly #listed = new Map<string, { readonly spec: SocketSpec; readonly socket: SimSocket }>();
+  /** The sockets that the machine has listed; those that could not be had have none. */
+  readonly #listed = new Map<string, ListedSocket>();
   #wakeAt: Instant | undefined;
   #isStopped = false;
 
@@ -188,26 +189,36 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   #reconcile(): void {
     const specs = this.machine.sockets?.();
     if (!specs) return;
-    for (const [key, { spec, socket }] of this.#listed) {
-      if (specs.some((wanted) => isSameSocket(wanted, spec))) continue;
+    for (const [key, { spec, socket, local }] of this.#listed) {
+      if (specs.some((wanted) => isSameSocket(wanted, spec, local))) continue;
+      this.#listed.delete(key);
+      if (!socket) continue;
       socket.close();
       this.#all.splice(this.#all.indexOf(socket), 1);
-      this.#listed.delete(key);
     }
-    for (const spec of specs) {
-      if (this.#listed.has(spec.key)) continue;
-      const { local, connect, group } = spec;
-      const socket = this.#open({
-        ...(local && local.port !== 0 && { address: group ?? local.address, port: local.port }),
-        ...(connect && { connect }),
-        ...(group !== undefined && { groups: [group] }),
-      });
-      this.#listed.set(spec.key, { spec, socket });
-      const address = local?.address ?? this.#host.addressToward(connect?.address ?? "0.0.0.0");
-      if (address === undefined) continue;
-      const at = { address, port: socket.port };
-      this.machine.handleSocket?.(spec.key, { ok: true, local: at }, this.#context.now);
+    for (const spec of specs) if (!this.#listed.has(spec.key)) this.#openListed(spec);
+  }
+
+  #openListed(spec: SocketSpec): void {
+    const { key, kind = "udp", local: wanted, connect, group } = spec;
+    if (kind !== "udp") {
+      this.#listed.set(key, { spec, socket: undefined, local: undefined });
+      const message = `Cannot listen: there is no ${kind} in the simulation`;
+      return this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
     }
+    const socket = this.#open({
+      ...(wanted && wanted.port !== 0 && { address: group ?? wanted.address, port: wanted.port }),
+      ...(connect && { connect }),
+      ...(group !== undefined && { groups: [group] }),
+    });
+    const address = wanted?.address ?? this.#host.addressToward(connect?.address ?? "0.0.0.0");
+    const local = address === undefined ? undefined : { address, port: socket.port };
+    this.#listed.set(key, { spec, socket, local });
+    if (local) this.#tellSocket(key, { ok: true, local });
+  }
+
+  #tellSocket(key: string, result: SocketResult): void {
+    this.machine.handleSocket?.(key, result, this.#context.now);
   }
 
   #drain(): void {
@@ -224,7 +235,10 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
           this.#tell(action.event);
           break;
         case "request":
-          this.#request(action.id, action.request);
+          this.#request(action);
+          break;
+        case "stream":
+          if (action.do === "connect") this.#refuseStream(action.id);
           break;
       }
       if (this.#isStopped) return;
@@ -248,13 +262,17 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     else this.events.push({ at: now, event });
   }
 
-  #request(id: number, request: HttpRequest): void {
+  #request(action: RequestAction): void {
     const respond = (result: HttpResult): void => {
       if (this.#isStopped) return;
-      this.machine.handleResponse?.(id, result, this.#context.now);
+      this.machine.handleResponse?.(action.id, result, this.#context.now);
       this.#drain();
     };
-    if (this.#options.onRequest) this.#options.onRequest(request, respond, this.#context.now);
+    if (this.#options.onRequest) this.#options.onRequest(action, respond, this.#context.now);
     else respond({ ok: false, reason: "failed" });
+  }
+
+  #refuseStream(id: number): void {
+    this.machine.handleStream?.(id, { type: "closed", reason: "failed" }, this.#context.now);
   }
 }

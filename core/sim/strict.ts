@@ -14,11 +14,13 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpRequest,
   HttpResult,
   Instant,
   Machine,
   SocketResult,
   SocketSpec,
+  StreamResult,
 } from "../machine.ts";
 import { SimulationError } from "./process.ts";
 
@@ -76,13 +78,7 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
   /** Passes a datagram on, in a buffer that is overwritten afterwards. */
   handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
     this.#enter(now);
-    const lent = new LentBytes(data.length);
-    lent.set(data);
-    const isMine = this.inner.handleDatagram(lent, from, now);
-    lent.fill(this.#calls);
-    this.#lent.push(lent);
-    if (this.#lent.length > WATCHED) this.#lent.shift();
-    return isMine;
+    return this.#lend(data, (lent) => this.inner.handleDatagram(lent, from, now));
   }
 
   /** The sockets that the machine wants, where it lists any. */
@@ -96,10 +92,29 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
     this.inner.handleSocket?.(key, result, now);
   }
 
-  /** Passes an HTTP result on. */
+  /** Passes an HTTP result on, its body as {@linkcode handleDatagram} does. */
   handleResponse(id: number, result: HttpResult, now: Instant): void {
     this.#enter(now);
-    this.inner.handleResponse?.(id, result, now);
+    if (!result.ok) return this.inner.handleResponse?.(id, result, now);
+    this.#lend(result.body, (body) => this.inner.handleResponse?.(id, { ...result, body }, now));
+  }
+
+  /** Passes an HTTP request on, likewise. */
+  handleRequest(id: number, request: HttpRequest, from: Endpoint, now: Instant): void {
+    this.#enter(now);
+    if (!request.body) return this.inner.handleRequest?.(id, request, from, now);
+    this.#lend(request.body, (body) => {
+      this.inner.handleRequest?.(id, { ...request, body }, from, now);
+    });
+  }
+
+  /** Passes on what happened to a stream, likewise. */
+  handleStream(id: number, happened: StreamResult, now: Instant): void {
+    this.#enter(now);
+    if (happened.type !== "data") return this.inner.handleStream?.(id, happened, now);
+    this.#lend(happened.data, (data) => {
+      this.inner.handleStream?.(id, { ...happened, data }, now);
+    });
   }
 
   /** Passes an ICMP error on. */
@@ -140,10 +155,22 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
         this.#breach(3, `output waits, the last call was at ${this.#lastNow}, deadline ${next}`);
       }
       if (action.type === "send") this.#watch(action.data);
+      if (action.type === "stream" && action.do === "write") this.#watch(action.data);
       return action;
     }
     if (this.#isDraining) this.#drained();
     return undefined;
+  }
+
+  /** Lends bytes for a call, and overwrites them afterwards. */
+  #lend<T>(data: Uint8Array, call: (lent: Uint8Array) => T): T {
+    const lent = new LentBytes(data.length);
+    lent.set(data);
+    const result = call(lent);
+    lent.fill(this.#calls);
+    this.#lent.push(lent);
+    if (this.#lent.length > WATCHED) this.#lent.shift();
+    return result;
   }
 
   #enter(now: Instant): void {
@@ -153,7 +180,7 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
     this.#lent[this.#calls % this.#lent.length]?.fill(this.#calls);
     const watched = this.#sent[this.#calls % this.#sent.length];
     if (watched && !equalBytes(watched.data, watched.copy)) {
-      this.#breach(4, "a datagram changed after it was sent");
+      this.#breach(4, "bytes changed after they were sent");
     }
     this.#lastNow = now;
     if (++this.#calls % STATS_EVERY === 0) this.#checkStats(this.inner.stats, "stats");

@@ -19,7 +19,7 @@ async function setUp(maxSent?: number) {
     (event) => void events.push(event),
     (error) => void errors.push(error),
   );
-  await driver.open("client", { connect: PEER });
+  await driver.open({ key: "client", connect: PEER });
   return { runtime, events, errors, machine, driver, socket: runtime.sockets[0]! };
 }
 
@@ -122,15 +122,17 @@ describe("Driver", () => {
     assertEquals(machine.stats.foreign, 0);
   });
 
-  it("feeds what a listening socket hears, and never sends by it", async () => {
+  it("feeds what a group's socket hears, and never sends by it", async () => {
     const { driver, machine, runtime, socket } = await setUp();
-    await driver.listen({ local: { address: "224.0.0.1", port: 5350 }, reuseAddress: true });
+    const group = "224.0.0.1";
+    await driver.open({ key: "announcements", local: { address: group, port: 5350 }, group });
     driver.start(machine);
 
     runtime.sockets[1]!.handlers.onDatagram(Uint8Array.of(9), PEER);
     driver.do((it, now) => it.ping(1, now));
 
     assertEquals(machine.stats.foreign, 1);
+    assertEquals(runtime.sockets[1]!.options.multicast, { group });
     assertEquals([socket.sent.length, runtime.sockets[1]!.sent.length], [1, 0]);
   });
 
@@ -147,7 +149,7 @@ describe("Driver", () => {
       }
       seen.push(`${event.type} ends`);
     });
-    await driver.open("client", { connect: PEER });
+    await driver.open({ key: "client", connect: PEER });
     driver.start(new PingMachine(PEER));
 
     driver.do((machine, now) => machine.ping(1, now));
@@ -164,7 +166,7 @@ describe("Driver", () => {
       if (event.type === "pong") seen.push(event.id);
       throw new Error("the application's own fault");
     });
-    await driver.open("client", { connect: PEER });
+    await driver.open({ key: "client", connect: PEER });
     driver.start(new PingMachine(PEER));
     const { handlers } = runtime.sockets[0]!;
     const rethrown: (() => void)[] = [];
@@ -203,18 +205,7 @@ describe("Driver", () => {
     assertEquals(socket.sent.length, 1);
   });
 
-  it("sends by the socket that is connected to the destination", async () => {
-    const { driver, machine, runtime } = await setUp();
-    const other = { address: "192.0.2.2", port: 5351 };
-    await driver.open("client", { connect: other });
-    driver.start(machine);
-
-    driver.do((it, now) => it.ping(1, now));
-
-    assertEquals(runtime.sockets.map(({ sent }) => sent.length), [1, 0]);
-  });
-
-  it("tells that no socket goes to a destination", () => {
+  it("tells that there is no socket of that key", () => {
     const runtime = new FakeRuntime();
     const errors: unknown[] = [];
     const driver = new Driver<PingEvent, PingMachine>(
@@ -229,26 +220,16 @@ describe("Driver", () => {
     const error = errors[0] as NatError;
     assertEquals(
       error.message,
-      "Cannot send to 192.0.2.1:5351: no client socket goes there",
+      'Cannot send to 192.0.2.1:5351: there is no socket "client"',
     );
   });
 
-  it("replaces the socket of the same role and peer", async () => {
-    const { driver, machine, runtime } = await setUp();
-    driver.start(machine);
-
-    await driver.open("client", { connect: PEER });
-    driver.do((it, now) => it.ping(1, now));
-
-    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, false]);
-    assertEquals(runtime.sockets.map(({ sent }) => sent.length), [0, 1]);
-  });
-
-  it("answers requests of a machine with a failure where it makes none", async () => {
+  it("answers requests of a machine with a failure where its runtime makes none", async () => {
     const { driver, machine } = await setUp();
     const results: unknown[] = [];
-    const request = { method: "GET", url: "http://192.0.2.1/", headers: [], maxBytes: 1 };
-    const actions = [{ type: "request" as const, id: 3, request }];
+    const request = { method: "GET", path: "/", headers: [] };
+    const limits = { maxBytes: 1, timeoutMs: 1000 };
+    const actions = [{ type: "request" as const, id: 3, to: PEER, request, ...limits }];
     const asking = Object.assign(machine, {
       poll: () => actions.pop(),
       handleResponse: (id: number, result: unknown) => void results.push([id, result]),
@@ -259,9 +240,50 @@ describe("Driver", () => {
     assertEquals(results, [[3, { ok: false, reason: "failed" }]]);
   });
 
+  describe("with a machine that lists its sockets", () => {
+    function listing(first: readonly SocketSpec[]) {
+      const runtime = new FakeRuntime();
+      const told: unknown[] = [];
+      let list = first;
+      const machine = Object.assign(new PingMachine(PEER), {
+        sockets: () => list,
+        handleSocket: (key: string, result: SocketResult) => void told.push([key, result]),
+      });
+      const driver = new Driver<PingEvent, PingMachine>(runtime, () => {});
+      driver.start(machine);
+      const change = async (next: readonly SocketSpec[]) => {
+        list = next;
+        driver.do(() => {});
+        await driver.opened();
+      };
+      return { runtime, driver, told, change };
+    }
+    const free = { key: "client", local: { address: "192.0.2.7", port: 0 } };
+    const closed = ({ sockets }: FakeRuntime) => sockets.map(({ isClosed }) => isClosed);
+
+    it("keeps one whose free port the machine has come to name", async () => {
+      const { runtime, driver, change } = listing([free]);
+      await driver.opened();
+
+      await change([{ ...free, local: { address: "192.0.2.7", port: 40000 } }]);
+      assertEquals(closed(runtime), [false]);
+      await change([{ ...free, local: { address: "192.0.2.7", port: 40001 } }]);
+
+      assertEquals(closed(runtime), [true, false]);
+    });
+
+    it("tells that a runtime without TCP has no socket for streams", async () => {
+      const { told, change } = listing([]);
+
+      await assertRejects(() => change([{ key: "peers", kind: "tcp" }]), NatError, "no tcp");
+
+      assertEquals(told.length, 1);
+    });
+  });
+
   it("close() closes the sockets and stops the timer, and twice is once", async () => {
     const { driver, machine, runtime, socket, events } = await setUp();
-    await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
+    await driver.open({ key: "other" });
     driver.start(machine);
     driver.do((it, now) => it.ping(1, now));
 
@@ -287,14 +309,14 @@ describe("Driver", () => {
 
   it("close() while a socket opens closes that one too and rejects with 'closed'", async () => {
     const { driver, runtime } = await setUp();
-    const opening = driver.open("server", {});
+    const opening = driver.open({ key: "server" });
 
     driver.close();
 
     const error = await assertRejects(() => opening, NatError);
     assertEquals(error.code, "closed");
     assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true]);
-    assertEquals((await assertRejects(() => driver.listen({}), NatError)).code, "closed");
+    assertEquals((await assertRejects(() => driver.open({ key: "x" }), NatError)).code, "closed");
     assertEquals(runtime.sockets.length, 2);
   });
 
@@ -306,11 +328,11 @@ describe("Driver", () => {
     assertEquals(refs(), [true]);
 
     driver.unref();
-    await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
+    await driver.open({ key: "other" });
 
     assertEquals(refs(), [false, false]);
     driver.ref();
-    await driver.listen({ local: { address: "224.0.0.1", port: 5350 } });
+    await driver.open({ key: "third" });
     assertEquals(refs(), [true, true, true]);
   });
 
@@ -536,7 +558,7 @@ describe("Driver's beforeSend", () => {
       undefined,
       () => counts.push(runtime.sockets[0]!.sent.length),
     );
-    await driver.open("client", { connect: PEER });
+    await driver.open({ key: "client", connect: PEER });
     driver.start(new PingMachine(PEER));
     driver.do((machine, now) => {
       machine.ping(1, now);

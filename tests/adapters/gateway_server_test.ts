@@ -117,6 +117,15 @@ describe("startGateway()", () => {
     assertEquals((await nat.map(8080)).via, "pcp");
   });
 
+  it("has a port of its own though its profile does not listen", async () => {
+    const server = await start({ profile: "huawei-hg8145v5" });
+
+    const other = await start({ port: server.endpoint.port });
+
+    assert(server.endpoint.port > 0);
+    assertEquals(other.endpoint, server.endpoint);
+  });
+
   it("sends from another port where a wrong source is asked for", async () => {
     const server = await start();
     const asked = await ask(server.endpoint);

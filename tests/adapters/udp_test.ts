@@ -1,4 +1,4 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "node:test";
 import {
   bindEndpoint,
@@ -13,7 +13,7 @@ import {
   sourceReader,
   wrongPeer,
 } from "../../adapters/udp.ts";
-import { openAnnouncements } from "../../adapters/announcements.ts";
+import { openGroup } from "../../adapters/multicast.ts";
 import type { UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
 import { NatError } from "../../core/errors.ts";
 
@@ -246,42 +246,45 @@ describe("wrongPeer()", () => {
   });
 });
 
-describe("openAnnouncements()", () => {
-  const tryAll = async (options: Parameters<typeof openAnnouncements>[1], failures: unknown[]) => {
+describe("openGroup()", () => {
+  const tryAll = async (options: Parameters<typeof openGroup>[1], failures: unknown[]) => {
     const tried: UdpOptions[] = [];
     const socket = {} as UdpSocket;
-    const opened = await openAnnouncements((attempt) => {
+    const opened = await openGroup((attempt) => {
       tried.push(attempt);
       const failure = failures.shift();
       return failure === undefined ? Promise.resolve(socket) : Promise.reject(failure);
     }, options);
     return { tried, isOpen: opened === socket };
   };
-  const refusal = () => new NatError("network", "EADDRNOTAVAIL");
+  const refusal = (why: string) => new NatError("network", why);
 
   it("binds the group, shared with other processes", async () => {
-    const { tried, isOpen } = await tryAll({ family: 4, interface: "192.0.2.7" }, []);
+    const options = { group: "239.255.255.250", port: 1900, interface: "192.0.2.7" };
+    const { tried, isOpen } = await tryAll(options, []);
 
     assertEquals(isOpen, true);
     assertEquals(tried, [{
-      local: { address: "224.0.0.1", port: 5350 },
+      local: { address: "239.255.255.250", port: 1900 },
       reuseAddress: true,
-      multicast: { group: "224.0.0.1", interface: "192.0.2.7" },
+      multicast: { group: "239.255.255.250", interface: "192.0.2.7" },
     }]);
   });
 
   it("binds any address where the group cannot be bound", async () => {
-    const { tried, isOpen } = await tryAll({ family: 6, interface: "eth0" }, [refusal()]);
+    const options = { group: "ff02::1", port: 5350, interface: "eth0" };
+    const { tried, isOpen } = await tryAll(options, [refusal("EADDRNOTAVAIL")]);
 
     assertEquals(isOpen, true);
     assertEquals(tried.map(({ local }) => local?.address), ["ff02::1", "::"]);
   });
 
-  it("gives up quietly where nothing can be bound, and at once when closed", async () => {
-    const refused = await tryAll({ family: 4 }, [refusal(), refusal()]);
-    const closed = await tryAll({ family: 4 }, [new NatError("closed", "closed")]);
+  it("tells why neither could be bound", async () => {
+    const failures = [refusal("EADDRNOTAVAIL"), refusal("EADDRINUSE")];
 
-    assertEquals([refused.isOpen, refused.tried.length], [false, 2]);
-    assertEquals([closed.isOpen, closed.tried.length], [false, 1]);
+    const failing = tryAll({ group: "224.0.0.1", port: 5350 }, failures);
+
+    const error = await assertRejects(() => failing, NatError);
+    assertEquals(error.message, "EADDRINUSE");
   });
 });

@@ -6,11 +6,12 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { toHex } from "../../core/bytes.ts";
-import type { Action, Machine, SendAction } from "../../core/machine.ts";
-import { below, seededRandom } from "../../core/random.ts";
+import type { Action, Endpoint, Machine, SendAction } from "../../core/machine.ts";
+import { below, type RandomSource, seededRandom } from "../../core/random.ts";
 import { StrictMachine } from "../../core/sim/strict.ts";
 import { simulatedGatewayCase } from "./gateway/contract_case.ts";
-import type { MachineCase, MachineUnderTest } from "./machine_case.ts";
+import { courierCase } from "./courier_case.ts";
+import { drain, type MachineCase, type MachineUnderTest } from "./machine_case.ts";
 import { natPmpClientCase } from "./natpmp/contract_case.ts";
 import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
 import { pcpClientCase } from "./pcp/contract_case.ts";
@@ -24,19 +25,34 @@ const CASES: readonly MachineCase[] = [
   pcpServerCase,
   portMapperCase,
   simulatedGatewayCase,
+  courierCase,
 ];
 
 /** What one of these machines may say at once after a long silence. */
 const BURST = 40;
 
-function drain(machine: Machine<unknown>): Action<unknown>[] {
-  const actions: Action<unknown>[] = [];
-  for (let action = machine.poll(); action; action = machine.poll()) actions.push(action);
-  return actions;
-}
-
 const sends = (actions: readonly Action<unknown>[]): SendAction[] =>
   actions.filter((action) => action.type === "send");
+
+/** Feeds what comes of the actions 2 ms later; false where nothing does. */
+function feed(
+  test: MachineUnderTest,
+  actions: readonly Action<unknown>[],
+  now: number,
+  machine = test.machine,
+): boolean {
+  let isFed = false;
+  const replies = sends(actions).map((sent) => test.reply(sent, now));
+  for (const reply of replies) {
+    if (reply) machine.handleDatagram(reply.data, reply.from, now + 2);
+    isFed ||= reply !== undefined;
+  }
+  for (const action of actions) {
+    if (action.type === "send" || action.type === "event") continue;
+    if (test.perform?.(action, machine, now + 2)) isFed = true;
+  }
+  return isFed;
+}
 
 /** Runs the canonical loop: each datagram is answered after 2 ms, deadlines are kept. */
 function run(test: MachineUnderTest, from: number, until: number, machine = test.machine): string {
@@ -49,12 +65,10 @@ function run(test: MachineUnderTest, from: number, until: number, machine = test
         ? `${now} ${action.socket} ${action.to.address} ${toHex(action.data)}\n`
         : `${now} ${JSON.stringify(action)}\n`;
     }
-    const replies = sends(actions).map((sent) => test.reply(sent, now));
-    if (replies.some((reply) => reply !== undefined)) now += 2;
-    for (const reply of replies) {
-      if (reply) machine.handleDatagram(reply.data, reply.from, now);
+    if (feed(test, actions, now, machine)) {
+      now += 2;
+      continue;
     }
-    if (replies.some((reply) => reply !== undefined)) continue;
     const next = machine.nextTimeout();
     if (next === undefined || next > until) return transcript;
     now = Math.max(now, next);
@@ -112,10 +126,7 @@ for (const kind of CASES) {
       strict.command(() => test.begin(0), 0);
       const first = drain(strict);
       const copies = sends(first).map(({ data }) => toHex(data));
-      for (const sent of sends(first)) {
-        const reply = test.reply(sent, 0);
-        if (reply) strict.handleDatagram(reply.data, reply.from, 2);
-      }
+      feed(test, first, 0, strict);
       run(test, 2, 600_000, strict);
       assertEquals(sends(first).map(({ data }) => toHex(data)), copies);
     });
@@ -170,19 +181,118 @@ for (const kind of CASES) {
           if (seen.length > 64) seen.splice(1, seen.length - 64);
         }
         const data = mutate(seen[below(random, seen.length)]!, random);
-        test.machine.handleDatagram(data, peers[below(random, peers.length)]!, now);
+        const from = peers[below(random, peers.length)]!;
+        test.machine.handleDatagram(data, from, now);
+        if (i % 10 === 0) strike(test.machine, data, from, random, now);
         now += below(random, 50);
         const next = test.machine.nextTimeout();
         if (next !== undefined && next <= now) test.machine.handleTimeout(now);
       }
       assert(countOf(test.machine.stats) > 1000, JSON.stringify(test.machine.stats));
     });
+
+    if (!kind.create(9).ids) return;
+    it("rule 9: an id ends with exactly one final event, and with that nothing goes on", () => {
+      for (let seed = 1; seed <= 60; seed++) runScript(kind, seed);
+    });
   });
+}
+
+/**
+ * A random script: requests, commands, time, a loop that drains late, datagrams that get lost, and
+ * all that goes wrong around the machine; at the end it is closed.
+ */
+function runScript(kind: MachineCase, seed: number): void {
+  const test = kind.create(seed);
+  const { machine } = test;
+  const ids = test.ids!;
+  const random = seededRandom(1000 + seed);
+  const known = new Map<number, "open" | "over" | "given up">();
+  let now = 0;
+  const what = (id: number) => `seed ${seed}, at ${now} ms, id ${id}`;
+
+  const settle = (): void => {
+    const actions = drain(machine);
+    for (const action of actions) {
+      const event = action.type === "event" ? action.event as { readonly id?: number } : {};
+      const { id } = event;
+      const state = id === undefined ? undefined : known.get(id);
+      if (id === undefined || state === undefined) continue;
+      assert(state === "open", `${what(id)} is ${state}, told ${JSON.stringify(event)}`);
+      if (ids.isFinal(event)) known.set(id, "over");
+    }
+    const arriving = actions.filter((action) => action.type !== "send" || below(random, 5) > 0);
+    feed(test, arriving, now);
+    now += 2;
+  };
+  const advance = (): void => {
+    const next = machine.nextTimeout();
+    now = Math.max(now, below(random, 3) || next === undefined ? now + below(random, 5000) : next);
+    if (below(random, 40) === 0) now += 3 * 3_600_000;
+    machine.handleTimeout(now);
+  };
+
+  for (let step = 0; step < 200; step++) {
+    switch (below(random, 8)) {
+      case 0:
+      case 1: {
+        const id = ids.begin(random, now);
+        if (id === undefined) break;
+        assert((known.get(id) ?? "open") === "open", `${what(id)} is handed out twice`);
+        known.set(id, "open");
+        break;
+      }
+      case 2: {
+        const all = [...known.keys()];
+        const id = all[below(random, all.length)];
+        if (id === undefined) break;
+        settle();
+        const isGivenUp = ids.turn(random, id, now) === "given up";
+        if (isGivenUp && known.get(id) === "open") known.set(id, "given up");
+        break;
+      }
+      case 3:
+        ids.disturb(random, now, [...known.keys()]);
+        break;
+      default:
+        advance();
+    }
+    if (below(random, 3)) settle();
+  }
+  ids.close(now);
+  for (let step = 0; step < 2000; step++) {
+    settle();
+    const next = machine.nextTimeout();
+    if (next === undefined) break;
+    now = Math.max(now, next);
+    machine.handleTimeout(now);
+  }
+  for (const [id, state] of known) assert(state !== "open", `${what(id)} has no end`);
+  assertEquals(machine.debugTimeout(), undefined, `seed ${seed}`);
 }
 
 const FROM_NOWHERE = { address: "198.51.100.66", port: 6666 };
 
-function mutate(data: Uint8Array, random: ReturnType<typeof seededRandom>): Uint8Array {
+/** HTTP and streams that nobody asked for, with any bytes. */
+function strike(
+  machine: Machine<unknown>,
+  data: Uint8Array,
+  from: Endpoint,
+  random: RandomSource,
+  now: number,
+): void {
+  const id = below(random, 8) - 4;
+  const name = String.fromCharCode(...data.subarray(0, 40));
+  const headers = [[name, name]] as const;
+  const status = below(random, 1000);
+  machine.handleResponse?.(id, { ok: true, status, headers, body: data }, now);
+  machine.handleRequest?.(id, { method: name, path: name, headers, body: data }, from, now);
+  const isOpening = below(random, 4) === 0;
+  const open = { type: "open", local: from, peer: from, socket: name } as const;
+  machine.handleStream?.(id, isOpening ? open : { type: "data", data }, now);
+}
+
+function mutate(data: Uint8Array, random: RandomSource): Uint8Array {
   const out = new Uint8Array(below(random, 4) === 0 ? below(random, 1400) : data.length);
   out.set(data.subarray(0, out.length));
   for (let flips = below(random, 5); flips > 0 && out.length > 0; flips--) {

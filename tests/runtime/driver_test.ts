@@ -13,7 +13,7 @@ async function pingUntil(peer: Endpoint, wanted: number, maxSent: number): Promi
   const driver = new Driver<PingEvent, PingMachine>(runtime, (event) => {
     if (events.push(event) === wanted) finish();
   });
-  await driver.open("client", { connect: peer });
+  await driver.open({ key: "client", connect: peer });
   driver.start(new PingMachine(peer, maxSent));
   for (let id = 1; id <= wanted; id++) driver.do((machine, now) => machine.ping(id, now));
   await guarded(finished).finally(() => driver.close());

@@ -6,6 +6,7 @@
 import { NatPmpClient } from "../../../core/natpmp/client.ts";
 import { seededRandom } from "../../../core/random.ts";
 import type { MachineCase } from "../machine_case.ts";
+import { mappingIds } from "../mapping_ids.ts";
 import { GATEWAY, HOST, newGateway } from "./rig.ts";
 
 /** A client that asks for its address and for three mappings. */
@@ -16,6 +17,7 @@ export const natPmpClientCase: MachineCase = {
     const gateway = newGateway({ announceTo: [] });
     return {
       machine,
+      ids: mappingIds(machine, gateway, GATEWAY),
       begin(now) {
         machine.probe(now);
         machine.map({ protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 80 } }, now);

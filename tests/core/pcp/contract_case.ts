@@ -6,6 +6,7 @@
 import { PcpClient } from "../../../core/pcp/client.ts";
 import { seededRandom } from "../../../core/random.ts";
 import type { MachineCase } from "../machine_case.ts";
+import { mappingIds } from "../mapping_ids.ts";
 import { LOCAL, newGateway, SERVER } from "./harness.ts";
 
 /** A client that asks for the server's epoch, for two inbound mappings and an outbound one. */
@@ -17,6 +18,7 @@ export const pcpClientCase: MachineCase = {
     const gateway = newGateway(4, { announceTo: [] });
     return {
       machine,
+      ids: mappingIds(machine, gateway, SERVER),
       begin(now) {
         machine.probe(now);
         machine.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 120 }, now);

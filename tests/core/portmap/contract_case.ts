@@ -4,9 +4,12 @@
  * @module
  */
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import { seededRandom } from "../../../core/random.ts";
+import { below, seededRandom } from "../../../core/random.ts";
 import type { MachineCase } from "../machine_case.ts";
+import { mappingIds } from "../mapping_ids.ts";
 import { EXTERNAL, GATEWAY, HOST, openMapper } from "./rig.ts";
+
+const PATH = { gateway: GATEWAY, localAddress: HOST };
 
 /** A mapper that asks for its address and for three mappings by either protocol. */
 export const portMapperCase: MachineCase = {
@@ -20,8 +23,21 @@ export const portMapperCase: MachineCase = {
     });
     let now = 0;
     gateway.start(now);
+    const ids = mappingIds(machine, gateway, GATEWAY);
     return {
       machine,
+      ids: {
+        ...ids,
+        disturb(random, at, known) {
+          if (below(random, 8)) return ids.disturb(random, at, known);
+          // The network goes, or comes.
+          const isThere = machine.sockets().length > 0;
+          machine.networkChanged(isThere ? [] : [PATH], at);
+          for (const { key } of machine.sockets()) {
+            machine.handleSocket(key, { ok: true, local: { address: HOST, port: 40_000 } }, at);
+          }
+        },
+      },
       begin(at) {
         machine.askAddresses(undefined, at);
         machine.map({ protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 80 } }, at);

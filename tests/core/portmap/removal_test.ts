@@ -56,6 +56,21 @@ describe("a removal", () => {
     });
   }
 
+  it("that meets a new wish for its port leaves the new mapping, and each is told", () => {
+    const net = new Net();
+    const gateway = net.add(A, "203.0.113.7");
+    net.connect([A]);
+    gateway.setDeaf(1, net.now);
+    const removal = net.do((mapper, now) => mapper.unmap(web, now));
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    net.run(60_000);
+    assertEquals(net.events.map((event) => [event.type, "id" in event && event.id]).sort(), [
+      ["mapped", id],
+      ["unmapped", removal],
+    ]);
+    assertEquals(net.ports(A), [8080]);
+  });
+
   it("that waits for a gateway ends with the mapper, and is told as unanswered", () => {
     const net = new Net();
     net.do((mapper, now) => mapper.unmap(web, now));
