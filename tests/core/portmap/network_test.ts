@@ -93,6 +93,26 @@ describe("networks", () => {
     assertEquals(net.ports(A), [8080]);
   });
 
+  for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
+    it(`a gateway that is back before it was done with is asked at once, by ${protocols[0]}`, () => {
+      const net = new Net({ protocols });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map(web, now));
+      net.silent.add(A.gateway.address);
+      net.connect([]);
+      net.run(200);
+      net.silent.clear();
+      net.connect([A]);
+      // First what was to be deleted is; then it is made anew.
+      net.run(2000);
+      assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
+      assertEquals([net.ports(A), net.mapper.gateways], [[8080], [A.gateway]]);
+      net.run(10_000);
+      assertEquals(net.mapper.sockets().length, 1);
+    });
+  }
+
   it("no gateway at all for a while: the mapping waits and comes back", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
