@@ -10,6 +10,7 @@ const TABLE: Record<string, string> = {
   recovered: "mapped recovered recovered recovered lost failed unmapped",
   lost: "mapped renewed moved recovered lost lost unmapped",
   failed: "mapped renewed moved recovered lost failed unmapped",
+  "renewal-failed": "mapped renewed moved recovered lost failed unmapped",
 };
 
 describe("mergeMappingEvents()", () => {
@@ -21,6 +22,14 @@ describe("mergeMappingEvents()", () => {
       assertEquals(merged, row.split(" ").map((type) => ({ type, data: 2 })));
     });
   }
+
+  it("tells of a refused renewal only where nothing else waits", () => {
+    const newer = { type: "renewal-failed", data: 2 };
+    for (const type of NEWER) {
+      assertEquals(mergeMappingEvents({ type, data: 1 }, newer), { type, data: 1 });
+    }
+    assertEquals(mergeMappingEvents({ type: "renewal-failed", data: 1 }, newer), newer);
+  });
 
   it("tells the newer one of two that are of no mapping", () => {
     const merged = mergeMappingEvents({ type: "announced" }, { type: "announce-failed" });

@@ -438,6 +438,11 @@ describe("a mapping that is gone", () => {
     lab.now = 1000;
     lab.keeper.gone(lease, EXPIRED, undefined, lab.now);
     assertEquals([lab.told(), lab.nextIn], [["lost expired"], 3000]);
+    const ready = rig(), renewed = ready.held();
+    ready.keeper.renew(renewed, undefined, 0);
+    ready.now = 4000;
+    ready.keeper.gone(renewed, EXPIRED, undefined, ready.now);
+    assertEquals(ready.sent(), ["renew 7200", "recreate 7200"]);
     const other = rig(), later = other.held();
     other.keeper.gone(later, EXPIRED, 30_000, 0);
     assertEquals([other.told(), other.nextIn], [["lost expired in 30000"], 30_000]);
@@ -551,6 +556,17 @@ describe("revoke()", () => {
     lab.keeper.revoke(lease, lab.now);
     assertEquals(lab.nextIn, 500_000);
     lab.run(499_999);
+    assertEquals(lab.told(), []);
+    lab.run(1);
+    assertEquals(lab.told(), ["unmapped revoked"]);
+  });
+
+  it("of what was granted for longer than is believed waits for the gateway's end", () => {
+    const lab = rig(), lease = lab.map();
+    lab.grant(lease, 10 * 86_400);
+    lab.keeper.revoke(lease, 0);
+    lab.told();
+    lab.run(10 * 86_400_000 - 1);
     assertEquals(lab.told(), []);
     lab.run(1);
     assertEquals(lab.told(), ["unmapped revoked"]);

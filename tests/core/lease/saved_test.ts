@@ -90,6 +90,7 @@ describe("saveLease()", () => {
       return [left, each];
     };
     assertEquals(wanted("once", 600, 0), ["once", 600]);
+    assertEquals(wanted("once", 600, 100_500), ["once", 500]);
     assertEquals(wanted("once", 600, 599_500), ["once", 1]);
     assertEquals(wanted("once", 600, 700_000), ["once", 1]);
     assertEquals(wanted(3, 600, 0), [3, 600]);

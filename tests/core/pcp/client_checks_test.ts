@@ -151,6 +151,38 @@ describe("an answer", () => {
   });
 });
 
+describe("a closed client", () => {
+  it("asks no more whether the server is there", () => {
+    const rig = new Rig();
+    rig.client.probe(0);
+    rig.drain();
+    rig.client.close(0);
+    assertEquals([rig.client.isIdle, rig.client.nextTimeout()], [true, undefined]);
+    assertEquals(rig.advance(60_000), []);
+  });
+});
+
+describe("a server without resources", () => {
+  it("is left alone for as long as its longest word", () => {
+    const rig = new Rig();
+    const ids = [1, 2].map((internalPort) => rig.mapped({ internalPort }));
+    for (const [i, seconds] of [600, 60].entries()) {
+      rig.client.renew(ids[i]!, undefined, 0);
+      rig.drain();
+      rig.refuse(PCP_RESULT.NO_RESOURCES, seconds);
+    }
+    const third = rig.client.map({ ...TCP, internalPort: 3 }, 0);
+    assertEquals(rig.drain(), []);
+    const failure = {
+      kind: "refused",
+      code: PCP_RESULT.NO_RESOURCES,
+      name: "NO_RESOURCES",
+      retryAt: 600_000,
+    } as const;
+    assertEquals(rig.events.at(-1), { type: "failed", id: third, failure, retryAt: 600_000 });
+  });
+});
+
 describe("a state without a nonce", () => {
   it("is asked for with a new one", () => {
     const rig = new Rig();

@@ -106,6 +106,15 @@ describe("protocols at one gateway", () => {
     assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
   });
 
+  it("PCP's request is sent again soon, unless that is not wanted", () => {
+    for (const [fastStart, sends] of [[true, 3], [false, 1], [undefined, 3]] as const) {
+      const net = race({ protocols: ["pcp"], ...(fastStart !== undefined && { fastStart }) });
+      begin(net);
+      net.run(1000);
+      assertEquals(net.waiting.length, sends);
+    }
+  });
+
   it("NAT-PMP is asked no more once PCP has the mapping", () => {
     const net = race();
     begin(net);
