@@ -364,6 +364,7 @@ describe("bad input", () => {
     ["a port set of one", { portSet: { size: 1 } }, "'portSet"],
     ["a port set that insists", { portSet: { size: 4 }, preferFailure: true }, "'portSet"],
     ["a third party that is none", { thirdParty: "host" }, "'thirdParty'"],
+    ["a protocol that is none of ours", { protocols: ["pcp", "stun"] }, "'protocols'"],
     [
       "protocols that cannot do it",
       { protocols: ["nat-pmp"], thirdParty: "10.0.0.1" },
@@ -417,6 +418,12 @@ describe("bad input", () => {
     assertEquals(told(event, "failed").code, "gateway-not-found");
     const mixed = { ...web, family: 4, remote: { address: "::1", port: 9 } } as const;
     assertThrows(() => mapper.map(mixed, 0), TypeError, "'remote.address'");
+  });
+  it("throws on options that are wrong, by their names", () => {
+    const saved = [{ via: "pcp", gateway: "home" }] as unknown as SavedPort[];
+    assertThrows(() => openMapper({ saved }), TypeError, "'gateway'");
+    const protocols = ["stun"] as unknown as ["pcp"];
+    assertThrows(() => openMapper({ protocols }), TypeError, "'protocols'");
   });
   it("throws on a gateway that is none", () => {
     const gateway = { address: "router", port: 5351 };

@@ -160,6 +160,13 @@ describe("networks", () => {
     assertEquals(net.takeTypes(), ["moved"]);
   });
 
+  it("announcements over IPv6 are listened for on the interface towards the gateway", () => {
+    const net = new Net({ announcements: true });
+    net.connect([{ ...SIX, interface: "eth0" }]);
+    const [, group] = net.mapper.sockets();
+    assertEquals([group?.group, group?.interface], ["ff02::1", "eth0"]);
+  });
+
   it("two ways to one gateway are one path, the first", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
