@@ -481,6 +481,14 @@ describe("the wanted time", () => {
     assertEquals([lab.keeper.size, lab.nextIn], [0, undefined]);
   });
 
+  it("two lifetimes, renewed by hand: they are counted anew from that grant on", () => {
+    const lab = rig(), lease = lab.held({ mode: 2, lifetimeSeconds: 600 });
+    lab.run(100_000);
+    lab.keeper.renew(lease, undefined, lab.now);
+    lab.grant(lease, 600);
+    assertEquals(lease.wantedUntil, 100_000 + 1_200_000);
+  });
+
   it("two lifetimes: it is renewed for what is left, and ends", () => {
     const lab = rig(), lease = lab.held({ mode: 2, lifetimeSeconds: 600 });
     lab.run(300_000);
@@ -1020,12 +1028,14 @@ describe("an adopted mapping", () => {
   });
 
   it("for a time counts the lifetime under way as the first", () => {
-    const lab = rig(), lease = claimable(lab);
+    const lab = rig();
+    lab.now = 50_000;
+    const lease = claimable(lab);
     lab.grant(lease, 600);
     lab.run(200_000);
     lab.map({ lifetimeSeconds: 600, mode: "once" });
     lab.told();
-    assertEquals(lease.wantedUntil, 600_000);
+    assertEquals(lease.wantedUntil, 650_000);
     lab.run(400_000);
     assertEquals([lab.sent(), lab.told()], [[], ["unmapped expired"]]);
   });
