@@ -399,6 +399,8 @@ export class NatPmpDeeds {
 
   /** Whatever waits in line leaves late, but nothing leaves early. */
   #judgeTime(mapping: NatPmpMapping, deed: string, now: Instant): void {
+    // What has its turn has not waited in vain.
+    mapping.mayFailAt = -Infinity;
     const { next } = mapping;
     if (now < this.#watch.restUntil) return;
     // What a session has lost, and makes again, is not known from outside.
