@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { familyOf } from "../core/ip.ts";
+import { familyOf, isSameEndpoint } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import {
@@ -128,7 +128,7 @@ export async function openUdpSocket(
     local: boundEndpoint(socket.address, options),
     send(data, to) {
       if (isClosed) return;
-      if (peer && (to.address !== peer.address || to.port !== peer.port)) {
+      if (peer && !isSameEndpoint(to, peer)) {
         handlers.onError(wrongPeer(to, peer), to);
       } else if (!queue.push(data, to)) handlers.onError(queueFull(to), to);
     },

@@ -23,7 +23,7 @@
 import { platform } from "node:os";
 import { isWildcard } from "../core/cidr.ts";
 import { NatError } from "../core/errors.ts";
-import { anyAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
+import { anyAddress, familyOf, formatEndpoint, isSameEndpoint, withoutZone } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import { startTimer, systemNow } from "./clock.ts";
 import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
@@ -110,7 +110,7 @@ async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpS
     // Bound to the wildcard for want of permission, it still sends from where the route says.
     local: { address: peer ? local.address : socket.local.address, port: socket.local.port },
     send(data, to) {
-      if (!peer || (to.address === peer.address && to.port === peer.port)) socket.send(data, to);
+      if (!peer || isSameEndpoint(to, peer)) socket.send(data, to);
       else handlers.onError(wrongPeer(to, peer), to);
     },
     close: () => socket.close(),

@@ -4,7 +4,7 @@
  * @module
  */
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
-import { familyOf } from "../core/ip.ts";
+import { familyOf, isSameEndpoint } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import {
@@ -91,7 +91,7 @@ export async function openDgram(
     local: boundEndpoint(socket.address(), options),
     send(data, to) {
       if (!isOpen) return;
-      if (peer && (to.address !== peer.address || to.port !== peer.port)) {
+      if (peer && !isSameEndpoint(to, peer)) {
         handlers.onError(wrongPeer(to, peer), to);
       } else if (mayPass) sendOne(data, to, () => {});
       else if (!queue.push(data, to)) handlers.onError(queueFull(to), to);

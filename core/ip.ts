@@ -210,6 +210,14 @@ export function withoutZone(address: string): string {
   return percent < 0 ? address : address.slice(0, percent);
 }
 
+/** Whether two endpoints, in canonical text, are the same one, or both are undefined. */
+export function isSameEndpoint(
+  a: { readonly address: string; readonly port: number } | undefined,
+  b: { readonly address: string; readonly port: number } | undefined,
+): boolean {
+  return a?.port === b?.port && a?.address === b?.address;
+}
+
 /** `address:port`, an IPv6 address in brackets. */
 export function formatEndpoint(endpoint: { address: string; port: number }): string {
   return endpoint.address.includes(":")

@@ -54,38 +54,9 @@ export {
   type Via,
 } from "./errors.ts";
 export { type Family, familyOf, formatEndpoint, parseEndpoint } from "./ip.ts";
-export type {
-  Action,
-  DebugTimeout,
-  Endpoint,
-  EventAction,
-  HttpRequest,
-  HttpResult,
-  Instant,
-  Machine,
-  RequestAction,
-  SendAction,
-  SocketResult,
-  SocketRole,
-  SocketSpec,
-} from "./machine.ts";
 export { describeFailure } from "./mapping.ts";
-export type {
-  Failure,
-  GrantedPortSet,
-  GrantEvent,
-  MappingEvent,
-  MappingId,
-  MappingMode,
-  MappingRequest,
-  MappingState,
-  PortSetRequest,
-  RemoteFilter,
-  SuggestedExternal,
-  Transport,
-} from "./mapping.ts";
-export type { SavedMapping, SavedState } from "./lease/saved.ts";
-export { type RandomSource, seededRandom } from "./random.ts";
+export { seededRandom } from "./random.ts";
+export type * from "./lease/types.ts";
 export { NatPmpClient } from "./natpmp/client.ts";
 export type { AddressEvent } from "./natpmp/address.ts";
 export type {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isSameEndpoint } from "./ip.ts";
 import type { Endpoint, SocketSpec } from "./machine.ts";
 
 /**
@@ -18,8 +19,4 @@ export function isSameSocket(wanted: SocketSpec, opened: SocketSpec, bound?: End
     (isSameEndpoint(local, opened.local) ||
       (opened.local?.address === local?.address && opened.local?.port === 0 &&
         local?.port === bound?.port));
-}
-
-function isSameEndpoint(a: Endpoint | undefined, b: Endpoint | undefined): boolean {
-  return a?.address === b?.address && a?.port === b?.port;
 }

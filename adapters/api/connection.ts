@@ -332,9 +332,9 @@ export class Connection<T, M extends MappingMachine> {
       held.state = "open";
     } else if (update.type === "lost") held.state = "lost";
     held.last = update;
-    if (!settle) held.events.push(update);
     const isFinal = update.type === "unmapped" || update.type === "failed";
     if (!settle) {
+      held.events.push(update);
       if (isFinal && !("retryAt" in update)) this.#forget(held);
       return;
     }

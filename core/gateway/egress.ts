@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { isSameEndpoint } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant, SocketRole } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
@@ -111,9 +112,7 @@ export class Egress {
 
   /** Sends what a server said; where it answers the exchange's request, as that one wants it. */
   send(to: Endpoint, data: Uint8Array, exchange: Exchange | undefined, now: Instant): void {
-    const reply = exchange && to.port === exchange.from.port && to.address === exchange.from.address
-      ? exchange
-      : undefined;
+    const reply = exchange && isSameEndpoint(to, exchange.from) ? exchange : undefined;
     let bytes = reshapeReply(data, reply?.request, this.#rules);
     if (reply && reply.changes.length > 0) {
       bytes = reshapeReply(bytes, reply.request, [{ when: {}, then: reply.changes }]);

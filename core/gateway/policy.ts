@@ -5,7 +5,7 @@
  * @module
  */
 import { equalBytes, u16 } from "../bytes.ts";
-import { familyOf } from "../ip.ts";
+import { familyOf, isSameEndpoint } from "../ip.ts";
 import type { Instant } from "../machine.ts";
 import { PCP_HEADER_LENGTH, PCP_RESULT } from "../pcp/constants.ts";
 import type { Decision, Policy, ServerRequest } from "../table/server_request.ts";
@@ -129,8 +129,7 @@ export class GatewayPolicy {
     const holder = address === undefined
       ? undefined
       : this.#table.external(protocol, address, suggested.port);
-    return holder !== undefined &&
-      (holder.internal.address !== internal.address || holder.internal.port !== internal.port);
+    return holder !== undefined && !isSameEndpoint(holder.internal, internal);
   }
 }
 

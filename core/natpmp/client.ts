@@ -25,6 +25,7 @@
  *
  * @module
  */
+import { isSameEndpoint } from "../ip.ts";
 import { RECREATION_DELAY_MS } from "../backoff.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
@@ -405,7 +406,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
 
   /** ICMP says that nothing listens at the gateway's port: all that waits fails at once. */
   handleUnreachable(to: Endpoint, now: Instant): void {
-    if (to.address !== this.#gateway.address || to.port !== this.#gateway.port) return;
+    if (!isSameEndpoint(to, this.#gateway)) return;
     if (!this.#queue.current) return;
     this.#begin(now);
     for (const job of this.#queue.endAll()) this.#failed(job, { kind: "unreachable" });

@@ -19,38 +19,4 @@
 export * from "./codec.ts";
 export * from "./client.ts";
 export type { AddressEvent } from "./address.ts";
-export type {
-  Action,
-  DebugTimeout,
-  Endpoint,
-  EventAction,
-  HttpHeaders,
-  HttpRequest,
-  HttpResponse,
-  HttpResult,
-  Instant,
-  Machine,
-  RequestAction,
-  RespondAction,
-  SendAction,
-  SocketResult,
-  SocketSpec,
-  StreamAction,
-  StreamResult,
-} from "../machine.ts";
-export type {
-  Failure,
-  GrantedPortSet,
-  GrantEvent,
-  MappingEvent,
-  MappingId,
-  MappingMode,
-  MappingRequest,
-  MappingState,
-  PortSetRequest,
-  RemoteFilter,
-  SuggestedExternal,
-  Transport,
-} from "../mapping.ts";
-export type { SavedMapping, SavedState } from "../lease/saved.ts";
-export type { RandomSource } from "../random.ts";
+export type * from "../lease/types.ts";

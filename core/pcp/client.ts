@@ -21,6 +21,7 @@
  *
  * @module
  */
+import { isSameEndpoint } from "../ip.ts";
 import { RECREATION_DELAY_MS, renewalFraction } from "../backoff.ts";
 import { copyBytes, equalBytes } from "../bytes.ts";
 import { checkAddress, checkBoolean, checkInteger, checkLifetime, checkPort } from "../check.ts";
@@ -618,9 +619,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /** The endpoint with text that others hold already: ten thousand mappings have one address. */
   #share(external: Endpoint, { remembered }: PcpLease): Endpoint {
-    if (remembered?.port === external.port && remembered.address === external.address) {
-      return remembered;
-    }
+    if (remembered && isSameEndpoint(remembered, external)) return remembered;
     if (this.#lastAddress !== external.address) this.#lastAddress = external.address;
     return { address: this.#lastAddress, port: external.port };
   }

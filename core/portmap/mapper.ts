@@ -29,7 +29,7 @@
  */
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
-import { type Family, familyOf } from "../ip.ts";
+import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
 import { readSaved, savedKey } from "../lease/saved.ts";
 import type {
@@ -1042,10 +1042,6 @@ function isRevokedAt(
     contenders.some(({ id, speaker: { path } }) =>
       id !== undefined && (gateway === undefined || isSameEndpoint(path.gateway, gateway))
     );
-}
-
-function isSameEndpoint(a: Endpoint, b: Endpoint): boolean {
-  return a.port === b.port && a.address === b.address;
 }
 
 /** What makes two saved mappings the same one: each gateway has its own. */

@@ -146,13 +146,7 @@ export class Race {
   probeAnswered(speaker: Speaker, now: Instant): void {
     const roundTrips = GRACE_ROUND_TRIPS * (now - (speaker.probedAt ?? now));
     const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
-    speaker.probedAt = undefined;
-    const waiting = [...speaker.probing];
-    speaker.probing.clear();
-    for (const id of waiting) {
-      const managed = this.#host.find(id);
-      const contender = managed && contenderOf(managed, speaker);
-      if (!managed || contender?.state !== "probing") continue;
+    for (const { managed, contender } of this.#endProbe(speaker)) {
       contender.state = "ready";
       contender.readyAt = now + grace;
       const better = betterOnes(managed, contender);
@@ -171,15 +165,20 @@ export class Race {
 
   /** The gateway does not speak a protocol. */
   probeFailed(speaker: Speaker, failure: Failure, now: Instant): void {
+    for (const { managed, contender } of this.#endProbe(speaker)) {
+      this.#dropOut(managed, contender, failure, now);
+    }
+  }
+
+  /** A probe is over: who waited for it, one by one, since each may end what the next waited for. */
+  *#endProbe(speaker: Speaker): Generator<{ managed: ManagedMapping; contender: Contender }> {
     speaker.probedAt = undefined;
     const waiting = [...speaker.probing];
     speaker.probing.clear();
     for (const id of waiting) {
       const managed = this.#host.find(id);
       const contender = managed && contenderOf(managed, speaker);
-      if (managed && contender?.state === "probing") {
-        this.#dropOut(managed, contender, failure, now);
-      }
+      if (managed && contender?.state === "probing") yield { managed, contender };
     }
   }
 

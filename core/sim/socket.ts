@@ -4,7 +4,7 @@
  * @module
  */
 import { checkAddress, checkPort } from "../check.ts";
-import { withoutZone } from "../ip.ts";
+import { isSameEndpoint, withoutZone } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
 
 /** What a socket needs of its host. */
@@ -73,7 +73,7 @@ export class SimSocket {
   /** Whether it takes datagrams from there. */
   accepts(from: Endpoint): boolean {
     const peer = this.#peer;
-    return peer === undefined || (peer.port === from.port && peer.address === from.address);
+    return peer === undefined || isSameEndpoint(peer, from);
   }
 
   /** Whether it takes what is sent to that multicast group; every host is in all-hosts. */

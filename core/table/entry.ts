@@ -164,11 +164,6 @@ export function isAdmitted(filters: readonly RemoteFilter[], remote: Endpoint): 
   return false;
 }
 
-/** Whether two endpoints are the same. */
-export function isSame(a: Endpoint, b: Endpoint | undefined): boolean {
-  return a.port === b?.port && a.address === b.address;
-}
-
 /** Whether what a request suggests, if anything, is what there is. */
 export function suits(
   { external }: { readonly external: Endpoint },

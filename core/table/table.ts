@@ -21,7 +21,7 @@
  */
 import { copyBytes, equalBytes } from "../bytes.ts";
 import { checkInteger, checkPort } from "../check.ts";
-import { familyOf } from "../ip.ts";
+import { familyOf, isSameEndpoint } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { Timers } from "../timers.ts";
 import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
@@ -40,7 +40,6 @@ import {
   type CreateRequest,
   type InboundRequest,
   isAdmitted,
-  isSame,
   type MappingKind,
   type MovedEntry,
   type OutboundRequest,
@@ -247,7 +246,7 @@ export class MappingTable {
       own.origin = origin;
       own.nonce = undefined;
     }
-    if (requester && !isSame(requester, own.requester)) own.requester = copyOf(requester);
+    if (requester && !isSameEndpoint(requester, own.requester)) own.requester = copyOf(requester);
     // Most renewals repeat the nonce: that is no reason to copy it.
     if (nonce && !(own.nonce && equalBytes(nonce, own.nonce))) own.nonce = copyBytes(nonce);
     if (request.description !== undefined) own.description = request.description || undefined;
