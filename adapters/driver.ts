@@ -277,9 +277,11 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     // Meanwhile it may be another one that is wanted, or none.
     const isWanted = () => !this.#isClosed && this.#listed.get(key) === listed;
     const handlers: UdpHandlers = {
-      ...this.#handlers,
-      onError: (error, to) => {
-        this.#handlers.onError(error, to);
+      onDatagram: (data, from) =>
+        this.#feed((machine, now) => machine.handleDatagram(data, from, key, now)),
+      onUnreachable: (to) => this.#feed((machine, now) => machine.handleUnreachable(to, key, now)),
+      onError: (error) => {
+        callBack(() => this.#onSocketError?.(error));
         if (isWanted()) this.#tellSocket(key, failureOf(error, true));
       },
     };
@@ -328,13 +330,6 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   #tellSocket(key: string, result: SocketResult): void {
     this.#feed((machine, now) => machine.handleSocket?.(key, result, now));
   }
-
-  readonly #handlers: UdpHandlers = {
-    onDatagram: (data, from) =>
-      this.#feed((machine, now) => machine.handleDatagram(data, from, now)),
-    onUnreachable: (to) => this.#feed((machine, now) => machine.handleUnreachable(to, now)),
-    onError: (error) => callBack(() => this.#onSocketError?.(error)),
-  };
 
   #feed(input: (machine: M, now: Instant) => unknown): void {
     if (!this.#machine || this.#isClosed) return;

@@ -258,8 +258,12 @@ export interface DebugTimeout {
 
 /** The contract at the head of this file. */
 export interface Machine<E> {
-  /** Feeds one datagram. Returns false where it is not this machine's. */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean;
+  /**
+   * Feeds one datagram. Returns false where it is not this machine's.
+   *
+   * @param socket The key of the socket that it came by.
+   */
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean;
   /**
    * The sockets it wants at present; the same array as before says that nothing has changed. Absent
    * where its caller opens what it needs by role.
@@ -276,8 +280,12 @@ export interface Machine<E> {
   handleRequest?(id: number, request: HttpRequest, from: Endpoint, now: Instant): void;
   /** Tells what happens to a stream; only on machines that have any. */
   handleStream?(id: number, happened: StreamResult, now: Instant): void;
-  /** Tells that ICMP reported the destination unreachable, where the runtime can know. */
-  handleUnreachable(to: Endpoint, now: Instant): void;
+  /**
+   * Tells that ICMP reported the destination unreachable, where the runtime can know.
+   *
+   * @param socket The key of the socket that it was sent by.
+   */
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void;
   /** Does what is due at `now`. */
   handleTimeout(now: Instant): void;
   /** When `handleTimeout` wants to be called next; undefined: nothing pending. */

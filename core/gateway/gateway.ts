@@ -100,7 +100,7 @@ const NO_CHANGES: Exchange["changes"] = [];
  *   random: seededRandom(1),
  * });
  * gateway.start(0);
- * gateway.handleDatagram(encodeAddressRequest(), { address: "192.168.1.2", port: 40000 }, 5);
+ * gateway.handleDatagram(encodeAddressRequest(), { address: "192.168.1.2", port: 40000 }, "server", 5);
  * const action = gateway.poll();
  * console.assert(action?.type === "send" && action.data[11] === 7);
  * ```
@@ -428,13 +428,13 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#drain(now);
   }
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#enter(now);
     const way = this.#ingress.route(data, from);
     if (way === "pcp" || way === "nat-pmp") {
       this.#exchange = { request: data, from, delayMs: 0, changes: NO_CHANGES };
       const server = way === "pcp" ? this.#pcp : this.#natPmp;
-      const wasHandled = server.handleDatagram(data, from, now);
+      const wasHandled = server.handleDatagram(data, from, socket, now);
       this.#drainServer(server, now);
       this.#tellChanges();
       this.#exchange = undefined;
@@ -449,7 +449,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   }
 
   /** Does nothing: a gateway keeps nothing about a client that is gone but its mappings. */
-  handleUnreachable(_to: Endpoint, now: Instant): void {
+  handleUnreachable(_to: Endpoint, _socket: string, now: Instant): void {
     this.#enter(now);
     this.#drain(now);
   }

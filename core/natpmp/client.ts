@@ -141,7 +141,7 @@ const YOUNG_TABLE_SECONDS = 64;
  * const action = client.poll();
  * console.assert(action?.type === "send" && action.data.length === 12);
  * const answer = Uint8Array.of(0, 130, 0, 0, 0, 0, 0, 9, 0x1f, 0x90, 0x9c, 0xbb, 0, 0, 14, 16);
- * client.handleDatagram(answer, gateway, 3);
+ * client.handleDatagram(answer, gateway, "client", 3);
  * console.assert(client.mapping(id)?.externalPort === 40123);
  * console.assert(client.poll()?.type === "event" && client.nextTimeout() === 3 + 1_800_000);
  * ```
@@ -370,7 +370,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   // ---- Input -------------------------------------------------------------------------------
 
   /** Feeds one datagram; true where it belongs to NAT-PMP and comes from the gateway. */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     if (from.address !== this.#gateway.address) return this.#dropped("wrong-source");
     const response = decodeResponse(data);
     if (typeof response === "string") return this.#dropped(response);
@@ -405,7 +405,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   }
 
   /** ICMP says that nothing listens at the gateway's port: all that waits fails at once. */
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  handleUnreachable(to: Endpoint, _socket: string, now: Instant): void {
     if (!isSameEndpoint(to, this.#gateway)) return;
     if (!this.#queue.current) return;
     this.#begin(now);

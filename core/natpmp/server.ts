@@ -93,7 +93,7 @@ const ANNOUNCEMENT = "announcement";
  * const table = new MappingTable({ externalAddresses: ["203.0.113.7"] });
  * const server = new NatPmpServer({ table, announceTo: [] });
  * server.start(0);
- * server.handleDatagram(encodeAddressRequest(), { address: "192.168.1.2", port: 40000 }, 5);
+ * server.handleDatagram(encodeAddressRequest(), { address: "192.168.1.2", port: 40000 }, "server", 5);
  * const action = server.poll();
  * console.assert(action?.type === "send" && action.data[11] === 7);
  * ```
@@ -166,7 +166,7 @@ export class NatPmpServer implements Machine<ServerEvent> {
     this.#repeats.clear();
   }
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     this.#enter(now);
     const { dropped } = this.stats;
     if (!this.#isInside(from.address)) {
@@ -184,7 +184,7 @@ export class NatPmpServer implements Machine<ServerEvent> {
   }
 
   /** Does nothing: a server keeps nothing about a client that is gone but its mappings. */
-  handleUnreachable(_to: Endpoint, now: Instant): void {
+  handleUnreachable(_to: Endpoint, _socket: string, now: Instant): void {
     this.#out.touch(now);
   }
 

@@ -436,7 +436,7 @@ export class PcpClient implements Machine<PcpEvent> {
   // ---- Input -------------------------------------------------------------------------------
 
   /** Feeds a datagram of the client's socket or of the one that hears announcements. */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     this.#outbox.touch(now);
     const source = this.#servers.match(from);
     if (source === undefined) return this.#drop("wrong-source");
@@ -452,7 +452,7 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 
   /** ICMP: nothing listens at `to`. With several addresses the next is tried at once. */
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  handleUnreachable(to: Endpoint, _socket: string, now: Instant): void {
     this.#outbox.touch(now);
     if (this.#servers.match(to) !== "current") return;
     const failure: Failure = { kind: "unreachable" };

@@ -119,7 +119,7 @@ const SHORT_ERRORS: ReadonlySet<number> = new Set([
  *   kind: "map", lifetimeSeconds: 3600, clientAddress: "192.168.1.100", nonce: new Uint8Array(12),
  *   protocol: 6, internalPort: 8080, suggestedPort: 0, suggestedAddress: "0.0.0.0", options: [],
  * });
- * server.handleDatagram(request, { address: "192.168.1.100", port: 40000 }, 0);
+ * server.handleDatagram(request, { address: "192.168.1.100", port: 40000 }, "server", 0);
  * console.assert(server.poll()?.type === "send" && table.size === 1);
  * ```
  */
@@ -221,7 +221,7 @@ export class PcpServer implements Machine<ServerEvent> {
   }
 
   /** Serves one request. Always true: what is no request is dropped and counted. */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     this.#out.touch(now);
     this.#table.advance(now);
     this.#serve(data, from, now);
@@ -230,7 +230,7 @@ export class PcpServer implements Machine<ServerEvent> {
   }
 
   /** A client that is gone loses its mappings by their leases, not by this. */
-  handleUnreachable(_to: Endpoint, now: Instant): void {
+  handleUnreachable(_to: Endpoint, _socket: string, now: Instant): void {
     this.#out.touch(now);
   }
 

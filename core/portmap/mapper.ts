@@ -442,24 +442,23 @@ export class PortMapper implements Machine<MapperEvent> {
   // ---- Input -------------------------------------------------------------------------------
 
   /** {@inheritDoc Machine.handleDatagram} */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#outbox.touch(now);
-    const path = this.#paths.find(({ gateway }) => gateway.address === from.address);
-    if (!path) {
+    const path = this.#paths.find((one) => one.hasSocket(socket));
+    if (path?.gateway.address !== from.address) {
       this.stats.wrongSource++;
       return false;
     }
-    const isTaken = path.handleDatagram(data, from, now);
+    const isTaken = path.handleDatagram(data, from, socket, now);
     this.#drain(now);
     return isTaken;
   }
 
   /** {@inheritDoc Machine.handleUnreachable} */
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
     this.#outbox.touch(now);
-    for (const path of this.#paths) {
-      if (isSameEndpoint(path.gateway, to)) path.handleUnreachable(to, now);
-    }
+    const path = this.#paths.find((one) => one.hasSocket(socket));
+    if (path && isSameEndpoint(path.gateway, to)) path.handleUnreachable(to, socket, now);
     this.#drain(now);
   }
 

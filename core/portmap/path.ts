@@ -139,6 +139,7 @@ export class Path {
   /** Until when a path that was left waits for its deletions, or one that failed for its socket. */
   dueAt: Instant | undefined;
   readonly #id: number;
+  readonly #announcementsKey: string;
   readonly #options: PathOptions;
   #spec: NetworkPath;
   #ways = 1;
@@ -146,6 +147,7 @@ export class Path {
   constructor(id: number, spec: NetworkPath, options: PathOptions) {
     this.#id = id;
     this.key = `gateway ${id}`;
+    this.#announcementsKey = `announcements ${id}`;
     this.gateway = spec.gateway;
     this.#spec = spec;
     this.#options = options;
@@ -168,8 +170,7 @@ export class Path {
     const specs: SocketSpec[] = [{ key: this.key, connect, ...local }];
     // First things first: nobody waits for announcements.
     if (this.local && this.#options.announcements && !this.isLeft) {
-      const key = `announcements ${this.#id}`;
-      specs.push(announcementSocket(key, connect, this.local.address, name));
+      specs.push(announcementSocket(this.#announcementsKey, connect, this.local.address, name));
     }
     return specs;
   }
@@ -209,13 +210,19 @@ export class Path {
     return this.speakers.every(({ client }) => client.isIdle);
   }
 
+  /** Whether a socket is one of those that it wants. */
+  hasSocket(key: string): boolean {
+    return key === this.key || key === this.#announcementsKey;
+  }
+
   /** Feeds a datagram of this gateway to the client whose it is. */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     // It has got through: what failed before was in passing.
     this.failure = undefined;
     const wasAsked = this.speakers.some(({ probedAt }) => probedAt !== undefined);
     const index = this.speakers.findIndex((speaker, i) =>
-      speaker.client.handleDatagram(data, from, now) || (i === 0 && this.#isLateNo(data, now))
+      speaker.client.handleDatagram(data, from, socket, now) ||
+      (i === 0 && this.#isLateNo(data, now))
     );
     const taker = this.speakers[index];
     // Who holds mappings by another protocol looks whether they are there still.
@@ -229,8 +236,8 @@ export class Path {
     this.#checkOthers(by, now);
   }
 
-  handleUnreachable(to: Endpoint, now: Instant): void {
-    for (const { client } of this.speakers) client.handleUnreachable(to, now);
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
+    for (const { client } of this.speakers) client.handleUnreachable(to, socket, now);
   }
 
   handleTimeout(now: Instant): void {

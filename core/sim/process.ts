@@ -119,11 +119,11 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     this.#options = options;
     this.name = options.name ?? host.name;
     this.sockets = {
-      client: sockets.client && this.#open(sockets.client),
-      server: sockets.server && this.#open(sockets.server),
-      other: sockets.other && this.#open(sockets.other),
+      client: sockets.client && this.#open("client", sockets.client),
+      server: sockets.server && this.#open("server", sockets.server),
+      other: sockets.other && this.#open("other", sockets.other),
     };
-    for (const listen of sockets.listen ?? []) this.#open(listen);
+    for (const listen of sockets.listen ?? []) this.#open("server", listen);
     this.#drain();
   }
 
@@ -167,14 +167,14 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     this.#context.wake(this, at);
   }
 
-  #open(options: SocketOptions): SimSocket {
+  #open(key: string, options: SocketOptions): SimSocket {
     const socket = this.#host.bind(options);
     socket.onDatagram = (data, from) => {
-      this.machine.handleDatagram(data, from, this.#context.now);
+      this.machine.handleDatagram(data, from, key, this.#context.now);
       this.#drain();
     };
     socket.onUnreachable = (to: Endpoint) => {
-      this.machine.handleUnreachable(to, this.#context.now);
+      this.machine.handleUnreachable(to, key, this.#context.now);
       this.#drain();
     };
     this.#all.push(socket);
@@ -206,7 +206,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
       const message = `Cannot listen: there is no ${kind} in the simulation`;
       return this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
     }
-    const socket = this.#open({
+    const socket = this.#open(key, {
       ...(wanted && wanted.port !== 0 && { address: group ?? wanted.address, port: wanted.port }),
       ...(connect && { connect }),
       ...(group !== undefined && { groups: [group] }),

@@ -76,9 +76,9 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
   }
 
   /** Passes a datagram on, in a buffer that is overwritten afterwards. */
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#enter(now);
-    return this.#lend(data, (lent) => this.inner.handleDatagram(lent, from, now));
+    return this.#lend(data, (lent) => this.inner.handleDatagram(lent, from, socket, now));
   }
 
   /** The sockets that the machine wants, where it lists any. */
@@ -118,9 +118,9 @@ export class StrictMachine<E, M extends Machine<E>> implements Machine<E> {
   }
 
   /** Passes an ICMP error on. */
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
     this.#enter(now);
-    this.inner.handleUnreachable(to, now);
+    this.inner.handleUnreachable(to, socket, now);
   }
 
   /** Passes the time on, several times over. */

@@ -16,13 +16,14 @@ const random: RandomSource = {
 const mapper = new PortMapper({ random, announcements: false });
 mapper.networkChanged([{ gateway, localAddress }], performance.now());
 mapper.map({ protocol: "tcp", internalPort: 8080 }, performance.now()); // waits for the socket
+const { key } = mapper.sockets()[0]!;
 const socket = createSocket("udp4");
 socket.connect(gateway.port, gateway.address, () => {
   const local = { address: localAddress, port: socket.address().port };
-  feed((now) => mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local }, now));
+  feed((now) => mapper.handleSocket(key, { ok: true, local }, now));
 });
-socket.on("message", (data) => feed((now) => mapper.handleDatagram(data, gateway, now)));
-socket.on("error", () => feed((now) => mapper.handleUnreachable(gateway, now))); // ICMP
+socket.on("message", (data) => feed((now) => mapper.handleDatagram(data, gateway, key, now)));
+socket.on("error", () => feed((now) => mapper.handleUnreachable(gateway, key, now))); // ICMP
 let timer: ReturnType<typeof setTimeout> | undefined;
 
 /** The canonical loop: feed one input, drain, sleep until the next deadline. */

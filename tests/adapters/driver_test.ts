@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { setImmediate } from "node:timers";
 import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
-import type { Action, Machine, SocketResult, SocketSpec } from "../../core/machine.ts";
+import type { Action, Endpoint, Machine, SocketResult, SocketSpec } from "../../core/machine.ts";
 import { PING_INTERVAL_MS, type PingEvent, PingMachine } from "../runtime/ping_machine.ts";
 import { FakeRuntime } from "./fake_runtime.ts";
 
@@ -144,7 +144,7 @@ describe("Driver", () => {
       if (event.type === "pong" && event.id === 1) {
         driver.do((machine, now) => {
           machine.ping(2, now);
-          machine.handleDatagram(Uint8Array.of(2), PEER, now);
+          machine.handleDatagram(Uint8Array.of(2), PEER, "server", now);
         });
       }
       seen.push(`${event.type} ends`);
@@ -352,6 +352,7 @@ class Listing implements Machine<never> {
   readonly told: (readonly [key: string, result: SocketResult])[] = [];
   readonly out: Action<never>[] = [];
   readonly heard: number[] = [];
+  readonly unreachable: string[] = [];
 
   sockets(): readonly SocketSpec[] {
     return this.specs;
@@ -359,11 +360,16 @@ class Listing implements Machine<never> {
   handleSocket(key: string, result: SocketResult): void {
     this.told.push([key, result]);
   }
-  handleDatagram(data: Uint8Array): boolean {
+  /** The keys by which it heard. */
+  readonly by: string[] = [];
+  handleDatagram(data: Uint8Array, _from: Endpoint, socket: string): boolean {
     this.heard.push(data[0]!);
+    this.by.push(socket);
     return true;
   }
-  handleUnreachable(): void {}
+  handleUnreachable(_to: Endpoint, socket: string): void {
+    this.unreachable.push(socket);
+  }
   handleTimeout(): void {}
   nextTimeout(): undefined {}
   debugTimeout(): undefined {}
@@ -393,6 +399,19 @@ describe("Driver, of the sockets that a machine lists,", () => {
       });
     return { runtime, machine, driver, errors, list, send };
   }
+
+  it("tells by which socket something came, and of which ICMP speaks", async () => {
+    const { runtime, machine, list } = listing();
+    await list(GATEWAY, { key: "other" });
+    const [gateway, other] = runtime.sockets;
+    other!.handlers.onDatagram(Uint8Array.of(1), PEER);
+    gateway!.handlers.onDatagram(Uint8Array.of(2), PEER);
+    other!.handlers.onUnreachable(PEER);
+    assertEquals([machine.heard, machine.by, machine.unreachable], [[1, 2], [
+      "other",
+      "gateway",
+    ], ["other"]]);
+  });
 
   it("opens what is new, once, and tells where it is bound", async () => {
     const { runtime, machine, list } = listing();

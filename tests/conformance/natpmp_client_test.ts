@@ -136,7 +136,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
       client.map({ ...TCP_8080, mode: "once" }, now);
     });
     rig.now = 5;
-    rig.do((client, now) => client.handleUnreachable(GATEWAY, now));
+    rig.do((client, now) => client.handleUnreachable(GATEWAY, "client", now));
     assertEquals(rig.events, [
       { type: "external-address-failed", failure: { kind: "unreachable" } },
       { type: "failed", id: 1, failure: { kind: "unreachable" } },

@@ -63,7 +63,7 @@ class Bench {
   /** What the server sends back to a request. */
   feed(request: Uint8Array | string, from: Endpoint = ALICE): Sent[] {
     const data = typeof request === "string" ? fromHex(request) : request;
-    this.server.handleDatagram(data, from, this.now);
+    this.server.handleDatagram(data, from, "server", this.now);
     return this.#drain();
   }
 
@@ -515,9 +515,9 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     gateway.setNat(false, 0);
     assertEquals(gateway.isListening, false);
     for (const request of ["0000", "0101", "0007"]) {
-      gateway.handleDatagram(fromHex(request), ALICE, 0);
+      gateway.handleDatagram(fromHex(request), ALICE, "server", 0);
     }
-    gateway.handleDatagram(mapRequest(TCP, 80, 80, 7200), ALICE, 0);
+    gateway.handleDatagram(mapRequest(TCP, 80, 80, 7200), ALICE, "server", 0);
     gateway.announce(0);
     assertEquals([drain(0), gateway.nextTimeout()], [[], undefined]);
     // Acting as a NAT again is a start.
@@ -576,7 +576,7 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     gateway.start(0);
     const ask = (hex: string): string => {
       while (gateway.poll());
-      gateway.handleDatagram(fromHex(hex), ALICE, 0);
+      gateway.handleDatagram(fromHex(hex), ALICE, "server", 0);
       const action = gateway.poll();
       return action?.type === "send" ? toHex(action.data.slice(0, 4)) : "";
     };

@@ -130,7 +130,7 @@ describe("PCP client", () => {
     const rig = new Rig({ servers });
     rig.client.map({ ...TCP, lifetimeSeconds: 1000 }, 0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 0);
+    rig.client.handleUnreachable(SERVER, "client", 0);
     assertEquals(rig.drain().length, 1);
     rig.grant();
     assertEquals(rig.advance(499_000), []);
@@ -544,7 +544,7 @@ describe("PCP client", () => {
     claim(first?.type === "send");
     const request = decodeRequest(first.data);
     claim(typeof request === "object");
-    client.handleDatagram(rig.ask({ ...first, at: 0, request }), SERVER, 0);
+    client.handleDatagram(rig.ask({ ...first, at: 0, request }), SERVER, "client", 0);
     claim(client.poll()?.type === "event");
     client.handleTimeout(400_000);
     const renewal = client.poll();

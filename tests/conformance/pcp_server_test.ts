@@ -961,7 +961,7 @@ describe("PcpServer, RFC 6887 §15 and on: lifetimes, deletion, security", () =>
     const dual = new SimulatedGateway({ externalAddresses: [WAN], random: seededRandom(1) });
     dual.start(0);
     while (dual.poll() !== undefined);
-    dual.handleDatagram(Uint8Array.of(0, 0), ALICE, 0);
+    dual.handleDatagram(Uint8Array.of(0, 0), ALICE, "server", 0);
     let answer: Uint8Array | undefined;
     for (let action = dual.poll(); action; action = dual.poll()) {
       if (action.type === "send" && action.to.port === ALICE.port) answer = action.data;

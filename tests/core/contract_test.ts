@@ -42,9 +42,9 @@ function feed(
   machine = test.machine,
 ): boolean {
   let isFed = false;
-  const replies = sends(actions).map((sent) => test.reply(sent, now));
-  for (const reply of replies) {
-    if (reply) machine.handleDatagram(reply.data, reply.from, now + 2);
+  const replies = sends(actions).map((sent) => ({ sent, reply: test.reply(sent, now) }));
+  for (const { sent, reply } of replies) {
+    if (reply) machine.handleDatagram(reply.data, reply.from, sent.socket, now + 2);
     isFed ||= reply !== undefined;
   }
   for (const action of actions) {
@@ -87,8 +87,11 @@ for (const kind of CASES) {
       assert(actions.length > 0);
       assertEquals(JSON.stringify(machine.stats), before);
       assertEquals(machine.handleTimeout(0), undefined);
-      assertEquals(typeof machine.handleDatagram(new Uint8Array(1), FROM_NOWHERE, 0), "boolean");
-      assertEquals(machine.handleUnreachable(FROM_NOWHERE, 0), undefined);
+      assertEquals(
+        typeof machine.handleDatagram(new Uint8Array(1), FROM_NOWHERE, "server", 0),
+        "boolean",
+      );
+      assertEquals(machine.handleUnreachable(FROM_NOWHERE, "server", 0), undefined);
     });
 
     it("rule 2: early, repeated and extra calls do nothing", () => {
@@ -134,11 +137,14 @@ for (const kind of CASES) {
     it("rule 5: a queue that nobody drains stays bounded, and the last word is kept", () => {
       const test = kind.create(6);
       test.begin(0);
-      const replies = sends(drain(test.machine)).map((sent) => test.reply(sent, 0));
+      const replies = sends(drain(test.machine)).map((sent) => ({
+        ...test.reply(sent, 0),
+        socket: sent.socket,
+      }));
       let now = 2;
       for (let i = 0; i < 3000; i++) {
-        for (const reply of replies) {
-          if (reply) test.machine.handleDatagram(reply.data, reply.from, now);
+        for (const { data, from, socket } of replies) {
+          if (data && from) test.machine.handleDatagram(data, from, socket, now);
         }
         now += 60_000;
         test.machine.handleTimeout(now);
@@ -166,11 +172,12 @@ for (const kind of CASES) {
       test.begin(0);
       const seen: Uint8Array[] = [new Uint8Array(0)];
       const peers = [FROM_NOWHERE];
-      let now = 0;
+      let now = 0, socket = "client";
       for (let i = 0; i < 20_000; i++) {
         if (i % 500 === 0) {
           for (const sent of sends(drain(test.machine))) {
             const reply = test.reply(sent, now);
+            socket = sent.socket;
             peers[1] ??= sent.to;
             seen.push(sent.data.slice());
             if (reply) {
@@ -182,7 +189,7 @@ for (const kind of CASES) {
         }
         const data = mutate(seen[below(random, seen.length)]!, random);
         const from = peers[below(random, peers.length)]!;
-        test.machine.handleDatagram(data, from, now);
+        test.machine.handleDatagram(data, from, socket, now);
         if (i % 10 === 0) strike(test.machine, data, from, random, now);
         now += below(random, 50);
         const next = test.machine.nextTimeout();

@@ -173,13 +173,13 @@ export class Courier implements Machine<CourierEvent> {
     if (says === "echo") this.#write(id, new Uint8Array(happened.data));
   }
 
-  handleDatagram(_data: Uint8Array, _from: Endpoint, now: Instant): boolean {
+  handleDatagram(_data: Uint8Array, _from: Endpoint, _socket: string, now: Instant): boolean {
     this.#out.touch(now);
     this.stats.dropped++;
     return false;
   }
 
-  handleUnreachable(_to: Endpoint, now: Instant): void {
+  handleUnreachable(_to: Endpoint, _socket: string, now: Instant): void {
     this.#out.touch(now);
   }
 

@@ -78,7 +78,8 @@ export function mappingIds(
       }
     },
     disturb(random, now) {
-      if (below(random, 8) === 0) machine.handleUnreachable(server, now);
+      const socket = machine.sockets?.()[0]?.key ?? "client";
+      if (below(random, 8) === 0) machine.handleUnreachable(server, socket, now);
       else disturbGateway(gateway, random, now);
     },
     isFinal(event) {

@@ -31,7 +31,7 @@ export class PingMachine implements Machine<PingEvent> {
     this.#send(id, now);
   }
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     this.#outbox.touch(now);
     const id = data[0]!;
     const sent = this.#sent.get(id);
@@ -44,7 +44,7 @@ export class PingMachine implements Machine<PingEvent> {
     return true;
   }
 
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  handleUnreachable(to: Endpoint, _socket: string, now: Instant): void {
     this.#outbox.touch(now);
     for (const id of [...this.#sent.keys()]) this.#forget(id);
     this.#outbox.emit({ type: "unreachable", port: to.port });

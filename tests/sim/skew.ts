@@ -23,12 +23,12 @@ export class Skewed<E> implements Machine<E> {
     return this.#inner.stats;
   }
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
-    return this.#inner.handleDatagram(data, from, now * this.#rate);
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
+    return this.#inner.handleDatagram(data, from, socket, now * this.#rate);
   }
 
-  handleUnreachable(to: Endpoint, now: Instant): void {
-    this.#inner.handleUnreachable(to, now * this.#rate);
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
+    this.#inner.handleUnreachable(to, socket, now * this.#rate);
   }
 
   handleTimeout(now: Instant): void {

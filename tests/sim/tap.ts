@@ -52,16 +52,16 @@ export class Tap<E> implements Machine<E> {
     this.#now = now;
   }
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#now = now;
     this.#hooks.onReceive(data, from, now);
-    return this.#inner.handleDatagram(data, from, now);
+    return this.#inner.handleDatagram(data, from, socket, now);
   }
 
-  handleUnreachable(to: Endpoint, now: Instant): void {
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
     this.#now = now;
     this.#hooks.onUnreachable(to, now);
-    this.#inner.handleUnreachable(to, now);
+    this.#inner.handleUnreachable(to, socket, now);
   }
 
   handleTimeout(now: Instant): void {

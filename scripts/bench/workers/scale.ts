@@ -120,7 +120,7 @@ function settle(client: Machine<unknown>, now: number): void {
   while ((action = client.poll())) {
     if (action.type !== "send") continue;
     const reply = answer(action.data, now);
-    if (reply) client.handleDatagram(reply, GATEWAY, now);
+    if (reply) client.handleDatagram(reply, GATEWAY, "client", now);
   }
 }
 

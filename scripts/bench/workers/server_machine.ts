@@ -128,7 +128,7 @@ async function measureAt(name: MachineName, live: number, timeMs: number): Promi
   let now = 1000;
   const serve = (number: number, lifetimeSeconds: number): Uint8Array => {
     const from = asker.ask(number, lifetimeSeconds);
-    machine.handleDatagram(asker.data, from, now);
+    machine.handleDatagram(asker.data, from, "server", now);
     const reply = machine.poll();
     if (reply?.type !== "send" || machine.poll()) throw new Error("not answered once");
     return reply.data;

@@ -111,7 +111,7 @@ export class FakeNetwork extends FakeRuntime {
     const gateway = this.#gateways.get(to.address);
     if (!gateway || this.silent.has(sent.via)) return;
     queueMicrotask(() => {
-      gateway.handleDatagram(data, socket.local, this.time);
+      gateway.handleDatagram(data, socket.local, "server", this.time);
       for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
         if (reply.type === "send") handlers.onDatagram(reply.data, to);
       }

@@ -17,13 +17,13 @@ export const simulatedGatewayCase: MachineCase = {
       machine: gateway,
       begin(now) {
         gateway.start(now);
-        gateway.handleDatagram(pcpAnnounce(), ALICE, now);
-        gateway.handleDatagram(ADDRESS_REQUEST, BOB, now);
+        gateway.handleDatagram(pcpAnnounce(), ALICE, "server", now);
+        gateway.handleDatagram(ADDRESS_REQUEST, BOB, "server", now);
         gateway.disturb({ delayMs: 5, reorderMs: 20, duplicate: true, lossRate: 0.1 }, now);
         for (const from of [ALICE, BOB]) {
           for (const [i, lifetime] of [1, 60, 300, 7200].entries()) {
-            gateway.handleDatagram(natPmpMap(8000 + i, { lifetime }), from, now);
-            gateway.handleDatagram(pcpMap(9000 + i, { lifetime, from }), from, now);
+            gateway.handleDatagram(natPmpMap(8000 + i, { lifetime }), from, "server", now);
+            gateway.handleDatagram(pcpMap(9000 + i, { lifetime, from }), from, "server", now);
           }
         }
         gateway.setExternalAddresses(["198.51.100.9"], now);

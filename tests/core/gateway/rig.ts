@@ -120,7 +120,7 @@ export class Rig {
 
   /** Feeds a request, and returns what leaves at once. */
   feed(request: Uint8Array, from: Endpoint = ALICE): SendAction[] {
-    this.gateway.handleDatagram(request, from, this.now);
+    this.gateway.handleDatagram(request, from, "server", this.now);
     return this.drain();
   }
 

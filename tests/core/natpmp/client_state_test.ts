@@ -180,9 +180,9 @@ describe("NatPmpClient: events that nobody fetches", () => {
         return types;
       };
       const answer = (now: number) => {
-        gateway.handleDatagram(request, HOST, now);
+        gateway.handleDatagram(request, HOST, "server", now);
         const reply = gateway.poll();
-        if (reply?.type === "send") client.handleDatagram(reply.data, GATEWAY, now);
+        if (reply?.type === "send") client.handleDatagram(reply.data, GATEWAY, "client", now);
       };
       client.map({ ...UDP_5000, lifetimeSeconds: 600 }, 0);
       drain();
@@ -205,10 +205,10 @@ describe("NatPmpClient: events that nobody fetches", () => {
     client.map(UDP_5000, 0);
     for (let k = 0; k < 500; k++) {
       const now = k * HOUR;
-      gateway.handleDatagram(request, HOST, now);
+      gateway.handleDatagram(request, HOST, "server", now);
       gateway.setExternalAddresses([`198.51.100.${k % 200 + 1}`], now);
       for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
-        if (reply.type === "send") client.handleDatagram(reply.data, GATEWAY, now);
+        if (reply.type === "send") client.handleDatagram(reply.data, GATEWAY, "client", now);
       }
       client.handleTimeout(now + HOUR);
     }

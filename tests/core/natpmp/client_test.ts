@@ -98,7 +98,7 @@ describe("NatPmpClient: what a mapping goes through", () => {
     // ICMP ends each renewal at once: what is left of the series is its own pace.
     for (let at = 15_000; at < 30_000; at += 100) {
       rig.runTo(at);
-      rig.do((client, now) => client.handleUnreachable(GATEWAY, now));
+      rig.do((client, now) => client.handleUnreachable(GATEWAY, "client", now));
     }
     const times = rig.takeTimes();
     assertEquals(times[0], 15_000);

@@ -25,7 +25,7 @@ export const natPmpClientCase: MachineCase = {
         machine.map({ protocol: "udp", internalPort: 5001, mode: "once" }, now);
       },
       reply(sent, now) {
-        gateway.handleDatagram(sent.data, HOST, now);
+        gateway.handleDatagram(sent.data, HOST, "server", now);
         const action = gateway.poll();
         return action?.type === "send" ? { data: action.data, from: GATEWAY } : undefined;
       },

@@ -94,7 +94,7 @@ export class Rig {
 
   /** Hands in bytes that a test made, then drains. */
   feed(data: Uint8Array, from: Endpoint = GATEWAY): boolean {
-    const isMine = this.client.handleDatagram(data, from, this.now);
+    const isMine = this.client.handleDatagram(data, from, "client", this.now);
     this.drain();
     return isMine;
   }
@@ -108,7 +108,7 @@ export class Rig {
       const reply = this.#gateway?.poll();
       if (reply?.type === "send") {
         this.heard.push(reply.data);
-        this.client.handleDatagram(reply.data, GATEWAY, this.now);
+        this.client.handleDatagram(reply.data, GATEWAY, "client", this.now);
       }
       if (!action && !reply) return;
     }
@@ -118,7 +118,7 @@ export class Rig {
     const request = decodeRequest(data);
     if (typeof request === "string") throw new Error(`the client sent what is ${request}`);
     this.sent.push({ at: this.now, data, request });
-    this.#gateway?.handleDatagram(data, HOST, this.now);
+    this.#gateway?.handleDatagram(data, HOST, "client", this.now);
   }
 
   /** Lets time pass until `end`, step by step as the machines ask for it. */

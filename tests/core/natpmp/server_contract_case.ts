@@ -24,11 +24,11 @@ export const natPmpServerCase: MachineCase = {
       begin(now) {
         server.start(now);
         for (const from of CLIENTS) {
-          server.handleDatagram(encodeAddressRequest(), from, now);
+          server.handleDatagram(encodeAddressRequest(), from, "server", now);
           for (const [i, lifetimeSeconds] of [1, 60, 7200].entries()) {
             const fields = { internalPort: 8000 + i, suggestedExternalPort: 0, lifetimeSeconds };
             const protocol = i % 2 === 0 ? "tcp" : "udp";
-            server.handleDatagram(encodeMapRequest({ protocol, ...fields }), from, now);
+            server.handleDatagram(encodeMapRequest({ protocol, ...fields }), from, "server", now);
           }
         }
       },

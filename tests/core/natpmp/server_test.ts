@@ -35,7 +35,7 @@ class Bench {
   }
 
   feed(data: Uint8Array, from: Endpoint = ALICE, now: Instant = 0): Uint8Array[] {
-    this.server.handleDatagram(data, from, now);
+    this.server.handleDatagram(data, from, "server", now);
     return this.drain();
   }
 
@@ -67,14 +67,14 @@ class Bench {
 describe("NatPmpServer", () => {
   it("tells where a datagram is not its own, and counts why", () => {
     const { server } = new Bench();
-    assertEquals(server.handleDatagram(new Uint8Array(), ALICE, 0), false);
-    assertEquals(server.handleDatagram(Uint8Array.of(0, 1, 0, 0), ALICE, 0), false);
-    assertEquals(server.handleDatagram(Uint8Array.of(0, 128), ALICE, 0), false);
+    assertEquals(server.handleDatagram(new Uint8Array(), ALICE, "server", 0), false);
+    assertEquals(server.handleDatagram(Uint8Array.of(0, 1, 0, 0), ALICE, "server", 0), false);
+    assertEquals(server.handleDatagram(Uint8Array.of(0, 128), ALICE, "server", 0), false);
     assertEquals(
-      server.handleDatagram(encodeAddressRequest(), { address: "::1", port: 1 }, 0),
+      server.handleDatagram(encodeAddressRequest(), { address: "::1", port: 1 }, "server", 0),
       false,
     );
-    assertEquals(server.handleDatagram(encodeAddressRequest(), ALICE, 0), true);
+    assertEquals(server.handleDatagram(encodeAddressRequest(), ALICE, "server", 0), true);
     assertEquals(server.stats, {
       requests: { address: 1, map: 0, delete: 0, unsupported: 0 },
       results: [1, 0, 0, 0, 0, 0, 0],
@@ -301,7 +301,7 @@ describe("NatPmpServer", () => {
       const data = mutate(seeds, random);
       const source = random.u32() % 10_000;
       const from = { address: `10.0.${source >>> 8}.${source & 255}`, port: 1 + source % 65535 };
-      bench.server.handleDatagram(data, from, now);
+      bench.server.handleDatagram(data, from, "server", now);
       // Nobody drains for long stretches.
       if (i % 20_000 === 0) {
         for (waiting = 0; bench.server.poll(); waiting++);

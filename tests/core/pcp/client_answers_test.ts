@@ -13,7 +13,7 @@ describe("events", () => {
     rig.drain();
     const request = rig.last;
     // Updates that nobody asked for, made by hand.
-    const feed = (data: Uint8Array) => rig.client.handleDatagram(data, SERVER, rig.now);
+    const feed = (data: Uint8Array) => rig.client.handleDatagram(data, SERVER, "client", rig.now);
     feed(forge(request));
     for (let port = 1; port <= 100; port++) {
       feed(forge(request, { external: { ...EXTERNAL, port } }));
@@ -29,7 +29,7 @@ describe("events", () => {
       const rig = new Rig();
       rig.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 600 }, 0);
       rig.drain();
-      rig.client.handleDatagram(rig.ask(), SERVER, 0);
+      rig.client.handleDatagram(rig.ask(), SERVER, "client", 0);
       if (isToldMapped) assertEquals(rig.heard(), ["mapped"]);
       // A lazy loop: it comes back when the lifetime is over.
       rig.now = 600_000;

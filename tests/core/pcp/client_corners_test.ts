@@ -127,11 +127,11 @@ describe("corners of the client", () => {
     rig.mapped({ internalPort: 1 });
     rig.client.revoke(id, 0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 0);
+    rig.client.handleUnreachable(SERVER, "client", 0);
     assertEquals(rig.drain().map(({ to }) => to), [SECOND]);
-    rig.client.handleUnreachable(SECOND, 0);
+    rig.client.handleUnreachable(SECOND, "client", 0);
     assertEquals(rig.heard(), ["mapped", "mapped", "unmapped"]);
-    rig.client.handleUnreachable(SERVER, 0);
+    rig.client.handleUnreachable(SERVER, "client", 0);
     assertEquals(rig.drain(), []);
   });
 

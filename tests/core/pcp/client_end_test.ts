@@ -122,7 +122,7 @@ describe("PcpClient.unmap()", () => {
     const closed = new Rig();
     closed.client.unmap({ protocol: 6, internalPort: 8080 }, 0);
     closed.drain();
-    closed.client.handleUnreachable(SERVER, 0);
+    closed.client.handleUnreachable(SERVER, "client", 0);
     closed.drain();
     assertEquals(
       [silent, refused, closed].map(({ events: [event] }) =>

@@ -90,8 +90,8 @@ class Street {
       this.now = Math.max(this.now, at);
       if (flight && flight.at <= this.now) {
         this.#flights.shift();
-        if (flight.toGateway) this.gateway.handleDatagram(flight.data, CLIENT, this.now);
-        else this.client.handleDatagram(flight.data, SERVER, this.now);
+        if (flight.toGateway) this.gateway.handleDatagram(flight.data, CLIENT, "server", this.now);
+        else this.client.handleDatagram(flight.data, SERVER, "client", this.now);
       } else {
         this.gateway.handleTimeout(this.now);
         this.client.handleTimeout(this.now);

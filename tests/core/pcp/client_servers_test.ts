@@ -31,7 +31,7 @@ describe("several addresses of one server", () => {
     const rig = new Rig({ servers });
     rig.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 600 }, 0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 0);
+    rig.client.handleUnreachable(SERVER, "client", 0);
     const [second] = rig.drain();
     assertEquals(second!.to, SECOND);
     claim(!rig.receive(rig.ask(), SERVER));
@@ -45,9 +45,9 @@ describe("several addresses of one server", () => {
     const rig = new Rig({ servers });
     const id = rig.client.map({ protocol: 6, internalPort: 8080, mode: "once" }, 0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 0);
+    rig.client.handleUnreachable(SERVER, "client", 0);
     rig.drain();
-    rig.client.handleUnreachable(SECOND, 0);
+    rig.client.handleUnreachable(SECOND, "client", 0);
     rig.drain();
     assertEquals(rig.events, [{ type: "failed", id, failure: { kind: "unreachable" } }]);
     claim(rig.client.isIdle === true);
@@ -71,7 +71,7 @@ describe("handleUnreachable()", () => {
     const once = rig.client.map({ protocol: 6, internalPort: 1, mode: "once" }, 0);
     const kept = rig.client.map({ protocol: 6, internalPort: 2 }, 0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 1);
+    rig.client.handleUnreachable(SERVER, "client", 1);
     rig.drain();
     const failure = { kind: "unreachable" } as const;
     assertEquals(rig.events.splice(0), [
@@ -81,7 +81,7 @@ describe("handleUnreachable()", () => {
     assertEquals(rig.client.mapping(kept)!.state, "error");
     assertEquals(rig.advance(3000), []);
     assertEquals(rig.advance(1).length, 1);
-    rig.client.handleUnreachable(SERVER, rig.now);
+    rig.client.handleUnreachable(SERVER, "client", rig.now);
     assertEquals(rig.heard(), ["failed"]);
     assertEquals(rig.advance(5999), []);
     assertEquals(rig.advance(1).length, 1);
@@ -93,8 +93,8 @@ describe("handleUnreachable()", () => {
     const rig = new Rig();
     const id = rig.mapped({ lifetimeSeconds: 600 });
     rig.advance(400_000);
-    rig.client.handleUnreachable(SERVER, rig.now);
-    rig.client.handleUnreachable(SECOND, rig.now);
+    rig.client.handleUnreachable(SERVER, "client", rig.now);
+    rig.client.handleUnreachable(SECOND, "client", rig.now);
     assertEquals(rig.heard(), ["mapped"]);
     assertEquals(rig.client.mapping(id)!.state, "updating");
   });
@@ -164,7 +164,7 @@ describe("PcpClient.announce()", () => {
     rig.receive(new Uint8Array([0, 0x80, 0, 1, 0, 0, 0, 9]));
     rig.client.probe(0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 0);
+    rig.client.handleUnreachable(SERVER, "client", 0);
     rig.drain();
     assertEquals(
       rig.events.map((event) => event.type === "announce-failed" && event.failure.kind),

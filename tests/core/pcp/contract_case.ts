@@ -27,7 +27,7 @@ export const pcpClientCase: MachineCase = {
         machine.peer({ protocol: 6, internalPort: 49152, remote, mode: 2 }, now);
       },
       reply(sent, now) {
-        gateway.handleDatagram(sent.data, { address: LOCAL, port: 40_000 }, now);
+        gateway.handleDatagram(sent.data, { address: LOCAL, port: 40_000 }, "server", now);
         const action = gateway.poll();
         return action?.type === "send" ? { data: action.data, from: SERVER } : undefined;
       },

@@ -200,7 +200,7 @@ describe("defects of others", () => {
     const rig = new Rig();
     rig.client.map({ ...TCP, mode: "once" }, 0);
     rig.drain();
-    rig.client.handleUnreachable(SERVER, 2);
+    rig.client.handleUnreachable(SERVER, "client", 2);
     assertEquals(rig.heard(), ["failed"]);
   });
 });

@@ -29,7 +29,7 @@ describe("a client that holds mappings", () => {
       const bytes = mutate(original, random.u32);
       // Who knows the nonce is the server: what is mutated about an answer is its sender's guess.
       if (bytes.length > PCP_NONCE_OFFSET) bytes[PCP_NONCE_OFFSET]! ^= 1 + (random.u32() % 255);
-      rig.client.handleDatagram(bytes, rig.server, rig.now);
+      rig.client.handleDatagram(bytes, rig.server, "client", rig.now);
       while (rig.client.poll());
     }
 
@@ -42,7 +42,7 @@ describe("a client that holds mappings", () => {
     const before = held(rig), answer = forge(rig.last, { external: { address: LOCAL, port: 1 } });
     for (let i = 0; i < 20_000; i++) {
       const address = `192.168.${random.u32() % 256}.${2 + (random.u32() % 250)}`;
-      claim(!rig.client.handleDatagram(answer, { address, port: 5351 }, rig.now));
+      claim(!rig.client.handleDatagram(answer, { address, port: 5351 }, "client", rig.now));
     }
     assertEquals(held(rig), before);
     assertEquals(rig.client.stats.dropped["wrong-source"], 20_000);

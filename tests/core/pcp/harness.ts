@@ -208,7 +208,7 @@ export class Rig {
 
   /** Hands a datagram in, and takes out what it leads to. */
   receive(data: Uint8Array, from: Endpoint = this.server): boolean {
-    const isTaken = this.client.handleDatagram(data, from, this.now);
+    const isTaken = this.client.handleDatagram(data, from, "client", this.now);
     this.drain();
     return isTaken;
   }
@@ -256,7 +256,7 @@ export class Rig {
 
   #tellGateway({ data, request }: Sent): void {
     const address = request.clientAddress;
-    this.gateway.handleDatagram(data, { address, port: 40_000 }, this.now);
+    this.gateway.handleDatagram(data, { address, port: 40_000 }, "server", this.now);
   }
 
   /** What the gateway says comes from this address; false where the client did not take it all. */
@@ -265,7 +265,7 @@ export class Rig {
     for (let action; (action = this.gateway.poll());) {
       if (action.type !== "send") continue;
       const from = action.socket === "server" ? server : OTHER_SOCKET;
-      isTaken = this.client.handleDatagram(action.data, from, this.now) && isTaken;
+      isTaken = this.client.handleDatagram(action.data, from, "client", this.now) && isTaken;
     }
     return isTaken;
   }

@@ -23,7 +23,7 @@ it("an answer to renew() that a restart's announcement overtook is told as renew
   const told: PcpEvent["type"][] = [];
   const toGateway = (now: number) => {
     for (let action = client.poll(); action; action = client.poll()) {
-      if (action.type === "send") gateway.handleDatagram(action.data, self, now);
+      if (action.type === "send") gateway.handleDatagram(action.data, self, "server", now);
       else if (action.type === "event") told.push(action.event.type);
     }
     for (let action = gateway.poll(); action; action = gateway.poll()) {
@@ -35,15 +35,15 @@ it("an answer to renew() that a restart's announcement overtook is told as renew
   gateway.setEpoch(86_400, 0);
   const id = client.map({ protocol: 6, internalPort: 8080 }, 1000);
   toGateway(1000);
-  client.handleDatagram(answers.shift()!, server, 1001);
+  client.handleDatagram(answers.shift()!, server, "client", 1001);
   announcements.length = 0;
   gateway.reboot(1002);
   client.renew(id, undefined, 1003);
   toGateway(1003);
   told.length = 0;
 
-  client.handleDatagram(announcements[0]!, server, 1004);
-  client.handleDatagram(answers.shift()!, server, 1005);
+  client.handleDatagram(announcements[0]!, server, "client", 1004);
+  client.handleDatagram(answers.shift()!, server, "client", 1005);
   toGateway(1005);
 
   assertEquals(told, ["gateway-restarted", "renewed"]);

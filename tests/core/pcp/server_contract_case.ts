@@ -17,9 +17,9 @@ export const pcpServerCase: MachineCase = {
     return {
       machine,
       begin(now) {
-        machine.handleDatagram(mapBytes({ lifetimeSeconds: 200 }), ALICE, now);
-        machine.handleDatagram(mapBytes({ from: BOB }), BOB, now);
-        machine.handleDatagram(peerBytes(), ALICE, now);
+        machine.handleDatagram(mapBytes({ lifetimeSeconds: 200 }), ALICE, "server", now);
+        machine.handleDatagram(mapBytes({ from: BOB }), BOB, "server", now);
+        machine.handleDatagram(peerBytes(), ALICE, "server", now);
         machine.externalAddressChanged(table.setExternalAddresses([WAN2], now), now);
       },
       reply: () => undefined,

@@ -118,7 +118,7 @@ export class Rig {
 
   /** Sends bytes and gives back what comes out. */
   raw(data: Uint8Array, from: Endpoint = ALICE): SendAction[] {
-    this.server.handleDatagram(data, from, this.now);
+    this.server.handleDatagram(data, from, "server", this.now);
     return this.drain();
   }
 

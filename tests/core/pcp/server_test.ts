@@ -320,9 +320,14 @@ describe("PcpServer, policy and trace", () => {
 
   it("changes nobody drained come as one event a mapping, the last word first", () => {
     const rig = new Rig({ trace: true });
-    for (let i = 0; i < 3; i++) rig.server.handleDatagram(mapBytes(), ALICE, i);
-    rig.server.handleDatagram(mapBytes({ internalPort: 1 }), ALICE, 3);
-    rig.server.handleDatagram(mapBytes({ internalPort: 1, lifetimeSeconds: 0 }), ALICE, 3);
+    for (let i = 0; i < 3; i++) rig.server.handleDatagram(mapBytes(), ALICE, "server", i);
+    rig.server.handleDatagram(mapBytes({ internalPort: 1 }), ALICE, "server", 3);
+    rig.server.handleDatagram(
+      mapBytes({ internalPort: 1, lifetimeSeconds: 0 }),
+      ALICE,
+      "server",
+      3,
+    );
     rig.drain();
 
     const changes = rig.events.flatMap((event) => event.type === "mapping" ? [event.change] : []);
@@ -443,7 +448,7 @@ describe("PcpServer, bad input", () => {
       now += below(random, 500);
       const before = data.slice();
 
-      server.handleDatagram(data, from, now);
+      server.handleDatagram(data, from, "server", now);
 
       assert(equalBytes(data, before), "what is handed in is not written to");
       for (let action = server.poll(); action; action = server.poll()) {
@@ -476,7 +481,7 @@ describe("PcpServer, bad input", () => {
 
   it("a flood that nobody drains is dropped past a bound", () => {
     const rig = new Rig();
-    for (let i = 0; i < 20_000; i++) rig.server.handleDatagram(announceBytes(), ALICE, i);
+    for (let i = 0; i < 20_000; i++) rig.server.handleDatagram(announceBytes(), ALICE, "server", i);
 
     assertEquals(rig.drain().length, 4096);
   });

@@ -60,7 +60,7 @@ describe("a question for the external addresses", () => {
   it("is told as it comes, and the silent ones are listed meanwhile", () => {
     const net = open({}, { protocols: ["nat-pmp"] });
     const deliver = net.deliver.bind(net);
-    net.deliver = (to, data) => data[0] === 0 ? deliver(to, data) : undefined;
+    net.deliver = (sent) => sent.data[0] === 0 ? deliver(sent) : undefined;
     const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
     assertEquals(takeShort(net), [`#${id} nat-pmp 192.168.1.1 ${EXTERNAL}`]);
     net.run(700);
@@ -176,9 +176,9 @@ describe("a question for the external addresses", () => {
     const net = open();
     const deliver = net.deliver.bind(net);
     // What is granted is not heard.
-    net.deliver = (to, data) => {
+    net.deliver = ({ to, data }) => {
       const gateway = net.gateways.get(to.address)!;
-      gateway.handleDatagram(data, { address: A.localAddress!, port: 40_000 }, net.now);
+      gateway.handleDatagram(data, { address: A.localAddress!, port: 40_000 }, "server", net.now);
       while (gateway.poll());
     };
     net.do((mapper, now) => mapper.askAddresses(undefined, now));

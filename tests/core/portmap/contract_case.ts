@@ -45,7 +45,7 @@ export const portMapperCase: MachineCase = {
         machine.map({ protocol: "udp", internalPort: 5001, protocols: ["nat-pmp"] }, at);
       },
       reply(sent) {
-        gateway.handleDatagram(sent.data, { address: HOST, port: 40_000 }, ++now);
+        gateway.handleDatagram(sent.data, { address: HOST, port: 40_000 }, "server", ++now);
         for (let action = gateway.poll(); action; action = gateway.poll()) {
           if (action.type === "send") return { data: action.data, from: GATEWAY };
         }

@@ -9,16 +9,17 @@ it("a mapper tells recovered only to who was told mapped", () => {
     const random = seededRandom(1);
     const gateway = new SimulatedGateway({ externalAddresses: [EXTERNAL], random, announceTo: [] });
     const mapper = openMapper({ random });
+    const { key } = mapper.sockets()[0]!;
     /** Takes what waits; the gateway's answers are handed in afterwards. */
     const turn = (now: number): string[] => {
       const types: string[] = [];
       for (let action = mapper.poll(); action; action = mapper.poll()) {
         if (action.type === "event") types.push(action.event.type);
         if (action.type !== "send") continue;
-        gateway.handleDatagram(action.data, { address: HOST, port: 40_000 }, now);
+        gateway.handleDatagram(action.data, { address: HOST, port: 40_000 }, "server", now);
       }
       for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
-        if (reply.type === "send") mapper.handleDatagram(reply.data, GATEWAY, now);
+        if (reply.type === "send") mapper.handleDatagram(reply.data, GATEWAY, key, now);
       }
       return types;
     };

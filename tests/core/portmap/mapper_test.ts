@@ -14,6 +14,7 @@ import {
   told,
   versions,
 } from "./rig.ts";
+import { A, B, Net } from "./net.ts";
 
 const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
 
@@ -434,9 +435,22 @@ describe("bad input", () => {
     const machine = openMapper();
     machine.map(web, 0);
     while (machine.poll());
+    const { key } = machine.sockets()[0]!;
     const from = { address: "192.168.1.66", port: 5351 };
-    assertEquals(machine.handleDatagram(new Uint8Array(60), from, 1), false);
+    assertEquals(machine.handleDatagram(new Uint8Array(60), from, key, 1), false);
     assertEquals(machine.stats.wrongSource, 1);
     assertEquals(machine.poll(), undefined);
+  });
+  it("believes a gateway only by a socket that leads to it", () => {
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    const [a, b] = net.mapper.sockets().map(({ key }) => key);
+    const announced = Uint8Array.of(0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 9);
+    const by = (socket: string) => net.mapper.handleDatagram(announced, A.gateway, socket, net.now);
+    assertEquals([by(b!), by("client"), by(a!)], [false, false, true]);
+    assertEquals(net.mapper.stats.wrongSource, 2);
   });
 });

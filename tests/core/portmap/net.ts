@@ -4,7 +4,7 @@
  * @module
  */
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import type { Endpoint, Instant } from "../../../core/machine.ts";
+import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
@@ -29,7 +29,7 @@ export class Net {
   readonly mapper: PortMapper;
   readonly gateways: Map<string, SimulatedGateway> = new Map();
   readonly events: MapperEvent[] = [];
-  readonly sent: { readonly to: Endpoint; readonly data: Uint8Array }[] = [];
+  readonly sent: SendAction[] = [];
   /** Gateways of which nothing comes back. */
   readonly silent: Set<string> = new Set();
   now: Instant = 0;
@@ -83,18 +83,18 @@ export class Net {
     for (let action = this.mapper.poll(); action; action = this.mapper.poll()) {
       if (action.type === "event") this.events.push(action.event);
       if (action.type !== "send") continue;
-      this.sent.push({ to: action.to, data: action.data });
-      this.deliver(action.to, action.data);
+      this.sent.push(action);
+      this.deliver(action);
     }
   }
 
   /** Hands a request to its gateway, and the answer back. */
-  deliver(to: Endpoint, data: Uint8Array): void {
+  deliver({ to, data, socket }: SendAction): void {
     const gateway = this.gateways.get(to.address);
     if (!gateway || this.silent.has(to.address)) return;
-    gateway.handleDatagram(data, this.#locals.get(to.address)!, this.now);
+    gateway.handleDatagram(data, this.#locals.get(to.address)!, "server", this.now);
     for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
-      if (reply.type === "send") this.mapper.handleDatagram(reply.data, to, this.now);
+      if (reply.type === "send") this.mapper.handleDatagram(reply.data, to, socket, this.now);
     }
   }
 

@@ -38,8 +38,8 @@ describe("several gateways", () => {
     assertEquals(told(net.events[0], "mapped").mapping.gateway, B.gateway);
     // What A had been asked it grants only now; the deletion is on its way behind it.
     net.silent.clear();
-    for (const { to, data } of net.sent.filter(({ to }) => to.address === A.gateway.address)) {
-      net.deliver(to, data);
+    for (const sent of net.sent.filter(({ to }) => to.address === A.gateway.address)) {
+      net.deliver(sent);
     }
     net.run(5000);
     assertEquals([net.ports(A), net.ports(B)], [[], [8080]]);
@@ -57,7 +57,7 @@ describe("several gateways", () => {
     const requests = ["192.168.1.1", "192.168.2.1"].map((address) =>
       net.sent.find(({ to }) => to.address === address)!
     );
-    for (const { to, data } of requests) net.deliver(to, data);
+    for (const request of requests) net.deliver(request);
     net.settle();
     net.run(5000);
     assertEquals(net.takeTypes(), ["mapped"]);
@@ -265,8 +265,8 @@ describe("protocols over tables of their own", () => {
     const natPmp = net.add(A, "203.0.113.7", { protocols: ["nat-pmp"] });
     const pcp = net.add(B, "203.0.113.7", { protocols: ["pcp"] });
     const deliver = net.deliver.bind(net);
-    net.deliver = (to, data) => {
-      if (data[0] === 0) deliver(to, data);
+    net.deliver = (sent) => {
+      if (sent.data[0] === 0) deliver(sent);
     };
     return { net, pcp, natPmp };
   }
@@ -280,9 +280,11 @@ describe("protocols over tables of their own", () => {
     assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
     const from = { address: A.localAddress!, port: 40_000 };
     const answer = (data: Uint8Array) => {
-      pcp.handleDatagram(data, from, net.now);
+      pcp.handleDatagram(data, from, "server", net.now);
       const reply = pcp.poll();
-      if (reply?.type === "send") net.mapper.handleDatagram(reply.data, A.gateway, net.now);
+      if (reply?.type === "send") {
+        net.mapper.handleDatagram(reply.data, A.gateway, request.socket, net.now);
+      }
     };
     net.run(80);
     answer(request.data);

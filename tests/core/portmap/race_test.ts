@@ -5,17 +5,17 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import type { Endpoint } from "../../../core/machine.ts";
+import type { Endpoint, SendAction } from "../../../core/machine.ts";
 import { codeOf, retryAfter } from "../../../core/portmap/managed.ts";
 import { A, B, Net, web } from "./net.ts";
 import { openMapper, told } from "./rig.ts";
 
 /** A net whose requests wait until they are let through. */
 class Held extends Net {
-  readonly #waiting: { to: Endpoint; data: Uint8Array; at: number }[] = [];
+  readonly #waiting: (SendAction & { at: number })[] = [];
 
-  override deliver(to: Endpoint, data: Uint8Array): void {
-    this.#waiting.push({ to, data, at: this.now });
+  override deliver(sent: SendAction): void {
+    this.#waiting.push({ ...sent, at: this.now });
   }
 
   /** What waits, in short: `"pcp 192.168.1.1"`. */
@@ -29,7 +29,7 @@ class Held extends Net {
       `${nameOf(data)} ${to.address}`.startsWith(name)
     );
     for (const one of chosen) this.#waiting.splice(this.#waiting.indexOf(one), 1);
-    for (const { to, data } of chosen) super.deliver(to, data);
+    for (const sent of chosen) super.deliver(sent);
     this.settle();
   }
 

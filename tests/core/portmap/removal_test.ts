@@ -157,8 +157,7 @@ describe("the end of a mapping", () => {
     net.connect([B]);
     net.silent.clear();
     assertEquals(net.events, []);
-    const { to, data } = net.sent.findLast(({ to }) => to.address === B.gateway.address)!;
-    net.deliver(to, data);
+    net.deliver(net.sent.findLast(({ to }) => to.address === B.gateway.address)!);
     net.settle();
     const unmapped = told(net.events[0], "unmapped");
     assertEquals([unmapped.failure, unmapped.attempts.map(({ outcome }) => outcome)], [undefined, [

@@ -14,7 +14,7 @@ class Ticker implements Machine<never> {
 
   constructor(readonly flaw: string = "") {}
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     this.now = now;
     this.send(from, this.flaw === "keeps lent data" ? data : new Uint8Array(data));
     if (this.flaw === "bad counter") this.stats.heard = NaN;
@@ -54,7 +54,7 @@ function exercise(machine: Ticker): number {
   const strict = new StrictMachine<never, Ticker>(machine);
   let sent = 0;
   for (let now = 0; now < 100_000; now += 500) {
-    if (now % 1500 === 0) strict.handleDatagram(Uint8Array.of(1, 2, 3), FROM, now);
+    if (now % 1500 === 0) strict.handleDatagram(Uint8Array.of(1, 2, 3), FROM, "client", now);
     strict.handleTimeout(now);
     for (let action = strict.poll(); action; action = strict.poll()) sent++;
   }

@@ -19,7 +19,7 @@ class Chatter implements Machine<string> {
     this.#next = uniform(random, 0, 100);
   }
 
-  handleDatagram(data: Uint8Array, from: Endpoint, now: Instant): boolean {
+  handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
     this.stats.heard!++;
     if (data[0]! < 100) this.#send(from, Uint8Array.of(data[0]! + 1));
     else this.#out.push({ type: "event", event: `done at ${now.toFixed(3)}` });
