@@ -70,7 +70,7 @@
  * mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local: client }, 1000);
  * mapper.map({ protocol: "tcp", internalPort: 8080 }, 1000);
  * for (let action = mapper.poll(); action; action = mapper.poll()) {
- *   if (action.type === "send") gateway.handleDatagram(action.data, client, 1000);
+ *   if (action.type === "send") gateway.handleDatagram(action.data, client, "server", 1000);
  * }
  * console.assert(gateway.list(1000)[0]?.internal.port === 8080);
  * ```

@@ -41,6 +41,5 @@ function feed(input: (now: number) => unknown): void {
 
 function told(event: { type: string; id?: number }): void {
   console.log(JSON.stringify(event));
-  // A real program would hold it; this one has seen enough.
   if (event.type === "mapped") queueMicrotask(() => feed((now) => mapper.revoke(event.id!, now)));
 }
