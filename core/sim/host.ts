@@ -83,6 +83,17 @@ export class Host implements Receiver, SocketHost, ProcessHost {
     return attached;
   }
 
+  /**
+   * Takes the host off a segment, as a laptop that is carried away: the addresses it had there are
+   * free, and what is still on its way to it there is lost.
+   */
+  detach(attached: Interface): void {
+    const place = this.interfaces.indexOf(attached);
+    if (place < 0) return;
+    this.interfaces.splice(place, 1);
+    attached.segment.leave(attached);
+  }
+
   /** Whether a canonical address is one of this host's. */
   hasAddress(address: string): boolean {
     return this.interfaces.some((attached) => attached.addresses.includes(address));
@@ -189,6 +200,7 @@ export class Host implements Receiver, SocketHost, ProcessHost {
   /** Takes a packet from the wire; called by the world. */
   receive(by: Interface, packet: Packet): void {
     if (this.#isSuspended) return this.drop(packet, "asleep");
+    if (!this.interfaces.includes(by)) return this.drop(packet, "not-mine");
     for (const router of this.routers) if (router.handle(by, packet)) return;
     const { address } = packet.to;
     if (!isMulticast(address)) {

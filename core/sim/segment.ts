@@ -135,6 +135,14 @@ export class Segment {
     this.#context.topology++;
   }
 
+  /** Forgets an interface and its addresses; called by `Host.detach`. */
+  leave(member: Interface): void {
+    for (const address of [...member.addresses]) member.removeAddress(address);
+    const place = this.#interfaces.indexOf(member);
+    if (place >= 0) this.#interfaces.splice(place, 1);
+    this.#context.topology++;
+  }
+
   /**
    * Makes `address` lead to `owner`.
    *
