@@ -14,6 +14,7 @@ import type {
   SocketRole,
   SocketSpec,
 } from "../machine.ts";
+import { anyAddress, familyOf } from "../ip.ts";
 import { isSameSocket } from "../sockets.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
 import type { SimSocket, SocketOptions } from "./socket.ts";
@@ -26,6 +27,8 @@ export interface ProcessHost {
   readonly isSuspended: boolean;
   /** Opens a socket. */
   bind(options?: SocketOptions): SimSocket;
+  /** Whether a canonical address is its own. */
+  hasAddress(address: string): boolean;
   /** The address from which packets to there leave, where it has one. */
   addressToward(address: string): string | undefined;
   /** Forgets a process that was stopped. */
@@ -206,13 +209,23 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
       const message = `Cannot listen: there is no ${kind} in the simulation`;
       return this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
     }
+    const isAny = wanted === undefined || wanted.address === anyAddress(familyOf(wanted.address));
+    const source = isAny ? this.#host.addressToward(connect?.address ?? "0.0.0.0") : wanted.address;
+    const isOwn = group !== undefined || source === undefined || this.#host.hasAddress(source);
+    if ((connect && !source) || !isOwn) {
+      this.#listed.set(key, { spec, socket: undefined, local: undefined });
+      const message = source
+        ? `Cannot bind to ${source}`
+        : `There is no way to ${connect!.address}`;
+      return this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
+    }
     const socket = this.#open(key, {
-      ...(wanted && wanted.port !== 0 && { address: group ?? wanted.address, port: wanted.port }),
+      ...(!isAny && { address: group ?? wanted.address }),
+      ...(wanted && { port: wanted.port }),
       ...(connect && { connect }),
       ...(group !== undefined && { groups: [group] }),
     });
-    const address = wanted?.address ?? this.#host.addressToward(connect?.address ?? "0.0.0.0");
-    const local = address === undefined ? undefined : { address, port: socket.port };
+    const local = source === undefined ? undefined : { address: source, port: socket.port };
     this.#listed.set(key, { spec, socket, local });
     if (local) this.#tellSocket(key, { ok: true, local });
   }

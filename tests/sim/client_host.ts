@@ -90,7 +90,9 @@ export class ClientHost {
 
   /** The port from which it speaks. */
   get port(): number {
-    return this.#process.sockets.client!.port;
+    const [listed] = this.#subject.machine.sockets?.() ?? [];
+    const socket = listed ? this.#process.listed(listed.key) : this.#process.sockets.client;
+    return socket!.port;
   }
 
   /** Gives a command, then looks whether what the client holds is what it told. */
@@ -240,11 +242,8 @@ export class ClientHost {
         if (to.address === gateway.address && to.port === gateway.port) model.unreachable(now);
       },
     });
-    // The socket is not connected, as Deno's cannot be: who sends is the machine's to judge.
-    const process = this.host.run<unknown, Tap<unknown>>(tap, {
-      client: {},
-      listen: [{ port: 5350 }],
-    }, {
+    const sockets = subject.machine.sockets ? {} : { client: {}, listen: [{ port: 5350 }] };
+    const process = this.host.run<unknown, Tap<unknown>>(tap, sockets, {
       onEvent: (event, now) => this.#tell(subject.translate(event), now),
       onDrained: (now) => {
         model.settle(now);

@@ -204,7 +204,6 @@ class MapperSubject implements Subject {
     this.#gateway = gateway;
     this.machine = new PortMapper({
       random,
-      announcements: false,
       ...(saved !== undefined && { saved: saved as readonly SavedPort[] }),
     });
     this.#move(localAddress, 0);

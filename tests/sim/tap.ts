@@ -10,6 +10,7 @@ import type {
   Instant,
   Machine,
   SocketResult,
+  SocketSpec,
 } from "../../core/machine.ts";
 
 /** What a tap shows. */
@@ -37,9 +38,12 @@ export class Tap<E> implements Machine<E> {
     return this.#inner.stats;
   }
 
-  /** The sockets that the machine wants, where it lists any. */
+  /**
+   * The sockets that the machine wants, where it lists any. They are not connected, as Deno's cannot
+   * be: who sends is the machine's to judge.
+   */
   get sockets(): Machine<E>["sockets"] {
-    return this.#inner.sockets && (() => this.#inner.sockets!());
+    return this.#inner.sockets && (() => this.#inner.sockets!().map(withoutPeer));
   }
 
   handleSocket(key: string, result: SocketResult, now: Instant): void {
@@ -82,4 +86,8 @@ export class Tap<E> implements Machine<E> {
     if (action?.type === "send") this.#hooks.onSend(action.data, action.to, this.#now);
     return action;
   }
+}
+
+function withoutPeer({ connect, ...spec }: SocketSpec): SocketSpec {
+  return connect && !spec.local ? { ...spec, connect } : spec;
 }

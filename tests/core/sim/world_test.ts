@@ -1,6 +1,13 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../../../core/machine.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  Instant,
+  Machine,
+  SocketSpec,
+} from "../../../core/machine.ts";
 import { type RandomSource, uniform } from "../../../core/random.ts";
 import { type LinkOptions, SimulationError, World } from "../../../core/sim/mod.ts";
 
@@ -154,6 +161,60 @@ describe("World", () => {
     assert(processes[0].machine.stats.heard! > 0, "the socket bound to any address follows");
     assertThrows(() => b.changeAddress(B.address, "192.168.1.10"), TypeError, "192.168.1.3");
     assertThrows(() => b.changeAddress("192.168.1.9", A.address), TypeError, "taken");
+  });
+
+  it("a host that leaves a segment is not found there, and may come to another one", () => {
+    const world = new World();
+    const home = world.segment("home"), cafe = world.segment("cafe");
+    const router = world.host("router"), other = world.host("other"), laptop = world.host("laptop");
+    router.attach(home, "192.168.1.1");
+    other.attach(cafe, "192.168.1.1");
+    const heard: string[] = [];
+    const socket = laptop.bind({ port: 7 });
+    socket.onDatagram = (data) => heard.push(`${data[0]}`);
+    const there = laptop.attach(home, "192.168.1.2");
+    const to = { address: "192.168.1.2", port: 7 };
+    router.bind().send(to, Uint8Array.of(1));
+    world.runFor(10);
+    // What is on its way when it leaves is lost.
+    router.bind().send(to, Uint8Array.of(2));
+    laptop.detach(there);
+    laptop.detach(there);
+    laptop.attach(cafe, "192.168.1.2");
+    router.bind().send(to, Uint8Array.of(3));
+    other.bind().send(to, Uint8Array.of(4));
+    world.runFor(10);
+    assertEquals([heard, home.lookup("192.168.1.2")], [["1", "4"], undefined]);
+  });
+
+  it("a listed socket that cannot be had is told, with the reason", () => {
+    const world = new World();
+    const host = world.host("host");
+    host.attach(world.segment("lan"), "192.168.1.2");
+    const told: string[] = [];
+    const run = (spec: Omit<SocketSpec, "key">) =>
+      host.run<unknown, Machine<unknown>>({
+        stats: {},
+        sockets: () => [{ key: "it", ...spec }],
+        handleDatagram: () => false,
+        handleUnreachable: () => {},
+        handleSocket: (_key, result) => {
+          told.push(result.ok ? `open at ${result.local.address}` : result.message);
+        },
+        handleTimeout: () => {},
+        nextTimeout: () => undefined,
+        debugTimeout: () => undefined,
+        poll: () => undefined,
+      }, {}).stop();
+    const connect = { address: "192.168.1.1", port: 5351 };
+    run({ connect });
+    run({ connect, local: { address: "192.168.1.3", port: 0 } });
+    run({ local: { address: "192.168.1.2", port: 0 } });
+    assertEquals(told, [
+      "There is no way to 192.168.1.1",
+      "Cannot bind to 192.168.1.3",
+      "open at 192.168.1.2",
+    ]);
   });
 
   it("driveBounded runs until nothing is pending, until it is done, or throws with the trace", () => {
