@@ -16,8 +16,10 @@ import {
   isMulticast,
   type Packet,
   portUnreachable,
+  resetOf,
   type Verdict,
 } from "./packet.ts";
+import type { TcpPort, TcpReceiver } from "./http.ts";
 import { Process, type ProcessHost, type ProcessOptions, type ProcessSockets } from "./process.ts";
 import { findRoute, gatewayOf, type Route } from "./route.ts";
 import {
@@ -42,6 +44,12 @@ export interface HostOptions {
   readonly sendsUnreachable?: boolean;
 }
 
+/** Who listens on a TCP port. */
+interface TcpListener {
+  readonly address: string | undefined;
+  readonly receiver: TcpReceiver;
+}
+
 const FIRST_EPHEMERAL_PORT = 49152;
 
 /** Made by `World.host`. */
@@ -58,10 +66,12 @@ export class Host implements Receiver, SocketHost, ProcessHost {
   readonly processes: Process<unknown>[] = [];
   readonly #context: SimContext;
   readonly #sockets = new Map<number, SimSocket[]>();
+  readonly #tcp = new Map<number, TcpListener[]>();
   readonly #routes = new Map<string, Route>();
   #routesMadeAt = -1;
   #isSuspended = false;
   #nextPort = FIRST_EPHEMERAL_PORT;
+  #nextTcpPort = FIRST_EPHEMERAL_PORT;
 
   /** Made by `World.host`. */
   constructor(context: SimContext, name: string, options: HostOptions = {}) {
@@ -130,10 +140,28 @@ export class Host implements Receiver, SocketHost, ProcessHost {
     else this.#sockets.delete(socket.port);
   }
 
+  /** Takes a TCP port at an address, or at all; 0 for a free one. Undefined where it is taken. */
+  bindTcp(address: string | undefined, port: number, receiver: TcpReceiver): TcpPort | undefined {
+    const taken = port === 0 ? this.#freeTcpPort() : port;
+    const others = this.#tcp.get(taken) ?? [];
+    if (others.some((other) => !address || !other.address || other.address === address)) {
+      return undefined;
+    }
+    const listener = { address, receiver };
+    this.#tcp.set(taken, [...others, listener]);
+    const close = () => {
+      const left = (this.#tcp.get(taken) ?? []).filter((other) => other !== listener);
+      if (left.length > 0) this.#tcp.set(taken, left);
+      else this.#tcp.delete(taken);
+    };
+    return { port: taken, close };
+  }
+
   /** Whether a socket is bound to the port at that address. */
   isBound(address: string, port: number): boolean {
     const bound = this.#sockets.get(port);
-    return bound?.some(({ local }) => local === undefined || local === address) ?? false;
+    return (bound?.some(({ local }) => local === undefined || local === address) ?? false) ||
+      this.#tcpAt({ address, port }) !== undefined;
   }
 
   /** Runs a machine: the canonical loop, over sockets of this host. */
@@ -228,14 +256,37 @@ export class Host implements Receiver, SocketHost, ProcessHost {
   #deliver(by: Interface, packet: Packet): void {
     const { quoted } = packet;
     if (quoted) {
-      const socket = this.#socketAt(quoted.from);
-      if (socket) socket.unreachable(shown(by, quoted.to));
+      const hit = quoted.protocol === "tcp"
+        ? this.#tcpAt(quoted.from)
+        : this.#socketAt(quoted.from);
+      hit?.unreachable(shown(by, quoted.to));
+      return;
+    }
+    if (packet.segment) {
+      const port = this.#tcpAt(packet.to);
+      if (port) return port.receive({ ...packet, from: shown(by, packet.from) });
+      this.drop(packet, "closed");
+      const reset = this.sendsUnreachable ? resetOf(packet) : undefined;
+      if (reset) this.sendPacket(reset);
       return;
     }
     const socket = packet.protocol === "udp" ? this.#socketAt(packet.to, packet.from) : undefined;
     if (socket) return socket.receive(packet.data, shown(by, packet.from));
     this.drop(packet, this.#socketAt(packet.to) ? "not-peer" : "closed");
     if (this.sendsUnreachable) this.reject(packet);
+  }
+
+  #tcpAt({ address, port }: Endpoint): TcpReceiver | undefined {
+    return this.#tcp.get(port)?.find((at) => at.address === undefined || at.address === address)
+      ?.receiver;
+  }
+
+  #freeTcpPort(): number {
+    while (this.#tcp.has(this.#nextTcpPort)) this.#nextTcpPort++;
+    const port = this.#nextTcpPort;
+    // Ports are used again in turn: an exchange takes one for each request.
+    this.#nextTcpPort = port >= 65535 ? FIRST_EPHEMERAL_PORT : port + 1;
+    return port;
   }
 
   /** The socket that takes a datagram: one bound to the address before one bound to any. */

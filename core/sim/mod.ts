@@ -40,7 +40,14 @@
  *
  * @module
  */
-export { type Packet, type PacketProtocol, type QuotedPacket, type Verdict } from "./packet.ts";
+export {
+  type HttpSegment,
+  type Packet,
+  type PacketProtocol,
+  type QuotedPacket,
+  type Verdict,
+} from "./packet.ts";
+export type { HttpHost, TcpPort, TcpReceiver } from "./http.ts";
 export { Link, type LinkOptions } from "./link.ts";
 export {
   Interface,

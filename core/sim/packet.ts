@@ -20,6 +20,16 @@ export interface QuotedPacket {
   readonly to: Endpoint;
 }
 
+/** What a packet is to the HTTP exchange that it belongs to. */
+export interface HttpSegment {
+  /** Connect, connected, a part, a part that came, nobody listens. */
+  readonly kind: "syn" | "syn-ack" | "data" | "ack" | "rst";
+  /** Which part, from 0. */
+  readonly part: number;
+  /** Of how many. */
+  readonly parts: number;
+}
+
 /** One packet; never changed once sent, a NAT makes another. Addresses carry no zone. */
 export interface Packet {
   /** `"icmp"` stands for port unreachable, the only kind there is. */
@@ -34,6 +44,8 @@ export interface Packet {
   readonly hops: number;
   /** What an ICMP message is about. */
   readonly quoted?: QuotedPacket;
+  /** What it is to an HTTP exchange, where it belongs to one. */
+  readonly segment?: HttpSegment;
 }
 
 /** What became of a packet at one place. */
@@ -115,6 +127,13 @@ export function portUnreachable(about: Packet): Packet | undefined {
     hops: INITIAL_HOPS,
     quoted: { protocol: about.protocol, from: about.from, to: about.to },
   };
+}
+
+/** What says that nobody listens where `packet` went; undefined where that needs no answer. */
+export function resetOf({ from, to, segment }: Packet): Packet | undefined {
+  if (!segment || segment.kind === "rst") return undefined;
+  const reset: HttpSegment = { kind: "rst", part: 0, parts: 0 };
+  return { protocol: "tcp", from: to, to: from, data: EMPTY, hops: INITIAL_HOPS, segment: reset };
 }
 
 /** `192.0.2.1:5351 → 192.0.2.2:40000 udp`, ICMP with what it is about. */

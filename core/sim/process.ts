@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { isWildcard } from "../cidr.ts";
 import type {
   Endpoint,
   HttpResult,
@@ -16,21 +17,18 @@ import type {
 } from "../machine.ts";
 import { anyAddress, familyOf } from "../ip.ts";
 import { isSameSocket } from "../sockets.ts";
+import { type HttpHost, SimHttp } from "./http.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
 import type { SimSocket, SocketOptions } from "./socket.ts";
 
 /** What a machine that runs needs of its host. */
-export interface ProcessHost {
+export interface ProcessHost extends HttpHost {
   /** How the trace names it. */
   readonly name: string;
-  /** Whether it sleeps. */
-  readonly isSuspended: boolean;
   /** Opens a socket. */
   bind(options?: SocketOptions): SimSocket;
   /** Whether a canonical address is its own. */
   hasAddress(address: string): boolean;
-  /** The address from which packets to there leave, where it has one. */
-  addressToward(address: string): string | undefined;
   /** Forgets a process that was stopped. */
   forget(process: Sleeper): void;
 }
@@ -63,7 +61,7 @@ export interface ProcessOptions<E> {
   readonly onEvent?: (event: E, now: Instant) => void;
   /** Called each time the machine has been fed and drained. */
   readonly onDrained?: (now: Instant) => void;
-  /** Makes the HTTP requests of machines that have any; without it they fail. */
+  /** Makes the machine's HTTP requests; by default they go through the network. */
   readonly onRequest?: (
     action: RequestAction,
     respond: (result: HttpResult) => void,
@@ -105,6 +103,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   readonly #all: SimSocket[] = [];
   /** The sockets that the machine has listed; those that could not be had have none. */
   readonly #listed = new Map<string, ListedSocket>();
+  readonly #http: SimHttp;
   #wakeAt: Instant | undefined;
   #isStopped = false;
 
@@ -121,6 +120,14 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     this.machine = machine;
     this.#options = options;
     this.name = options.name ?? host.name;
+    this.#http = new SimHttp(context, host, {
+      onResult: (id, result) => this.#feedResult(id, result),
+      onRequest: (id, request, from) => {
+        if (!this.machine.handleRequest) return;
+        this.machine.handleRequest(id, request, from, this.#context.now);
+        this.#drain();
+      },
+    });
     this.sockets = {
       client: sockets.client && this.#open("client", sockets.client),
       server: sockets.server && this.#open("server", sockets.server),
@@ -147,6 +154,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     if (this.#isStopped) return;
     this.#isStopped = true;
     for (const socket of this.#all) socket.close();
+    this.#http.stop();
     this.#context.wake(this, undefined);
     this.#host.forget(this);
   }
@@ -162,6 +170,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   /** Sets the alarm anew; called by the host when it resumes. */
   schedule(): void {
     if (this.#isStopped) return;
+    this.#http.schedule();
     const next = this.machine.nextTimeout();
     if (next === this.#wakeAt) return;
     this.#wakeAt = next;
@@ -195,6 +204,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     for (const [key, { spec, socket, local }] of this.#listed) {
       if (specs.some((wanted) => isSameSocket(wanted, spec, local))) continue;
       this.#listed.delete(key);
+      if (spec.kind === "http") this.#http.unlisten(key);
       if (!socket) continue;
       socket.close();
       this.#all.splice(this.#all.indexOf(socket), 1);
@@ -204,6 +214,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
 
   #openListed(spec: SocketSpec): void {
     const { key, kind = "udp", local: wanted, connect, group } = spec;
+    if (kind === "http") return this.#listenHttp(spec);
     if (kind !== "udp") {
       this.#listed.set(key, { spec, socket: undefined, local: undefined });
       const message = `Cannot listen: there is no ${kind} in the simulation`;
@@ -230,6 +241,21 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     if (local) this.#tellSocket(key, { ok: true, local });
   }
 
+  #listenHttp(spec: SocketSpec): void {
+    const { key, local: wanted } = spec;
+    const isAny = wanted === undefined || isWildcard(wanted.address);
+    const source = isAny ? this.#host.addressToward("0.0.0.0") : wanted.address;
+    const isOwn = isAny || this.#host.hasAddress(wanted.address);
+    const port = isOwn
+      ? this.#http.listen(key, isAny ? undefined : source, wanted?.port ?? 0)
+      : undefined;
+    const local = port === undefined ? undefined : { address: source ?? "0.0.0.0", port };
+    this.#listed.set(key, { spec, socket: undefined, local });
+    if (local) return this.#tellSocket(key, { ok: true, local });
+    const message = `Cannot listen for HTTP on ${source}, port ${wanted?.port}`;
+    this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
+  }
+
   #tellSocket(key: string, result: SocketResult): void {
     this.machine.handleSocket?.(key, result, this.#context.now);
   }
@@ -249,6 +275,9 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
           break;
         case "request":
           this.#request(action);
+          break;
+        case "respond":
+          this.#http.respond(action.id, action.response);
           break;
         case "stream":
           if (action.do === "connect") this.#refuseStream(action.id);
@@ -276,13 +305,15 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   }
 
   #request(action: RequestAction): void {
-    const respond = (result: HttpResult): void => {
-      if (this.#isStopped) return;
-      this.machine.handleResponse?.(action.id, result, this.#context.now);
-      this.#drain();
-    };
-    if (this.#options.onRequest) this.#options.onRequest(action, respond, this.#context.now);
-    else respond({ ok: false, reason: "failed" });
+    const { onRequest } = this.#options;
+    if (!onRequest) return this.#http.request(action);
+    onRequest(action, (result) => this.#feedResult(action.id, result), this.#context.now);
+  }
+
+  #feedResult(id: number, result: HttpResult): void {
+    if (this.#isStopped) return;
+    this.machine.handleResponse?.(id, result, this.#context.now);
+    this.#drain();
   }
 
   #refuseStream(id: number): void {
