@@ -22,8 +22,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   punch: PROTOCOLS,
 };
 
-/** Packages that shipped code may import, by the folder that may. None yet. */
-const PACKAGES: readonly { under: string; name: string }[] = [];
+/** Packages that shipped code may import, by the folder or file that may. */
+const PACKAGES: readonly { under: string; name: string }[] = [
+  ...["hmac.js", "legacy.js", "sha2.js"].map((module) => ({
+    under: "core/stun/integrity.ts",
+    name: `@noble/hashes/${module}`,
+  })),
+];
 
 /** The modules at the root that entry points name: they gather, nothing imports them. */
 const FACES = ["mod.ts", "testing.ts"];
