@@ -47,7 +47,7 @@ export async function buildPackage(by: "dnt" | "deno pack", products: string): P
 export async function installPackage(tarball: string, project: string): Promise<void> {
   await Deno.mkdir(project, { recursive: true });
   await Deno.writeTextFile(`${project}/package.json`, '{ "type": "module", "private": true }\n');
-  await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], {
+  await must(["npm", "install", "--prefer-offline", "--no-audit", "--no-fund", tarball], {
     cwd: project,
   });
 }

@@ -61,5 +61,7 @@ export async function packNatkit(): Promise<{ folder: string; tarball: string }>
 /** Installs natkit's package beside the others in a folder. */
 export async function installNatkit(folder: string): Promise<void> {
   const { tarball } = await packNatkit();
-  await must(["npm", "install", "--offline", "--no-audit", "--no-fund", tarball], { cwd: folder });
+  await must(["npm", "install", "--prefer-offline", "--no-audit", "--no-fund", tarball], {
+    cwd: folder,
+  });
 }

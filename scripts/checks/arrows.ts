@@ -23,7 +23,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 
 /** Packages that shipped code may import, by the folder or file that may. */
-const PACKAGES: readonly { under: string; name: string }[] = [
+export const PACKAGES: readonly { readonly under: string; readonly name: string }[] = [
   ...["hmac.js", "legacy.js", "sha2.js"].map((module) => ({
     under: "core/stun/integrity.ts",
     name: `@noble/hashes/${module}`,

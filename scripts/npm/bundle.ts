@@ -10,7 +10,7 @@
  */
 import { pathToFileURL } from "node:url";
 import { filesBelow } from "../lib/files.ts";
-import { filesNamed } from "./manifest.ts";
+import { filesNamed, isModuleOf } from "./manifest.ts";
 
 /** The modules of the command that share a file; what runs a gateway is loaded where it is asked. */
 const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo))/;
@@ -33,7 +33,7 @@ const SHEBANG = "#!/usr/bin/env node";
 export async function bundlePackage(folder: string, modules: string = ""): Promise<void> {
   // Only who builds the package needs it.
   const { rolldown } = await import("rolldown");
-  const { files, programs } = await filesNamed(folder);
+  const { files, programs, dependencies } = await filesNamed(folder);
   const entries = files.filter((path) => path.endsWith(".js"));
   const root = `${await Deno.realPath(folder)}/${modules}`;
   const pathOf = (id: string) => id.replace(root, "");
@@ -41,7 +41,7 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
   const loaded = new Set<string>();
   const bundle = await rolldown({
     input: Object.fromEntries(entries.map((path) => [path, `${folder}/${path}`])),
-    external: /^node:/,
+    external: (id) => id.startsWith("node:") || isModuleOf(dependencies, id),
     platform: "node",
     plugins: [{
       name: "natkit",

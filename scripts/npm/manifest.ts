@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { PACKAGES } from "../checks/arrows.ts";
 import { exists, read } from "../lib/files.ts";
 
 /** The name on npm; on JSR it has a scope. */
@@ -36,6 +37,19 @@ export function readManifest(): Manifest {
   return manifest;
 }
 
+/**
+ * What the package depends on, with the versions that `deno.json` pins: of its imports those that
+ * shipped code may use.
+ */
+export function dependenciesOf({ imports }: Manifest): Readonly<Record<string, string>> {
+  const isShipped = (name: string) =>
+    PACKAGES.some((each) => each.name === name || each.name.startsWith(`${name}/`));
+  const pinned = Object.entries(imports).filter(([name]) => isShipped(name));
+  return Object.fromEntries(
+    pinned.map(([name, specifier]) => [name, specifier.slice(specifier.lastIndexOf("@") + 1)]),
+  );
+}
+
 /** The fields of `package.json` that do not depend on the tool. */
 export function packageFields(manifest: Manifest): Record<string, unknown> {
   return {
@@ -44,18 +58,35 @@ export function packageFields(manifest: Manifest): Record<string, unknown> {
     description: manifest.description,
     license: manifest.license,
     keywords: ["nat", "pcp", "nat-pmp", "port-mapping", "port-forwarding", "p2p"],
+    dependencies: dependenciesOf(manifest),
     engines: { node: ">=20" },
     sideEffects: false,
   };
 }
 
-/** The files that the `package.json` in a folder names, `"core/mod.js"`, and the programs of them. */
-export async function filesNamed(
-  folder: string,
-): Promise<{ files: readonly string[]; programs: readonly string[] }> {
-  const { exports, bin } = JSON.parse(await Deno.readTextFile(`${folder}/package.json`));
+/**
+ * The files that the `package.json` in a folder names, `"core/mod.js"`, the programs of them, and
+ * the packages that it depends on.
+ */
+export async function filesNamed(folder: string): Promise<{
+  files: readonly string[];
+  programs: readonly string[];
+  dependencies: readonly string[];
+}> {
+  const { exports, bin, dependencies = {} } = JSON.parse(
+    await Deno.readTextFile(`${folder}/package.json`),
+  );
   const programs = pathsIn(bin);
-  return { files: [...new Set([...pathsIn(exports), ...programs])], programs };
+  return {
+    files: [...new Set([...pathsIn(exports), ...programs])],
+    programs,
+    dependencies: Object.keys(dependencies),
+  };
+}
+
+/** Whether a specifier names one of the packages, or a module of it. */
+export function isModuleOf(packages: readonly string[], specifier: string): boolean {
+  return packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
 }
 
 /** The paths in a field, however deep its conditions nest. */

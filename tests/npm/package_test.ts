@@ -130,10 +130,20 @@ describe("the npm package", () => {
     assert(places.some(({ path }) => path === "adapters/api/open_port.ts"), stack);
   });
 
-  it("has no dependencies and names Node 20", () => {
+  it("depends on what its protocols need, pinned, and names Node 20", () => {
     const { dependencies, engines } = manifest() as unknown as Record<string, unknown>;
 
-    assertEquals([dependencies, engines], [undefined, { node: ">=20" }]);
+    assertEquals([dependencies, engines], [{ "@noble/hashes": "2.4.0" }, { node: ">=20" }]);
+  });
+
+  it("loads no dependency for a port, nor for the command", () => {
+    const { bin } = manifest();
+    for (const entry of ["mod.js", posix.normalize(bin.natkit), "core/mod.js"]) {
+      for (const path of filesLoaded(entry)) {
+        const text = readFileSync(`${PACKAGE}/${path}`, "utf8");
+        assert(!/^import\b[^;]*?"@?[a-z][^":]*";$/m.test(text), path);
+      }
+    }
   });
 
   it("brings the command", async () => {
