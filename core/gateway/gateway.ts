@@ -595,5 +595,6 @@ function pcpOptions(
     trace: trace ? "packets" : false,
     announceTo,
     allowThirdParty,
+    ...settings.knowsInside && { isInside: settings.isInside },
   };
 }

@@ -62,6 +62,8 @@ export interface GatewaySettings {
   readonly profile: Profile | undefined;
   readonly listen: Endpoint | undefined;
   readonly isInside: (address: string) => boolean;
+  /** Whether that was told, and is not all that its family has. */
+  readonly knowsInside: boolean;
   readonly maxLifetimeSeconds: number | undefined;
   readonly minLifetimeSeconds: number | undefined;
   readonly table: SimulatedGatewayOptions["table"];
@@ -98,6 +100,7 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
     profile,
     listen: options.listen,
     isInside: readInside(options.internalPrefixes, family),
+    knowsInside: options.internalPrefixes !== undefined,
     maxLifetimeSeconds: max === undefined ? max : checkLifetime("maxLifetimeSeconds", max),
     minLifetimeSeconds: min === undefined ? min : checkLifetime("minLifetimeSeconds", min),
     table: options.table,

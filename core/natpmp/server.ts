@@ -366,11 +366,10 @@ export class NatPmpServer implements Machine<ServerEvent> {
     if (this.#settings.takesOver && kind === "explicit" && origin !== "nat-pmp" && size === 1) {
       const isExact = false;
       this.#table.renew(existing, { origin: "nat-pmp", expiresAt, requester: from, isExact });
-    } else if (origin === "nat-pmp" && nonce === undefined) {
-      this.#table.renew(existing, { expiresAt, requester: from });
     } else {
-      // It has another protocol's client, who counts on the lease, and on being told of a move.
-      this.#table.renew(existing, { expiresAt: Math.max(expiresAt, existing.expiresAt) });
+      // A PCP client wants to be told of a move where that client is.
+      const requester = nonce === undefined ? from : undefined;
+      this.#table.renew(existing, { by: "nat-pmp", expiresAt, requester, reserveCompanion: true });
     }
   }
 
@@ -395,8 +394,12 @@ export class NatPmpServer implements Machine<ServerEvent> {
         expiresAt,
       }, now);
     // A flow that went out already has its external endpoint, wherever that is (PMP-S-16).
-    if (this.#table.outbounds(number, from.address, internalPort).length > 0) {
-      return attempt(suggested, false);
+    const [flow] = this.#table.outbounds(number, from.address, internalPort);
+    if (flow) {
+      // The client knows one external address, and the mapping would be on another (PMP-S-34).
+      return flow.external.address === suggestedAddress
+        ? attempt(suggested, false)
+        : "no-resources";
     }
     // "Exactly this address" is what keeps the mapping on the one address that the client knows.
     if (this.#settings.portChoice === "any") {

@@ -20,7 +20,9 @@
  *
  * @module
  */
+import { putU16, u16 } from "../bytes.ts";
 import { checkInteger } from "../check.ts";
+import { type AddressKind, classify } from "../cidr.ts";
 import { anyAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
@@ -52,6 +54,7 @@ import {
   MappingService,
   type OptionPlan,
   planOptions,
+  type Refusal,
   remainingSeconds,
 } from "./server_mapping.ts";
 import {
@@ -298,6 +301,9 @@ export class PcpServer implements Machine<ServerEvent> {
   #serveRequest(data: Uint8Array, request: KnownRequest, from: Endpoint, now: Instant): void {
     const plan = planOptions(request, this.#settings);
     if (typeof plan === "number") return this.#refuse(data, from, plan, now);
+    if (plan.thirdParty !== undefined && !this.#canBeInside(plan.thirdParty, from.address)) {
+      return this.#refuse(data, from, PCP_RESULT.NOT_AUTHORIZED, now);
+    }
     // Of two equal texts the runtime's: the table looks it up faster, having done so before.
     const own = request.clientAddress === from.address ? from.address : request.clientAddress;
     const address = plan.thirdParty ?? own;
@@ -315,13 +321,26 @@ export class PcpServer implements Machine<ServerEvent> {
     const outcome = request.kind === "map"
       ? this.#service.map({ request, from, plan: options, address, existing }, now)
       : this.#service.peer({ request, from, plan: options, address, existing }, now);
-    if ("resultCode" in outcome) {
-      return this.#refuse(data, from, outcome.resultCode, now, outcome);
+    for (const answer of outcome) {
+      if ("resultCode" in answer) {
+        this.#refuse(aboutPort(data, answer), from, answer.resultCode, now, answer);
+      } else {
+        if (answer.entry) this.#endUpdate(answer.entry);
+        this.#grant(request, from, answer, now);
+      }
     }
-    for (const grant of outcome) {
-      if (grant.entry) this.#endUpdate(grant.entry);
-      this.#grant(request, from, grant, now);
-    }
+  }
+
+  /**
+   * Whether an address that a client names can be one of the inside. Over IPv4 the inside is
+   * private where nothing else is said, as it is behind every NAT.
+   */
+  #canBeInside(address: string, client: string): boolean {
+    const { isInside } = this.#settings;
+    const kind = classify(address), family = familyOf(address);
+    if (family !== familyOf(client) || NEVER_INSIDE.has(kind)) return false;
+    if (this.#table.externalAddresses.includes(address)) return false;
+    return isInside?.(address) ?? (family === 6 || kind === "private" || kind === "shared");
   }
 
   /** Tells the trace and asks the policy. */
@@ -490,6 +509,27 @@ export class PcpServer implements Machine<ServerEvent> {
   #drop(reason: string): void {
     count(this.stats.dropped, reason);
   }
+}
+
+/** What no host behind a gateway has for an address that it could be reached at. */
+const NEVER_INSIDE: ReadonlySet<AddressKind> = new Set([
+  "wildcard",
+  "loopback",
+  "link-local",
+  "multicast",
+  "broadcast",
+  "reserved",
+]);
+
+/** Where MAP's internal port is (RFC 6887 §11.1). */
+const INTERNAL_PORT_OFFSET = 40;
+
+/** The request as if it had been about that port's mapping. */
+function aboutPort(data: Uint8Array, { internalPort }: Refusal): Uint8Array {
+  if (internalPort === undefined || u16(data, INTERNAL_PORT_OFFSET) === internalPort) return data;
+  const copy = data.slice();
+  putU16(copy, INTERNAL_PORT_OFFSET, internalPort);
+  return copy;
 }
 
 /** Adds one under a name. */

@@ -252,6 +252,8 @@ export interface Refusal {
   readonly resultCode: number;
   /** For how long; the code's usual time where left out. */
   readonly lifetimeSeconds?: number | undefined;
+  /** Of the mapping that it is about; the request's where left out. */
+  readonly internalPort?: number;
 }
 
 /** A success to answer with. */
@@ -268,8 +270,8 @@ export interface Grant {
   readonly options: readonly PcpOption[];
 }
 
-/** What is to be answered: several successes only where a port set meets several mappings. */
-export type Outcome = Refusal | readonly Grant[];
+/** What is to be answered: several answers only where a port set meets several mappings. */
+export type Outcome = readonly (Grant | Refusal)[];
 
 /** MAP and PEER over a mapping table. */
 export class MappingService {
@@ -293,17 +295,18 @@ export class MappingService {
   /** Processes a MAP request. */
   map(job: Job<PcpMapRequestMessage>, now: Instant): Outcome {
     const { protocol, internalPort, lifetimeSeconds } = job.request;
-    if (protocol === 0 && internalPort !== 0) return { resultCode: PCP_RESULT.MALFORMED_REQUEST };
+    if (protocol === 0 && internalPort !== 0) return [{ resultCode: PCP_RESULT.MALFORMED_REQUEST }];
     const entries = this.#mapped(job);
     if (lifetimeSeconds === 0) return this.#unmap(job, entries, now);
-    if (!this.#canMap(protocol, internalPort)) return { resultCode: PCP_RESULT.UNSUPP_PROTOCOL };
-    if (entries.length === 0) return this.#create(job, now);
-    for (const entry of entries) {
+    if (!this.#canMap(protocol, internalPort)) return [{ resultCode: PCP_RESULT.UNSUPP_PROTOCOL }];
+    if (entries.length === 0) return [this.#create(job, now)];
+    // Each as if it alone had been asked for (RFC 7753 §4.4.1).
+    return entries.map((entry) => {
       const error = this.#judgeRenewal(job, entry);
-      if (error !== undefined) return refusalBy(entry, error, now);
-    }
-    for (const entry of entries) this.#renew(job, entry, now);
-    return entries.map((entry) => grant(job, entry, now));
+      if (error !== undefined) return { ...refusalBy(entry, error, now), ...portOf(job, entry) };
+      this.#renew(job, entry, now);
+      return grant(job, entry, now);
+    });
   }
 
   /** Processes a PEER request. */
@@ -312,11 +315,13 @@ export class MappingService {
     const { protocol, internalPort, nonce } = request;
     const remote = remoteOf(request);
     if (protocol === 0 || internalPort === 0 || !canBePeer(remote, address)) {
-      return { resultCode: PCP_RESULT.MALFORMED_REQUEST };
+      return [{ resultCode: PCP_RESULT.MALFORMED_REQUEST }];
     }
-    if (!this.#settings.protocols.has(protocol)) return { resultCode: PCP_RESULT.UNSUPP_PROTOCOL };
-    if (!entry) return this.#createPeer(job, remote, now);
-    if (isGuarded(entry, nonce)) return refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now);
+    if (!this.#settings.protocols.has(protocol)) {
+      return [{ resultCode: PCP_RESULT.UNSUPP_PROTOCOL }];
+    }
+    if (!entry) return [this.#createPeer(job, remote, now)];
+    if (isGuarded(entry, nonce)) return [refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now)];
     this.#table.renew(entry, this.#lease(job, this.#peerLeaseEnd(job, entry, now)));
     return [grant(job, entry, now)];
   }
@@ -363,15 +368,13 @@ export class MappingService {
   #renew(job: Job<PcpMapRequestMessage>, entry: TableEntry, now: Instant): void {
     if (entry.kind === "static") return;
     const end = this.#leaseEnd(job.request.lifetimeSeconds, now);
-    // What another protocol made is not shortened: that protocol's client counts on it.
-    const least = entry.origin === "pcp" ? -Infinity : entry.expiresAt;
-    const expiresAt = Math.max(end, least, this.#table.idleUntil(entry));
+    const expiresAt = Math.max(end, this.#table.idleUntil(entry));
     const { plan } = job;
     const filters = plan.filters && mergeFilters(entry.filters, plan);
     this.#table.renew(entry, this.#lease(job, expiresAt, filters));
   }
 
-  #create(job: Job<PcpMapRequestMessage>, now: Instant): Outcome {
+  #create(job: Job<PcpMapRequestMessage>, now: Instant): Grant | Refusal {
     const { request, plan, address } = job;
     const { protocol, internalPort, lifetimeSeconds } = request;
     if (this.#table.externalAddressFor(address) === undefined) {
@@ -392,13 +395,13 @@ export class MappingService {
       size: Math.min(this.#setSize(plan), 65536 - internalPort),
       keepParity: plan.portSet?.parity ?? false,
     }, now);
-    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : [grant(job, entry, now)];
+    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : grant(job, entry, now);
   }
 
-  #createPeer(job: Job<PcpPeerRequestMessage>, remote: Endpoint, now: Instant): Outcome {
+  #createPeer(job: Job<PcpPeerRequestMessage>, remote: Endpoint, now: Instant): Grant | Refusal {
     const { request, address } = job;
     const { protocol, internalPort, suggestedPort } = request;
-    if (request.lifetimeSeconds === 0) return [nothing(job)];
+    if (request.lifetimeSeconds === 0) return nothing(job);
     if (this.#table.externalAddressFor(address) === undefined) {
       return { resultCode: PCP_RESULT.NETWORK_FAILURE };
     }
@@ -416,32 +419,30 @@ export class MappingService {
       suggestedPort,
       isExact: suggested !== undefined || suggestedPort !== 0,
     }, now);
-    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : [grant(job, entry, now)];
+    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : grant(job, entry, now);
   }
 
   /** Deletes (PCP-S-55), but no sooner than outbound traffic lets it (PCP-S-53). */
   #unmap(job: Job<PcpMapRequestMessage>, entries: TableEntry[], now: Instant): Outcome {
     const { request, address } = job;
     const { protocol, internalPort, nonce } = request;
-    for (const entry of entries) {
+    if (entries.length === 0) {
+      const hasFlows = this.#table.outbounds(protocol, address, internalPort).length > 0;
+      return [hasFlows ? { resultCode: PCP_RESULT.NOT_AUTHORIZED } : nothing(job)];
+    }
+    return entries.map((entry) => {
+      const at = portOf(job, entry);
       if (entry.kind === "static" || isGuarded(entry, nonce)) {
-        return refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now);
+        return { ...refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now), ...at };
       }
-    }
-    if (entries.length === 0 && this.#table.outbounds(protocol, address, internalPort).length > 0) {
-      return { resultCode: PCP_RESULT.NOT_AUTHORIZED };
-    }
-    let lifetimeSeconds = 0;
-    for (const entry of entries) {
       const idleUntil = this.#table.idleUntil(entry);
-      if (idleUntil > now) {
-        this.#table.renew(entry, { expiresAt: idleUntil });
-        lifetimeSeconds = Math.max(lifetimeSeconds, remainingSeconds(entry, now));
-      } else {
+      if (idleUntil <= now) {
         this.#table.remove(entry, now);
+        return { ...nothing(job), ...at, entry };
       }
-    }
-    return [{ ...nothing(job), entry: entries[0], lifetimeSeconds }];
+      this.#table.renew(entry, { by: "pcp", expiresAt: idleUntil });
+      return { ...nothing(job), ...at, entry, lifetimeSeconds: remainingSeconds(entry, now) };
+    });
   }
 
   #lease(
@@ -452,7 +453,8 @@ export class MappingService {
     const { nonce } = request;
     const { description, prefersFailure: isExact } = plan;
     const namesAddress = suggestedAddress(request) !== undefined;
-    return { expiresAt, requester: from, nonce, isExact, namesAddress, description, filters };
+    const told = { requester: from, nonce, isExact, namesAddress, description, filters };
+    return { by: "pcp", expiresAt, ...told };
   }
 
   /** When a lease of that length ends, within the limits (PCP-S-52). */
@@ -510,12 +512,9 @@ function grant(
 ): Grant {
   const { internal } = entry;
   const isSet = request.kind === "map" && plan.portSet !== undefined;
-  let { internalPort } = request;
+  const { internalPort } = portOf({ request, plan }, entry);
   let { external } = entry;
-  if (isSet) {
-    // A mapping that begins within the set asked for is told by its own first port.
-    internalPort = Math.max(internalPort, internal.port);
-  } else if (internalPort !== internal.port) {
+  if (!isSet && internalPort !== internal.port) {
     // Who asks for one port of a set and knows nothing of sets is told that port's outside.
     external = { address: external.address, port: external.port + internalPort - internal.port };
   }
@@ -527,6 +526,15 @@ function grant(
     lifetimeSeconds: remainingSeconds(entry, now),
     options: isPlain ? plan.processed : plan.processed.flatMap((option) => granted(option, entry)),
   };
+}
+
+/** A mapping that begins within the set asked for is told by its own first port. */
+function portOf(
+  { request, plan }: Pick<Job<PcpMapRequestMessage | PcpPeerRequestMessage>, "request" | "plan">,
+  { internal }: TableEntry,
+): { readonly internalPort: number } {
+  const { internalPort } = request;
+  return { internalPort: plan.portSet ? Math.max(internalPort, internal.port) : internalPort };
 }
 
 /** Success with nothing there: the suggestion comes back as it came (PCP-S-55). */

@@ -29,7 +29,7 @@ export interface PortHolder {
   /** Undefined behind a firewall that does not translate. */
   pool: PortPool<PortHolder> | undefined;
   /** Whether the companion protocol's port is kept for the same inside. */
-  readonly reserves: boolean;
+  reserves: boolean;
 }
 
 type Pool = PortPool<PortHolder>;
@@ -124,16 +124,40 @@ export class PortAllocator {
   occupy(holder: PortHolder): void {
     const { pool, external, size } = holder;
     if (!pool) return;
-    const companion = holder.reserves
-      ? this.#companion(external.address, holder.protocol)
-      : undefined;
     for (let port = external.port; port < external.port + size; port++) {
       const freed = this.#quarantine.get(pool, port);
       if (freed) this.#quarantine.delete(freed);
       pool.owners.set(port, holder);
       pool.busy.add(port);
-      companion?.reserved.add(port);
     }
+    if (holder.reserves) this.#keepCompanion(holder, true);
+  }
+
+  /** Keeps the companion's ports for the holder's inside, unless another has one of them. */
+  reserve(holder: PortHolder): void {
+    const { pool, protocol, external, internal, size } = holder;
+    if (!pool || holder.reserves) return;
+    const companion = this.#companion(external.address, protocol);
+    if (!companion) return;
+    for (let port = external.port; port < external.port + size; port++) {
+      if (companion.busy.has(port) && this.#insideOf(companion, port) !== internal.address) return;
+    }
+    holder.reserves = true;
+    this.#keepCompanion(holder, true);
+  }
+
+  #keepCompanion({ external, protocol, size }: PortHolder, isKept: boolean): void {
+    const companion = this.#companion(external.address, protocol);
+    for (let port = external.port; port < external.port + size; port++) {
+      if (isKept) companion?.reserved.add(port);
+      else companion?.reserved.delete(port);
+    }
+  }
+
+  /** Whose a port is, or was until a short time ago. */
+  #insideOf(pool: Pool, port: number): string | undefined {
+    return pool.owners.get(port)?.internal.address ??
+      this.#quarantine.get(pool, port)?.internalAddress;
   }
 
   /** Takes the holder's external endpoint back; what is `isProtected` goes into quarantine. */
@@ -146,11 +170,10 @@ export class PortAllocator {
     const { pool, external, internal, size, protocol } = holder;
     if (!pool) return;
     const quarantineMs = isProtected ? this.#settings.quarantineMs(protocol) : 0;
-    const companion = holder.reserves ? this.#companion(external.address, protocol) : undefined;
+    if (holder.reserves) this.#keepCompanion(holder, false);
     for (let i = 0; i < size; i++) {
       const port = external.port + i;
       pool.owners.delete(port);
-      companion?.reserved.delete(port);
       if (quarantineMs === 0 || port === 0 || pool.isRetired) {
         pool.busy.delete(port);
         continue;
@@ -233,7 +256,7 @@ export class PortAllocator {
         return { external: { address, port: suggestedPort }, pool, size };
       }
       if (isExact && suggestedPort !== 0) continue;
-      if (prefersSamePort && suggestedPort === 0 && allowed.has(internal.port)) {
+      if (prefersSamePort && allowed.has(internal.port)) {
         if (this.#isFree(address, pool, internal.port, request)) {
           return { external: { address, port: internal.port }, pool, size };
         }
@@ -241,7 +264,9 @@ export class PortAllocator {
       const start = random ? below(random, 65536) : (this.#lastPort + 1) & 0xffff;
       const companion = request.reserveCompanion ? this.#companion(address, protocol) : undefined;
       const search: PortSearch = { start, allowed, parity, companion };
-      const run = size === 1 ? { first: pool.findOne(search), size } : pool.findRun(search, size);
+      const run = size === 1
+        ? { first: pool.findOne(search) || this.#ownPort(address, pool, request, allowed), size }
+        : pool.findRun(search, size);
       if (!run || run.first === 0) continue;
       const place = { external: { address, port: run.first }, pool, size: run.size };
       if (run.size === size) {
@@ -253,22 +278,43 @@ export class PortAllocator {
     return fallback ?? (isExact && suggestedPort !== 0 ? "external-unavailable" : "no-resources");
   }
 
+  /**
+   * A port that nobody but who asks may have: kept for its other protocol's mapping, or its own
+   * until a short time ago; 0 where there is none.
+   */
+  #ownPort(address: string, pool: Pool, request: PlaceRequest, allowed: PortSet): number {
+    const { protocol, internal } = request;
+    const own: number[] = [];
+    for (
+      const [port, { reserves, internal: of }] of this.#companion(address, protocol)?.owners ?? []
+    ) {
+      if (reserves && of.address === internal.address) own.push(port);
+    }
+    for (const { port, internalAddress } of this.#quarantine.of(pool)) {
+      if (internalAddress === internal.address) own.push(port);
+    }
+    return own.find((port) => allowed.has(port) && this.#isFree(address, pool, port, request)) ?? 0;
+  }
+
   /** A place for all ports of a protocol, or of all protocols: nothing of it may be another's. */
   #placeAll(
-    { protocol, internal }: PlaceRequest,
+    { protocol, internal, isExact, suggestedPort }: PlaceRequest,
     addresses: readonly string[],
   ): Place | TableFault {
-    const isOthers = (pool: Pool | undefined): boolean => {
-      for (const owner of pool?.owners.values() ?? []) {
-        if (owner.internal.address !== internal.address) return true;
+    // All ports keep their numbers: there is no external port to insist on.
+    if (isExact && suggestedPort) return "external-unavailable";
+    const isOthers = (pool: Pool | undefined, isCompanion = false): boolean => {
+      for (const { internal: { address }, reserves } of pool?.owners.values() ?? []) {
+        if (address !== internal.address && (reserves || !isCompanion)) return true;
       }
       return false;
     };
     for (const address of addresses) {
       const pools = this.#pools.get(address);
       const isTaken = protocol === 0
-        ? [...pools?.values() ?? []].some(isOthers)
-        : isOthers(pools?.get(protocol)) || isOthers(pools?.get(0));
+        ? [...pools?.values() ?? []].some((pool) => isOthers(pool))
+        : isOthers(pools?.get(protocol)) || isOthers(pools?.get(0)) ||
+          isOthers(this.#companion(address, protocol), true);
       const pool = this.#pool(address, protocol);
       if (!isTaken && !pool.owners.has(0)) return { external: { address, port: 0 }, pool, size: 1 };
     }
@@ -291,9 +337,7 @@ export class PortAllocator {
       if (!pool.reserved.has(port) && !request.reserveCompanion) continue;
       const companion = this.#companion(address, protocol);
       if (!companion?.busy.has(port)) continue;
-      const holder = companion.owners.get(port)?.internal.address ??
-        this.#quarantine.get(companion, port)?.internalAddress;
-      if (holder !== internal.address) return false;
+      if (this.#insideOf(companion, port) !== internal.address) return false;
     }
     return true;
   }
@@ -380,6 +424,11 @@ class Quarantine<P> {
   /** Takes out a port whose time is over at `now`; call until undefined. */
   popDue(now: Instant): FreedPort<P> | undefined {
     return this.#pop(now);
+  }
+
+  /** Those of one pool. */
+  of(pool: P): Iterable<FreedPort<P>> {
+    return this.#byPool.get(pool)?.values() ?? [];
   }
 
   /** All freed ports. */

@@ -44,10 +44,11 @@ export class Entry implements TableEntry {
   readonly id: number;
   readonly kind: MappingKind;
   origin: MappingOrigin;
-  readonly binding: Binding;
+  /** Another one once the port set that it belonged to has gone. */
+  binding: Binding;
   readonly remote: Endpoint | undefined;
   /** How far into the binding's ports it is: an outbound mapping may use any port of a set. */
-  readonly offset: number;
+  offset: number;
   requester: Endpoint | undefined;
   isExact: boolean;
   namesAddress: boolean;
@@ -55,6 +56,8 @@ export class Entry implements TableEntry {
   description: string | undefined;
   filters: readonly RemoteFilter[];
   expiresAt: Instant;
+  /** When each protocol's lease ends, where several have one. */
+  #leases: Map<MappingOrigin, Instant> | undefined;
   /** Whether it has left the table. */
   isGone = false;
   /** The deadline that is set for it: never later than `expiresAt`, `Infinity` for none. */
@@ -81,6 +84,19 @@ export class Entry implements TableEntry {
     this.description = request.description || undefined;
     this.filters = request.filters ?? NO_FILTERS;
     this.expiresAt = kind === "static" ? Infinity : request.expiresAt;
+  }
+
+  /** When the mapping ends once that protocol's lease ends at `expiresAt`. */
+  withLease(by: MappingOrigin, expiresAt: Instant): Instant {
+    if (!this.#leases && by === this.origin) return expiresAt;
+    this.#leases ??= new Map([[this.origin, this.expiresAt]]);
+    this.#leases.set(by, expiresAt);
+    return Math.max(...this.#leases.values());
+  }
+
+  /** Forgets all leases but the one that is told next. */
+  forgetLeases(): void {
+    this.#leases = undefined;
   }
 
   get protocol(): number {
@@ -209,10 +225,18 @@ export class Hosts {
     return joinable;
   }
 
-  /** Makes a binding of the request's internal endpoint to that place. */
-  bind({ protocol, internal, reserveCompanion }: CreateRequest, place: Place): Binding {
+  /**
+   * Makes a binding of the request's internal endpoint to that place.
+   *
+   * @param known The host, where it may have lost its last binding just now.
+   */
+  bind(
+    { protocol, internal, reserveCompanion }: CreateRequest,
+    place: Place,
+    known?: Host,
+  ): Binding {
     const { address } = internal;
-    const host = this.#hosts.get(address) ??
+    const host = this.#hosts.get(address) ?? known ??
       { address, bindings: new Map(), used: 0, paired: undefined };
     this.#hosts.set(address, host);
     const binding: Binding = {

@@ -49,7 +49,7 @@ export interface TableEntry {
   readonly description: string | undefined;
   /** Who may use it; empty for everybody. */
   readonly filters: readonly RemoteFilter[];
-  /** When its lease ends; `Infinity` for a static one. */
+  /** When its lease ends, the last of several protocols' leases; `Infinity` for a static one. */
   readonly expiresAt: Instant;
 }
 
@@ -69,8 +69,18 @@ export interface RenewRequest {
   readonly isExact?: boolean | undefined;
   /** Whether the external address is suggested now, too. */
   readonly namesAddress?: boolean | undefined;
-  /** Who takes it over from whoever made it; then its nonce goes. */
+  /** Who takes it over from whoever made it; then its nonce goes, and other protocols' leases. */
   readonly origin?: MappingOrigin | undefined;
+  /**
+   * Which protocol's lease is renewed, or begun; its maker's where left out. Each protocol that
+   * asked for the mapping has its own, and the mapping lasts until the last of them ends.
+   */
+  readonly by?: MappingOrigin | undefined;
+  /**
+   * Keep the same external port of the companion protocol (TCP for UDP, UDP for TCP) from every
+   * other internal address, where none has it, while the lease lasts (PMP-S-13).
+   */
+  readonly reserveCompanion?: boolean | undefined;
 }
 
 /** A mapping wanted. */
@@ -85,11 +95,6 @@ export interface CreateRequest extends RenewRequest {
   readonly suggestedAddress?: string | undefined;
   /** The external port suggested; 0 or left out for none. */
   readonly suggestedPort?: number;
-  /**
-   * Keep the same external port of the companion protocol (TCP for UDP, UDP for TCP) from every
-   * other internal address while the lease lasts (PMP-S-13).
-   */
-  readonly reserveCompanion?: boolean;
 }
 
 /** An inbound mapping wanted. */

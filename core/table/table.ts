@@ -245,6 +245,7 @@ export class MappingTable {
     if (origin && origin !== own.origin) {
       own.origin = origin;
       own.nonce = undefined;
+      own.forgetLeases();
     }
     if (requester && !isSameEndpoint(requester, own.requester)) own.requester = copyOf(requester);
     // Most renewals repeat the nonce: that is no reason to copy it.
@@ -253,7 +254,10 @@ export class MappingTable {
     if (request.filters) own.filters = request.filters;
     if (request.isExact !== undefined) own.isExact = request.isExact;
     if (request.namesAddress !== undefined) own.namesAddress = request.namesAddress;
-    if (own.kind !== "static") this.#leases.set(own, request.expiresAt);
+    if (own.kind !== "static") {
+      this.#leases.set(own, own.withLease(request.by ?? own.origin, request.expiresAt));
+    }
+    if (request.reserveCompanion) this.#ports.reserve(own.binding);
     if (this.#watches.size > 0) this.#watches.tell("renewed", own);
   }
 
@@ -377,7 +381,8 @@ export class MappingTable {
   }
 
   #occupy(binding: Binding): void {
-    if (binding.pool) binding.host.paired = binding.external.address;
+    // It stays: NAT-PMP's client has been told it.
+    if (binding.pool) binding.host.paired ??= binding.external.address;
     this.#ports.occupy(binding);
   }
 
@@ -396,6 +401,7 @@ export class MappingTable {
     if (entry.origin === "traffic") this.noteTraffic(binding.protocol, binding.internal, now);
     this.#entries.set(entry.id, entry);
     this.#leases.set(entry, entry.expiresAt);
+    if (request.reserveCompanion) this.#ports.reserve(binding);
     if (this.#watches.size > 0) this.#watches.tell("added", entry);
     return entry;
   }
@@ -414,12 +420,35 @@ export class MappingTable {
     if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));
     else binding.inbound = undefined;
     if (isCharged(entry)) binding.host.used -= entry.size;
-    if (!binding.inbound && !binding.outbound?.size) {
+    if (!binding.inbound && (binding.size > 1 || !binding.outbound?.size)) {
       const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
       this.#ports.vacate(binding, isOurs, isOurs ? entry.nonce : undefined, now);
       this.#hosts.unbind(binding);
+      if (binding.outbound?.size) this.#keepFlows(binding);
     }
     if (this.#watches.size > 0) this.#watches.tell(change, entry);
+  }
+
+  /** Of a port set that has gone the ports stay that outbound mappings use, each on its own. */
+  #keepFlows({ outbound, protocol, internal, external, pool, host }: Binding): void {
+    for (const [key, entry] of outbound!) {
+      const { offset } = entry;
+      const inside = { address: internal.address, port: internal.port + offset };
+      let binding = this.#hosts.find(protocol, inside.address, inside.port);
+      while (binding && binding.external.port !== external.port + offset) binding = binding.sibling;
+      if (!binding) {
+        const place = { external: entry.external, pool, size: 1 };
+        binding = this.#hosts.bind(
+          { origin: entry.origin, protocol, internal: inside, expiresAt: 0 },
+          place,
+          host,
+        );
+        this.#occupy(binding);
+      }
+      (binding.outbound ??= new Map()).set(key, entry);
+      entry.binding = binding;
+      entry.offset = 0;
+    }
   }
 
   #move(binding: Binding, moved: MovedEntry[], now: Instant): void {

@@ -144,8 +144,15 @@ describe("PcpServer, PORT_SET (RFC 7753)", () => {
       return [reply.internalPort, reply.options];
     });
     assertEquals(told, [[100, []], [101, [portSet(4, 101)]]]);
-    const refused = rig.map({ internalPort: 99, nonce: nonceOf(7), options: [portSet(5, 99)] });
-    assertEquals(refused.resultCode, R.NOT_AUTHORIZED);
+    const foreign = mapBytes({ internalPort: 99, nonce: nonceOf(7), options: [portSet(5, 99)] });
+    const refused = rig.raw(foreign).map(({ data }) => decodeResponse(data));
+    assertEquals(
+      refused.map((reply) => typeof reply === "object" && reply.kind === "map" && reply.resultCode),
+      [
+        R.NOT_AUTHORIZED,
+        R.NOT_AUTHORIZED,
+      ],
+    );
   });
 });
 
