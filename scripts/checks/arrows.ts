@@ -28,6 +28,7 @@ export const PACKAGES: readonly { readonly under: string; readonly name: string 
     under: "core/stun/integrity.ts",
     name: `@noble/hashes/${module}`,
   })),
+  { under: "core/upnp/xml.ts", name: "sax" },
 ];
 
 /** The modules at the root that entry points name: they gather, nothing imports them. */
