@@ -225,7 +225,7 @@ export function decodeSsdp(data: Uint8Array): SsdpMessage | SsdpFault {
     if (nts === "ssdp:byebye") return messageOf("byebye", fields, fields.get("NT"));
     return nts === "ssdp:update" ? messageOf("update", fields, fields.get("NT")) : "nts";
   }
-  const status = /^HTTP\/1\.\d\s+(\d{3})/i.exec(start)?.[1];
+  const status = /^HTTP\/1\.\d\s+(\d{3})\b/i.exec(start)?.[1];
   if (status === undefined) return "not-ssdp";
   return status === "200" ? messageOf("response", fields, fields.get("ST")) : "status";
 }

@@ -102,13 +102,17 @@ function join(base: string, path: string): string {
   if (path.startsWith("/")) return path;
   const [folder = ""] = base.split("?");
   if (path === "") return base;
-  return path.startsWith("?") ? folder + path : folder.slice(0, folder.lastIndexOf("/") + 1) + path;
+  if (path.startsWith("?")) return folder + path;
+  return `${folder.slice(0, folder.lastIndexOf("/"))}/${path}`;
 }
 
 function local(authority: string, path: string, owner: UrlOwner): LocalUrl | UrlFault {
   if (authority.includes("@")) return "bad-url";
   const host = parseEndpoint(authority.replace(/:$/, "").replace("%25", "%"), HTTP_PORT);
-  if (!host) return /^[\w.-]+(:\d*)?$/.test(authority) ? "host-name" : "bad-url";
+  if (!host) {
+    const name = /^([\w.-]+)(:\d*)?$/.exec(authority)?.[1];
+    return name === undefined || parseEndpoint(name, HTTP_PORT) ? "bad-url" : "host-name";
+  }
   if (host.port === 0) return "bad-url";
   const isOwner = withoutZone(host.address) === withoutZone(owner.address);
   if (!isOwner && !(mayBeMeant(host.address) && owner.isAllowed?.(host.address))) {

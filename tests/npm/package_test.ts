@@ -133,7 +133,10 @@ describe("the npm package", () => {
   it("depends on what its protocols need, pinned, and names Node 20", () => {
     const { dependencies, engines } = manifest() as unknown as Record<string, unknown>;
 
-    assertEquals([dependencies, engines], [{ "@noble/hashes": "2.4.0" }, { node: ">=20" }]);
+    assertEquals([dependencies, engines], [
+      { "@noble/hashes": "2.4.0", sax: "1.6.1" },
+      { node: ">=20" },
+    ]);
   });
 
   it("loads no dependency for a port, nor for the command", () => {
