@@ -151,6 +151,11 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
 /** The order of preference. */
 export const PREFERENCE: readonly Via[] = Object.keys(PROTOCOLS) as Via[];
 
+/** Whether a datagram may be a gateway's word, by any protocol, that it has begun anew. */
+export function isAnnouncement(data: Uint8Array): boolean {
+  return Object.values(PROTOCOLS).some((one) => one.isAnnouncement?.(data));
+}
+
 /**
  * What is spoken from an address where nothing is said. NAT-PMP is for IPv4 addresses behind a NAT
  * (PMP-C-02). The RFC names its three private ranges; here all but global addresses count, since

@@ -20,6 +20,7 @@ import {
 import { PCP_PORT } from "../pcp/constants.ts";
 import { type ClientMapping, PROTOCOLS } from "./client.ts";
 import type { Speaker } from "./path.ts";
+import type { Assignment } from "./watch.ts";
 
 /** What is asked of the mapper: a mapping of TCP or UDP, and who may make it. */
 export interface PortRequest extends MappingRequest {
@@ -104,6 +105,12 @@ export type MapperEvent =
     /** More than the attempts say. */
     readonly message?: string;
   }
+  /** By these addresses a watched port can be reached now; all of them. */
+  | {
+    readonly type: "assignments";
+    readonly id: MappingId;
+    readonly assignments: readonly Assignment[];
+  }
   /** A gateway lost its state; mappings are being made anew. */
   | { readonly type: "gateway-restarted"; readonly gateway: Endpoint };
 
@@ -161,6 +168,8 @@ export class ManagedMapping {
   isLost = false;
   /** Made for the external address that it tells, not for the application. */
   isForAddress = false;
+  /** The watch that it is a part of. */
+  watch: MappingId | undefined;
   /** Whether the application was told `mapped`, or is about to be. */
   isReported = false;
   /** How often it has been renewed by the application. */

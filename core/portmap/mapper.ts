@@ -22,6 +22,8 @@
  *
  * *External addresses* are told by each protocol as it answers (`addresses.ts`).
  *
+ * *Watches* are ports that are mapped at every gateway at once, and told as a set (`watch.ts`).
+ *
  * A renewal stays with the protocol that made the mapping: over one table, a lease taken over by
  * another protocol can no longer be deleted by the first.
  *
@@ -53,7 +55,7 @@ import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
 import { Timers } from "../timers.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
-import { type ClientEvent, type ClientMapping, PREFERENCE } from "./client.ts";
+import { type ClientEvent, type ClientMapping, isAnnouncement, PREFERENCE } from "./client.ts";
 import {
   askedToSaved,
   codeOf,
@@ -70,6 +72,7 @@ import {
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
+import { type Assignment, Watches, type WatchHost } from "./watch.ts";
 
 /** How a mapper is made. */
 export interface PortMapperOptions {
@@ -141,6 +144,7 @@ export class PortMapper implements Machine<MapperEvent> {
   /** Mappings of earlier runs, and of this one that were left to their end. */
   #saved: SavedPort[];
   readonly #addresses: AddressQuestions;
+  readonly #watches: Watches;
   readonly #race: Race;
   #paths: Path[] = [];
   #nextId: MappingId = 1;
@@ -162,6 +166,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#pathOptions = { random, protocols, announcements, fastStart };
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
+    this.#watches = new Watches(this.#watchHost);
   }
 
   // ---- The network -------------------------------------------------------------------------
@@ -200,7 +205,20 @@ export class PortMapper implements Machine<MapperEvent> {
     for (const managed of this.#managed.values()) {
       if (managed.phase === "racing") this.#joinAll(managed, now);
     }
+    this.#watches.pathsChanged(now);
     this.#drain(now);
+  }
+
+  /**
+   * These are the addresses by which others reach this host, for the sets of
+   * {@linkcode PortMapper.watch}.
+   *
+   * @throws {TypeError} Where one is not an address.
+   */
+  localAddressesChanged(addresses: readonly string[], now: Instant): void {
+    const checked = addresses.map((address) => checkAddress("addresses", address));
+    this.#outbox.touch(now);
+    this.#watches.localAddressesChanged(checked, now);
   }
 
   /** {@inheritDoc Machine.sockets} */
@@ -237,7 +255,8 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** Whether nothing is held, asked for or about to be told to a gateway. */
   get isIdle(): boolean {
-    return this.#managed.size === 0 && this.#addresses.size === 0 && this.#outbox.size === 0 &&
+    return this.#managed.size === 0 && this.#addresses.size === 0 && this.#watches.size === 0 &&
+      this.#outbox.size === 0 &&
       this.#paths.every((path) => path.isIdle);
   }
 
@@ -257,10 +276,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const family = this.#check(request);
     const key = `${family} ${savedKey(request)}`;
     if (this.#isClosed) throw new TypeError("Cannot map a port: the mapper is closed");
-    if (this.#wanted.has(key)) {
-      const internal = describeInternal(checkMappingRequest(request));
-      throw new TypeError(`Cannot map ${internal}: it is mapped already`);
-    }
+    this.#checkFree(request, [family]);
     this.#outbox.touch(now);
     this.#tryAgain();
     this.#endRemoval(savedKey(request), family, now);
@@ -287,7 +303,7 @@ export class PortMapper implements Machine<MapperEvent> {
   unmap(request: PortRequest, now: Instant): MappingId {
     const family = this.#check(request);
     const key = savedKey(request);
-    if (this.#wanted.has(`${family} ${key}`)) {
+    if (this.#isWanted(key, family)) {
       const internal = describeInternal(checkMappingRequest(request));
       throw new TypeError(`Cannot unmap ${internal}: it is held`);
     }
@@ -305,7 +321,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const family = this.#familyOf({ protocol, internalPort: 0 });
     return this.#saved.filter((saved) =>
       saved.protocol === protocol && !saved.remote && saved.via === via &&
-      familyOf(saved.gateway) === family && !this.#wanted.has(`${family} ${savedKey(saved)}`)
+      familyOf(saved.gateway) === family && !this.#isWanted(savedKey(saved), family)
     ).map(({ internalPort, thirdParty }) => ({
       protocol,
       internalPort,
@@ -323,6 +339,34 @@ export class PortMapper implements Machine<MapperEvent> {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
     this.#outbox.touch(now);
     return this.#remove({ protocol, internalPort: 0 }, now);
+  }
+
+  /**
+   * Maps a port at every gateway, and goes on trying where that fails. `assignments` tells all the
+   * addresses by which it can be reached, at once and at each change; `unmapped` that it is over.
+   *
+   * @param request Of `family` or at `gateway` alone, where it names one.
+   * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
+   */
+  watch(request: PortRequest, now: Instant): MappingId {
+    this.#check(request);
+    for (const name of ["remote", "portSet", "mode"] as const) {
+      if (request[name] !== undefined) throw new TypeError(`'${name}' cannot be watched`);
+    }
+    if (this.#isClosed) throw new TypeError("Cannot watch a port: the mapper is closed");
+    const { gateway, family = gateway && familyOf(gateway.address) } = request;
+    this.#checkFree(request, family === undefined ? [4, 6] : [family]);
+    this.#outbox.touch(now);
+    this.#tryAgain();
+    const id = this.#nextId++;
+    this.#watches.open(id, request, now);
+    this.#drain(now);
+    return id;
+  }
+
+  /** The addresses by which a watched port can be reached now; undefined where it is not watched. */
+  assignments(id: MappingId): readonly Assignment[] | undefined {
+    return this.#watches.assignments(id);
   }
 
   /**
@@ -346,9 +390,13 @@ export class PortMapper implements Machine<MapperEvent> {
     return managed.revision;
   }
 
-  /** Deletes the mapping; `unmapped` tells when all who may hold it did, or are past asking. */
+  /**
+   * Deletes the mapping, or all that a watch has made; `unmapped` tells when all who may hold it
+   * did, or are past asking.
+   */
   revoke(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
+    this.#watches.close(id, now);
     const managed = this.#managed.get(id);
     if (managed && managed.phase !== "revoking" && managed.phase !== "removing") {
       this.#revoke(managed, now);
@@ -401,6 +449,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#outbox.touch(now);
     this.#isClosed = true;
     this.#addresses.endAll(now);
+    this.#watches.closeAll(now);
     for (const managed of [...this.#managed.values()]) {
       if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
       else if (managed.phase === "removing" && !this.#isBeingRemoved(managed)) {
@@ -450,6 +499,7 @@ export class PortMapper implements Machine<MapperEvent> {
       return false;
     }
     const isTaken = path.handleDatagram(data, from, socket, now);
+    if (isAnnouncement(data)) this.#wake(path, now);
     this.#drain(now);
     return isTaken;
   }
@@ -476,6 +526,7 @@ export class PortMapper implements Machine<MapperEvent> {
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
+      else if (!managed) this.#watches.due(id);
       this.#drain(now);
     }
   }
@@ -520,14 +571,17 @@ export class PortMapper implements Machine<MapperEvent> {
       case "gateway-restarted": {
         speaker.path.restarted(speaker, now);
         const { gateway } = speaker.path;
+        this.#wake(speaker.path, now);
         return this.#outbox.emit({ type: event.type, gateway }, `restart ${speaker.path.key}`);
       }
       case "external-address":
         this.#addresses.told(speaker, event.address, now);
         this.#race.probeAnswered(speaker, now);
-        return this.#endIdleProbe(speaker, now);
+        this.#endIdleProbe(speaker, now);
+        return this.#wake(speaker.path, now);
       case "announced":
-        return this.#race.probeAnswered(speaker, now);
+        this.#race.probeAnswered(speaker, now);
+        return this.#wake(speaker.path, now);
       case "external-address-failed":
       case "announce-failed":
         this.#addresses.notTold(speaker, event.failure, now);
@@ -563,7 +617,7 @@ export class PortMapper implements Machine<MapperEvent> {
       case "renewal-failed": {
         if (contender.state !== "holding") return;
         const revision = event.revision + managed.revisionOffset;
-        return this.#outbox.emit({ ...event, id: managed.id, revision }, managed.id);
+        return this.#tell(managed, { ...event, id: managed.id, revision }, now);
       }
       case "lost":
         if (contender.state === "holding") this.#lost(managed, event.failure, event.retryAt, now);
@@ -610,7 +664,7 @@ export class PortMapper implements Machine<MapperEvent> {
     managed.isLost = false;
     managed.isReported = true;
     const told = { id: managed.id, mapping: granted, revision: revision + managed.revisionOffset };
-    this.#outbox.emit({ type, ...told }, managed.id);
+    this.#tell(managed, { type, ...told }, now);
     this.#race.endLate(managed, now);
     for (const { speaker: one } of managed.contenders) this.#endIdleProbe(one, now);
   }
@@ -631,7 +685,7 @@ export class PortMapper implements Machine<MapperEvent> {
     // Who has not heard of the grant will hear of the next one as the first.
     if (this.#outbox.pendingEvent(managed.id)?.type === "mapped") managed.isReported = false;
     const lost = { type: "lost", id: managed.id, failure } as const;
-    this.#outbox.emit(retryAt === undefined ? lost : { ...lost, retryAt }, managed.id);
+    this.#tell(managed, retryAt === undefined ? lost : { ...lost, retryAt }, now);
     if (failure.kind === "refused" && holder) {
       this.#race.refusedWhileLost(managed, holder, failure.retryAt);
     } else this.#race.begin(managed, now);
@@ -682,8 +736,16 @@ export class PortMapper implements Machine<MapperEvent> {
     else this.#forgetSaved(managed.key, managed.deletedAt(reason));
     this.#forget(managed, now);
     if (managed.isForAddress) return;
-    const told = { reason, attempts, ...(isDone || !failure ? {} : { failure }) };
+    const left = isDone ? undefined : failure;
+    if (managed.watch !== undefined) return this.#watches.partOver(managed, left, now);
+    const told = { reason, attempts, ...(left && { failure: left }) };
     this.#outbox.emit({ type: "unmapped", id: managed.id, ...told }, managed.id);
+  }
+
+  /** Tells the application what became of a mapping; of a watch's parts it hears as a whole. */
+  #tell(managed: ManagedMapping, event: MapperEvent, now: Instant): void {
+    if (managed.watch === undefined) this.#outbox.emit(event, managed.id);
+    else this.#watches.changed(managed.watch, now);
   }
 
   #allRemoved(
@@ -793,6 +855,7 @@ export class PortMapper implements Machine<MapperEvent> {
         paths.some(({ speakers, failure }) => speakers.length === 0 && !failure);
     },
     fail: (managed, failure, now) => {
+      if (managed.watch !== undefined) return this.#race.rest(managed, failure, now);
       if (managed.isForAddress) {
         const speakers = managed.contenders.map(({ speaker }) => speaker);
         this.#forget(managed, now);
@@ -837,6 +900,28 @@ export class PortMapper implements Machine<MapperEvent> {
     tell: (event, key) => this.#outbox.emit(event, key),
   };
 
+  readonly #watchHost: WatchHost = {
+    timers: this.#timers,
+    paths: () => this.#paths.filter(({ isLeft }) => !isLeft),
+    begin: (watch, request, now) => {
+      this.#endRemoval(savedKey(request), this.#familyOf(request), now);
+      const managed = this.#create(request, now);
+      managed.watch = watch;
+      this.#race.begin(managed, now);
+      return managed;
+    },
+    end: (part, now) => this.#revoke(part, now),
+    tell: (event, key) => this.#outbox.emit(event, key),
+  };
+
+  /** A gateway gives a sign of life: what rests, since nobody there could do it, is tried again. */
+  #wake(path: Path, now: Instant): void {
+    for (const managed of [...this.#managed.values()]) {
+      const isResting = managed.watch !== undefined && managed.phase === "racing";
+      if (isResting && managed.request.gateway === path.gateway) this.#race.wake(managed, now);
+    }
+  }
+
   /** The mapping by which a speaker tells the external address: one on its way out tells nothing. */
   #mappingForAddress(speaker: Speaker): ManagedMapping | undefined {
     for (const id of speaker.managed.values()) {
@@ -868,6 +953,24 @@ export class PortMapper implements Machine<MapperEvent> {
       );
     }
     return family;
+  }
+
+  #isWanted(key: string, family: Family): boolean {
+    return this.#wanted.has(`${family} ${key}`) || this.#watches.has(key, family);
+  }
+
+  /** Each port is wanted once. */
+  #checkFree(request: PortRequest, families: readonly Family[]): void {
+    const { protocol, internalPort: port } = request;
+    const key = savedKey(request);
+    const isInSet = ({ request: { internalPort, portSet, ...held } }: ManagedMapping) =>
+      portSet !== undefined && held.protocol === protocol && port > internalPort &&
+      port < internalPort + portSet.size;
+    const isFree = families.every((family) => !this.#isWanted(key, family)) &&
+      ![...this.#wanted.values()].some(isInSet);
+    if (isFree) return;
+    const internal = describeInternal(checkMappingRequest(request));
+    throw new TypeError(`Cannot map ${internal}: it is mapped already`);
   }
 
   /** The family of a request: as it says, as its gateway or peer has it, or IPv4 before IPv6. */

@@ -5,4 +5,5 @@
  */
 export type { GrantedMapping, MapperEvent, PortRequest, SavedPort } from "./managed.ts";
 export type { NetworkPath } from "./path.ts";
+export type { Assignment } from "./watch.ts";
 export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

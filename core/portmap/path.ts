@@ -12,7 +12,13 @@ import { familyOf } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
-import { type ClientEvent, defaultProtocols, type MappingClient, PROTOCOLS } from "./client.ts";
+import {
+  type ClientEvent,
+  defaultProtocols,
+  isAnnouncement,
+  type MappingClient,
+  PROTOCOLS,
+} from "./client.ts";
 
 /** Where gateways announce themselves (RFC 6886 §3.2.1, RFC 6887 §14.1.1). */
 const ANNOUNCE_GROUP = { 4: "224.0.0.1", 6: "ff02::1" } as const;
@@ -226,9 +232,9 @@ export class Path {
     );
     const taker = this.speakers[index];
     // Who holds mappings by another protocol looks whether they are there still.
-    const isAnnouncement = Object.values(PROTOCOLS).some((one) => one.isAnnouncement?.(data));
-    if (isAnnouncement && !wasAsked) this.#checkOthers(taker, now);
-    return taker !== undefined || isAnnouncement;
+    const isWord = isAnnouncement(data);
+    if (isWord && !wasAsked) this.#checkOthers(taker, now);
+    return taker !== undefined || isWord;
   }
 
   /** The gateway lost its table, says one client: the others ask it. */

@@ -130,6 +130,19 @@ export class Race {
     this.arm(managed);
   }
 
+  /** Nobody can, and it is wanted all the same: tried again in a while. */
+  rest(managed: ManagedMapping, failure: Failure, now: Instant): void {
+    const allowedAt = failure.kind === "refused" ? failure.retryAt : now;
+    managed.retryAt = Math.max(allowedAt, now + RERACE_MS);
+    this.arm(managed);
+  }
+
+  /** Its gateway gives a sign of life: who rests tries at once. */
+  wake(managed: ManagedMapping, now: Instant): void {
+    if (managed.contenders.some(isInPlay)) return;
+    this.begin(managed, now);
+  }
+
   /** Sets the mapping's timer. */
   arm(managed: ManagedMapping): void {
     let at = Math.min(managed.nextGatewayAt ?? Infinity, managed.retryAt ?? Infinity);

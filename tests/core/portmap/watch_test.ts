@@ -1,0 +1,204 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { describe, it } from "node:test";
+import type { MapperEvent } from "../../../core/portmap/managed.ts";
+import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
+import { A, B, Net, SIX, web } from "./net.ts";
+
+const LOCAL = ["192.168.1.100", "192.168.2.100"];
+
+/** A set as text, one way a word. */
+const textOf = ({ assignments }: MapperEvent & { type: "assignments" }) =>
+  assignments.map(({ address, port, via }) => `${via}:${address}:${port}`).join(" ");
+
+/** The sets that were told since the last call. */
+function sets(net: Net): string[] {
+  return net.events.splice(0).flatMap((event) => event.type === "assignments" ? textOf(event) : []);
+}
+
+/** A watch of 8080/tcp at A, which is told and at rest. */
+function watched(options: Partial<PortMapperOptions> = {}): { net: Net; id: number } {
+  const net = new Net(options);
+  net.add(A, "203.0.113.7");
+  net.connect([A]);
+  const id = net.do((mapper, now) => mapper.watch(web, now));
+  net.run(5000);
+  assertEquals(sets(net).at(-1)?.split(" ").at(-1)?.split(":")[1], "203.0.113.7");
+  return { net, id };
+}
+
+describe("a watched port", () => {
+  it("tells the local addresses at once, then all gateways' as one change", () => {
+    const net = new Net();
+    for (const [path, external] of [[A, "203.0.113.7"], [B, "198.51.100.7"], [SIX, ""]] as const) {
+      net.add(path, external);
+    }
+    net.connect([A, B, SIX]);
+    net.mapper.localAddressesChanged([...LOCAL, "2001:db8::100"], 0);
+    const local = "local:192.168.1.100:8080 local:192.168.2.100:8080 local:2001:db8::100:8080";
+
+    const id = net.do((mapper, now) => mapper.watch(web, now));
+    assertEquals(sets(net), [local]);
+    net.run(5000);
+
+    const whole = `${local} pcp:203.0.113.7:8080 pcp:198.51.100.7:8080 pcp:2001:db8::100:8080`;
+    assertEquals(sets(net), [whole]);
+    assertEquals(net.mapper.assignments(id)?.map(({ family }) => family), [4, 4, 6, 4, 4, 6]);
+    assertEquals([net.ports(A), net.ports(B), net.ports(SIX)], [[8080], [8080], [8080]]);
+  });
+
+  it("tells each change with the whole new set, and nothing where nothing has changed", () => {
+    const { net } = watched();
+    net.gateways.get(A.gateway.address)!.setExternalAddresses(["203.0.113.8"], net.now);
+    net.run(7_200_000);
+    assertEquals(sets(net), ["pcp:203.0.113.8:8080"]);
+    net.run(86_400_000);
+    assertEquals(sets(net), []);
+  });
+
+  it("follows the network: gateways that come and go, and addresses", () => {
+    const { net } = watched();
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.run(500);
+    assertEquals(sets(net), ["pcp:203.0.113.7:8080 pcp:198.51.100.7:8080"]);
+    net.connect([B]);
+    net.run(500);
+    assertEquals(sets(net), []);
+    net.run(5000);
+    assertEquals(sets(net), ["pcp:198.51.100.7:8080"]);
+    assertEquals(net.ports(A), []);
+    net.mapper.localAddressesChanged(["192.168.2.100"], net.now);
+    net.run(500);
+    assertEquals(sets(net), ["local:192.168.2.100:8080 pcp:198.51.100.7:8080"]);
+    net.connect([]);
+    net.run(5000);
+    assertEquals(sets(net), ["local:192.168.2.100:8080"]);
+    net.connect([A]);
+    net.run(5000);
+    assertEquals(sets(net), ["local:192.168.2.100:8080 pcp:203.0.113.7:8080"]);
+  });
+
+  it("is not told of a loss that is made good within a second", () => {
+    const { net } = watched();
+    const gateway = net.gateways.get(A.gateway.address)!;
+    net.run(60_000);
+    net.connect([]);
+    net.run(900);
+    net.connect([A]);
+    net.run(5000);
+    assertEquals(sets(net), []);
+    assertEquals(gateway.list(net.now).length, 1);
+  });
+
+  it("goes on trying where nobody can, and tells it when somebody does", () => {
+    const net = new Net();
+    const gateway = net.add(A, "203.0.113.7");
+    gateway.setRefusal(2, 0);
+    net.connect([A]);
+    net.do((mapper, now) => mapper.watch(web, now));
+    net.run(600_000);
+    assertEquals(sets(net), [""]);
+    gateway.setRefusal(undefined, net.now);
+    net.run(3_600_000);
+    assertEquals(sets(net), ["pcp:203.0.113.7:8080"]);
+  });
+
+  for (const via of ["pcp", "nat-pmp"] as const) {
+    it(`asks at once where a gateway that was silent announces itself by ${via}`, () => {
+      const net = new Net({ protocols: [via] });
+      const gateway = net.add(A, "203.0.113.7", {
+        announceTo: [{ address: "224.0.0.1", port: 5350 }],
+      });
+      net.silent.add(A.gateway.address);
+      net.connect([A]);
+      net.do((mapper, now) => mapper.watch(web, now));
+      net.run(300_000);
+      net.silent.clear();
+      gateway.reboot(net.now);
+      for (let action = gateway.poll(); action; action = gateway.poll()) {
+        if (action.type !== "send" || action.to.port !== 5350) continue;
+        if (action.data[0] !== (via === "pcp" ? 2 : 0)) continue;
+        net.mapper.handleDatagram(action.data, A.gateway, net.now);
+      }
+      net.settle();
+      net.run(1000);
+      assertEquals(sets(net), ["", `${via}:203.0.113.7:8080`]);
+    });
+  }
+
+  it("ends with one event when all it made is deleted", () => {
+    const { net, id } = watched();
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.do((mapper, now) => mapper.revoke(id, now));
+    const [event, ...more] = net.events.splice(0);
+    assertEquals(more, []);
+    assert(event?.type === "unmapped" && event.id === id && !event.failure);
+    assertEquals(event.attempts.map(({ outcome }) => outcome), ["unmapped"]);
+    assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+    net.run(86_400_000);
+    assertEquals([net.events, net.mapper.assignments(id)], [[], undefined]);
+  });
+
+  it("ends with the mapper, also while nothing answers", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.silent.add(A.gateway.address);
+    net.connect([A]);
+    net.do((mapper, now) => mapper.watch(web, now));
+    net.do((mapper, now) => mapper.close(now));
+    net.run(3_600_000);
+    assertEquals(net.takeTypes(), ["assignments", "unmapped"]);
+    assert(net.mapper.isIdle);
+  });
+
+  it("says at the end which gateway keeps it", () => {
+    const { net, id } = watched();
+    net.gateways.get(A.gateway.address)!.setRefusal(8, net.now);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.run(60_000);
+    const [event] = net.events;
+    assert(event?.type === "unmapped" && event.failure?.kind === "refused", JSON.stringify(event));
+    assertEquals(net.mapper.exportSaved().length, 1);
+  });
+
+  it("is kept for a later run, which has it again with the same nonce and port", () => {
+    const { net } = watched();
+    const saved = net.mapper.exportSaved();
+    assertEquals(saved.map(({ via, external }) => [via, external?.port]), [["pcp", 8080]]);
+    const later = new Net({ saved });
+    later.gateways.set(A.gateway.address, net.gateways.get(A.gateway.address)!);
+    later.now = net.now;
+    later.connect([A]);
+    later.do((mapper, now) => mapper.watch(web, now));
+    later.run(500);
+    assertEquals(sets(later), ["", "pcp:203.0.113.7:8080"]);
+  });
+
+  it("is wanted once: by one watch, or by one mapping", () => {
+    const { net } = watched();
+    assertThrows(() => net.mapper.watch(web, net.now), TypeError, "mapped already");
+    assertThrows(() => net.mapper.map(web, net.now), TypeError, "mapped already");
+    assertThrows(() => net.mapper.unmap(web, net.now), TypeError, "held");
+    const other = { protocol: "tcp", internalPort: 9000 } as const;
+    net.do((mapper, now) => mapper.map({ ...other, portSet: { size: 10 } }, now));
+    const inSet = { ...other, internalPort: 9005 };
+    assertThrows(() => net.mapper.watch(inSet, net.now), TypeError, "mapped already");
+    assertThrows(() => net.mapper.watch({ ...other, internalPort: 0 }, 0), RangeError, "current");
+    assertThrows(
+      () => net.mapper.watch({ ...other, internalPort: 7, mode: "once" }, 0),
+      TypeError,
+      "'mode'",
+    );
+  });
+
+  it("can be of one family, or at one gateway", () => {
+    const net = new Net();
+    for (const path of [A, B, SIX]) net.add(path, "203.0.113.7");
+    net.connect([A, B, SIX]);
+    net.do((mapper, now) => {
+      mapper.watch({ ...web, family: 6 }, now);
+      mapper.watch({ ...web, internalPort: 1081, gateway: B.gateway }, now);
+    });
+    assertEquals([net.ports(A), net.ports(B), net.ports(SIX)], [[], [1081], [8080]]);
+  });
+});
