@@ -28,6 +28,7 @@ export {
   type UnmapResult,
 } from "./adapters/api/nat.ts";
 export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
+export { PortWatch } from "./adapters/api/port_watch.ts";
 export type { MappingUpdate } from "./adapters/api/connection.ts";
 export type { WaitOptions } from "./adapters/api/wait.ts";
 export type {
@@ -37,6 +38,7 @@ export type {
   NatState,
   PeerOptions,
   UnmapOptions,
+  WatchOptions,
 } from "./adapters/api/options.ts";
 export { PcpClient, type PcpClientOptions } from "./adapters/api/pcp_client.ts";
 export { NatPmpClient, type NatPmpClientOptions } from "./adapters/api/nat_pmp_client.ts";
@@ -71,6 +73,7 @@ export type {
   Transport,
 } from "./core/mapping.ts";
 export type { GrantedMapping, SavedPort } from "./core/portmap/managed.ts";
+export type { Assignment } from "./core/portmap/watch.ts";
 export { canonicalAddress, type Family, familyOf } from "./core/ip.ts";
 export {
   type AddressKind,

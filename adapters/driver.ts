@@ -58,6 +58,9 @@ function failureOf({ code, message }: NatError, isOpen: boolean): SocketResult {
   return { ok: false, code: code === "permission" ? code : "network", message, isOpen };
 }
 
+/** How many datagrams wait at most until they may leave. */
+const MAX_WAITING = 4096;
+
 /** Something of the runtime that is loaded when first needed; uses keep their order. */
 class OnDemand<T extends { close(): void }> {
   readonly #load: () => Promise<T>;
@@ -106,7 +109,10 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   readonly #runtime: Runtime;
   readonly #onEvent: (event: E) => void;
   readonly #onSocketError: ((error: unknown) => void) | undefined;
-  readonly #beforeSend: (() => void) | undefined;
+  readonly #beforeSend: (() => unknown) | undefined;
+  /** Datagrams that are not to leave yet, in their order. */
+  readonly #waiting: { readonly action: SendAction; readonly until: Promise<void> | undefined }[] =
+    [];
   /** What is wanted for a machine that lists no sockets. */
   readonly #opened: SocketSpec[] = [];
   /** The sockets, by key. */
@@ -126,13 +132,14 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    * @param onEvent Gets the machine's events, in order.
    * @param onSocketError Gets what goes wrong with sockets beside ICMP's "nobody there", which
    *   the machine is told. By default it is dropped: the machine notices the silence.
-   * @param beforeSend Is called before each datagram is handed to its socket.
+   * @param beforeSend Is called before each datagram is handed to its socket. Where it returns a
+   *   promise, the datagram and those after it wait for that.
    */
   constructor(
     runtime: Runtime,
     onEvent: (event: E) => void,
     onSocketError?: (error: unknown) => void,
-    beforeSend?: () => void,
+    beforeSend?: () => unknown,
   ) {
     this.#runtime = runtime;
     this.#onEvent = onEvent;
@@ -350,8 +357,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     for (let action = machine.poll(); action; action = machine.poll()) {
       switch (action.type) {
         case "send":
-          if (this.#beforeSend) callBack(this.#beforeSend);
-          this.#send(action);
+          this.#post(action);
           break;
         case "request":
           this.#request(machine, action);
@@ -367,6 +373,22 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
           callBack(() => this.#onEvent(event));
         }
       }
+    }
+  }
+
+  #post(action: SendAction): void {
+    const until = this.#beforeSend && callBack(this.#beforeSend);
+    if (!until && this.#waiting.length === 0) return this.#send(action);
+    // What is too much is sent again by its machine.
+    if (this.#waiting.length >= MAX_WAITING) return;
+    if (this.#waiting.push({ action, until }) === 1) void this.#sendWaiting();
+  }
+
+  async #sendWaiting(): Promise<void> {
+    for (let next; (next = this.#waiting[0]); this.#waiting.shift()) {
+      await next.until;
+      if (this.#isClosed) return;
+      this.#send(next.action);
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * Every block of the README is run: `ts` by `deno test --doc`, `ts ignore`, `sh lab` and
- * `sh gateway` in the lab (tests/lab/readme_test.ts), `sh` and `sh ci` by `.ci/run` itself.
+ * Every block of the README is run: `ts` by `deno test --doc`, `ts ignore`, `sh lab`,
+ * `sh held` and `sh gateway` in the lab (tests/lab/readme_test.ts), `sh` and `sh ci` by `.ci/run` itself.
  *
  * @module
  */
@@ -14,7 +14,7 @@ const BLOCKS = blocksOf(README);
 
 describe("README.md", () => {
   it("has only blocks that something runs", () => {
-    const known = ["ts", "ts ignore", "sh", "sh ci", "sh lab", "sh gateway"];
+    const known = ["ts", "ts ignore", "sh", "sh ci", "sh lab", "sh held", "sh gateway"];
     for (const { info, text } of BLOCKS) assert(known.includes(info), `${info}\n${text}`);
     assertEquals(BLOCKS.filter(({ info }) => info === "ts ignore").length, 1);
   });

@@ -9,6 +9,7 @@ import { NatError } from "../../core/errors.ts";
 import { mergeMappingEvents } from "../../core/lease/events.ts";
 import type { Instant, Machine } from "../../core/machine.ts";
 import type { Failure, MappingEvent, MappingId } from "../../core/mapping.ts";
+import type { Assignment } from "../../core/portmap/watch.ts";
 import type { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import { attemptsError, type RequestFailure } from "./attempts_error.ts";
@@ -81,6 +82,14 @@ export class Held<T> {
   }
 }
 
+/** Who hears what a machine tells of one id. */
+export interface Follower {
+  /** Gets each event but the last. */
+  onEvent(event: { readonly type: string }): void;
+  /** It is over, or the connection is closed. */
+  onEnd(): void;
+}
+
 /** A machine on real sockets, and the application's requests. */
 export class Connection<T, M extends MappingMachine> {
   readonly #runtime: Runtime;
@@ -88,6 +97,7 @@ export class Connection<T, M extends MappingMachine> {
   /** Several may wait for one deletion. */
   readonly #held: Map<MappingId, Set<Held<T>>> = new Map();
   readonly #requests: Map<Held<T>, MachineRequest<M>> = new Map();
+  readonly #followed: Map<MappingId, Follower> = new Map();
   readonly #others: Set<(event: { readonly type: string }) => void> = new Set();
   /** How each wait ends where the connection is closed. */
   readonly #waits: Set<() => void> = new Set();
@@ -167,6 +177,35 @@ export class Connection<T, M extends MappingMachine> {
       settle.onEnd(() => void this.#others.delete(hear));
       this.do((machine, now) => command(machine, now, settle));
     });
+  }
+
+  /**
+   * Begins something whose events have a follower until `unmapped` tells its end.
+   *
+   * @throws {TypeError | RangeError} Where the machine does not take it.
+   * @throws {NatError} `closed`.
+   */
+  follow(start: (machine: M, now: Instant) => MappingId, follower: Follower): MappingId {
+    if (this.#closing) throw closedError("go on");
+    return this.do((machine, now) => {
+      const id = start(machine, now);
+      this.#followed.set(id, follower);
+      return id;
+    });
+  }
+
+  /** Ends what {@linkcode follow} began, as {@linkcode revoke} does. Never rejects. */
+  async unfollow(id: MappingId): Promise<void> {
+    const follower = this.#followed.get(id);
+    if (!follower) return;
+    const options = { timeoutMs: CLOSE_TIMEOUT_MS };
+    await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
+      this.#followed.set(id, { onEvent() {}, onEnd: () => settle.resolve() });
+      this.do((machine, now) => machine.revoke(id, now));
+    }).catch(() => undefined);
+    await this.#closing;
+    this.#followed.delete(id);
+    follower.onEnd();
   }
 
   /**
@@ -261,20 +300,32 @@ export class Connection<T, M extends MappingMachine> {
     }).catch(() => undefined);
     this.#isClosed = true;
     for (const held of [...this.#requests.keys()]) this.#forget(held);
+    for (const id of [...this.#followed.keys()]) this.#endFollowed(id);
     driver.close();
   }
 
   /** Takes what the machine tells. */
   onEvent(event: { readonly type: string }): void {
     this.#hasHeard ||= "mapping" in event || "address" in event ||
+      ("assignments" in event && hasExternal(event.assignments as readonly Assignment[])) ||
       (event.type === "unmapped" && !("failure" in event));
     if ("id" in event && this.#held.has(event.id as MappingId)) {
       const update = event as MappingUpdate<T>;
       for (const held of [...this.#held.get(update.id)!]) this.#onUpdate(held, update);
+    } else if ("id" in event && this.#followed.has(event.id as MappingId)) {
+      const id = event.id as MappingId;
+      if (event.type === "unmapped") this.#endFollowed(id);
+      else this.#followed.get(id)!.onEvent(event);
     } else {
       for (const other of [...this.#others]) other(event);
     }
     if (this.#onIdle && this.#driver?.machine?.isIdle) this.#onIdle();
+  }
+
+  #endFollowed(id: MappingId): void {
+    const follower = this.#followed.get(id)!;
+    this.#followed.delete(id);
+    follower.onEnd();
   }
 
   #hold(id: MappingId, request: MachineRequest<M>, settle: Settle<Held<T>>): Held<T> {
@@ -349,6 +400,11 @@ export class Connection<T, M extends MappingMachine> {
       settle.reject(this.#toError(held, request, update));
     }
   }
+}
+
+/** Whether a gateway has given something. */
+function hasExternal(assignments: readonly Assignment[]): boolean {
+  return assignments.some(({ via }) => via !== "local");
 }
 
 function closedError(what: string): NatError {

@@ -60,11 +60,15 @@ export class EventStream<E> {
     for (const { onEnd } of listeners) onEnd();
   }
 
-  /** A reader; the first one begins with what has happened so far. */
-  read(): AsyncIterableIterator<E> {
-    const isLate = this.#hasReader && this.#isEnded && this.#last !== undefined;
+  /**
+   * A reader; the first one begins with what has happened so far.
+   *
+   * @param begins With what later ones begin, where that is to be more than the end.
+   */
+  read(begins?: E): AsyncIterableIterator<E> {
+    const first = this.#isEnded ? this.#last : begins;
     const reader = new Reader<E>(
-      isLate ? [this.#last!] : this.#unread,
+      this.#hasReader && first !== undefined ? [first] : this.#unread,
       (self) => this.#readers.delete(self),
     );
     this.#unread = [];

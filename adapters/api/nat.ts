@@ -20,7 +20,13 @@ import {
 import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
 import { systemRuntime } from "../auto.ts";
-import { explainDetour, gatewayNotFound, readNetwork, sourceToward } from "../discovery/mod.ts";
+import {
+  explainDetour,
+  gatewayNotFound,
+  readLocalAddresses,
+  readNetwork,
+  sourceToward,
+} from "../discovery/mod.ts";
 import { callBack } from "../callback.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
@@ -37,10 +43,13 @@ import {
   type PeerOptions,
   toPeerRequest,
   toPortRequest,
+  toWatchRequest,
   type UnmapOptions,
+  type WatchOptions,
   withOptionNames,
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
+import { PortWatch } from "./port_watch.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** How long the other protocols are waited for once one has told the external address. */
@@ -95,6 +104,8 @@ export class Nat implements AsyncDisposable {
   #discoveryMs = 0;
   #warnings: readonly string[] = [];
   #stopWatching: (() => void) | undefined;
+  /** Whether the mapper is told this host's addresses. */
+  #hasWatch = false;
   #stateText = "";
   #closing: Promise<void> | undefined;
 
@@ -119,7 +130,7 @@ export class Nat implements AsyncDisposable {
     const beforeSend = options.onState && (() => {
       if (nonces === mapper.nonces) return;
       nonces = mapper.nonces;
-      this.#tellState();
+      return this.#tellState();
     });
     const driver = new Driver<unknown, PortMapper>(runtime, onEvent, undefined, beforeSend);
     driver.start(mapper);
@@ -188,6 +199,24 @@ export class Nat implements AsyncDisposable {
       name: `port ${port}/${request.protocol} to a peer`,
       start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
     });
+  }
+
+  /**
+   * Maps a port at every gateway of this host, over IPv4 and IPv6, and tells all the addresses by
+   * which it can be reached, local ones included: at once, and as a whole at each change. It does
+   * not fail where no gateway maps: it goes on trying.
+   *
+   * @param port The port that the application listens on, 1…65535.
+   * @throws {TypeError | RangeError} On options that no gateway could grant, or a port that is held.
+   * @throws {NatError} `closed`.
+   */
+  async watch(port: number, options: WatchOptions = {}): Promise<PortWatch> {
+    const request = toWatchRequest(port, options);
+    if (!this.#hasWatch) {
+      this.#hasWatch = true;
+      await this.#tellLocalAddresses();
+    }
+    return new PortWatch(this.#connection, request);
   }
 
   /**
@@ -340,9 +369,19 @@ export class Nat implements AsyncDisposable {
     this.#connection.do((mapper, now) => mapper.networkChanged(paths, now));
   }
 
+  async #tellLocalAddresses(): Promise<void> {
+    const { internalAddress } = this.#options;
+    const addresses = internalAddress === undefined
+      ? await readLocalAddresses(this.#runtime)
+      : [internalAddress];
+    if (this.#closing) return;
+    this.#connection.do((mapper, now) => mapper.localAddressesChanged(addresses, now));
+  }
+
   /** False where nothing is connected: the gateways of before may come back. */
   async #onNetworkChange(): Promise<boolean> {
     const paths = await this.#findPaths().catch(() => undefined);
+    if (this.#hasWatch) await this.#tellLocalAddresses();
     if (!paths || this.#closing) return false;
     this.#update(paths);
     return true;
@@ -374,14 +413,14 @@ export class Nat implements AsyncDisposable {
     return { version: 1, mappings };
   }
 
-  #tellState(): void {
+  #tellState(): Promise<void> | undefined {
     const { onState } = this.#options;
-    if (!onState) return;
+    if (!onState) return undefined;
     const state = this.#state();
     const text = JSON.stringify(state);
-    if (text === this.#stateText) return;
+    if (text === this.#stateText) return undefined;
     this.#stateText = text;
-    callBack(() => onState(state));
+    return callBack(() => onState(state));
   }
 }
 

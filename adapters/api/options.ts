@@ -36,9 +36,10 @@ export interface NatOptions {
   readonly state?: NatState;
   /**
    * Called with the state whenever it has changed, so that a run that ends without notice leaves
-   * what the next one needs to take its mappings up.
+   * what the next one needs to take its mappings up. Before a request leaves that only its nonce
+   * can take back it is called, too; where it returns a promise, the request waits for that.
    */
-  readonly onState?: (state: NatState) => void;
+  readonly onState?: (state: NatState) => unknown;
   /** Whether to listen for the gateway's announcements. Default true. */
   readonly announcements?: boolean;
   /** Retransmits first requests after 250 and 750 ms rather than 3 s. Default true. */
@@ -87,6 +88,9 @@ export interface MapOptions extends MappingOptions {
 
 /** What an outbound mapping can be asked for. */
 export type PeerOptions = MappingOptions;
+
+/** What a watched port can be asked for. */
+export type WatchOptions = Omit<MapOptions, "mode" | "portSetSize" | "timeoutMs" | "signal">;
 
 /** What identifies a mapping to delete. */
 export interface UnmapOptions extends WaitOptions {
@@ -227,6 +231,16 @@ export function toPortRequest(port: number, options: MapOptions): PortRequest {
     ...(filters !== undefined && { filters: parseFilters(filters) }),
     ...(options.portSetSize !== undefined && { portSet: { size: options.portSetSize } }),
   };
+}
+
+/** The core's request for a watched port. */
+export function toWatchRequest(port: number, options: WatchOptions): PortRequest {
+  for (const name of ["mode", "portSetSize"]) {
+    if (Object.hasOwn(checkOptions(options), name)) {
+      throw new TypeError(`'${name}' is no option of a watch`);
+    }
+  }
+  return toPortRequest(port, options);
 }
 
 /** The core's request for an outbound mapping. */

@@ -6,6 +6,7 @@
 import type { Attempt, Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
+import type { Assignment } from "../../core/portmap/watch.ts";
 
 /** What `mapped` carries, and everything that happens to the mapping afterwards. */
 export interface MappingFields {
@@ -47,6 +48,11 @@ export type CliEvent =
     readonly via: Via;
     readonly address: string;
     readonly gateway: string;
+  }
+  | {
+    readonly event: "assignments";
+    /** All of them, `via` a protocol or `"local"`. */
+    readonly assignments: readonly Omit<Assignment, "family">[];
   }
   | {
     readonly event: "error";

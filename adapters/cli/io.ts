@@ -33,7 +33,11 @@ export interface Io {
   /** Writes to standard error. */
   stderr(text: string): void;
   /** Whether each of them is a terminal. */
-  readonly isTerminal: { readonly stdout: boolean; readonly stderr: boolean };
+  readonly isTerminal: {
+    readonly stdin: boolean;
+    readonly stdout: boolean;
+    readonly stderr: boolean;
+  };
   /** The environment. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Milliseconds on a clock that never goes back. */
@@ -63,7 +67,14 @@ export function processIo(): Io {
   return {
     stdout: (text) => void (isClosed || write(stdout, text, onClosed)),
     stderr: (text) => write(stderr, text, () => {}),
-    isTerminal: { stdout: stdout.isTTY === true, stderr: stderr.isTTY === true },
+    isTerminal: {
+      // To look at it opens it.
+      get stdin() {
+        return process.stdin.isTTY === true;
+      },
+      stdout: stdout.isTTY === true,
+      stderr: stderr.isTTY === true,
+    },
     env: process.env,
     now: () => performance.now(),
     onSignal,

@@ -14,7 +14,7 @@ import type { Context } from "./command.ts";
 export function openNat(
   { flags, runtime, stop, parts }: Context,
   saved: readonly SavedPort[],
-  over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress"> = {},
+  over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress" | "onState"> = {},
 ): Promise<Nat> {
   const { gateway, via } = flags;
   const options: NatOptions = {

@@ -142,16 +142,20 @@ export class StateFile {
    * Keeps an entry in the place of the older one of the same mapping, unless another process that
    * runs holds that one.
    *
+   * @param isReplaced Which others it takes the place of.
    * @returns The other one's entry, which then stays.
    */
-  async keep(entry: Entry): Promise<Entry | undefined> {
+  async keep(
+    entry: Entry,
+    isReplaced: (entry: Entry) => boolean = () => false,
+  ): Promise<Entry | undefined> {
     const key = entryKey(entry);
     let other: Entry | undefined;
     await this.#change(async (entries) => {
       const older = entries.find((one) => entryKey(one) === key);
       other = older && await isHeldByAnother(older) ? older : undefined;
       if (other) return undefined;
-      return [...entries.filter((one) => one !== older), entry];
+      return [...entries.filter((one) => one !== older && !isReplaced(one)), entry];
     });
     return other;
   }

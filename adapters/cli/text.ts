@@ -57,6 +57,8 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return `unmapped ${unmapped(event)}`;
     case "address":
       return `${style.bold(event.address)} by ${viaName(event.via)} at ${event.gateway}`;
+    case "assignments":
+      return `reachable ${assigned(event, style)}`;
     case "error":
       return `natkit: ${event.message}`;
     case "help":
@@ -76,6 +78,17 @@ export function describeEvent(event: CliEvent, style: Style): string {
     default:
       return `${style.dim(event.event.padEnd(8))} ${fields(event)}`;
   }
+}
+
+function assigned(
+  { assignments }: CliEvent & { event: "assignments" },
+  style: Style,
+): string {
+  if (assignments.length === 0) return style.bad("nowhere");
+  return assignments.map(({ via, protocol, ...endpoint }) =>
+    `${style.bold(formatEndpoint(endpoint))}/${protocol} ` +
+    (via === "local" ? "on this host" : `by ${viaName(via)}`)
+  ).join(", ");
 }
 
 function endpoints(event: MappingFields, style: Style): string {

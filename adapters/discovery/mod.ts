@@ -209,6 +209,17 @@ export function gatewayNotFound({ detours }: Network, family?: Family): NatError
   return new NatError("gateway-not-found", `Cannot find a gateway${ofFamily}: ${why}`);
 }
 
+/**
+ * The addresses by which others reach this host where they get to its networks: those of its
+ * interfaces that stay, IPv4 before IPv6. None where the runtime forbids to look.
+ */
+export async function readLocalAddresses(runtime: DiscoveryRuntime): Promise<string[]> {
+  const interfaces = interfacesOrNone(runtime);
+  const { addresses: fleeting } = await readFleeting(runtime, interfaces);
+  return [...farReaching(interfaces, 4), ...farReaching(interfaces, 6)]
+    .map(({ address }) => address).filter((address) => !fleeting.has(address));
+}
+
 /** What {@linkcode networkFingerprint} reads. */
 export interface NetworkFingerprint {
   /** Differs wherever routes, addresses, their states or the ways out do. */

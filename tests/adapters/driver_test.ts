@@ -23,6 +23,9 @@ async function setUp(maxSent?: number) {
   return { runtime, events, errors, machine, driver, socket: runtime.sockets[0]! };
 }
 
+/** Lets all that is about to happen happen. */
+const turn = () => new Promise<void>((resolve) => void setImmediate(resolve));
+
 describe("Driver", () => {
   it("sends what a command queues, and tells the events of what comes back", async () => {
     const { driver, machine, socket, events } = await setUp();
@@ -380,7 +383,6 @@ class Listing implements Machine<never> {
 
 describe("Driver, of the sockets that a machine lists,", () => {
   const GATEWAY: SocketSpec = { key: "gateway", connect: PEER };
-  const turn = () => new Promise<void>((resolve) => void setImmediate(resolve));
 
   /** A driver whose runtime opens sockets when, and as, the test says. */
   function listing() {
@@ -585,5 +587,47 @@ describe("Driver's beforeSend", () => {
     });
 
     assertEquals(counts, [0, 1]);
+  });
+
+  it("is waited for where it returns a promise, by what comes after, too", async () => {
+    const runtime = new FakeRuntime();
+    const waits: (() => void)[] = [];
+    const driver = new Driver<PingEvent, PingMachine>(
+      runtime,
+      () => {},
+      undefined,
+      () => waits.length === 0 && new Promise<void>((resolve) => waits.push(resolve)),
+    );
+    await driver.open({ key: "client", connect: PEER });
+    driver.start(new PingMachine(PEER));
+    driver.do((machine, now) => {
+      machine.ping(1, now);
+      machine.ping(2, now);
+    });
+    await turn();
+    assertEquals(runtime.sockets[0]!.sent.length, 0);
+
+    waits[0]!();
+    await turn();
+    driver.do((machine, now) => machine.ping(3, now));
+    assertEquals(runtime.sockets[0]!.sent.map(({ data }) => data[0]), [1, 2, 3]);
+  });
+
+  it("lets nothing leave that waited when the driver was closed", async () => {
+    const runtime = new FakeRuntime();
+    let go = () => {};
+    const driver = new Driver<PingEvent, PingMachine>(
+      runtime,
+      () => {},
+      undefined,
+      () => new Promise<void>((resolve) => go = resolve),
+    );
+    await driver.open({ key: "client", connect: PEER });
+    driver.start(new PingMachine(PEER));
+    driver.do((machine, now) => machine.ping(1, now));
+    driver.close();
+    go();
+    await turn();
+    assertEquals(runtime.sockets[0]!.sent.length, 0);
   });
 });

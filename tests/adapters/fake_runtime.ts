@@ -33,6 +33,8 @@ export class FakeRuntime implements Runtime {
   /** Delays of all timers ever set. */
   readonly delays: number[] = [];
   time: Instant = 1000;
+  /** What `interfaces()` tells. */
+  addresses: InterfaceAddress[] = [];
 
   now(): Instant {
     return this.time;
@@ -77,7 +79,7 @@ export class FakeRuntime implements Runtime {
   }
 
   interfaces(): InterfaceAddress[] {
-    return [];
+    return this.addresses;
   }
 
   readTextFile(path: string): Promise<string> {

@@ -69,6 +69,19 @@ export const tests: Record<string, LabTest> = {
     assertEquals(await table(lab), []);
   },
 
+  "the README's commands that hold a port do so until they are to end": async ({ lab, natkit }) => {
+    const all = commands("held");
+    assert(all.length > 0);
+    for (const args of all) {
+      const running = natkit.start(...args);
+      await running.event("assignments");
+      await running.event("assignments");
+      assertEquals((await table(lab)).length, 1);
+      assertStatus(await running.end("SIGTERM"), 143);
+    }
+    assertEquals(await table(lab), []);
+  },
+
   "the README's gateway listens": async ({ natkit }) => {
     for (const args of commands("gateway")) {
       const gateway = natkit.start(...args);

@@ -11,6 +11,7 @@ import { gatewayText } from "../../../core/portmap/managed.ts";
 import { savedKey } from "../../../core/lease/saved.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { Nat } from "../../api/nat.ts";
+import type { NatOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
 import { openNat } from "../open_nat.ts";
@@ -22,14 +23,19 @@ export type Sought = Pick<SavedPort, "protocol" | "internalPort" | "remote" | "t
 /**
  * Opens the gateway for a mapping: an earlier run's is adopted.
  *
+ * @param onState Keeps what a later run needs, before a request leaves.
  * @throws {CommandError} `in-use`, where a run that lives holds it: two runs would delete it for each
  *   other.
  */
-export async function openToMap(context: Context, wanted: Sought): Promise<Nat> {
+export async function openToMap(
+  context: Context,
+  wanted: Sought,
+  onState: NonNullable<NatOptions["onState"]>,
+): Promise<Nat> {
   const entries = await context.stateFile().load();
   const same = entries.filter(({ mapping }) => savedKey(mapping) === savedKey(wanted));
   const held = await heldByOthers(same);
-  const nat = await openNat(context, adoptable(context, entries, held));
+  const nat = await openNat(context, adoptable(context, entries, held), { onState });
   for (const entry of held) {
     if (nat.gateways.includes(gatewayText(gatewayOf(entry))) && isForUs(context, entry)) {
       await nat.close();

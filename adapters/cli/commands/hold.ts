@@ -6,32 +6,29 @@
  */
 import { isBehindAnotherNat } from "../../../core/cidr.ts";
 import { gatewayText, type GrantedMapping } from "../../../core/portmap/managed.ts";
-import { savedKey } from "../../../core/lease/saved.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import type { Context } from "../command.ts";
 import type { MappingFields } from "../events.ts";
 import { tenths } from "../output.ts";
-import { ownProcess } from "../processes.ts";
-import { type Entry, entryKey, type StateFile } from "../state_file.ts";
-import { inUse, type Sought } from "./earlier_runs.ts";
+import { inUse } from "./earlier_runs.ts";
+import type { Keeper } from "./keeper.ts";
 
 /** Tells and holds `mapping`; answers with the exit status when it is over. */
 export async function hold(
   context: Context,
   nat: Nat,
   mapping: PortMapping,
-  wanted: Sought,
+  kept: Keeper,
 ): Promise<number> {
   const { flags, output, stop } = context;
   const isOnce = flags.mode === "once" && !stop.aborted;
-  const kept = new Keeper(context.stateFile(), nat, wanted, !isOnce);
-  const tell = (event: "mapped" | "renewed" | "moved", granted: GrantedMapping) => {
+  const tell = async (event: "mapped" | "renewed" | "moved", granted: GrantedMapping) => {
     output.event({ event, ...fieldsOf(granted), elapsedMs: context.elapsedMs() });
     if (event !== "renewed") warnOfDoubleNat(context, granted);
-    kept.keep(granted);
+    kept.keep(granted, await nat.exportState(), !isOnce);
   };
-  tell("mapped", mapping.mapping);
+  await tell("mapped", mapping.mapping);
   if (isOnce) {
     await kept.settled();
     await mapping.release();
@@ -51,7 +48,7 @@ export async function hold(
       const { reason } = event;
       const fields = fieldsOf(mapping.mapping);
       output.event({ event: "lost", reason, ...fields, elapsedMs: context.elapsedMs() });
-    } else tell(event.type === "recovered" ? "mapped" : event.type, event.mapping);
+    } else await tell(event.type === "recovered" ? "mapped" : event.type, event.mapping);
   }
   const closedMs = await closing();
   await kept.settled();
@@ -97,62 +94,6 @@ function warnOfDoubleNat({ output }: Context, { external }: GrantedMapping): voi
     `${external.address} is no address of the Internet: another NAT stands above this ` +
       "gateway, and nobody out there reaches the port",
   );
-}
-
-/** Keeps the state file's entry of one mapping, without holding up what is told. */
-class Keeper {
-  /** Resolves where a run that lives turns out to hold the mapping, too. */
-  readonly lost: Promise<void>;
-  /** That run's entry. */
-  other: Entry | undefined;
-  readonly #state: StateFile;
-  readonly #nat: Nat;
-  readonly #key: string;
-  readonly #isOwned: boolean;
-  readonly #onLost: () => void;
-  readonly #kept: Set<string> = new Set();
-  #writing: Promise<void> = Promise.resolve();
-
-  /** @param isOwned Whether this process holds it from here on. */
-  constructor(state: StateFile, nat: Nat, wanted: Sought, isOwned: boolean) {
-    this.#state = state;
-    this.#nat = nat;
-    this.#key = savedKey(wanted);
-    this.#isOwned = isOwned;
-    let onLost = () => {};
-    this.lost = new Promise((resolve) => onLost = resolve);
-    this.#onLost = onLost;
-  }
-
-  keep({ gateway, internal, lifetimeSeconds }: GrantedMapping): void {
-    const expiresAt = Date.now() + 1000 * lifetimeSeconds;
-    this.#writing = this.#writing.then(async () => {
-      if (this.other) return;
-      const { mappings } = await this.#nat.exportState();
-      const mapping = mappings.find((one) =>
-        savedKey(one) === this.#key && one.gateway === gateway.address
-      );
-      if (!mapping) return;
-      const entry: Entry = {
-        mapping,
-        expiresAt,
-        gateway: { address: gateway.address, port: gateway.port },
-        internalAddress: internal.address,
-        ...(this.#isOwned ? { owner: await ownProcess() } : {}),
-      };
-      this.other = await this.#state.keep(entry);
-      if (this.other) this.#onLost();
-      else this.#kept.add(entryKey(entry));
-    });
-  }
-
-  settled(): Promise<void> {
-    return this.#writing;
-  }
-
-  forget(): Promise<void> {
-    return this.#state.forget((entry) => this.#kept.has(entryKey(entry)));
-  }
 }
 
 /** The fields of `mapped`, in the order in which they are told. */

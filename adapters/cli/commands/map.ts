@@ -10,6 +10,7 @@ import { checkFlags } from "../flags.ts";
 import { readPortAndProtocol, UsageError } from "../values.ts";
 import { openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
+import { Keeper } from "./keeper.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -24,18 +25,21 @@ export async function run(context: Context): Promise<number> {
   }
   const thirdParty = flags["third-party"];
   const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
-  const nat = await openToMap(context, wanted);
+  const kept = new Keeper(context, wanted);
+  const nat = await openToMap(context, wanted, kept.asked);
   try {
     const mapping = await nat.map(port, {
       protocol,
       ...mappingOptions(context),
       ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
     });
-    return await hold(context, nat, mapping, wanted);
+    return await hold(context, nat, mapping, kept);
   } catch (error) {
+    await kept.forgetAsked();
     throw await withRemedy(error, context, wanted);
   } finally {
     await nat.close();
+    await kept.forgetAsked();
   }
 }
 

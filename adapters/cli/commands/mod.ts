@@ -78,6 +78,26 @@ export const COMMANDS: readonly Command[] = [
     load: () => import("./address.ts"),
   },
   {
+    name: "watch",
+    summary: "maps a port at every gateway, and tells all addresses that lead to it at each change",
+    positionals: ["PORT[/tcp|/udp]"],
+    minPositionals: 1,
+    flags: [
+      "external-port",
+      "lifetime",
+      "via",
+      "gateway",
+      "internal-address",
+      "description",
+      "state",
+    ],
+    notes:
+      "PORT is the port on this host, tcp where nothing is said. This host's own addresses are\n" +
+      "among them (via local). A line on standard input, where that is no terminal, tells them again.\n" +
+      "Events: assignments.",
+    load: () => import("./watch.ts"),
+  },
+  {
     name: "gateway",
     summary: "is a simulated gateway on real sockets, to test clients against",
     positionals: [],

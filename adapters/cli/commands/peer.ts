@@ -15,6 +15,7 @@ import {
 } from "../values.ts";
 import { openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
+import { Keeper } from "./keeper.ts";
 import { mappingOptions } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
@@ -36,16 +37,19 @@ export async function run(context: Context): Promise<number> {
   }
   const thirdParty = flags["third-party"];
   const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
-  const nat = await openToMap(context, wanted);
+  const kept = new Keeper(context, wanted);
+  const nat = await openToMap(context, wanted, kept.asked);
   try {
     const mapping = await nat.peer(port, remote, {
       protocol,
       ...mappingOptions(context),
     });
-    return await hold(context, nat, mapping, wanted);
+    return await hold(context, nat, mapping, kept);
   } catch (error) {
+    await kept.forgetAsked();
     throw await withRemedy(error, context, wanted);
   } finally {
     await nat.close();
+    await kept.forgetAsked();
   }
 }

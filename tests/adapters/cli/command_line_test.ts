@@ -44,7 +44,9 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["", ["map, unmap, peer, address"]],
   ["frobnicate", ['"frobnicate"']],
   ["list", ['"list"']],
-  ["watch 6000", ['"watch"']],
+  ["watch", ["PORT"]],
+  ["watch 0", ["PORT", '"0"']],
+  ["watch 6000 --mode once", ["--mode", "watch"]],
   ["doctor", ['"doctor"']],
   ["stun a:1", ['"stun"']],
   ["map", ["PORT"]],
@@ -190,7 +192,7 @@ describe("natkit", () => {
       assertEquals(await run("--help"), 0);
 
       for (const { name } of COMMANDS) assertMatch(io.out, new RegExp(`^  ${name}\\b`, "m"));
-      assert(!/\b(list|watch|doctor|stun|punch|upnp)\b/.test(io.out), io.out);
+      assert(!/\b(list|doctor|stun|punch|upnp)\b/.test(io.out), io.out);
       assertEquals(io.err, "");
     });
 
@@ -269,7 +271,7 @@ describe("natkit", () => {
         { signal: unknown },
       ];
       assertEquals([port, options], [6000, { protocol: "tcp", mode: "once" }]);
-      const { signal: __, runtime: ___, ...opened } = nat.opened!;
+      const { signal: __, runtime: ___, onState: ____, ...opened } = nat.opened!;
       assertEquals(opened, { state: { version: 1, mappings: [] } });
     });
 

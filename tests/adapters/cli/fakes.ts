@@ -17,7 +17,7 @@ export class FakeIo implements Io {
   out = "";
   err = "";
   readonly exits: number[] = [];
-  readonly isTerminal = { stdout: false, stderr: false };
+  readonly isTerminal = { stdin: false, stdout: false, stderr: false };
   readonly env: Record<string, string | undefined> = {};
   clock = 0;
   readonly #signalled = new Set<(signal: StopSignal) => void>();

@@ -22,7 +22,11 @@ function outputOf(options: { json?: boolean; terminal?: boolean; env?: Io["env"]
   const io = {
     stdout: (text: string) => void (told.out += text),
     stderr: (text: string) => void (told.err += text),
-    isTerminal: { stdout: options.terminal ?? false, stderr: options.terminal ?? false },
+    isTerminal: {
+      stdin: false,
+      stdout: options.terminal ?? false,
+      stderr: options.terminal ?? false,
+    },
     env: options.env ?? {},
   } as Io;
   return { output: new Output(io, options.json ?? false), told };

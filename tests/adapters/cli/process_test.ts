@@ -5,6 +5,7 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
+import { readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -203,6 +204,62 @@ if (process.env[AS_COMMAND]) {
         assertEquals(await third.end(), 130);
         assertEquals(ports(), []);
       }
+    });
+
+    it("has its nonce in the state file before the request with it arrives", async () => {
+      const silent = createSocket("udp4");
+      const seen = new Promise<boolean>((resolve) => {
+        silent.on("message", (data) => {
+          if (data[0] !== 2 || data[1] !== 1) return;
+          // PCP's nonce (RFC 6887 §11.1).
+          const nonce = data.subarray(24, 36).toString("hex");
+          resolve(readFileSync(state(), "utf8").includes(nonce));
+        });
+      });
+      await new Promise<void>((resolve) => silent.bind(0, "127.0.0.1", resolve));
+      try {
+        const at = `127.0.0.1:${silent.address().port}`;
+        const child = natkit("map", "6000", "--gateway", at, "--json");
+        assertEquals(await seen, true);
+        child.signal("SIGKILL");
+        await child.end();
+        const [entry] = JSON.parse(await readFile(state(), "utf8")).entries;
+        assertEquals([entry.owner.pid, entry.gateway.port], [child.pid, silent.address().port]);
+      } finally {
+        silent.close();
+      }
+    });
+
+    it("leaves nothing in the state file of what was refused", async () => {
+      await gateway!.command("refuse 2");
+      assertEquals(await natkit("map", "6000", ...here()).end(), 1);
+      assertEquals(JSON.parse(await readFile(state(), "utf8")).entries, []);
+    });
+
+    it("watches a port: the whole set at once, at each change, and at each line", async () => {
+      const child = natkit("watch", "6000/tcp", ...here());
+      const outside = async (nth: number) => {
+        const { assignments } = await child.event("assignments", nth);
+        return (assignments as { via: string; address: string; port: number }[])
+          .filter(({ via }) => via !== "local").map(({ via, address }) => `${via} ${address}`);
+      };
+      assertEquals(await outside(1), []);
+      assertEquals(await outside(2), ["pcp 203.0.113.7"]);
+      const { entries } = JSON.parse(await readFile(state(), "utf8"));
+      assertEquals(entries.map((one: { owner: { pid: number } }) => one.owner.pid), [child.pid]);
+
+      await until(() => {
+        child.write("");
+        return child.names.length > 2;
+      });
+      assertEquals(await outside(3), ["pcp 203.0.113.7"]);
+      const second = natkit("map", "6000", ...here());
+      assertEquals([await second.end(), second.events[0]?.code], [1, "in-use"]);
+
+      child.signal("SIGTERM");
+      assertEquals(await child.end(), 143, child.err);
+      assertEquals(ports(), []);
+      assertEquals(JSON.parse(await readFile(state(), "utf8")).entries, []);
     });
 
     it("unmaps at the gateway that the state names", async () => {

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
+import { told } from "./rig.ts";
 
 const LOCAL = ["192.168.1.100", "192.168.2.100"];
 
@@ -118,7 +119,7 @@ describe("a watched port", () => {
       for (let action = gateway.poll(); action; action = gateway.poll()) {
         if (action.type !== "send" || action.to.port !== 5350) continue;
         if (action.data[0] !== (via === "pcp" ? 2 : 0)) continue;
-        net.mapper.handleDatagram(action.data, A.gateway, net.now);
+        net.mapper.handleDatagram(action.data, A.gateway, "announcements 1", net.now);
       }
       net.settle();
       net.run(1000);
@@ -132,8 +133,9 @@ describe("a watched port", () => {
     net.do((mapper, now) => mapper.revoke(id, now));
     const [event, ...more] = net.events.splice(0);
     assertEquals(more, []);
-    assert(event?.type === "unmapped" && event.id === id && !event.failure);
-    assertEquals(event.attempts.map(({ outcome }) => outcome), ["unmapped"]);
+    const over = told(event, "unmapped");
+    assert(over.id === id && !over.failure);
+    assertEquals(over.attempts.map(({ outcome }) => outcome), ["unmapped"]);
     assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
     net.run(86_400_000);
     assertEquals([net.events, net.mapper.assignments(id)], [[], undefined]);

@@ -1,0 +1,69 @@
+/**
+ * The change listener: `natkit watch` tells the whole set of a port's addresses at each change.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import type { LabTest } from "../../scripts/lab/main.ts";
+import type { Event } from "../../scripts/lab/natkit.ts";
+import { ADDRESS } from "../../scripts/lab/topology.ts";
+import { assertStatus, pause, table } from "./support.ts";
+
+/** What users are promised after a change. */
+const TOLD_WITHIN_MS = 15_000;
+/** A gateway that is younger cannot be told from one that did not restart (RFC 6887 §8.5). */
+const OLD_ENOUGH_MS = 12_000;
+/** Within this what a change leads to has been told. */
+const SETTLED_MS = 3000;
+
+/** A set as words: `local 192.168.77.10:6000`. */
+function wordsOf({ assignments }: Event): string[] {
+  return (assignments as { address: string; port: number; via: string }[])
+    .map(({ address, port, via }) => `${via} ${address}:${port}`);
+}
+
+const LOCAL = [`local ${ADDRESS.host}:6200`, `local ${ADDRESS.host6}:6200`];
+/** PCP opens the firewall for the host's own IPv6 address. */
+const PINHOLE = `pcp ${ADDRESS.host6}:6200`;
+
+export const tests: Record<string, LabTest> = {
+  "a watched port: each change is one line with the whole new set": async ({ lab, natkit }) => {
+    const running = natkit.start("watch", "6200/tcp", "--lifetime", "3600");
+    const told = async () => wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
+    try {
+      assertEquals(await told(), LOCAL);
+      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
+      assertEquals(await table(lab), [`TCP 6200->${ADDRESS.host}:6200`]);
+
+      await pause(Math.max(0, OLD_ENOUGH_MS - lab.epochMs));
+      await lab.setWanAddress(ADDRESS.otherWan);
+      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.otherWan}:6200`, PINHOLE]);
+
+      // A restart that gives all of it back changes nothing; one with another address does.
+      await pause(OLD_ENOUGH_MS);
+      await lab.restartMiniupnpd();
+      await pause(SETTLED_MS);
+      await lab.setWanAddress(ADDRESS.wan);
+      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
+      assertEquals(await table(lab), [`TCP 6200->${ADDRESS.host}:6200`]);
+
+      const second = `192.168.77.99`;
+      const ip = (what: string) =>
+        lab.exec("host", ["ip", "addr", what, `${second}/24`, "dev", "eth0"]);
+      await ip("add");
+      assertEquals((await told()).filter((word) => word.startsWith("local")), [
+        LOCAL[0],
+        `local ${second}:6200`,
+        LOCAL[1],
+      ]);
+      await ip("del");
+      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
+    } finally {
+      await lab.setWanAddress(ADDRESS.wan);
+    }
+    const done = await running.end("SIGTERM");
+    assertStatus(done, 143);
+    assertEquals(done.events.length, 6, done.said);
+    assertEquals(await table(lab), []);
+  },
+};
