@@ -72,8 +72,7 @@ export type {
   RemoteFilter,
   Transport,
 } from "./core/mapping.ts";
-export type { GrantedMapping, SavedPort } from "./core/portmap/managed.ts";
-export type { Assignment } from "./core/portmap/watch.ts";
+export type { Assignment, GrantedMapping, SavedPort } from "./core/portmap/managed.ts";
 export { canonicalAddress, type Family, familyOf } from "./core/ip.ts";
 export {
   type AddressKind,

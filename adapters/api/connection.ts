@@ -9,7 +9,7 @@ import { NatError } from "../../core/errors.ts";
 import { mergeMappingEvents } from "../../core/lease/events.ts";
 import type { Instant, Machine } from "../../core/machine.ts";
 import type { Failure, MappingEvent, MappingId } from "../../core/mapping.ts";
-import type { Assignment } from "../../core/portmap/watch.ts";
+import type { Assignment } from "../../core/portmap/managed.ts";
 import type { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import { attemptsError, type RequestFailure } from "./attempts_error.ts";

@@ -4,8 +4,7 @@
  * @module
  */
 import type { MappingId } from "../../core/mapping.ts";
-import type { MapperEvent, PortRequest } from "../../core/portmap/managed.ts";
-import type { Assignment } from "../../core/portmap/watch.ts";
+import type { Assignment, MapperEvent, PortRequest } from "../../core/portmap/managed.ts";
 import { EventStream } from "./events.ts";
 import { withOptionNames } from "./options.ts";
 import type { MapperConnection } from "./port_mapping.ts";

@@ -6,7 +6,7 @@
 import type { Attempt, Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
-import type { Assignment } from "../../core/portmap/watch.ts";
+import type { Assignment } from "../../core/portmap/managed.ts";
 
 /** What `mapped` carries, and everything that happens to the mapping afterwards. */
 export interface MappingFields {

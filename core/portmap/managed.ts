@@ -8,6 +8,7 @@
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import { toHex } from "../bytes.ts";
 import { savedKey, type SavedMapping } from "../lease/saved.ts";
+import type { Family } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
   DEFAULT_LIFETIME_SECONDS,
@@ -20,7 +21,6 @@ import {
 import { PCP_PORT } from "../pcp/constants.ts";
 import { type ClientMapping, PROTOCOLS } from "./client.ts";
 import type { Speaker } from "./path.ts";
-import type { Assignment } from "./watch.ts";
 
 /** What is asked of the mapper: a mapping of TCP or UDP, and who may make it. */
 export interface PortRequest extends MappingRequest {
@@ -62,6 +62,20 @@ export interface GrantedMapping {
 export interface SavedPort extends SavedMapping {
   /** The transport protocol. */
   readonly protocol: Transport;
+}
+
+/** One way to reach a port. Plain data. */
+export interface Assignment {
+  /** The transport protocol. */
+  readonly protocol: Transport;
+  /** Where others send to. */
+  readonly address: string;
+  /** And to which port there. */
+  readonly port: number;
+  /** The protocol that made it; `"local"`: the host's own address, for whoever gets there. */
+  readonly via: Via | "local";
+  /** The address's family. */
+  readonly family: Family;
 }
 
 /** What a mapper tells. */

@@ -58,6 +58,7 @@ import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import { type ClientEvent, type ClientMapping, isAnnouncement, PREFERENCE } from "./client.ts";
 import {
   askedToSaved,
+  type Assignment,
   codeOf,
   type Contender,
   type GrantedMapping,
@@ -72,7 +73,7 @@ import {
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
-import { type Assignment, Watches, type WatchHost } from "./watch.ts";
+import { Watches, type WatchHost } from "./watch.ts";
 
 /** How a mapper is made. */
 export interface PortMapperOptions {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-export type { GrantedMapping, MapperEvent, PortRequest, SavedPort } from "./managed.ts";
+export type { Assignment, GrantedMapping, MapperEvent, PortRequest, SavedPort } from "./managed.ts";
 export type { NetworkPath } from "./path.ts";
-export type { Assignment } from "./watch.ts";
 export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

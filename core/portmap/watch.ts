@@ -10,28 +10,14 @@
  *
  * @module
  */
-import type { Attempt, Via } from "../errors.ts";
+import type { Attempt } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { savedKey } from "../lease/saved.ts";
 import type { Instant } from "../machine.ts";
-import type { Failure, MappingId, Transport } from "../mapping.ts";
+import type { Failure, MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
-import type { ManagedMapping, MapperEvent, PortRequest } from "./managed.ts";
+import type { Assignment, ManagedMapping, MapperEvent, PortRequest } from "./managed.ts";
 import type { Path } from "./path.ts";
-
-/** One way to reach a port. Plain data. */
-export interface Assignment {
-  /** The transport protocol. */
-  readonly protocol: Transport;
-  /** Where others send to. */
-  readonly address: string;
-  /** And to which port there. */
-  readonly port: number;
-  /** The protocol that made it; `"local"`: the host's own address, for whoever gets there. */
-  readonly via: Via | "local";
-  /** The address's family. */
-  readonly family: Family;
-}
 
 /** How long what is new may wait for more of its kind. */
 const SETTLE_MS = 100;

@@ -5,8 +5,8 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
-import type { Assignment } from "../../../core/portmap/watch.ts";
-import type { Nat } from "../../api/nat.ts";
+import type { Assignment } from "../../../core/portmap/managed.ts";
+import type { NatState } from "../../api/options.ts";
 import type { PortWatch } from "../../api/port_watch.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
@@ -24,12 +24,9 @@ export async function run(context: Context): Promise<number> {
   const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, "tcp");
   checkFlags(flags);
   const kept = new Keeper(context, { protocol, internalPort: port });
-  let nat: Nat | undefined;
-  nat = await openToMap(
-    context,
-    { protocol, internalPort: port },
-    (state) => nat && kept.all(state, nat.gateways),
-  );
+  // Nothing is asked for, and so nothing kept, before it is open.
+  const onState = (state: NatState) => kept.all(state, nat.gateways);
+  const nat = await openToMap(context, { protocol, internalPort: port }, onState);
   try {
     for (const warning of nat.warnings) output.warn(warning);
     const watch = await nat.watch(port, {

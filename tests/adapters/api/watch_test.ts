@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Nat } from "../../../adapters/api/nat.ts";
 import type { WatchOptions } from "../../../adapters/api/options.ts";
-import type { Assignment } from "../../../core/portmap/watch.ts";
+import type { Assignment } from "../../../core/portmap/managed.ts";
 import { FakeNetwork, GATEWAY } from "./fake_network.ts";
 
 const words = (assignments: readonly Assignment[]) =>
