@@ -6,6 +6,7 @@
  */
 import { dropUndefined } from "../../../core/defined.ts";
 import type { Assignment } from "../../../core/portmap/managed.ts";
+import type { Nat } from "../../api/nat.ts";
 import type { NatState } from "../../api/options.ts";
 import type { PortWatch } from "../../api/port_watch.ts";
 import type { Context } from "../command.ts";
@@ -24,9 +25,10 @@ export async function run(context: Context): Promise<number> {
   const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, "tcp");
   checkFlags(flags);
   const kept = new Keeper(context, { protocol, internalPort: port });
+  const opened: { nat?: Nat } = {};
   // Nothing is asked for, and so nothing kept, before it is open.
-  const onState = (state: NatState) => kept.all(state, nat.gateways);
-  const nat = await openToMap(context, { protocol, internalPort: port }, onState);
+  const onState = (state: NatState) => opened.nat && kept.all(state, opened.nat.gateways);
+  const nat = opened.nat = await openToMap(context, { protocol, internalPort: port }, onState);
   try {
     for (const warning of nat.warnings) output.warn(warning);
     const watch = await nat.watch(port, {
