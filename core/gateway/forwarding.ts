@@ -24,7 +24,7 @@ export function forwardInbound(
   if (flow?.kind !== "outbound") return undefined;
   const { address, port } = flow.internal;
   const own = table.outbound(protocol, address, port, remote);
-  return own && isLive(own, now) ? own.internal : undefined;
+  return own && isLive(own, now) && !isImplicit(own) ? own.internal : undefined;
 }
 
 /** The outside of what `internal` sends to `remote`, or undefined where no mapping has it. */
@@ -37,10 +37,26 @@ export function forwardOutbound(
 ): Endpoint | undefined {
   const { address, port } = internal;
   const flow = table.outbound(protocol, address, port, remote);
-  if (flow && isLive(flow, now)) return flow.external;
+  if (flow && isLive(flow, now) && !isImplicit(flow)) return flow.external;
   const entry = table.inbound(protocol, address, port) ?? table.inbound(protocol, address, 0) ??
     table.inbound(0, address, 0);
   return entry && isLive(entry, now) ? across(internal, entry.internal, entry.external) : undefined;
+}
+
+/** Whether a mapping has exactly that external port, and not just all that is left. */
+export function holdsPort(
+  table: MappingTable,
+  protocol: number,
+  { address, port }: Endpoint,
+  now: Instant,
+): boolean {
+  const entry = table.external(protocol, address, port);
+  return entry !== undefined && isLive(entry, now) && !isImplicit(entry);
+}
+
+/** Whether it is the NAT's own, which knows best whom it lets in; a PEER makes it the table's. */
+function isImplicit({ origin, nonce }: TableEntry): boolean {
+  return origin === "traffic" && nonce === undefined;
 }
 
 function isLive(entry: TableEntry, now: Instant): boolean {

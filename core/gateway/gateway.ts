@@ -41,7 +41,7 @@ import type { Decision, Policy, ServerEvent, ServerRequest } from "../table/serv
 import { MappingTable } from "../table/table.ts";
 import type { TableWatch } from "../table/watch.ts";
 import { type Disturbance, Egress, type Exchange, readDisturbance } from "./egress.ts";
-import { forwardInbound, forwardOutbound } from "./forwarding.ts";
+import { forwardInbound, forwardOutbound, holdsPort } from "./forwarding.ts";
 import { Ingress } from "./ingress.ts";
 import {
   type GatewaySettings,
@@ -414,6 +414,23 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   ): Endpoint | undefined {
     if (!this.#ingress.isNat) return undefined;
     return forwardOutbound(this.table, protocol, internal, remote, now);
+  }
+
+  /** Whether a mapping has that external port, for the NAT that looks for a free one. */
+  holds(protocol: number, external: Endpoint, now: Instant): boolean {
+    return this.#ingress.isNat && holdsPort(this.table, protocol, external, now);
+  }
+
+  /** Notes a packet that its NAT sent out, so that its port is not given to another. */
+  noteOutbound(
+    protocol: number,
+    internal: Endpoint,
+    external: Endpoint,
+    remote: Endpoint,
+    idleMs: number,
+    now: Instant,
+  ): void {
+    if (this.#ingress.isNat) this.table.noteFlow(protocol, internal, external, remote, idleMs, now);
   }
 
   /** Learns its port, or that a socket could not be had. */

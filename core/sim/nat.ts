@@ -42,6 +42,7 @@ export class Nat implements Router {
   readonly #rejects: boolean;
   readonly #prefix: Cidr | undefined;
   readonly #isIPv6: boolean;
+  readonly #timeoutMs: number;
   readonly #table: NatTable;
   readonly #pairs = new Map<string, string>();
   #external: string[];
@@ -70,6 +71,8 @@ export class Nat implements Router {
     this.#external = (options.external ?? this.outside.addresses)
       .map((address) => checkAddress("external", address))
       .filter((address) => address.includes(":") === this.#isIPv6);
+    const timeoutMs = checkInteger("timeoutMs", options.timeoutMs ?? 300_000, 1, 2 ** 40);
+    this.#timeoutMs = timeoutMs;
     this.#table = new NatTable({
       mapping: checkChoice("mapping", options.mapping ?? NAT_DEPENDENCES[0]!, NAT_DEPENDENCES),
       filtering: checkChoice(
@@ -78,7 +81,7 @@ export class Nat implements Router {
         NAT_DEPENDENCES,
       ),
       ports,
-      timeoutMs: checkInteger("timeoutMs", options.timeoutMs ?? 300_000, 1, 2 ** 40),
+      timeoutMs,
       inboundRefresh: options.inboundRefresh ?? false,
       maxMappings: checkInteger("maxMappings", options.maxMappings ?? 65536, 1, 2 ** 24),
       isReserved: (protocol, external) => this.#isReserved(protocol, external),
@@ -206,10 +209,13 @@ export class Nat implements Router {
   #openOut(protocol: Transport, internal: Endpoint, remote: Endpoint): Endpoint | undefined {
     const { now } = this.#context;
     const number = PROTOCOL_NUMBER[protocol];
-    const told = this.forwarder?.lookupOutbound(number, internal, remote, now);
-    if (told) return told;
     const address = this.#addressFor(internal.address);
-    return this.#table.outbound(protocol, internal, remote, address, now)?.external;
+    const external = this.forwarder?.lookupOutbound(number, internal, remote, now) ??
+      this.#table.outbound(protocol, internal, remote, address, now)?.external;
+    if (external) {
+      this.forwarder?.noteOutbound?.(number, internal, external, remote, this.#timeoutMs, now);
+    }
+    return external;
   }
 
   #openIn(
@@ -253,10 +259,7 @@ export class Nat implements Router {
 
   #isReserved(protocol: Transport, external: Endpoint): boolean {
     if (protocol === "udp" && this.host.isBound(external.address, external.port)) return true;
-    const anybody = { address: this.#isIPv6 ? "::" : "0.0.0.0", port: 0 };
-    const { now } = this.#context;
-    const number = PROTOCOL_NUMBER[protocol];
-    return this.forwarder?.lookupInbound(number, external, anybody, now) !== undefined;
+    return this.forwarder?.holds(PROTOCOL_NUMBER[protocol], external, this.#context.now) ?? false;
   }
 
   #block(packet: Packet): true {

@@ -9,8 +9,8 @@ import type { NatDependence, NatPortAssignment } from "./nat_table.ts";
 import type { Interface } from "./segment.ts";
 
 /**
- * The mapping table of a gateway, as its NAT sees it. Protocols are IANA's numbers; both look-ups
- * are pure.
+ * The mapping table of a gateway, as its NAT sees it. Protocols are IANA's numbers; what is asked
+ * changes nothing.
  */
 export interface PortForwarder {
   /** Where what `remote` sends to `external` goes; undefined where the table says nothing. */
@@ -27,6 +27,17 @@ export interface PortForwarder {
     remote: Endpoint,
     now: Instant,
   ): Endpoint | undefined;
+  /** Whether a mapping of the table has that external port, which no flow may take then. */
+  holds(protocol: number, external: Endpoint, now: Instant): boolean;
+  /** Is told of each packet that goes out, as whom, and how long the NAT keeps it in mind. */
+  noteOutbound?(
+    protocol: number,
+    internal: Endpoint,
+    external: Endpoint,
+    remote: Endpoint,
+    idleMs: number,
+    now: Instant,
+  ): void;
 }
 
 /** The values of {@linkcode NatDependence}, the most open one first. */

@@ -250,7 +250,9 @@ export class PortAllocator {
     let fallback: Place | undefined;
     for (const address of addresses) {
       const whole = this.holder(protocol, address, 0) ?? this.holder(0, address, 0);
-      if (whole !== undefined && whole.internal.address !== internal.address) continue;
+      const isOthers = whole !== undefined && whole.internal.address !== internal.address;
+      // What goes out has its port, whoever takes the rest of what comes in.
+      if (isOthers && request.origin !== "traffic") continue;
       const pool = this.#pool(address, protocol);
       if (suggestedPort !== 0 && !isUnfit && this.#isFree(address, pool, suggestedPort, request)) {
         return { external: { address, port: suggestedPort }, pool, size };

@@ -85,6 +85,8 @@ export class MappingTable {
   #leases = new Leases();
   #watches = new Watches();
   #lastId = 0;
+  /** How many mappings traffic has made. */
+  #flows = 0;
 
   /**
    * Makes an empty table.
@@ -177,10 +179,10 @@ export class MappingTable {
     const { address, port } = external;
     for (const [p, n] of [[protocol, port], [protocol, 0], [0, 0]] as const) {
       const entry = this.external(p, address, n);
-      if (!entry || entry.kind === "outbound") {
-        if (n === port && this.#ports.isFreed(protocol, external)) return undefined;
-        continue;
-      }
+      // A port that carries a flow is that flow's, and one in quarantine its last holder's.
+      const isFlows = entry?.kind === "outbound" || this.#ports.isFreed(protocol, external);
+      if (n === port && isFlows) return undefined;
+      if (!entry || entry.kind === "outbound") continue;
       return isAdmitted(entry.filters, remote) ? entry : undefined;
     }
     return undefined;
@@ -230,8 +232,11 @@ export class MappingTable {
     const fault = this.#full(request, request.origin !== "traffic");
     if (fault) return fault;
     const shared = this.#hosts.find(protocol, internal.address, internal.port);
-    if (shared && request.isExact && !suits(shared, request)) return "external-unavailable";
-    if (shared) return this.#add("outbound", shared, request, now, remote);
+    if (shared && (!request.isExact || suits(shared, request))) {
+      return this.#add("outbound", shared, request, now, remote);
+    }
+    // A NAT that gives one inside several outsides has done so already.
+    if (shared && request.origin !== "traffic") return "external-unavailable";
     const place = this.#place(request, now);
     if (typeof place === "string") return place;
     return this.#add("outbound", this.#bind(request, place), request, now, remote);
@@ -277,9 +282,45 @@ export class MappingTable {
     return doomed.length;
   }
 
+  /**
+   * Notes that a packet went out, as the NAT sent it: who wants its external port hears that it is
+   * taken, and its inside gets mappings at that port (PCP-S-34, 42, 53). Flows take half of the
+   * table's entries at most; the NAT carries those that have no room here all the same.
+   *
+   * @param idleMs For how long the NAT keeps its mapping for that packet, milliseconds.
+   */
+  noteFlow(
+    protocol: number,
+    internal: Endpoint,
+    external: Endpoint,
+    remote: Endpoint,
+    idleMs: number,
+    now: Instant,
+  ): void {
+    const { address, port } = internal;
+    const isKnown = this.outbound(protocol, address, port, remote) !== undefined ||
+      this.#hosts.inbound(protocol, address, port) !== undefined;
+    if (!isKnown && this.#flows < this.#settings.maxEntries / 2) {
+      this.mapOutbound({
+        origin: "traffic",
+        protocol,
+        internal,
+        remote,
+        suggestedAddress: external.address,
+        suggestedPort: external.port,
+        isExact: true,
+        expiresAt: now,
+      }, now);
+    }
+    this.#keepAlive(protocol, internal, now + idleMs);
+  }
+
   /** Notes that a packet went out by the mapping of that internal endpoint (PCP-S-53). */
   noteTraffic(protocol: number, internal: Endpoint, now: Instant): void {
-    const until = now + this.#settings.idleTimeoutMs(protocol);
+    this.#keepAlive(protocol, internal, now + this.#settings.idleTimeoutMs(protocol));
+  }
+
+  #keepAlive(protocol: number, internal: Endpoint, until: Instant): void {
     let binding = this.#hosts.find(protocol, internal.address, internal.port);
     for (; binding; binding = binding.sibling) {
       binding.idleUntil = Math.max(binding.idleUntil, until);
@@ -398,7 +439,10 @@ export class MappingTable {
     if (remote) (binding.outbound ??= new Map()).set(remoteKey(remote), entry);
     else binding.inbound = entry;
     if (isCharged(entry)) binding.host.used += entry.size;
-    if (entry.origin === "traffic") this.noteTraffic(binding.protocol, binding.internal, now);
+    if (entry.origin === "traffic") {
+      this.#flows++;
+      this.noteTraffic(binding.protocol, entry.internal, now);
+    }
     this.#entries.set(entry.id, entry);
     this.#leases.set(entry, entry.expiresAt);
     if (request.reserveCompanion) this.#ports.reserve(binding);
@@ -420,6 +464,7 @@ export class MappingTable {
     if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));
     else binding.inbound = undefined;
     if (isCharged(entry)) binding.host.used -= entry.size;
+    if (entry.origin === "traffic") this.#flows--;
     if (!binding.inbound && (binding.size > 1 || !binding.outbound?.size)) {
       const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
       this.#ports.vacate(binding, isOurs, isOurs ? entry.nonce : undefined, now);

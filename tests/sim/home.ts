@@ -80,6 +80,16 @@ export class Home {
         this.gateway.lookupInbound(protocol, external, remote, now * this.#rate),
       lookupOutbound: (protocol, internal, remote, now) =>
         this.gateway.lookupOutbound(protocol, internal, remote, now * this.#rate),
+      holds: (protocol, external, now) => this.gateway.holds(protocol, external, now * this.#rate),
+      noteOutbound: (protocol, internal, external, remote, idleMs, now) =>
+        this.gateway.noteOutbound(
+          protocol,
+          internal,
+          external,
+          remote,
+          idleMs * this.#rate,
+          now * this.#rate,
+        ),
     };
     this.#strict = new StrictMachine(this.gateway);
     this.#process = this.#run();

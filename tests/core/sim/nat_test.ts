@@ -360,6 +360,7 @@ describe("NAT with a mapping table", () => {
       protocol === 17 && internal.address === "192.168.1.2" && internal.port === 5000
         ? { address: EXTERNAL, port: 6000 }
         : undefined,
+    holds: (protocol, external) => protocol === 17 && external.port === 6000,
   };
 
   it("forwards what the table says, both ways, and no more", () => {
@@ -445,6 +446,7 @@ describe("firewall without NAT", () => {
       forwarder: {
         lookupInbound: (_, external) => external.port === 6000 ? external : undefined,
         lookupOutbound: (_, internal) => internal.port === 6000 ? internal : undefined,
+        holds: (_, external) => external.port === 6000,
       },
     });
     const s1 = world.host("s1"), a = world.host("a");
