@@ -27,7 +27,7 @@ export const STUN_PORT = 3478;
 /** What tells STUN from RFC 3489 and from other protocols: bytes 4…7. */
 const COOKIE = 0x2112a442;
 /** Bytes before the attributes. */
-const HEADER_LENGTH = 20;
+export const STUN_HEADER_LENGTH = 20;
 /** The most bytes of a text as it is read; one that is sent has 508 (RFC 8489 §14.3). */
 const MAX_TEXT_BYTES = 763;
 /** The most bytes of a text as it is sent. */
@@ -288,8 +288,13 @@ export type StunFault =
  * (RFC 7983: 0…3) and, so that no application's bytes are taken for it, by length and cookie.
  */
 export function isStun(data: Uint8Array): boolean {
-  return data.length >= HEADER_LENGTH && data[0]! < 4 && u32(data, 4) === COOKIE &&
-    (data[3]! & 3) === 0 && u16(data, 2) === data.length - HEADER_LENGTH;
+  return data.length >= STUN_HEADER_LENGTH && isStunHeader(data, 0) &&
+    u16(data, 2) === data.length - STUN_HEADER_LENGTH;
+}
+
+/** Whether the 20 bytes at `at`, which the caller has checked to be there, begin a message. */
+export function isStunHeader(data: Uint8Array, at: number): boolean {
+  return data[at]! < 4 && (data[at + 3]! & 3) === 0 && u32(data, at + 4) === COOKIE;
 }
 
 /**
@@ -537,21 +542,21 @@ export function encodeStun(message: StunMessageFields, seal: StunSeal = {}): Uin
   }
   putU16(out, 0, typeOf(message.class, checkInteger("method", message.method, 0, 0xfff)));
   putU32(out, 4, COOKIE);
-  out.set(id, HEADER_LENGTH - id.length);
+  out.set(id, STUN_HEADER_LENGTH - id.length);
   for (let i = 0; i < 16; i++) mask[i] = out[4 + i]!;
-  end = HEADER_LENGTH;
+  end = STUN_HEADER_LENGTH;
   for (const name in attributes) putAttribute(name as keyof StunAttributes, attributes);
   if (unknown) { for (const { type, value } of unknown) putBytes(type, "unknown", value); }
   const { key, integrity = "sha1", fingerprint } = seal;
   if (key && integrity !== "sha256") putIntegrity(key, "sha1");
   if (key && integrity !== "sha1") putIntegrity(key, "sha256");
-  checkInteger("length", end - HEADER_LENGTH, 0, 0xffff);
+  checkInteger("length", end - STUN_HEADER_LENGTH, 0, 0xffff);
   if (fingerprint) {
     const at = open(T.FINGERPRINT, 4);
-    putU16(out, 2, end - HEADER_LENGTH);
+    putU16(out, 2, end - STUN_HEADER_LENGTH);
     putU32(out, at, fingerprintOf(out, at - 4));
   }
-  putU16(out, 2, end - HEADER_LENGTH);
+  putU16(out, 2, end - STUN_HEADER_LENGTH);
   return out.slice(0, end);
 }
 
@@ -782,17 +787,17 @@ export function decodeStun(
   options: { readonly classic?: boolean } = {},
 ): StunMessage | StunFault {
   const length = bytes.length;
-  if (length < HEADER_LENGTH) return "too-short";
+  if (length < STUN_HEADER_LENGTH) return "too-short";
   if (bytes[0]! > 3) return "not-stun";
   const isClassic = u32(bytes, 4) !== COOKIE;
   if (isClassic && !options.classic) return "no-cookie";
-  if ((length & 3) !== 0 || u16(bytes, 2) !== length - HEADER_LENGTH) return "bad-length";
+  if ((length & 3) !== 0 || u16(bytes, 2) !== length - STUN_HEADER_LENGTH) return "bad-length";
   const type = u16(bytes, 0);
   const of = CLASSES[type >>> 7 & 2 | type >>> 4 & 1]!;
   const attributes: Into = {};
   let unknown = NONE as UnknownAttribute[];
   let integrityAt = 0, integritySha256At = 0, hasFingerprint = false;
-  for (let at = HEADER_LENGTH; at < length;) {
+  for (let at = STUN_HEADER_LENGTH; at < length;) {
     if (hasFingerprint) return "bad-fingerprint";
     const name = u16(bytes, at), size = u16(bytes, at + 2);
     const value = at + 4, next = value + ((size + 3) & ~3);
@@ -826,7 +831,7 @@ export function decodeStun(
   return {
     class: of,
     method: type & 0xf | type >>> 1 & 0x70 | type >>> 2 & 0xf80,
-    transactionId: bytes.subarray(isClassic ? 4 : 8, HEADER_LENGTH),
+    transactionId: bytes.subarray(isClassic ? 4 : 8, STUN_HEADER_LENGTH),
     attributes,
     unknown,
     bytes,

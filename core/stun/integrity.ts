@@ -8,7 +8,7 @@
 import { hmac } from "@noble/hashes/hmac.js";
 import { md5, sha1 } from "@noble/hashes/legacy.js";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { putU16 } from "../bytes.ts";
+import { copyBytes, putU16 } from "../bytes.ts";
 
 /** The hash of a MESSAGE-INTEGRITY attribute, or of a MESSAGE-INTEGRITY-SHA256 one. */
 export type IntegrityHash = "sha1" | "sha256";
@@ -85,7 +85,7 @@ export function integrityOf(
   key: Uint8Array,
   hash: IntegrityHash,
 ): Uint8Array {
-  const header = bytes.slice(0, 20);
+  const header = copyBytes(bytes.subarray(0, 20));
   putU16(header, 2, at - 20 + 4 + INTEGRITY_LENGTH[hash]);
   return hmac.create(hash === "sha1" ? sha1 : sha256, key)
     .update(header).update(bytes.subarray(20, at)).digest();

@@ -1,24 +1,22 @@
 /**
- * STUN (RFC 8489), NAT behaviour discovery (RFC 5780): the wire format with the attributes of ICE
- * and TURN.
+ * STUN (RFC 8489) and NAT behaviour discovery (RFC 5780): the wire format, with the attributes of ICE
+ * and TURN, the client and the server machine.
  *
  * @example What a server saw of us, driven by hand
  * ```ts
- * import { decodeStun, encodeStun, STUN_METHOD } from "@natkit/natkit/stun";
- * const transactionId = crypto.getRandomValues(new Uint8Array(12));
- * const request = encodeStun({ class: "request", method: STUN_METHOD.BINDING, transactionId });
- * console.assert(request.length === 20);
- * const answer = decodeStun(encodeStun({
- *   class: "success",
- *   method: STUN_METHOD.BINDING,
- *   transactionId,
- *   attributes: { xorMappedAddress: { address: "203.0.113.7", port: 40123 } },
- * }));
- * if (typeof answer !== "string") console.log(answer.attributes.xorMappedAddress);
+ * import { StunClient } from "@natkit/natkit/stun";
+ * import { seededRandom } from "@natkit/natkit/core";
+ * const client = new StunClient({ random: seededRandom(1) }); // In earnest: an unguessable source.
+ * client.request({ server: { address: "198.51.100.1", port: 3478 } }, 0);
+ * for (let action = client.poll(); action; action = client.poll()) {
+ *   if (action.type === "send") console.log(action.to, action.data.length);
+ * }
+ * console.assert(client.nextTimeout() === 500);
  * ```
  *
  * @module
  */
+export * from "./client.ts";
 export * from "./codec.ts";
 export {
   type IntegrityHash,
@@ -27,5 +25,7 @@ export {
   shortTermKey,
   userhash,
 } from "./integrity.ts";
+export * from "./server.ts";
+export type * from "../machine.ts";
 export type { Family } from "../ip.ts";
-export type { Endpoint } from "../machine.ts";
+export type { RandomSource } from "../random.ts";

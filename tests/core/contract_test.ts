@@ -17,6 +17,7 @@ import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
 import { pcpClientCase } from "./pcp/contract_case.ts";
 import { pcpServerCase } from "./pcp/server_contract_case.ts";
 import { portMapperCase } from "./portmap/contract_case.ts";
+import { stunClientCase, stunServerCase } from "./stun/contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
   natPmpClientCase,
@@ -25,6 +26,8 @@ const CASES: readonly MachineCase[] = [
   pcpServerCase,
   portMapperCase,
   simulatedGatewayCase,
+  stunClientCase,
+  stunServerCase,
   courierCase,
 ];
 
