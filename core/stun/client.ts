@@ -233,7 +233,11 @@ export class StunClient implements Machine<StunClientEvent> {
   #lastId = 0;
   #lastStream = -1;
 
-  /** @throws {RangeError} Where an option cannot be. */
+  /**
+   * Makes the client.
+   *
+   * @throws {RangeError} Where an option cannot be.
+   */
   constructor(options: StunClientOptions) {
     this.#random = options.random;
     this.#software = options.software ?? "natkit";

@@ -119,7 +119,11 @@ export class StunServer implements Machine<StunServerEvent> {
   #isTold = false;
   #isClosed = false;
 
-  /** @throws {TypeError | RangeError} Where an option cannot be. */
+  /**
+   * Makes the server.
+   *
+   * @throws {TypeError | RangeError} Where an option cannot be.
+   */
   constructor(options: StunServerOptions = {}) {
     const { listen = { address: "0.0.0.0", port: STUN_PORT }, alternate } = options;
     this.#listen = {
