@@ -2,6 +2,7 @@
  * NAT-PMP's client clauses, PMP-C-01…35 (RFC 6886), one test an id.
  */
 import { describe } from "node:test";
+import { pickLocalAddress } from "../../adapters/discovery/local_address.ts";
 import { fromHex, toHex } from "../../core/bytes.ts";
 import type { SimulatedGateway } from "../../core/gateway/mod.ts";
 import { classify } from "../../core/cidr.ts";
@@ -28,6 +29,7 @@ import {
   type Sent,
   takePort,
 } from "../core/natpmp/rig.ts";
+import { openMapper, rig as mapperRig } from "../core/portmap/rig.ts";
 import { assert, assertEquals, assertThrows, it } from "./clause.ts";
 
 const TCP_8080 = {
@@ -234,6 +236,12 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
 
   it("PMP-C-17: announcements are listened for on 224.0.0.1:5350, and taken without a question", () => {
     assertEquals(NATPMP_ANNOUNCE_ENDPOINT, { address: "224.0.0.1", port: 5350 });
+    const [, socket] = openMapper({ announcements: true, protocols: ["nat-pmp"] }).sockets();
+    assertEquals([socket?.group, socket?.local, socket?.reuse], [
+      NATPMP_ANNOUNCE_ENDPOINT.address,
+      NATPMP_ANNOUNCE_ENDPOINT,
+      true,
+    ]);
     const { rig } = rigWithGateway();
     assert(rig.feed(rig.overhear(announce)));
     assertEquals(rig.events, [{ type: "external-address", address: EXTERNAL, epochSeconds: 1000 }]);
@@ -392,8 +400,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
     rig.do((client, now) => client.close(now));
   });
 
-  it("PMP-C-32: a gateway's refusal of version 2 is recognised at once in both its forms", () => {
-    // What follows from it, PCP first and NAT-PMP at once after it, is the gateway session's.
+  it("PMP-C-32: PCP first for each new request and renewal, NAT-PMP at once after its no", () => {
     for (const opcode of [undefined, 0, 1, 2]) {
       const bytes = encodeUnsupportedVersionResponse(
         opcode === undefined ? { epochSeconds: 9 } : { epochSeconds: 9, opcode },
@@ -404,6 +411,24 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
         opcode,
         epochSeconds: 9,
       });
+    }
+    const request = { protocol: "tcp", internalPort: 8080, lifetimeSeconds: 600 } as const;
+    /** What maps, by version: a question for the address changes nothing. */
+    const mapsOf = (sent: readonly { at: number; data: Uint8Array }[]) =>
+      sent.filter(({ data }) => data.length > 2).map(({ data }) => data[0]);
+    const dual = mapperRig();
+    dual.mapper((mapper, now) => mapper.map(request, now));
+    dual.world.runFor(599_000);
+    const maps = mapsOf(dual.sent);
+    assert(maps.length >= 2 && maps.every((version) => version === 2), `versions ${maps}`);
+    const old = mapperRig({ gateway: { protocols: ["nat-pmp"] } });
+    for (const internalPort of [8080, 8081]) {
+      old.sent.length = 0;
+      const startedAt = old.world.now;
+      old.mapper((mapper, now) => mapper.map({ ...request, internalPort }, now));
+      old.world.runFor(1000);
+      assertEquals(mapsOf(old.sent), [2, 0]);
+      assertEquals(old.sent.find(({ data }) => data.length === 12)!.at, startedAt + 2);
     }
   });
 
@@ -419,7 +444,7 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
     assertEquals(rig.sent.length, 2);
   });
 
-  it("PMP-C-34: an IPv6 gateway is refused here, so that it is PCP's to talk to", () => {
+  it("PMP-C-34: at an IPv6 gateway PCP is spoken, and a global IPv6 address is preferred", () => {
     assertEquals(classify("2001:4860::1"), "global");
     const random = seededRandom(1);
     assertThrows(
@@ -427,6 +452,17 @@ describe("NAT-PMP client clauses (RFC 6886)", () => {
       TypeError,
       "IPv4",
     );
+    const gateway = { address: "fe80::1%eth0", port: 5351 };
+    const mapper = openMapper({}, "2001:db8::100", gateway);
+    mapper.map({ protocol: "tcp", internalPort: 8080 }, 0);
+    const versions: (number | undefined)[] = [];
+    for (let action = mapper.poll(); action; action = mapper.poll()) {
+      if (action.type === "send") versions.push(action.data[0]);
+    }
+    assertEquals(versions, [2]);
+    const nic = { name: "eth0", prefixLength: 64, internal: false };
+    const addresses = ["fd00::1", "2001:db8::100"].map((address) => ({ ...nic, address }));
+    assertEquals(pickLocalAddress(addresses, 6), "2001:db8::100");
   });
 
   it("PMP-C-35: an answer has to match opcode and internal port; anything else feeds the epoch only", () => {

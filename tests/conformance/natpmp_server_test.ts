@@ -4,6 +4,7 @@ import type { Endpoint, Instant } from "../../core/machine.ts";
 import { NatPmpServer, type NatPmpServerOptions } from "../../core/natpmp/server.ts";
 import { seededRandom } from "../../core/random.ts";
 import { type SimSocket, World } from "../../core/sim/mod.ts";
+import type { MappingTableOptions } from "../../core/table/options.ts";
 import { MappingTable } from "../../core/table/table.ts";
 import { SimulatedGateway } from "../../core/gateway/gateway.ts";
 import { assertEquals, assertNotEquals, it } from "./clause.ts";
@@ -30,9 +31,10 @@ class Bench {
   constructor(
     options: Partial<NatPmpServerOptions> = {},
     addresses: readonly string[] = [EXTERNAL],
+    table: MappingTableOptions = {},
   ) {
     this.table = options.table ??
-      new MappingTable({ externalAddresses: addresses, random: seededRandom(1) });
+      new MappingTable({ externalAddresses: addresses, random: seededRandom(1), ...table });
     this.server = new NatPmpServer({ ...options, table: this.table });
     this.server.start(0);
     this.#drain();
@@ -284,17 +286,25 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     assertEquals(bench.table.external(17, EXTERNAL, 80), undefined);
   });
 
-  it("PMP-S-13: the companion port is kept for the same internal address", () => {
-    const bench = new Bench();
+  it("PMP-S-13: the companion port is kept for the same internal address while the lease lasts", () => {
+    const bench = new Bench({}, [EXTERNAL], { quarantine: false });
+    const bobGets = () => {
+      const { result, external } = bench.map(UDP, 80, { suggested: 80, lifetime: 1, from: BOB });
+      assertEquals(result, 0);
+      bench.map(UDP, 80, { lifetime: 0, from: BOB });
+      return external;
+    };
     assertEquals(bench.map(TCP, 80, { suggested: 80, lifetime: 100 }).external, 80);
-    const other = bench.map(UDP, 80, { suggested: 80, from: BOB });
-    assertEquals(other.result, 0);
-    assertNotEquals(other.external, 80);
-    assertEquals(bench.map(UDP, 81, { suggested: 80 }).external, 80);
-    // It is kept as long as the lease and no longer.
+    assertNotEquals(bobGets(), 80);
+    assertEquals(bench.map(UDP, 81, { suggested: 80, lifetime: 1 }).external, 80);
     bench.map(UDP, 81, { lifetime: 0 });
-    bench.runTo(20_000_000);
-    assertEquals(bench.map(UDP, 8080, { suggested: 80, from: BOB }).external, 80);
+    bench.runTo(99_999);
+    assertNotEquals(bobGets(), 80);
+    bench.runTo(100_000);
+    assertEquals(bobGets(), 80);
+    // And the other way round, chosen ports too.
+    assertEquals(bench.map(UDP, 90, { suggested: 90 }).external, 90);
+    assertNotEquals(bench.map(TCP, 90, { from: BOB }).external, 90);
   });
 
   it("PMP-S-14: another port where the wish is taken, an error where none is left", () => {
@@ -354,6 +364,19 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
     assertEquals(bench.table.size, 0);
     const anywhere = new Bench();
     assertEquals(anywhere.feed("0000", { address: EXTERNAL, port: 5000 }), []);
+    // By the external interface, and from the inside to the external address.
+    const { world, alice, server } = home();
+    const heard: string[] = [];
+    for (const socket of [alice, server]) {
+      socket.onDatagram = (data, { address }) => heard.push(`${address} ${toHex(data)}`);
+      socket.send({ address: EXTERNAL, port: 5351 }, fromHex("0000"));
+      socket.send({ address: EXTERNAL, port: 5351 }, mapRequest(UDP, 80, 80, 7200));
+    }
+    world.runFor(1000);
+    assertEquals(heard, []);
+    alice.send({ address: "192.168.1.1", port: 5351 }, fromHex("0000"));
+    world.runFor(1000);
+    assertEquals(heard.length, 1);
   });
 
   it("PMP-S-18: the lifetime may be cut, and is never longer than asked", () => {
@@ -541,11 +564,24 @@ describe("NAT-PMP server clauses (RFC 6886)", () => {
   });
 
   it("PMP-S-34: of several external addresses one is used as if there were no other", () => {
-    const bench = new Bench({}, [EXTERNAL, "203.0.113.8", "203.0.113.9"]);
+    const second = "203.0.113.8";
+    const bench = new Bench({}, [EXTERNAL, second, "203.0.113.9"], {
+      ports: [{ first: 1, last: 60 }],
+      chosenPorts: [{ first: 1, last: 60 }],
+      quarantine: false,
+    });
+    const told = () => bench.ask("0000").slice(8).join(".");
     for (let port = 1; port <= 50; port++) bench.map(TCP, port, { from: port % 2 ? ALICE : BOB });
-    const used = new Set([...bench.table.entries()].map((e) => e.external.address));
-    assertEquals([...used], [EXTERNAL]);
-    assertEquals(toHex(bench.ask("0000").slice(8)), "cb007107");
+    const used = () => new Set([...bench.table.entries()].map((e) => e.external.address));
+    assertEquals([[...used()], told()], [[EXTERNAL], EXTERNAL]);
+    // Where it has no port left, no other is used: the client was told that one.
+    for (let port = 51; port <= 60; port++) bench.map(TCP, port);
+    assertEquals([bench.map(TCP, 61).result, [...used()]], [4, [EXTERNAL]]);
+    // A client whose mappings are on another one is told that one.
+    bench.table.setExternalAddresses([second, EXTERNAL], 0);
+    assertEquals(told(), EXTERNAL);
+    bench.table.setExternalAddresses([second], 0);
+    assertEquals([[...used()], told()], [[second], second]);
   });
 
   it("PMP-S-35: a host inside reaches a mapping at the external address", () => {

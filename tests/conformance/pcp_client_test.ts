@@ -1,9 +1,22 @@
 // One test for each client clause of RFC 6887, by its id.
 import { describe } from "node:test";
 import { parseCidr } from "../../core/cidr.ts";
+import { pickLocalAddress } from "../../adapters/discovery/local_address.ts";
+import type { InterfaceAddress } from "../../adapters/runtime.ts";
 import { equalBytes, fromHex } from "../../core/bytes.ts";
-import { decodeRequest, decodeResponse, encodeRequest, PCP_RESULT } from "../../core/pcp/codec.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import {
+  decodeRequest,
+  decodeResponse,
+  encodeRequest,
+  PCP_RESULT,
+  type PcpRequest,
+} from "../../core/pcp/codec.ts";
 import type { PcpEvent } from "../../core/pcp/client.ts";
+import { PortMapper } from "../../core/portmap/mapper.ts";
+import { World } from "../../core/sim/mod.ts";
+import { seededRandom } from "../../core/random.ts";
+import { rig as mapperRig } from "../core/portmap/rig.ts";
 import { EXTERNAL, forge, LOCAL, Rig, SERVER } from "../core/pcp/harness.ts";
 import { assertEquals, assertNotEquals, assertThrows, claim, it } from "./clause.ts";
 
@@ -13,6 +26,18 @@ const STRANGER = { address: "192.168.1.66", port: 5351 };
 const MOVED = { address: "203.0.113.8", port: 40999 };
 const NEIGHBOUR = "192.168.1.77";
 const DAY_MS = 86_400_000;
+
+/** A gateway's host that hears what it is asked and answers nothing. */
+function listeningBox() {
+  const world = new World({ seed: 1 });
+  const lan = world.segment("lan", { delayMs: 1 });
+  const box = world.host("gateway");
+  box.attach(lan, SERVER.address);
+  const asked: { readonly from: Endpoint; readonly data: Uint8Array }[] = [];
+  box.bind({ port: SERVER.port }).onDatagram = (data, from) =>
+    asked.push({ from, data: data.slice() });
+  return { world, lan, asked };
+}
 
 /** The gaps between requests, milliseconds. */
 function gaps(sent: readonly { readonly at: number }[]): number[] {
@@ -71,21 +96,47 @@ describe("PCP client", () => {
     for (const { to } of rig.drain()) assertEquals(to, server);
   });
 
-  it("PCP-C-05: the source port is left to the socket of each client, none is asked for", () => {
-    const { client } = new Rig();
-    client.map(TCP, 0);
-    const action = client.poll();
-    claim(action?.type === "send");
-    assertEquals(Object.keys(action).sort(), ["data", "socket", "to", "type"]);
-    assertEquals(action.socket, "client");
+  it("PCP-C-05: the source port is the system's to choose, and each client has its own", () => {
+    const { world, lan, asked } = listeningBox();
+    const host = world.host("host");
+    host.attach(lan, LOCAL);
+    for (const port of [1, 2]) {
+      const mapper = new PortMapper({ random: world.fork(), protocols: ["pcp"] });
+      host.run(mapper, {}).do((machine, now) => {
+        machine.networkChanged([{ gateway: SERVER }], now);
+        assertEquals(machine.sockets()[0]!.local?.port ?? 0, 0);
+        machine.map({ protocol: "tcp", internalPort: port }, now);
+      });
+    }
+    world.runFor(100);
+    assertEquals(new Set(asked.map(({ from }) => from.port)).size, 2);
+    claim(asked.every(({ from }) => from.port !== SERVER.port));
   });
 
-  it("PCP-C-06: the client address field is the address the requests leave from", () => {
+  it("PCP-C-06: the client address field is the address that the packet leaves from", () => {
     const rig = new Rig({ localAddress: "::ffff:10.0.0.3" });
     rig.client.map(TCP, 0);
     rig.client.peer({ ...TCP, remote: REMOTE }, 0);
     rig.client.probe(0);
     for (const { request } of rig.drain()) assertEquals(request.clientAddress, "10.0.0.3");
+    // A host with two addresses, and then with another one: whichever its packets leave from.
+    const { world, lan, asked } = listeningBox();
+    const host = world.host("host");
+    host.attach(lan, [LOCAL, NEIGHBOUR]);
+    const mapper = new PortMapper({ random: world.fork(), protocols: ["pcp"] });
+    const process = host.run(mapper, {});
+    const leaveFrom = (localAddress: string) => {
+      process.do((machine, now) =>
+        machine.networkChanged([{ gateway: SERVER, localAddress, way: localAddress }], now)
+      );
+      world.runFor(10_000);
+    };
+    process.do((machine, now) => machine.map({ protocol: "tcp", internalPort: 8080 }, now));
+    leaveFrom(NEIGHBOUR);
+    leaveFrom(LOCAL);
+    const claimed = asked.map(({ data }) => (decodeRequest(data) as PcpRequest).clientAddress);
+    assertEquals(claimed, asked.map(({ from }) => from.address));
+    assertEquals([...new Set(claimed)], [NEIGHBOUR, LOCAL]);
   });
 
   it("PCP-C-07: an inner NAT's external address can be put there", () => {
@@ -304,8 +355,14 @@ describe("PCP client", () => {
     assertEquals(rig.drain().length, 1);
   });
 
-  it("PCP-C-24: a changed address is asked for from there; a global one is used as it is", () => {
-    const rig = new Rig({ localAddress: "2001:db8::aaaa" });
+  it("PCP-C-24: a global address, not a unique local one; a changed one is asked for from there", () => {
+    const nic = (...addresses: string[]): InterfaceAddress[] =>
+      addresses.map((address) => ({ name: "eth0", address, prefixLength: 64, internal: false }));
+    const global = "2001:db8::aaaa", local = "fd00::1", private4 = "10.0.0.5";
+    assertEquals(pickLocalAddress(nic(local, global), 6), global);
+    assertEquals(pickLocalAddress(nic("fe80::1%eth0", local), 6), local);
+    assertEquals(pickLocalAddress(nic(private4), 4), private4);
+    const rig = new Rig({ localAddress: global });
     rig.mapped();
     rig.client.networkChanged("2001:db8::bbbb", 50_000);
     const [again] = rig.drain();
@@ -476,18 +533,28 @@ describe("PCP client", () => {
   });
 
   it("PCP-C-40: renewals at [1/2, 5/8], [3/4, 13/16]…, never less than 4 s apart", () => {
+    const LIFETIME_MS = 600_000;
+    const spread = Array.from({ length: 5 }, () => ({ least: Infinity, most: -Infinity }));
     for (let seed = 1; seed <= 200; seed++) {
       const rig = new Rig({}, seed);
-      rig.mapped({ lifetimeSeconds: 600 });
-      const sent = rig.advance(599_999);
+      rig.mapped({ lifetimeSeconds: LIFETIME_MS / 1000 });
+      const sent = rig.advance(LIFETIME_MS - 1);
+      // 1/2, 3/4… until the next would come less than 4 s after the last.
+      claim(sent.length >= 6, `${sent.length} renewals`);
       for (const [i, { at }] of sent.entries()) {
-        const low = 600_000 * (1 - 2 ** -(i + 1));
+        const low = LIFETIME_MS * (1 - 2 ** -(i + 1));
         claim(at >= low, `renewal ${i + 1} at ${at}`);
-        if (i < 5) claim(at <= low + 600_000 * 2 ** -(i + 3), `renewal ${i + 1} at ${at}`);
+        if (i >= 5) continue;
+        const width = LIFETIME_MS * 2 ** -(i + 3), part = (at - low) / width;
+        claim(part <= 1, `renewal ${i + 1} at ${at}`);
+        spread[i]!.least = Math.min(spread[i]!.least, part);
+        spread[i]!.most = Math.max(spread[i]!.most, part);
       }
       for (const gap of gaps(sent)) claim(gap >= 4000, `gap of ${gap}`);
       for (const gap of gaps(rig.advance(60_000))) claim(gap >= 2700, `gap of ${gap}`);
     }
+    // The whole of each interval is used.
+    for (const { least, most } of spread) claim(least < 0.1 && most > 0.9, `${least}…${most}`);
   });
 
   it("PCP-C-41: every success schedules a renewal before the lifetime's end", () => {
@@ -664,7 +731,20 @@ describe("PCP client", () => {
     });
   });
 
-  it("PCP-C-51: announcements are taken, on whichever socket the caller hears them", () => {
+  it("PCP-C-51: announcements are listened for by group on the interface used, and taken", () => {
+    const groups = (address: string, local: string, path = {}) => {
+      const mapper = new PortMapper({ random: seededRandom(1) });
+      mapper.networkChanged([{ gateway: { address, port: 5351 }, ...path }], 0);
+      mapper.handleSocket(mapper.sockets()[0]!.key, {
+        ok: true,
+        local: { address: local, port: 40_000 },
+      }, 0);
+      return mapper.sockets().filter(({ group }) => group !== undefined)
+        .map(({ group, local: at, interface: name }) => [group, at?.port, name]);
+    };
+    assertEquals(groups(SERVER.address, LOCAL), [["224.0.0.1", 5350, LOCAL]]);
+    const six = { interface: "eth0" };
+    assertEquals(groups("fe80::1%eth0", "2001:db8::100", six), [["ff02::1", 5350, "eth0"]]);
     const rig = new Rig();
     rig.mapped();
     rig.now = 60_000;
@@ -761,7 +841,7 @@ describe("PCP client", () => {
     assertEquals(rig.heard(), ["failed", "mapped"]);
   });
 
-  it("PCP-C-57: an UNSUPP_VERSION answer is told at once, for its hearer to speak NAT-PMP", () => {
+  it("PCP-C-57: PCP goes first; UNSUPP_VERSION is told at once, and NAT-PMP maps at once", () => {
     const rig = new Rig({ gateway: { protocols: ["nat-pmp"] } });
     rig.client.map(TCP, 0);
     rig.drain();
@@ -769,6 +849,12 @@ describe("PCP client", () => {
     rig.grant();
     assertEquals(rig.heard(), ["failed"]);
     assertEquals(rig.advance(60_000), []);
+    const home = mapperRig({ gateway: { protocols: ["nat-pmp"] } });
+    home.mapper((mapper, now) => mapper.map({ protocol: "tcp", internalPort: 8080 }, now));
+    home.world.runFor(100);
+    assertEquals(home.sent[0]!.data[0], 2, "version 2 first");
+    const [maps] = [home.sent.filter(({ data }) => data[0] === 0 && data[1] === 2)];
+    assertEquals(maps.map(({ at }) => at), [2], "a round trip later");
   });
 
   it("PCP-C-58: inbound traffic is asked for with MAP, in the first packet", () => {

@@ -115,7 +115,7 @@ function home(nat: Partial<Omit<NatOptions, "inside" | "outside">> = {}) {
 const outer = (port: number): Endpoint => ({ address: EXTERNAL, port });
 
 describe("SimulatedGateway, told of what its NAT sends out,", () => {
-  it("PCP-S-34: maps a port that has a flow where the flow is, and the flow goes on", () => {
+  it("maps a port that has a flow where the flow is, and the flow goes on (PCP-S-34)", () => {
     const { alice, bob, server, ask, say, gateway } = home();
     say(alice, 7000);
     assertEquals(server.heard, [`${EXTERNAL}:7000 → 7`]);
@@ -175,7 +175,7 @@ describe("SimulatedGateway, told of what its NAT sends out,", () => {
     }
   });
 
-  it("PCP-S-42: the first PEER adopts the flow where it is; its nonce guards it from then on", () => {
+  it("the first PEER adopts the flow where it is; its nonce guards it from then on (PCP-S-42)", () => {
     const { alice, server, ask, say, world } = home();
     say(alice, 7000);
     const peer = { port: 7000, isPeer: true };
@@ -190,7 +190,7 @@ describe("SimulatedGateway, told of what its NAT sends out,", () => {
     assertEquals(server.heard.at(-1), `${EXTERNAL}:7000 → 7`);
   });
 
-  it("PCP-S-53: a deletion leaves a mapping for as long as its traffic would", () => {
+  it("a deletion leaves a mapping for as long as its traffic would (PCP-S-53)", () => {
     const { alice, bob, server, ask, say, world } = home();
     ask(alice, { port: 7000, suggested: 7000 });
     world.runFor(10_000);
@@ -205,7 +205,7 @@ describe("SimulatedGateway, told of what its NAT sends out,", () => {
     assertEquals(ask(bob, { port: 80, suggested: 7000 })[1] === 7000, false);
   });
 
-  it("PCP-S-55: what traffic made cannot be deleted by MAP", () => {
+  it("what traffic made cannot be deleted by MAP (PCP-S-55)", () => {
     const { alice, server, ask, say } = home();
     say(alice, 7000);
     assertEquals(ask(alice, { port: 7000, lifetime: 0 })[0], PCP_RESULT.NOT_AUTHORIZED);
