@@ -22,4 +22,5 @@ export * from "./soap.ts";
 export * from "./gena.ts";
 export * from "./igd.ts";
 export * from "./xml.ts";
-export type { Endpoint, HttpHeaders, HttpRequest, HttpResponse } from "../machine.ts";
+export * from "./search.ts";
+export type * from "../machine.ts";

@@ -30,6 +30,8 @@ export const SSDP_MAX_MX = 5;
 
 const MAX_BYTES = 8192;
 const MAX_LINES = 64;
+/** Of a value so many characters are kept. */
+const MAX_VALUE = 2049;
 const MAX_U31 = 0x7fff_ffff;
 
 /** A message that was received. */
@@ -213,7 +215,9 @@ export function decodeSsdp(data: Uint8Array): SsdpMessage | SsdpFault {
   for (const line of lines.slice(1)) {
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(0, colon)).trim().toUpperCase();
-    if (name !== "" && !fields.has(name)) fields.set(name, line.slice(colon + 1).trim());
+    const value = line.slice(colon + 1).trim();
+    // A URL that is cut off is too long for one, see url.ts.
+    if (name !== "" && !fields.has(name)) fields.set(name, value.slice(0, MAX_VALUE));
   }
   if (/^M-SEARCH\s+\*\s+HTTP\/1\.\d/i.test(start)) {
     if (fields.get("MAN") !== '"ssdp:discover"') return "man";

@@ -18,6 +18,7 @@ import { pcpClientCase } from "./pcp/contract_case.ts";
 import { pcpServerCase } from "./pcp/server_contract_case.ts";
 import { portMapperCase } from "./portmap/contract_case.ts";
 import { stunClientCase, stunServerCase } from "./stun/contract_case.ts";
+import { deviceSearchCase } from "./upnp/search_contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
   natPmpClientCase,
@@ -29,6 +30,7 @@ const CASES: readonly MachineCase[] = [
   stunClientCase,
   stunServerCase,
   courierCase,
+  deviceSearchCase,
 ];
 
 /** What one of these machines may say at once after a long silence. */
