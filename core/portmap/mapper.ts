@@ -201,7 +201,10 @@ export class PortMapper implements Machine<MapperEvent> {
     });
     const left = before.filter((path) => !next.includes(path));
     this.#paths = [...next, ...left];
-    for (const path of left) if (!path.isLeft) this.#leave(path, now);
+    // All of them first: nothing is asked of one that is about to be left, too.
+    const leaving = left.filter(({ isLeft }) => !isLeft);
+    for (const path of leaving) path.isLeft = true;
+    for (const path of leaving) this.#leave(path, now);
     // One that a better gateway could hold stays where it is as long as it is held there.
     for (const managed of this.#managed.values()) {
       if (managed.phase === "racing") this.#joinAll(managed, now);
@@ -770,7 +773,6 @@ export class PortMapper implements Machine<MapperEvent> {
   /** A gateway is not this host's any more. */
   #leave(path: Path, now: Instant): void {
     this.stats.left++;
-    path.isLeft = true;
     path.dueAt = now + LEAVING_MS;
     for (const managed of [...this.#managed.values()]) {
       const isThere = managed.contenders.some(({ speaker }) => speaker.path === path);

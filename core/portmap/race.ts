@@ -287,7 +287,7 @@ export class Race {
     );
     for (const contender of starting) this.#start(managed, contender, now);
     const hasMore = managed.contenders.some(({ state }) => state === "waiting");
-    if (hasMore && !managed.isLost) managed.nextGatewayAt = now + STAGGER_MS;
+    if (hasMore) managed.nextGatewayAt = now + STAGGER_MS;
     this.arm(managed);
   }
 

@@ -57,7 +57,7 @@ async function findOne(
   { seeds, from }: PlantedOptions,
 ): Promise<PlantedResult> {
   tree.plant(bug.file, edited(read(bug.file), bug));
-  const args = ["--seeds", String(seeds), "--from", String(from)];
+  const args = ["--seeds", String(seeds), "--from", String(from), "--jobs", "1"];
   const { stdout, stderr, hung, elapsedMs } = await tree.run("scripts/sim.ts", args, {
     cpuSeconds: CPU_SECONDS,
   });

@@ -20,7 +20,8 @@ const KNOWN = {
   /**
    * NAT-PMP counts a request as sent when it is queued. Where a session closes, the request that
    * comes next in line is queued and taken back in the same turn, and a deletion of what was never
-   * asked for goes out.
+   * asked for goes out. A mapper names a nonce to PCP, which takes that for one of an earlier run: where
+   * it waits until there is room, what never left is deleted, too.
    */
   "deletes-what-never-left": true,
 } as const;

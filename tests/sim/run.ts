@@ -1,5 +1,6 @@
 /**
- * One run of the simulation: draw, let fate strike, put right, wait, judge.
+ * One run of the simulation: at home (here), and on a journey (`journey.ts`). At home: draw, let fate
+ * strike, put right, wait, judge.
  *
  * The waits are derived, not tried out. *To be at rest* a client needs no more than the longest
  * of: a hold after a refusal (30 min), the end of a lease that the gateway no longer holds (7200 s,
@@ -10,11 +11,12 @@
  * @module
  */
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
-import { SimulationError } from "../../core/sim/mod.ts";
+import { SimulationError, type World } from "../../core/sim/mod.ts";
 import { PROFILES } from "../../core/gateway/profiles.ts";
 import { type Expectation, expectation } from "./gateway.ts";
 import type { ClientHost } from "./client_host.ts";
 import { Home } from "./home.ts";
+import { runJourney } from "./journey.ts";
 import { SUBJECT_KINDS } from "./subject.ts";
 import { isPcpOnly, isSame, nameOf, show, type Via, type Wish } from "./wish.ts";
 import {
@@ -48,8 +50,8 @@ export interface RunReport {
 /** How to run. */
 export interface RunOptions {
   readonly traceSize?: number;
-  /** Called with the world's home before it starts (for traces). */
-  readonly onHome?: (home: Home) => void;
+  /** Called with each world before it starts (for traces): at home, then on a journey. */
+  readonly onWorld?: (world: World) => void;
 }
 
 /**
@@ -59,20 +61,39 @@ export interface RunOptions {
  * ends with the trace.
  */
 export function runSeed(seed: number, options: RunOptions = {}): RunReport {
+  const home = runPart(runHome, seed, options);
+  const journey = runPart(runJourney, seed, options);
+  const events = { ...home.events };
+  for (const [name, count] of Object.entries(journey.events)) {
+    events[name] = (events[name] ?? 0) + count;
+  }
+  return {
+    packets: home.packets + journey.packets,
+    virtualHours: home.virtualHours + journey.virtualHours,
+    events,
+    recreations: home.recreations,
+  };
+}
+
+function runPart<R>(
+  part: (seed: number, options: RunOptions) => R,
+  seed: number,
+  options: RunOptions,
+): R {
   try {
-    return run(seed, options);
+    return part(seed, options);
   } catch (error) {
     if (options.traceSize !== undefined) throw error;
     // The same again with a record of it: the run is the same to the last packet.
-    let home: Home | undefined;
+    let world: World | undefined;
     const message = error instanceof Error ? error.message : String(error);
     try {
-      run(seed, { ...options, traceSize: 4000, onHome: (made) => home = made });
+      part(seed, { ...options, traceSize: 4000, onWorld: (made) => world = made });
     } catch {
       // It is the first error that counts.
     }
     throw new SimulationError(
-      `Seed ${seed}: ${message}\n${home?.world.trace.text(120)}\nreplay: ${replayCommand(seed)}`,
+      `Seed ${seed}: ${message}\n${world?.trace.text(120)}\nreplay: ${replayCommand(seed)}`,
     );
   }
 }
@@ -82,7 +103,7 @@ export function replayCommand(seed: number): string {
   return `npx --yes deno@2.9.6 task sim --seed ${seed}`;
 }
 
-function run(seed: number, options: RunOptions): RunReport {
+function runHome(seed: number, options: RunOptions): RunReport {
   const random = scriptRandom(seed);
   const setting = drawSetting(random);
   const home = new Home({
@@ -94,8 +115,8 @@ function run(seed: number, options: RunOptions): RunReport {
     quota: setting.quota,
     addresses: setting.addresses,
   });
-  options.onHome?.(home);
   const { world } = home;
+  options.onWorld?.(world);
   world.note(
     `${setting.kinds.join(", ")}; profile ${setting.profile ?? "none"}; clock ${setting.clockRate}`,
   );

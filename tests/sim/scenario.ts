@@ -70,7 +70,8 @@ export function drawSetting(random: RandomSource): Setting {
   };
 }
 
-function drawLink(random: RandomSource): LinkOptions {
+/** Draws a link, a bad one more often than not. */
+export function drawLink(random: RandomSource): LinkOptions {
   if (below(random, 3) === 0) return { delayMs: 1 };
   return {
     delayMs: pick(random, [0, 1, 5, 50, 400]),

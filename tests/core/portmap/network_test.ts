@@ -66,6 +66,19 @@ describe("several gateways", () => {
     assertEquals([net.ports(A), net.ports(B), net.mapper.isIdle], [[], [], true]);
   });
 
+  it("where the one that held a mapping has fallen silent, the next is asked a second later", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    net.silent.add(A.gateway.address);
+    net.run(120_999);
+    assertEquals(net.takeTypes(), ["mapped", "lost"]);
+    net.run(1);
+    assertEquals(told(net.events[0], "recovered").mapping.gateway, B.gateway);
+  });
+
   it("one that refuses does not keep the next from being asked at once", () => {
     const net = new Net();
     net.add(A, "203.0.113.7").setRefusal(8, 0);
