@@ -28,6 +28,7 @@ export {
   type UnmapResult,
 } from "./adapters/api/nat.ts";
 export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
+export type { DiagnoseOptions } from "./adapters/api/diagnose.ts";
 export { PortWatch } from "./adapters/api/port_watch.ts";
 export type { MappingUpdate } from "./adapters/api/connection.ts";
 export type { WaitOptions } from "./adapters/api/wait.ts";
@@ -73,6 +74,16 @@ export type {
   Transport,
 } from "./core/mapping.ts";
 export type { Assignment, GrantedMapping, SavedPort } from "./core/portmap/managed.ts";
+export type {
+  DetourReport,
+  Diagnosis,
+  DiagnosisFacts,
+  Finding,
+  FindingCode,
+  GatewayReport,
+  ProtocolReport,
+  ReflexiveReport,
+} from "./core/portmap/diagnosis.ts";
 export { canonicalAddress, type Family, familyOf } from "./core/ip.ts";
 export {
   type AddressKind,

@@ -17,6 +17,7 @@ import {
   type MapperEvent,
   retryAfter,
 } from "../../core/portmap/managed.ts";
+import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
 import { systemRuntime } from "../auto.ts";
@@ -50,6 +51,7 @@ import {
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
 import { PortWatch } from "./port_watch.ts";
+import type { DiagnoseOptions } from "./diagnose.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** How long the other protocols are waited for once one has told the external address. */
@@ -306,6 +308,21 @@ export class Nat implements AsyncDisposable {
         }
       },
     );
+  }
+
+  /**
+   * Finds out what stands between this host and the internet: asks each gateway by each protocol,
+   * and concludes what is in the way and what can be done about it. Takes as long as the slowest
+   * answer. PCP tells the external address with a mapping alone: one of two minutes is made of a
+   * port that nobody uses, and deleted.
+   *
+   * @throws {TypeError} On options that are none.
+   * @throws {NatError} `closed`.
+   */
+  async diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
+    checkOptions(options);
+    const { examine } = await import("./diagnose.ts");
+    return await examine(this.#runtime, this.#connection, options);
   }
 
   /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */

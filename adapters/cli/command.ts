@@ -34,6 +34,9 @@ export interface Parts {
   readonly openNat?: (options: NatOptions) => Promise<Nat>;
 }
 
+/** A person is told what is waited for after this long. */
+const TELLING_MS = 500;
+
 /** What a command is given. */
 export class Context {
   /** The flags. */
@@ -73,6 +76,17 @@ export class Context {
   /** Milliseconds since the start of the operation, to a tenth. */
   elapsedMs(): number {
     return tenths(this.io.now() - this.#startedAt);
+  }
+
+  /** Waits, and tells a person for what, where that takes longer than half a second. */
+  async waitingFor<T>(what: string, promise: Promise<T>): Promise<T> {
+    const tell = () => this.output.progress(`Waiting for ${what}…`);
+    const cancel = this.runtime.setTimer(TELLING_MS, tell, false);
+    try {
+      return await promise;
+    } finally {
+      cancel();
+    }
   }
 
   /** How long to wait for an answer, where the command line says so. */

@@ -6,6 +6,7 @@
 import type { Attempt, Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
+import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import type { Assignment } from "../../core/portmap/managed.ts";
 
 /** What `mapped` carries, and everything that happens to the mapping afterwards. */
@@ -54,6 +55,7 @@ export type CliEvent =
     /** All of them, `via` a protocol or `"local"`. */
     readonly assignments: readonly Omit<Assignment, "family">[];
   }
+  | { readonly event: "report" } & Diagnosis
   | {
     readonly event: "error";
     /**

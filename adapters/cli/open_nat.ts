@@ -12,10 +12,11 @@ import type { Context } from "./command.ts";
 
 /** Opens what the flags name, but for what `over` says. */
 export function openNat(
-  { flags, runtime, stop, parts }: Context,
+  context: Context,
   saved: readonly SavedPort[],
   over: Pick<NatOptions, "gateway" | "protocols" | "internalAddress" | "onState"> = {},
 ): Promise<Nat> {
+  const { flags, runtime, stop, parts } = context;
   const { gateway, via } = flags;
   const options: NatOptions = {
     ...dropUndefined({ gateway, protocols: via, internalAddress: flags["internal-address"] }),
@@ -24,5 +25,6 @@ export function openNat(
     state: { version: 1, mappings: saved },
     signal: stop,
   };
-  return (parts.openNat ?? Nat.open)(options);
+  const opening = (parts.openNat ?? Nat.open)(options);
+  return context.waitingFor("the system to tell which gateway this host has", opening);
 }

@@ -5,6 +5,7 @@
  */
 import type { Via } from "../../core/errors.ts";
 import { formatEndpoint } from "../../core/ip.ts";
+import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import type { CliEvent, MappingFields } from "./events.ts";
 
 /** How text is set off; without colours each is the identity. */
@@ -59,6 +60,8 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return `${style.bold(event.address)} by ${viaName(event.via)} at ${event.gateway}`;
     case "assignments":
       return `reachable ${assigned(event, style)}`;
+    case "report":
+      return report(event, style);
     case "error":
       return `natkit: ${event.message}`;
     case "help":
@@ -89,6 +92,37 @@ function assigned(
     `${style.bold(formatEndpoint(endpoint))}/${protocol} ` +
     (via === "local" ? "on this host" : `by ${viaName(via)}`)
   ).join(", ");
+}
+
+/** What was found out, and then what follows from it. */
+function report(event: Diagnosis, style: Style): string {
+  const lines = event.gateways.flatMap((gateway) => {
+    const by = gateway.interface === undefined ? "" : ` on ${gateway.interface}`;
+    const own = gateway.localAddress === undefined ? "" : `, asked from ${gateway.localAddress}`;
+    const failure = gateway.failure === undefined ? [] : [`  ${style.bad(gateway.failure)}`];
+    return [
+      `Gateway ${style.bold(gateway.gateway)}${by}${own}`,
+      ...gateway.protocols.map(({ via, outcome, external, elapsedMs }) => {
+        const said = external === undefined ? outcome : `${style.bold(external)}`;
+        return `  ${viaName(via).padEnd(8)} ${said} (${elapsedMs} ms)`;
+      }),
+      ...failure,
+    ];
+  });
+  lines.push(`This host: ${event.localAddresses.join(", ") || "no address"}`);
+  for (const { server, address, outcome, elapsedMs } of event.reflexive) {
+    lines.push(`STUN ${server}: ${address ?? outcome} (${elapsedMs} ms)`);
+  }
+  const marks = {
+    problem: style.bad("problem"),
+    note: style.warning("note"),
+    good: style.good("good"),
+  };
+  for (const { severity, message, remedy } of event.findings) {
+    lines.push("", `${marks[severity]}: ${message}.`);
+    if (remedy !== undefined) lines.push(`  ${remedy}.`);
+  }
+  return lines.join("\n");
 }
 
 function endpoints(event: MappingFields, style: Style): string {

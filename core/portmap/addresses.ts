@@ -7,7 +7,7 @@
  */
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import type { Family } from "../ip.ts";
-import type { Instant } from "../machine.ts";
+import type { Endpoint, Instant } from "../machine.ts";
 import { describeFailure, type Failure, type MappingId } from "../mapping.ts";
 import { PROTOCOLS } from "./client.ts";
 import { codeOf, gatewayText, type MapperEvent } from "./managed.ts";
@@ -15,8 +15,8 @@ import type { Path, Speaker } from "./path.ts";
 
 /** What questions need of the mapper. */
 export interface AddressHost {
-  /** The best way of a family, open or not. */
-  pathOf(family: Family): Path | undefined;
+  /** The best way of a family, or that to the gateway which is named; open or not. */
+  pathOf(family: Family, gateway: Endpoint | undefined): Path | undefined;
   /** Makes the mapping by which a speaker tells the address, unless there is one. */
   mapForAddress(speaker: Speaker, now: Instant): void;
   /** Nobody waits for what a speaker tells any more. */
@@ -29,6 +29,7 @@ interface Question {
   readonly id: MappingId;
   readonly since: Instant;
   readonly family: Family;
+  readonly gateway: Endpoint | undefined;
   readonly protocols: readonly Via[] | undefined;
   /** Who has not answered; undefined while no gateway can be asked. */
   waiting: Set<Speaker> | undefined;
@@ -56,10 +57,11 @@ export class AddressQuestions {
     return false;
   }
 
-  /** Asks at the best gateway of a family, as soon as that is open. */
+  /** Asks at the best gateway of a family, or at the one that is named, as soon as that is open. */
   ask(
     id: MappingId,
     family: Family,
+    gateway: Endpoint | undefined,
     protocols: readonly Via[] | undefined,
     now: Instant,
   ): void {
@@ -67,6 +69,7 @@ export class AddressQuestions {
       id,
       since: now,
       family,
+      gateway,
       protocols,
       waiting: undefined,
       attempts: [],
@@ -132,7 +135,7 @@ export class AddressQuestions {
   }
 
   #begin(question: Question, now: Instant): void {
-    const path = this.#host.pathOf(question.family);
+    const path = this.#host.pathOf(question.family, question.gateway);
     if (path?.failure) return this.#finish(question, path.failure, now);
     if (question.waiting || !path || path.speakers.length === 0) return;
     const asked = path.speakers.filter(({ via }) => question.protocols?.includes(via) ?? true);

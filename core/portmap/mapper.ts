@@ -427,13 +427,13 @@ export class PortMapper implements Machine<MapperEvent> {
    * @param protocols Whom to ask. Default: all that are spoken.
    */
   askAddresses(protocols: readonly Via[] | undefined, now: Instant): MappingId {
-    this.#outbox.touch(now);
-    this.#tryAgain();
-    const id = this.#nextId++;
     const family = this.#familyOf({ protocol: "tcp", internalPort: 0 });
-    this.#addresses.ask(id, family, protocols, now);
-    this.#drain(now);
-    return id;
+    return this.#ask(family, undefined, protocols, now);
+  }
+
+  /** Asks one gateway by each protocol; what each comes to is told likewise. */
+  askAddressesAt(gateway: Endpoint, now: Instant): MappingId {
+    return this.#ask(familyOf(gateway.address), gateway, undefined, now);
   }
 
   /** Takes a question for the external addresses back: nothing more is told of it. */
@@ -881,7 +881,10 @@ export class PortMapper implements Machine<MapperEvent> {
   };
 
   readonly #addressHost: AddressHost = {
-    pathOf: (family) => this.#pathOf(family),
+    pathOf: (family, gateway) =>
+      gateway
+        ? this.#paths.find((path) => !path.isLeft && isSameEndpoint(path.gateway, gateway))
+        : this.#pathOf(family),
     mapForAddress: (speaker, now) => {
       if (this.#mappingForAddress(speaker)) return;
       const managed = this.#create({
@@ -935,6 +938,20 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   // ---- Small things ------------------------------------------------------------------------
+
+  #ask(
+    family: Family,
+    gateway: Endpoint | undefined,
+    protocols: readonly Via[] | undefined,
+    now: Instant,
+  ): MappingId {
+    this.#outbox.touch(now);
+    this.#tryAgain();
+    const id = this.#nextId++;
+    this.#addresses.ask(id, family, gateway, protocols, now);
+    this.#drain(now);
+    return id;
+  }
 
   #check(request: PortRequest): Family {
     checkMappingRequest(request);

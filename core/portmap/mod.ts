@@ -4,5 +4,16 @@
  * @module
  */
 export type { Assignment, GrantedMapping, MapperEvent, PortRequest, SavedPort } from "./managed.ts";
+export {
+  type DetourReport,
+  diagnose,
+  type Diagnosis,
+  type DiagnosisFacts,
+  type Finding,
+  type FindingCode,
+  type GatewayReport,
+  type ProtocolReport,
+  type ReflexiveReport,
+} from "./diagnosis.ts";
 export type { NetworkPath } from "./path.ts";
 export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

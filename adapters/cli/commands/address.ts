@@ -8,6 +8,7 @@ import { dropUndefined } from "../../../core/defined.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { openNat } from "../open_nat.ts";
+import { answerOf } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -15,13 +16,14 @@ export async function run(context: Context): Promise<number> {
   checkFlags(flags);
   const nat = await openNat(context, []);
   try {
-    const found = await nat.externalAddresses({
+    const asking = nat.externalAddresses({
       ...dropUndefined({ timeoutMs: context.timeoutMs }),
       signal: stop,
       onAddress: ({ via, address, gateway }) => {
         output.event({ event: "address", via, address, gateway });
       },
     });
+    const found = await context.waitingFor(answerOf(nat), asking);
     const nested = found.find(({ address }) => isBehindAnotherNat(address))?.address;
     if (nested !== undefined) {
       output.warn(`${nested} is no address of the Internet: another NAT stands above this gateway`);

@@ -77,7 +77,7 @@ function closeAt(context: Context, mapping: PortMapping): () => Promise<number> 
   let since = 0;
   const close = () => {
     since = context.elapsedMs();
-    closing ??= mapping.close();
+    closing ??= context.waitingFor(`${mapping.gateway} to delete the mapping`, mapping.close());
   };
   stop.addEventListener("abort", close);
   if (stop.aborted) close();

@@ -4,6 +4,7 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
+import type { Nat } from "../../api/nat.ts";
 import type { MappingOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
@@ -28,11 +29,12 @@ export async function run(context: Context): Promise<number> {
   const kept = new Keeper(context, wanted);
   const nat = await openToMap(context, wanted, kept.asked);
   try {
-    const mapping = await nat.map(port, {
+    const asking = nat.map(port, {
       protocol,
       ...mappingOptions(context),
       ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
     });
+    const mapping = await context.waitingFor(answerOf(nat), asking);
     return await hold(context, nat, mapping, kept);
   } catch (error) {
     await kept.forgetAsked();
@@ -41,6 +43,11 @@ export async function run(context: Context): Promise<number> {
     await nat.close();
     await kept.forgetAsked();
   }
+}
+
+/** What is waited for where a gateway is asked, for a person. */
+export function answerOf({ gateways }: Nat): string {
+  return `${gateways.join(" and ") || "a gateway"} to answer`;
 }
 
 /** What the flags that `peer` has, too, ask of a mapping. */

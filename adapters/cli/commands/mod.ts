@@ -98,6 +98,16 @@ export const COMMANDS: readonly Command[] = [
     load: () => import("./watch.ts"),
   },
   {
+    name: "doctor",
+    summary: "tells what stands between this host and the internet, and what to do about it",
+    positionals: [],
+    minPositionals: 0,
+    flags: ["via", "gateway", "internal-address", "timeout"],
+    notes: "Each gateway is asked by each protocol; one that is silent is waited for 4 s.\n" +
+      "Events: report.",
+    load: () => import("./doctor.ts"),
+  },
+  {
     name: "gateway",
     summary: "is a simulated gateway on real sockets, to test clients against",
     positionals: [],

@@ -16,7 +16,7 @@ import {
 import { openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
 import { Keeper } from "./keeper.ts";
-import { mappingOptions } from "./map.ts";
+import { answerOf, mappingOptions } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -40,10 +40,8 @@ export async function run(context: Context): Promise<number> {
   const kept = new Keeper(context, wanted);
   const nat = await openToMap(context, wanted, kept.asked);
   try {
-    const mapping = await nat.peer(port, remote, {
-      protocol,
-      ...mappingOptions(context),
-    });
+    const asking = nat.peer(port, remote, { protocol, ...mappingOptions(context) });
+    const mapping = await context.waitingFor(answerOf(nat), asking);
     return await hold(context, nat, mapping, kept);
   } catch (error) {
     await kept.forgetAsked();

@@ -20,6 +20,7 @@ import { type Entry, entryKey, gatewayOf } from "../state_file.ts";
 import { viaName } from "../text.ts";
 import { type PortAndProtocol, readPortAndProtocol, UsageError } from "../values.ts";
 import { heldByOthers, inUse } from "./earlier_runs.ts";
+import { answerOf } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -64,7 +65,8 @@ async function unmapOne(
   }
   const nat = await openNat(context, known.map(({ mapping }) => mapping));
   try {
-    const results = await nat.unmap(port, { protocol, ...waitOptions(context) });
+    const asking = nat.unmap(port, { protocol, ...waitOptions(context) });
+    const results = await context.waitingFor(answerOf(nat), asking);
     for (const result of results) tell(context, result, protocol, port);
     await forget(
       context,
@@ -119,7 +121,8 @@ async function sweep(context: Context, held: readonly Entry[]): Promise<number> 
       )
     );
     return await allOf(free.map(async (protocol) => {
-      const results = await nat.unmapAll(protocol, waitOptions(context));
+      const asking = nat.unmapAll(protocol, waitOptions(context));
+      const results = await context.waitingFor(answerOf(nat), asking);
       for (const result of results) tell(context, result, protocol);
       return results.length;
     }));
@@ -154,11 +157,12 @@ function removals(context: Context, entries: readonly Entry[]): Promise<number>[
 
 async function remove(context: Context, nat: Nat, entry: Entry): Promise<number> {
   const { internalPort, protocol } = entry.mapping;
-  const results = await nat.unmap(internalPort, {
+  const asking = nat.unmap(internalPort, {
     protocol,
     ...pickDefined(entry.mapping, "thirdParty"),
     ...waitOptions(context),
   });
+  const results = await context.waitingFor(answerOf(nat), asking);
   for (const result of results) tell(context, result, protocol, internalPort);
   await forget(context, [entry]);
   return results.length;

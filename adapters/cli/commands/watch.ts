@@ -60,7 +60,8 @@ async function tellAll(context: Context, watch: PortWatch, kept: Keeper): Promis
     });
   output.progress("Mapping it at every gateway; Ctrl-C deletes what was made.");
   let closing: Promise<void> | undefined;
-  const close = () => closing ??= watch.close();
+  const close = () =>
+    closing ??= context.waitingFor("the gateways to delete what was made", watch.close());
   stop.addEventListener("abort", close);
   if (stop.aborted) void close();
   void kept.lost.then(close);

@@ -13,6 +13,7 @@ import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError, type Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
+import { FakeRuntime } from "../fake_runtime.ts";
 import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
 
 const MAPPED = {
@@ -47,7 +48,7 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["watch", ["PORT"]],
   ["watch 0", ["PORT", '"0"']],
   ["watch 6000 --mode once", ["--mode", "watch"]],
-  ["doctor", ['"doctor"']],
+  ["doctor now", ['"now"']],
   ["stun a:1", ['"stun"']],
   ["map", ["PORT"]],
   ["map 0", ["PORT", '"0"']],
@@ -135,6 +136,39 @@ describe("natkit", () => {
       ...entry,
     });
 
+  describe("what takes longer than half a second", () => {
+    /** What is on standard error before and after half a second of waiting for an answer. */
+    const waited = async (line: string): Promise<string[]> => {
+      const runtime = new FakeRuntime();
+      let answer = () => {};
+      nat.answer = (_, signal) =>
+        new Promise((resolve, reject) => {
+          answer = () => resolve(nat.mapping);
+          signal.addEventListener("abort", () => reject(signal.reason));
+        });
+      const running = runCommandLine(line.split(" "), io, { openNat: nat.open, runtime });
+      while (nat.calls.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      const told: string[] = [];
+      for (const ms of [499, 1, 10_000]) {
+        runtime.advance(ms);
+        told.push(io.err);
+      }
+      answer();
+      await running;
+      return told;
+    };
+
+    it("is told to a person, once, with what is waited for", async () => {
+      const [before, ...after] = await waited("map 6000 --mode once");
+      const text = "Waiting for 192.168.1.1 to answer…\n";
+      assertEquals([before, ...after], ["", text, text]);
+    });
+
+    it("is not told to readers of JSON", async () => {
+      assertEquals(await waited("map 6000 --mode once --json"), ["", "", ""]);
+    });
+  });
+
   describe("with a command line that is wrong", () => {
     for (const [line, names] of WRONG) {
       it(`refuses "natkit ${line}" with status 2`, async () => {
@@ -192,7 +226,7 @@ describe("natkit", () => {
       assertEquals(await run("--help"), 0);
 
       for (const { name } of COMMANDS) assertMatch(io.out, new RegExp(`^  ${name}\\b`, "m"));
-      assert(!/\b(list|doctor|stun|punch|upnp)\b/.test(io.out), io.out);
+      assert(!/\b(list|stun|punch|upnp)\b/.test(io.out), io.out);
       assertEquals(io.err, "");
     });
 

@@ -72,6 +72,53 @@ describe("Output", () => {
     });
   });
 
+  it("tells a set of assignments in a line", () => {
+    const { output, told } = outputOf();
+    const local = { protocol: "tcp", address: "fd00::5", port: 80, via: "local" } as const;
+
+    output.event({
+      event: "assignments",
+      assignments: [local, { ...local, address: "203.0.113.7", via: "upnp" }],
+    });
+    output.event({ event: "assignments", assignments: [] });
+
+    assertEquals(
+      told.out,
+      "reachable [fd00::5]:80/tcp on this host, 203.0.113.7:80/tcp by UPnP\nreachable nowhere\n",
+    );
+  });
+
+  it("tells a report: gateways, addresses, then what follows and what to do", () => {
+    const { output, told } = outputOf();
+    output.event({
+      event: "report",
+      gateways: [{
+        gateway: "192.168.1.1",
+        family: 4,
+        interface: "eth0",
+        localAddress: "192.168.1.5",
+        protocols: [
+          { via: "pcp", outcome: "answered", external: "10.0.0.2", elapsedMs: 2.1 },
+          { via: "nat-pmp", outcome: "no answer", elapsedMs: 4000 },
+        ],
+      }],
+      detours: [],
+      localAddresses: ["192.168.1.5"],
+      reflexive: [{ server: "stun.example", address: "11.0.0.1", outcome: "ok", elapsedMs: 20 }],
+      findings: [
+        { code: "double-nat", severity: "problem", message: "Another NAT", remedy: "Bridge it" },
+        { code: "no-ipv6", severity: "note", message: "No IPv6" },
+      ],
+    });
+    assertEquals(
+      told.out,
+      "Gateway 192.168.1.1 on eth0, asked from 192.168.1.5\n  PCP      10.0.0.2 (2.1 ms)\n" +
+        "  NAT-PMP  no answer (4000 ms)\nThis host: 192.168.1.5\n" +
+        "STUN stun.example: 11.0.0.1 (20 ms)\n\nproblem: Another NAT.\n  Bridge it.\n\n" +
+        "note: No IPv6.\n",
+    );
+  });
+
   it("colours a terminal alone, and none where NO_COLOR or TERM=dumb forbid it", () => {
     const isColoured = (options: Parameters<typeof outputOf>[0]) => {
       const { output, told } = outputOf(options);

@@ -1,0 +1,126 @@
+/**
+ * Finding out what stands between this host and the internet.
+ *
+ * @module
+ */
+import { type Attempt, NatError } from "../../core/errors.ts";
+import { familyOf } from "../../core/ip.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import {
+  diagnose as conclude,
+  type Diagnosis,
+  type GatewayReport,
+  type ProtocolReport,
+} from "../../core/portmap/diagnosis.ts";
+import { PREFERENCE } from "../../core/portmap/client.ts";
+import { gatewayText, type MapperEvent } from "../../core/portmap/managed.ts";
+import { explainDetour, type Network, readLocalAddresses, readNetwork } from "../discovery/mod.ts";
+import type { Runtime } from "../runtime.ts";
+import type { MapperConnection } from "./port_mapping.ts";
+import type { WaitOptions } from "./wait.ts";
+
+/** How long protocols that are silent are waited for, milliseconds. */
+const PATIENCE_MS = 4000;
+
+/** How to find out what is in the way. */
+export interface DiagnoseOptions extends WaitOptions {
+  /** How long to wait for gateways that are silent, milliseconds. Default 4000. */
+  readonly timeoutMs?: number;
+}
+
+/** Asks these gateways by each protocol, and reads what else this host knows. */
+export async function examine(
+  runtime: Runtime,
+  connection: MapperConnection,
+  options: DiagnoseOptions,
+): Promise<Diagnosis> {
+  const gateways = connection.do((mapper) => mapper.gateways);
+  const [network, localAddresses, ...reports] = await Promise.all([
+    readNetwork(runtime).catch((): Network => ({ gateways: [], detours: [] })),
+    readLocalAddresses(runtime),
+    ...gateways.map((gateway) => askAt(runtime, connection, gateway, options)),
+  ]);
+  return conclude({
+    gateways: gateways.map((gateway, i): GatewayReport => {
+      const found = network.gateways.find(({ address }) => address === gateway.address);
+      return {
+        gateway: gatewayText(gateway),
+        family: familyOf(gateway.address),
+        ...(found?.interface !== undefined && { interface: found.interface }),
+        ...(found?.localAddress !== undefined && { localAddress: found.localAddress }),
+        ...reports[i]!,
+      };
+    }),
+    detours: reportsOf(network),
+    localAddresses,
+    reflexive: [],
+  });
+}
+
+/**
+ * The diagnosis of a host that has no gateway.
+ *
+ * @throws {NatError} `permission`.
+ */
+export async function examineWithoutGateway(runtime: Runtime): Promise<Diagnosis> {
+  const network = await readNetwork(runtime);
+  const localAddresses = await readLocalAddresses(runtime);
+  return conclude({ gateways: [], detours: reportsOf(network), localAddresses, reflexive: [] });
+}
+
+function reportsOf({ detours }: Network) {
+  return detours.map((detour) => ({
+    family: detour.family,
+    ...(detour.interface !== undefined && { interface: detour.interface }),
+    message: explainDetour(detour),
+  }));
+}
+
+type Asked = Pick<GatewayReport, "protocols" | "failure">;
+
+/** What each protocol comes to at a gateway, until all have answered or the time is up. */
+function askAt(
+  runtime: Runtime,
+  connection: MapperConnection,
+  gateway: Endpoint,
+  { timeoutMs = PATIENCE_MS, signal }: DiagnoseOptions,
+): Promise<Asked> {
+  const since = runtime.now();
+  const found: ProtocolReport[] = [];
+  let id = 0;
+  const result = (others: readonly ProtocolReport[], failure?: string): Asked => {
+    const all = [...found, ...others.filter(({ via }) => !found.some((one) => one.via === via))];
+    all.sort((a, b) => PREFERENCE.indexOf(a.via) - PREFERENCE.indexOf(b.via));
+    return { protocols: all, ...(failure !== undefined && { failure }) };
+  };
+  const report = ({ via, outcome, elapsedMs }: Attempt): ProtocolReport => (
+    { via, outcome, elapsedMs }
+  );
+  const wait: WaitOptions = { timeoutMs: Infinity, ...(signal && { signal }) };
+  const never = () => new NatError("no-answer", "");
+  return connection.answer<Asked>(
+    "ask a gateway",
+    wait,
+    never,
+    (mapper, now, settle) => {
+      id = mapper.askAddressesAt(gateway, now);
+      const finish = () => {
+        const attempts = connection.do((one, at) => one.attempts(id, at));
+        settle.resolve(result(attempts.map(report)));
+      };
+      settle.onEnd(runtime.setTimer(timeoutMs, finish, true));
+      settle.onEnd(() => connection.do((one, at) => one.endQuestion(id, at)));
+    },
+    (told, settle) => {
+      const event = told as MapperEvent;
+      if (!("id" in event) || event.id !== id) return;
+      if (event.type === "external-address") {
+        const { via, address } = event;
+        const elapsedMs = runtime.now() - since;
+        found.push({ via, outcome: "answered", elapsedMs, external: address });
+      } else if (event.type === "external-addresses-told") {
+        settle.resolve(result(event.attempts.map(report), event.message));
+      }
+    },
+  );
+}

@@ -1,0 +1,63 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { examineWithoutGateway } from "../../../adapters/api/diagnose.ts";
+import { Nat } from "../../../adapters/api/nat.ts";
+import type { Diagnosis } from "../../../core/portmap/diagnosis.ts";
+import { FakeNetwork } from "./fake_network.ts";
+
+/** Diagnoses in virtual time; how long it took. */
+async function diagnosed(
+  net: FakeNetwork,
+  options: { timeoutMs?: number } = {},
+): Promise<{ diagnosis: Diagnosis; ms: number }> {
+  const opening = Nat.open({ announcements: false, runtime: net });
+  await net.pass(50);
+  const nat = await opening;
+  const since = net.time;
+  let found: { diagnosis: Diagnosis; ms: number } | undefined;
+  void nat.diagnose(options).then((diagnosis) => found = { diagnosis, ms: net.time - since });
+  while (!found) await net.pass(50);
+  const closed = nat.close();
+  await net.pass(3000);
+  await closed;
+  return found;
+}
+
+const outcomes = ({ gateways }: Diagnosis) =>
+  gateways.map(({ gateway, protocols }) =>
+    [gateway, ...protocols.map(({ via, outcome, external }) => `${via} ${external ?? outcome}`)]
+      .join(" ")
+  );
+
+describe("Nat.diagnose()", () => {
+  it("asks every gateway by every protocol, and leaves nothing there", async () => {
+    const net = new FakeNetwork();
+    net.addGateway("192.0.2.2", "203.0.113.8", ["nat-pmp"]);
+    net.defaultRoutes = ["192.0.2.1", "192.0.2.2"];
+    const { diagnosis, ms } = await diagnosed(net);
+
+    assertEquals(outcomes(diagnosis), [
+      "192.0.2.1 pcp 203.0.113.7 nat-pmp 203.0.113.7",
+      "192.0.2.2 pcp unsupported version (speaks 0) nat-pmp 203.0.113.8",
+    ]);
+    assertEquals(diagnosis.findings.map(({ code }) => code), ["unverified", "no-ipv6", "open"]);
+    assertEquals([ms <= 100, net.ports()], [true, []]);
+  });
+
+  it("waits for who is silent as long as is said, and tells what the others said", async () => {
+    for (const [timeoutMs, expected] of [[undefined, 4000], [500, 500]] as const) {
+      const net = new FakeNetwork();
+      net.silent.add("pcp");
+      const { diagnosis, ms } = await diagnosed(net, timeoutMs === undefined ? {} : { timeoutMs });
+      assertEquals(outcomes(diagnosis), ["192.0.2.1 pcp no answer nat-pmp 203.0.113.7"]);
+      assert(ms >= expected && ms <= expected + 100, `${ms} ms`);
+    }
+  });
+
+  it("tells of a host without a gateway", async () => {
+    const net = new FakeNetwork();
+    net.defaultRoutes = [];
+    const { findings } = await examineWithoutGateway(net);
+    assertEquals(findings.map(({ code }) => code), ["no-gateway", "no-ipv6"]);
+  });
+});
