@@ -198,9 +198,10 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     return this.#listed.get(key)?.socket;
   }
 
-  #reconcile(): void {
+  /** Opens and closes what the list says; whether any was opened, which may change the list. */
+  #reconcile(): boolean {
     const specs = this.machine.sockets?.();
-    if (!specs) return;
+    if (!specs) return false;
     for (const [key, { spec, socket, local }] of this.#listed) {
       if (specs.some((wanted) => isSameSocket(wanted, spec, local))) continue;
       this.#listed.delete(key);
@@ -209,7 +210,9 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
       socket.close();
       this.#all.splice(this.#all.indexOf(socket), 1);
     }
-    for (const spec of specs) if (!this.#listed.has(spec.key)) this.#openListed(spec);
+    const wanted = specs.filter(({ key }) => !this.#listed.has(key));
+    for (const spec of wanted) this.#openListed(spec);
+    return wanted.length > 0;
   }
 
   #openListed(spec: SocketSpec): void {
@@ -262,7 +265,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
 
   #drain(): void {
     if (this.#isStopped) return;
-    this.#reconcile();
+    while (this.#reconcile());
     let left = MAX_ACTIONS;
     for (let action = this.machine.poll(); action; action = this.machine.poll()) {
       if (left-- === 0) throw new SimulationError(`${this.name}: poll() does not come to an end`);

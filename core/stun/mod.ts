@@ -1,6 +1,6 @@
 /**
  * STUN (RFC 8489) and NAT behaviour discovery (RFC 5780): the wire format, with the attributes of ICE
- * and TURN, the client and the server machine.
+ * and TURN, and the machines of a client, a server and a discovery.
  *
  * @example What a server saw of us, driven by hand
  * ```ts
@@ -16,6 +16,7 @@
  *
  * @module
  */
+export * from "./behaviour.ts";
 export * from "./client.ts";
 export * from "./codec.ts";
 export {

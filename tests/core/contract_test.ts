@@ -17,8 +17,8 @@ import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
 import { pcpClientCase } from "./pcp/contract_case.ts";
 import { pcpServerCase } from "./pcp/server_contract_case.ts";
 import { portMapperCase } from "./portmap/contract_case.ts";
-import { stunClientCase, stunServerCase } from "./stun/contract_case.ts";
 import { deviceSearchCase } from "./upnp/search_contract_case.ts";
+import { natBehaviourCase, stunClientCase, stunServerCase } from "./stun/contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
   natPmpClientCase,
@@ -29,6 +29,7 @@ const CASES: readonly MachineCase[] = [
   simulatedGatewayCase,
   stunClientCase,
   stunServerCase,
+  natBehaviourCase,
   courierCase,
   deviceSearchCase,
 ];

@@ -217,6 +217,27 @@ describe("World", () => {
     ]);
   });
 
+  it("sockets that are listed once another one is open are opened in the same turn", () => {
+    const world = new World();
+    const host = world.host("host");
+    const local = { address: "192.168.1.2", port: 0 };
+    host.attach(world.segment("lan"), local.address);
+    const open: string[] = [];
+    const process = host.run<unknown, Machine<unknown>>({
+      stats: {},
+      sockets: () => ["first", ...open].slice(0, 3).map((key) => ({ key, local })),
+      handleDatagram: () => false,
+      handleUnreachable: () => {},
+      handleSocket: (key) => void open.push(`after ${key}`),
+      handleTimeout: () => {},
+      nextTimeout: () => undefined,
+      debugTimeout: () => undefined,
+      poll: () => undefined,
+    }, {});
+    assertEquals(open, ["after first", "after after first", "after after after first"]);
+    assert(process.listed("after after first"));
+  });
+
   it("driveBounded runs until nothing is pending, until it is done, or throws with the trace", () => {
     const world = new World();
     world.after(5, () => {});

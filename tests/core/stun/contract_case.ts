@@ -1,9 +1,10 @@
 /**
- * How the STUN client and server join the machine contract's table of tests.
+ * How the STUN machines join the machine contract's table of tests.
  *
  * @module
  */
 import { encodeStun, isStun, STUN_METHOD } from "../../../core/stun/codec.ts";
+import { NatBehaviour } from "../../../core/stun/behaviour.ts";
 import { StunClient, type StunClientEvent } from "../../../core/stun/client.ts";
 import { StunServer } from "../../../core/stun/server.ts";
 import type { Machine } from "../../../core/machine.ts";
@@ -123,6 +124,42 @@ export const stunServerCase: MachineCase = {
       // A client that asks again a few times.
       reply({ data }) {
         return data[8]! < 200 ? { data: request(), from: CLIENT } : undefined;
+      },
+    };
+  },
+};
+
+/** A discovery through a NAT that keeps ports, with a server that answers all that it is asked. */
+export const natBehaviourCase: MachineCase = {
+  name: "NatBehaviour",
+  create(seed) {
+    const machine = new NatBehaviour({
+      servers: [SERVER, OTHER],
+      localAddress: "192.168.1.2",
+      random: seededRandom(seed),
+      maxLifetimeSeconds: 60,
+    });
+    return {
+      machine,
+      begin(now) {
+        machine.start(now);
+        for (const { key, local } of machine.sockets()) {
+          machine.handleSocket(key, { ok: true, local: local! }, now);
+        }
+      },
+      reply({ data, to, socket }) {
+        const local = machine.sockets().find(({ key }) => key === socket)?.local;
+        if (!isStun(data) || to.address === CLIENT.address || !local) return undefined;
+        const answer = encodeStun({
+          class: "success",
+          method: STUN_METHOD.BINDING,
+          transactionId: data.subarray(8, 20),
+          attributes: {
+            xorMappedAddress: { address: CLIENT.address, port: local.port },
+            otherAddress: OTHER,
+          },
+        });
+        return { data: answer, from: to };
       },
     };
   },
