@@ -23,7 +23,6 @@
  * @module
  */
 import { PCP_MRT_MS, RECREATION_DELAY_MS } from "../backoff.ts";
-import { equalBytes } from "../bytes.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
   describeInternal,
@@ -57,6 +56,11 @@ export interface LeaseWire<R, T> {
   canDelete(wanted: Wanted): boolean;
   /** When renewal attempt 1, 2, 3… is due, as a fraction of the lifetime. */
   renewalFraction(attempt: number): number;
+  /**
+   * How long a renewal out of schedule waits for its answer after it has waited for `previousMs`,
+   * milliseconds. Absent: the protocol itself sends it again.
+   */
+  patienceMs?(previousMs: number | undefined): number;
   /** Sends a request, and again as the protocol wants it; notes `sentRevision` where it encodes. */
   send(lease: Lease<R>, ask: Ask, now: Instant): void;
   /** Forgets the request on its way. */
@@ -148,13 +152,13 @@ export class LeaseKeeper<R, T> {
    * Asks for a mapping. An adopted one of the same key is claimed: what is wanted counts from here
    * on, but for the endpoint; where the gateway holds it as it is wanted, `mapped` is told at once.
    *
-   * @param nonce Makes the nonce of a new one; `given` is the one that the caller insists on.
+   * @param nonce Makes the nonce of a new one; `given` is that of an earlier request.
    * @throws {TypeError} Where the same mapping, or one of its ports, is wanted already.
    */
   map(
     wanted: Wanted,
-    given: Uint8Array | undefined,
-    nonce: (() => Uint8Array) | undefined,
+    given: string | undefined,
+    nonce: (() => string) | undefined,
     now: Instant,
   ): Lease<R> {
     const known = this.#wanted.get(mappingKey(wanted));
@@ -164,7 +168,7 @@ export class LeaseKeeper<R, T> {
     }
     this.#refuseTwice(wanted);
     const lease = this.#make(wanted, given ?? nonce?.());
-    // With a nonce of an earlier run the gateway may hold it already.
+    // What was asked for with it before the gateway may hold already.
     if (given) this.#mayExistAlready(lease);
     this.#start(lease, now);
     return lease;
@@ -178,7 +182,7 @@ export class LeaseKeeper<R, T> {
    */
   adopt(
     wanted: Wanted,
-    nonce: Uint8Array | undefined,
+    nonce: string | undefined,
     remembered: Endpoint | undefined,
   ): Lease<R> {
     this.#refuseTwice(wanted);
@@ -255,7 +259,7 @@ export class LeaseKeeper<R, T> {
    *
    * @param nonce Its nonce, where it is not one of these.
    */
-  unmap(wanted: Wanted, nonce: Uint8Array | undefined, now: Instant): Lease<R> {
+  unmap(wanted: Wanted, nonce: string | undefined, now: Instant): Lease<R> {
     let lease = this.#wanted.get(mappingKey(wanted));
     if (!lease) {
       // One that is on its way out already tells for both.
@@ -301,8 +305,9 @@ export class LeaseKeeper<R, T> {
     lease.take(grant, now);
     // What is asked next is not what this answers.
     const answered = lease.sentRevision;
+    this.#plan(lease, now);
     if (answered < lease.revision && !lease.isWithdrawn) this.#renewAgain(lease, now);
-    else this.#plan(lease, now);
+    else this.#arm(lease);
     if (type === "renewed" && !isAsked && Math.abs(lease.expiresAt! - before) <= DUPLICATE_MS) {
       return;
     }
@@ -446,7 +451,7 @@ export class LeaseKeeper<R, T> {
 
   // ---- Steps -------------------------------------------------------------------------------
 
-  #make(wanted: Wanted, nonce: Uint8Array | undefined): Lease<R> {
+  #make(wanted: Wanted, nonce: string | undefined): Lease<R> {
     const lease = new Lease<R>(++this.#lastId, mappingKey(wanted), wanted, nonce);
     this.#byId.set(lease.id, lease);
     this.#wanted.set(lease.key, lease);
@@ -503,6 +508,7 @@ export class LeaseKeeper<R, T> {
       // Points of the schedule that are yet to come are not used up by planning again.
       lease.renewalAttempt = 0;
       this.#plan(lease, now);
+      this.#arm(lease);
     }
     this.#tell(lease, "mapped", lease.revision);
   }
@@ -551,31 +557,40 @@ export class LeaseKeeper<R, T> {
     this.#wire.send(lease, ask, now);
   }
 
+  /** Renews by the schedule, whose next point this uses up where that has come, or out of it. */
   #renew(lease: Lease<R>, now: Instant): void {
+    const { updateAt, renewedAt, dueAt = -Infinity } = lease;
+    const isPlanned = dueAt <= now;
     lease.phase = "renewing";
     lease.renewedAt = now;
-    lease.dueAt = lease.nextRenewal((attempt) => this.#wire.renewalFraction(attempt), now);
+    if (isPlanned) this.#plan(lease, now);
+    if (updateAt !== undefined) {
+      const isFirst = isPlanned || lease.sentRevision < lease.revision;
+      const patienceMs = this.#wire.patienceMs?.(isFirst ? undefined : updateAt - renewedAt);
+      lease.updateAt = patienceMs === undefined ? undefined : now + patienceMs;
+    }
     this.#arm(lease);
     this.#wire.send(lease, "renew", now);
   }
 
   /** What is wanted has changed: asks as soon as it may, with a request of its own. */
   #renewAgain(lease: Lease<R>, now: Instant): void {
-    if (lease.mayRenewAt <= now) return this.#renew(lease, now);
-    lease.dueAt = lease.mayRenewAt;
-    this.#arm(lease);
+    lease.updateAt = now;
+    if (lease.mayRenewAt <= now) this.#renew(lease, now);
+    else this.#arm(lease);
   }
 
+  /** The next point of the schedule. */
   #plan(lease: Lease<R>, now: Instant): void {
     lease.dueAt = lease.wantsRenewal
       ? lease.nextRenewal((attempt) => this.#wire.renewalFraction(attempt), now)
       : undefined;
-    this.#arm(lease);
   }
 
   /** A renewal came to nothing: the next one in its time, where the gateway lets us. */
   #goOn(lease: Lease<R>, now: Instant): void {
     lease.phase = "granted";
+    lease.updateAt = undefined;
     const at = Math.max(lease.dueAt ?? now, lease.mayRenewAt);
     lease.dueAt = lease.wantsRenewal && at < lease.expiresAt! ? at : undefined;
     this.#arm(lease);
@@ -666,8 +681,14 @@ export class LeaseKeeper<R, T> {
   }
 
   #arm(lease: Lease<R>): void {
-    const end = lease.phase === "deleting" ? Infinity : lease.expiresAt ?? Infinity;
-    const at = Math.min(lease.dueAt ?? Infinity, end);
+    const { phase, dueAt = Infinity } = lease;
+    const end = phase === "deleting" ? Infinity : lease.expiresAt ?? Infinity;
+    const isHeld = phase === "granted" || phase === "renewing";
+    // A renewal out of schedule and one of it keep the gap, too.
+    const step = isHeld
+      ? Math.max(lease.mayRenewAt, Math.min(dueAt, lease.updateAt ?? Infinity))
+      : dueAt;
+    const at = Math.min(step, end);
     if (at === Infinity) this.timers.delete(lease.id);
     else this.timers.set(lease.id, at, at === end ? "end of lifetime" : lease.phase);
   }
@@ -707,11 +728,11 @@ export class LeaseKeeper<R, T> {
 }
 
 /** Whether a request is for this very mapping; a nonce that is given has to be the mapping's. */
-function canClaim<R>(lease: Lease<R>, wanted: Wanted, given: Uint8Array | undefined): boolean {
+function canClaim<R>(lease: Lease<R>, wanted: Wanted, given: string | undefined): boolean {
   const { portSet } = lease.wanted;
   return lease.isAdopted && portSet?.size === wanted.portSet?.size &&
     portSet?.parity === wanted.portSet?.parity &&
-    (given === undefined || (lease.nonce !== undefined && equalBytes(given, lease.nonce)));
+    (given === undefined || given === lease.nonce);
 }
 
 /** Whether two inbound mappings share an internal port (RFC 7753 §6.4 forbids it for sets). */

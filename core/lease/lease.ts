@@ -46,8 +46,8 @@ export class Lease<R> {
   readonly key: string;
   /** What the application wants. */
   wanted: Wanted;
-  /** PCP's key to it. */
-  readonly nonce: Uint8Array | undefined;
+  /** PCP's key to it, in hexadecimal digits: as bytes it would weigh five times as much. */
+  readonly nonce: string | undefined;
   /** Comes from saved state, and the application has not asked for it yet. */
   isAdopted = false;
   /** Asked for no more: another protocol made the mapping. It may yet be granted. */
@@ -89,6 +89,8 @@ export class Lease<R> {
   /** From when on the schedule counts: the last grant, or a day after it, two days… */
   renewalOrigin: Instant = 0;
   renewedAt: Instant = -Infinity;
+  /** When what is wanted anew is asked for, out of schedule; past that, when it is asked again. */
+  updateAt: Instant | undefined;
   /** No request before that: the gateway asked to be left alone. */
   notBefore: Instant = -Infinity;
   /** When its next step is due; the end of the grant is not in it. */
@@ -97,7 +99,7 @@ export class Lease<R> {
   request: R | undefined;
 
   /** Makes one that is wanted and not asked for yet. */
-  constructor(id: MappingId, key: string, wanted: Wanted, nonce: Uint8Array | undefined) {
+  constructor(id: MappingId, key: string, wanted: Wanted, nonce: string | undefined) {
     this.id = id;
     this.key = key;
     this.wanted = wanted;
@@ -148,7 +150,7 @@ export class Lease<R> {
     this.notBefore = -Infinity;
     this.rests = 0;
     this.isStale = this.isLost = false;
-    this.failure = undefined;
+    this.failure = this.updateAt = undefined;
     this.phase = "granted";
   }
 
@@ -159,7 +161,7 @@ export class Lease<R> {
    */
   nextRenewal(fraction: (attempt: number) => number, now: Instant): Instant | undefined {
     const end = this.expiresAt!;
-    for (;;) {
+    while (this.renewalOrigin < end) {
       const lengthMs = Math.min(
         end - this.renewalOrigin,
         MAX_SCHEDULED_LIFETIME_SECONDS * 1000,
@@ -174,8 +176,8 @@ export class Lease<R> {
       }
       this.renewalOrigin += lengthMs;
       this.renewalAttempt = 0;
-      if (this.renewalOrigin >= end) return undefined;
     }
+    return undefined;
   }
 
   /**

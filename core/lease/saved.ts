@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { fromHex, toHex } from "../bytes.ts";
 import { checkAddress, checkChoice, checkInteger, checkPort, show } from "../check.ts";
 import type { Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
@@ -26,7 +25,7 @@ export interface SavedMapping extends Omit<MappingRequest, "nonce"> {
   readonly via: Via;
   /** The gateway's address. */
   readonly gateway: string;
-  /** What the gateway assigned last; absent where it granted nothing. */
+  /** What the gateway assigned last; absent where it granted nothing, or refused it since. */
   readonly external?: { readonly address?: string; readonly port: number };
   /** PCP's nonce, 24 hexadecimal digits. */
   readonly nonce?: string;
@@ -57,14 +56,13 @@ export function saveLease<R>(
   gateway: string,
   now: Instant,
 ): SavedMapping {
-  const { wanted, nonce } = lease;
-  const external = lease.isGranted ? lease.grant!.external : undefined;
+  const { wanted, nonce, remembered: external } = lease;
   return {
     via,
     gateway,
     ...requestOf(wanted),
     ...(external && { external: external.address === "" ? { port: external.port } : external }),
-    ...(nonce && { nonce: toHex(nonce) }),
+    ...(nonce && { nonce }),
     ...wantedFrom(lease, now),
   };
 }
@@ -106,7 +104,7 @@ function modeOf(lifetimes: number): MappingMode {
 /** A saved mapping, checked. */
 export interface ReadMapping {
   readonly wanted: Wanted;
-  readonly nonce: Uint8Array | undefined;
+  readonly nonce: string | undefined;
   readonly external: Endpoint | undefined;
 }
 
@@ -131,7 +129,7 @@ export function readSaved(saved: SavedMapping, localAddress?: string): ReadMappi
   }
   return {
     wanted: checkMappingRequest(request, localAddress),
-    nonce: nonce === undefined ? undefined : fromHex(nonce),
+    nonce,
     external: external === undefined ? undefined : {
       address: external.address === undefined
         ? ""

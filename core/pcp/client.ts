@@ -6,7 +6,8 @@
  *
  * *A request* leaves at once and again on the schedule of `transport.ts`, the same bytes each time;
  * a renewal is one datagram, sent again at the next point of its lease's schedule: in [1/2, 5/8],
- * [3/4, 13/16]… of the lifetime (PCP-C-40). Deletions are sent four times, and only once to a
+ * [3/4, 13/16]… of the lifetime (PCP-C-40); one out of schedule, at the application's wish, is sent
+ * again after 4, 8, 16… s as well. Deletions are sent four times, and only once to a
  * server that has never answered. With several addresses of a server the next is asked where one
  * is silent (RFC 7488).
  *
@@ -22,8 +23,13 @@
  * @module
  */
 import { isSameEndpoint } from "../ip.ts";
-import { RECREATION_DELAY_MS, renewalFraction } from "../backoff.ts";
-import { copyBytes, equalBytes } from "../bytes.ts";
+import {
+  MIN_RENEWAL_GAP_MS,
+  pcpRetransmissionTimeMs,
+  RECREATION_DELAY_MS,
+  renewalFraction,
+} from "../backoff.ts";
+import { fromHex, toHex } from "../bytes.ts";
 import { checkAddress, checkBoolean, checkInteger, checkLifetime, checkPort } from "../check.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
 import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
@@ -421,6 +427,11 @@ export class PcpClient implements Machine<PcpEvent> {
     return lease && this.#wire.snapshot(lease);
   }
 
+  /** The nonce of a mapping, 24 hexadecimal digits; undefined where it is over. */
+  nonceOf(id: MappingId): string | undefined {
+    return this.#keeper.get(id)?.nonce;
+  }
+
   /** All mappings as they stand. */
   mappings(): PcpMapping[] {
     return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
@@ -512,7 +523,8 @@ export class PcpClient implements Machine<PcpEvent> {
     // RFC 6886's figure has no response bit and no opcode: it answers whatever was asked.
     const names = version !== 0 || (data[1]! & 0x80) !== 0 ? response.opcode : undefined;
     // A copy of the request brings its nonce back; only what is shorter speaks to all.
-    const hasNonce = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
+    const isCopy = version !== 0 && data.length >= PCP_NONCE_OFFSET + PCP_NONCE_LENGTH;
+    const nonce = isCopy ? nonceOf(data) : undefined;
     let isTaken = false;
     if (this.#announce.isInFlight && (names === undefined || names === PCP_OPCODE.ANNOUNCE)) {
       this.#failAnnounce(failure);
@@ -521,7 +533,7 @@ export class PcpClient implements Machine<PcpEvent> {
     for (const lease of this.#inFlight()) {
       const opcode = PCP_OPCODE[lease.wanted.kind === "map" ? "MAP" : "PEER"];
       if (names !== undefined && names !== opcode) continue;
-      if (hasNonce && !carriesNonce(lease, data)) continue;
+      if (nonce !== undefined && lease.nonce !== nonce) continue;
       isTaken = this.#keeper.failed(lease, failure, retryAt, now) || isTaken;
     }
     if (!isTaken) return this.#drop("unmatched");
@@ -552,7 +564,7 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 
   #handleMapping(response: MappingResponse, data: Uint8Array, now: Instant): boolean {
-    const lease = this.#match(answeredKey(response), data);
+    const lease = this.#match(answeredKey(response), nonceOf(data));
     if (typeof lease === "string") return this.#drop(lease);
     this.#answered(response.epochSeconds, lease, now);
     // Nothing is kept of `data`: what a lease takes over are numbers and text.
@@ -562,11 +574,11 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 
   /** The lease of that key whose nonce stands in the packet. */
-  #match(key: string, data: Uint8Array): PcpLease | "unmatched" | "wrong-nonce" {
+  #match(key: string, nonce: string): PcpLease | "unmatched" | "wrong-nonce" {
     const wanted = this.#keeper.find(key), leaving = this.#keeper.findLeaving(key);
     // One that waits for its predecessor's deletion has asked for nothing, nonce or not.
-    if (leaving && carriesNonce(leaving, data)) return leaving;
-    if (wanted && carriesNonce(wanted, data)) return wanted;
+    if (leaving?.nonce === nonce) return leaving;
+    if (wanted?.nonce === nonce) return wanted;
     return wanted || leaving ? "wrong-nonce" : "unmatched";
   }
 
@@ -697,6 +709,9 @@ export class PcpClient implements Machine<PcpEvent> {
     // PCP-C-45: what a PEER made ends by itself, like any outbound mapping.
     canDelete: (wanted) => wanted.kind === "map",
     renewalFraction: (attempt) => renewalFraction(attempt, this.#random),
+    // The RFC's retransmission (PCP-C-09), but never within the gap that renewals keep (PCP-C-40).
+    patienceMs: (previousMs = MIN_RENEWAL_GAP_MS / 2) =>
+      Math.max(MIN_RENEWAL_GAP_MS, pcpRetransmissionTimeMs(previousMs, this.#random)),
     send: (lease, ask, now) => this.#send(lease, ask, now),
     cancel: (lease) => {
       this.#timers.delete(lease.id);
@@ -722,7 +737,7 @@ export class PcpClient implements Machine<PcpEvent> {
         lifetimeSeconds: isGranted ? grant!.lifetimeSeconds : lease.lifetimeSeconds,
         expiresAt: lease.expiresAt,
         server: this.#servers.current,
-        nonce: copyBytes(lease.nonce!),
+        nonce: fromHex(lease.nonce!),
         state: lease.state(request?.sends ?? 0),
         attempt: request?.sends ?? 0,
         ...(isGranted && description !== undefined && { description }),
@@ -847,10 +862,10 @@ export class PcpClient implements Machine<PcpEvent> {
     return wanted;
   }
 
-  #newNonce(): Uint8Array {
+  #newNonce(): string {
     const nonce = new Uint8Array(PCP_NONCE_LENGTH);
     this.#random.fill(nonce);
-    return nonce;
+    return toHex(nonce);
   }
 
   #find(id: MappingId): PcpLease | undefined {
@@ -864,8 +879,9 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 }
 
-function carriesNonce(lease: PcpLease, data: Uint8Array): boolean {
-  return equalBytes(lease.nonce!, data, 0, PCP_NONCE_OFFSET, PCP_NONCE_LENGTH);
+/** The nonce of a MAP or PEER message, or of a copy of one. */
+function nonceOf(data: Uint8Array): string {
+  return toHex(data.subarray(PCP_NONCE_OFFSET, PCP_NONCE_OFFSET + PCP_NONCE_LENGTH));
 }
 
 function newStats(): PcpClientStats {

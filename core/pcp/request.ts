@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { copyBytes } from "../bytes.ts";
+import { fromHex, toHex } from "../bytes.ts";
 import { cidrAs128 } from "../cidr.ts";
 import { anyAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Lease } from "../lease/lease.ts";
@@ -20,11 +20,11 @@ export type PcpLease = Lease<Request>;
 const ROOM_FOR_ANSWER = 24;
 
 /**
- * A copy of the nonce.
+ * The nonce, as leases keep it.
  *
  * @throws {TypeError} Where it is not 12 bytes.
  */
-export function checkNonce(nonce: Uint8Array): Uint8Array {
+export function checkNonce(nonce: Uint8Array): string {
   if (!(nonce instanceof Uint8Array) || nonce.length !== PCP_NONCE_LENGTH) {
     throw new TypeError(
       `'nonce' must be ${PCP_NONCE_LENGTH} bytes: current length is ${
@@ -34,7 +34,7 @@ export function checkNonce(nonce: Uint8Array): Uint8Array {
       }`,
     );
   }
-  return copyBytes(nonce);
+  return toHex(nonce);
 }
 
 /**
@@ -86,7 +86,7 @@ export function requestOf(
   // Only what the application named may be insisted on: a learnt address may be gone by now.
   const suggested = wanted.preferFailure ? undefined : lease.remembered;
   const data = buildRequest(wanted, {
-    nonce: lease.nonce!,
+    nonce: fromHex(lease.nonce!),
     lifetimeSeconds: lease.lifetimeToAsk(now),
     localAddress,
     suggested,
@@ -105,7 +105,7 @@ export function deletionOf(
   leavesOutPadded: boolean,
 ): Uint8Array {
   return buildRequest(lease.wanted, {
-    nonce: lease.nonce!,
+    nonce: fromHex(lease.nonce!),
     lifetimeSeconds: 0,
     localAddress,
     suggested: undefined,

@@ -67,6 +67,8 @@ export interface MappingClient extends Machine<ClientEvent> {
   probe(now: Instant): void;
   /** Takes the question back. */
   endProbe(now: Instant): void;
+  /** The nonce of one of its own, 24 hexadecimal digits, where the protocol has nonces. */
+  nonceOf?(id: MappingId): string | undefined;
   /** Asks for a mapping. */
   map(request: MappingRequest, now: Instant): MappingId;
   /** Deletes a mapping that need not be its own. */

@@ -6,8 +6,8 @@
  * @module
  */
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
-import { toHex } from "../bytes.ts";
-import { savedKey, type SavedMapping } from "../lease/saved.ts";
+import { fromHex } from "../bytes.ts";
+import type { SavedMapping } from "../lease/saved.ts";
 import type { Family } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
@@ -151,6 +151,9 @@ export interface Contender {
   latePort: number | undefined;
 }
 
+/** What those share that have asked nobody. */
+const NONE_YET = Object.freeze({});
+
 /** A wish and where it stands. */
 export class ManagedMapping {
   readonly id: MappingId;
@@ -158,10 +161,10 @@ export class ManagedMapping {
   /** What names it among the wishes of one mapper. */
   readonly key: string;
   /**
-   * One nonce for its whole life at each gateway (PCP-C-38): one that saw a request refuses another,
-   * also after this host was elsewhere for a while.
+   * By a gateway's address, one nonce for its whole life there (PCP-C-38): a gateway that saw a
+   * request refuses another, also after this host was elsewhere for a while.
    */
-  nonces: readonly { readonly gateway: string; readonly nonce: Uint8Array }[] = [];
+  nonces: Readonly<Record<string, string>> = NONE_YET;
   /** `removing`: a mapping that this mapper does not hold is being deleted. */
   phase: "racing" | "held" | "revoking" | "removing" = "racing";
   /** When the operation began. */
@@ -191,10 +194,10 @@ export class ManagedMapping {
   /** What its holder's numbers fall short of that. */
   revisionOffset = 0;
 
-  constructor(id: MappingId, request: PortRequest, now: Instant) {
+  constructor(id: MappingId, request: PortRequest, key: string, now: Instant) {
     this.id = id;
     this.request = request;
-    this.key = savedKey(request);
+    this.key = key;
     this.since = now;
   }
 
@@ -248,14 +251,11 @@ export function gatewayText(gateway: Endpoint): string {
     : `${gateway.address}:${gateway.port}`;
 }
 
-/** The request as a client is asked it. */
-export function clientRequest(
-  managed: ManagedMapping,
-  { via }: Speaker,
-  nonce: Uint8Array,
-): MappingRequest {
+/** The request as a client is asked it; a nonce is named where one was used at that gateway. */
+export function clientRequest(managed: ManagedMapping, { via, path }: Speaker): MappingRequest {
   const { protocols: _protocols, family: _family, gateway: _gateway, ...request } = managed.request;
   const { remembered } = managed;
+  const nonce = managed.nonces[path.gateway.address];
   const named = request.suggestedExternal;
   // Only what the application named is a demand; what was learnt is no more than a suggestion.
   const port = named?.port || (request.preferFailure ? 0 : remembered?.port ?? 0);
@@ -267,8 +267,8 @@ export function clientRequest(
   };
   return {
     ...request,
-    ...(port !== 0 || address !== undefined ? { suggestedExternal } : {}),
-    nonce,
+    ...((port !== 0 || address !== undefined) && { suggestedExternal }),
+    ...(nonce !== undefined && { nonce: fromHex(nonce) }),
   };
 }
 
@@ -320,7 +320,7 @@ function savedAt(
   via: Via,
   address: string,
 ): SavedPort {
-  const nonce = nonces.find(({ gateway }) => gateway === address)?.nonce;
+  const nonce = nonces[address];
   const {
     nonce: _nonce,
     protocols: _protocols,
@@ -335,7 +335,7 @@ function savedAt(
     lifetimeSeconds: request.lifetimeSeconds ?? granted?.lifetimeSeconds ??
       DEFAULT_LIFETIME_SECONDS,
     mode: request.mode ?? "keep-alive",
-    ...(via === "pcp" && nonce && { nonce: toHex(nonce) }),
+    ...(via === "pcp" && nonce && { nonce }),
   };
 }
 

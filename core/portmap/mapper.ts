@@ -135,19 +135,28 @@ export class PortMapper implements Machine<MapperEvent> {
     won: { "pcp": 0, "nat-pmp": 0, "upnp": 0 },
     clients: {},
   };
-  readonly #random: RandomSource;
   readonly #pathOptions: PathOptions;
   readonly #outbox: Outbox<MapperEvent> = new Outbox<MapperEvent>(mergeMappingEvents, 65_536);
   readonly #timers: Timers<MappingId> = new Timers();
   readonly #managed: Map<MappingId, ManagedMapping> = new Map();
-  /** Those that are wanted, by key and family: each port has one. */
-  readonly #wanted: Map<string, ManagedMapping> = new Map();
-  /** Mappings of earlier runs, and of this one that were left to their end. */
-  #saved: SavedPort[];
+  /** Those that are wanted, by family and key: each port has one. */
+  readonly #wanted: Readonly<Record<Family, Map<string, ManagedMapping>>> = {
+    4: new Map(),
+    6: new Map(),
+  };
+  /** Those of the wanted ones that are for several ports. */
+  readonly #sets: Set<ManagedMapping> = new Set();
+  /** Those that are being deleted. */
+  readonly #leaving: Set<ManagedMapping> = new Set();
+  /** Mappings of earlier runs, and of this one that were left to their end; by key. */
+  readonly #saved: Map<string, readonly SavedPort[]> = new Map();
   readonly #addresses: AddressQuestions;
   readonly #watches: Watches;
   readonly #race: Race;
   #paths: Path[] = [];
+  /** What each path wants of sockets, and all of it in one list. */
+  #socketLists: readonly (readonly SocketSpec[])[] = [];
+  #sockets: readonly SocketSpec[] = [];
   #nextId: MappingId = 1;
   #nextPathId = 1;
   #nonces = 0;
@@ -161,9 +170,10 @@ export class PortMapper implements Machine<MapperEvent> {
   constructor(options: PortMapperOptions) {
     const { random, protocols, saved = [], announcements = true, fastStart = true } = options;
     for (const via of protocols ?? []) checkChoice("protocols", via, PREFERENCE);
-    for (const mapping of saved) readSaved(mapping);
-    this.#random = random;
-    this.#saved = [...saved];
+    for (const mapping of saved) {
+      readSaved(mapping);
+      this.#addSaved(savedKey(mapping), mapping);
+    }
     this.#pathOptions = { random, protocols, announcements, fastStart };
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
@@ -225,9 +235,16 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#watches.localAddressesChanged(checked, now);
   }
 
-  /** {@inheritDoc Machine.sockets} */
+  /** {@inheritDoc Machine.sockets} The same list as long as the same is wanted. */
   sockets(): readonly SocketSpec[] {
-    return this.#paths.flatMap((path) => path.sockets());
+    const paths = this.#paths, lists = this.#socketLists;
+    const isSame = paths.length === lists.length &&
+      paths.every((path, i) => path.sockets() === lists[i]);
+    if (!isSame) {
+      this.#socketLists = paths.map((path) => path.sockets());
+      this.#sockets = this.#socketLists.flat();
+    }
+    return this.#sockets;
   }
 
   /** {@inheritDoc Machine.handleSocket} */
@@ -278,14 +295,15 @@ export class PortMapper implements Machine<MapperEvent> {
    */
   map(request: PortRequest, now: Instant): MappingId {
     const family = this.#check(request);
-    const key = `${family} ${savedKey(request)}`;
+    const key = savedKey(request);
     if (this.#isClosed) throw new TypeError("Cannot map a port: the mapper is closed");
-    this.#checkFree(request, [family]);
+    this.#checkFree(request, key, [family]);
     this.#outbox.touch(now);
     this.#tryAgain();
-    this.#endRemoval(savedKey(request), family, now);
-    const managed = this.#create(request, now);
-    this.#wanted.set(key, managed);
+    this.#endRemoval(key, family, now);
+    const managed = this.#create(request, key, now);
+    this.#wanted[family].set(key, managed);
+    if (request.portSet) this.#sets.add(managed);
     try {
       this.#begin(managed, now);
     } catch (error) {
@@ -312,7 +330,7 @@ export class PortMapper implements Machine<MapperEvent> {
       throw new TypeError(`Cannot unmap ${internal}: it is held`);
     }
     this.#outbox.touch(now);
-    for (const one of this.#managed.values()) {
+    for (const one of this.#leaving) {
       if (one.key !== key || one.request.internalPort === 0) continue;
       // A client deletes a mapping once, and answers for it once.
       if (one.phase === "removing" || isRevokedAt(one, request.gateway)) return one.id;
@@ -323,9 +341,12 @@ export class PortMapper implements Machine<MapperEvent> {
   /** The inbound mappings of earlier runs that PCP alone can delete, each by its nonce. */
   savedBy(via: Via, protocol: Transport): PortRequest[] {
     const family = this.#familyOf({ protocol, internalPort: 0 });
-    return this.#saved.filter((saved) =>
-      saved.protocol === protocol && !saved.remote && saved.via === via &&
-      familyOf(saved.gateway) === family && !this.#isWanted(savedKey(saved), family)
+    const saved = [...this.#saved].flatMap(([key, mappings]) =>
+      this.#isWanted(key, family) ? [] : mappings
+    );
+    return saved.filter((one) =>
+      one.protocol === protocol && !one.remote && one.via === via &&
+      familyOf(one.gateway) === family
     ).map(({ internalPort, thirdParty }) => ({
       protocol,
       internalPort,
@@ -359,7 +380,7 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     if (this.#isClosed) throw new TypeError("Cannot watch a port: the mapper is closed");
     const { gateway, family = gateway && familyOf(gateway.address) } = request;
-    this.#checkFree(request, family === undefined ? [4, 6] : [family]);
+    this.#checkFree(request, savedKey(request), family === undefined ? [4, 6] : [family]);
     this.#outbox.touch(now);
     this.#tryAgain();
     const id = this.#nextId++;
@@ -479,7 +500,8 @@ export class PortMapper implements Machine<MapperEvent> {
    * them (without `external`). JSON-safe.
    */
   exportSaved(): SavedPort[] {
-    const kept = new Map(this.#saved.map((saved) => [keyAtGateway(saved), saved]));
+    const all = [...this.#saved.values()].flat();
+    const kept = new Map(all.map((saved) => [keyAtGateway(saved), saved]));
     for (const managed of this.#managed.values()) {
       if (managed.isForAddress || managed.phase === "removing") continue;
       for (const asked of askedToSaved(managed)) {
@@ -525,14 +547,12 @@ export class PortMapper implements Machine<MapperEvent> {
       path.dueAt = undefined;
       if (path.isLeft) this.#drop(path, now);
     }
-    this.#drain(now);
-    // What comes of one deadline may be due at once where this call is late.
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
       else if (!managed) this.#watches.due(id);
-      this.#drain(now);
     }
+    this.#drain(now);
   }
 
   /** {@inheritDoc Machine.nextTimeout} */
@@ -709,7 +729,7 @@ export class PortMapper implements Machine<MapperEvent> {
     contender.state = "out";
     if (managed.phase === "removing") {
       noteRemoval(managed, speaker, failure, now);
-      if (removeNext(managed, (one) => this.#host.nonceFor(managed, one), now)) return;
+      if (removeNext(managed, now)) return;
       return this.#unmapped(managed, "revoked", failure, now);
     }
     // What a beaten one says of what it may have made is not the application's matter.
@@ -842,15 +862,11 @@ export class PortMapper implements Machine<MapperEvent> {
       if (request.protocols && !request.protocols.includes(via)) return "it is not wanted";
       return client.unfit(request);
     },
-    nonceFor: (managed, speaker) => {
-      const { address: gateway } = speaker.path.gateway;
-      const known = managed.nonces.find((one) => one.gateway === gateway);
-      if (known) return known.nonce;
-      const nonce = new Uint8Array(12);
-      this.#random.fill(nonce);
-      managed.nonces = [...managed.nonces, { gateway, nonce }];
+    noteNonce: (managed, { path }, nonce) => {
+      const { address } = path.gateway;
+      if (managed.nonces[address] === nonce) return;
+      managed.nonces = { ...managed.nonces, [address]: nonce };
       this.#nonces++;
-      return nonce;
     },
     mayBeJoined: (managed) => {
       const paths = this.#host.pathsFor(managed);
@@ -887,14 +903,15 @@ export class PortMapper implements Machine<MapperEvent> {
         : this.#pathOf(family),
     mapForAddress: (speaker, now) => {
       if (this.#mappingForAddress(speaker)) return;
-      const managed = this.#create({
+      const request: PortRequest = {
         protocol: "udp",
         internalPort: speaker.path.local!.port,
         lifetimeSeconds: ADDRESS_LIFETIME_SECONDS,
         mode: "once",
         protocols: [speaker.via],
         gateway: speaker.path.gateway,
-      }, now);
+      };
+      const managed = this.#create(request, savedKey(request), now);
       managed.isForAddress = true;
       this.#race.begin(managed, now);
     },
@@ -910,8 +927,9 @@ export class PortMapper implements Machine<MapperEvent> {
     timers: this.#timers,
     paths: () => this.#paths.filter(({ isLeft }) => !isLeft),
     begin: (watch, request, now) => {
-      this.#endRemoval(savedKey(request), this.#familyOf(request), now);
-      const managed = this.#create(request, now);
+      const key = savedKey(request);
+      this.#endRemoval(key, this.#familyOf(request), now);
+      const managed = this.#create(request, key, now);
       managed.watch = watch;
       this.#race.begin(managed, now);
       return managed;
@@ -976,18 +994,17 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   #isWanted(key: string, family: Family): boolean {
-    return this.#wanted.has(`${family} ${key}`) || this.#watches.has(key, family);
+    return this.#wanted[family].has(key) || this.#watches.has(key, family);
   }
 
   /** Each port is wanted once. */
-  #checkFree(request: PortRequest, families: readonly Family[]): void {
+  #checkFree(request: PortRequest, key: string, families: readonly Family[]): void {
     const { protocol, internalPort: port } = request;
-    const key = savedKey(request);
     const isInSet = ({ request: { internalPort, portSet, ...held } }: ManagedMapping) =>
       portSet !== undefined && held.protocol === protocol && port > internalPort &&
       port < internalPort + portSet.size;
     const isFree = families.every((family) => !this.#isWanted(key, family)) &&
-      ![...this.#wanted.values()].some(isInSet);
+      ![...this.#sets].some(isInSet);
     if (isFree) return;
     const internal = describeInternal(checkMappingRequest(request));
     throw new TypeError(`Cannot map ${internal}: it is mapped already`);
@@ -1001,21 +1018,20 @@ export class PortMapper implements Machine<MapperEvent> {
     return this.#pathOf(4) || !this.#pathOf(6) ? 4 : 6;
   }
 
-  #create(request: PortRequest, now: Instant): ManagedMapping {
-    const key = savedKey(request);
-    const saved = this.#saved.filter((one) => savedKey(one) === key);
+  #create(request: PortRequest, key: string, now: Instant): ManagedMapping {
+    const saved = this.#saved.get(key) ?? [];
     // What the earlier run let in only is to be taken away, where this one does not say so, too.
     const hadFilters = saved.some(({ filters }) => filters);
     const managed = new ManagedMapping(
       this.#nextId++,
       hadFilters ? { ...request, filters: request.filters ?? [] } : request,
+      key,
       now,
     );
-    managed.nonces = saved.flatMap((one) => {
-      const { nonce } = readSaved(one);
-      return nonce ? [{ gateway: one.gateway, nonce }] : [];
-    });
-    const external = saved[0]?.external;
+    for (const { gateway, nonce } of saved) {
+      if (nonce !== undefined) managed.nonces = { ...managed.nonces, [gateway]: nonce };
+    }
+    const external = saved.find((one) => one.external)?.external;
     if (external?.address !== undefined) {
       managed.remembered = { address: external.address, port: external.port };
     }
@@ -1042,8 +1058,9 @@ export class PortMapper implements Machine<MapperEvent> {
 
   #remove(request: PortRequest, now: Instant): MappingId {
     this.#tryAgain();
-    const managed = this.#create(request, now);
+    const managed = this.#create(request, savedKey(request), now);
     managed.phase = "removing";
+    this.#leaving.add(managed);
     this.#beginRemoval(managed, now);
     if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);
     this.#drain(now);
@@ -1054,9 +1071,7 @@ export class PortMapper implements Machine<MapperEvent> {
     if (managed.contenders.length > 0) return;
     const { request, key } = managed;
     const family = this.#familyOf(request);
-    const saved = this.#saved.find((one) =>
-      savedKey(one) === key && familyOf(one.gateway) === family
-    );
+    const saved = this.#saved.get(key)?.find((one) => familyOf(one.gateway) === family);
     const path =
       this.#paths.find(({ gateway }) =>
         gateway.address === (request.gateway?.address ?? saved?.gateway)
@@ -1070,13 +1085,13 @@ export class PortMapper implements Machine<MapperEvent> {
     // Who only asked may not have been the one that made it.
     const maker = able.filter(({ via }) => saved?.external && via === saved.via);
     const order = maker.length > 0 ? maker : able.toReversed();
-    if (beginRemoval(managed, order, (one) => this.#host.nonceFor(managed, one), now)) return;
+    if (beginRemoval(managed, order, now)) return;
     this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
   }
 
   /** A removal under way would delete what is asked for from here on. */
   #endRemoval(key: string, family: Family, now: Instant): void {
-    for (const one of this.#managed.values()) {
+    for (const one of this.#leaving) {
       const isRemoval = one.phase === "removing" && one.request.internalPort > 0;
       if (!isRemoval || one.key !== key || this.#familyOf(one.request) !== family) continue;
       return this.#unmapped(one, "revoked", { kind: "no-answer" }, now);
@@ -1085,6 +1100,7 @@ export class PortMapper implements Machine<MapperEvent> {
 
   #revoke(managed: ManagedMapping, now: Instant): void {
     this.#unwant(managed);
+    this.#leaving.add(managed);
     managed.phase = "revoking";
     managed.refusal = undefined;
     this.#race.revoke(managed, now);
@@ -1095,9 +1111,9 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** The port is free for another wish, though this one may still be deleted at the gateway. */
   #unwant(managed: ManagedMapping): void {
-    for (const family of [4, 6]) {
-      const key = `${family} ${managed.key}`;
-      if (this.#wanted.get(key) === managed) this.#wanted.delete(key);
+    this.#sets.delete(managed);
+    for (const wanted of Object.values(this.#wanted)) {
+      if (wanted.get(managed.key) === managed) wanted.delete(managed.key);
     }
   }
 
@@ -1107,6 +1123,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#unwant(managed);
     this.#race.forget(managed, now);
     this.#managed.delete(managed.id);
+    this.#leaving.delete(managed);
     for (const speaker of speakers) this.#endIdleProbe(speaker, now);
   }
 
@@ -1123,13 +1140,17 @@ export class PortMapper implements Machine<MapperEvent> {
     const saved = managed.isForAddress ? undefined : toSaved(managed);
     if (!saved) return;
     this.#forgetSaved(managed.key, [saved.gateway]);
-    this.#saved.push(saved);
+    this.#addSaved(managed.key, saved);
+  }
+
+  #addSaved(key: string, saved: SavedPort): void {
+    this.#saved.set(key, [...this.#saved.get(key) ?? [], saved]);
   }
 
   #forgetSaved(key: string, gateways: readonly string[]): void {
-    this.#saved = this.#saved.filter((one) =>
-      savedKey(one) !== key || !gateways.includes(one.gateway)
-    );
+    const kept = this.#saved.get(key)?.filter(({ gateway }) => !gateways.includes(gateway));
+    if (kept?.length) this.#saved.set(key, kept);
+    else this.#saved.delete(key);
   }
 
   /** Whether a removal is on its way, and does not wait for a gateway. */

@@ -149,6 +149,12 @@ export class Path {
   readonly #options: PathOptions;
   #spec: NetworkPath;
   #ways = 1;
+  /** The sockets that were wanted last, and what they go by. */
+  #wanted: {
+    readonly spec: NetworkPath | undefined;
+    readonly hearsAt: string | undefined;
+    readonly sockets: readonly SocketSpec[];
+  } = { spec: undefined, hearsAt: undefined, sockets: [] };
 
   constructor(id: number, spec: NetworkPath, options: PathOptions) {
     this.#id = id;
@@ -167,18 +173,28 @@ export class Path {
     this.isLeft = false;
   }
 
-  /** The sockets that it wants. */
-  sockets(): SocketSpec[] {
-    if (this.failure && this.dueAt !== undefined) return [];
-    const { localAddress, interface: name } = this.#spec;
+  /** The sockets that it wants: the same list as long as it wants the same. */
+  sockets(): readonly SocketSpec[] {
+    const isResting = this.failure !== undefined && this.dueAt !== undefined;
+    const spec = isResting ? undefined : this.#spec;
+    // First things first: nobody waits for announcements.
+    const hears = this.#options.announcements && !this.isLeft;
+    const hearsAt = hears ? this.local?.address : undefined;
+    const before = this.#wanted;
+    if (before.spec !== spec || before.hearsAt !== hearsAt) {
+      this.#wanted = { spec, hearsAt, sockets: spec ? this.#list(spec, hearsAt) : [] };
+    }
+    return this.#wanted.sockets;
+  }
+
+  #list({ localAddress, interface: name }: NetworkPath, hearsAt: string | undefined): SocketSpec[] {
     const connect = this.gateway;
     const local = localAddress === undefined ? {} : { local: { address: localAddress, port: 0 } };
-    const specs: SocketSpec[] = [{ key: this.key, connect, ...local }];
-    // First things first: nobody waits for announcements.
-    if (this.local && this.#options.announcements && !this.isLeft) {
-      specs.push(announcementSocket(this.#announcementsKey, connect, this.local.address, name));
+    const sockets: SocketSpec[] = [{ key: this.key, connect, ...local }];
+    if (hearsAt !== undefined) {
+      sockets.push(announcementSocket(this.#announcementsKey, connect, hearsAt, name));
     }
-    return specs;
+    return sockets;
   }
 
   /** Its socket is open: makes the clients, or tells them that this host has another address. */

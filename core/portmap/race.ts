@@ -50,8 +50,8 @@ export interface RaceHost {
   pathsFor(managed: ManagedMapping): readonly Path[];
   /** Why a speaker cannot do it, or undefined. */
   misfit(managed: ManagedMapping, speaker: Speaker): string | undefined;
-  /** The nonce of a mapping at a gateway. */
-  nonceFor(managed: ManagedMapping, speaker: Speaker): Uint8Array;
+  /** A request with this nonce is about to leave. */
+  noteNonce(managed: ManagedMapping, speaker: Speaker, nonce: string): void;
   /** Whether a gateway may join that is not open yet. */
   mayBeJoined(managed: ManagedMapping): boolean;
   /** Nobody can, and it was never held. */
@@ -302,8 +302,9 @@ export class Race {
   #ask(managed: ManagedMapping, contender: Contender, now: Instant): void {
     const { speaker } = contender;
     this.#leave(managed, contender, "abandon", now);
-    const request = clientRequest(managed, speaker, this.#host.nonceFor(managed, speaker));
-    contender.id = speaker.client.map(request, now);
+    contender.id = speaker.client.map(clientRequest(managed, speaker), now);
+    const nonce = speaker.client.nonceOf?.(contender.id);
+    if (nonce !== undefined) this.#host.noteNonce(managed, speaker, nonce);
     contender.state = "asking";
     contender.askedAt = now;
     speaker.managed.set(contender.id, managed.id);

@@ -16,7 +16,6 @@ import type { Speaker } from "./path.ts";
 export function beginRemoval(
   managed: ManagedMapping,
   speakers: readonly Speaker[],
-  nonceFor: (speaker: Speaker) => Uint8Array,
   now: Instant,
 ): boolean {
   managed.contenders = speakers.map((speaker): Contender => ({
@@ -27,20 +26,16 @@ export function beginRemoval(
     readyAt: Infinity,
     latePort: undefined,
   }));
-  return removeNext(managed, nonceFor, now);
+  return removeNext(managed, now);
 }
 
 /** Asks the next one. False where there is none left. */
-export function removeNext(
-  managed: ManagedMapping,
-  nonceFor: (speaker: Speaker) => Uint8Array,
-  now: Instant,
-): boolean {
+export function removeNext(managed: ManagedMapping, now: Instant): boolean {
   const next = managed.contenders.find(({ state }) => state === "waiting");
   if (!next) return false;
   const { speaker } = next;
   next.state = "asking";
-  next.id = speaker.client.unmap(clientRequest(managed, speaker, nonceFor(speaker)), now);
+  next.id = speaker.client.unmap(clientRequest(managed, speaker), now);
   speaker.managed.set(next.id, managed.id);
   return true;
 }

@@ -209,19 +209,17 @@ export class ClientModel {
     this.#byId.clear();
     this.#lostAt.clear();
     this.watch.reasonAt = now;
-    const pcp = this.#pcp, natPmp = this.#natPmp;
+    const pcp = this.#pcp;
     this.#begin();
     for (const wish of this.wishes) {
       const mapping = pcp?.of(wish);
-      const isHeld = mapping?.isGranted ?? natPmp?.of(wish)?.until !== undefined;
-      this.#restartsWish(wish, mapping?.nonce, isHeld, hasState, now);
+      this.#restartsWish(wish, mapping?.nonce, hasState, now);
     }
   }
 
   #restartsWish(
     wish: Wish,
     nonce: string | undefined,
-    isHeld: boolean,
     hasState: boolean,
     now: Instant,
   ): void {
@@ -246,11 +244,6 @@ export class ClientModel {
       return;
     }
     wish.savedNonce = wasKnown ? nonce : undefined;
-    // Only what is held is saved with its endpoint.
-    if (!isHeld) {
-      wish.remembered = granted;
-      wish.granted = undefined;
-    }
     if (!wasKnown) return;
     if (this.#pcp) this.#pcp.wanted(wish, now, true);
     else this.#natPmp?.wanted(wish, now, true);

@@ -431,10 +431,13 @@ export class PcpDeeds {
       const gap = (now - mapping.renewedAt).toFixed(0);
       breach(this.#watch, `renews ${mapping.name} ${gap} ms after the renewal before`, now);
     }
-    this.#judgeTime(mapping, "renews", now);
     // What a session sends may be a request for what was lost as well.
     if (this.#watch.isSession) mapping.doubtfulAt = now;
-    mapping.renewed(now, isEarly);
+    const isInWindow = mapping.next !== undefined && isWithin(mapping.next, now);
+    if (!isInWindow && mapping.repeated(now)) return;
+    this.#judgeTime(mapping, "renews", now);
+    if (isEarly) mapping.renewedEarly(now);
+    else mapping.renewed(now, mapping.repeated(now));
   }
 
   #judgeFields(mapping: PcpMapping, request: MappingRequest, now: Instant): void {
@@ -919,7 +922,7 @@ export class PcpDeeds {
   /** The host has woken up: what was due is due now. */
   woke(now: Instant): void {
     for (const mapping of this.#all) {
-      for (const series of mapping.series) series.woke(now);
+      for (const series of [...mapping.series, ...mapping.repeats]) series.woke(now);
       if (mapping.next && mapping.next.to < now) mapping.next = { ...mapping.next, to: now };
     }
   }

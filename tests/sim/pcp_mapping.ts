@@ -10,7 +10,7 @@ import {
   at,
   DAY_MS,
   pcpRenewal,
-  type PcpSeries,
+  PcpSeries,
   RENEWAL_GAP_MS,
   SLACK_MS,
   type Window,
@@ -89,6 +89,8 @@ export class PcpMapping {
   pendingRefusal: { readonly until: Instant; readonly why: string } | undefined;
   /** When the loss of state was heard that it is made again for. */
   lostStateAt: Instant | undefined;
+  /** What renewals out of schedule have on their way: they are sent again until answered. */
+  repeats: readonly PcpSeries[] = [];
   /** Which attempts the next renewal may be. */
   #first = 1;
   #last = 1;
@@ -144,28 +146,46 @@ export class PcpMapping {
     this.failure = undefined;
     this.rests = 0;
     this.refusedUntil = -Infinity;
-    this.series = [];
+    this.series = this.repeats = [];
     this.mayChange = false;
     this.lostStateAt = undefined;
     this.#first = this.#last = 1;
     this.planRenewal(now);
   }
 
-  /** A renewal leaves, by the schedule or (`isEarly`) at the application's wish. */
-  renewed(now: Instant, isEarly: boolean): void {
+  /** A renewal leaves at the application's wish, and again until it is answered. */
+  renewedEarly(now: Instant): void {
     this.phase = "renewing";
     this.renewedAt = now;
-    // Of which attempt it was there may be doubt: one that is early may use up the one planned.
-    if (isEarly) this.#last++;
-    else {
-      const fitting: number[] = [];
-      for (let k = this.#first; k <= this.#last; k++) {
-        const isIn = now >= this.#start(k) - SLACK_MS && now <= this.#end(k) + SLACK_MS;
-        if (isIn) fitting.push(k);
-      }
-      this.#last = (fitting.at(-1) ?? this.#last) + 1;
-      this.#first = (fitting[0] ?? this.#first) + 1;
+    this.repeats = [repeat(now)];
+    this.planRenewal(now);
+  }
+
+  /** It leaves again: false where it is not its time. */
+  repeated(now: Instant): boolean {
+    const fitting = this.repeats.filter((series) => series.isDue(now));
+    if (fitting.length === 0) return false;
+    this.repeats = fitting;
+    for (const series of fitting) series.sent(now);
+    this.renewedAt = now;
+    this.planRenewal(now);
+    return true;
+  }
+
+  /** A renewal leaves by the schedule, or what repeats in the midst of its window. */
+  renewed(now: Instant, mayBeRepeat: boolean): void {
+    this.phase = "renewing";
+    this.renewedAt = now;
+    // What repeats begins anew with the schedule.
+    if (mayBeRepeat) this.repeats = [...this.repeats, repeat(now)];
+    else if (this.repeats.length > 0) this.repeats = [repeat(now)];
+    const fitting: number[] = [];
+    for (let k = this.#first; k <= this.#last; k++) {
+      const isIn = now >= this.#start(k) - SLACK_MS && now <= this.#end(k) + SLACK_MS;
+      if (isIn) fitting.push(k);
     }
+    this.#last = (fitting.at(-1) ?? this.#last) + 1;
+    if (!mayBeRepeat) this.#first = (fitting[0] ?? this.#first) + 1;
     this.planRenewal(now);
   }
 
@@ -228,7 +248,7 @@ export class PcpMapping {
     const isPlanned = this.phase !== "asking";
     const next = isPlanned ? this.next : at(now, "a request that came to nothing", "its renewal");
     this.phase = "granted";
-    this.series = [];
+    this.series = this.repeats = [];
     this.next = undefined;
     if (!next || !this.wantsRenewal) return;
     const from = Math.max(next.from, until, this.renewedAt + RENEWAL_GAP_MS);
@@ -254,4 +274,11 @@ export class PcpMapping {
     this.series = [];
     this.next = { ...at(until, why, "the end of what it said"), since: now };
   }
+}
+
+/** The sendings of a renewal out of schedule, the first of which leaves now. */
+function repeat(now: Instant): PcpSeries {
+  const series = new PcpSeries(at(now, "its renewal", "its renewal"), false, RENEWAL_GAP_MS);
+  series.sent(now);
+  return series;
 }

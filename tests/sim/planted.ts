@@ -129,14 +129,14 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   pcpRequest(
     "PCP's renewals forget the nonce",
-    "    nonce: lease.nonce!,\n    lifetimeSeconds: lease.lifetimeToAsk(now),",
-    "    nonce: lease.grant ? new Uint8Array(12) : lease.nonce!,\n" +
+    "    nonce: fromHex(lease.nonce!),\n    lifetimeSeconds: lease.lifetimeToAsk(now),",
+    "    nonce: lease.grant ? new Uint8Array(12) : fromHex(lease.nonce!),\n" +
       "    lifetimeSeconds: lease.lifetimeToAsk(now),",
   ),
   pcp(
     "every mapping has the same nonce",
-    "    this.#random.fill(nonce);\n    return nonce;",
-    "    nonce.fill(7, 0, 11);\n    return nonce;",
+    "    this.#random.fill(nonce);\n    return toHex(nonce);",
+    "    nonce.fill(7, 0, 11);\n    return toHex(nonce);",
   ),
   pcp(
     "a retransmission has other bytes",
@@ -205,8 +205,8 @@ export const PLANTED: readonly PlantedBug[] = [
   // ---- Whom to believe ----
   pcp(
     "answers with a foreign nonce are believed",
-    "return equalBytes(lease.nonce!, data, 0, PCP_NONCE_OFFSET, PCP_NONCE_LENGTH);",
-    "return lease.nonce !== undefined && data.length > PCP_NONCE_OFFSET;",
+    "if (wanted?.nonce === nonce) return wanted;",
+    "if (wanted) return wanted;",
   ),
   natPmp(
     "NAT-PMP believes answers from any port",
@@ -243,7 +243,7 @@ export const PLANTED: readonly PlantedBug[] = [
   // ---- What is kept ----
   savedLease(
     "the nonce is lost in what is saved",
-    "    ...(nonce && { nonce: toHex(nonce) }),\n",
+    "    ...(nonce && { nonce }),\n",
     "",
   ),
   savedLease(
@@ -253,7 +253,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   managed(
     "a mapper loses the nonce in what it saves",
-    '    ...(via === "pcp" && nonce && { nonce: toHex(nonce) }),\n',
+    '    ...(via === "pcp" && nonce && { nonce }),\n',
     "",
   ),
   // ---- Mappers ----

@@ -72,6 +72,7 @@ export class PcpSeries {
   /** When it is sent next. */
   next: Window;
   readonly #isFast: boolean;
+  readonly #firstMs: number;
   #firstAt: Instant = 0;
   #regularAt: Instant = 0;
   #rt: readonly [number, number] = [0, 0];
@@ -81,10 +82,12 @@ export class PcpSeries {
   /**
    * @param next When it begins.
    * @param isFast Whether it starts fast (D-17): a first request or a deletion.
+   * @param firstMs The first retransmission time, before its jitter.
    */
-  constructor(next: Window, isFast: boolean) {
+  constructor(next: Window, isFast: boolean, firstMs: number = IRT_MS) {
     this.next = next;
     this.#isFast = isFast;
+    this.#firstMs = firstMs;
   }
 
   /** Whether it may be sent at that moment. */
@@ -101,7 +104,7 @@ export class PcpSeries {
   }
 
   #drawNext(now: Instant, isFirst: boolean): void {
-    let base: readonly [number, number] = [IRT_MS, IRT_MS];
+    let base: readonly [number, number] = [this.#firstMs, this.#firstMs];
     if (!isFirst) {
       // What was on time tells what was drawn.
       const isOnTime = now <= this.#due[1] + SLACK_MS && !this.#hasSlept;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { toHex } from "../../../core/bytes.ts";
 import { mergeMappingEvents } from "../../../core/lease/events.ts";
 import { type Ask, LeaseKeeper, type LeaseWire } from "../../../core/lease/keeper.ts";
 import type { Lease } from "../../../core/lease/lease.ts";
@@ -42,6 +43,7 @@ export interface KeeperRigOptions {
   readonly recreation?: "each" | "together";
   readonly canDelete?: boolean;
   readonly seed?: number;
+  readonly patienceMs?: (previousMs: number | undefined) => number;
 }
 
 /** A keeper at work. */
@@ -55,11 +57,13 @@ export class KeeperRig {
   readonly #outbox = new Outbox<Told>(mergeMappingEvents);
   readonly #sent: string[] = [];
 
-  constructor({ recreation = "each", canDelete = true, seed = 1 }: KeeperRigOptions = {}) {
+  constructor(options: KeeperRigOptions = {}) {
+    const { recreation = "each", canDelete = true, seed = 1, patienceMs } = options;
     const wire: LeaseWire<Ask, { readonly external: Endpoint | undefined }> = {
       recreation,
       canDelete: () => canDelete,
       renewalFraction: (attempt) => 1 - 2 ** -attempt,
+      ...(patienceMs && { patienceMs }),
       send: (lease, ask, now) => {
         lease.request = ask;
         lease.sentRevision = lease.revision;
@@ -82,12 +86,12 @@ export class KeeperRig {
 
   map(request: Partial<MappingRequest> = {}): Fake {
     const { nonce, ...rest } = request;
-    return this.keeper.map(wantedOf(rest), nonce, undefined, this.now);
+    return this.keeper.map(wantedOf(rest), nonce && toHex(nonce), undefined, this.now);
   }
 
   adopt(request: Partial<MappingRequest> = {}, remembered: Endpoint | undefined = EXTERNAL): Fake {
     const { nonce, ...rest } = request;
-    return this.keeper.adopt(wantedOf(rest), nonce, remembered);
+    return this.keeper.adopt(wantedOf(rest), nonce && toHex(nonce), remembered);
   }
 
   /** Maps and grants, and forgets what was sent and told of it. */

@@ -17,7 +17,7 @@ import {
 
 const GRANTED = "203.0.113.7:8080";
 const EXPIRED = { kind: "expired" } as const;
-const NONCE = new Uint8Array(12).fill(7);
+const NONCE = new Uint8Array(12).fill(7), NONCE_TEXT = "07".repeat(12);
 const rig = (options?: KeeperRigOptions) => new KeeperRig(options);
 
 describe("a request", () => {
@@ -117,7 +117,7 @@ describe("a request", () => {
 
   it("with a nonce of an earlier run is deleted though it was never granted", () => {
     const lab = rig(), lease = lab.map({ nonce: NONCE });
-    assertEquals(lease.nonce, NONCE);
+    assertEquals(lease.nonce, NONCE_TEXT);
     lab.fail(lease, refusal(3000));
     lab.sent();
     lab.keeper.revoke(lease, 0);
@@ -126,7 +126,7 @@ describe("a request", () => {
 
   it("takes a nonce that is made for it", () => {
     const lab = rig();
-    assertEquals(lab.keeper.map(wantedOf(), undefined, () => NONCE, 0).nonce, NONCE);
+    assertEquals(lab.keeper.map(wantedOf(), undefined, () => NONCE_TEXT, 0).nonce, NONCE_TEXT);
   });
 });
 
@@ -318,6 +318,56 @@ describe("renew()", () => {
     other.keeper.renew(resting, 60, 0);
     other.run(3000);
     assertEquals(other.sent(), ["create 7200", "recreate 60"]);
+  });
+
+  it("that fails uses up no point of the schedule", () => {
+    for (const fails of [true, false]) {
+      const lab = rig(), lease = lab.held();
+      lab.run(60_000);
+      lab.keeper.renew(lease, undefined, lab.now);
+      if (fails) lab.fail(lease);
+      lab.sent();
+      assertEquals(lab.nextIn, HOUR - 60_000);
+      lab.run(HOUR - 60_000);
+      assertEquals([lab.sent(), lab.nextIn], [["renew 7200"], HOUR / 2]);
+    }
+  });
+
+  it("is asked again until it is answered, where the protocol does not do that", () => {
+    const waits: (number | undefined)[] = [];
+    const patienceMs = (previousMs: number | undefined) => {
+      waits.push(previousMs);
+      return 2 * (previousMs ?? 5000);
+    };
+    const lab = rig({ patienceMs }), lease = lab.held();
+    lab.keeper.renew(lease, 600, 0);
+    lab.run(30_000);
+    assertEquals(lab.sent(), ["renew 600", "renew 600", "renew 600"]);
+    lab.grant(lease, 600);
+    lab.sent();
+    assertEquals([lab.nextIn, waits], [300_000, [undefined, 10_000, 20_000]]);
+    // One of the schedule has the schedule alone, and so has what was refused.
+    lab.run(300_000);
+    assertEquals([lab.sent(), lab.nextIn], [["renew 600"], 150_000]);
+    lab.grant(lease, 600);
+    lab.run(10_000);
+    lab.keeper.renew(lease, undefined, lab.now);
+    lab.fail(lease, refusal(lab.now + 4000));
+    assertEquals(lab.nextIn, 290_000);
+  });
+
+  it("keeps 4 s from one of the schedule, which may be the next that asks", () => {
+    const lab = rig({ patienceMs: () => 10_000 }), lease = lab.held();
+    lab.run(HOUR - 12_000);
+    lab.keeper.renew(lease, undefined, lab.now);
+    lab.run(10_000);
+    lab.sent();
+    // The schedule's point is 2 s away, and waits for 4.
+    assertEquals(lab.nextIn, 4000);
+    lab.run(4000);
+    assertEquals(lab.sent(), ["renew 7200"]);
+    lab.run(10_000);
+    assertEquals(lab.sent(), ["renew 7200"]);
   });
 
   it("makes one that is wanted once last for the new lifetime", () => {
@@ -629,8 +679,8 @@ describe("revoke()", () => {
 describe("unmap()", () => {
   it("deletes what need not be held, once", () => {
     const lab = rig();
-    const lease = lab.keeper.unmap(wantedOf(), NONCE, 0);
-    assertEquals([lab.sent(), lease.nonce, lab.nextIn], [["delete"], NONCE, undefined]);
+    const lease = lab.keeper.unmap(wantedOf(), NONCE_TEXT, 0);
+    assertEquals([lab.sent(), lease.nonce, lab.nextIn], [["delete"], NONCE_TEXT, undefined]);
     assertEquals(lab.keeper.unmap(wantedOf(), undefined, 0), lease);
     assertEquals(lab.sent(), []);
     lab.keeper.deleted(lease, NO_ANSWER, 0);
@@ -989,7 +1039,7 @@ describe("an adopted mapping", () => {
   it("is asked for at the next timeout, with what it had", () => {
     const lab = rig(), lease = lab.adopt({ nonce: NONCE });
     assertEquals([lab.sent(), lab.nextIn, lease.phase], [[], 0, "waiting"]);
-    assertEquals([lease.remembered, lease.nonce], [EXTERNAL, NONCE]);
+    assertEquals([lease.remembered, lease.nonce], [EXTERNAL, NONCE_TEXT]);
     lab.run(0);
     assertEquals(lab.sent(), ["create 7200"]);
     lab.grant(lease);

@@ -19,10 +19,10 @@ import { checkMappingRequest, type MappingRequest } from "../../../core/mapping.
 
 const GATEWAY = "192.168.1.1";
 const EXTERNAL = { address: "203.0.113.7", port: 8080 };
-const NONCE = Uint8Array.from({ length: 12 }, (_, i) => i);
+const NONCE = "000102030405060708090a0b";
 const web = { protocol: "tcp", internalPort: 8080 } as const;
 
-function lease(request: Partial<MappingRequest> = {}, nonce?: Uint8Array): Lease<unknown> {
+function lease(request: Partial<MappingRequest> = {}, nonce?: string): Lease<unknown> {
   return new Lease<unknown>(1, "key", checkMappingRequest({ ...web, ...request }), nonce);
 }
 
@@ -44,16 +44,21 @@ const saved: SavedMapping = {
 describe("saveLease()", () => {
   it("keeps what asks for it again, and nothing that says nothing", () => {
     assertEquals(save(lease()), saved);
-    assertEquals(save(lease({}, NONCE)).nonce, "000102030405060708090a0b");
+    assertEquals(save(lease({}, NONCE)).nonce, NONCE);
   });
 
-  it("keeps what the gateway assigned while it holds it", () => {
-    const one = granted({});
-    assertEquals(save(one).external, EXTERNAL);
-    one.expiresAt = undefined;
-    assertEquals("external" in save(one), false);
+  it("keeps what the gateway assigned", () => {
+    assertEquals(save(granted({})).external, EXTERNAL);
     const portOnly = granted({}, { external: { address: "", port: 8080 } });
     assertEquals(save(portOnly).external, { port: 8080 });
+  });
+
+  it("keeps what was lost, too, until the gateway has refused it", () => {
+    const one = granted({});
+    one.expiresAt = undefined;
+    assertEquals(save(one).external, EXTERNAL);
+    one.remembered = undefined;
+    assertEquals("external" in save(one), false);
   });
 
   const requests: readonly (readonly [string, Partial<MappingRequest>])[] = [

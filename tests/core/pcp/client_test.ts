@@ -1,5 +1,6 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
+import { equalBytes } from "../../../core/bytes.ts";
 import { PcpClient } from "../../../core/pcp/client.ts";
 import type { PcpMapRequest, PcpPeerRequest } from "../../../core/pcp/client.ts";
 import { parseCidr } from "../../../core/cidr.ts";
@@ -231,6 +232,25 @@ describe("PcpClient.renew()", () => {
     rig.client.renew(id, undefined, rig.now);
     assertEquals(rig.advance(3999), []);
     assertEquals(rig.advance(1).length, 1);
+  });
+
+  it("sends the same again until it is answered, at the RFC's pace but 4 s apart", () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const rig = new Rig({}, seed);
+      const id = rig.mapped();
+      rig.client.renew(id, undefined, rig.now);
+      const sent = rig.advance(2_000_000);
+      const gaps = sent.slice(1).map(({ at }, i) => at - sent[i]!.at);
+      claim(sent.length >= 9 && sent.every(({ data }) => equalBytes(data, sent[0]!.data)));
+      claim(gaps[0]! >= 4000 && gaps[0]! <= 4400);
+      gaps.slice(1).forEach((gap, i) => {
+        const ratio = gap / Math.min(2 * gaps[i]!, 1_024_000);
+        claim(ratio >= 0.9 && ratio <= 1.1);
+      });
+      rig.grant();
+      assertEquals(rig.heard(), ["mapped", "renewed"]);
+      assertEquals(rig.advance(3_600_000 - 1), []);
+    }
   });
 
   it("starts N lifetimes anew", () => {

@@ -66,6 +66,15 @@ describe("never delete what one did not make, and delete what one made", () => {
     assertEquals(lab.types(), ["mapped"]);
   });
 
+  it("a first request that PCP refuses: nothing is deleted", () => {
+    const lab = rig({ gateway: { protocols: ["pcp"] } });
+    lab.gateway((gateway, now) => gateway.setRefusal(10, now));
+    lab.mapper((mapper, now) => mapper.map(web, now));
+    lab.world.runFor(60_000);
+    assertEquals(lab.types(), ["failed"]);
+    assertEquals(pcpSent(lab).map(({ lifetimeSeconds }) => lifetimeSeconds), [7200]);
+  });
+
   it("a renewal refused with NOT_AUTHORIZED, then the end: a deletion is sent", () => {
     const { lab, id } = held({ gateway: { protocols: ["pcp"] } }, { lifetimeSeconds: 600 });
     lab.gateway((gateway, now) => gateway.setRefusal(2, now));

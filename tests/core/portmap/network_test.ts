@@ -165,6 +165,7 @@ describe("networks", () => {
     net.connect([{ ...A, way: "eth0" }]);
     net.do((mapper, now) => mapper.map(web, now));
     const before = net.mapper.sockets();
+    assert(net.mapper.sockets() === before);
     net.connect([{ ...A, way: "wlan0" }]);
     assert(net.mapper.sockets()[0]!.key !== before[0]!.key);
     assertEquals(net.takeTypes(), ["mapped"]);

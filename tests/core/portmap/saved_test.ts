@@ -95,6 +95,21 @@ for (const via of ["pcp", "nat-pmp"] as const) {
       ]);
     });
 
+    it("is what was assigned, too, where it is lost as the program ends: that is suggested", () => {
+      const net = new Net({ protocols });
+      const external = { port: 18_080 };
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map({ ...web, suggestedExternal: external }, now));
+      net.silent.add(A.gateway.address);
+      net.connect([B]);
+      const later = new Net({ protocols, saved: net.mapper.exportSaved() });
+      later.add(B, "198.51.100.7");
+      later.connect([B]);
+      later.do((mapper, now) => mapper.map(web, now));
+      assertEquals(later.ports(B), [18_080]);
+    });
+
     it("is nothing of what has ended with its time", () => {
       const net = new Net({ protocols });
       net.add(A, "203.0.113.7");
@@ -107,6 +122,30 @@ for (const via of ["pcp", "nat-pmp"] as const) {
     });
   });
 }
+
+describe("many saved mappings", () => {
+  it("are not looked through for each that is asked for", () => {
+    let looks = 0;
+    const saved = Array.from({ length: 50 }, (_, i): SavedPort => ({
+      protocol: "tcp",
+      get internalPort() {
+        looks++;
+        return 1000 + i;
+      },
+      via: "pcp",
+      gateway: A.gateway.address,
+      lifetimeSeconds: 600,
+      mode: "keep-alive",
+    }));
+    const net = new Net({ saved });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    looks = 0;
+    net.do((mapper, now) => mapper.map(web, now));
+    net.do((mapper, now) => mapper.unmap({ ...web, internalPort: 9 }, now));
+    assertEquals(looks, 0);
+  });
+});
 
 describe("PortMapper.savedBy()", () => {
   it("names what that protocol made of a transport at a gateway of the family, and is not held", () => {
