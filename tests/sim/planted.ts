@@ -248,8 +248,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   savedLease(
     "the port is lost in what is saved",
-    "const external = lease.isGranted ? lease.grant!.external : undefined;",
-    "const external = undefined as Endpoint | undefined;",
+    "const { wanted, nonce, remembered: external } = lease;",
+    "const { wanted, nonce } = lease, external = undefined as Endpoint | undefined;",
   ),
   managed(
     "a mapper loses the nonce in what it saves",
