@@ -31,7 +31,7 @@ export interface Binding extends PortHolder {
   readonly host: Host;
   /** The explicit or static entry. */
   inbound: Entry | undefined;
-  /** The outbound entries by remote peer. */
+  /** The outbound entries, by {@linkcode flowKey}. */
   outbound: Map<string, Entry> | undefined;
   /** Until when outbound traffic keeps it alive. */
   idleUntil: Instant;
@@ -146,9 +146,9 @@ export function isCharged(entry: Entry): boolean {
   return entry.kind !== "static" && entry.origin !== "traffic";
 }
 
-/** The key of a remote peer. */
-export function remoteKey(remote: Endpoint): string {
-  return remote.address + " " + remote.port;
+/** The key of an outbound entry in its binding: which of the ports, and to whom. */
+export function flowKey(offset: number, remote: Endpoint): string {
+  return offset + " " + remote.address + " " + remote.port;
 }
 
 /** The hosts of a table. */
@@ -182,9 +182,8 @@ export class Hosts {
 
   /** The outbound entry of that internal endpoint to that remote peer. */
   outbound(protocol: number, address: string, port: number, remote: Endpoint): Entry | undefined {
-    const key = remoteKey(remote);
     for (let at = this.find(protocol, address, port); at; at = at.sibling) {
-      const entry = at.outbound?.get(key);
+      const entry = at.outbound?.get(flowKey(port - at.internal.port, remote));
       if (entry) return entry;
     }
     return undefined;
@@ -194,7 +193,10 @@ export class Hosts {
   outbounds(protocol: number, address: string, port: number): Entry[] {
     const found: Entry[] = [];
     for (let at = this.find(protocol, address, port); at; at = at.sibling) {
-      if (at.outbound) found.push(...at.outbound.values());
+      const offset = port - at.internal.port;
+      for (const entry of at.outbound?.values() ?? []) {
+        if (entry.offset === offset) found.push(entry);
+      }
     }
     return found;
   }

@@ -31,9 +31,9 @@ import {
   entriesIn,
   Entry,
   firstId,
+  flowKey,
   Hosts,
   isCharged,
-  remoteKey,
 } from "./bindings.ts";
 import {
   checkRequest,
@@ -224,6 +224,13 @@ export class MappingTable {
    * mapping's external endpoint, unless `isExact` and another is suggested.
    */
   mapOutbound(request: OutboundRequest, now: Instant): TableEntry | TableFault {
+    const entry = this.#mapOutbound(request, now);
+    const isFlow = typeof entry !== "string" && entry.origin === "traffic";
+    if (isFlow) this.noteTraffic(entry.protocol, entry.internal, now);
+    return entry;
+  }
+
+  #mapOutbound(request: OutboundRequest, now: Instant): TableEntry | TableFault {
     const { protocol, internal, remote } = request;
     checkRequest(request, this.#hosts.get(request.internal.address) !== undefined);
     checkPort("internal.port", internal.port);
@@ -301,7 +308,7 @@ export class MappingTable {
     const isKnown = this.outbound(protocol, address, port, remote) !== undefined ||
       this.#hosts.inbound(protocol, address, port) !== undefined;
     if (!isKnown && this.#flows < this.#settings.maxEntries / 2) {
-      this.mapOutbound({
+      this.#mapOutbound({
         origin: "traffic",
         protocol,
         internal,
@@ -436,13 +443,10 @@ export class MappingTable {
   ): Entry {
     const offset = request.internal.port - binding.internal.port;
     const entry = new Entry(++this.#lastId, kind, binding, request, remote, offset);
-    if (remote) (binding.outbound ??= new Map()).set(remoteKey(remote), entry);
+    if (remote) (binding.outbound ??= new Map()).set(flowKey(offset, remote), entry);
     else binding.inbound = entry;
     if (isCharged(entry)) binding.host.used += entry.size;
-    if (entry.origin === "traffic") {
-      this.#flows++;
-      this.noteTraffic(binding.protocol, entry.internal, now);
-    }
+    if (entry.origin === "traffic") this.#flows++;
     this.#entries.set(entry.id, entry);
     this.#leases.set(entry, entry.expiresAt);
     if (request.reserveCompanion) this.#ports.reserve(binding);
@@ -461,7 +465,7 @@ export class MappingTable {
     entry.isGone = true;
     this.#entries.delete(entry.id);
     this.#leases.delete(entry);
-    if (entry.remote) binding.outbound!.delete(remoteKey(entry.remote));
+    if (entry.remote) binding.outbound!.delete(flowKey(entry.offset, entry.remote));
     else binding.inbound = undefined;
     if (isCharged(entry)) binding.host.used -= entry.size;
     if (entry.origin === "traffic") this.#flows--;
@@ -476,7 +480,7 @@ export class MappingTable {
 
   /** Of a port set that has gone the ports stay that outbound mappings use, each on its own. */
   #keepFlows({ outbound, protocol, internal, external, pool, host }: Binding): void {
-    for (const [key, entry] of outbound!) {
+    for (const entry of outbound!.values()) {
       const { offset } = entry;
       const inside = { address: internal.address, port: internal.port + offset };
       let binding = this.#hosts.find(protocol, inside.address, inside.port);
@@ -490,9 +494,9 @@ export class MappingTable {
         );
         this.#occupy(binding);
       }
-      (binding.outbound ??= new Map()).set(key, entry);
       entry.binding = binding;
       entry.offset = 0;
+      (binding.outbound ??= new Map()).set(flowKey(0, entry.remote!), entry);
     }
   }
 

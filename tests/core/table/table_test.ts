@@ -652,6 +652,151 @@ describe("MappingTable, bounds", () => {
   });
 });
 
+describe("MappingTable, what several share", () => {
+  const udp = { protocol: UDP } as const;
+
+  it("a port is not chosen for who keeps its companion, where that is another inside's", () => {
+    const table = tableWith({ chosenPorts: [{ first: 5000, last: 5001 }] });
+    map(table, { ...udp, address: B, suggestedPort: 5000 });
+    assertEquals(map(table, { port: 80, reserveCompanion: true }).external.port, 5001);
+    assertEquals(tryMap(table, { port: 81, reserveCompanion: true }), "no-resources");
+  });
+
+  it("a lease that is renewed may begin to keep the companion, unless another has it", () => {
+    const table = tableWith();
+    const mine = map(table, { suggestedPort: 8080 }), late = map(table, { port: 9090 });
+    map(table, { ...udp, address: B, port: 9090 });
+    for (const entry of [mine, late]) {
+      table.renew(entry, { expiresAt: 1_000_000, reserveCompanion: true });
+    }
+    assertNotEquals(map(table, { ...udp, address: B, suggestedPort: 8080 }).external.port, 8080);
+    assertEquals(map(table, { ...udp, port: 8080 }).external.port, 8080);
+    // What could not be kept is not freed with it either.
+    table.remove(late, 0);
+    assertEquals(table.external(UDP, WAN, 9090)?.internal.address, B);
+    table.remove(mine, 0);
+    assertEquals(table.portsOf(B), 2);
+  });
+
+  it("each protocol's lease is its own, and the last of them is the mapping's", () => {
+    const table = tableWith();
+    const entry = map(table, { expiresAt: 3000 });
+    table.renew(entry, { by: "nat-pmp", expiresAt: 7000 });
+    table.renew(entry, { by: "pcp", expiresAt: 1000 });
+    assertEquals(entry.expiresAt, 7000);
+    table.renew(entry, { by: "nat-pmp", expiresAt: 500 });
+    assertEquals([entry.expiresAt, table.nextTimeout()], [1000, 1000]);
+    assertEquals([table.advance(999), table.size, table.advance(1000)], [0, 1, 1]);
+    const other = map(table, { port: 1, expiresAt: 3000 }, 1000);
+    table.renew(other, { by: "nat-pmp", expiresAt: 9000 });
+    table.renew(other, { origin: "nat-pmp", expiresAt: 2000 });
+    assertEquals([other.expiresAt, other.origin], [2000, "nat-pmp"]);
+  });
+
+  it("a set of ports comes back whole to its last holder, to no other", () => {
+    const table = tableWith();
+    const set = { port: 6000, suggestedPort: 7000, size: 4 };
+    table.remove(map(table, set), 0);
+    assertNotEquals(map(table, { ...set, address: B }).external.port, 7000);
+    const again = map(table, set);
+    assertEquals([again.external.port, again.size], [7000, 4]);
+  });
+
+  it("of a set that is gone the ports stay that flows use, and no more", () => {
+    const table = tableWith();
+    const set = map(table, { port: 6000, suggestedPort: 7000, size: 4 });
+    const flows = [6001, 6003].map((port) => flow(table, { internal: { address: A, port } }));
+    assertEquals([flows[0]!.size, flows[0]!.external.port], [1, 7001]);
+    table.remove(set, 0);
+    const ports = flows.map(({ internal, external, size }) => [internal.port, external.port, size]);
+    assertEquals(ports, [[6001, 7001, 1], [6003, 7003, 1]]);
+    assertEquals([table.size, table.portsOf(A)], [2, 0]);
+    assertEquals(table.external(TCP, WAN, 7000), undefined);
+    assertEquals(table.external(TCP, WAN, 7003), flows[1]);
+    // Each can be mapped again where it is, and goes alone.
+    assertEquals(map(table, { port: 6003 }).external.port, 7003);
+    table.remove(flows[0]!, 0);
+    assertEquals(map(table, { address: B, suggestedPort: 7001 }).external.port, 7001);
+  });
+
+  it("what the administrator or traffic made waits for nobody once it is gone", () => {
+    const table = tableWith();
+    table.remove(map(table, { kind: "static", origin: "admin", suggestedPort: 80 }), 0);
+    assertEquals(table.quarantined, 0);
+    table.remove(flow(table), 0);
+    assertEquals(table.quarantined, 0);
+    table.remove(map(table), 0);
+    assertEquals(table.quarantined, 1);
+  });
+
+  it("a host stays with the external address that it had first", () => {
+    const table = tableWith({ externalAddresses: [WAN, WAN2] });
+    map(table);
+    assertEquals(map(table, { port: 81, suggestedAddress: WAN2 }).external.address, WAN2);
+    assertEquals(table.externalAddressFor(A), WAN);
+    assertEquals(map(table, { port: 82 }).external.address, WAN);
+  });
+
+  it("flows of the NAT are where it put them, kept as long, up to half of the table", () => {
+    const table = tableWith({ maxEntries: 4 });
+    const note = (port: number, outside = port, now = 0) =>
+      table.noteFlow(UDP, { address: A, port }, { address: WAN, port: outside }, PEER, 1000, now);
+    note(5000);
+    note(5000, 5000, 400);
+    note(5001, 6001);
+    note(5002);
+    const told = [...table.entries()].map(({ kind, external }) => [kind, external.port]);
+    assertEquals(told, [["outbound", 5000], ["outbound", 6001]]);
+    assertEquals([table.advance(1000), table.advance(1399)], [1, 0]);
+    assertEquals(table.idleUntil(table.entriesOf(A)[0]!), 1400);
+    note(5002, 5002, 1399);
+    assertEquals([table.advance(1400), table.size], [1, 1]);
+    // A port that is mapped inbound needs no flow of its own.
+    map(table, { protocol: UDP, port: 5003 }, 1400);
+    note(5003, 5003, 1400);
+    assertEquals(table.outbounds(UDP, A, 5003), []);
+    assertEquals(table.idleUntil(table.inbound(UDP, A, 5003)!), 2400);
+  });
+
+  it("a flow's port admits no DMZ, and takes its place from one", () => {
+    const table = tableWith();
+    map(table, { address: B, protocol: 0, port: 0 });
+    const outside = { address: WAN, port: 5000 };
+    assertEquals(table.admit(UDP, outside, PEER)?.internal.address, B);
+    table.noteFlow(UDP, { address: A, port: 5000 }, outside, PEER, 1000, 0);
+    assertEquals(table.admit(UDP, outside, PEER), undefined);
+    assertEquals(tryMap(table, { port: 5001 }), "no-resources");
+  });
+
+  it("who insists on a port for all ports is told no", () => {
+    const table = tableWith();
+    const all = { port: 0, suggestedPort: 8080 };
+    assertEquals(tryMap(table, { ...all, isExact: true }), "external-unavailable");
+    assertEquals(map(table, all).external.port, 0);
+  });
+
+  it("all ports of a protocol are not had over a port kept for another's companion", () => {
+    const table = tableWith();
+    map(table, { ...udp, reserveCompanion: true });
+    assertEquals(tryMap(table, { port: 0, address: B }), "not-entirely-available");
+    assertEquals(map(table, { port: 0 }).external.port, 0);
+    const free = tableWith();
+    map(free, udp);
+    assertEquals(map(free, { port: 0, address: B }).external.port, 0);
+  });
+
+  it("the last ports that are left are those kept for, or lately had by, who asks", () => {
+    const table = tableWith({ chosenPorts: [{ first: 5000, last: 5001 }] });
+    map(table, { ...udp, port: 1, reserveCompanion: true });
+    table.remove(map(table, { port: 2, suggestedPort: 5001 }), 0);
+    assertEquals(tryMap(table, { port: 3, address: B }), "no-resources");
+    assertEquals(map(table, { port: 4 }).external.port, 5000);
+    assertEquals(tryMap(table, { port: 5 }), "no-resources", "another port's quarantine");
+    map(table, { address: B, port: 6, suggestedPort: 80 });
+    assertEquals(map(table, { port: 2, suggestedPort: 80 }).external.port, 5001);
+  });
+});
+
 describe("MappingTable, the caller's mistakes", () => {
   it("bad options are thrown with their names", () => {
     const bad: [MappingTableOptions, string][] = [
@@ -665,10 +810,30 @@ describe("MappingTable, the caller's mistakes", () => {
       [{ quarantine: { tcpSeconds: 0.5 } }, "quarantine.tcpSeconds"],
       [{ samePortProtocols: [256] }, "samePortProtocols[0]"],
       [{ firewallFamilies: [5 as 4] }, "firewallFamilies"],
+      [{ reservedUdpPorts: [0] }, "reservedUdpPorts"],
+      [{ maxEntries: 2 ** 24 + 1 }, "maxEntries"],
+      [{ maxPortsPerClient: 2 ** 24 + 1 }, "maxPortsPerClient"],
+      [{ maxQuarantined: 2 ** 24 + 1 }, "maxQuarantined"],
+      [{ idleTimeouts: { udpSeconds: -1 } }, "idleTimeouts.udpSeconds"],
+      [{ idleTimeouts: { otherSeconds: 2 ** 32 } }, "idleTimeouts.otherSeconds"],
     ];
     for (const [options, name] of bad) {
       assertThrows(() => new MappingTable(options), Error, `'${name}'`);
     }
+  });
+
+  it("the most that may be is taken", () => {
+    const most = 2 ** 24, seconds = 2 ** 32 - 1;
+    const table = tableWith({
+      maxEntries: most,
+      maxPortsPerClient: most,
+      maxQuarantined: most,
+      quarantine: { udpSeconds: 0, tcpSeconds: seconds },
+      idleTimeouts: { udpSeconds: seconds, otherSeconds: 0 },
+    });
+    const entry = map(table, { protocol: UDP });
+    table.noteTraffic(UDP, entry.internal, 0);
+    assertEquals(table.idleUntil(entry), 1000 * seconds);
   });
 
   it("the least that may be is taken", () => {
