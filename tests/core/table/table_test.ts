@@ -768,6 +768,35 @@ describe("MappingTable, what several share", () => {
     assertEquals(tryMap(table, { port: 5001 }), "no-resources");
   });
 
+  it("all ports that are given up are free at once: nobody's traffic could be taken over", () => {
+    const table = tableWith();
+    table.remove(map(table, { port: 0 }), 0);
+    assertEquals([table.quarantined, map(table, { port: 0, address: B }).external.port], [0, 0]);
+  });
+
+  it("the flows of a port are those of no other port of its set", () => {
+    const table = tableWith();
+    map(table, { port: 6000, size: 4 });
+    const one = flow(table, { internal: { address: A, port: 6001 } });
+    const two = flow(table, { internal: { address: A, port: 6001 }, remote: { ...PEER, port: 1 } });
+    const other = flow(table, { internal: { address: A, port: 6002 } });
+    const ids = (port: number) => table.outbounds(TCP, A, port).map(({ id }) => id);
+    assertEquals([ids(6000), ids(6001), ids(6002)], [[], [one.id, two.id], [other.id]]);
+    assertEquals(table.outbound(TCP, A, 6002, PEER), other);
+  });
+
+  it("SCTP that insists on another port than its own is told no", () => {
+    const table = tableWith({ samePortProtocols: [1, SCTP] });
+    const wish = { protocol: SCTP, port: 80, isExact: true };
+    assertEquals(tryMap(table, { ...wish, suggestedPort: 81 }), "external-unavailable");
+    assertEquals(map(table, { ...wish, suggestedPort: 80 }).external.port, 80);
+    assertEquals(map(table, { protocol: 1, port: 80, suggestedPort: 81 }).external.port, 80);
+    assertEquals([map(table, { port: 5 }).isExact, table.debugTimeout()?.reason], [
+      false,
+      "lease of mapping 1",
+    ]);
+  });
+
   it("who insists on a port for all ports is told no", () => {
     const table = tableWith();
     const all = { port: 0, suggestedPort: 8080 };
