@@ -1,15 +1,23 @@
 /**
- * HTTP over `node:http`, asked and answered, with limits on bytes, time and number.
+ * HTTP over `node:http`, asked and answered, with limits on bytes, time and number. All three runtimes
+ * have it, with the same parser underneath, and it takes what routers send: HTTP/1.0, chunks, no
+ * length, line feeds alone, a body that stops in the middle.
+ *
+ * Requests to one device go one at a time, by one connection that is kept for the next for a second:
+ * many devices know no better, and a connection costs a round trip.
  *
  * @module
  */
 import {
+  Agent,
+  type ClientRequest,
   createServer,
   type IncomingMessage,
   request as sendRequest,
   type Server,
   type ServerResponse,
 } from "node:http";
+import type { Socket } from "node:net";
 import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
 import type {
   Endpoint,
@@ -31,15 +39,24 @@ const RECEIVE_MS = 10_000;
 const ANSWER_MS = 30_000;
 /** How many requests may be coming in or unanswered. */
 const MAX_REQUESTS = 64;
+/** How many connections of others may be open. */
+const MAX_CONNECTIONS = 128;
+/** How long a connection is kept that nothing comes or goes by, milliseconds. */
+const IDLE_MS = 1000;
 /** HTTP's own port, which a Host field leaves out. */
 const HTTP_PORT = 80;
 
 /** HTTP for one machine. */
 export class NodeHttp implements Http {
   readonly #handlers: HttpHandlers;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  /** Stops the time after which connections that nobody needed are closed. */
+  #stopIdle = (): void => {};
   /** What ends each request of ours that is under way. */
   readonly #asked = new Set<() => void>();
   readonly #servers = new Set<Server>();
+  /** Connections of others, each with what stops the time for its first request. */
+  readonly #connections = new Map<Socket, () => void>();
   /** Requests of others that are coming in or wait for their answer. */
   readonly #taken = new Set<ServerResponse>();
   readonly #answers = new Map<number, (response: HttpResponse) => void>();
@@ -51,56 +68,58 @@ export class NodeHttp implements Http {
   }
 
   /** {@inheritDoc Http.request} */
-  request({ id, to, request, maxBytes, timeoutMs }: RequestAction): void {
-    let end = (): void => {};
+  request(action: RequestAction): void {
+    const { id, to, timeoutMs } = action;
+    let abandon = (): void => {};
     const finish = (result: HttpResult): void => {
       if (!this.#asked.delete(cancel)) return;
-      end();
+      stop();
+      if (this.#asked.size === 0) {
+        this.#stopIdle = startTimer(IDLE_MS, () => this.#agent.destroy(), false);
+      }
       this.#handlers.onResult(id, result);
     };
     const cancel = (): void => {
       this.#asked.delete(cancel);
-      end();
+      stop();
+      abandon();
+    };
+    const fail = (reason: (HttpResult & { ok: false })["reason"]): void => {
+      finish({ ok: false, reason });
+      abandon();
     };
     this.#asked.add(cancel);
-    try {
-      // A name would be looked up, and might be another host's than the one that was checked.
-      const address = canonicalAddress(to.address);
-      if (address === undefined) return finish({ ok: false, reason: "failed" });
-      const headers = headerRecord(request.headers);
-      const names = new Set(Object.keys(headers).map((name) => name.toLowerCase()));
-      if (!names.has("host")) headers["Host"] = hostField(to);
-      const { body } = request;
-      if (body && !names.has("content-length")) headers["Content-Length"] = `${body.length}`;
-      const asked = sendRequest({
-        host: address,
-        port: to.port,
-        family: familyOf(address),
-        method: request.method,
-        path: request.path,
-        headers,
-        agent: false,
-      });
-      const fail = (error: unknown) => finish({ ok: false, reason: failureReason(error) });
-      const stop = startTimer(timeoutMs, () => finish({ ok: false, reason: "timeout" }), false);
-      end = () => {
-        stop();
-        asked.destroy();
-      };
-      asked.on("error", fail);
-      asked.on("response", (response) => {
-        const { statusCode: status = 0 } = response;
-        const headers = headerPairs(response);
-        readBody(response, maxBytes, fail, (body) =>
-          finish(
-            body ? { ok: true, status, headers, body } : { ok: false, reason: "too-large" },
-          ));
-      });
-      if (body) asked.end(body);
-      else asked.end();
-    } catch {
-      finish({ ok: false, reason: "failed" });
-    }
+    this.#stopIdle();
+    const stop = startTimer(timeoutMs, () => fail("timeout"), false);
+    // A name would be looked up, and might be another host's than the one that was checked.
+    const address = canonicalAddress(to.address);
+    if (address === undefined) return fail("failed");
+    const attempt = (agent: Agent | false): void => {
+      try {
+        const asked = send(action, address, agent);
+        abandon = () => void asked.destroy();
+        let isAnswered = false;
+        asked.on("response", (response) => {
+          isAnswered = true;
+          take(response, action.maxBytes, (body, isWhole) => {
+            if (!body) return fail("too-large");
+            if (!isWhole && body.length === 0) return fail("failed");
+            const { statusCode: status = 0 } = response;
+            finish({ ok: true, status, headers: headerPairs(response), body });
+          });
+        });
+        asked.on("error", (error) => {
+          // What came of the answer until then is told by the answer itself.
+          if (isAnswered || !this.#asked.has(cancel)) return;
+          // A connection that was kept may have been closed there just now.
+          if (asked.reusedSocket && agent) attempt(false);
+          else fail(failureReason(error));
+        });
+      } catch {
+        fail("failed");
+      }
+    };
+    attempt(this.#agent);
   }
 
   /** {@inheritDoc Http.respond} */
@@ -110,8 +129,13 @@ export class NodeHttp implements Http {
 
   /** {@inheritDoc Http.listen} */
   async listen(local: Endpoint): Promise<Listener> {
-    const limits = { requestTimeout: RECEIVE_MS, headersTimeout: RECEIVE_MS };
+    const limits = {
+      requestTimeout: RECEIVE_MS,
+      headersTimeout: RECEIVE_MS,
+      keepAliveTimeout: IDLE_MS,
+    };
     const server = createServer(limits, (incoming, outgoing) => this.#take(incoming, outgoing));
+    server.on("connection", (socket) => this.#accept(socket));
     const listener = await listenAt(server, local, "HTTP");
     this.#servers.add(server);
     return {
@@ -126,17 +150,32 @@ export class NodeHttp implements Http {
   /** {@inheritDoc Http.close} */
   close(): void {
     for (const cancel of [...this.#asked]) cancel();
+    this.#stopIdle();
+    this.#agent.destroy();
     for (const server of this.#servers) server.close();
     for (const outgoing of this.#taken) outgoing.destroy();
+    for (const socket of this.#connections.keys()) socket.destroy();
     this.#servers.clear();
     this.#taken.clear();
     this.#answers.clear();
   }
 
+  #accept(socket: Socket): void {
+    if (this.#connections.size >= MAX_CONNECTIONS) return void socket.destroy();
+    // A header may dribble in for ever; with the request it is `#take` that waits.
+    const stop = startTimer(RECEIVE_MS, () => void socket.destroy(), false);
+    this.#connections.set(socket, stop);
+    socket.on("close", () => {
+      stop();
+      this.#connections.delete(socket);
+    });
+  }
+
   #take(incoming: IncomingMessage, outgoing: ServerResponse): void {
-    if (this.#taken.size >= MAX_REQUESTS) return answer(outgoing, emptyResponse(503));
+    if (this.#taken.size >= MAX_REQUESTS) return answer(outgoing, lastResponse(503));
+    this.#connections.get(incoming.socket)?.();
     const id = ++this.#lastId;
-    let stop = startTimer(RECEIVE_MS, () => finish(emptyResponse(408)), false);
+    let stop = startTimer(RECEIVE_MS, () => finish(lastResponse(408)), false);
     const forget = (): void => {
       stop();
       this.#taken.delete(outgoing);
@@ -149,13 +188,14 @@ export class NodeHttp implements Http {
     this.#taken.add(outgoing);
     outgoing.on("close", forget);
     outgoing.on("error", forget);
-    readBody(incoming, MAX_REQUEST_BYTES, forget, (body) => {
+    readBody(incoming, MAX_REQUEST_BYTES, (body, isWhole) => {
       if (!this.#taken.has(outgoing)) return;
+      if (body && !isWhole) return forget();
       const from = socketEndpoint(incoming.socket.remoteAddress, incoming.socket.remotePort);
-      if (!body) return finish(emptyResponse(413));
-      if (!from) return finish(emptyResponse(400));
+      if (!body) return finish(lastResponse(413));
+      if (!from) return finish(lastResponse(400));
       stop();
-      stop = startTimer(ANSWER_MS, () => finish(emptyResponse(503)), false);
+      stop = startTimer(ANSWER_MS, () => finish(lastResponse(503)), false);
       this.#answers.set(id, finish);
       const { method = "", url: path = "" } = incoming;
       const headers = headerPairs(incoming);
@@ -165,14 +205,14 @@ export class NodeHttp implements Http {
   }
 }
 
-function emptyResponse(status: number): HttpResponse {
-  return { status, headers: [], body: new Uint8Array(0) };
+/** A response after which the connection ends: what is unread of the request is not the next one. */
+function lastResponse(status: number): HttpResponse {
+  return { status, headers: [["Connection", "close"]], body: new Uint8Array(0) };
 }
 
-/** Sends a response, after which the connection ends: what comes next may come by another one. */
 function answer(outgoing: ServerResponse, { status, headers, body }: HttpResponse): void {
   try {
-    const fields = headerRecord([...headers, ["Connection", "close"]]);
+    const fields = headerRecord(headers);
     const hasLength = headers.some(([name]) => name.toLowerCase() === "content-length");
     if (!hasLength) fields["Content-Length"] = `${body.length}`;
     outgoing.writeHead(status, fields);
@@ -182,30 +222,87 @@ function answer(outgoing: ServerResponse, { status, headers, body }: HttpRespons
   }
 }
 
-/** Reads a body whole; `done` gets undefined where it is larger than `maxBytes`. */
+/** Sends a request. */
+function send(action: RequestAction, address: string, agent: Agent | false): ClientRequest {
+  const { to, request, local } = action;
+  const { method, path, body } = request;
+  const names = new Set(request.headers.map(([name]) => name.toLowerCase()));
+  const headers = headerRecord([
+    ...(names.has("host") ? [] : [["Host", hostField(to)] as const]),
+    ...request.headers,
+    ...(body && !names.has("content-length")
+      ? [["Content-Length", `${body.length}`] as const]
+      : []),
+  ]);
+  const asked = sendRequest({
+    host: address,
+    port: to.port,
+    family: familyOf(address),
+    ...(local !== undefined && { localAddress: local }),
+    method,
+    path,
+    headers,
+    agent,
+    insecureHTTPParser: true,
+  });
+  if (body) asked.end(body);
+  else asked.end();
+  return asked;
+}
+
+/**
+ * Reads the body of an answer; `done` gets undefined where it is larger than `maxBytes`. It ends where
+ * it ends: at its length, with the connection, or where the connection breaks; a device that tells
+ * no length, and does not close either, is not waited for.
+ */
+function take(
+  response: IncomingMessage,
+  maxBytes: number,
+  done: (body: Uint8Array | undefined, isWhole: boolean) => void,
+): void {
+  const { "content-length": length, "transfer-encoding": encoding } = response.headers;
+  if (Number(length) > maxBytes) return done(undefined, false);
+  const isEndless = length === undefined && encoding === undefined;
+  let stop = (): void => {};
+  readBody(response, maxBytes, (body, isWhole) => {
+    stop();
+    done(body, isWhole);
+  });
+  if (!isEndless) return;
+  response.on("data", () => {
+    stop();
+    stop = startTimer(IDLE_MS, () => void response.destroy(), false);
+  });
+}
+
+/**
+ * Reads a body as far as it comes; `done` gets undefined where it is larger than `maxBytes`.
+ *
+ * @param done Gets whether the body is complete as well.
+ */
 function readBody(
   message: IncomingMessage,
   maxBytes: number,
-  fail: (error: unknown) => void,
-  done: (body: Uint8Array | undefined) => void,
+  done: (body: Uint8Array | undefined, isWhole: boolean) => void,
 ): void {
   const parts: Uint8Array[] = [];
   let length = 0;
   let isOver = false;
-  const end = (tell: () => void): void => {
+  const end = (body: () => Uint8Array | undefined, isWhole: boolean): void => {
     if (isOver) return;
     isOver = true;
-    tell();
+    done(body(), isWhole);
   };
   message.on("data", (part: Uint8Array) => {
     if (isOver) return;
     length += part.length;
-    if (length > maxBytes) end(() => done(undefined));
+    if (length > maxBytes) end(() => undefined, false);
     else parts.push(part);
   });
-  message.on("end", () => end(() => done(concat(parts, length))));
-  message.on("error", (error) => end(() => fail(error)));
-  message.on("close", () => end(() => fail(undefined)));
+  const whole = () => concat(parts, length);
+  message.on("end", () => end(whole, true));
+  message.on("error", () => end(whole, false));
+  message.on("close", () => end(whole, false));
 }
 
 function concat(parts: readonly Uint8Array[], length: number): Uint8Array {

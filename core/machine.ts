@@ -182,6 +182,11 @@ export interface RequestAction {
   readonly id: number;
   /** Where to: an address, not a name, so that nothing is looked up. */
   readonly to: Endpoint;
+  /**
+   * This host's address to ask from; by default the system's choice. A gateway opens its firewall
+   * only to who asks, by the address that is asked from.
+   */
+  readonly local?: string;
   /** What to ask. */
   readonly request: HttpRequest;
   /** The largest answer body to take, bytes. */

@@ -1,0 +1,339 @@
+/** HTTP as routers speak it, on the runtime that the tests run on. */
+import { assert, assertEquals } from "@std/assert";
+import { Buffer } from "node:buffer";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { afterEach, describe, it } from "node:test";
+import { openHttp } from "../../adapters/net.ts";
+import type { Http } from "../../adapters/runtime.ts";
+import type { Endpoint, HttpRequest, HttpResult, RequestAction } from "../../core/machine.ts";
+import { guarded } from "./support.ts";
+
+const BODY = "<a>hello</a>";
+const LENGTH = `Content-Length: ${BODY.length}`;
+
+/** What ends an answer: the device closes, or breaks the connection. */
+const CLOSES = "\x01";
+const BREAKS = "\x02";
+
+/** Answers of devices from which the body is to be had. */
+const SLOPPY: Record<string, string> = {
+  "as it should be": `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`,
+  "HTTP/1.0, which ends with the connection": `HTTP/1.0 200 OK\r\n\r\n${BODY}${CLOSES}`,
+  "in chunks": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+    "5\r\n<a>he\r\n7\r\nllo</a>\r\n0\r\n\r\n",
+  "in chunks, and a length that is wrong":
+    "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" +
+    `c\r\n${BODY}\r\n0\r\n\r\n`,
+  "in chunks without the last one":
+    `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc\r\n${BODY}\r\n${CLOSES}`,
+  "with line feeds alone": `HTTP/1.1 200 OK\n${LENGTH}\n\n${BODY}`,
+  "without a reason": `HTTP/1.1 200\r\n${LENGTH}\r\n\r\n${BODY}`,
+  "with Latin-1, empty fields and folded ones":
+    `HTTP/1.1 200 OK\r\nServer: B\xfcro\r\nEXT:\r\nX: a\r\n b\r\n${LENGTH}\r\n\r\n${BODY}`,
+  "behind an empty line": `\r\nHTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`,
+  "behind 100 Continue": `HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`,
+  "without a length, as the device does not close either": `HTTP/1.1 200 OK\r\n\r\n${BODY}`,
+  "cut short": `HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n${BODY}${CLOSES}`,
+  "and breaks the connection": `HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n${BODY}${BREAKS}`,
+};
+
+/** Answers that are none. */
+const BROKEN: Record<string, string> = {
+  "nothing": CLOSES,
+  "no HTTP": `<html></html>\r\n\r\n${CLOSES}`,
+  "a header without an end": `HTTP/1.1 200 OK\r\nX: y\r\n${CLOSES}`,
+  "a header that is larger than any": `HTTP/1.1 200 OK\r\n${"X: yyyyyyyy\r\n".repeat(8000)}\r\n`,
+  "a length and no body": `HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n${CLOSES}`,
+};
+
+describe("HTTP of devices on this runtime", () => {
+  const open: (() => void)[] = [];
+
+  afterEach(() => {
+    for (const close of open.splice(0)) close();
+  });
+
+  /** A device that is told by what each of its connections hears. */
+  async function device(
+    hear: (socket: Socket, request: string, connection: number) => void,
+  ): Promise<{ to: Endpoint; connections: () => number }> {
+    let connections = 0;
+    const sockets = new Set<Socket>();
+    const server: Server = createServer((socket) => {
+      const connection = ++connections;
+      sockets.add(socket);
+      socket.on("error", () => {});
+      let heard = "";
+      socket.on("data", (data: Uint8Array) => {
+        heard += Buffer.from(data).toString("latin1");
+        for (let end = endOf(heard); end > 0; end = endOf(heard)) {
+          const request = heard.slice(0, end);
+          heard = heard.slice(end);
+          hear(socket, request, connection);
+        }
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    open.push(() => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    });
+    const { port } = server.address() as { port: number };
+    return { to: { address: "127.0.0.1", port }, connections: () => connections };
+  }
+
+  /** Where the first request ends, 0 where it is not complete. */
+  function endOf(heard: string): number {
+    const header = heard.indexOf("\r\n\r\n");
+    const length = Number(/content-length: *(\d+)/i.exec(heard)?.[1] ?? 0);
+    const end = header + 4 + length;
+    return header >= 0 && heard.length >= end ? end : 0;
+  }
+
+  function say(socket: Socket, answer: string): void {
+    const text = answer.replace(CLOSES, "").replace(BREAKS, "");
+    socket.write(Buffer.from(text, "latin1"), () => {
+      if (answer.endsWith(CLOSES)) socket.end();
+      else if (answer.endsWith(BREAKS)) setTimeout(() => socket.resetAndDestroy(), 20);
+    });
+  }
+
+  async function client(): Promise<
+    (to: Endpoint, part?: Partial<RequestAction>) => Promise<HttpResult>
+  > {
+    const results: ((result: HttpResult) => void)[] = [];
+    const http: Http = await openHttp({
+      onResult: (id, result) => results[id]!(result),
+      onRequest: () => {},
+    });
+    open.push(() => http.close());
+    let lastId = 0;
+    return (to, part = {}) =>
+      guarded(
+        new Promise((resolve) => {
+          results[++lastId] = resolve;
+          const request: HttpRequest = { method: "GET", path: "/desc.xml", headers: [] };
+          const limits = { maxBytes: 1000, timeoutMs: 5000 };
+          http.request({ type: "request", id: lastId, to, request, ...limits, ...part });
+        }),
+      );
+  }
+
+  for (const [name, answer] of Object.entries(SLOPPY)) {
+    it(`takes an answer ${name}`, async () => {
+      const { to } = await device((socket) => say(socket, answer));
+      const ask = await client();
+
+      const result = await ask(to);
+
+      assert(result.ok, JSON.stringify(result));
+      if (!result.ok) return;
+      assertEquals([result.status, new TextDecoder().decode(result.body)], [200, BODY]);
+    });
+  }
+
+  for (const [name, answer] of Object.entries(BROKEN)) {
+    it(`gives up ${name}`, async () => {
+      const { to } = await device((socket) => say(socket, answer));
+      const ask = await client();
+
+      assertEquals(await ask(to), { ok: false, reason: "failed" });
+    });
+  }
+
+  it("asks by one connection what comes one after the other, each with its own Host first", async () => {
+    const heard: string[] = [];
+    const { to, connections } = await device((socket, request) => {
+      heard.push(request);
+      say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+    });
+    const ask = await client();
+    const request = {
+      method: "POST",
+      path: "/ctl?x",
+      headers: [["Content-Type", 'text/xml; charset="utf-8"'], ["SOAPAction", '"urn:x#Y"']],
+      body: new TextEncoder().encode("<e/>"),
+    } as const;
+
+    for (let i = 0; i < 5; i++) assert((await ask(to, { request })).ok);
+
+    assertEquals(connections(), 1);
+    const wanted = `POST /ctl?x HTTP/1.1\r\nHost: 127.0.0.1:${to.port}\r\n` +
+      'Content-Type: text/xml; charset="utf-8"\r\nSOAPAction: "urn:x#Y"\r\n' +
+      "Content-Length: 4\r\nConnection: keep-alive\r\n\r\n<e/>";
+    assertEquals(heard, Array.from({ length: 5 }, () => wanted));
+  });
+
+  it("asks one device one thing at a time, though it is told at once", async () => {
+    let busy = 0, most = 0;
+    const { to } = await device((socket) => {
+      most = Math.max(most, ++busy);
+      setTimeout(() => {
+        busy--;
+        say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+      }, 5);
+    });
+    const ask = await client();
+
+    const results = await Promise.all([1, 2, 3, 4].map(() => ask(to)));
+
+    assertEquals([results.every(({ ok }) => ok), most], [true, 1]);
+  });
+
+  it("asks again by a new connection where the one that was kept is closed", async () => {
+    const { to, connections } = await device((socket, _, connection) => {
+      // The first one takes one request and drops dead at the second.
+      if (connection === 1 && socket.bytesWritten > 0) socket.destroy();
+      else say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+    });
+    const ask = await client();
+
+    assert((await ask(to)).ok);
+    assert((await ask(to)).ok);
+    assertEquals(connections(), 2);
+  });
+
+  it("does not ask again where a new connection is closed", async () => {
+    let asked = 0;
+    const { to } = await device((socket) => {
+      asked++;
+      socket.destroy();
+    });
+    const ask = await client();
+
+    assertEquals([await ask(to), asked], [{ ok: false, reason: "failed" }, 1]);
+  });
+
+  it("closes a connection that nobody needs", async () => {
+    let ended = () => {};
+    const end = new Promise<void>((resolve) => (ended = resolve));
+    const { to } = await device((socket) => {
+      socket.on("end", ended);
+      socket.on("close", ended);
+      say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+    });
+    const ask = await client();
+
+    assert((await ask(to)).ok);
+    await guarded(end);
+  });
+
+  it("stops at the bytes that it may take: told by the length, or by the body itself", async () => {
+    for (const header of ["Content-Length: 4000000000\r\n", "", "Transfer-Encoding: chunked\r\n"]) {
+      const { to } = await device((socket) => {
+        socket.write(`HTTP/1.1 200 OK\r\n${header}\r\n`);
+        const part = "x".repeat(500);
+        const more = () => {
+          const chunk = header.startsWith("T") ? `1f4\r\n${part}\r\n` : part;
+          if (!socket.destroyed) socket.write(chunk, () => setTimeout(more, 1));
+        };
+        if (!header.startsWith("C")) more();
+      });
+      const ask = await client();
+
+      assertEquals(await ask(to), { ok: false, reason: "too-large" }, header);
+    }
+  });
+
+  it("stops at its time whatever dribbles in: a header, or a body (slow-loris)", async () => {
+    const beginnings = [
+      "HTTP/1.1 200 OK\r\nX: ",
+      "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n",
+      "",
+    ];
+    for (const beginning of beginnings) {
+      const { to } = await device((socket) => {
+        socket.write(beginning);
+        const more = () => {
+          if (!socket.destroyed) socket.write("x", () => setTimeout(more, 5));
+        };
+        if (beginning !== "") more();
+      });
+      const ask = await client();
+
+      assertEquals(await ask(to, { timeoutMs: 150 }), { ok: false, reason: "timeout" }, beginning);
+    }
+  });
+
+  it("asks the next thing in time after one that was given up", async () => {
+    let first = true;
+    const { to } = await device((socket) => {
+      if (!first) say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+      first = false;
+    });
+    const ask = await client();
+
+    assertEquals(await ask(to, { timeoutMs: 50 }), { ok: false, reason: "timeout" });
+    assert((await ask(to)).ok);
+  });
+
+  it("leaves by the address that it is told", async () => {
+    const { to } = await device((socket) => {
+      say(socket, `HTTP/1.1 200 OK\r\n\r\n${socket.remoteAddress}${CLOSES}`);
+    });
+    const ask = await client();
+
+    const result = await ask(to, { local: "127.0.0.7" });
+    assertEquals(result.ok && new TextDecoder().decode(result.body), "127.0.0.7");
+  });
+
+  describe("asked", () => {
+    async function server(): Promise<Endpoint> {
+      const body = new TextEncoder().encode(BODY);
+      const http = await openHttp({
+        onResult: () => {},
+        onRequest: (id, { path }) => {
+          const headers = path === "/last" ? [["Connection", "close"] as const] : [];
+          http.respond({ type: "respond", id, response: { status: 200, headers, body } });
+        },
+      });
+      open.push(() => http.close());
+      return (await http.listen({ address: "127.0.0.1", port: 0 })).local;
+    }
+
+    /** What comes by a connection until it ends. */
+    function talk(to: Endpoint, text: string): { socket: Socket; end: Promise<string> } {
+      const socket = connect(to.port, to.address);
+      open.push(() => socket.destroy());
+      let heard = "";
+      socket.on("data", (data: Uint8Array) => heard += Buffer.from(data).toString());
+      const end = new Promise<string>((resolve) => {
+        socket.on("error", () => resolve(heard));
+        socket.on("close", () => resolve(heard));
+      });
+      socket.write(text);
+      return { socket, end: guarded(end) };
+    }
+
+    it("answers several requests by one connection, until it is to be the last", async () => {
+      const to = await server();
+      const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+
+      const heard = await talk(to, get("/") + get("/") + get("/last")).end;
+
+      assertEquals(heard.split(BODY).length, 4);
+    });
+
+    it("lets 128 connect, and turns the next one away", async () => {
+      const to = await server();
+      const get = "GET /last HTTP/1.1\r\nHost: x\r\n\r\n";
+      const idle = Array.from({ length: 128 }, () => talk(to, "GET / HTTP/1.1\r\n").socket);
+      await guarded(
+        Promise.all(
+          idle.map((socket) =>
+            new Promise<void>((resolve) =>
+              socket.readyState === "open" ? resolve() : socket.once("connect", resolve)
+            )
+          ),
+        ),
+      );
+
+      assertEquals(await talk(to, get).end, "");
+      for (const socket of idle.slice(0, 5)) socket.destroy();
+      // The server hears of it a moment later.
+      let heard = "";
+      while (heard === "") heard = await talk(to, get).end;
+      assert(heard.includes(BODY));
+    });
+  });
+});
