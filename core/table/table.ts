@@ -212,11 +212,11 @@ export class MappingTable {
     if (shared && (!request.isAdditional || suits(shared, request))) {
       return request.isExact && !suits(shared, request)
         ? "external-unavailable"
-        : this.#add(kind, shared, request, now);
+        : this.#add(kind, shared, request);
     }
     const place = this.#place(size === wanted ? request : { ...request, size }, now);
     if (typeof place === "string") return place;
-    return this.#add(kind, this.#bind(request, place), request, now);
+    return this.#add(kind, this.#bind(request, place), request);
   }
 
   /**
@@ -240,13 +240,13 @@ export class MappingTable {
     if (fault) return fault;
     const shared = this.#hosts.find(protocol, internal.address, internal.port);
     if (shared && (!request.isExact || suits(shared, request))) {
-      return this.#add("outbound", shared, request, now, remote);
+      return this.#add("outbound", shared, request, remote);
     }
     // A NAT that gives one inside several outsides has done so already.
     if (shared && request.origin !== "traffic") return "external-unavailable";
     const place = this.#place(request, now);
     if (typeof place === "string") return place;
-    return this.#add("outbound", this.#bind(request, place), request, now, remote);
+    return this.#add("outbound", this.#bind(request, place), request, remote);
   }
 
   /** Renews a mapping; a static one keeps its lease without end. */
@@ -438,7 +438,6 @@ export class MappingTable {
     kind: MappingKind,
     binding: Binding,
     request: CreateRequest,
-    now: Instant,
     remote?: Endpoint,
   ): Entry {
     const offset = request.internal.port - binding.internal.port;
