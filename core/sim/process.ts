@@ -104,6 +104,8 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   /** The sockets that the machine has listed; those that could not be had have none. */
   readonly #listed = new Map<string, ListedSocket>();
   readonly #http: SimHttp;
+  /** What the machine has listed last; the same array says the same. */
+  #lastList: readonly SocketSpec[] | undefined;
   #wakeAt: Instant | undefined;
   #isStopped = false;
 
@@ -201,7 +203,8 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   /** Opens and closes what the list says; whether any was opened, which may change the list. */
   #reconcile(): boolean {
     const specs = this.machine.sockets?.();
-    if (!specs) return false;
+    if (!specs || specs === this.#lastList) return false;
+    this.#lastList = specs;
     for (const [key, { spec, socket, local }] of this.#listed) {
       if (specs.some((wanted) => isSameSocket(wanted, spec, local))) continue;
       this.#listed.delete(key);

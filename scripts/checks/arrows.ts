@@ -1,5 +1,5 @@
 /**
- * Imports point one way: the faces → adapters → core, and inside core portmap, gateway and punch →
+ * Imports point one way: the faces → adapters → core, and inside core portmap, gateway and ice →
  * protocols → foundations, sim → foundations. A protocol imports no other protocol, so that
  * importing one pulls in nothing of the others. No import leads back to where it came from, be it
  * of types alone.
@@ -19,7 +19,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   sim: [],
   portmap: PROTOCOLS,
   gateway: PROTOCOLS,
-  punch: PROTOCOLS,
+  ice: PROTOCOLS,
 };
 
 /** Packages that shipped code may import, by the folder or file that may. */

@@ -11,6 +11,7 @@ import { below, type RandomSource, seededRandom } from "../../core/random.ts";
 import { StrictMachine } from "../../core/sim/strict.ts";
 import { simulatedGatewayCase } from "./gateway/contract_case.ts";
 import { courierCase } from "./courier_case.ts";
+import { iceAgentCase } from "./ice/contract_case.ts";
 import { drain, type MachineCase, type MachineUnderTest } from "./machine_case.ts";
 import { natPmpClientCase } from "./natpmp/contract_case.ts";
 import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
@@ -30,6 +31,7 @@ const CASES: readonly MachineCase[] = [
   stunClientCase,
   stunServerCase,
   natBehaviourCase,
+  iceAgentCase,
   courierCase,
   deviceSearchCase,
 ];

@@ -1,0 +1,919 @@
+/**
+ * The ICE agent between NATs of every kind, in virtual time: who meets, how fast, at what cost; and
+ * what it believes.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { IceAgent, type IceEvent, MAX_PROBES_PER_ENDPOINT } from "../../../core/ice/agent.ts";
+import { type Candidate, candidatePriority } from "../../../core/ice/candidate.ts";
+import {
+  createRendezvous,
+  formatSdp,
+  parseSdp,
+  type PublicRendezvous,
+  TicketError,
+} from "../../../core/ice/ticket.ts";
+import type { Endpoint, SendAction } from "../../../core/machine.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { StrictMachine } from "../../../core/sim/strict.ts";
+import { decodeStun, encodeStun, type StunMessage } from "../../../core/stun/codec.ts";
+import { shortTermKey } from "../../../core/stun/integrity.ts";
+import { drain } from "../machine_case.ts";
+import { type NatBehaviour, Rig, STUN } from "./rig.ts";
+
+const EASY: readonly NatBehaviour[] = (["preserving", "random"] as const).flatMap((ports) =>
+  (["endpoint-independent", "address-dependent", "address-and-port-dependent"] as const).map(
+    (filtering): NatBehaviour => ({ mapping: "endpoint-independent", filtering, ports }),
+  )
+);
+/** What most homes have. */
+const HOME: NatBehaviour = { ...EASY[2]! };
+/** What lets nothing be foreseen. */
+const HARD: NatBehaviour = {
+  mapping: "address-and-port-dependent",
+  filtering: "address-and-port-dependent",
+  ports: "random",
+};
+const STEPPING: NatBehaviour = { ...HARD, ports: "contiguous" };
+
+/** Both have agreed, on the same path. */
+function assertConnected(rig: Rig): void {
+  const [a, b] = rig.last("connected");
+  if (!a || !b) throw new Error(JSON.stringify(rig.last("failed")));
+  assertEquals([a.mapped, b.mapped], [b.remote, a.remote]);
+  for (const [i, event] of [a, b].entries()) {
+    assertEquals(rig.peers[i]!.process.machine.selected, {
+      socket: event.socket,
+      remote: event.remote,
+    });
+  }
+}
+
+/** The most packets that a peer sent in any second, of those the world saw on the internet. */
+function busiestSecond(rig: Rig, address: string, since: number): number {
+  const times = rig.world.trace.entries().filter((entry) =>
+    "packet" in entry && entry.onLink && entry.where === "internet" && entry.at >= since &&
+    entry.packet.from.address === address
+  ).map(({ at }) => at);
+  return Math.max(0, ...times.map((at) => times.filter((t) => t >= at && t < at + 1000).length));
+}
+
+describe("two natkits meet", () => {
+  for (const [i, a] of [undefined, ...EASY].entries()) {
+    const name = a ? `${a.ports} ports, ${a.filtering} filter` : "none";
+    it(`within two round trips where both NATs are easy: ${name}`, () => {
+      for (const b of [undefined, ...EASY].slice(i)) {
+        const rig = new Rig({ nats: [a, b], delayMs: 40 });
+        const since = rig.world.now;
+        rig.exchange();
+        rig.settle();
+        assertConnected(rig);
+        const ms = rig.connectedAfter(since)!;
+        assert(ms <= 2 * 80, `${ms} ms with ${JSON.stringify(b)}`);
+      }
+    });
+  }
+
+  it("where one NAT is hard, by chance: within 20 s and 100 packets a second", () => {
+    for (const seed of [1, 2, 3, 4, 5]) {
+      const rig = new Rig({ nats: [HOME, HARD], seed, loss: 0.05, trace: 20_000 });
+      const since = rig.world.now;
+      rig.exchange();
+      rig.settle();
+      assertConnected(rig);
+      assert(rig.connectedAfter(since)! <= 20_000);
+      for (const address of ["203.0.113.1", "203.0.113.2"]) {
+        const most = busiestSecond(rig, address, since);
+        assert(most < 100, `${address}: ${most} packets in a second, seed ${seed}`);
+      }
+    }
+  });
+
+  it("where one NAT is hard and its ports can be foreseen, in no time", () => {
+    const rig = new Rig({ nats: [HOME, STEPPING] });
+    const since = rig.world.now;
+    rig.exchange();
+    rig.settle();
+    assertConnected(rig);
+    assert(rig.connectedAfter(since)! < 1000);
+    const { probes } = rig.peers[0].process.machine.stats;
+    assert(probes > 0 && probes < 32, `${probes} probes`);
+  });
+
+  it("where both are hard and their ports can be foreseen", () => {
+    for (const delayMs of [1, 40, 200]) {
+      const rig = new Rig({ nats: [STEPPING, { ...STEPPING, ports: "preserving" }], delayMs });
+      rig.exchange();
+      rig.settle();
+      assertConnected(rig);
+    }
+  });
+
+  it("where both are hard, but one has one port for all of the peer's", () => {
+    const opener: NatBehaviour = {
+      mapping: "address-dependent",
+      filtering: "address-dependent",
+      ports: "random",
+    };
+    for (const seed of [1, 2, 3]) {
+      const rig = new Rig({ nats: [HARD, opener], seed });
+      rig.exchange();
+      rig.settle();
+      assertConnected(rig);
+    }
+  });
+
+  it("not where both are hard and at random: that is the reason, and the budget is kept", () => {
+    const rig = new Rig({ nats: [HARD, HARD], trace: 20_000 });
+    const since = rig.world.now;
+    rig.exchange();
+    rig.settle();
+    for (const event of rig.last("failed")) {
+      assertEquals(event?.reason, "hard-nat");
+      assert(/relay|maps/.test(event!.message));
+    }
+    for (const address of ["203.0.113.1", "203.0.113.2"]) {
+      assert(busiestSecond(rig, address, since) < 100);
+    }
+    rig.world.runFor(60_000);
+    assertEquals(rig.peers.map(({ process }) => process.events.at(-1)?.event.type), [
+      "failed",
+      "failed",
+    ]);
+    assertEquals(rig.peers.map(({ process }) => process.machine.sockets()), [[], []]);
+  });
+
+  it("behind one NAT by their own addresses, whether it turns packets back or not", () => {
+    for (const hairpin of ["none", "internal-source", "external-source"] as const) {
+      for (const mapping of [HOME.mapping!, HARD.mapping!]) {
+        const rig = new Rig({ shared: { ...HOME, mapping, hairpin } });
+        rig.exchange();
+        rig.settle();
+        assertConnected(rig);
+        const [a] = rig.last("connected");
+        assertEquals(a!.remote.address, "192.168.0.3", `${hairpin} ${mapping}`);
+      }
+    }
+  });
+
+  it("with a fifth of all packets lost, and one three seconds late", () => {
+    for (const seed of [1, 2, 3, 4]) {
+      const rig = new Rig({ nats: [HOME, HOME], seed, loss: 0.2 });
+      rig.exchange(3000);
+      rig.settle();
+      assertConnected(rig);
+    }
+  });
+
+  it("when one gets its ticket twenty seconds late, a moment after that", () => {
+    const rig = new Rig({ nats: [HOME, HOME] });
+    rig.exchange(20_000);
+    const since = rig.world.now;
+    rig.settle();
+    assertConnected(rig);
+    assert(rig.connectedAfter(since)! < 200);
+  });
+
+  it("when tickets take ten minutes, though the NATs forget in one", () => {
+    const brief = { ...HOME, timeoutMs: 60_000, ports: "random" } as const;
+    const rig = new Rig({ nats: [brief, brief] });
+    rig.world.runFor(600_000);
+    const since = rig.world.now;
+    rig.exchange();
+    rig.settle();
+    assertConnected(rig);
+    assert(rig.connectedAfter(since)! < 200);
+  });
+
+  it("with the start put off by half a round trip", () => {
+    const rig = new Rig({ nats: [HOME, HOME], trace: 1000 });
+    const [a, b] = rig.peers.map(({ process }) => process.machine.rendezvous!);
+    const since = rig.world.now;
+    rig.peers[0].process.do((agent, now) => agent.setRemote(b!, now, { delayMs: 250 }));
+    rig.world.runFor(249);
+    assertEquals(rig.peers[0].process.machine.stats.checks, 0);
+    rig.peers[1].process.do((agent, now) => agent.setRemote(a!, now));
+    rig.settle();
+    assertConnected(rig);
+    assert(rig.connectedAfter(since)! < 250 + 100);
+  });
+
+  it("whatever roles they were given", () => {
+    for (const roles of [["controlling"], ["controlled"], ["controlling", "controlled"]] as const) {
+      const [one, other = one] = roles;
+      const agents = [{ role: one }, { role: other }] as const;
+      const rig = new Rig({ nats: [HOME, HOME], agents });
+      rig.exchange();
+      rig.settle();
+      assertConnected(rig);
+      const have = rig.peers.map(({ process }) => process.machine.role);
+      assertEquals([...have].sort(), ["controlled", "controlling"]);
+      const conflicts = rig.peers.reduce(
+        (sum, { process }) => sum + process.machine.stats.conflicts,
+        0,
+      );
+      assertEquals(conflicts > 0, roles.length === 1);
+    }
+  });
+
+  it("with one socket of several that cannot be had", () => {
+    const rig = new Rig({ agents: [{ hosts: ["203.0.113.11", "203.0.113.99"] }, {}] });
+    rig.exchange();
+    rig.settle();
+    assertConnected(rig);
+  });
+
+  it("as strict machines", () => {
+    const [a, b] = [1, 2].map((seed) => {
+      const agent = new IceAgent({ random: seededRandom(seed), hosts: [`192.0.2.${seed}`] });
+      const strict = new StrictMachine<IceEvent, IceAgent>(agent);
+      strict.command(() => agent.gather(0), 0);
+      const local = { address: `192.0.2.${seed}`, port: 4000 };
+      strict.handleSocket("ice0", { ok: true, local }, 0);
+      return { agent, strict, local };
+    });
+    const told = [a!, b!].map(({ agent }) => agent.rendezvous!);
+    a!.strict.command(() => a!.agent.setRemote(told[1]!, 0), 0);
+    b!.strict.command(() => b!.agent.setRemote(told[0]!, 0), 0);
+    for (let now = 0; now < 60_000; now += 5) {
+      for (const [one, other] of [[a!, b!], [b!, a!]] as const) {
+        one.strict.handleTimeout(now);
+        for (const action of drain(one.strict)) {
+          if (action.type !== "send") continue;
+          other.strict.handleDatagram(action.data, one.local, "ice0", now);
+        }
+      }
+    }
+    assert(a!.agent.selected && b!.agent.selected);
+  });
+});
+
+describe("after they have met", () => {
+  it("the pair lives on beyond the NATs' timeouts, and other sockets are closed", () => {
+    const brief = { ...HOME, timeoutMs: 30_000 };
+    const rig = new Rig({ nats: [brief, { ...HARD, timeoutMs: 30_000 }], seed: 3 });
+    rig.exchange();
+    rig.settle();
+    assertConnected(rig);
+    rig.world.runFor(4000);
+    for (const { process } of rig.peers) {
+      const { socket } = process.machine.selected!;
+      assertEquals(process.machine.sockets().map(({ key }) => key), [socket]);
+    }
+    rig.world.runFor(3_600_000);
+    assertEquals(rig.last("lost"), [undefined, undefined]);
+    const [a, b] = rig.last("connected");
+    let heard: Endpoint | undefined;
+    rig.peers[1].process.listed(b!.socket)!.onDatagram = (_, from) => heard = from;
+    rig.peers[0].process.listed(a!.socket)!.send(a!.remote, new Uint8Array([99]));
+    rig.world.runFor(1000);
+    assertEquals(heard, b!.remote);
+  });
+
+  it("consent ends 30 s after the peer's last word, and nothing is sent then (RFC 7675 §5.1)", () => {
+    const rig = new Rig({ nats: [HOME, HOME], trace: 10_000 });
+    rig.exchange();
+    rig.settle();
+    rig.world.runFor(60_000);
+    const since = rig.world.now;
+    rig.peers[1].process.stop();
+    rig.world.runFor(120_000);
+    const [lost] = rig.last("lost");
+    assertEquals(lost?.remote, rig.last("connected")[0]!.remote);
+    const { at } = rig.peers[0].process.events.find(({ event }) => event.type === "lost")!;
+    assert(at - since > 20_000 && at - since <= 30_100, `${at - since} ms`);
+    const last = rig.world.trace.entries().findLast((entry) =>
+      "packet" in entry && entry.packet.from.address === "203.0.113.1"
+    );
+    assert(last!.at <= at);
+    assertEquals(rig.peers[0].process.machine.nextTimeout(), undefined);
+  });
+
+  it("consent is asked each 5 s, give or take a fifth, and never in a rhythm", () => {
+    const rig = new Rig({ trace: 100_000 });
+    rig.exchange();
+    rig.settle();
+    rig.world.runFor(10_000);
+    const since = rig.world.now;
+    rig.world.runFor(100_000);
+    const times = rig.world.trace.entries().filter((entry) =>
+      "packet" in entry && entry.at > since && entry.packet.from.address === "203.0.113.11" &&
+      (decodeStun(entry.packet.data) as StunMessage).class === "request"
+    ).map(({ at }) => at);
+    const gaps = times.slice(1).map((at, i) => at - times[i]!);
+    assert(gaps.every((gap) => gap >= 4000 && gap <= 6000), gaps.join(" "));
+    assert(new Set(gaps.map(Math.round)).size > 5);
+  });
+
+  it("a restart begins anew while the old pair serves (RFC 8445 §9)", () => {
+    const rig = new Rig({ nats: [HOME, HOME] });
+    rig.exchange();
+    rig.settle();
+    rig.world.runFor(10_000);
+    const old = rig.peers.map(({ process }) => process.machine.rendezvous!);
+    for (const { process } of rig.peers) process.do((agent, now) => agent.restart(now));
+    const fresh = rig.peers.map(({ process }) => process.machine.rendezvous!);
+    for (const i of [0, 1]) {
+      assertNotEquals(fresh[i]!.ufrag, old[i]!.ufrag);
+      assertNotEquals(fresh[i]!.pwd, old[i]!.pwd);
+      assertEquals(fresh[i]!.candidates, old[i]!.candidates);
+    }
+    // The tickets take a minute: consent by the old names goes on.
+    rig.world.runFor(60_000);
+    assertEquals(rig.last("lost"), [undefined, undefined]);
+    for (const { process } of rig.peers) process.takeEvents();
+    rig.exchange();
+    rig.settle();
+    assertConnected(rig);
+    rig.world.runFor(60_000);
+    assertEquals(rig.last("lost"), [undefined, undefined]);
+  });
+
+  it("a restart that nobody answers leaves the old pair", () => {
+    const rig = new Rig({ nats: [HOME, HOME] });
+    rig.exchange();
+    rig.settle();
+    const peer = createRendezvous([], seededRandom(9)).public;
+    rig.peers[0].process.do((agent, now) => {
+      agent.restart(now);
+      agent.setRemote(peer, now);
+    });
+    rig.world.runFor(120_000);
+    assertEquals(rig.last("failed")[0]?.reason, "no-answer");
+    assertEquals(rig.last("lost"), [undefined, undefined]);
+  });
+
+  it("close ends it without a word", () => {
+    const rig = new Rig();
+    rig.exchange();
+    rig.settle();
+    const { process } = rig.peers[0];
+    process.takeEvents();
+    process.do((agent, now) => agent.close(now));
+    rig.world.runFor(10_000);
+    assertEquals(process.events, []);
+    assertEquals(process.machine.sockets(), []);
+    assertEquals(process.machine.selected, undefined);
+  });
+});
+
+// One agent alone, its peer played by hand.
+
+const LOCAL: Endpoint = { address: "192.0.2.7", port: 40_000 };
+const PEER: Endpoint = { address: "203.0.113.9", port: 50_000 };
+const OTHER: Endpoint = { address: "203.0.113.10", port: 50_001 };
+const host = ({ address, port }: Endpoint, more: Partial<Candidate> = {}): Candidate => ({
+  foundation: "1",
+  transport: "udp",
+  priority: candidatePriority(126, 65535),
+  address,
+  port,
+  type: "host",
+  ...more,
+});
+
+/** An agent with one socket, without servers, and a peer of another make. */
+class Bench {
+  readonly agent: IceAgent;
+  readonly peer: PublicRendezvous;
+  #ids = 0;
+
+  constructor(
+    options: Partial<ConstructorParameters<typeof IceAgent>[0]> = {},
+    candidates: readonly Candidate[] = [host(PEER)],
+  ) {
+    this.agent = new IceAgent({
+      random: seededRandom(1),
+      hosts: [LOCAL.address],
+      ...options,
+    });
+    this.peer = createRendezvous(candidates, seededRandom(2)).public;
+    this.agent.gather(0);
+    this.agent.handleSocket("ice0", { ok: true, local: LOCAL }, 0);
+  }
+
+  /** The requests that it sends at a time, retransmissions included. */
+  sent(now: number): (StunMessage & { to: Endpoint })[] {
+    this.agent.handleTimeout(now);
+    return drain(this.agent).flatMap((action) => {
+      if (action.type !== "send") return [];
+      const message = decodeStun((action as SendAction).data);
+      if (typeof message === "string") throw new Error(message);
+      return [{ ...message, to: (action as SendAction).to }];
+    });
+  }
+
+  /** A request of the peer. */
+  request(more: { key?: string; ufrag?: string; role?: bigint; use?: boolean } = {}): Uint8Array {
+    const { ufrag, pwd } = this.agent.rendezvous!;
+    const transactionId = new Uint8Array(12);
+    transactionId[0] = ++this.#ids;
+    const isControlling = this.agent.role === "controlled";
+    const role = more.role ?? 1n;
+    return encodeStun({
+      class: "request",
+      method: 1,
+      transactionId,
+      attributes: {
+        username: `${ufrag}:${more.ufrag ?? this.peer.ufrag}`,
+        priority: candidatePriority(110, 65535),
+        ...(isControlling ? { iceControlling: role } : { iceControlled: role }),
+        ...(more.use && { useCandidate: true as const }),
+      },
+    }, { key: shortTermKey(more.key ?? pwd), fingerprint: true });
+  }
+
+  /** The peer's answer to a check. */
+  answer(check: StunMessage, more: { key?: string; code?: number } = {}): Uint8Array {
+    const { transactionId } = check;
+    const key = shortTermKey(more.key ?? this.peer.pwd);
+    return more.code === undefined
+      ? encodeStun({
+        class: "success",
+        method: 1,
+        transactionId,
+        attributes: { xorMappedAddress: LOCAL },
+      }, { key, fingerprint: true })
+      : encodeStun({
+        class: "error",
+        method: 1,
+        transactionId,
+        attributes: { errorCode: { code: more.code, reason: "" } },
+      }, { key, fingerprint: true });
+  }
+
+  feed(data: Uint8Array, now: number, from = PEER): boolean {
+    return this.agent.handleDatagram(data, from, "ice0", now);
+  }
+}
+
+describe("a check", () => {
+  it("says what RFC 8445 §7.1 wants", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    const { attributes, hasFingerprint, integrityAt } = check!;
+    const { ufrag } = bench.agent.rendezvous!;
+    assertEquals(attributes.username, `${bench.peer.ufrag}:${ufrag}`);
+    assertEquals(attributes.priority, candidatePriority(110, 65534));
+    assertEquals(typeof attributes.iceControlling, "bigint");
+    assertEquals(attributes.iceControlled, undefined);
+    assertEquals(attributes.useCandidate, undefined, "a peer of another make: regular nomination");
+    assert(hasFingerprint && integrityAt > 0);
+    assertEquals(check!.to, PEER);
+  });
+
+  it("is sent seven times as RFC 8489 §6.2.1 has it, the same bytes each time", () => {
+    const bench = new Bench({ timeoutMs: 100_000 });
+    bench.agent.setRemote(bench.peer, 0);
+    const times: number[] = [];
+    const bytes = new Set<string>();
+    for (let now = 0; now < 39_500; now += 10) {
+      for (const { bytes: data } of bench.sent(now)) {
+        times.push(now);
+        bytes.add(data.join());
+      }
+    }
+    assertEquals(times, [0, 500, 1500, 3500, 7500, 15_500, 31_500]);
+    assertEquals(bytes.size, 1);
+  });
+
+  it("follows another one after the pace that both wish for, and 50 ms where one says nothing", () => {
+    for (const [pacingMs, wanted] of [[5, 5], [70, 70], [undefined, 50]] as const) {
+      const many = [1, 2, 3].map((i) => host({ ...PEER, port: i }, { foundation: `${i}` }));
+      const bench = new Bench({}, many);
+      bench.agent.setRemote({ ...bench.peer, ...(pacingMs !== undefined && { pacingMs }) }, 0);
+      const times: number[] = [];
+      for (let now = 0; now < 400; now++) times.push(...bench.sent(now).map(() => now));
+      assertEquals(times, [0, wanted, 2 * wanted]);
+    }
+  });
+
+  it("that succeeds is followed by one that nominates, and that by the choice (RFC 8445 §8.1)", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+    assertEquals(bench.agent.selected, undefined);
+    const [nomination] = bench.sent(60);
+    assertEquals(nomination!.attributes.useCandidate, true);
+    bench.feed(bench.answer(nomination!), 70);
+    assertEquals(bench.agent.selected, { socket: "ice0", remote: PEER });
+  });
+
+  it("answered by somebody without the password is not answered", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    assertEquals(bench.feed(bench.answer(check!, { key: "x".repeat(24) }), 10), true);
+    assertEquals(bench.agent.stats.forged, 1);
+    assertEquals(bench.sent(60), []);
+    assertEquals(bench.sent(500).length, 1, "it is asked again");
+  });
+
+  it("answered from elsewhere, or by another socket, has found no path (§7.2.5.2.1)", () => {
+    const bench = new Bench({ role: "controlling", timeoutMs: 5000 });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    const answer = bench.answer(check!);
+    assertEquals(bench.agent.handleDatagram(answer, PEER, "another", 5), false);
+    bench.feed(answer, 10, OTHER);
+    bench.feed(answer, 11);
+    for (let now = 12; now < 5000; now += 10) {
+      assert(bench.sent(now).every(({ attributes }) => !attributes.useCandidate));
+    }
+    assertEquals(bench.agent.selected, undefined);
+  });
+
+  it("refused with 487 comes back in the other role (RFC 8445 §7.2.5.1)", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    bench.feed(bench.answer(check!, { code: 487 }), 10);
+    assertEquals(bench.agent.role, "controlled");
+    const [again] = bench.sent(60);
+    assertEquals(typeof again!.attributes.iceControlled, "bigint");
+    assertNotEquals(again!.attributes.iceControlled, check!.attributes.iceControlling);
+  });
+});
+
+describe("a request of the peer", () => {
+  it("is answered with where it came from, and asks for a check there (§7.3.1.4)", () => {
+    const bench = new Bench();
+    bench.agent.setRemote({ ...bench.peer, candidates: [] }, 0);
+    assertEquals(bench.feed(bench.request(), 5, OTHER), true);
+    const [answer, check] = bench.sent(5);
+    assertEquals(answer!.class, "success");
+    assertEquals(answer!.attributes.xorMappedAddress, OTHER);
+    assert(answer!.integrityAt > 0 && answer!.hasFingerprint);
+    assertEquals([check!.class, check!.to], ["request", OTHER]);
+  });
+
+  it("without the password, or of a stranger, is answered with nothing", () => {
+    const bench = new Bench();
+    bench.agent.setRemote(bench.peer, 0);
+    bench.sent(0);
+    assertEquals(bench.feed(bench.request({ key: "y".repeat(24) }), 5, OTHER), true);
+    assertEquals(bench.feed(bench.request({ ufrag: "strange" }), 6, OTHER), true);
+    assertEquals(bench.agent.stats.forged, 2);
+    const stranger = encodeStun({
+      class: "request",
+      method: 1,
+      transactionId: new Uint8Array(12),
+      attributes: { username: "nobody:us" },
+    });
+    assertEquals(bench.feed(stranger, 7, OTHER), false);
+    assertEquals(bench.sent(7), []);
+  });
+
+  it("with what must be understood and is not gets 420 (STUN-05)", () => {
+    const bench = new Bench();
+    const { ufrag, pwd } = bench.agent.rendezvous!;
+    const data = encodeStun({
+      class: "request",
+      method: 1,
+      transactionId: new Uint8Array(12),
+      attributes: { username: `${ufrag}:${bench.peer.ufrag}`, priority: 1 },
+      unknown: [{ type: 0x7abc, value: new Uint8Array(4) }],
+    }, { key: shortTermKey(pwd), fingerprint: true });
+    bench.feed(data, 1);
+    const [answer] = bench.sent(1);
+    assertEquals(answer!.attributes.errorCode?.code, 420);
+    assertEquals(answer!.attributes.unknownAttributes, [0x7abc]);
+  });
+
+  it("that comes before the peer's ticket is answered, and checked once that is there", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.feed(bench.request({ use: true }), 5, OTHER);
+    const early = bench.sent(5);
+    assertEquals(early.map((message) => message.class), ["success"]);
+    bench.agent.setRemote({ ...bench.peer, candidates: [] }, 100);
+    const [check] = bench.sent(100);
+    assertEquals(check!.to, OTHER);
+    bench.feed(bench.answer(check!), 110, OTHER);
+    assertEquals(bench.agent.selected?.remote.port, OTHER.port);
+  });
+
+  it("nominates where we are controlled, once our own check has come back (§7.3.1.5)", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    bench.feed(bench.request({ use: true }), 5);
+    assertEquals(bench.agent.selected, undefined);
+    bench.feed(bench.answer(check!), 10);
+    assertEquals(bench.agent.selected?.remote.port, PEER.port);
+  });
+
+  it("nominates nothing where we are controlling", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    bench.feed(bench.request({ use: true }), 5);
+    bench.feed(bench.answer(check!), 10);
+    assertEquals(bench.agent.selected, undefined);
+  });
+
+  it("in our role gets 487, or makes us change it: the larger tie-breaker controls (§7.3.1.1)", () => {
+    for (const role of ["controlling", "controlled"] as const) {
+      for (const theirs of [0n, 2n ** 64n - 1n]) {
+        const bench = new Bench({ role });
+        bench.agent.setRemote(bench.peer, 0);
+        bench.sent(0);
+        const { ufrag, pwd } = bench.agent.rendezvous!;
+        const attributes = {
+          username: `${ufrag}:${bench.peer.ufrag}`,
+          priority: 1,
+          ...(role === "controlling" ? { iceControlling: theirs } : { iceControlled: theirs }),
+        };
+        const fields = { class: "request", method: 1, transactionId: new Uint8Array(12) } as const;
+        const key = shortTermKey(pwd);
+        bench.feed(encodeStun({ ...fields, attributes }, { key, fingerprint: true }), 5);
+        const keeps = role === "controlling" ? theirs === 0n : theirs !== 0n;
+        assertEquals(bench.agent.role === role, keeps, `${role} ${theirs}`);
+        assertEquals(bench.sent(5)[0]!.attributes.errorCode?.code, keeps ? 487 : undefined);
+      }
+    }
+  });
+
+  it("replayed from elsewhere leads to no choice and to few packets", () => {
+    const bench = new Bench({ role: "controlled", timeoutMs: 60_000 });
+    bench.agent.setRemote(bench.peer, 0);
+    const seen = bench.request({ use: true });
+    const perPort = new Map<number, number>();
+    for (let i = 0; i < 1000; i++) bench.feed(seen, 5, { address: "203.0.113.66", port: 1000 + i });
+    for (let now = 5; now < 60_000; now += 50) {
+      for (const { to, class: kind } of bench.sent(now)) {
+        if (kind !== "request" || to.address === PEER.address) continue;
+        perPort.set(to.port, (perPort.get(to.port) ?? 0) + 1);
+      }
+    }
+    assert(perPort.size <= 32, `${perPort.size} endpoints were checked`);
+    assert([...perPort.values()].every((count) => count <= MAX_PROBES_PER_ENDPOINT));
+    assertEquals(bench.agent.selected, undefined);
+  });
+});
+
+describe("what is the application's", () => {
+  it("is never taken: data, other protocols, and STUN that is nobody's", () => {
+    const bench = new Bench();
+    bench.agent.setRemote(bench.peer, 0);
+    const strange = encodeStun({
+      class: "success",
+      method: 1,
+      transactionId: new Uint8Array(12).fill(7),
+      attributes: { xorMappedAddress: LOCAL },
+    });
+    const broken = bench.request();
+    broken[30]! ^= 1;
+    for (
+      const data of [
+        new Uint8Array(0),
+        new Uint8Array([1, 2, 3]),
+        new Uint8Array(100).fill(1),
+        new Uint8Array([22, 254, 253, 0, 0]),
+        new Uint8Array([128, 96, 0, 1]),
+        strange,
+        strange.subarray(0, 24),
+        broken,
+      ]
+    ) {
+      assertEquals(bench.feed(data, 1), false, data.join());
+    }
+    assertEquals(bench.sent(1).filter(({ class: kind }) => kind !== "request"), []);
+  });
+
+  it("is told from a stranger's by the checks that came back", () => {
+    const bench = new Bench();
+    bench.agent.setRemote(bench.peer, 0);
+    assertEquals(bench.agent.isPeer(PEER, "ice0"), false);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+    assertEquals(bench.agent.isPeer(PEER, "ice0"), true);
+    assertEquals(bench.agent.isPeer(OTHER, "ice0"), false);
+    assertEquals(bench.agent.isPeer(PEER, "ice1"), false);
+  });
+});
+
+describe("a ticket cannot make an agent a nuisance", () => {
+  it("no endpoint gets more than its share, however long the peer is tried", () => {
+    const victims = Array.from({ length: 32 }, (_, i) =>
+      host({ ...PEER, port: 1 + i }, {
+        foundation: `${i}`,
+      }));
+    const bench = new Bench({ timeoutMs: 86_400_000 }, victims);
+    bench.agent.setRemote(bench.peer, 0);
+    const perPort = new Map<number, number>();
+    let now = 0;
+    for (let steps = 0; steps < 100_000; steps++) {
+      for (const { to } of bench.sent(now)) perPort.set(to.port, (perPort.get(to.port) ?? 0) + 1);
+      const next = bench.agent.nextTimeout();
+      if (next === undefined || now > 86_400_000) break;
+      now = Math.max(now, next);
+    }
+    assertEquals(perPort.size, 32);
+    const most = Math.max(...perPort.values());
+    assert(most <= MAX_PROBES_PER_ENDPOINT && most > 7, `${most} packets to one endpoint`);
+    assert(bench.agent.stats.withheld > 0 || most < MAX_PROBES_PER_ENDPOINT);
+  });
+
+  it("one that cannot be used is refused before anything is sent", () => {
+    const bench = new Bench();
+    const wrong = { ...bench.peer, candidates: [host({ address: "224.0.0.1", port: 5000 })] };
+    assertThrows(() => bench.agent.setRemote(wrong, 0), TicketError);
+    assertEquals(bench.sent(0), []);
+    bench.agent.setRemote(bench.peer, 0);
+    assertThrows(
+      () => bench.agent.addRemoteCandidate(host({ address: "0.0.0.0", port: 1 }), 0),
+      TicketError,
+    );
+    assertThrows(() => bench.agent.setRemote(bench.peer, 0), TypeError, "restart()");
+  });
+
+  it("a flood of strangers changes nothing and is remembered by nobody", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    for (let i = 0; i < 5000; i++) {
+      const from = { address: "198.51.100.66", port: 1 + (i % 60_000) };
+      bench.feed(bench.request({ key: "z".repeat(24) }), 5, from);
+      bench.feed(new Uint8Array(1200), 5, from);
+    }
+    assertEquals(drain(bench.agent), []);
+    bench.feed(bench.answer(check!), 10);
+    const [nomination] = bench.sent(60);
+    bench.feed(bench.answer(nomination!), 70);
+    assertEquals(bench.agent.selected?.remote.port, PEER.port);
+  });
+});
+
+describe("the end without a peer", () => {
+  it("comes with the reason when the time is over", () => {
+    const bench = new Bench({ timeoutMs: 12_000 });
+    bench.agent.setRemote(bench.peer, 1000);
+    let failed: IceEvent | undefined;
+    let at = 0;
+    for (let now = 1000; now < 60_000 && !failed; now += 100) {
+      bench.agent.handleTimeout(now);
+      failed = drain(bench.agent).flatMap((action) =>
+        action.type === "event" ? [action.event as IceEvent] : []
+      ).find(({ type }) => type === "failed");
+      at = now;
+    }
+    assertEquals(failed?.type === "failed" && failed.reason, "no-answer");
+    assertEquals(at, 13_000);
+    assertEquals(bench.agent.nextTimeout(), undefined);
+  });
+
+  it("does not come before that where there is nobody to try: candidates may come later", () => {
+    const bench = new Bench({ timeoutMs: 5000 }, []);
+    bench.agent.setRemote(bench.peer, 0);
+    assertEquals(bench.sent(2000), []);
+    bench.agent.addRemoteCandidate(host(PEER), 2010);
+    const [check] = bench.sent(2010);
+    assertEquals(check!.to, PEER);
+    bench.feed(bench.answer(check!), 2020);
+    bench.feed(bench.answer(bench.sent(2070)[0]!), 2080);
+    assertEquals(bench.agent.selected?.remote, PEER);
+  });
+
+  it("comes with the socket's own reason where none can be opened", () => {
+    const agent = new IceAgent({ random: seededRandom(1), hosts: ["192.0.2.7"] });
+    agent.gather(0);
+    const message = "Cannot open a socket";
+    agent.handleSocket("ice0", { ok: false, code: "permission", message, isOpen: false }, 1);
+    const [action] = drain(agent);
+    assertEquals(action, {
+      type: "event",
+      event: { type: "failed", reason: "network", message },
+    });
+  });
+});
+
+describe("gathering", () => {
+  it("tells host and reflexive candidates, and what the NAT does", () => {
+    const rig = new Rig({ nats: [HOME, HARD] });
+    const [a, b] = rig.peers.map(({ process }) => process.machine.rendezvous!);
+    assertEquals(a!.candidates.map(({ type, address }) => `${type} ${address}`), [
+      "host 192.168.1.2",
+      "srflx 203.0.113.1",
+    ]);
+    assertEquals(a!.hint?.mapping, "endpoint-independent");
+    assertEquals(b!.hint?.mapping, "address-and-port-dependent");
+    assertEquals(b!.hint?.ports.length, 4);
+    assertEquals(b!.candidates.length, 2, "one reflexive candidate is as good as four");
+    const related = a!.candidates[1]!.related;
+    assertEquals(related?.address, "192.168.1.2");
+    assert(formatSdp(a!).some((line) => line.includes("typ srflx raddr 192.168.1.2")));
+  });
+
+  it("tells an address-dependent mapping from one of address and port", () => {
+    const mapping = "address-dependent";
+    const rig = new Rig({ nats: [{ ...HARD, mapping }, undefined] });
+    const [a, b] = rig.peers.map(({ process }) => process.machine.rendezvous!);
+    assertEquals(a!.hint?.mapping, mapping);
+    assertEquals(b!.hint?.mapping, "endpoint-independent");
+    assertEquals(b!.candidates.length, 1);
+  });
+
+  it("knows nothing of a NAT by one server alone, and asks several", () => {
+    const one = new Rig({ nats: [HARD, HARD], tellsOther: false });
+    assertEquals(one.peers[0].process.machine.rendezvous!.hint?.mapping, "unknown");
+    const servers = [STUN, { address: "198.51.100.2", port: 3478 }];
+    const two = new Rig({ nats: [HARD, HOME], tellsOther: false, servers });
+    const [a, b] = two.peers.map(({ process }) => process.machine.rendezvous!.hint?.mapping);
+    assertEquals([a, b], ["address-and-port-dependent", "endpoint-independent"]);
+  });
+
+  it("waits for silent servers no longer than it was told", () => {
+    const agent = new IceAgent({
+      random: seededRandom(1),
+      hosts: [LOCAL.address],
+      servers: [STUN],
+      gatherTimeoutMs: 1200,
+    });
+    agent.gather(100);
+    agent.handleSocket("ice0", { ok: true, local: LOCAL }, 100);
+    const isGathered = () =>
+      drain(agent).some((action) =>
+        action.type === "event" && (action.event as IceEvent).type === "gathered"
+      );
+    assert(!isGathered());
+    agent.handleTimeout(1299);
+    assert(!isGathered());
+    agent.handleTimeout(1300);
+    assert(isGathered());
+  });
+
+  it("takes an answer from the server alone, and servers that are added later", () => {
+    const agent = new IceAgent({
+      random: seededRandom(1),
+      hosts: [LOCAL.address],
+      servers: [STUN],
+    });
+    agent.gather(0);
+    agent.handleSocket("ice0", { ok: true, local: LOCAL }, 0);
+    const requests = drain(agent).filter((action) => action.type === "send");
+    assertEquals(requests.map(({ to }) => to), [STUN]);
+    const { transactionId } = decodeStun(requests[0]!.data) as StunMessage;
+    const attributes = { xorMappedAddress: { address: "203.0.113.7", port: 7 } };
+    const data = encodeStun({ class: "success", method: 1, transactionId, attributes });
+    agent.handleDatagram(data, OTHER, "ice0", 10);
+    assertEquals(agent.rendezvous!.candidates.length, 1);
+    assertEquals(agent.stats.forged, 1);
+    agent.handleDatagram(data, STUN, "ice0", 10);
+    assertEquals(agent.rendezvous!.candidates.length, 2);
+    agent.addServers([{ address: "198.51.100.9", port: 3478 }, STUN], 20);
+    const more = drain(agent).filter((action) => action.type === "send");
+    assertEquals(more.map(({ to }) => to.address), ["198.51.100.9"]);
+  });
+
+  it("takes what a gateway maps as a candidate that beats a reflexive one", () => {
+    const bench = new Bench();
+    bench.agent.addMapped({ address: "203.0.113.7", port: 40_123 }, undefined, 0);
+    const [own, mapped] = bench.agent.rendezvous!.candidates;
+    assertEquals([own!.type, mapped!.type, mapped!.port], ["host", "srflx", 40_123]);
+    assert(mapped!.priority > candidatePriority(100, 65535));
+    assert(mapped!.priority < own!.priority);
+    assertThrows(
+      () => bench.agent.addMapped({ address: "0.0.0.0", port: 1 }, undefined, 0),
+      TypeError,
+      "external",
+    );
+  });
+
+  it("lets a socket be handed in, and lists it no more", () => {
+    const agent = new IceAgent({
+      random: seededRandom(1),
+      sockets: [{ key: "mine", local: LOCAL }],
+    });
+    agent.gather(0);
+    assertEquals(agent.sockets(), []);
+    assertEquals(agent.rendezvous!.candidates.map(({ port }) => port), [LOCAL.port]);
+  });
+
+  it("refuses options that are none", () => {
+    const random = seededRandom(1);
+    const make = (options: object) => new IceAgent({ random, hosts: ["192.0.2.1"], ...options });
+    assertThrows(() => new IceAgent({ random }), TypeError, "'hosts' or 'sockets'");
+    assertThrows(() => make({ hosts: ["home"] }), TypeError, "'hosts'");
+    assertThrows(() => make({ pacingMs: 4 }), RangeError, "'pacingMs'");
+    assertThrows(() => make({ port: 65536 }), RangeError, "'port'");
+    assertThrows(() => make({ timeoutMs: 0 }), RangeError, "'timeoutMs'");
+    assertThrows(() => make({ budget: { sockets: -1 } }), RangeError, "'sockets'");
+    assertThrows(() => make({ servers: [{ address: "x", port: 1 }] }), TypeError, "'servers'");
+  });
+});
+
+describe("with an ICE stack of another make", () => {
+  it("whose ticket was SDP, it nominates as RFC 8445 has it and guesses nothing", () => {
+    const rig = new Rig({ nats: [HOME, HARD], trace: 5000 });
+    const told = rig.peers.map(({ process }) =>
+      parseSdp(formatSdp(process.machine.rendezvous!).join("\n"))
+    );
+    rig.peers[0].process.do((agent, now) => agent.setRemote(told[1]!, now));
+    rig.peers[1].process.do((agent, now) => agent.setRemote(told[0]!, now));
+    rig.settle();
+    assertEquals(rig.peers.map(({ process }) => process.machine.stats.probes), [0, 0]);
+    assertEquals(rig.last("failed").map((event) => event?.reason), ["no-answer", "no-answer"]);
+  });
+});
