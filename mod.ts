@@ -29,10 +29,12 @@ export {
 } from "./adapters/api/nat.ts";
 export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
 export type { DiagnoseOptions } from "./adapters/api/diagnose.ts";
-export { PortWatch } from "./adapters/api/port_watch.ts";
+export { MappedTcpServer, MappedUdpSocket, PortWatch } from "./adapters/api/port_watch.ts";
+export type { BoundSocket, TcpConnection, TcpServer } from "./adapters/api/bound_socket.ts";
 export type { MappingUpdate } from "./adapters/api/connection.ts";
 export type { WaitOptions } from "./adapters/api/wait.ts";
 export type {
+  BindOptions,
   MapOptions,
   MappingOptions,
   NatOptions,

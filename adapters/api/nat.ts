@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkAddress, checkChoice } from "../../core/check.ts";
+import { checkAddress, checkChoice, checkPort } from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError, type Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
@@ -30,11 +30,23 @@ import {
 } from "../discovery/mod.ts";
 import { callBack } from "../callback.ts";
 import { Driver } from "../driver.ts";
-import type { Runtime } from "../runtime.ts";
+import type { Runtime, UdpHandlers } from "../runtime.ts";
 import { attemptsError, type RequestFailure } from "./attempts_error.ts";
+import {
+  type Binding,
+  bindingOf,
+  type BoundSocket,
+  boundTo,
+  checkBinding,
+  listen,
+  onlyFamily,
+  type TcpConnection,
+  type TcpServer,
+} from "./bound_socket.ts";
 import { Connection, type MachineRequest } from "./connection.ts";
 import { watchNetwork } from "./network_watch.ts";
 import {
+  type BindOptions,
   checkProtocols,
   checkState,
   type MapOptions,
@@ -50,7 +62,7 @@ import {
   withOptionNames,
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
-import { PortWatch } from "./port_watch.ts";
+import { MappedTcpServer, MappedUdpSocket, PortWatch } from "./port_watch.ts";
 import type { DiagnoseOptions } from "./diagnose.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
@@ -175,12 +187,12 @@ export class Nat implements AsyncDisposable {
    * Opens a port: asks the gateway to send what arrives at an external endpoint to `port` of this
    * host.
    *
-   * @param port The port that the application listens on, 1…65535.
+   * @param port The port that the application listens on, 1…65535; or the socket that does.
    * @throws {TypeError | RangeError} On options that no gateway could grant.
    * @throws {NatError} With a `code`, and what was tried by each protocol at each gateway.
    */
-  async map(port: number, options: MapOptions = {}): Promise<PortMapping> {
-    const request = toPortRequest(port, options);
+  async map(port: number | BoundSocket, options: MapOptions = {}): Promise<PortMapping> {
+    const request = toPortRequest(...this.#withBinding(port, options));
     return await this.#open(options, {
       name: `port ${port}/${request.protocol}`,
       start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
@@ -208,17 +220,108 @@ export class Nat implements AsyncDisposable {
    * which it can be reached, local ones included: at once, and as a whole at each change. It does
    * not fail where no gateway maps: it goes on trying.
    *
-   * @param port The port that the application listens on, 1…65535.
+   * @param port The port that the application listens on, 1…65535; or the socket that does.
    * @throws {TypeError | RangeError} On options that no gateway could grant, or a port that is held.
    * @throws {NatError} `closed`.
    */
-  async watch(port: number, options: WatchOptions = {}): Promise<PortWatch> {
-    const request = toWatchRequest(port, options);
-    if (!this.#hasWatch) {
-      this.#hasWatch = true;
-      await this.#tellLocalAddresses();
+  async watch(port: number | BoundSocket, options: WatchOptions = {}): Promise<PortWatch> {
+    const request = toWatchRequest(...this.#withBinding(port, options));
+    await this.#beginWatching();
+    return new PortWatch(this.#connection, {
+      ...request,
+      ...(typeof port !== "number" && boundTo(bindingOf(port))),
+    });
+  }
+
+  /**
+   * Binds a UDP socket, and maps its port as {@linkcode Nat.watch} does.
+   *
+   * @param options What the socket tells, to whom, and where it is to be bound.
+   * @throws {TypeError | RangeError} On options that no gateway could grant.
+   * @throws {NatError} `permission` or `network` where it cannot be bound; `closed`.
+   *
+   * @example
+   * ```ts
+   * import { Nat } from "@natkit/natkit";
+   * import { startGateway } from "@natkit/natkit/testing";
+   *
+   * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+   * await using nat = await Nat.open({ gateway: gateway.endpoint });
+   * await using socket = await nat.bindUdp({
+   *   onDatagram: (data, from) => socket.send(data, from), // an echo
+   * });
+   * console.assert(socket.local.port > 0);
+   * ```
+   */
+  async bindUdp(options: BindOptions & Partial<UdpHandlers>): Promise<MappedUdpSocket> {
+    const { port = 0, address, onDatagram, onUnreachable, onError, ...rest } = checkOptions(
+      options,
+    );
+    checkPort("port", port, 0);
+    const local = { address: checkAddress("address", address ?? "0.0.0.0"), port };
+    // Before anything is bound: what is wrong with the rest.
+    toWatchRequest(port || 1, { ...rest, protocol: "udp" });
+    const socket = await this.#runtime.openUdp({ local }, {
+      onDatagram: (data, from) => void callBack(() => onDatagram?.(data, from)),
+      onUnreachable: (to) => void callBack(() => onUnreachable?.(to)),
+      onError: (error, to) => void callBack(() => onError?.(error, to)),
+    });
+    try {
+      const binding = { ...socket.local, protocol: "udp" } as const;
+      const request = toWatchRequest(binding.port, this.#forBinding(binding, rest));
+      await this.#beginWatching();
+      const watched = { ...request, ...boundTo(binding) };
+      return new MappedUdpSocket(this.#connection, watched, socket);
+    } catch (error) {
+      socket.close();
+      throw error;
     }
-    return new PortWatch(this.#connection, request);
+  }
+
+  /**
+   * Makes a server listen where it does not, and maps its port as {@linkcode Nat.watch} does.
+   *
+   * @param server Of `node:net`, `node:http`, `node:https` or `node:tls`, on all three runtimes; or
+   *   what is called with each connection. A server of `Deno` or `Bun` listens by itself: hand it to
+   *   {@linkcode Nat.watch}.
+   * @throws {TypeError | RangeError} On options that no gateway could grant.
+   * @throws {NatError} `permission` or `network` where it cannot listen; `closed`.
+   *
+   * @example
+   * ```ts
+   * import { createServer } from "node:http";
+   * import { Nat } from "@natkit/natkit";
+   * import { startGateway } from "@natkit/natkit/testing";
+   *
+   * await using gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+   * await using nat = await Nat.open({ gateway: gateway.endpoint });
+   * const web = createServer((_, response) => void response.end("hello"));
+   * await using listener = await nat.listenTcp(web, { port: 0 });
+   * console.assert(listener.server === web && listener.local.port > 0);
+   * ```
+   */
+  async listenTcp<S extends TcpServer>(
+    server: S | ((connection: TcpConnection) => void),
+    options: BindOptions = {},
+  ): Promise<MappedTcpServer<S>> {
+    const { port = 0, address, ...rest } = checkOptions(options);
+    checkPort("port", port, 0);
+    if (address !== undefined) checkAddress("address", address);
+    toWatchRequest(port || 1, rest);
+    const made = typeof server === "function"
+      ? (await import("node:net")).createServer(server) as unknown as S
+      : server;
+    const close = await listen(made, { port, address });
+    try {
+      const local = bindingOf(made);
+      const request = toWatchRequest(local.port, this.#forBinding(local, rest));
+      await this.#beginWatching();
+      const watched = { ...request, ...boundTo(local) };
+      return new MappedTcpServer<S>(this.#connection, watched, { server: made, local, close });
+    } catch (error) {
+      close?.();
+      throw error;
+    }
   }
 
   /**
@@ -384,6 +487,25 @@ export class Nat implements AsyncDisposable {
 
   #update(paths: readonly NetworkPath[]): void {
     this.#connection.do((mapper, now) => mapper.networkChanged(paths, now));
+  }
+
+  /** The port of a socket that is handed in, and what follows from how it is bound. */
+  #withBinding<O extends WatchOptions>(port: number | BoundSocket, options: O): [number, O] {
+    if (typeof port === "number") return [port, options];
+    const binding = bindingOf(port);
+    return [binding.port, this.#forBinding(binding, checkOptions(options))];
+  }
+
+  #forBinding<O extends WatchOptions>(binding: Binding, options: O): O {
+    checkBinding(binding, this.#connection.do((mapper) => mapper.gateways));
+    const family = onlyFamily(binding);
+    return { ...(family !== undefined && { family }), ...options, protocol: binding.protocol };
+  }
+
+  async #beginWatching(): Promise<void> {
+    if (this.#hasWatch) return;
+    this.#hasWatch = true;
+    await this.#tellLocalAddresses();
   }
 
   async #tellLocalAddresses(): Promise<void> {

@@ -92,6 +92,17 @@ export type PeerOptions = MappingOptions;
 /** What a watched port can be asked for. */
 export type WatchOptions = Omit<MapOptions, "mode" | "portSetSize" | "timeoutMs" | "signal">;
 
+/** Where to bind a socket whose port is mapped. */
+export interface BindOptions extends Omit<WatchOptions, "protocol" | "thirdParty"> {
+  /** The port to bind, 0…65535; 0, the default: one that is free. */
+  readonly port?: number;
+  /**
+   * The address to bind. Default: every one; a UDP socket then hears IPv4 alone, and both families
+   * where this is `"::"`.
+   */
+  readonly address?: string;
+}
+
 /** What identifies a mapping to delete. */
 export interface UnmapOptions extends WaitOptions {
   /** The transport protocol. Default `"tcp"`. */

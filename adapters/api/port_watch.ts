@@ -1,12 +1,14 @@
 /**
- * A watched port, as the application holds it.
+ * A watched port, as the application holds it, alone or with the socket that is bound to it.
  *
  * @module
  */
+import type { Endpoint } from "../../core/machine.ts";
 import type { MappingId } from "../../core/mapping.ts";
-import type { Assignment, MapperEvent, PortRequest } from "../../core/portmap/managed.ts";
+import type { Assignment, MapperEvent, WatchRequest } from "../../core/portmap/managed.ts";
 import { EventStream } from "./events.ts";
 import { withOptionNames } from "./options.ts";
+import type { UdpSocket } from "../runtime.ts";
 import type { MapperConnection } from "./port_mapping.ts";
 
 /**
@@ -36,9 +38,15 @@ export class PortWatch implements AsyncDisposable, AsyncIterable<readonly Assign
   readonly #sets: EventStream<readonly Assignment[]> = new EventStream((_, newer) => newer);
   #assignments: readonly Assignment[] = [];
   #closing: Promise<void> | undefined;
+  readonly #onClose: (() => void) | undefined;
 
-  /** Made by {@linkcode Nat.watch}. */
-  constructor(connection: MapperConnection, request: PortRequest) {
+  /**
+   * Made by {@linkcode Nat.watch}, {@linkcode Nat.bindUdp} and {@linkcode Nat.listenTcp}.
+   *
+   * @param onClose Is called when it is closed, whoever closes it.
+   */
+  constructor(connection: MapperConnection, request: WatchRequest, onClose?: () => void) {
+    this.#onClose = onClose;
     this.#connection = connection;
     this.#id = connection.follow(
       (mapper, now) => withOptionNames(() => mapper.watch(request, now)),
@@ -50,6 +58,7 @@ export class PortWatch implements AsyncDisposable, AsyncIterable<readonly Assign
           this.#sets.push(event.assignments);
         },
         onEnd: () => {
+          this.#onClose?.();
           this.#assignments = [];
           this.#sets.end();
         },
@@ -80,5 +89,58 @@ export class PortWatch implements AsyncDisposable, AsyncIterable<readonly Assign
   /** The set as it was told first, or to a later reader as it is; then each new one, to the end. */
   [Symbol.asyncIterator](): AsyncIterableIterator<readonly Assignment[]> {
     return this.#sets.read(this.#assignments);
+  }
+}
+
+/**
+ * A UDP socket whose port is mapped at every gateway: a {@linkcode PortWatch} that sends, too.
+ * Closing it closes the socket.
+ */
+export class MappedUdpSocket extends PortWatch {
+  readonly #socket: UdpSocket;
+
+  /** Made by {@linkcode Nat.bindUdp}. */
+  constructor(connection: MapperConnection, request: WatchRequest, socket: UdpSocket) {
+    super(connection, request, () => socket.close());
+    this.#socket = socket;
+  }
+
+  /** Where it is bound. */
+  get local(): Endpoint {
+    return this.#socket.local;
+  }
+
+  /**
+   * Sends one datagram, after those of the calls before; what fails is told to `onError`. `data`
+   * must not change afterwards.
+   */
+  send(data: Uint8Array, to: Endpoint): void {
+    this.#socket.send(data, to);
+  }
+}
+
+/**
+ * A TCP server whose port is mapped at every gateway: a {@linkcode PortWatch} with the server.
+ * Closing it closes the server where natkit made it listen.
+ */
+export class MappedTcpServer<S> extends PortWatch {
+  /** The server. */
+  readonly server: S;
+  /** Where it listens. */
+  readonly local: Endpoint;
+
+  /** Made by {@linkcode Nat.listenTcp}. */
+  constructor(
+    connection: MapperConnection,
+    request: WatchRequest,
+    { server, local, close }: {
+      readonly server: S;
+      readonly local: Endpoint;
+      readonly close: (() => void) | undefined;
+    },
+  ) {
+    super(connection, request, close);
+    this.server = server;
+    this.local = local;
   }
 }

@@ -34,6 +34,12 @@ export interface PortRequest extends MappingRequest {
   readonly gateway?: Endpoint;
 }
 
+/** What is asked of the mapper: a port that is mapped at every gateway. */
+export interface WatchRequest extends PortRequest {
+  /** The address of this host at which alone the port is open. Default: all. */
+  readonly boundTo?: string;
+}
+
 /** A mapping as a gateway granted it. Plain data. */
 export interface GrantedMapping {
   /** Inbound (`"map"`) or outbound (`"peer"`). */

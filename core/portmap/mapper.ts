@@ -69,6 +69,7 @@ import {
   type SavedPort,
   toGranted,
   toSaved,
+  type WatchRequest,
 } from "./managed.ts";
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
@@ -373,7 +374,8 @@ export class PortMapper implements Machine<MapperEvent> {
    * @param request Of `family` or at `gateway` alone, where it names one.
    * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
    */
-  watch(request: PortRequest, now: Instant): MappingId {
+  watch(request: WatchRequest, now: Instant): MappingId {
+    if (request.boundTo !== undefined) checkAddress("boundTo", request.boundTo);
     this.#check(request);
     for (const name of ["remote", "portSet", "mode"] as const) {
       if (request[name] !== undefined) throw new TypeError(`'${name}' cannot be watched`);

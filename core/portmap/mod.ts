@@ -3,7 +3,14 @@
  *
  * @module
  */
-export type { Assignment, GrantedMapping, MapperEvent, PortRequest, SavedPort } from "./managed.ts";
+export type {
+  Assignment,
+  GrantedMapping,
+  MapperEvent,
+  PortRequest,
+  SavedPort,
+  WatchRequest,
+} from "./managed.ts";
 export {
   type DetourReport,
   diagnose,

@@ -16,7 +16,13 @@ import { savedKey } from "../lease/saved.ts";
 import type { Instant } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
-import type { Assignment, ManagedMapping, MapperEvent, PortRequest } from "./managed.ts";
+import type {
+  Assignment,
+  ManagedMapping,
+  MapperEvent,
+  PortRequest,
+  WatchRequest,
+} from "./managed.ts";
 import type { Path } from "./path.ts";
 
 /** How long what is new may wait for more of its kind. */
@@ -41,6 +47,7 @@ export interface WatchHost {
 interface Watch {
   readonly id: MappingId;
   readonly request: PortRequest;
+  readonly boundTo: string | undefined;
   readonly key: string;
   /** At most one for each gateway in use, beside those that are ending. */
   parts: readonly ManagedMapping[];
@@ -75,10 +82,11 @@ export class Watches {
   }
 
   /** Begins one; the set as it stands is told at once. */
-  open(id: MappingId, request: PortRequest, now: Instant): void {
+  open(id: MappingId, { boundTo, ...request }: WatchRequest, now: Instant): void {
     const watch: Watch = {
       id,
       request,
+      boundTo,
       key: savedKey(request),
       parts: [],
       told: new Set(),
@@ -174,11 +182,11 @@ export class Watches {
     this.#note(watch, now);
   }
 
-  #setOf({ request, parts }: Watch): Assignment[] {
+  #setOf({ request, boundTo, parts }: Watch): Assignment[] {
     const { protocol, internalPort, thirdParty } = request;
     const local = thirdParty !== undefined
       ? []
-      : this.#localAddresses.map((address): Assignment => ({
+      : (boundTo === undefined ? this.#localAddresses : [boundTo]).map((address): Assignment => ({
         protocol,
         address,
         port: internalPort,

@@ -5,6 +5,7 @@
  * - `network`: the gateways, the detours, and the error where there is no gateway
  * - `source ADDRESS`: the address to ask a gateway from
  * - `send ADDRESS PORT [connect]`: sends one datagram; from where, and what was told
+ * - `serve PORT`: answers each connection and datagram with who the peer is, `ready` once mapped
  * - `watch`: `ready`, then a line for each change of the fingerprint, until it is ended
  *
  * @module
@@ -18,6 +19,8 @@ import {
   readNetwork,
   sourceToward,
 } from "../../adapters/discovery/mod.ts";
+import { Nat } from "../../adapters/api/nat.ts";
+import type { Assignment } from "../../core/portmap/managed.ts";
 import { NatError } from "../../core/errors.ts";
 
 const runtime = systemRuntime();
@@ -68,6 +71,27 @@ async function watch(): Promise<void> {
   }
 }
 
+/** TCP and UDP on one port, both mapped; over IPv4 and IPv6. */
+async function serve(port: number): Promise<void> {
+  const nat = await Nat.open({ runtime });
+  const tcp = await nat.listenTcp((connection) => void connection.end(connection.remoteAddress), {
+    port,
+  });
+  const udp = await nat.bindUdp({
+    port,
+    address: "::",
+    onDatagram: (_, from) => udp.send(new TextEncoder().encode(from.address), from),
+  });
+  const isMapped = (assignments: readonly Assignment[]) =>
+    [4, 6].every((family) =>
+      assignments.some((one) => one.via !== "local" && one.family === family)
+    );
+  for (const watch of [tcp, udp]) {
+    for await (const assignments of watch) if (isMapped(assignments)) break;
+  }
+  print("ready");
+}
+
 const [command, address = "", port, flag] = process.argv.slice(2);
 switch (command) {
   case "network":
@@ -78,6 +102,9 @@ switch (command) {
     break;
   case "send":
     await send(address, Number(port), flag === "connect");
+    break;
+  case "serve":
+    await serve(Number(address));
     break;
   case "watch":
     await watch();

@@ -6,6 +6,7 @@
 import { assertEquals } from "@std/assert";
 import type { LabTest } from "../../scripts/lab/main.ts";
 import type { Event } from "../../scripts/lab/natkit.ts";
+import { reach } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
 import { assertStatus, pause, table } from "./support.ts";
 
@@ -23,10 +24,35 @@ function wordsOf({ assignments }: Event): string[] {
 }
 
 const LOCAL = [`local ${ADDRESS.host}:6200`, `local ${ADDRESS.host6}:6200`];
+const PUB6 = ADDRESS.pub6;
 /** PCP opens the firewall for the host's own IPv6 address. */
 const PINHOLE = `pcp ${ADDRESS.host6}:6200`;
 
 export const tests: Record<string, LabTest> = {
+  "a mapped TCP server and UDP socket are reached from outside": async ({ lab, probes }) => {
+    for (const [way, command] of Object.entries(probes)) {
+      if (way === "Deno with few permissions") continue;
+      const server = lab.spawn("host", [...command, "serve", "6210"]);
+      try {
+        await server.line((line) => line === '"ready"');
+        for (const protocol of ["tcp", "udp"] as const) {
+          for (const [address, peer] of [[lab.wanAddress, ADDRESS.pub], [ADDRESS.host6, PUB6]]) {
+            const to = { address: address!, port: 6210 };
+            const text = await reach(lab, "pub", protocol, to);
+            assertEquals(text, peer, `${way} ${protocol} ${address}:\n${server.said()}`);
+          }
+        }
+      } finally {
+        server.signal("SIGKILL");
+        await server.status;
+        for (const protocol of ["TCP", "UDP"]) {
+          await lab.exec("host", ["upnpc", "-d", "6210", protocol]);
+        }
+        await lab.restartMiniupnpd();
+      }
+    }
+  },
+
   "a watched port: each change is one line with the whole new set": async ({ lab, natkit }) => {
     const running = natkit.start("watch", "6200/tcp", "--lifetime", "3600");
     const told = async () => wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
