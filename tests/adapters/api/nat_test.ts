@@ -139,7 +139,7 @@ describe("Nat", () => {
   it("deletes for other hosts, too, what an earlier run made for them", async () => {
     const gateway = await startGateway({ allowThirdParty: true });
     const first = await Nat.open({ gateway: gateway.endpoint });
-    await (await first.map(8080, { thirdParty: "127.0.0.9" })).release();
+    await (await first.map(8080, { thirdParty: "10.0.0.9" })).release();
     const state = await first.exportState();
     await first.close();
     const second = await Nat.open({ gateway: gateway.endpoint, state, protocols: ["pcp"] });
