@@ -22,8 +22,10 @@ import ts from "typescript";
 import { read, ROOT, walk } from "./files.ts";
 import { beforeLeaving, must, run, type RunOptions, type RunResult } from "./process.ts";
 
-/** The packages that sources and tests import; each is bundled once. */
-const PACKAGES = ["@std/assert"];
+/** Where what runs in the tree is. */
+const RUN = /^(core|adapters|tests)\/|^[^/]+$/;
+/** What they import by a package's name, when it is not one of Node's or Bun's own. */
+const BARE = /^import\b[^;]*? from "((?!node:|bun:|file:)[^./"$][^"$]*)";$/gm;
 
 /** The status of a process that has used up its processor time: 128 and the signal's number. */
 const ENDED_BY_SIGXCPU = 128 + 24;
@@ -105,15 +107,14 @@ export class NodeTree {
   static async build(): Promise<NodeTree> {
     const paths = walk("", (path) => path.endsWith(".ts"));
     const packages = new Map<string, string>();
-    for (const name of PACKAGES) {
-      const folder = `node_modules/${name}`;
-      packages.set(`${folder}/index.js`, await bundlePackage(name));
-      packages.set(`${folder}/package.json`, '{ "type": "module", "exports": "./index.js" }\n');
+    const scripts = new Map(paths.map((path) => [scriptOf(path), transpiled(path, read(path))]));
+    for (const name of packagesOf(scripts)) {
+      const isFile = name.endsWith(".js");
+      packages.set(`node_modules/${name}${isFile ? "" : "/index.js"}`, await bundlePackage(name));
+      const folder = `node_modules/${isFile ? parent(name) : name}`;
+      packages.set(`${folder}/package.json`, '{ "type": "module", "main": "index.js" }\n');
     }
-    return new NodeTree(
-      new Map(paths.map((path) => [scriptOf(path), transpiled(path, read(path))])),
-      packages,
-    );
+    return new NodeTree(scripts, packages);
   }
 
   /** Every source's path, sorted. */
@@ -199,12 +200,31 @@ function parent(path: string): string {
   return path.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "";
 }
 
+/** The packages that sources and tests import, or files of such; each is bundled once. */
+function packagesOf(scripts: ReadonlyMap<string, string>): Set<string> {
+  const names = new Set<string>();
+  for (const [path, text] of scripts) {
+    if (!RUN.test(path)) continue;
+    for (const [, name] of text.matchAll(BARE)) if (!isOurs(name!)) names.add(name!);
+  }
+  return names;
+}
+
+/** Examples within tests import natkit itself; those run in the package. */
+function isOurs(name: string): boolean {
+  return name === "natkit" || name.startsWith("natkit/") || name.startsWith("@natkit/") ||
+    name === "typescript";
+}
+
 /** The package as one file, as Node imports it. */
 async function bundlePackage(name: string): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "natkit-package-" });
   try {
     const entry = `${folder}/entry.ts`;
-    await Deno.writeTextFile(entry, `export * from ${JSON.stringify(name)};\n`);
+    const from = JSON.stringify(name);
+    const text = `import * as all from ${from};\nexport * from ${from};\n` +
+      "export default (all as { default?: unknown }).default;\n";
+    await Deno.writeTextFile(entry, text);
     const config = `--config=${ROOT}/deno.json`;
     const { stdout } = await must(
       [Deno.execPath(), "bundle", "--quiet", config, "--platform=deno", entry],
