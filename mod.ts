@@ -25,6 +25,7 @@ export {
   type AddressOptions,
   type ExternalAddress,
   Nat,
+  type PortMappingTable,
   type UnmapResult,
 } from "./adapters/api/nat.ts";
 export { type PortEvent, PortMapping } from "./adapters/api/port_mapping.ts";
@@ -76,6 +77,7 @@ export type {
   Transport,
 } from "./core/mapping.ts";
 export type { Assignment, GrantedMapping, SavedPort } from "./core/portmap/managed.ts";
+export type { PortMappingEntry } from "./core/upnp/client.ts";
 export type {
   DetourReport,
   Diagnosis,

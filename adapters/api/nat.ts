@@ -20,6 +20,7 @@ import {
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
+import type { PortMappingEntry } from "../../core/upnp/client.ts";
 import { systemRuntime } from "../auto.ts";
 import {
   explainDetour,
@@ -85,6 +86,14 @@ export interface ExternalAddress {
   readonly address: string;
   /** The gateway, as text that starts with its address. */
   readonly gateway: string;
+}
+
+/** A gateway's table of port mappings. */
+export interface PortMappingTable {
+  /** The gateway, as text that starts with its address. */
+  readonly gateway: string;
+  /** The entries, everybody's. */
+  readonly entries: readonly PortMappingEntry[];
 }
 
 /** How to ask for the external addresses. */
@@ -352,7 +361,9 @@ export class Nat implements AsyncDisposable {
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<UnmapResult[]> {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
     const name = `all ${protocol} ports`;
-    const saved = this.#connection.do((mapper) => mapper.savedBy("pcp", protocol));
+    const saved = this.#connection.do((mapper) =>
+      (["pcp", "upnp"] as const).flatMap((via) => mapper.savedBy(via, protocol))
+    );
     const jobs = saved.map((request) =>
       this.#remove(options, { name, start: (mapper, now) => mapper.unmap(request, now) })
     );
@@ -426,6 +437,42 @@ export class Nat implements AsyncDisposable {
     checkOptions(options);
     const { examine } = await import("./diagnose.ts");
     return await examine(this.#runtime, this.#connection, options);
+  }
+
+  /**
+   * The gateway's table of port mappings, everybody's, as UPnP tells it.
+   *
+   * @throws {NatError} Where the gateway does not speak UPnP, or does not tell.
+   */
+  async list(options: WaitOptions = {}): Promise<PortMappingTable> {
+    const what = "list the port mappings";
+    const since = this.#runtime.now();
+    let id = 0;
+    const onTimeout = () => {
+      const elapsedMs = this.#runtime.now() - since;
+      const attempts = this.gateways.slice(0, 1).map((gateway) => ({
+        via: "upnp" as const,
+        gateway,
+        outcome: "no answer",
+        elapsedMs,
+      }));
+      return attemptsError(what, { code: "no-answer", attempts });
+    };
+    return await this.#connection.answer<PortMappingTable>(
+      what,
+      checkOptions(options),
+      onTimeout,
+      (mapper, now) => {
+        id = mapper.list(now);
+      },
+      (told, settle) => {
+        const event = told as MapperEvent;
+        if (event.type !== "table-told" || event.id !== id) return;
+        const { code, attempts, entries, gateway } = event;
+        if (code !== undefined) throw attemptsError(what, { code, attempts });
+        settle.resolve({ gateway: gateway ? gatewayText(gateway) : "", entries });
+      },
+    );
   }
 
   /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */

@@ -20,10 +20,12 @@ import {
   readLifetime,
   readMode,
   readPort,
+  readSpoken,
   readText,
   readVia,
   UsageError,
 } from "./values.ts";
+import { viaName } from "./text.ts";
 
 /** The values of the flags that were given. */
 export interface FlagValues {
@@ -96,7 +98,7 @@ export const FLAGS: Table = {
   },
   via: {
     placeholder: "LIST",
-    summary: "the protocols to use: pcp, nat-pmp or both (the default)",
+    summary: "the protocols to use, of pcp, nat-pmp and upnp (default: all)",
     read: readVia,
   },
   gateway: {
@@ -116,11 +118,12 @@ export const FLAGS: Table = {
     read: readMode,
   },
   "prefer-failure": {
-    summary: "fail rather than take another external port (PCP; needs --external-port)",
+    summary: "fail rather than take another external port (PCP, UPnP; needs --external-port)",
   },
   filter: {
     placeholder: "F",
-    summary: "let in only ADDRESS/PREFIX[:PORT] or [IPV6/PREFIX]:PORT (PCP; may be repeated)",
+    summary: "let in only ADDRESS/PREFIX[:PORT] or [IPV6/PREFIX]:PORT (PCP; UPnP: one host; " +
+      "may be repeated)",
     isRepeatable: true,
     read: readFilter,
   },
@@ -131,7 +134,7 @@ export const FLAGS: Table = {
   },
   description: {
     placeholder: "T",
-    summary: "a text for the gateway's list (PCP)",
+    summary: "a text for the gateway's list (PCP, UPnP)",
     read: readDescription,
   },
   all: { summary: "every mapping of this host, as far as the gateway lets us" },
@@ -153,7 +156,7 @@ export const FLAGS: Table = {
   protocols: {
     placeholder: "LIST",
     summary: "the protocols to speak: pcp, nat-pmp or both (the default)",
-    read: readVia,
+    read: readSpoken,
   },
   profile: {
     placeholder: "NAME",
@@ -181,13 +184,13 @@ export const FLAGS: Table = {
   version: { summary: "show the version" },
 };
 
-/** Flags that only PCP can do something with. */
-const NEED_PCP: readonly FlagName[] = [
-  "external-address",
-  "prefer-failure",
-  "filter",
-  "third-party",
-];
+/** Flags that not every protocol can do something with, and who can. */
+const NEEDS: { readonly [Name in FlagName]?: readonly Via[] } = {
+  "external-address": ["pcp"],
+  "prefer-failure": ["pcp", "upnp"],
+  filter: ["pcp", "upnp"],
+  "third-party": ["pcp"],
+};
 
 /** Throws where two flags contradict each other. */
 export function checkFlags(flags: FlagValues): void {
@@ -199,13 +202,18 @@ export function checkFlags(flags: FlagValues): void {
   }
   for (const { prefix } of flags.filter ?? []) addresses.push(["--filter", prefix.address]);
   checkOneFamily(addresses);
-  if (!flags.via || flags.via.includes("pcp")) return;
-  const needy = NEED_PCP.find((name) => flags[name] !== undefined);
-  if (needy) throw new UsageError(`--${needy} needs PCP, but --via is "${flags.via}"`);
-  const ipv6 = addresses.find(([, address]) => address.includes(":"));
-  if (ipv6) {
+  const { via } = flags;
+  if (!via) return;
+  for (const [name, able] of Object.entries(NEEDS) as [FlagName, readonly Via[]][]) {
+    if (flags[name] === undefined || able.some((one) => via.includes(one))) continue;
     throw new UsageError(
-      `${ipv6[0]} "${ipv6[1]}" needs PCP, but --via is "${flags.via}", which is IPv4 only`,
+      `--${name} needs ${able.map(viaName).join(" or ")}, but --via is "${via}"`,
+    );
+  }
+  const ipv6 = addresses.find(([, address]) => address.includes(":"));
+  if (ipv6 && via.every((one) => one === "nat-pmp")) {
+    throw new UsageError(
+      `${ipv6[0]} "${ipv6[1]}" needs PCP or UPnP, but --via is "${via}", which is IPv4 only`,
     );
   }
 }

@@ -602,7 +602,11 @@ export class LeaseKeeper<R, T> {
   }
 
   #expire(lease: Lease<R>, now: Instant): void {
-    if (!lease.wantsRenewal) return this.#end(lease, "expired", undefined, now);
+    if (!lease.wantsRenewal) {
+      // What the gateway would keep for good it is told to delete.
+      if (lease.grant?.isPermanent && !lease.isWithdrawn) return this.revoke(lease, now);
+      return this.#end(lease, "expired", undefined, now);
+    }
     // Of a few seconds there may be no room for another renewal: the last of N is over sooner.
     const isOver = lease.phase === "granted" && !lease.isKeptAlive && !lease.failure;
     if (isOver) return this.#end(lease, "expired", undefined, now);

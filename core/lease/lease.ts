@@ -34,6 +34,8 @@ export interface Grant {
   readonly external: Endpoint;
   /** At least 1. */
   readonly lifetimeSeconds: number;
+  /** Whether the gateway keeps it until it is deleted: then it lasts as long as was asked for. */
+  readonly isPermanent?: boolean;
   /** The text as the gateway stored it. */
   readonly description?: string | undefined;
   /** The set of ports that it mapped. */
@@ -139,11 +141,12 @@ export class Lease<R> {
    */
   take(grant: Grant, now: Instant): void {
     const believed = Math.max(MAX_SCHEDULED_LIFETIME_SECONDS, this.lifetimeSeconds);
-    const lifetimeMs = Math.min(grant.lifetimeSeconds, believed) * 1000;
+    const lasts = grant.isPermanent ? this.lifetimeToAsk(now) : grant.lifetimeSeconds;
+    const lifetimeMs = Math.min(lasts, believed) * 1000;
     this.grant = grant;
     this.grantedAt = this.renewalOrigin = now;
     this.expiresAt = now + lifetimeMs;
-    this.mayExistUntil = now + grant.lifetimeSeconds * 1000;
+    this.mayExistUntil = grant.isPermanent ? Infinity : now + grant.lifetimeSeconds * 1000;
     if (this.wantedUntil === Infinity) this.wantedUntil = now + this.wanted.lifetimes * lifetimeMs;
     this.remembered = grant.external;
     this.renewalAttempt = 0;

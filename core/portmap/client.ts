@@ -19,7 +19,10 @@ import type {
 } from "../mapping.ts";
 import { NatPmpClient } from "../natpmp/client.ts";
 import { PcpClient } from "../pcp/client.ts";
+import { PCP_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
+import { IgdClient, type PortMappingEntry } from "../upnp/client.ts";
+import { SSDP_PORT } from "../upnp/ssdp.ts";
 
 /** A mapping as every client can tell it. */
 export interface ClientMapping {
@@ -52,6 +55,13 @@ export type ClientEvent =
   }
   /** All mappings of a transport were deleted, or that failed. */
   | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
+  /** The gateway's table, or why it is not told. */
+  | {
+    readonly type: "table-told";
+    readonly id: MappingId;
+    readonly entries: readonly PortMappingEntry[];
+    readonly failure?: Failure;
+  }
   /** The server answers from another address. */
   | { readonly type: "server-changed" };
 
@@ -83,6 +93,8 @@ export interface MappingClient extends Machine<ClientEvent> {
   abandon(id: MappingId, now: Instant): void;
   /** Deletes all mappings of this host and a transport, other programs' among them. */
   revokeAll?(protocol: Transport, now: Instant): void;
+  /** Asks for the gateway's table, everybody's mappings. */
+  list?(now: Instant): MappingId;
   /** This host has another address towards the gateway. */
   networkChanged(localAddress: string, now: Instant): void;
   /** Deletes what it made, and takes no more. */
@@ -99,6 +111,10 @@ export interface ClientOptions {
   readonly random: RandomSource;
   /** Whether first requests are sent again after 250 and 750 ms. */
   readonly fastStart: boolean;
+  /** The name of the interface towards it. */
+  readonly interface: string | undefined;
+  /** Whether to listen for announcements. */
+  readonly announcements: boolean;
 }
 
 /** A protocol, as the race goes by it. */
@@ -110,6 +126,11 @@ export interface Protocol {
    * where another protocol's table may stand behind it, so that only the winner maps.
    */
   readonly begins: "map" | "probe";
+  /**
+   * For how many round trips the preferred ones go alone: who is granted within them never hears of
+   * this one, nor does the network.
+   */
+  readonly headStartRoundTrips: number;
   /** Result codes that say "not this way" rather than "no": another protocol may still do it. */
   readonly waysAround: readonly number[];
   /** What of a learnt external endpoint its requests can suggest. */
@@ -123,6 +144,9 @@ export interface Protocol {
 /** PCP's result codes 1, 2, 3 and 4: of version, authorization, request and opcode. */
 const PCP_WAYS_AROUND: readonly number[] = [1, 2, 3, 4];
 
+/** UPnP's codes of actions that the device does not have, or does not let us have. */
+const UPNP_WAYS_AROUND: readonly number[] = [0, 401, 402, 501, 602, 606];
+
 /**
  * The protocols, the preferred one first (PMP-C-32, PCP-C-57).
  *
@@ -134,6 +158,7 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
     make: ({ gateway, localAddress, random, fastStart }) =>
       new PcpClient({ servers: [gateway], localAddress, random, fastStart }),
     begins: "map",
+    headStartRoundTrips: 0,
     waysAround: PCP_WAYS_AROUND,
     suggests: "endpoint",
     tellsAddressBy: "mapping",
@@ -144,7 +169,22 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
     make: ({ gateway, random }) =>
       familyOf(gateway.address) === 4 ? new NatPmpClient({ gateway, random }) : undefined,
     begins: "probe",
+    headStartRoundTrips: 0,
     waysAround: [],
+    suggests: "port",
+    tellsAddressBy: "probe",
+  },
+  upnp: {
+    // A simulated gateway that shares its address with others answers searches where it answers PCP.
+    make: ({ gateway: { address, port }, ...options }) =>
+      new IgdClient({
+        ...options,
+        gateway: { address, port: port === PCP_PORT ? SSDP_PORT : port },
+      }),
+    begins: "probe",
+    // PCP is granted after one; the other is for a packet that was slow.
+    headStartRoundTrips: 2,
+    waysAround: UPNP_WAYS_AROUND,
     suggests: "port",
     tellsAddressBy: "probe",
   },
@@ -159,11 +199,11 @@ export function isAnnouncement(data: Uint8Array): boolean {
 }
 
 /**
- * What is spoken from an address where nothing is said. NAT-PMP is for IPv4 addresses behind a NAT
- * (PMP-C-02). The RFC names its three private ranges; here all but global addresses count, since
+ * What is spoken from an address where nothing is said. NAT-PMP and UPnP's port mappings are for IPv4
+ * addresses behind a NAT (PMP-C-02); over IPv6 UPnP has pinholes. The RFC names its three private ranges; here all but global addresses count, since
  * shared (100.64/10) and loopback ones have gateways, too: a carrier's, and the simulated one.
  */
 export function defaultProtocols(localAddress: string): Via[] {
-  const isRouted = familyOf(localAddress) === 6 || classify(localAddress) === "global";
-  return isRouted ? ["pcp"] : [...PREFERENCE];
+  if (familyOf(localAddress) === 6) return PREFERENCE.filter((via) => via !== "nat-pmp");
+  return classify(localAddress) === "global" ? ["pcp"] : [...PREFERENCE];
 }

@@ -19,6 +19,7 @@ import {
   type Transport,
 } from "../mapping.ts";
 import { PCP_PORT } from "../pcp/constants.ts";
+import type { PortMappingEntry } from "../upnp/client.ts";
 import { type ClientMapping, PROTOCOLS } from "./client.ts";
 import type { Speaker } from "./path.ts";
 
@@ -131,6 +132,15 @@ export type MapperEvent =
     readonly id: MappingId;
     readonly assignments: readonly Assignment[];
   }
+  /** A gateway's table of port mappings, everybody's; `message` says why it is not told. */
+  | {
+    readonly type: "table-told";
+    readonly id: MappingId;
+    readonly gateway: Endpoint | undefined;
+    readonly entries: readonly PortMappingEntry[];
+    readonly code?: NatErrorCode;
+    readonly attempts: readonly Attempt[];
+  }
   /** A gateway lost its state; mappings are being made anew. */
   | { readonly type: "gateway-restarted"; readonly gateway: Endpoint };
 
@@ -139,6 +149,7 @@ export interface Contender {
   readonly speaker: Speaker;
   /**
    * - `waiting`: its gateway's turn has not come
+   * - `held-back`: it leaves the preferred ones a head start
    * - `probing`: asked whether it is there
    * - `ready`: it is; to map when its time has come
    * - `asking`: asked to map
@@ -146,12 +157,12 @@ export interface Contender {
    * - `beaten`: another one holds it; what this one was asked may be granted yet
    * - `out`: it cannot, or will not
    */
-  state: "waiting" | "probing" | "ready" | "asking" | "holding" | "beaten" | "out";
+  state: "waiting" | "held-back" | "probing" | "ready" | "asking" | "holding" | "beaten" | "out";
   /** Its mapping in the client. */
   id: MappingId | undefined;
   /** When it was asked to map. */
   askedAt: Instant;
-  /** When it may map although better ones have not answered. */
+  /** When it may begin, or map although better ones have not answered. */
   readyAt: Instant;
   /** The external port of what a beaten one was granted after all. */
   latePort: number | undefined;
@@ -238,7 +249,7 @@ export class ManagedMapping {
   /** What each has come to; the silent ones are listed as `"no answer"`. */
   attemptsAt(now: Instant): readonly Attempt[] {
     for (const { speaker, state } of this.contenders) {
-      if (state === "waiting") continue;
+      if (state === "waiting" || state === "held-back") continue;
       const gateway = gatewayText(speaker.path.gateway);
       const isNoted = this.attempts.some((one) =>
         one.via === speaker.via && one.gateway === gateway && one.outcome !== "no answer"

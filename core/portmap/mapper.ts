@@ -38,6 +38,7 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpResult,
   Instant,
   Machine,
   SocketResult,
@@ -45,6 +46,7 @@ import type {
 } from "../machine.ts";
 import {
   checkMappingRequest,
+  describeFailure,
   describeInternal,
   type Failure,
   type MappingEvent,
@@ -54,6 +56,7 @@ import {
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
 import { Timers } from "../timers.ts";
+import type { PortMappingEntry } from "../upnp/client.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import { type ClientEvent, type ClientMapping, isAnnouncement, PREFERENCE } from "./client.ts";
 import {
@@ -61,6 +64,7 @@ import {
   type Assignment,
   codeOf,
   type Contender,
+  gatewayText,
   type GrantedMapping,
   ManagedMapping,
   type MapperEvent,
@@ -102,6 +106,16 @@ export interface PortMapperStats {
   readonly won: Record<Via, number>;
   /** The counters of each gateway's clients. */
   readonly clients: Record<string, object>;
+}
+
+/** A question for a gateway's table. */
+interface ListQuestion {
+  readonly id: MappingId;
+  readonly since: Instant;
+  /** Whom it was put to; undefined while no gateway is open. */
+  speaker: Speaker | undefined;
+  /** Its number there. */
+  asked: MappingId;
 }
 
 /** How long a gateway that was left is waited for, to confirm deletions. */
@@ -160,6 +174,11 @@ export class PortMapper implements Machine<MapperEvent> {
   #sockets: readonly SocketSpec[] = [];
   #nextId: MappingId = 1;
   #nextPathId = 1;
+  /** HTTP requests on their way, and whose they are. */
+  readonly #requests: Map<number, { readonly speaker: Speaker; readonly id: number }> = new Map();
+  #nextRequestId = 0;
+  /** Questions for tables on their way. */
+  readonly #lists: ListQuestion[] = [];
   #nonces = 0;
   #isClosed = false;
 
@@ -251,6 +270,11 @@ export class PortMapper implements Machine<MapperEvent> {
   /** {@inheritDoc Machine.handleSocket} */
   handleSocket(key: string, result: SocketResult, now: Instant): void {
     this.#outbox.touch(now);
+    const owner = this.#ownerOf(key);
+    if (owner) {
+      owner.speaker.client.handleSocket?.(owner.key, result, now);
+      return this.#drain(now);
+    }
     const path = this.#paths.find((one) => one.key === key);
     if (!path) return;
     if (result.ok) {
@@ -270,6 +294,7 @@ export class PortMapper implements Machine<MapperEvent> {
       }
     }
     this.#addresses.pathChanged(now);
+    this.#askLists(now);
     this.#drain(now);
   }
 
@@ -459,6 +484,64 @@ export class PortMapper implements Machine<MapperEvent> {
     return this.#ask(familyOf(gateway.address), gateway, undefined, now);
   }
 
+  /**
+   * Asks for the best gateway's table of port mappings, everybody's, where a protocol tells it (UPnP):
+   * `table-told` follows.
+   */
+  list(now: Instant): MappingId {
+    this.#outbox.touch(now);
+    this.#tryAgain();
+    const question: ListQuestion = { id: this.#nextId++, since: now, speaker: undefined, asked: 0 };
+    this.#lists.push(question);
+    this.#askLists(now);
+    this.#drain(now);
+    return question.id;
+  }
+
+  /** Asks who can tell, as soon as the gateway is open. */
+  #askLists(now: Instant): void {
+    for (const question of [...this.#lists]) {
+      if (question.speaker) continue;
+      const path = this.#pathOf(4) ?? this.#pathOf(6);
+      if (path && path.speakers.length === 0 && !path.failure) continue;
+      question.speaker = path?.speakers.find(({ client }) => client.list !== undefined);
+      if (question.speaker) question.asked = question.speaker.client.list!(now);
+      else if (path) this.#endList(question, path.gateway, [], UNREACHABLE, now);
+    }
+  }
+
+  #tableTold(
+    speaker: Speaker,
+    asked: MappingId,
+    entries: readonly PortMappingEntry[],
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    const question = this.#lists.find((one) => one.speaker === speaker && one.asked === asked);
+    if (question) this.#endList(question, speaker.path.gateway, entries, failure, now);
+  }
+
+  #endList(
+    question: ListQuestion,
+    gateway: Endpoint,
+    entries: readonly PortMappingEntry[],
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    this.#lists.splice(this.#lists.indexOf(question), 1);
+    const { id, since, speaker } = question;
+    const attempts = speaker && failure
+      ? [{
+        via: speaker.via,
+        gateway: gatewayText(gateway),
+        outcome: describeFailure(failure),
+        elapsedMs: now - since,
+      }]
+      : [];
+    const told = { type: "table-told", id, gateway, entries, attempts } as const;
+    this.#outbox.emit(failure ? { ...told, code: codeOf(failure) } : told, `table ${id}`);
+  }
+
   /** Takes a question for the external addresses back: nothing more is told of it. */
   endQuestion(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
@@ -521,6 +604,12 @@ export class PortMapper implements Machine<MapperEvent> {
   /** {@inheritDoc Machine.handleDatagram} */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#outbox.touch(now);
+    const owner = this.#ownerOf(socket);
+    if (owner) {
+      const isTaken = owner.speaker.client.handleDatagram(data, from, owner.key, now);
+      this.#drain(now);
+      return isTaken;
+    }
     const path = this.#paths.find((one) => one.hasSocket(socket));
     if (path?.gateway.address !== from.address) {
       this.stats.wrongSource++;
@@ -535,8 +624,20 @@ export class PortMapper implements Machine<MapperEvent> {
   /** {@inheritDoc Machine.handleUnreachable} */
   handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
     this.#outbox.touch(now);
+    const owner = this.#ownerOf(socket);
+    owner?.speaker.client.handleUnreachable(to, owner.key, now);
     const path = this.#paths.find((one) => one.hasSocket(socket));
     if (path && isSameEndpoint(path.gateway, to)) path.handleUnreachable(to, socket, now);
+    this.#drain(now);
+  }
+
+  /** {@inheritDoc Machine.handleResponse} */
+  handleResponse(id: number, result: HttpResult, now: Instant): void {
+    this.#outbox.touch(now);
+    const asked = this.#requests.get(id);
+    if (!asked) return;
+    this.#requests.delete(id);
+    asked.speaker.client.handleResponse?.(asked.id, result, now);
     this.#drain(now);
   }
 
@@ -584,12 +685,34 @@ export class PortMapper implements Machine<MapperEvent> {
   #drain(now: Instant): void {
     for (const path of [...this.#paths]) {
       path.drain(
-        ({ key }, to, data) => this.#outbox.send(key, to, data),
+        (speaker, action) => this.#act(speaker, action),
         (speaker, event) => this.#onEvent(speaker, event, now),
         now,
       );
       if (path.isLeft && path.isIdle) this.#drop(path, now);
     }
+  }
+
+  /** Passes on what a client wants done, under keys and ids that no other client has. */
+  #act(
+    speaker: Speaker,
+    action: Exclude<Action<ClientEvent>, { readonly type: "event" }>,
+  ): void {
+    if (action.type === "send") {
+      this.#outbox.send(speaker.worldKey(action.socket), action.to, action.data);
+    } else if (action.type === "request") {
+      const id = this.#nextRequestId++;
+      this.#requests.set(id, { speaker, id: action.id });
+      this.#outbox.act({ ...action, id });
+    }
+  }
+
+  #ownerOf(key: string): { readonly speaker: Speaker; readonly key: string } | undefined {
+    for (const path of this.#paths) {
+      const owner = path.ownerOf(key);
+      if (owner) return owner;
+    }
+    return undefined;
   }
 
   #onEvent(speaker: Speaker, event: ClientEvent, now: Instant): void {
@@ -616,6 +739,8 @@ export class PortMapper implements Machine<MapperEvent> {
         return this.#allRemoved(speaker, event.protocol, event.failure, now);
       case "server-changed":
         return;
+      case "table-told":
+        return this.#tableTold(speaker, event.id, event.entries, event.failure, now);
     }
     const managed = this.#managed.get(speaker.managed.get(event.id) ?? -1);
     const contender = managed && contenderOf(managed, speaker);

@@ -22,5 +22,6 @@ export {
   type ProtocolReport,
   type ReflexiveReport,
 } from "./diagnosis.ts";
+export type { PortMappingEntry } from "../upnp/client.ts";
 export type { NetworkPath } from "./path.ts";
 export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

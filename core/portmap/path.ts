@@ -9,7 +9,7 @@
  */
 import type { Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
-import type { DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
+import type { Action, DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
 import {
@@ -81,6 +81,9 @@ export interface PathOptions {
   readonly fastStart: boolean;
 }
 
+/** What clients list that have no sockets of their own. */
+const NONE: readonly SocketSpec[] = [];
+
 /** One protocol's client at one gateway, and what the mapper has asked of it. */
 export class Speaker {
   readonly path: Path;
@@ -97,6 +100,12 @@ export class Speaker {
   sentAt: Instant = -Infinity;
   /** When it was last asked whether its mappings are there still. */
   checkedAt: Instant = -Infinity;
+  /** What the client listed last, and what that is to the world. */
+  #own: {
+    readonly listed: readonly SocketSpec[];
+    readonly prefix: string;
+    readonly sockets: readonly SocketSpec[];
+  } = { listed: NONE, prefix: "", sockets: NONE };
 
   constructor(path: Path, client: MappingClient) {
     this.path = path;
@@ -106,6 +115,32 @@ export class Speaker {
   /** The protocol. */
   get via(): Via {
     return this.client.via;
+  }
+
+  /** The sockets that are the client's own, by keys that are no other's: the same list of the same. */
+  sockets(): readonly SocketSpec[] {
+    const own = this.client.sockets?.() ?? NONE;
+    const prefix = this.#keyPrefix;
+    if (own !== this.#own.listed || prefix !== this.#own.prefix) {
+      const sockets = own.map((spec) => ({ ...spec, key: `${prefix}${spec.key}` }));
+      this.#own = { listed: own, prefix, sockets };
+    }
+    return this.#own.sockets;
+  }
+
+  /** The client's own key of one of its sockets; undefined where it is another's. */
+  ownKey(key: string): string | undefined {
+    const prefix = this.#keyPrefix;
+    return key.startsWith(prefix) ? key.slice(prefix.length) : undefined;
+  }
+
+  /** The key by which the world knows a socket that the client sends by. */
+  worldKey(own: string): string {
+    return own === "client" ? this.path.key : `${this.#keyPrefix}${own}`;
+  }
+
+  get #keyPrefix(): string {
+    return `${this.path.key}, ${this.via} `;
   }
 
   /** Asks something that changes nothing, unless that is on its way. */
@@ -153,8 +188,9 @@ export class Path {
   #wanted: {
     readonly spec: NetworkPath | undefined;
     readonly hearsAt: string | undefined;
+    readonly own: readonly (readonly SocketSpec[])[];
     readonly sockets: readonly SocketSpec[];
-  } = { spec: undefined, hearsAt: undefined, sockets: [] };
+  } = { spec: undefined, hearsAt: undefined, own: [], sockets: [] };
 
   constructor(id: number, spec: NetworkPath, options: PathOptions) {
     this.#id = id;
@@ -181,8 +217,12 @@ export class Path {
     const hears = this.#options.announcements && !this.isLeft;
     const hearsAt = hears ? this.local?.address : undefined;
     const before = this.#wanted;
-    if (before.spec !== spec || before.hearsAt !== hearsAt) {
-      this.#wanted = { spec, hearsAt, sockets: spec ? this.#list(spec, hearsAt) : [] };
+    const own = this.speakers.map((speaker) => speaker.sockets());
+    const isSame = before.spec === spec && before.hearsAt === hearsAt &&
+      own.length === before.own.length && own.every((list, i) => list === before.own[i]);
+    if (!isSame) {
+      const sockets = [...spec ? this.#list(spec, hearsAt) : [], ...own.flat()];
+      this.#wanted = { spec, hearsAt, own, sockets };
     }
     return this.#wanted.sockets;
   }
@@ -203,11 +243,18 @@ export class Path {
     this.local = local;
     this.failure = this.dueAt = undefined;
     if (this.speakers.length === 0) {
-      const { random, protocols, fastStart } = this.#options;
+      const { random, protocols, fastStart, announcements } = this.#options;
       const spoken = protocols ?? defaultProtocols(local.address);
       for (const [via, protocol] of Object.entries(PROTOCOLS)) {
         if (!spoken.includes(via as Via)) continue;
-        const options = { gateway: this.gateway, localAddress: local.address, random, fastStart };
+        const options = {
+          gateway: this.gateway,
+          localAddress: local.address,
+          random,
+          fastStart,
+          interface: this.#spec.interface,
+          announcements,
+        };
         const client = protocol.make(options);
         if (client) this.speakers.push(new Speaker(this, client));
       }
@@ -230,6 +277,15 @@ export class Path {
   /** Whether nothing of it is left to do. */
   get isIdle(): boolean {
     return this.speakers.every(({ client }) => client.isIdle);
+  }
+
+  /** Whose own socket it is, and its key there; undefined for those that all share. */
+  ownerOf(key: string): { readonly speaker: Speaker; readonly key: string } | undefined {
+    for (const speaker of this.speakers) {
+      const own = speaker.ownKey(key);
+      if (own !== undefined) return { speaker, key: own };
+    }
+    return undefined;
   }
 
   /** Whether a socket is one of those that it wants. */
@@ -279,7 +335,10 @@ export class Path {
 
   /** Takes out what the clients have to send and to tell. */
   drain(
-    send: (path: Path, to: Endpoint, data: Uint8Array) => void,
+    act: (
+      speaker: Speaker,
+      action: Exclude<Action<ClientEvent>, { readonly type: "event" }>,
+    ) => void,
     tell: (speaker: Speaker, event: ClientEvent) => void,
     now: Instant,
   ): void {
@@ -290,9 +349,9 @@ export class Path {
         for (let action = client.poll(); action; action = client.poll()) {
           isDone = false;
           if (action.type === "event") tell(speaker, action.event);
-          else if (action.type === "send") {
+          else {
             speaker.sentAt = now;
-            send(this, action.to, action.data);
+            act(speaker, action);
           }
         }
       }

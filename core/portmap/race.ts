@@ -11,6 +11,8 @@
  *   only a less preferred one answers → that one maps after a grace of two round trips, 30…40 ms
  *   a gateway refuses                 → no other way around at that gateway
  *   a gateway is out, or slow (1 s)   → the next gateway is asked, too
+ *   a protocol costs the network more → it begins when the preferred ones have had two round trips,
+ *                                       30 ms, without a grant, or are out
  *   all are out                       → failed; or, for what was held once, tried anew a minute later
  *
  * One that was asked and beaten is asked no more, but what it was asked may be granted yet. At the
@@ -30,6 +32,8 @@ import { PROTOCOLS } from "./client.ts";
 import { clientRequest, type Contender, type ManagedMapping } from "./managed.ts";
 import type { Path, Speaker } from "./path.ts";
 
+/** A round trip at home, where none has been measured. */
+const ROUND_TRIP_MS = 15;
 const GRACE_ROUND_TRIPS = 2;
 const MIN_GRACE_MS = 30;
 const MAX_GRACE_MS = 40;
@@ -123,9 +127,9 @@ export class Race {
       this.#startNextGateway(managed, now);
     }
     for (const contender of managed.contenders) {
-      if (contender.state === "ready" && contender.readyAt <= now) {
-        this.#take(managed, contender, now);
-      }
+      if (contender.readyAt > now) continue;
+      if (contender.state === "ready") this.#take(managed, contender, now);
+      else if (contender.state === "held-back") this.#startLate(managed, contender, now);
     }
     this.arm(managed);
   }
@@ -147,7 +151,7 @@ export class Race {
   arm(managed: ManagedMapping): void {
     let at = Math.min(managed.nextGatewayAt ?? Infinity, managed.retryAt ?? Infinity);
     for (const { state, readyAt } of managed.contenders) {
-      if (state === "ready") at = Math.min(at, readyAt);
+      if (state === "ready" || state === "held-back") at = Math.min(at, readyAt);
     }
     if (at === Infinity) this.#host.timers.delete(managed.id);
     else this.#host.timers.set(managed.id, at, "race");
@@ -161,7 +165,8 @@ export class Race {
     const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
     for (const { managed, contender } of this.#endProbe(speaker)) {
       contender.state = "ready";
-      contender.readyAt = now + grace;
+      // The head start was a part of it.
+      contender.readyAt = now + Math.max(0, grace - headStartMs(contender));
       const better = betterOnes(managed, contender);
       if (!better.some(isInPlay)) {
         this.#take(managed, contender, now);
@@ -227,7 +232,8 @@ export class Race {
   refusedWhileLost(managed: ManagedMapping, contender: Contender, retryAt: Instant): void {
     for (const one of managed.contenders) {
       if (one === contender) continue;
-      if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
+      const isAsked = one.state === "probing" || one.state === "ready";
+      if (isAsked || one.state === "held-back") this.#stopProbing(managed, one);
     }
     managed.nextGatewayAt = undefined;
     managed.retryAt = retryAt + RERACE_MS;
@@ -285,10 +291,27 @@ export class Race {
     const starting = managed.contenders.filter(({ speaker, state }) =>
       speaker.path === next && state === "waiting"
     );
-    for (const contender of starting) this.#start(managed, contender, now);
+    for (const contender of starting) this.#startInTurn(managed, contender, now);
     const hasMore = managed.contenders.some(({ state }) => state === "waiting");
     if (hasMore) managed.nextGatewayAt = now + STAGGER_MS;
     this.arm(managed);
+  }
+
+  /** Starts one, or holds it back as long as preferred ones may be granted. */
+  #startInTurn(managed: ManagedMapping, contender: Contender, now: Instant): void {
+    const headStart = headStartMs(contender);
+    if (headStart === 0 || !betterOnes(managed, contender).some(isInPlay)) {
+      return this.#start(managed, contender, now);
+    }
+    contender.state = "held-back";
+    contender.readyAt = now + headStart;
+  }
+
+  /** Its head start is over; where a preferred one is about to map it goes on. */
+  #startLate(managed: ManagedMapping, contender: Contender, now: Instant): void {
+    const isReady = betterOnes(managed, contender).some(({ state }) => state === "ready");
+    if (isReady) contender.readyAt = now + headStartMs(contender);
+    else this.#start(managed, contender, now);
   }
 
   #start(managed: ManagedMapping, contender: Contender, now: Instant): void {
@@ -319,6 +342,10 @@ export class Race {
       } else if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
     }
     this.#ask(managed, contender, now);
+    // Whose turn it is has a round trip before it: those that are held back wait for that, too.
+    for (const one of managed.contenders) {
+      if (one.state === "held-back") one.readyAt = now + headStartMs(one);
+    }
     this.arm(managed);
   }
 
@@ -348,6 +375,7 @@ export class Race {
   ): void {
     const first = managed.contenders.find((one) => one.speaker.path === path && isInPlay(one));
     if (first?.state === "ready") return this.#take(managed, first, now);
+    if (first?.state === "held-back") this.#start(managed, first, now);
     const hasWaiting = managed.contenders.some(({ state }) => state === "waiting");
     if (!first && hasWaiting) {
       // Where the next one goes on asking, those that are out are tried again.
@@ -398,7 +426,13 @@ function newContender(speaker: Speaker): Contender {
 
 /** Whether it may still win. */
 function isInPlay({ state }: Contender): boolean {
-  return state === "probing" || state === "ready" || state === "asking" || state === "holding";
+  return state === "held-back" || state === "probing" || state === "ready" ||
+    state === "asking" || state === "holding";
+}
+
+/** For how long it leaves the preferred ones alone. */
+function headStartMs({ speaker }: Contender): number {
+  return PROTOCOLS[speaker.via]!.headStartRoundTrips * ROUND_TRIP_MS;
 }
 
 /** The contender of a speaker. */

@@ -23,4 +23,12 @@ export * from "./gena.ts";
 export * from "./igd.ts";
 export * from "./xml.ts";
 export * from "./search.ts";
-export type * from "../machine.ts";
+export {
+  IgdClient,
+  type IgdClientOptions,
+  type IgdClientStats,
+  type IgdEvent,
+  type IgdMapping,
+  type PortMappingEntry,
+} from "./client.ts";
+export type * from "../lease/types.ts";

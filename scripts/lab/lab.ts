@@ -31,8 +31,8 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   node: "Node 20 or later, from nodejs.org",
 };
 
-/** UDP port of PCP and NAT-PMP. */
-const PORT = 5351;
+/** UDP ports of PCP and NAT-PMP, and of SSDP. */
+const PORT = { natPmp: 5351, ssdp: 1900 } as const;
 /** A daemon that is not ready by then will not be. */
 const READY_WITHIN_MS = 10_000;
 let labs = 0;
@@ -137,7 +137,8 @@ export class Lab {
     const process = this.spawn("gw", ["unshare", "-m", "sh", "-c", start]);
     this.#gateway = { process, options };
     this.#epochAt = performance.now();
-    await untilBound(process, () => this.miniupnpdLog());
+    const port = options.natPmp ?? true ? PORT.natPmp : PORT.ssdp;
+    await untilBound(process, port, () => this.miniupnpdLog());
   }
 
   /** Ends the daemon as an administrator would; its rules stay until the next start. */
@@ -237,8 +238,12 @@ async function namespaces(): Promise<string[]> {
   return stdout.split("\n").map((line) => line.split(" ")[0] ?? "").filter((name) => name !== "");
 }
 
-async function untilBound(daemon: LabProcess, log: () => Promise<string>): Promise<void> {
-  const port = `:${PORT.toString(16).toUpperCase().padStart(4, "0")} `;
+async function untilBound(
+  daemon: LabProcess,
+  portNumber: number,
+  log: () => Promise<string>,
+): Promise<void> {
+  const port = `:${portNumber.toString(16).toUpperCase().padStart(4, "0")} `;
   const deadline = performance.now() + READY_WITHIN_MS;
   const isBound = async (table: string) =>
     (await Deno.readTextFile(`/proc/${daemon.pid}/net/${table}`).catch(() => "")).includes(port);

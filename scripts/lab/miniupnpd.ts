@@ -9,6 +9,8 @@ export interface MiniupnpdOptions {
   /** PCP and NAT-PMP, which miniupnpd switches together. Default: true. */
   readonly natPmp?: boolean;
   readonly upnp?: boolean;
+  /** Whether it describes itself as an IGD:1. Default: as an IGD:2. */
+  readonly isIgd1?: boolean;
   /** Whether a client may map for itself only. Default: true. */
   readonly secureMode?: boolean;
   /** Lifetimes are clamped to these. Default: 120 and 86400, as miniupnpd's own. */
@@ -35,6 +37,7 @@ export function miniupnpdConfig(options: MiniupnpdOptions, folder: string): stri
     "http_port=49152",
     `enable_natpmp=${yes(options.natPmp ?? true)}`,
     `enable_upnp=${yes(options.upnp ?? true)}`,
+    `force_igd_desc_v1=${yes(options.isIgd1 ?? false)}`,
     `secure_mode=${yes(options.secureMode ?? true)}`,
     `min_lifetime=${options.minLifetimeSeconds ?? 120}`,
     `max_lifetime=${options.maxLifetimeSeconds ?? 86400}`,

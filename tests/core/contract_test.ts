@@ -18,6 +18,7 @@ import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
 import { pcpClientCase } from "./pcp/contract_case.ts";
 import { pcpServerCase } from "./pcp/server_contract_case.ts";
 import { portMapperCase } from "./portmap/contract_case.ts";
+import { igdClientCase } from "./upnp/contract_case.ts";
 import { deviceSearchCase } from "./upnp/search_contract_case.ts";
 import { natBehaviourCase, stunClientCase, stunServerCase } from "./stun/contract_case.ts";
 
@@ -27,6 +28,7 @@ const CASES: readonly MachineCase[] = [
   pcpClientCase,
   pcpServerCase,
   portMapperCase,
+  igdClientCase,
   simulatedGatewayCase,
   stunClientCase,
   stunServerCase,

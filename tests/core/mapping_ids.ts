@@ -49,10 +49,13 @@ function disturbGateway(gateway: SimulatedGateway, random: RandomSource, now: In
   pick(random, whims)();
 }
 
-/** @param server Where the machine's requests go. */
+/**
+ * @param gateway What disturbs it; undefined where the caller does that itself.
+ * @param server Where the machine's requests go.
+ */
 export function mappingIds(
   machine: Mapper,
-  gateway: SimulatedGateway,
+  gateway: SimulatedGateway | undefined,
   server: Endpoint,
 ): IdsUnderTest {
   return {
@@ -80,7 +83,7 @@ export function mappingIds(
     disturb(random, now) {
       const socket = machine.sockets?.()[0]?.key ?? "client";
       if (below(random, 8) === 0) machine.handleUnreachable(server, socket, now);
-      else disturbGateway(gateway, random, now);
+      else if (gateway) disturbGateway(gateway, random, now);
     },
     isFinal(event) {
       const told = event as MappingEvent<unknown>;

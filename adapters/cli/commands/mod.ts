@@ -108,6 +108,16 @@ export const COMMANDS: readonly Command[] = [
     load: () => import("./doctor.ts"),
   },
   {
+    name: "list",
+    summary: "lists the gateway's port mappings, everybody's (UPnP)",
+    positionals: [],
+    minPositionals: 0,
+    flags: ["gateway", "internal-address", "timeout"],
+    notes: "Only UPnP can tell them; what other protocols mapped a gateway may leave out.\n" +
+      "Events: mapping.",
+    load: () => import("./list.ts"),
+  },
+  {
     name: "gateway",
     summary: "is a simulated gateway on real sockets, to test clients against",
     positionals: [],

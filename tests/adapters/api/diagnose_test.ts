@@ -37,8 +37,8 @@ describe("Nat.diagnose()", () => {
     const { diagnosis, ms } = await diagnosed(net);
 
     assertEquals(outcomes(diagnosis), [
-      "192.0.2.1 pcp 203.0.113.7 nat-pmp 203.0.113.7",
-      "192.0.2.2 pcp unsupported version (speaks 0) nat-pmp 203.0.113.8",
+      "192.0.2.1 pcp 203.0.113.7 nat-pmp 203.0.113.7 upnp no answer",
+      "192.0.2.2 pcp unsupported version (speaks 0) nat-pmp 203.0.113.8 upnp no answer",
     ]);
     assertEquals(diagnosis.findings.map(({ code }) => code), ["unverified", "no-ipv6", "open"]);
     // Loading what it needs takes turns, of which each is 50 ms here.
@@ -51,7 +51,9 @@ describe("Nat.diagnose()", () => {
       const net = new FakeNetwork();
       net.silent.add("pcp");
       const { diagnosis, ms } = await diagnosed(net, timeoutMs === undefined ? {} : { timeoutMs });
-      assertEquals(outcomes(diagnosis), ["192.0.2.1 pcp no answer nat-pmp 203.0.113.7"]);
+      assertEquals(outcomes(diagnosis), [
+        "192.0.2.1 pcp no answer nat-pmp 203.0.113.7 upnp no answer",
+      ]);
       assert(ms >= expected && ms < expected + 3000, `${ms} ms`);
     }
   });

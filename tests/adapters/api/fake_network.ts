@@ -9,6 +9,7 @@ import { runCommand } from "../../../core/gateway/run_command.ts";
 import { parseCommand } from "../../../core/gateway/scenario.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
+import { SSDP_PORT } from "../../../core/upnp/ssdp.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "../../../adapters/runtime.ts";
 import { FakeRuntime } from "../fake_runtime.ts";
 
@@ -106,6 +107,8 @@ export class FakeNetwork extends FakeRuntime {
   #send(socket: UdpSocket, handlers: UdpHandlers, data: Uint8Array, to: Endpoint): void {
     const error = this.sendError;
     if (error) return queueMicrotask(() => handlers.onError(error, to));
+    // Nobody here speaks UPnP.
+    if (to.port === SSDP_PORT) return;
     const sent = readRequest(data);
     this.requests.push(sent);
     const gateway = this.#gateways.get(to.address);

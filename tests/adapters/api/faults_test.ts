@@ -19,7 +19,8 @@ async function withNat(
   options: Options = {},
 ): Promise<void> {
   const net = new FakeNetwork(spoken);
-  const nat = await Nat.open({ gateway: GATEWAY, announcements: false, ...options, runtime: net });
+  const over = { announcements: false, protocols: VIAS, ...options, runtime: net };
+  const nat = await Nat.open({ gateway: GATEWAY, ...over });
   try {
     await run(nat, net);
   } finally {
@@ -689,7 +690,7 @@ describe("what the system refuses", () => {
 
 describe("networks", () => {
   const open = (runtime: FakeNetwork, options: Options = {}) =>
-    Nat.open({ announcements: false, ...options, runtime });
+    Nat.open({ announcements: false, protocols: VIAS, ...options, runtime });
 
   it("takes the best of several gateways that answers", async () => {
     const net = new FakeNetwork();

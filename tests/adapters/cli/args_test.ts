@@ -215,11 +215,7 @@ describe("parse() refuses", () => {
     );
   });
 
-  it("UPnP, saying that it is not spoken yet", () => {
-    assertEquals(
-      messageOf("do", "x", "--via", "upnp"),
-      '--via cannot be "upnp": UPnP is not spoken yet',
-    );
+  it("UPnP of the gateway, saying that it is not spoken yet", () => {
     assertMatch(messageOf("do", "x", "--protocols=pcp,upnp"), /--protocols .*"pcp,upnp".*UPnP/);
   });
 

@@ -44,7 +44,7 @@ const HELD: Partial<Entry> = { owner: { pid: process.ppid } };
 const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["", ["map, unmap, peer, address"]],
   ["frobnicate", ['"frobnicate"']],
-  ["list", ['"list"']],
+  ["lists", ['"lists"']],
   ["watch", ["PORT"]],
   ["watch 0", ["PORT", '"0"']],
   ["watch 6000 --mode once", ["--mode", "watch"]],
@@ -60,8 +60,10 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["map 6000/TCP", ["PORT", '"6000/TCP"']],
   ["map -1", ["-1"]],
   ["map 1 2", ['"2"']],
-  ["map 6000 --via upnp", ["--via", "upnp", "UPnP is not spoken yet"]],
-  ["map 6000 --via pcp,upnp", ["--via", "UPnP"]],
+  ["map 6000 --via upnp,upnp", ["--via", "pcp, nat-pmp and upnp", '"upnp,upnp"']],
+  ["map 6000 --via igd", ["--via", '"igd"']],
+  ["map 6000 --via upnp --third-party 10.0.0.1", ["--third-party needs PCP,", "upnp"]],
+  ["map 6000 --via nat-pmp,upnp --external-address 9.9.9.9", ["--external-address", "--via"]],
   ["map 6000 --lifetime 0", ["--lifetime", '"0"']],
   ["map 6000 --external-port 99999", ["--external-port", '"99999"']],
   ["map 6000 --gateway nowhere", ["--gateway", '"nowhere"']],
@@ -103,6 +105,8 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["gateway --gateway 10.0.0.1", ["--gateway"]],
   ["demo 5", ['"5"']],
   ["demo --port 5", ["--port"]],
+  ["list 5", ['"5"']],
+  ["list --via pcp", ["--via"]],
   ["address 5", ['"5"']],
   ["address --mode once", ["--mode"]],
   ["address --via nat-pmp --gateway ::1", ["--via", "nat-pmp", "--gateway", "::1"]],
@@ -226,7 +230,7 @@ describe("natkit", () => {
       assertEquals(await run("--help"), 0);
 
       for (const { name } of COMMANDS) assertMatch(io.out, new RegExp(`^  ${name}\\b`, "m"));
-      assert(!/\b(list|stun|punch|upnp)\b/.test(io.out), io.out);
+      assert(!/\b(stun|punch|upnp)\b/.test(io.out), io.out);
       assertEquals(io.err, "");
     });
 

@@ -1,10 +1,12 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
+import { defaultProtocols } from "../../../core/portmap/client.ts";
 import type { MapperEvent, SavedPort } from "../../../core/portmap/managed.ts";
 import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { seededRandom } from "../../../core/random.ts";
 import {
+  BY_DATAGRAM,
   EXTERNAL,
   GATEWAY,
   HOST,
@@ -121,13 +123,17 @@ describe("the race", () => {
 
   it("does without NAT-PMP from a global address and over IPv6 (PMP-C-02, PMP-C-34)", () => {
     for (const localAddress of ["198.18.0.1", "11.0.0.1"]) {
-      const mapper = openMapper({}, localAddress);
+      const mapper = openMapper({ protocols: defaultProtocols(localAddress) }, localAddress);
       mapper.map(web, 0);
       const first = mapper.poll(), second = mapper.poll();
       assert(first?.type === "send" && first.data[0] === 2);
       assertEquals(second?.type, localAddress === "11.0.0.1" ? undefined : "send");
     }
-    const mapper = openMapper({}, "2001:db8::7", { address: "fe80::1%eth0", port: 5351 });
+    const protocols = defaultProtocols("2001:db8::7");
+    const mapper = openMapper({ protocols }, "2001:db8::7", {
+      address: "fe80::1%eth0",
+      port: 5351,
+    });
     mapper.map(web, 0);
     assert(mapper.poll()?.type === "send");
     assertEquals(mapper.poll(), undefined);
@@ -275,7 +281,7 @@ describe("a held mapping", () => {
 
 describe("a later run", () => {
   const later = (lab: ReturnType<typeof rig>, saved: readonly SavedPort[]) => {
-    const mapper = new PortMapper({ random: seededRandom(99), saved });
+    const mapper = new PortMapper({ random: seededRandom(99), saved, protocols: BY_DATAGRAM });
     const next = lab.host.run<MapperEvent, PortMapper>(mapper, {});
     next.do((machine, now) => machine.networkChanged([{ gateway: GATEWAY }], now));
     return next;

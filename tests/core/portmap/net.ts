@@ -9,6 +9,7 @@ import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { seededRandom } from "../../../core/random.ts";
+import { BY_DATAGRAM } from "./rig.ts";
 
 export const web = { protocol: "tcp", internalPort: 8080 } as const;
 export const A: NetworkPath = {
@@ -38,7 +39,12 @@ export class Net {
   readonly #open: Map<string, string> = new Map();
 
   constructor(options: Partial<PortMapperOptions> = {}) {
-    this.mapper = new PortMapper({ random: seededRandom(1), announcements: false, ...options });
+    this.mapper = new PortMapper({
+      random: seededRandom(1),
+      announcements: false,
+      protocols: BY_DATAGRAM,
+      ...options,
+    });
   }
 
   /** Puts a gateway there that booted well before. */

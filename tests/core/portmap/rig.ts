@@ -19,6 +19,8 @@ import type { ServerEvent } from "../../../core/table/server_request.ts";
 export const GATEWAY: Endpoint = { address: "192.168.1.1", port: 5351 };
 export const HOST = "192.168.1.100";
 export const EXTERNAL = "203.0.113.7";
+/** Who races in tests that are not about UPnP. */
+export const BY_DATAGRAM = ["pcp", "nat-pmp"] as const;
 
 /** What {@linkcode rig} takes. */
 export interface RigOptions {
@@ -65,7 +67,11 @@ export class Rig {
     }
     this.host = this.world.host("host");
     this.host.attach(this.lan, HOST);
-    const mapper = new PortMapper({ random: this.world.fork(), ...options.mapper });
+    const mapper = new PortMapper({
+      random: this.world.fork(),
+      protocols: BY_DATAGRAM,
+      ...options.mapper,
+    });
     this.process = this.host.run<MapperEvent, StrictMachine<MapperEvent, PortMapper>>(
       new StrictMachine<MapperEvent, PortMapper>(mapper),
       {},
@@ -140,7 +146,12 @@ export function openMapper(
   localAddress: string = HOST,
   gateway: Endpoint = GATEWAY,
 ): PortMapper {
-  const mapper = new PortMapper({ random: seededRandom(1), announcements: false, ...options });
+  const mapper = new PortMapper({
+    random: seededRandom(1),
+    announcements: false,
+    protocols: BY_DATAGRAM,
+    ...options,
+  });
   mapper.networkChanged([{ gateway, localAddress }], 0);
   const local = { address: localAddress, port: 40_000 };
   mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local }, 0);

@@ -1,0 +1,1497 @@
+/**
+ * The UPnP IGD client machine: the external address and any number of port mappings at one gateway's
+ * Internet gateway device (IGD:1 and :2), or pinholes in its IPv6 firewall, kept alive over expiry,
+ * restarts and routers that do otherwise than they say.
+ *
+ * Theory of operation
+ *
+ * *The device* is looked for (`finder.ts`) when there is something to ask, and again where its
+ * address no longer answers. Requests to it leave one at a time (`calls.ts`).
+ *
+ * *A mapping* is a lease, and lives as `core/lease/keeper.ts` says: renewed at 1/2, 3/4… of its
+ * lifetime by the same AddPortMapping (UPNP-C-01, -03). One that is new takes this way:
+ *
+ *   IGD:2 ──AddAnyPortMapping──▶ granted, maybe with another port
+ *   IGD:1 ──who has the port?──another host──▶ the next port ──…
+ *              │ nobody, or we
+ *              ▼
+ *         AddPortMapping ──granted──▶ told; then read back: are we in the table, and for how long?
+ *              ├─718, 729──▶ the next port, unless the caller insists on this one
+ *              ├─725, 402, 501──▶ the same without an end, which this client ends itself
+ *              └─724──▶ the external port that the internal one is
+ *
+ * AddPortMapping replaces what another host has at some routers, though it should not (UPNP-C-02): so
+ * the table is looked at before, and what is another's is left alone. What the table says afterwards
+ * is believed: a mapping that is not in it is lost, a shorter lease is renewed by its own length. A
+ * router that does not show its table is taken at its word.
+ *
+ * *Deleting* looks first, too: what another host, or another program of this one, has by now at that
+ * port stays (UPNP-C-08, -09).
+ *
+ * *Restarts* are heard of by SSDP (another BOOTID, an announcement after a byebye); what nobody
+ * announces is found by asking for the external address, and for one mapping in turn, once a minute.
+ *
+ * @module
+ */
+import { checkAddress, checkLifetime, checkPort, MAX_LIFETIME_SECONDS } from "../check.ts";
+import { isLoopback } from "../cidr.ts";
+import { canonicalAddress, familyOf, withoutZone } from "../ip.ts";
+import { mergeMappingEvents } from "../lease/events.ts";
+import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
+import type { Lease } from "../lease/lease.ts";
+import { protocolName, readState, type SavedState, saveLease } from "../lease/saved.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  HttpResult,
+  Instant,
+  Machine,
+  SocketResult,
+  SocketSpec,
+} from "../machine.ts";
+import {
+  checkMappingRequest,
+  type Failure,
+  type MappingEvent,
+  type MappingId,
+  type MappingRequest,
+  type MappingState,
+  PROTOCOL_NUMBER,
+  type Transport,
+  type Wanted,
+} from "../mapping.ts";
+import { Outbox } from "../outbox.ts";
+import { below, type RandomSource } from "../random.ts";
+import { Timers } from "../timers.ts";
+import {
+  callAction,
+  CallQueue,
+  type Ending,
+  type Job,
+  type Outcome,
+  type ServiceAt,
+  type Steps,
+} from "./calls.ts";
+import { externalAddressOf, type Igd, IgdFinder, notConnected, ssdpGroup } from "./finder.ts";
+import {
+  FIREWALL_ERROR,
+  IGD2_MAX_LEASE_SECONDS,
+  IGD_ERROR,
+  PINHOLE_MAX_LEASE_SECONDS,
+  UPNP_ERROR,
+  upnpErrorName,
+} from "./igd.ts";
+import { decodeSsdp, deviceOf, SSDP_PORT } from "./ssdp.ts";
+
+/** How an IGD client is made. */
+export interface IgdClientOptions {
+  /** The gateway, and the port where it answers searches: 1900 on a real one. */
+  readonly gateway: Endpoint;
+  /** This host's address towards it: requests leave from there, and mappings lead there. */
+  readonly localAddress: string;
+  /** Chooses ports where the wished one is taken, and spreads recreations. */
+  readonly random: RandomSource;
+  /** The name of the interface towards it, which multicast over IPv6 needs. */
+  readonly interface?: string | undefined;
+  /** Whether to listen for what devices announce. @default {true} */
+  readonly announcements?: boolean;
+  /** What an earlier client exported: its mappings are asked for again, with their ports. */
+  readonly state?: SavedState;
+}
+
+/** A mapping as it stands. */
+export interface IgdMapping {
+  /** Names it within its client. */
+  readonly id: MappingId;
+  /** Which transport. */
+  readonly protocol: Transport;
+  /** The port on this host. */
+  readonly internalPort: number;
+  /** Where others send to, where the device holds the mapping. */
+  readonly external: Endpoint | undefined;
+  /** Granted lifetime, seconds; 2³²−1: until it is deleted. Before a grant the one asked for. */
+  readonly lifetimeSeconds: number;
+  /** When the last grant ends; undefined where there is none. */
+  readonly expiresAt: Instant | undefined;
+  /** Where it stands. */
+  readonly state: MappingState;
+}
+
+/** An entry of the device's table. */
+export interface PortMappingEntry {
+  /** Which transport. */
+  readonly protocol: Transport;
+  /** The external port. */
+  readonly externalPort: number;
+  /** Who may send; `""`: everybody. */
+  readonly remoteHost: string;
+  /** The host it leads to, as the device tells it. */
+  readonly internalClient: string;
+  /** The port there. */
+  readonly internalPort: number;
+  /** Whether it is in force. */
+  readonly isEnabled: boolean;
+  /** The text that it was made with. */
+  readonly description: string;
+  /** For how long it lasts, seconds; 0: without an end, or unknown. */
+  readonly leaseSeconds: number;
+}
+
+/** What an IGD client tells. */
+export type IgdEvent =
+  /** What becomes of a mapping. */
+  | MappingEvent<IgdMapping>
+  /** The external address: the answer to a probe, or a change that was noticed. */
+  | { readonly type: "external-address"; readonly address: string }
+  /** The probe came to nothing. */
+  | { readonly type: "external-address-failed"; readonly failure: Failure }
+  /** The device lost its table; mappings are about to be made anew. */
+  | { readonly type: "gateway-restarted" }
+  /** The device's table, whole; or why it is not told. */
+  | {
+    readonly type: "table-told";
+    readonly id: MappingId;
+    readonly entries: readonly PortMappingEntry[];
+    readonly failure?: Failure;
+  };
+
+/** What a client counted. */
+export interface IgdClientStats {
+  /** Searches begun. */
+  searches: number;
+  /** HTTP requests sent. */
+  requests: number;
+  /** HTTP requests that were answered, with whatever status. */
+  answers: number;
+  /** How often the device was noticed to have lost its table. */
+  restarts: number;
+  /** What was dropped, by reason. */
+  readonly dropped: {
+    /** No SSDP, or a broken one. */
+    malformed: number;
+    /** From who is no neighbour. */
+    "off-link": number;
+    /** More answers than are looked at. */
+    "too-many": number;
+    /** A URL that leads elsewhere. */
+    "bad-url": number;
+    /** A description that is none. */
+    "bad-description": number;
+    /** What nobody asked for. */
+    unsolicited: number;
+  };
+}
+
+type IgdLease = Lease<Job>;
+
+/** What was asked for a lease, as far as the device may hold it. */
+interface Made {
+  /** External ports, by every AddPortMapping that was not refused. */
+  readonly ports: Set<number>;
+  /** The id of its pinhole. */
+  pinhole: number | undefined;
+}
+
+/** What the table says of a port. */
+interface Look {
+  readonly holder: "nobody" | "we" | "other" | "unknown";
+  /** What is left of its lease; 0: unknown, or without end. */
+  readonly leaseSeconds: number;
+}
+
+/** What was learnt of the device: each is asked in vain once. */
+interface Habits {
+  /** It gives no leases but those without an end. */
+  onlyPermanent: boolean;
+  /** It does not have AddAnyPortMapping. */
+  lacksAny: boolean;
+  /** Whether it shows what it holds by GetSpecificPortMappingEntry; undefined: not known. */
+  showsTable: boolean | undefined;
+  /** Whether the same AddPortMapping again extends the lease (quirk 62). */
+  extendsLeases: boolean | undefined;
+}
+
+/** How many requests for one mapping are refused before that is told. */
+const MAX_ADDS = 12;
+/** External ports chosen by us: those that routers let everybody have. */
+const FIRST_CHOSEN_PORT = 1024;
+/** The address is asked for again before a mapping is made where it is older than this. */
+const ADDRESS_AGE_MS = 60_000;
+/** How often the device is asked whether all is as it was. */
+const CHECK_MS = 60_000;
+/** The device itself cannot at present. */
+const SHORT_REFUSAL_MS = 30_000;
+/** All other refusals. */
+const LONG_REFUSAL_MS = 1_800_000;
+/** A lease this much shorter than asked for is another one, seconds. */
+const LEASE_SLACK_SECONDS = 10;
+/** The longest table that is read entry by entry. */
+const MAX_ENTRIES = 1000;
+/** Routers cut descriptions, or choke on long ones (UPNP-C-06). */
+const MAX_DESCRIPTION = 60;
+const DEFAULT_DESCRIPTION = "natkit";
+
+/** Another host has the port, or the router itself. */
+const CONFLICTS: readonly number[] = [
+  IGD_ERROR.ConflictInMappingEntry,
+  IGD_ERROR.ConflictWithOtherMechanisms,
+];
+/** What devices say to a lease that they do not give, whatever it should mean (quirks 42, 43). */
+const NO_LEASES: readonly number[] = [
+  IGD_ERROR.OnlyPermanentLeasesSupported,
+  UPNP_ERROR.InvalidArgs,
+  UPNP_ERROR.ActionFailed,
+];
+/** What may be otherwise in a while. */
+const SHORT_CODES: readonly number[] = [
+  UPNP_ERROR.ActionFailed,
+  UPNP_ERROR.OutOfMemory,
+  IGD_ERROR.NoPortMapsAvailable,
+  FIREWALL_ERROR.PinholeSpaceExhausted,
+];
+
+/**
+ * An IGD client for one gateway, as a machine (see `core/machine.ts`).
+ *
+ * @example
+ * ```ts
+ * import { IgdClient } from "@natkit/natkit/upnp";
+ * import { seededRandom } from "@natkit/natkit/core";
+ * const client = new IgdClient({
+ *   gateway: { address: "192.168.1.1", port: 1900 },
+ *   localAddress: "192.168.1.100",
+ *   random: seededRandom(1),
+ * });
+ * client.map({ protocol: "tcp", internalPort: 8080 }, 0);
+ * const [socket] = client.sockets(); // the driver opens it…
+ * client.handleSocket(socket!.key, { ok: true, local: { address: "192.168.1.100", port: 4 } }, 0);
+ * const search = client.poll();
+ * console.assert(search?.type === "send" && search.to.port === 1900);
+ * ```
+ */
+export class IgdClient implements Machine<IgdEvent> {
+  /** The name of the protocol. */
+  readonly via = "upnp" as const;
+  /** Counters. */
+  readonly stats: IgdClientStats = {
+    searches: 0,
+    requests: 0,
+    answers: 0,
+    restarts: 0,
+    dropped: {
+      "malformed": 0,
+      "off-link": 0,
+      "too-many": 0,
+      "bad-url": 0,
+      "bad-description": 0,
+      "unsolicited": 0,
+    },
+  };
+  readonly #gateway: Endpoint;
+  readonly #random: RandomSource;
+  readonly #interface: string | undefined;
+  readonly #announcements: boolean;
+  readonly #outbox = new Outbox<IgdEvent>(mergeMappingEvents);
+  readonly #timers = new Timers<"check">();
+  readonly #keeper: LeaseKeeper<Job, IgdMapping>;
+  readonly #queue: CallQueue;
+  readonly #made: WeakMap<IgdLease, Made> = new WeakMap();
+  #local: string;
+  #finder: IgdFinder;
+  #igd: Igd | undefined;
+  #habits: Habits = newHabits();
+  /** The external address, and when it was told. */
+  #address: string | undefined;
+  #addressAt: Instant = -Infinity;
+  #isProbed = false;
+  /** The device said byebye. */
+  #saidBye = false;
+  /** It is being asked whether all is as it was. */
+  #isChecking = false;
+  /** Which lease is looked at in turn. */
+  #turn = 0;
+  /** Questions for the table. */
+  readonly #lists: Set<MappingId> = new Set();
+  #nextListId = -1;
+  #searches = 0;
+  /** The search socket's key, while there is one. */
+  #searchKey: string | undefined;
+  #sockets: readonly SocketSpec[] = [];
+  #now: Instant = -Infinity;
+  #isClosed = false;
+
+  /**
+   * Makes a client; with `state` the mappings of an earlier one are asked for at the first timeout.
+   *
+   * @throws {TypeError | RangeError} Where an address is none, the two are not of one family, or the
+   * state is not one.
+   */
+  constructor(options: IgdClientOptions) {
+    const { random, announcements = true, state } = options;
+    this.#gateway = {
+      address: checkAddress("gateway.address", options.gateway?.address),
+      port: checkPort("gateway.port", options.gateway?.port),
+    };
+    const family = familyOf(this.#gateway.address);
+    this.#local = checkAddress("localAddress", options.localAddress, family);
+    this.#random = random;
+    this.#interface = options.interface;
+    this.#announcements = announcements;
+    this.#queue = new CallQueue((id, { to, request, maxBytes, timeoutMs }) => {
+      this.stats.requests++;
+      this.#outbox.act({ type: "request", id, to, request, maxBytes, timeoutMs });
+    });
+    this.#keeper = new LeaseKeeper(this.#wire, random, this.#outbox);
+    this.#finder = this.#newFinder();
+    if (!state) return;
+    for (const { wanted, external } of readState(state)) {
+      const misfit = misfitOf(wanted, family);
+      if (misfit) throw new TypeError(`'state' must hold mappings of UPnP: ${misfit}`);
+      this.#keeper.adopt(wanted, undefined, external);
+    }
+  }
+
+  // ---- Commands ----------------------------------------------------------------------------
+
+  /**
+   * Asks for the external address, which changes nothing at the gateway: `external-address` or
+   * `external-address-failed` follows. Over IPv6 it is this host's own, where there is a firewall
+   * that can be asked.
+   */
+  probe(now: Instant): void {
+    this.#begin(now);
+    this.#isProbed = true;
+    if (this.#igd) this.#askAddress();
+    this.#advance();
+  }
+
+  /** Takes the question for the external address back. */
+  endProbe(now: Instant): void {
+    this.#begin(now);
+    this.#isProbed = false;
+    this.#advance();
+  }
+
+  /** Why UPnP cannot do this, or undefined where it can. */
+  unfit(request: MappingRequest): string | undefined {
+    return misfitOf(checkMappingRequest(request), familyOf(this.#local));
+  }
+
+  /**
+   * Asks for a mapping. One from exported state is claimed: it keeps its id, and its port is
+   * suggested rather than the wish; where it is granted already, `mapped` is told again.
+   *
+   * @returns Its id, which events carry.
+   * @throws {TypeError | RangeError} Where the request is malformed or not UPnP's, the port is mapped
+   * already, or the client is closed.
+   */
+  map(request: MappingRequest, now: Instant): MappingId {
+    if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
+    const wanted = this.#check(request);
+    this.#begin(now);
+    const { id } = this.#keeper.map(wanted, undefined, undefined, this.#now);
+    this.#advance();
+    return id;
+  }
+
+  /**
+   * Renews a mapping early, from then on for `lifetimeSeconds`. One that is wanted for N lifetimes
+   * starts counting again. Does nothing to a mapping that is over.
+   *
+   * @returns The number that its answer carries as `revision`.
+   * @throws {TypeError | RangeError} Where the lifetime does not fit.
+   */
+  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
+    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
+    this.#begin(now);
+    const lease = this.#keeper.get(id);
+    const revision = lease ? this.#keeper.renew(lease, lifetimeSeconds, this.#now) : 0;
+    this.#advance();
+    return revision;
+  }
+
+  /** Deletes a mapping; `unmapped` follows. Does nothing to one that is over. */
+  revoke(id: MappingId, now: Instant): void {
+    this.#onLease(id, now, (lease) => this.#keeper.revoke(lease, this.#now));
+  }
+
+  /**
+   * Deletes a mapping of this host although this client need not have made it; `unmapped` follows
+   * under the id returned. What leads to another host, or to another port of this one, stays.
+   *
+   * @throws {TypeError | RangeError} As {@linkcode IgdClient.map}.
+   */
+  unmap(request: MappingRequest, now: Instant): MappingId {
+    const wanted = this.#check(request);
+    this.#begin(now);
+    const { id } = this.#keeper.unmap(wanted, undefined, this.#now);
+    this.#advance();
+    return id;
+  }
+
+  /**
+   * Asks no more for a mapping that need not be had; what was sent may yet be granted, which is told,
+   * and is not renewed. {@linkcode IgdClient.revoke} deletes it.
+   */
+  withdraw(id: MappingId, now: Instant): void {
+    this.#onLease(id, now, (lease) => this.#keeper.withdraw(lease, this.#now));
+  }
+
+  /** Forgets a mapping: no packet, no event. */
+  abandon(id: MappingId, now: Instant): void {
+    this.#onLease(id, now, (lease) => this.#keeper.abandon(lease, this.#now));
+    this.#outbox.unemit(id);
+  }
+
+  /**
+   * Asks for the device's whole table of port mappings, everybody's: `table-told` follows.
+   *
+   * @returns The id that it carries; below 0, so that it is no mapping's.
+   */
+  list(now: Instant): MappingId {
+    this.#begin(now);
+    const id = this.#nextListId--;
+    this.#lists.add(id);
+    const tell = (entries: readonly PortMappingEntry[], failure?: Failure) => {
+      this.#lists.delete(id);
+      this.#outbox.emit({ type: "table-told", id, entries, ...(failure && { failure }) }, id);
+    };
+    this.#queue.add({
+      name: "list",
+      run: () => this.#list(tell),
+      fail: (failure) => tell([], failure),
+    });
+    this.#advance();
+    return id;
+  }
+
+  /** This host has another address towards the gateway: all mappings are asked for from there. */
+  networkChanged(localAddress: string, now: Instant): void {
+    this.#begin(now);
+    this.#local = checkAddress("localAddress", localAddress, familyOf(this.#gateway.address));
+    this.#loseDevice();
+    this.#finder.stop();
+    this.#finder = this.#newFinder();
+    this.#searchKey = undefined;
+    this.#keeper.hostMoved(this.#now);
+    this.#advance();
+  }
+
+  /** Deletes all mappings of this client; none can be made afterwards. */
+  close(now: Instant): void {
+    this.#begin(now);
+    this.#isClosed = true;
+    this.#isProbed = false;
+    for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, this.#now);
+    this.#advance();
+  }
+
+  // ---- What it holds -----------------------------------------------------------------------
+
+  /** Whether nothing is held, wanted or on its way. */
+  get isIdle(): boolean {
+    return this.#keeper.size === 0 && this.#queue.isEmpty;
+  }
+
+  /** A mapping as it stands, or undefined where it is over. */
+  mapping(id: MappingId): IgdMapping | undefined {
+    const lease = this.#keeper.get(id);
+    return lease && this.#wire.snapshot(lease);
+  }
+
+  /** All mappings, those being deleted among them. */
+  mappings(): IgdMapping[] {
+    return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
+  }
+
+  /** What a later client needs to take the mappings over, as plain JSON. */
+  exportState(now: Instant): SavedState {
+    const { address } = this.#gateway;
+    const mappings = this.#keeper.wanted().map((lease) => saveLease(lease, this.via, address, now));
+    return { version: 1, mappings };
+  }
+
+  // ---- Input -------------------------------------------------------------------------------
+
+  /** {@inheritDoc Machine.sockets} */
+  sockets(): readonly SocketSpec[] {
+    const specs = [...this.#searchSocket(), ...this.#noticeSocket()];
+    const isSame = specs.length === this.#sockets.length &&
+      specs.every(({ key }, i) => key === this.#sockets[i]!.key);
+    return isSame ? this.#sockets : this.#sockets = specs;
+  }
+
+  #searchSocket(): SocketSpec[] {
+    if (this.#searchKey === undefined) return [];
+    const connect = this.#finder.onlyPeer;
+    const local = { address: this.#local, port: 0 };
+    return [{ key: this.#searchKey, local, ...(connect && { connect }) }];
+  }
+
+  #noticeSocket(): SocketSpec[] {
+    const isWanted = this.#announcements && !this.#isClosed && this.#keeper.size > 0 && this.#igd;
+    if (!isWanted || isLoopback(this.#local)) return [];
+    const family = familyOf(this.#local);
+    const group = ssdpGroup(family);
+    const via = family === 4 ? this.#local : this.#interface;
+    const key = `notices ${this.#local}`;
+    const local = { address: group, port: SSDP_PORT };
+    return [{ key, local, group, reuse: true, ...(via !== undefined && { interface: via }) }];
+  }
+
+  /** {@inheritDoc Machine.handleSocket} */
+  handleSocket(key: string, result: SocketResult, now: Instant): void {
+    this.#begin(now);
+    if (key === this.#searchKey) {
+      if (result.ok) {
+        if (!this.#finder.isSearching) this.stats.searches++;
+        this.#finder.start();
+      } else if (!result.isOpen) {
+        this.#finder.stop();
+        this.#notFound({ kind: "unreachable" });
+      }
+    }
+    this.#advance();
+  }
+
+  /** Feeds one datagram; true where it is an answer or an announcement of a device. */
+  handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
+    this.#begin(now);
+    const isMine = socket === this.#searchKey
+      ? this.#finder.handleDatagram(data, from)
+      : socket.startsWith("notices ")
+      ? this.#hearNotice(data, from)
+      : this.#dropped("unsolicited");
+    this.#advance();
+    return isMine;
+  }
+
+  /** ICMP says that nobody answers searches there. */
+  handleUnreachable(_to: Endpoint, socket: string, now: Instant): void {
+    this.#begin(now);
+    if (socket === this.#searchKey) this.#finder.handleUnreachable();
+    this.#advance();
+  }
+
+  /** Feeds the result of a request. */
+  handleResponse(id: number, result: HttpResult, now: Instant): void {
+    this.#begin(now);
+    if (result.ok) this.stats.answers++;
+    if (!this.#queue.handleResponse(id, result)) this.#dropped("unsolicited");
+    this.#advance();
+  }
+
+  /** Does what is due. */
+  handleTimeout(now: Instant): void {
+    this.#begin(now);
+    if ((this.#finder.nextAt() ?? Infinity) <= this.#now) this.#finder.handleTimeout();
+    if (this.#timers.popDue(this.#now) === "check") this.#addCheck();
+    this.#keeper.handleTimeout(this.#now);
+    this.#advance();
+  }
+
+  /** When `handleTimeout` wants to be called next; the last `now` while output waits. */
+  nextTimeout(): Instant | undefined {
+    return this.debugTimeout()?.at;
+  }
+
+  /** The next action. */
+  poll(): Action<IgdEvent> | undefined {
+    return this.#outbox.poll();
+  }
+
+  /** `nextTimeout` with its reason. */
+  debugTimeout(): DebugTimeout | undefined {
+    const wakeAt = this.#outbox.wakeAt();
+    if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
+    const all: DebugTimeout[] = [];
+    const searchAt = this.#finder.nextAt();
+    if (searchAt !== undefined) all.push({ at: searchAt, reason: "search" });
+    const check = this.#timers.next(), lease = this.#keeper.timers.next();
+    if (check) all.push({ at: check.at, reason: check.reason });
+    if (lease) all.push({ at: lease.at, reason: `${lease.reason}, mapping ${lease.key}` });
+    return all.sort((a, b) => a.at - b.at)[0];
+  }
+
+  // ---- The device --------------------------------------------------------------------------
+
+  #newFinder(): IgdFinder {
+    const options = {
+      gateway: this.#gateway,
+      localAddress: this.#local,
+      interface: this.#interface,
+    };
+    return new IgdFinder(options, this.#queue, {
+      send: (to, data) => {
+        if (this.#searchKey !== undefined) this.#outbox.send(this.#searchKey, to, data);
+      },
+      now: () => this.#now,
+      found: (igd, address) => this.#found(igd, address),
+      failed: (failure) => this.#notFound(failure),
+      dropped: (reason) => this.#dropped(reason),
+    });
+  }
+
+  /** Goes on with what can go on, and begins or ends the search as it is wanted. */
+  #advance(): void {
+    this.#queue.advance();
+    const isWanted = !this.#igd && (this.#isProbed || this.#queue.needsDevice);
+    if (isWanted) this.#searchKey ??= `search ${++this.#searches}`;
+    else if (this.#searchKey !== undefined) {
+      this.#searchKey = undefined;
+      this.#finder.stop();
+    }
+    this.#armCheck();
+  }
+
+  #found(igd: Igd, address: string): void {
+    const isKnown = this.#address !== undefined;
+    this.#igd = igd;
+    this.#queue.setOpen(true);
+    const hasBootedAnew = this.#bootId !== undefined && igd.bootId !== undefined &&
+      this.#bootId !== igd.bootId && this.#udn === igd.udn;
+    if (this.#udn !== igd.udn || hasBootedAnew) this.#habits = newHabits();
+    this.#udn = igd.udn;
+    this.#bootId = igd.bootId;
+    this.#heardAddress(address, !isKnown || this.#isProbed);
+    if (hasBootedAnew) this.#restarted();
+  }
+
+  #udn: string | undefined;
+  #bootId: number | undefined;
+
+  /** No device was found: what waits for one fails. */
+  #notFound(failure: Failure): void {
+    this.#searchKey = undefined;
+    for (const job of this.#queue.takeWaiting()) job.fail(failure);
+    if (!this.#isProbed) return;
+    this.#isProbed = false;
+    this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+  }
+
+  /** It is not where it was, or not what it was: it is looked for when it is needed. */
+  #loseDevice(): void {
+    this.#igd = undefined;
+    this.#queue.setOpen(false);
+  }
+
+  /** Takes an announcement; false where it is none of our device's. */
+  #hearNotice(data: Uint8Array, from: Endpoint): boolean {
+    const message = decodeSsdp(data);
+    if (typeof message === "string") return this.#dropped("malformed");
+    if (!this.#finder.isOnLink(from.address)) return this.#dropped("off-link");
+    const { kind, usn, bootId, nextBootId } = message;
+    if (kind === "search" || kind === "response" || usn === "") return false;
+    if (deviceOf(usn) !== this.#udn || this.#udn === "") return false;
+    if (kind === "byebye") {
+      this.#saidBye = true;
+      return true;
+    }
+    if (kind === "update") {
+      this.#bootId = nextBootId ?? this.#bootId;
+      return true;
+    }
+    const isOther = bootId !== undefined && this.#bootId !== undefined && bootId !== this.#bootId;
+    this.#bootId = bootId ?? this.#bootId;
+    if (isOther || this.#saidBye) {
+      this.#saidBye = false;
+      this.#loseDevice();
+      this.#restarted();
+    } else this.#keeper.gatewayAnswers(undefined, this.#now);
+    return true;
+  }
+
+  #restarted(): void {
+    this.stats.restarts++;
+    this.#outbox.emit({ type: "gateway-restarted" }, "restart");
+    this.#keeper.gatewayRestarted(undefined, this.#now);
+  }
+
+  /** Calls an action of the connection; a device that is gone is lost. */
+  *#call(service: ServiceAt, action: string, args: Record<string, string>): Steps<Outcome> {
+    const outcome = yield* callAction(service, action, args);
+    if (outcome.type === "gone") this.#loseDevice();
+    return outcome;
+  }
+
+  // ---- The external address ----------------------------------------------------------------
+
+  #askAddress(): void {
+    this.#queue.add({
+      name: "external address",
+      run: () => this.#learnAddress(),
+      fail: (failure) => this.#addressFailed(failure),
+    });
+  }
+
+  *#learnAddress(): Steps<Ending> {
+    const connection = this.#igd!.connection;
+    if (!connection) {
+      this.#heardAddress(this.#local, true);
+      return "done";
+    }
+    const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
+    if (outcome.type === "gone") return "again";
+    const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
+    if (address !== undefined) this.#heardAddress(address, true);
+    else this.#addressFailed(this.#failureOf(outcome) ?? notConnected(this.#now));
+    return "done";
+  }
+
+  #addressFailed(failure: Failure): void {
+    if (!this.#isProbed) return;
+    this.#isProbed = false;
+    this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+  }
+
+  #heardAddress(address: string, isAsked: boolean): void {
+    const isOther = address !== this.#address;
+    this.#address = address;
+    this.#addressAt = this.#now;
+    if (isOther) this.#keeper.externalAddressChanged(address);
+    if (!isOther && !(isAsked && this.#isProbed)) return;
+    this.#isProbed = false;
+    this.#outbox.emit({ type: "external-address", address }, "address");
+  }
+
+  // ---- Is all as it was? -------------------------------------------------------------------
+
+  #held(): IgdLease[] {
+    return this.#keeper.wanted().filter(({ isGranted, isStale }) => isGranted && !isStale);
+  }
+
+  #armCheck(): void {
+    const isWanted = !this.#isClosed && this.#held().length > 0;
+    if (!isWanted) this.#timers.delete("check");
+    else if (this.#timers.at("check") === undefined) {
+      this.#timers.set("check", this.#now + CHECK_MS, "check");
+    }
+  }
+
+  #addCheck(): void {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    const end = () => {
+      this.#isChecking = false;
+    };
+    this.#queue.add({ name: "check", run: () => this.#lookAround(end), fail: end });
+  }
+
+  /** Asks what nobody tells: the address, and whether the mapping whose turn it is is there. */
+  *#lookAround(end: () => void): Steps<Ending> {
+    const ending = yield* this.#lookAtAll();
+    if (ending === "done") end();
+    return ending;
+  }
+
+  *#lookAtAll(): Steps<Ending> {
+    const { connection, firewall } = this.#igd!;
+    if (connection) {
+      const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
+      if (outcome.type === "gone") return "again";
+      const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
+      if (address !== undefined) this.#heardAddress(address, false);
+    }
+    const held = this.#held().filter(({ request }) => !request);
+    const lease = held[this.#turn++ % held.length];
+    if (!lease) return "done";
+    let isMissing = false;
+    if (connection) {
+      const look = yield* this.#look(connection, lease, lease.grant!.external.port);
+      if (look === "gone") return "again";
+      isMissing = look !== "silent" && look.holder === "nobody" && this.#habits.showsTable === true;
+    } else {
+      const UniqueID = this.#madeOf(lease).pinhole;
+      if (UniqueID === undefined) return "done";
+      const args = { UniqueID: String(UniqueID) };
+      const outcome = yield* this.#call(firewall!, "GetPinholePackets", args);
+      if (outcome.type === "gone") return "again";
+      isMissing = outcome.type === "error" && outcome.code === FIREWALL_ERROR.NoSuchEntry;
+    }
+    // What one mapping is missing from, all may be missing from (quirk 12).
+    if (isMissing && lease.isGranted && !lease.request) this.#restarted();
+    return "done";
+  }
+
+  // ---- What the keeper asks for, and what it is told ---------------------------------------
+
+  readonly #wire: LeaseWire<Job, IgdMapping> = {
+    recreation: "together",
+    canDelete: () => true,
+    renewalFraction: (attempt) => 1 - 2 ** -attempt,
+    send: (lease, ask) => this.#enqueue(lease, ask),
+    cancel: (lease) => {
+      if (lease.request) this.#queue.cancel(lease.request);
+      lease.request = undefined;
+    },
+    snapshot: (lease) => {
+      const { grant, isGranted } = lease;
+      return {
+        id: lease.id,
+        protocol: protocolName(lease.wanted.protocol) as Transport,
+        internalPort: lease.wanted.internalPort,
+        external: isGranted ? grant!.external : undefined,
+        lifetimeSeconds: grant?.lifetimeSeconds ?? lease.lifetimeSeconds,
+        expiresAt: lease.expiresAt,
+        state: lease.state(lease.request ? 1 : 0),
+      };
+    },
+  };
+
+  #enqueue(lease: IgdLease, ask: Ask): void {
+    // What is on its way goes on: who changed the wish meanwhile asks again after its answer.
+    if (lease.request) return;
+    const job: Job = {
+      name: `${ask} ${lease.key}`,
+      run: () => ask === "delete" ? this.#delete(job, lease) : this.#make(job, lease, ask),
+      fail: (failure) => this.#failed(job, lease, failure),
+    };
+    lease.request = job;
+    this.#queue.add(job);
+  }
+
+  #madeOf(lease: IgdLease): Made {
+    const known = this.#made.get(lease);
+    if (known) return known;
+    const made: Made = { ports: new Set(), pinhole: undefined };
+    this.#made.set(lease, made);
+    return made;
+  }
+
+  #failed(job: Job, lease: IgdLease, failure: Failure): void {
+    if (job.isCancelled) return;
+    lease.request = undefined;
+    const retryAt = failure.kind === "refused" ? failure.retryAt : undefined;
+    this.#keeper.failed(lease, failure, retryAt, this.#now);
+  }
+
+  // ---- Making a mapping --------------------------------------------------------------------
+
+  *#make(job: Job, lease: IgdLease, ask: Ask): Steps<Ending> {
+    const { connection, firewall, version } = this.#igd!;
+    if (!connection) return yield* this.#makePinhole(job, lease, firewall!);
+    if (this.#now - this.#addressAt > ADDRESS_AGE_MS) {
+      const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
+      if (outcome.type === "gone") return "again";
+      const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
+      if (address !== undefined) this.#heardAddress(address, false);
+      if (job.isCancelled) return "done";
+    }
+    const { wanted } = lease;
+    const isHeld = ask === "renew";
+    const ports = this.#wishes(lease);
+    let port = ports.next().value;
+    let look: Look = { holder: "unknown", leaseSeconds: 0 };
+    let lookedAt: number | undefined;
+    let seconds = this.#leaseSeconds(lease, version);
+    let failure: Failure = this.#refusal(IGD_ERROR.ConflictInMappingEntry);
+    let hasReplaced = false;
+    const mayChange = !wanted.preferFailure;
+
+    if (version >= 2 && mayChange && !isHeld && !this.#habits.lacksAny && port !== undefined) {
+      const outcome = yield* this.#add(connection, "AddAnyPortMapping", lease, port, seconds);
+      const given = outcome.type === "done" ? reservedPort(outcome.args, port) : undefined;
+      if (given !== undefined) {
+        if (given !== port) this.#madeOf(lease).ports.delete(port);
+        return this.#granted(job, lease, ask, given, seconds, undefined);
+      }
+      if (job.isCancelled) return "done";
+      if (outcome.type === "gone") return "again";
+      // Some take their time with it, or for ever (quirk 51).
+      if (outcome.type !== "error" || isMissingAction(outcome.code)) this.#habits.lacksAny = true;
+      if (outcome.type === "silent") {
+        this.#failed(job, lease, { kind: "no-answer" });
+        return "done";
+      }
+    }
+
+    for (let adds = 0; adds < MAX_ADDS && port !== undefined;) {
+      if (lookedAt !== port) {
+        const seen = yield* this.#look(connection, lease, port);
+        if (job.isCancelled) return "done";
+        if (seen === "gone") return "again";
+        if (seen === "silent") {
+          failure = { kind: "no-answer" };
+          break;
+        }
+        look = seen;
+        lookedAt = port;
+      }
+      if (look.holder === "other") {
+        failure = this.#refusal(IGD_ERROR.ConflictInMappingEntry);
+        port = mayChange ? ports.next().value : undefined;
+        adds++;
+        continue;
+      }
+      if (isHeld && look.holder === "we" && this.#habits.extendsLeases === false && !hasReplaced) {
+        hasReplaced = true;
+        const outcome = yield* this.#remove(connection, lease, port);
+        if (job.isCancelled) return "done";
+        if (outcome.type === "gone") return "again";
+      }
+      const outcome = yield* this.#add(connection, "AddPortMapping", lease, port, seconds);
+      adds++;
+      if (outcome.type === "done") {
+        return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds);
+      }
+      if (job.isCancelled) return "done";
+      if (outcome.type === "gone") return "again";
+      if (outcome.type === "silent") {
+        failure = { kind: "no-answer" };
+        break;
+      }
+      if (outcome.type === "nonsense") {
+        // The table tells what came of it.
+        const seen = yield* this.#look(connection, lease, port);
+        if (typeof seen === "object" && seen.holder === "we") {
+          return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds);
+        }
+        if (job.isCancelled) return "done";
+        failure = { kind: "protocol-violation", clause: "no answer of UPnP's" };
+        break;
+      }
+      const { code } = outcome;
+      failure = this.#refusal(code);
+      const isConflict = CONFLICTS.includes(code);
+      if (look.holder === "we" && isConflict && !hasReplaced) {
+        // It is ours, and yet in our way (quirk 47).
+        hasReplaced = true;
+        const removed = yield* this.#remove(connection, lease, port);
+        if (job.isCancelled) return "done";
+        if (removed.type === "gone") return "again";
+      } else if (seconds > 0 && NO_LEASES.includes(code)) seconds = 0;
+      else if (code === IGD_ERROR.SamePortValuesRequired) {
+        const same = wanted.internalPort;
+        port = mayChange && port !== same ? same : undefined;
+      } else if (
+        isConflict || code === UPNP_ERROR.ActionFailed ||
+        (code === UPNP_ERROR.ActionNotAuthorized && port < FIRST_CHOSEN_PORT)
+      ) {
+        port = mayChange ? ports.next().value : undefined;
+        seconds = this.#leaseSeconds(lease, version);
+      } else break;
+    }
+    this.#failed(job, lease, failure);
+    return "done";
+  }
+
+  /** The external ports to try: what it had, what is wished, what the internal one is, any. */
+  *#wishes({ wanted, remembered }: IgdLease): Generator<number, undefined> {
+    const { suggestedPort, internalPort, preferFailure } = wanted;
+    if (preferFailure) {
+      yield suggestedPort;
+      return undefined;
+    }
+    const tried = new Set<number>([0]);
+    for (const port of [remembered?.port ?? 0, suggestedPort, internalPort]) {
+      if (tried.has(port)) continue;
+      tried.add(port);
+      yield port;
+    }
+    for (;;) {
+      const port = FIRST_CHOSEN_PORT + below(this.#random, 65_536 - FIRST_CHOSEN_PORT);
+      if (!tried.has(port)) yield port;
+      tried.add(port);
+    }
+  }
+
+  /** The lease to ask for: 0 for one without an end. */
+  #leaseSeconds(lease: IgdLease, version: number): number {
+    if (this.#habits.onlyPermanent) return 0;
+    const seconds = lease.lifetimeToAsk(this.#now);
+    return version >= 2 ? Math.min(seconds, IGD2_MAX_LEASE_SECONDS) : seconds;
+  }
+
+  *#add(
+    connection: ServiceAt,
+    action: "AddPortMapping" | "AddAnyPortMapping",
+    lease: IgdLease,
+    port: number,
+    seconds: number,
+  ): Steps<Outcome> {
+    const { wanted } = lease;
+    const { ports } = this.#madeOf(lease);
+    const wasThere = ports.has(port);
+    ports.add(port);
+    lease.sentRevision = lease.revision;
+    const until = seconds === 0 ? Infinity : this.#now + seconds * 1000;
+    lease.mayExistUntil = Math.max(lease.mayExistUntil, until);
+    const outcome = yield* this.#call(connection, action, {
+      ...subjectOf(wanted, port),
+      NewInternalPort: String(wanted.internalPort),
+      NewInternalClient: withoutZone(this.#local),
+      NewEnabled: "1",
+      NewPortMappingDescription: descriptionOf(wanted.description),
+      NewLeaseDuration: String(seconds),
+    });
+    if (outcome.type === "error" && !wasThere) ports.delete(port);
+    return outcome;
+  }
+
+  *#remove(connection: ServiceAt, { wanted }: IgdLease, port: number): Steps<Outcome> {
+    return yield* this.#call(connection, "DeletePortMapping", subjectOf(wanted, port));
+  }
+
+  #granted(
+    job: Job,
+    lease: IgdLease,
+    ask: Ask,
+    port: number,
+    seconds: number,
+    leftBefore: number | undefined,
+  ): Ending {
+    this.#madeOf(lease).ports.add(port);
+    // One that was withdrawn is told all the same; one that was revoked is deleted by its own job.
+    const isTold = !job.isCancelled || (lease.isWithdrawn && this.#keeper.get(lease.id) === lease);
+    if (!isTold || lease.phase === "deleting") return "done";
+    if (lease.request === job) lease.request = undefined;
+    const isPermanent = seconds === 0 && this.#igd!.version < 2;
+    if (seconds === 0) this.#habits.onlyPermanent = true;
+    const lifetimeSeconds = isPermanent
+      ? MAX_LIFETIME_SECONDS
+      : seconds === 0
+      ? IGD2_MAX_LEASE_SECONDS
+      : seconds;
+    const external = { address: this.#address!, port };
+    this.#keeper.granted(lease, { external, lifetimeSeconds, isPermanent }, this.#now);
+    const isKnown = ask === "renew" && this.#habits.extendsLeases !== undefined;
+    if (this.#habits.showsTable !== false && !isKnown && !lease.request) {
+      this.#verify(lease, ask, port, seconds, leftBefore);
+    }
+    return "done";
+  }
+
+  // ---- Reading back ------------------------------------------------------------------------
+
+  /** Looks whether what was granted is in the table, and for how long. */
+  #verify(
+    lease: IgdLease,
+    ask: Ask,
+    port: number,
+    seconds: number,
+    leftBefore: number | undefined,
+  ): void {
+    const isStill = () =>
+      this.#keeper.get(lease.id) === lease && lease.isGranted && lease.phase !== "deleting" &&
+      lease.grant!.external.port === port;
+    this.#queue.add({
+      name: `verify ${lease.key}`,
+      run: () => this.#readBack(lease, ask, port, seconds, leftBefore, isStill),
+      fail: () => {},
+    });
+  }
+
+  *#readBack(
+    lease: IgdLease,
+    ask: Ask,
+    port: number,
+    seconds: number,
+    leftBefore: number | undefined,
+    isStill: () => boolean,
+  ): Steps<Ending> {
+    const { connection } = this.#igd!;
+    if (!isStill() || !connection) return "done";
+    const grantedAt = lease.grantedAt;
+    let look = yield* this.#look(connection, lease, port);
+    // Where GetSpecificPortMappingEntry does not know it, the whole table may.
+    if (typeof look === "object" && look.holder === "nobody" && !this.#habits.showsTable) {
+      const entries = yield* this.#entries(connection);
+      if (entries === "gone") return "again";
+      const isListed = typeof entries === "object" &&
+        entries.some((entry) => entry.externalPort === port && this.#isOurs(entry, lease.wanted));
+      if (isListed || typeof entries === "string") look = { holder: "unknown", leaseSeconds: 0 };
+    }
+    if (!isStill() || lease.grantedAt !== grantedAt || typeof look === "string") return "done";
+    switch (look.holder) {
+      case "unknown":
+        this.#habits.showsTable = false;
+        break;
+      case "we":
+        this.#habits.showsTable = true;
+        this.#believe(lease, ask, seconds, look.leaseSeconds, leftBefore);
+        break;
+      case "other":
+        this.#keeper.gone(
+          lease,
+          this.#refusal(IGD_ERROR.ConflictInMappingEntry),
+          undefined,
+          this.#now,
+        );
+        break;
+      case "nobody": {
+        // It said yes and did nothing (quirk 48: the table is full).
+        const failure = this.#refusal(IGD_ERROR.NoSuchEntryInArray, SHORT_REFUSAL_MS);
+        const retryAt = this.#now + SHORT_REFUSAL_MS;
+        this.#keeper.gone(lease, failure, retryAt, this.#now);
+      }
+    }
+    return "done";
+  }
+
+  /** Takes what the table says of the lease. */
+  #believe(
+    lease: IgdLease,
+    ask: Ask,
+    asked: number,
+    left: number,
+    leftBefore: number | undefined,
+  ): void {
+    // 0 means no end, or that the router does not tell (quirk 45).
+    if (left === 0 || asked === 0) return;
+    lease.mayExistUntil = Math.max(lease.mayExistUntil, this.#now + left * 1000);
+    if (left >= asked - LEASE_SLACK_SECONDS) {
+      if (ask === "renew") this.#habits.extendsLeases = true;
+      return;
+    }
+    const { grant } = lease;
+    if (ask === "renew" && leftBefore !== undefined && leftBefore > 0 && left <= leftBefore) {
+      this.#habits.extendsLeases = false;
+      this.#keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.#now);
+      this.#keeper.askAgain(lease, this.#now);
+      return;
+    }
+    this.#keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.#now);
+  }
+
+  /** Who has an external port, as the table tells. */
+  *#look(
+    connection: ServiceAt,
+    { wanted }: IgdLease,
+    port: number,
+  ): Steps<Look | "gone" | "silent"> {
+    if (this.#habits.showsTable === false) return { holder: "unknown", leaseSeconds: 0 };
+    const subject = subjectOf(wanted, port);
+    const outcome = yield* this.#call(connection, "GetSpecificPortMappingEntry", subject);
+    if (outcome.type === "gone" || outcome.type === "silent") return outcome.type;
+    if (outcome.type === "done") {
+      const entry = entryOf({ ...subject, ...outcome.args });
+      if (!entry) return { holder: "unknown", leaseSeconds: 0 };
+      const { leaseSeconds } = entry;
+      return { holder: this.#isOurs(entry, wanted) ? "we" : "other", leaseSeconds };
+    }
+    const isFree = outcome.type === "error" && outcome.code === IGD_ERROR.NoSuchEntryInArray;
+    return { holder: isFree ? "nobody" : "unknown", leaseSeconds: 0 };
+  }
+
+  #isOurs({ internalClient, internalPort, protocol }: PortMappingEntry, wanted: Wanted): boolean {
+    return canonicalAddress(internalClient) === withoutZone(this.#local) &&
+      internalPort === wanted.internalPort && PROTOCOL_NUMBER[protocol] === wanted.protocol;
+  }
+
+  // ---- Deleting ----------------------------------------------------------------------------
+
+  *#delete(job: Job, lease: IgdLease): Steps<Ending> {
+    const { connection, firewall } = this.#igd!;
+    if (!connection) return yield* this.#deletePinhole(job, lease, firewall!);
+    const { ports } = this.#madeOf(lease);
+    const isMade = ports.size > 0;
+    const { suggestedPort, internalPort } = lease.wanted;
+    const known = [...ports, ...(isMade ? [] : [lease.remembered?.port ?? suggestedPort])];
+    let hasDeleted = false;
+    let failure: Failure | undefined;
+    let candidates = known.filter((port) => port > 0);
+    const isNamed = candidates.length > 0;
+    if (!isNamed) candidates = [internalPort];
+    for (const port of candidates) {
+      const look = yield* this.#look(connection, lease, port);
+      if (look === "gone") return "again";
+      if (look === "silent") {
+        failure = { kind: "no-answer" };
+        break;
+      }
+      // What a router does not show is deleted where this client, or an earlier one, made it.
+      if (look.holder === "unknown" && !isNamed) {
+        failure = this.#refusal(UPNP_ERROR.OptionalActionNotImplemented);
+      }
+      if (look.holder !== "we" && !(look.holder === "unknown" && isNamed)) continue;
+      const outcome = yield* this.#remove(connection, lease, port);
+      if (outcome.type === "gone") return "again";
+      const isGone = outcome.type === "done" ||
+        (outcome.type === "error" && outcome.code === IGD_ERROR.NoSuchEntryInArray);
+      if (isGone) {
+        ports.delete(port);
+        hasDeleted = true;
+      } else failure = this.#failureOf(outcome);
+    }
+    if (!isMade && !hasDeleted && failure?.kind !== "no-answer") {
+      const found = yield* this.#deleteListed(connection, lease);
+      if (found === "gone") return "again";
+      if (found) failure = undefined;
+    }
+    if (job.isCancelled) return "done";
+    lease.request = undefined;
+    this.#keeper.deleted(lease, failure, this.#now);
+    return "done";
+  }
+
+  /** Deletes what the table has of this host's port, at whatever external one. */
+  *#deleteListed(connection: ServiceAt, lease: IgdLease): Steps<boolean | "gone"> {
+    const entries = yield* this.#entries(connection);
+    if (typeof entries === "string") return entries === "gone" ? "gone" : false;
+    let hasDeleted = false;
+    for (const entry of entries) {
+      if (!this.#isOurs(entry, lease.wanted)) continue;
+      const args = {
+        NewRemoteHost: entry.remoteHost,
+        NewExternalPort: String(entry.externalPort),
+        NewProtocol: entry.protocol.toUpperCase(),
+      };
+      const outcome = yield* this.#call(connection, "DeletePortMapping", args);
+      if (outcome.type === "gone") return "gone";
+      hasDeleted ||= outcome.type === "done";
+    }
+    return hasDeleted;
+  }
+
+  // ---- The table ---------------------------------------------------------------------------
+
+  *#list(
+    tell: (entries: readonly PortMappingEntry[], failure?: Failure) => void,
+  ): Steps<Ending> {
+    const { connection } = this.#igd!;
+    if (!connection) {
+      tell([], this.#refusal(UPNP_ERROR.OptionalActionNotImplemented));
+      return "done";
+    }
+    const entries = yield* this.#entries(connection);
+    if (entries === "gone") return "again";
+    if (typeof entries === "object") tell(entries);
+    else {tell(
+        [],
+        entries === "silent" ? { kind: "no-answer" } : this.#refusal(UPNP_ERROR.ActionFailed),
+      );}
+    return "done";
+  }
+
+  /** The table, entry by entry: every version has that. */
+  *#entries(
+    connection: ServiceAt,
+  ): Steps<readonly PortMappingEntry[] | "gone" | "silent" | "hidden"> {
+    const entries: PortMappingEntry[] = [];
+    for (let index = 0; index < MAX_ENTRIES; index++) {
+      const args = { NewPortMappingIndex: String(index) };
+      const outcome = yield* this.#call(connection, "GetGenericPortMappingEntry", args);
+      if (outcome.type === "gone" || outcome.type === "silent") return outcome.type;
+      if (outcome.type !== "done") {
+        const isEnd = outcome.type === "error" &&
+          (outcome.code === IGD_ERROR.SpecifiedArrayIndexInvalid ||
+            outcome.code === IGD_ERROR.NoSuchEntryInArray || index > 0);
+        return isEnd ? entries : "hidden";
+      }
+      const entry = entryOf(outcome.args);
+      if (entry) entries.push(entry);
+    }
+    return entries;
+  }
+
+  // ---- Pinholes ----------------------------------------------------------------------------
+
+  *#makePinhole(job: Job, lease: IgdLease, firewall: ServiceAt): Steps<Ending> {
+    const made = this.#madeOf(lease);
+    const seconds = Math.min(lease.lifetimeToAsk(this.#now), PINHOLE_MAX_LEASE_SECONDS);
+    lease.sentRevision = lease.revision;
+    lease.mayExistUntil = Math.max(lease.mayExistUntil, this.#now + seconds * 1000);
+    let outcome: Outcome | undefined;
+    if (made.pinhole !== undefined) {
+      const args = { UniqueID: String(made.pinhole), NewLeaseTime: String(seconds) };
+      outcome = yield* this.#call(firewall, "UpdatePinhole", args);
+      // Ids do not outlive a restart.
+      if (outcome.type === "error") {
+        made.pinhole = undefined;
+        outcome = undefined;
+      }
+    }
+    outcome ??= yield* this.#addPinhole(firewall, lease, seconds);
+    if (outcome.type === "gone") return "again";
+    const isOff = outcome.type === "error" && outcome.code === FIREWALL_ERROR.FirewallDisabled;
+    // Where there is no firewall there is nothing to open.
+    if (outcome.type === "done" || isOff) {
+      const id = outcome.type === "done" ? readNumber(outcome.args["UniqueID"]) : undefined;
+      made.pinhole = id ?? made.pinhole;
+      const isTold = !job.isCancelled ||
+        (lease.isWithdrawn && this.#keeper.get(lease.id) === lease);
+      if (!isTold || lease.phase === "deleting") return "done";
+      if (lease.request === job) lease.request = undefined;
+      const external = { address: this.#local, port: lease.wanted.internalPort };
+      this.#keeper.granted(lease, { external, lifetimeSeconds: seconds }, this.#now);
+      return "done";
+    }
+    this.#failed(job, lease, this.#failureOf(outcome)!);
+    return "done";
+  }
+
+  *#addPinhole(firewall: ServiceAt, { wanted }: IgdLease, seconds: number): Steps<Outcome> {
+    const [filter] = wanted.filters;
+    return yield* this.#call(firewall, "AddPinhole", {
+      RemoteHost: filter?.prefix.address ?? "",
+      RemotePort: String(filter?.port ?? 0),
+      InternalClient: this.#local,
+      InternalPort: String(wanted.internalPort),
+      Protocol: String(wanted.protocol),
+      LeaseTime: String(seconds),
+    });
+  }
+
+  *#deletePinhole(job: Job, lease: IgdLease, firewall: ServiceAt): Steps<Ending> {
+    const made = this.#madeOf(lease);
+    let outcome: Outcome = { type: "done", args: {} };
+    if (made.pinhole === undefined) {
+      // The same request again answers with the id that it has.
+      outcome = yield* this.#addPinhole(firewall, lease, 1);
+      if (outcome.type === "gone") return "again";
+      if (outcome.type === "done") made.pinhole = readNumber(outcome.args["UniqueID"]);
+    }
+    if (made.pinhole !== undefined) {
+      const UniqueID = String(made.pinhole);
+      outcome = yield* this.#call(firewall, "DeletePinhole", { UniqueID });
+      if (outcome.type === "gone") return "again";
+    }
+    if (job.isCancelled) return "done";
+    const isGone = outcome.type === "error" &&
+      (outcome.code === FIREWALL_ERROR.NoSuchEntry ||
+        outcome.code === FIREWALL_ERROR.FirewallDisabled);
+    if (outcome.type === "done" || isGone) made.pinhole = undefined;
+    lease.request = undefined;
+    this.#keeper.deleted(lease, isGone ? undefined : this.#failureOf(outcome), this.#now);
+    return "done";
+  }
+
+  // ---- Small things ------------------------------------------------------------------------
+
+  #refusal(code: number, restMs?: number): Failure {
+    const rest = restMs ?? (SHORT_CODES.includes(code) ? SHORT_REFUSAL_MS : LONG_REFUSAL_MS);
+    return { kind: "refused", code, name: upnpErrorName(code), retryAt: this.#now + rest };
+  }
+
+  /** What an outcome says went wrong; undefined where nothing did. */
+  #failureOf(outcome: Outcome): Failure | undefined {
+    switch (outcome.type) {
+      case "done":
+        return undefined;
+      case "error":
+        return this.#refusal(outcome.code);
+      case "nonsense":
+        return { kind: "protocol-violation", clause: "no answer of UPnP's" };
+      default:
+        return { kind: "no-answer" };
+    }
+  }
+
+  #check(request: MappingRequest): Wanted {
+    const wanted = checkMappingRequest(request);
+    const misfit = misfitOf(wanted, familyOf(this.#local));
+    if (misfit) throw new TypeError(`Cannot map a port by UPnP: ${misfit}`);
+    return wanted;
+  }
+
+  #onLease(id: MappingId, now: Instant, act: (lease: IgdLease) => void): void {
+    this.#begin(now);
+    const lease = this.#keeper.get(id);
+    if (lease) act(lease);
+    this.#advance();
+  }
+
+  #begin(now: Instant): void {
+    this.#now = Math.max(this.#now, now);
+    this.#outbox.touch(this.#now);
+  }
+
+  #dropped(reason: keyof IgdClientStats["dropped"]): false {
+    this.stats.dropped[reason]++;
+    return false;
+  }
+}
+
+function newHabits(): Habits {
+  return {
+    onlyPermanent: false,
+    lacksAny: false,
+    showsTable: undefined,
+    extendsLeases: undefined,
+  };
+}
+
+function isMissingAction(code: number): boolean {
+  return code === UPNP_ERROR.InvalidAction || code === UPNP_ERROR.OptionalActionNotImplemented;
+}
+
+/** What names an entry of the table, in the order in which devices want it. */
+function subjectOf({ protocol, filters }: Wanted, port: number): Record<string, string> {
+  return {
+    NewRemoteHost: filters[0]?.prefix.address ?? "",
+    NewExternalPort: String(port),
+    NewProtocol: protocol === PROTOCOL_NUMBER.tcp ? "TCP" : "UDP",
+  };
+}
+
+/** A text that routers take: short, and of ASCII. */
+function descriptionOf(text: string | undefined): string {
+  const plain = (text ?? "").replace(/[^\x20-\x7e]+/g, "?").slice(0, MAX_DESCRIPTION).trim();
+  return plain === "" ? DEFAULT_DESCRIPTION : plain;
+}
+
+/** The port in the answer to AddAnyPortMapping, whatever it is called there (quirk 51). */
+function reservedPort(args: Readonly<Record<string, string>>, asked: number): number | undefined {
+  const text = args["NewReservedPort"] ?? args["NewExternalPort"];
+  if (text === undefined) return asked;
+  const port = readNumber(text);
+  return port !== undefined && port >= 1 && port <= 65_535 ? port : undefined;
+}
+
+function readNumber(text: string | undefined): number | undefined {
+  return text !== undefined && /^\s*\d{1,10}\s*$/.test(text) ? Number(text) : undefined;
+}
+
+/** An entry of the table; undefined where it is none. */
+function entryOf(args: Readonly<Record<string, string>>): PortMappingEntry | undefined {
+  const externalPort = readNumber(args["NewExternalPort"]);
+  const internalPort = readNumber(args["NewInternalPort"]);
+  const protocol = (args["NewProtocol"] ?? "").trim().toLowerCase();
+  if (externalPort === undefined || internalPort === undefined) return undefined;
+  if (protocol !== "tcp" && protocol !== "udp") return undefined;
+  return {
+    protocol,
+    externalPort,
+    remoteHost: args["NewRemoteHost"] ?? "",
+    internalClient: args["NewInternalClient"] ?? "",
+    internalPort,
+    isEnabled: args["NewEnabled"] !== "0",
+    description: args["NewPortMappingDescription"] ?? "",
+    leaseSeconds: readNumber(args["NewLeaseDuration"]) ?? 0,
+  };
+}
+
+/** What UPnP cannot do of it, in words. */
+function misfitOf(wanted: Wanted, family: 4 | 6): string | undefined {
+  const { protocol, filters, internalPort, suggestedPort } = wanted;
+  if (protocol !== PROTOCOL_NUMBER.tcp && protocol !== PROTOCOL_NUMBER.udp) {
+    return `'protocol' must be tcp or udp: current value is ${protocol}`;
+  }
+  if (internalPort === 0) return "'internalPort' must be 1..65535: current value is 0";
+  const only = wanted.kind === "peer"
+    ? "remote"
+    : wanted.thirdParty !== undefined
+    ? "thirdParty"
+    : wanted.portSet
+    ? "portSet"
+    : wanted.suggestedAddress !== undefined
+    ? "suggestedExternal.address"
+    : undefined;
+  if (only) return `'${only}' is PCP's alone`;
+  if (family === 6 && wanted.preferFailure && suggestedPort !== internalPort) {
+    return `'suggestedExternal.port' must be the internal one in a firewall: current value is ${suggestedPort}`;
+  }
+  if (filters.length > 1) {
+    return `'filters' must hold one host: current length is ${filters.length}`;
+  }
+  const [filter] = filters;
+  if (!filter) return undefined;
+  const { prefix } = filter;
+  if (prefix.prefixLength < (prefix.family === 4 ? 32 : 128)) {
+    return `'filters.prefix' must be one host: current value is ${prefix.address}/${prefix.prefixLength}`;
+  }
+  return family === 4 && filter.port !== 0
+    ? `'filters.port' must be 0: current value is ${filter.port}`
+    : undefined;
+}

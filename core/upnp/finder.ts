@@ -1,0 +1,468 @@
+/**
+ * Finding the Internet gateway device behind a gateway: SSDP search, the descriptions that it leads
+ * to, and which of a device's connections is up.
+ *
+ * *Search.* First by unicast to the gateway, which makes host firewalls let the answers in, then by
+ * multicast, since some answer nothing else (quirk 16); one search target first, the others where
+ * nobody has answered: some devices answer only one of them (quirks 17, 20, 24), others mix up
+ * searches that come at once (quirk 23). What the answer says that it answers is not looked at: the
+ * description decides (quirk 22).
+ *
+ * *Whom to believe.* Answers from addresses that are not on this host's link are dropped, and a
+ * description, and what it leads to, is only asked of the address that announced it. An answer of
+ * another address than the gateway's waits for a second: it may be the gateway's under another name
+ * (quirk 19), or another router's (quirk 25).
+ *
+ * *Which connection.* Where a device has several, the one that says that it is up (quirks 31, 32).
+ *
+ * @module
+ */
+import { classify, contains, isLoopback, parseCidr } from "../cidr.ts";
+import { canonicalAddress, type Family, familyOf, formatEndpoint, withoutZone } from "../ip.ts";
+import type { Endpoint, Instant } from "../machine.ts";
+import type { Failure } from "../mapping.ts";
+import { callAction, type CallQueue, type Ending, type ServiceAt, type Steps } from "./calls.ts";
+import { allServices, type Device, readDescription, type Service } from "./description.ts";
+import { IGD_DEVICE, IGD_SERVICE, igdService } from "./igd.ts";
+import {
+  decodeSsdp,
+  deviceOf,
+  encodeSearch,
+  SSDP_GROUP_V4,
+  SSDP_GROUP_V6,
+  SSDP_PORT,
+  SSDP_ROOT_DEVICE,
+  type SsdpMessage,
+} from "./ssdp.ts";
+import { resolveLocal, type UrlOwner } from "./url.ts";
+
+/** A device that can be asked for mappings. */
+export interface Igd {
+  /** Where its answer came from. */
+  readonly address: string;
+  /** Where its description is. */
+  readonly location: string;
+  /** `uuid:…` in lower case, by which its announcements are known; `""` where it has none. */
+  readonly udn: string;
+  /** What it told of how often it has booted. */
+  readonly bootId: number | undefined;
+  /** What it calls itself. */
+  readonly name: string;
+  /** The connection that is up: port mappings over IPv4. */
+  readonly connection: ServiceAt | undefined;
+  /** 1 or 2. */
+  readonly version: number;
+  /** Pinholes in the IPv6 firewall. */
+  readonly firewall: ServiceAt | undefined;
+}
+
+/** What a finder needs of the client. */
+export interface FinderHost {
+  /** Sends a datagram by the search socket. */
+  send(to: Endpoint, data: Uint8Array): void;
+  /** The present. */
+  now(): Instant;
+  /** One was found, with the external address that it tells. */
+  found(igd: Igd, externalAddress: string): void;
+  /** None was found. */
+  failed(failure: Failure): void;
+  /** An answer was dropped. */
+  dropped(reason: "malformed" | "off-link" | "too-many" | "bad-url" | "bad-description"): void;
+}
+
+/** Where to look. */
+export interface FinderOptions {
+  /** The gateway, and where it answers searches. */
+  readonly gateway: Endpoint;
+  /** This host's address towards it. */
+  readonly localAddress: string;
+  /** The name of the interface towards it, which multicast over IPv6 needs. */
+  readonly interface?: string | undefined;
+}
+
+/** Where SSDP's multicast goes. */
+export function ssdpGroup(family: Family): string {
+  return family === 4 ? SSDP_GROUP_V4 : SSDP_GROUP_V6;
+}
+
+/** How long a device may take its time with an answer, seconds. */
+const MX = 1;
+/** What is searched for, and when: a v2 device answers to v1, too. */
+const ROUNDS: readonly { readonly atMs: number; readonly targets: readonly string[] }[] = [
+  { atMs: 0, targets: [IGD_DEVICE.GATEWAY_1] },
+  { atMs: 200, targets: [IGD_DEVICE.GATEWAY_1, IGD_DEVICE.GATEWAY_2] },
+  { atMs: 600, targets: [IGD_DEVICE.GATEWAY_2, SSDP_ROOT_DEVICE] },
+  { atMs: 1100, targets: [IGD_SERVICE.WAN_IP_1, IGD_SERVICE.WAN_PPP_1, IGD_SERVICE.WAN_IP_2] },
+];
+/** When the search is over: after the last answer that may come. */
+const SEARCH_MS = 1100 + 1000 * MX + 200;
+/** How long answers of others than the gateway wait. */
+const OTHERS_AFTER_MS = 1000;
+/** How many descriptions are looked at in one search. */
+const MAX_CANDIDATES = 16;
+/** The largest description that is taken, bytes. */
+const MAX_DESCRIPTION_BYTES = 262_144;
+/** How long a description may take, milliseconds. */
+const DESCRIPTION_MS = 5000;
+/** How often a description may send elsewhere on its device. */
+const MAX_REDIRECTS = 2;
+/** UPnP's word and that of some devices (quirk 61). */
+const UP = ["connected", "up"];
+
+/** The device is there, and has no way out. */
+export const NOT_CONNECTED = "not connected";
+/** How long a device that is not connected is left alone, milliseconds. */
+const NOT_CONNECTED_MS = 30_000;
+
+/** A description that was read, where from, and what its URLs are relative to. */
+interface Described {
+  readonly device: Device;
+  readonly url: string;
+  readonly base: string;
+}
+
+interface Candidate {
+  readonly location: string;
+  readonly address: string;
+  readonly message: SsdpMessage;
+  state: "waiting" | "queued" | "done";
+}
+
+/** The search for one gateway's device. */
+export class IgdFinder {
+  readonly #options: FinderOptions;
+  readonly #queue: CallQueue;
+  readonly #host: FinderHost;
+  #startedAt: Instant | undefined;
+  #round = 0;
+  #candidates: Candidate[] = [];
+  /** Why the best that was found cannot be used. */
+  #failure: Failure | undefined;
+  /** Nobody is at the gateway's port. */
+  #isRefused = false;
+
+  constructor(options: FinderOptions, queue: CallQueue, host: FinderHost) {
+    this.#options = options;
+    this.#queue = queue;
+    this.#host = host;
+  }
+
+  /** Whether it is searching. */
+  get isSearching(): boolean {
+    return this.#startedAt !== undefined;
+  }
+
+  /** Where searches are sent alone, where nothing else can answer: on loopback. */
+  get onlyPeer(): Endpoint | undefined {
+    return isLoopback(this.#options.gateway.address) ? this.#options.gateway : undefined;
+  }
+
+  /** Begins, unless it has. The socket must be open. */
+  start(): void {
+    if (this.isSearching) return;
+    this.#startedAt = this.#host.now();
+    this.#round = 0;
+    this.#candidates = [];
+    this.#failure = undefined;
+    this.#isRefused = false;
+    this.#search();
+  }
+
+  /** Ends it, without a word. */
+  stop(): void {
+    this.#startedAt = undefined;
+    this.#candidates = [];
+  }
+
+  /** When it is to be called next. */
+  nextAt(): Instant | undefined {
+    const startedAt = this.#startedAt;
+    if (startedAt === undefined) return undefined;
+    const times = [ROUNDS[this.#round]?.atMs ?? SEARCH_MS];
+    if (this.#candidates.some(({ state }) => state === "waiting")) times.push(OTHERS_AFTER_MS);
+    const now = this.#host.now();
+    const isDone = now >= startedAt + SEARCH_MS && this.#round === ROUNDS.length;
+    // What is being looked at has its own end.
+    if (isDone && this.#isLooking) return undefined;
+    return startedAt + Math.min(...times);
+  }
+
+  /** Does what is due. */
+  handleTimeout(): void {
+    if (!this.isSearching) return;
+    const now = this.#host.now();
+    const elapsed = now - this.#startedAt!;
+    const due = ROUNDS.findLastIndex(({ atMs }) => atMs <= elapsed);
+    if (due >= this.#round) {
+      // Rounds that were slept through are not made up for.
+      this.#round = due;
+      this.#search();
+    }
+    if (elapsed >= OTHERS_AFTER_MS) this.#lookAtOthers();
+    this.#check();
+  }
+
+  /** ICMP says that nobody is there, where nobody else could answer. */
+  handleUnreachable(): void {
+    if (!this.isSearching || !this.onlyPeer) return;
+    this.#isRefused = true;
+    this.#check();
+  }
+
+  /** Takes an answer; false where it is none. */
+  handleDatagram(data: Uint8Array, from: Endpoint): boolean {
+    const message = decodeSsdp(data);
+    if (typeof message === "string") {
+      this.#host.dropped("malformed");
+      return false;
+    }
+    if (message.kind !== "response" || message.location === undefined) return false;
+    if (!this.isOnLink(from.address)) {
+      this.#host.dropped("off-link");
+      return false;
+    }
+    if (!this.isSearching) return true;
+    const { location } = message;
+    const isKnown = this.#candidates.some((one) =>
+      one.location === location && one.address === from.address
+    );
+    if (isKnown) return true;
+    if (this.#candidates.length >= MAX_CANDIDATES) {
+      this.#host.dropped("too-many");
+      return true;
+    }
+    const candidate: Candidate = { location, address: from.address, message, state: "waiting" };
+    this.#candidates.push(candidate);
+    const isGateway = withoutZone(from.address) === withoutZone(this.#options.gateway.address);
+    if (isGateway) this.#look(candidate);
+    else if (this.#host.now() - this.#startedAt! >= OTHERS_AFTER_MS) this.#lookAtOthers();
+    return true;
+  }
+
+  /** Whether an address is one of this host's neighbours, for all that can be known here. */
+  isOnLink(address: string): boolean {
+    const { gateway, localAddress } = this.#options;
+    if (withoutZone(address) === withoutZone(gateway.address)) return true;
+    if (familyOf(address) !== familyOf(localAddress)) return false;
+    const kind = classify(address);
+    if (isLoopback(address)) return isLoopback(localAddress);
+    if (kind === "private" || kind === "link-local" || kind === "unique-local") return true;
+    const net = parseCidr(`${withoutZone(localAddress)}/${familyOf(address) === 4 ? 24 : 64}`);
+    return net !== undefined && contains(net, withoutZone(address));
+  }
+
+  // ---- Steps -------------------------------------------------------------------------------
+
+  #search(): void {
+    const { targets } = ROUNDS[this.#round++]!;
+    const { gateway, interface: name } = this.#options;
+    const family = familyOf(gateway.address);
+    const zone = family === 6 ? name ?? gateway.address.split("%")[1] : undefined;
+    const group = ssdpGroup(family);
+    const multicast = { address: zone ? `${group}%${zone}` : group, port: SSDP_PORT };
+    for (const target of targets) {
+      this.#host.send(this.#options.gateway, encodeSearch({ host: this.#options.gateway, target }));
+      if (this.onlyPeer) continue;
+      const host = { address: group, port: SSDP_PORT };
+      this.#host.send(multicast, encodeSearch({ host, target, mx: MX }));
+    }
+  }
+
+  #lookAtOthers(): void {
+    for (const one of this.#candidates) if (one.state === "waiting") this.#look(one);
+  }
+
+  #look(candidate: Candidate): void {
+    candidate.state = "queued";
+    this.#queue.add({
+      name: `look at ${candidate.location}`,
+      isSearch: true,
+      run: () => this.#examine(candidate),
+      fail: () => {},
+    });
+  }
+
+  get #isLooking(): boolean {
+    return this.#candidates.some(({ state }) => state === "queued");
+  }
+
+  /** Ends the search where nothing is to come. */
+  #check(): void {
+    if (!this.isSearching || this.#isLooking) return;
+    const isOver = this.#isRefused || this.#host.now() - this.#startedAt! >= SEARCH_MS;
+    const others = this.#candidates.some(({ state }) => state === "waiting");
+    if (others && isOver) return this.#lookAtOthers();
+    if (!isOver) return;
+    const failure: Failure = this.#failure ??
+      { kind: this.#isRefused ? "unreachable" : "no-answer" };
+    this.stop();
+    this.#host.failed(failure);
+  }
+
+  *#examine(candidate: Candidate): Steps<Ending> {
+    const isWanted = () => this.isSearching && this.#candidates.includes(candidate);
+    if (!isWanted()) return "done";
+    const found = yield* this.#read(candidate);
+    candidate.state = "done";
+    if (!isWanted()) return "done";
+    if (found && "igd" in found) {
+      this.stop();
+      this.#host.found(found.igd, found.externalAddress);
+      return "done";
+    }
+    if (found) this.#failure = found;
+    this.#check();
+    return "done";
+  }
+
+  /** The device that an answer leads to; undefined where it is none for us. */
+  *#read(
+    { location, address, message }: Candidate,
+  ): Steps<{ readonly igd: Igd; readonly externalAddress: string } | Failure | undefined> {
+    const owner = { address, isAllowed: (host: string) => this.#mayAsk(host) };
+    const described = yield* this.#describe(location, owner);
+    if (!described || "kind" in described) return described;
+    const { device, base } = described;
+    const services = allServices(device);
+    const { localAddress } = this.#options;
+    const at = ({ serviceType, controlUrl, eventUrl }: Service): ServiceAt[] => {
+      const resolve = (url: string) => {
+        const local = resolveLocal(url, base, owner);
+        // What a device gives as the base may be anything (quirk 36).
+        return typeof local === "string" ? resolveLocal(url, described.url, owner) : local;
+      };
+      const url = resolve(controlUrl);
+      if (typeof url === "string") {
+        this.#host.dropped("bad-url");
+        return [];
+      }
+      const events = eventUrl === "" ? "bad-url" : resolve(eventUrl);
+      const eventPath = typeof events === "string" ? undefined : events.path;
+      return [{ serviceType, to: url.to, path: url.path, eventPath }];
+    };
+    const of = (...kinds: readonly string[]) =>
+      services.filter(({ serviceType }) => {
+        const named = igdService(serviceType);
+        return named && kinds.includes(named.kind) && isCallable(serviceType);
+      });
+    const mapping = of("WANIPConnection", "WANPPPConnection");
+    const connections = mapping.flatMap(at).sort((a, b) => rank(a) - rank(b));
+    const [firewall] = of("WANIPv6FirewallControl").flatMap(at);
+    const igd = {
+      address,
+      location,
+      udn: deviceOf(message.usn || device.udn),
+      bootId: message.bootId,
+      name: device.friendlyName,
+      firewall,
+    };
+    if (familyOf(localAddress) === 6) {
+      if (!firewall) return undefined;
+      return { igd: { ...igd, connection: undefined, version: 1 }, externalAddress: localAddress };
+    }
+    if (connections.length === 0) {
+      return mapping.length > 0 ? violation("its control URL leads elsewhere") : undefined;
+    }
+    const up = yield* this.#choose(connections);
+    if (!up) return notConnected(this.#host.now());
+    const { version } = igdService(up.connection.serviceType)!;
+    const externalAddress = up.address;
+    return { igd: { ...igd, connection: up.connection, version }, externalAddress };
+  }
+
+  *#describe(
+    location: string,
+    owner: UrlOwner,
+  ): Steps<Described | Failure | undefined> {
+    let at = location;
+    for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
+      const url = resolveLocal(at, at, owner);
+      if (typeof url === "string") {
+        this.#host.dropped("bad-url");
+        return violation("its LOCATION leads elsewhere");
+      }
+      const result = yield {
+        to: url.to,
+        request: { method: "GET", path: url.path, headers: [["Accept", "text/xml"]] },
+        maxBytes: MAX_DESCRIPTION_BYTES,
+        timeoutMs: DESCRIPTION_MS,
+      };
+      if (!result.ok) return undefined;
+      const own = `http://${formatEndpoint(url.to)}${url.path}`;
+      const next = result.headers.find(([name]) => name.toLowerCase() === "location")?.[1];
+      if (result.status >= 300 && result.status < 400 && next !== undefined) {
+        const to = resolveLocal(next, own, owner);
+        at = typeof to === "string" ? next : `http://${formatEndpoint(to.to)}${to.path}`;
+        continue;
+      }
+      const described = readDescription(result.body);
+      if (typeof described === "string") {
+        this.#host.dropped("bad-description");
+        return undefined;
+      }
+      return { device: described.device, url: own, base: described.urlBase || own };
+    }
+    return undefined;
+  }
+
+  /** The connection that is up, and its external address. */
+  *#choose(
+    connections: readonly ServiceAt[],
+  ): Steps<{ readonly connection: ServiceAt; readonly address: string } | undefined> {
+    let order = connections;
+    if (connections.length > 1) {
+      const up: ServiceAt[] = [], unknown: ServiceAt[] = [];
+      for (const connection of connections) {
+        const outcome = yield* callAction(connection, "GetStatusInfo");
+        if (outcome.type !== "done") unknown.push(connection);
+        else if (UP.includes((outcome.args["NewConnectionStatus"] ?? "").toLowerCase())) {
+          up.push(connection);
+          break;
+        }
+      }
+      order = [...up, ...unknown];
+    }
+    for (const connection of order) {
+      const outcome = yield* callAction(connection, "GetExternalIPAddress");
+      const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
+      if (address !== undefined) return { connection, address };
+    }
+    return undefined;
+  }
+
+  /** Whether another host than the one that announced it may be asked. */
+  #mayAsk(host: string): boolean {
+    if (withoutZone(host) === withoutZone(this.#options.gateway.address)) return true;
+    // Over IPv6 a device has several addresses of one link, and answers from any.
+    return familyOf(host) === 6 && this.isOnLink(host);
+  }
+}
+
+/** The external address in an answer; undefined where there is none (UPNP-C-11). */
+export function externalAddressOf(args: Readonly<Record<string, string>>): string | undefined {
+  const text = args["NewExternalIPAddress"]?.trim();
+  const address = text === undefined ? undefined : canonicalAddress(text);
+  if (address === undefined || familyOf(address) !== 4) return undefined;
+  const kind = classify(address);
+  return kind === "wildcard" || kind === "loopback" ? undefined : address;
+}
+
+/** The failure of a device that is there, and has no way out. */
+export function notConnected(now: Instant): Failure {
+  return { kind: "refused", code: 0, name: NOT_CONNECTED, retryAt: now + NOT_CONNECTED_MS };
+}
+
+function violation(clause: string): Failure {
+  return { kind: "protocol-violation", clause };
+}
+
+/** WANIPConnection before WANPPPConnection, the newer version first. */
+function rank({ serviceType }: ServiceAt): number {
+  const { kind, version } = igdService(serviceType)!;
+  return (kind === "WANIPConnection" ? 0 : 1000) - version;
+}
+
+/** Whether a type can stand in a request: it comes from the network. */
+function isCallable(serviceType: string): boolean {
+  return /^[\x21-\x7e]+$/.test(serviceType) && !/["<>&#]/.test(serviceType);
+}

@@ -1,0 +1,171 @@
+/**
+ * The race with UPnP in it.
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import { IGD_DEVICE } from "../../../core/upnp/igd.ts";
+import { NEIGHBOUR, ScriptedRouter } from "../upnp/scripted_igd.ts";
+import { Home } from "./home.ts";
+import { EXTERNAL, HOST, told } from "./rig.ts";
+
+const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
+
+describe("a race of three protocols", () => {
+  it("is over after one round trip where PCP is there, and UPnP's search never begins", () => {
+    const home = new Home({ datagrams: ["pcp", "nat-pmp"] });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(10_000);
+    const mapped = told(home.take()[0], "mapped");
+    assertEquals([mapped.at, mapped.mapping.via], [1, "pcp"]);
+    assertEquals(home.kinds(), ["pcp", "nat-pmp"]);
+    assertEquals([home.router.asked, home.router.searches], [[], []]);
+  });
+
+  it("leaves NAT-PMP alone to map where only that one answers", () => {
+    const home = new Home({ datagrams: ["nat-pmp"] });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(10_000);
+    assertEquals(told(home.take()[0], "mapped").mapping.via, "nat-pmp");
+    assertEquals(home.router.searches, []);
+  });
+
+  it("begins with UPnP when PCP and NAT-PMP had two round trips in silence: 30 ms", () => {
+    const home = new Home();
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    assertEquals(home.left.find(({ what }) => what === "upnp search")!.at, 30);
+    const mapped = told(home.take()[0], "mapped");
+    assertEquals(mapped.mapping.via, "upnp");
+    assertEquals(mapped.mapping.external, { address: EXTERNAL, port: 8080 });
+    assertEquals(mapped.mapping.internal, { address: HOST, port: 8080 });
+    assert(mapped.at < 70, `mapped after ${mapped.at} ms`);
+    assertEquals(home.router.table(), [`TCP 8080->${HOST}:8080`]);
+  });
+
+  it("begins with UPnP at once where ICMP says that the others are not spoken", () => {
+    const home = new Home({ datagrams: "unreachable" });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    assertEquals(home.left.find(({ what }) => what === "upnp search")!.at, 1);
+    // A search and four HTTP round trips.
+    assertEquals(told(home.take()[0], "mapped").at, 6);
+  });
+
+  it("begins with UPnP at once where nothing else is wanted", () => {
+    const home = new Home({ datagrams: ["pcp"] });
+    home.do((mapper, now) => mapper.map({ ...web, protocols: ["upnp"] }, now));
+    home.run(1000);
+    const mapped = told(home.take()[0], "mapped");
+    assertEquals([mapped.at, mapped.mapping.via], [5, "upnp"]);
+    assert(!home.kinds().includes("pcp"));
+  });
+
+  it("takes the better one's mapping where that answers while UPnP searches", () => {
+    const router = new ScriptedRouter({ answers: (st) => st === IGD_DEVICE.GATEWAY_1 });
+    const home = new Home({ router, datagrams: ["pcp"], delayMs: 40 });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(10_000);
+    const [first, ...more] = home.take();
+    assertEquals(told(first, "mapped").mapping.via, "pcp");
+    assertEquals(more, []);
+    assertEquals(router.calls.filter(({ action }) => action.startsWith("Add")), []);
+  });
+
+  it("falls back to UPnP where PCP does not let us", () => {
+    const home = new Home({ datagrams: ["pcp"] });
+    home.gateway!.setRefusal(2, 0);
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    assertEquals(told(home.take()[0], "mapped").mapping.via, "upnp");
+  });
+
+  it("takes a no of UPnP's for what it is, and lists all that was tried", () => {
+    const router = new ScriptedRouter();
+    router.occupy(8080);
+    const home = new Home({ router, datagrams: "unreachable" });
+    home.do((mapper, now) => mapper.map({ ...web, preferFailure: true }, now));
+    home.run(1000);
+    const failed = told(home.take()[0], "failed");
+    assertEquals(failed.code, "refused");
+    assertEquals(failed.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+      "pcp unreachable",
+      "upnp ConflictInMappingEntry",
+    ]);
+    assertEquals(router.table(), [`TCP 8080->${NEIGHBOUR}:8080`]);
+  });
+
+  it("says that nobody is there when the last one has been waited for", () => {
+    const router = new ScriptedRouter();
+    router.isDead = true;
+    const home = new Home({ router, datagrams: "unreachable" });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(2000);
+    assertEquals(home.types(), []);
+    home.run(1000);
+    const failed = told(home.take()[0], "failed");
+    assertEquals(failed.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+      "pcp unreachable",
+      "nat-pmp unreachable",
+      "upnp no answer",
+    ]);
+  });
+
+  it("renews, deletes and saves what UPnP made", () => {
+    const home = new Home();
+    const id = home.do((mapper, now) => mapper.map(web, now));
+    home.run(3_600_100);
+    assertEquals(home.types(), ["mapped", "renewed"]);
+    const saved = home.do((mapper) => mapper.exportSaved());
+    assertEquals(saved.map(({ via, external }) => [via, external?.port]), [["upnp", 8080]]);
+    home.do((mapper, now) => mapper.revoke(id, now));
+    home.run(1000);
+    assertEquals(told(home.take()[0], "unmapped").failure, undefined);
+    assertEquals(home.router.rows, []);
+    assert(home.mapper.isIdle);
+  });
+
+  it("deletes by UPnP alone what its earlier run made by UPnP, at whatever port", () => {
+    const home = new Home();
+    home.router.occupy(8080);
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    const { external } = told(home.take()[0], "mapped").mapping;
+    assert(external.port !== 8080);
+    const saved = home.do((mapper) => mapper.exportSaved());
+    const later = new Home({ router: home.router, mapper: { saved } });
+    later.do((mapper, now) => mapper.unmap({ protocol: "tcp", internalPort: 8080 }, now));
+    later.run(1000);
+    const unmapped = told(later.take()[0], "unmapped");
+    assertEquals(unmapped.attempts.map(({ via, outcome }) => `${via} ${outcome}`), [
+      "upnp unmapped",
+    ]);
+    assertEquals(home.router.table(), [`TCP 8080->${NEIGHBOUR}:8080`]);
+  });
+
+  it("tells the gateway's table, everybody's", () => {
+    const home = new Home();
+    home.router.occupy(22);
+    home.router.occupy(53, "UDP");
+    const id = home.do((mapper, now) => mapper.list(now));
+    home.run(100);
+    const table = home.take().find(({ type }) => type === "table-told");
+    const { entries, ...rest } = told(table, "table-told");
+    assertEquals([rest.id, rest.code], [id, undefined]);
+    assertEquals(
+      entries.map(({ protocol, externalPort, internalClient }) =>
+        `${protocol} ${externalPort} ${internalClient}`
+      ),
+      [`tcp 22 ${NEIGHBOUR}`, `udp 53 ${NEIGHBOUR}`],
+    );
+  });
+
+  it("tells the external address by each that knows it", () => {
+    const home = new Home({ datagrams: ["pcp", "nat-pmp"] });
+    home.do((mapper, now) => mapper.askAddresses(undefined, now));
+    home.run(1000);
+    const events = home.take();
+    const vias = events.flatMap((event) => event.type === "external-address" ? [event.via] : []);
+    assertEquals(vias.sort(), ["nat-pmp", "pcp", "upnp"]);
+    assertEquals(events.at(-1)!.type, "external-addresses-told");
+  });
+});

@@ -1,0 +1,170 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { seededRandom } from "../../../core/random.ts";
+import { IgdClient } from "../../../core/upnp/client.ts";
+import { Rig, told } from "./rig.ts";
+import { EXTERNAL, GATEWAY, HOST, ROUTER, ScriptedRouter } from "./scripted_igd.ts";
+
+/** Maps 8080/tcp; what was told and asked until then is forgotten. */
+function held(router = new ScriptedRouter(), request = {}): Rig {
+  const rig = new Rig({ router });
+  rig.map(request);
+  router.takeActions();
+  rig.take();
+  return rig;
+}
+
+describe("IgdClient", () => {
+  it("maps at an IGD:1 within four HTTP round trips of the answer to its search", () => {
+    const rig = new Rig();
+    rig.map();
+    assertEquals(rig.router.asked.slice(0, 1), ["GET /desc.xml"]);
+    const { asked, calls } = rig.router;
+    assertEquals(calls.map(({ action }) => action).slice(0, 3), [
+      "GetExternalIPAddress",
+      "GetSpecificPortMappingEntry",
+      "AddPortMapping",
+    ]);
+    const [address, mapped, ...more] = rig.take();
+    assertEquals(told(address, "external-address").address, EXTERNAL);
+    const { mapping } = told(mapped, "mapped");
+    assertEquals([mapping.external, mapping.lifetimeSeconds, mapping.state], [
+      { address: EXTERNAL, port: 8080 },
+      7200,
+      "running",
+    ]);
+    assertEquals(more, []);
+    // The fifth reads back.
+    assertEquals([asked.length, calls.at(-1)!.action], [5, "GetSpecificPortMappingEntry"]);
+    assertEquals(rig.router.table(), [`TCP 8080->${HOST}:8080`]);
+  });
+
+  it("maps at an IGD:2 by AddAnyPortMapping, in three", () => {
+    const router = new ScriptedRouter({ version: 2 });
+    const rig = new Rig({ router });
+    rig.map();
+    assertEquals(router.calls.map(({ action }) => action), [
+      "GetExternalIPAddress",
+      "AddAnyPortMapping",
+      "GetSpecificPortMappingEntry",
+    ]);
+    assertEquals(rig.types(), ["external-address", "mapped"]);
+  });
+
+  it("sends the arguments in the order that devices insist on, and of this host", () => {
+    const rig = new Rig();
+    rig.map({
+      suggestedExternal: { port: 18_080 },
+      lifetimeSeconds: 600,
+      description: "a <web> ✓",
+    });
+    const { args, service, path } = rig.router.calls.find(({ action }) =>
+      action === "AddPortMapping"
+    )!;
+    assertEquals(Object.entries(args), [
+      ["NewRemoteHost", ""],
+      ["NewExternalPort", "18080"],
+      ["NewProtocol", "TCP"],
+      ["NewInternalPort", "8080"],
+      ["NewInternalClient", HOST],
+      ["NewEnabled", "1"],
+      ["NewPortMappingDescription", "a <web> ?"],
+      ["NewLeaseDuration", "600"],
+    ]);
+    assertEquals([service, path], ["urn:schemas-upnp-org:service:WANIPConnection:1", "/ctl/ip"]);
+  });
+
+  it("renews at half of the lease by the same request, and does not delete (1d #17, #1, #2)", () => {
+    const rig = held();
+    for (let period = 1; period <= 10; period++) {
+      rig.runTo(period * 3_600_000 + 1);
+      const actions = rig.router.takeActions();
+      assertEquals(actions.filter((action) => action === "AddPortMapping").length, 1);
+      assert(!actions.includes("DeletePortMapping"));
+      assertEquals(rig.types(), ["renewed"]);
+    }
+    assertEquals(rig.router.rows.length, 1);
+  });
+
+  it("fetches the description once (1d #20)", () => {
+    const rig = held();
+    rig.runTo(20 * 3_600_000);
+    assertEquals(rig.router.asked.filter((line) => line.startsWith("GET")).length, 1);
+  });
+
+  it("asks one thing at a time (UPNP-C-12)", () => {
+    const rig = new Rig();
+    for (let port = 8000; port < 8020; port++) rig.map({ internalPort: port });
+    rig.holds = true;
+    for (let port = 8020; port < 8040; port++) rig.map({ internalPort: port });
+    while (rig.held.length > 0) rig.release(1);
+    assertEquals(rig.mostAtOnce, 1);
+    assertEquals(rig.router.rows.length, 40);
+    assertEquals(new Set(rig.types()), new Set(["external-address", "mapped"]));
+  });
+
+  it("deletes what it made, and looks first whose it is (UPNP-C-08)", () => {
+    const rig = held();
+    rig.do((client, now) => client.close(now));
+    assertEquals(rig.router.takeActions(), ["GetSpecificPortMappingEntry", "DeletePortMapping"]);
+    assertEquals(told(rig.take()[0], "unmapped").failure, undefined);
+    assertEquals(rig.router.rows, []);
+    assert(rig.client.isIdle);
+    assertEquals(rig.client.nextTimeout(), undefined);
+  });
+
+  it("leaves at its end what another host has by then", () => {
+    const rig = held();
+    rig.router.rows.length = 0;
+    rig.router.occupy(8080);
+    rig.do((client, now) => client.close(now));
+    assertEquals(rig.router.takeActions(), ["GetSpecificPortMappingEntry"]);
+    assertEquals(rig.types(), ["unmapped"]);
+    assertEquals(rig.router.rows.length, 1);
+  });
+
+  it("refuses what UPnP cannot do before anything is sent", () => {
+    const client = new IgdClient({ gateway: GATEWAY, localAddress: HOST, random: seededRandom(1) });
+    const web = { protocol: "tcp", internalPort: 80 } as const;
+    const remote = { address: "198.51.100.1", port: 80 };
+    for (
+      const [request, words] of [
+        [{ ...web, protocol: 47, internalPort: 0 }, "'protocol'"],
+        [{ ...web, remote }, "'remote'"],
+        [{ ...web, thirdParty: "192.168.1.5" }, "'thirdParty'"],
+        [{ ...web, portSet: { size: 2 } }, "'portSet'"],
+        [{ ...web, suggestedExternal: { address: EXTERNAL } }, "'suggestedExternal.address'"],
+      ] as const
+    ) {
+      assertThrows(() => client.map(request, 0), TypeError, words);
+      assert(client.unfit(request)?.includes(words));
+    }
+    assertEquals(client.unfit(web), undefined);
+    assertEquals([client.sockets(), client.poll()], [[], undefined]);
+  });
+
+  it("says that nobody answers in two and a half seconds, and asks again later", () => {
+    const rig = new Rig();
+    rig.router.isDead = true;
+    rig.do((client, now) => client.probe(now));
+    rig.runTo(2200);
+    assertEquals(rig.types(), []);
+    rig.runTo(2500);
+    const failed = told(rig.take()[0], "external-address-failed");
+    assertEquals(failed.failure, { kind: "no-answer" });
+    assertEquals([rig.client.nextTimeout(), rig.client.sockets()], [undefined, []]);
+    rig.router.isDead = false;
+    rig.do((client, now) => client.probe(now));
+    assertEquals(rig.types(), ["external-address"]);
+  });
+
+  it("searches by unicast first, then by multicast, and listens no longer than it must", () => {
+    const rig = new Rig();
+    rig.do((client, now) => client.probe(now));
+    assertEquals(rig.router.searches.map(({ to, mx }) => [to.address, to.port, mx]), [
+      [ROUTER, 1900, undefined],
+      ["239.255.255.250", 1900, 1],
+    ]);
+    assertEquals(rig.client.sockets(), []);
+  });
+});
