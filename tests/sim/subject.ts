@@ -204,6 +204,7 @@ class MapperSubject implements Subject {
     this.#gateway = gateway;
     this.machine = new PortMapper({
       random,
+      protocols: ["pcp", "nat-pmp"],
       ...(saved !== undefined && { saved: saved as readonly SavedPort[] }),
     });
     this.#move(localAddress, 0);

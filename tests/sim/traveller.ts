@@ -233,7 +233,11 @@ export class Traveller {
     Process<MapperEvent, Tap<MapperEvent>>,
   ] {
     const saved = this.#saved;
-    const mapper = new PortMapper({ random: this.#world.fork(), ...(saved && { saved }) });
+    const mapper = new PortMapper({
+      random: this.#world.fork(),
+      protocols: ["pcp", "nat-pmp"],
+      ...(saved && { saved }),
+    });
     this.#nonces = 0;
     const strict = new StrictMachine<MapperEvent, PortMapper>(mapper);
     const tap = new Tap<MapperEvent>(strict, {

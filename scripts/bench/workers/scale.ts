@@ -61,7 +61,7 @@ function makeClient(kind: ScaleOptions["client"]): Client {
       return Object.assign(client, { ask });
     }
     case "mapper": {
-      const client = new PortMapper({ random });
+      const client = new PortMapper({ random, protocols: ["pcp", "nat-pmp"] });
       client.networkChanged([{ gateway: GATEWAY, localAddress: LOCAL }], 0);
       const local = { address: LOCAL, port: 40_000 };
       client.handleSocket(client.sockets()[0]!.key, { ok: true, local }, 0);
