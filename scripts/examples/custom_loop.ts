@@ -13,9 +13,7 @@ const random: RandomSource = {
   u32: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
   fill: (bytes) => void crypto.getRandomValues(bytes as Uint8Array<ArrayBuffer>),
 };
-// What one socket can speak; UPnP wants sockets of its own, and HTTP.
-const protocols = ["pcp", "nat-pmp"] as const;
-const mapper = new PortMapper({ random, protocols, announcements: false });
+const mapper = new PortMapper({ random, protocols: ["pcp", "nat-pmp"], announcements: false });
 mapper.networkChanged([{ gateway, localAddress }], performance.now());
 mapper.map({ protocol: "tcp", internalPort: 8080 }, performance.now()); // waits for the socket
 const { key } = mapper.sockets()[0]!;

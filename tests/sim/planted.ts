@@ -259,10 +259,10 @@ export const PLANTED: readonly PlantedBug[] = [
   // ---- Mappers ----
   race(
     "what PCP lost is never tried by NAT-PMP",
-    "    for (const contender of starting) this.#start(managed, contender, now);",
+    "    for (const contender of starting) this.#startInTurn(managed, contender, now);",
     "    for (const contender of starting) {\n" +
       '      const isLate = PROTOCOLS[contender.speaker.via]!.begins !== "map";\n' +
-      "      if (!managed.isLost || !isLate) this.#start(managed, contender, now);\n" +
+      "      if (!managed.isLost || !isLate) this.#startInTurn(managed, contender, now);\n" +
       "    }",
   ),
   // ---- What is told ----
