@@ -267,11 +267,9 @@ describe("NatPmpServer", () => {
   });
 
   it("tells of a question for the address what is asked and answered, or that it is refused", () => {
-    let code: number | undefined;
-    const decide = () => code === undefined ? undefined : { kind: "refuse", code } as const;
-    const bench = new Bench({ trace: true, decide });
+    const decisions = [undefined, { kind: "refuse", code: 2 } as const];
+    const bench = new Bench({ trace: true, decide: () => decisions.shift() });
     bench.feed(encodeAddressRequest());
-    code = 2;
     bench.feed(encodeAddressRequest());
     const nobody = { address: "0.0.0.0", port: 0 };
     const request = {
