@@ -85,6 +85,7 @@ export type { NatPmpRequest } from "./core/natpmp/codec.ts";
 export type { Prefix64Option } from "./core/pcp/options.ts";
 export * from "./core/natpmp/server.ts";
 export * from "./core/pcp/server.ts";
+export * from "./core/upnp/server.ts";
 export { type RandomSource, seededRandom } from "./core/random.ts";
 export * from "./core/sim/mod.ts";
 export * from "./core/gateway/mod.ts";

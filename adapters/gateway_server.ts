@@ -7,7 +7,8 @@
  * @module
  */
 import { checkAddress, checkPort } from "../core/check.ts";
-import { familyOf } from "../core/ip.ts";
+import { isLoopback, isWildcard } from "../core/cidr.ts";
+import { familyOf, withoutZone } from "../core/ip.ts";
 import type { Endpoint, Instant } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 import { SimulatedGateway, type SimulatedGatewayOptions } from "../core/gateway/gateway.ts";
@@ -16,6 +17,7 @@ import { type CommandOutcome, runCommand } from "../core/gateway/run_command.ts"
 import { parseCommand } from "../core/gateway/scenario.ts";
 import type { TableEntry } from "../core/table/entry.ts";
 import type { ServerEvent } from "../core/table/server_request.ts";
+import type { IgdInterface } from "../core/upnp/server.ts";
 import { systemRuntime } from "./auto.ts";
 import { Driver } from "./driver.ts";
 import type { Runtime } from "./runtime.ts";
@@ -25,7 +27,10 @@ export interface GatewayServerOptions
   extends Omit<SimulatedGatewayOptions, "random" | "externalAddresses" | "trace" | "listen"> {
   /** The address to listen on. An IPv6 one makes a firewall without NAT. Default `"127.0.0.1"`. */
   readonly listen?: string;
-  /** The port to listen on, 0…65535; 0 takes a free one. Default 0. */
+  /**
+   * The port to listen on, 0…65535; 0 takes a free one, for UPnP's searches, too, where
+   * `upnp.ssdpPort` does not say otherwise. Default 0.
+   */
   readonly port?: number;
   /**
    * The external address, or several with the preferred one first; an empty list is a WAN that is
@@ -73,6 +78,17 @@ export class GatewayServer implements AsyncDisposable {
   /** Its external addresses, the preferred one first; empty for a firewall. */
   get externalAddresses(): readonly string[] {
     return this.#gateway.table.externalAddresses;
+  }
+
+  /** The URLs of UPnP's description, one an interface; empty where it does not speak UPnP. */
+  get descriptions(): readonly string[] {
+    return this.#gateway.locations;
+  }
+
+  /** The port on which UPnP's searches are answered; undefined where it does not speak UPnP. */
+  get ssdpPort(): number | undefined {
+    const key = this.#gateway.sockets?.().find((spec) => spec.key.startsWith("ssdp "))?.key;
+    return key === undefined ? undefined : this.#driver.local(key)?.port;
   }
 
   /** The protocols that are on. */
@@ -154,7 +170,8 @@ export class GatewayServer implements AsyncDisposable {
  * ```
  */
 export async function startGateway(options: GatewayServerOptions = {}): Promise<GatewayServer> {
-  const { listen = "127.0.0.1", port = 0, external, onEvent, onSocketError, ...rest } = options;
+  const { listen = "127.0.0.1", port = 0, external, onEvent, onSocketError, upnp, ...rest } =
+    options;
   const address = checkAddress("listen", listen);
   checkPort("port", port, 0);
   const runtime = options.runtime ?? systemRuntime();
@@ -168,6 +185,13 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     ...rest,
     ...(familyOf(address) === 4 ? { externalAddresses: outside } : {}),
     listen: { address, port },
+    ...(upnp || rest.protocols?.includes("upnp") || rest.profile !== undefined) && {
+      upnp: {
+        interfaces: interfacesAt(runtime, address),
+        ...(port === 0 && { ssdpPort: 0 }),
+        ...upnp,
+      },
+    },
     random: options.random ?? runtime.random,
     trace: onEvent !== undefined,
   });
@@ -180,6 +204,24 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
   await driver.opened();
   const endpoint = driver.local("server") ?? { address, port };
   const server = new GatewayServer(runtime, driver, gateway, endpoint);
-  await server.do((machine, now) => machine.start(now));
+  try {
+    await server.do((machine, now) => machine.start(now));
+    // UPnP's sockets come with the start, that of its group once the port is known.
+    await driver.opened();
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
   return server;
+}
+
+/** Where a device that listens at an address is: there, or everywhere. */
+function interfacesAt(runtime: Runtime, address: string): readonly IgdInterface[] {
+  const family = familyOf(address);
+  const all = runtime.interfaces().filter((one) => familyOf(one.address) === family);
+  if (isWildcard(address)) return all;
+  const own = all.find((one) => withoutZone(one.address) === withoutZone(address));
+  if (own) return [{ ...own, address }];
+  // Of 127.0.0.0/8 a system lists one address and has them all.
+  return [{ address, ...isLoopback(address) && family === 4 && { prefixLength: 8 } }];
 }

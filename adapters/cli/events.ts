@@ -82,6 +82,10 @@ export type GatewayCliEvent =
     readonly external: readonly string[];
     readonly protocols: readonly Via[];
     readonly profile?: string;
+    /** The URLs of UPnP's description, one an interface. */
+    readonly descriptions?: readonly string[];
+    /** The port on which UPnP's searches are answered. */
+    readonly ssdpPort?: number;
   }
   | { readonly event: "request" | "response" | "mapping"; readonly [field: string]: unknown }
   | {

@@ -20,7 +20,6 @@ import {
   readLifetime,
   readMode,
   readPort,
-  readSpoken,
   readText,
   readVia,
   UsageError,
@@ -52,6 +51,7 @@ export interface FlagValues {
   readonly protocols?: readonly Via[];
   readonly profile?: string;
   readonly "announce-port"?: number;
+  readonly "http-port"?: number;
 }
 
 /** A flag's name, without the dashes. */
@@ -155,8 +155,13 @@ export const FLAGS: Table = {
   },
   protocols: {
     placeholder: "LIST",
-    summary: "the protocols to speak: pcp, nat-pmp or both (the default)",
-    read: readSpoken,
+    summary: "the protocols to speak: some of pcp, nat-pmp and upnp (default all that there are)",
+    read: readVia,
+  },
+  "http-port": {
+    placeholder: "P",
+    summary: "the port of UPnP's descriptions and actions (default: a free one)",
+    read: integerIn(0, 65535),
   },
   profile: {
     placeholder: "NAME",

@@ -72,9 +72,11 @@ export function describeEvent(event: CliEvent, style: Style): string {
       const outside = event.external.length === 0
         ? "no external address"
         : `external address ${event.external.join(", ")}`;
-      const names = event.protocols.map(viaName).join(" and ");
+      const names = event.protocols.map(viaName).join(", ").replace(/, ([^,]*)$/, " and $1");
       const profile = event.profile === undefined ? "" : `, profile ${event.profile}`;
-      return `listening on ${style.bold(formatEndpoint(event))}: ${names}, ${outside}${profile}`;
+      const descriptions = (event.descriptions ?? []).map((url) => `\n  described at ${url}`);
+      return `listening on ${style.bold(formatEndpoint(event))}: ${names}, ${outside}${profile}` +
+        descriptions.join("");
     }
     case "scenario":
       return `${style.bold("scenario")} ${event.command}: ${event.message}`;

@@ -85,38 +85,12 @@ export const readFilter: Reader<RemoteFilter> = (name, text) => {
   }
 };
 
-function readProtocols(
-  name: string,
-  text: string,
-  all: readonly Via[],
-  wanted: string,
-): readonly Via[] {
-  const words = text.split(",");
-  const isVia = (word: string): word is Via => (all as readonly string[]).includes(word);
-  if (!words.every(isVia) || new Set(words).size !== words.length) return fail(name, wanted, text);
-  return words;
-}
-
 /** Protocols separated by commas, each once. */
-export const readVia: Reader<readonly Via[]> = (name, text) =>
-  readProtocols(
-    name,
-    text,
-    ["pcp", "nat-pmp", "upnp"],
-    "of pcp, nat-pmp and upnp, separated by commas",
-  );
-
-/** Those that the simulated gateway speaks. */
-export const readSpoken: Reader<readonly Via[]> = (name, text) => {
-  if (text.split(",").includes("upnp")) {
-    throw new UsageError(`${name} cannot be "${text}": UPnP is not spoken yet`);
-  }
-  return readProtocols(
-    name,
-    text,
-    ["pcp", "nat-pmp"],
-    "pcp, nat-pmp or both, separated by a comma",
-  );
+export const readVia: Reader<readonly Via[]> = (name, text) => {
+  const words = text.split(",");
+  const isVia = (word: string): word is Via => ["pcp", "nat-pmp", "upnp"].includes(word);
+  if (words.every(isVia) && new Set(words).size === words.length) return words;
+  return fail(name, "of pcp, nat-pmp and upnp, separated by commas", text);
 };
 
 /** `keep-alive`, `once` or a number of lifetimes. */

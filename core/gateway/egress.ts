@@ -7,7 +7,7 @@
  * @module
  */
 import { isSameEndpoint } from "../ip.ts";
-import type { DebugTimeout, Endpoint, Instant, SocketRole } from "../machine.ts";
+import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Timers } from "../timers.ts";
 import { type ReplyChange, type ReplyRule, reshapeReply } from "./reshape.ts";
@@ -67,7 +67,7 @@ export interface Exchange {
 
 /** A datagram that leaves. */
 interface Outgoing {
-  readonly socket: SocketRole;
+  readonly socket: string;
   readonly to: Endpoint;
   readonly data: Uint8Array;
 }
@@ -121,9 +121,15 @@ export class Egress {
   }
 
   /** Sends past the rules, `extraDelayMs` later than the disturbance says. */
-  sendAsIs(to: Endpoint, data: Uint8Array, now: Instant, extraDelayMs: number = 0): void {
+  sendAsIs(
+    to: Endpoint,
+    data: Uint8Array,
+    now: Instant,
+    extraDelayMs: number = 0,
+    socket: string = "server",
+  ): void {
     const { wrongSource, duplicate, lossRate, reorderMs, delayMs } = this.disturbance;
-    const datagram: Outgoing = { socket: wrongSource ? "other" : "server", to, data };
+    const datagram: Outgoing = { socket: wrongSource ? "other" : socket, to, data };
     for (let copies = duplicate ? 2 : 1; copies > 0; copies--) {
       if (lossRate > 0 && uniform(this.#random, 0, 1) < lossRate) {
         this.#lost++;

@@ -1,6 +1,6 @@
 /**
- * The simulated gateway: a PCP and a NAT-PMP server over one mapping table, with everything that
- * can go wrong with gateways at command.
+ * The simulated gateway: a PCP and a NAT-PMP server and an Internet gateway device (UPnP) over one
+ * mapping table, with everything that can go wrong with gateways at command.
  *
  * Theory of operation. A datagram goes through: does anything listen (NAT on, some protocol on),
  * is it from the inside, is the gateway deaf right now; then the version byte chooses the server
@@ -8,13 +8,16 @@
  * else NAT-PMP's; where one protocol is off, the other one's server says that. The server reads the
  * request and asks the gateway's policy (denied clients and the `refuse` scenario, the profile's
  * rules, the caller's `decide`); what it answers goes through the profile's reply rules and the
- * disturbances (delay, loss, doubling, wrong source), where it may wait in a bounded queue.
+ * disturbances (delay, loss, doubling, wrong source), where it may wait in a bounded queue. UPnP has
+ * sockets of its own; what it says by SSDP goes the same way out, what it answers by HTTP one of its
+ * own, where loss is lateness.
  *
  *   on ──setNat(false)──▶ off ──setNat(true)──▶ on, table empty, epoch 0, announced
  *   on ──reboot──▶ on, table empty, epoch 0, announced      on ──forget──▶ on, table empty, silent
  *
  * The gateway drains its servers inside each call. One epoch clock a server: PCP's restarts with
- * a new external address (PCP-S-21), NAT-PMP's runs on, as its mappings move along.
+ * a new external address (PCP-S-21), NAT-PMP's runs on, as its mappings move along. UPnP's is a number
+ * that grows with each boot.
  *
  * @module
  */
@@ -23,6 +26,8 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpRequest,
+  HttpResult,
   Instant,
   Machine,
   SocketResult,
@@ -40,8 +45,10 @@ import { snapshotEntry, type TableEntry, type TableFault } from "../table/entry.
 import type { Decision, Policy, ServerEvent, ServerRequest } from "../table/server_request.ts";
 import { MappingTable } from "../table/table.ts";
 import type { TableWatch } from "../table/watch.ts";
+import { IgdServer, type IgdServerStats } from "../upnp/server.ts";
 import { type Disturbance, Egress, type Exchange, readDisturbance } from "./egress.ts";
 import { forwardInbound, forwardOutbound, holdsPort } from "./forwarding.ts";
+import { HttpEgress, refuseCall, reshapeResponse } from "./http.ts";
 import { Ingress } from "./ingress.ts";
 import {
   type GatewaySettings,
@@ -79,15 +86,30 @@ export interface GatewayStats {
   };
   /** The NAT-PMP server's. */
   readonly natPmp: NatPmpServerStats;
+  /** What became of answers by HTTP, likewise. */
+  readonly answers: {
+    /** Left. */
+    readonly sent: number;
+    /** Lost for good. */
+    readonly lost: number;
+    /** Lost because too many were on their way. */
+    readonly overflowed: number;
+    /** On their way. */
+    readonly waiting: number;
+  };
   /** The PCP server's. */
   readonly pcp: PcpServerStats;
+  /** The Internet gateway device's, where it has one. */
+  readonly upnp?: IgdServerStats;
 }
 
 const NO_CHANGES: Exchange["changes"] = [];
+const EMPTY = new Uint8Array(0);
 
 /**
  * A gateway to test clients against. Feed it what arrives on its inside's UDP port 5351; it sends
- * by the socket roles `"server"` and, where a wrong source is asked for, `"other"`.
+ * by the socket roles `"server"` and, where a wrong source is asked for, `"other"`. UPnP's sockets it
+ * lists itself.
  *
  * @example
  * ```ts
@@ -110,19 +132,24 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   readonly table: MappingTable;
   /**
    * Where it was told where to listen: the socket for requests, while anything listens (PMP-S-32),
-   * and the one for replies from a wrong source, once those were asked for.
+   * and the one for replies from a wrong source, once those were asked for. Where it speaks UPnP:
+   * that one's.
    */
   readonly sockets: (() => readonly SocketSpec[]) | undefined;
   readonly #settings: GatewaySettings;
   readonly #natPmp: NatPmpServer;
   readonly #pcp: PcpServer;
+  readonly #igd: IgdServer | undefined;
   readonly #out = new Outbox<ServerEvent>();
   readonly #ingress: Ingress;
   readonly #policy: GatewayPolicy;
   readonly #egress: Egress;
+  readonly #httpEgress: HttpEgress;
   readonly #watch: TableWatch | undefined;
   /** The request that is being served. */
   #exchange: Exchange | undefined;
+  /** It, where it came by HTTP. */
+  #asked: HttpRequest | undefined;
   #forgetAt: Instant | undefined;
   /** Where it listens; with its port once that is known. */
   #listen: Endpoint | undefined;
@@ -131,7 +158,11 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   /** The sockets that could not be had: wanted again at the next command that needs them. */
   readonly #failed = new Set<string>();
   /** The list as it was made last, and whether it was listening then. */
-  #listed: { readonly isListening: boolean; readonly specs: readonly SocketSpec[] } | undefined;
+  #listed: {
+    readonly isListening: boolean;
+    readonly upnp: readonly SocketSpec[];
+    readonly specs: readonly SocketSpec[];
+  } | undefined;
 
   /**
    * Makes a gateway that has not booted yet.
@@ -143,16 +174,32 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const { random, profile, externalAddresses } = settings;
     this.table = new MappingTable({ ...settings.table, externalAddresses, random });
     this.#ingress = new Ingress(settings, this.table);
-    this.#policy = new GatewayPolicy(this.table, profile?.requests ?? [], settings.decide);
+    const { decide: decideMore, upnp } = settings;
+    const rules = profile?.requests ?? [];
+    this.#policy = new GatewayPolicy(this.table, rules, decideMore, upnp?.version);
     this.#egress = new Egress(profile?.replies ?? [], random, ({ socket, to, data }) => {
       this.#out.send(socket, to, data);
     });
     const decide = (request: ServerRequest, now: Instant) => this.#decide(request, now);
     this.#natPmp = new NatPmpServer(natPmpOptions(settings, this.table, decide));
     this.#pcp = new PcpServer(pcpOptions(settings, this.table, decide));
+    this.#igd = upnp && new IgdServer({
+      ...upnp,
+      table: this.table,
+      random,
+      decide,
+      trace: settings.trace ? "packets" : false,
+      ...settings.maxLifetimeSeconds !== undefined &&
+        { maxLeaseSeconds: settings.maxLifetimeSeconds },
+      ...settings.knowsInside && { isInside: settings.isInside },
+    });
+    this.#httpEgress = new HttpEgress(random, (id, response) => {
+      this.#out.act({ type: "respond", id, response });
+    });
     this.#watch = settings.trace ? this.table.watch() : undefined;
     this.#listen = settings.listen;
-    this.sockets = this.#listen && (() => this.#listSockets(this.#listen!));
+    this.#wasWrongSource = upnp?.habits?.ssdp?.answersElsewhere ?? false;
+    this.sockets = this.#listen || this.#igd ? () => this.#listSockets() : undefined;
   }
 
   /** Counters. */
@@ -160,8 +207,10 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     return {
       dropped: { ...this.#ingress.dropped },
       replies: this.#egress.stats,
+      answers: { ...this.#httpEgress.stats, waiting: this.#httpEgress.waiting },
       natPmp: this.#natPmp.stats,
       pcp: this.#pcp.stats,
+      ...this.#igd && { upnp: this.#igd.stats },
     };
   }
 
@@ -183,6 +232,11 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     return this.#egress.disturbance;
   }
 
+  /** The URLs of the Internet gateway device's description, one an interface, once they are known. */
+  get locations(): readonly string[] {
+    return this.#igd?.locations ?? [];
+  }
+
   /** Copies of the table's entries, the oldest first. */
   list(now: Instant): TableEntry[] {
     this.#enter(now);
@@ -190,7 +244,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   }
 
   /** Seconds since the start of a protocol's epoch. */
-  epochSeconds(protocol: GatewayProtocol, now: Instant): number {
+  epochSeconds(protocol: Exclude<GatewayProtocol, "upnp">, now: Instant): number {
     return (protocol === "pcp" ? this.#pcp : this.#natPmp).epochSeconds(now);
   }
 
@@ -205,6 +259,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#pcp.setEpoch(0, now);
     if (this.#speaks("nat-pmp")) this.#natPmp.start(now);
     if (this.#speaks("pcp")) this.#pcp.reset(now);
+    this.#igd?.forget(now);
+    if (this.#ingress.hasUpnp) this.#igd?.start(now);
     this.#drain(now);
   }
 
@@ -213,6 +269,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#enter(now);
     this.table.clear("dynamic", now);
     this.#egress.clear();
+    this.#httpEgress.clear();
     this.start(now);
   }
 
@@ -220,11 +277,12 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   forget(now: Instant): void {
     this.#enter(now);
     this.table.clear("dynamic", now);
+    this.#igd?.forget(now);
     this.#drain(now);
   }
 
   /**
-   * Lets both epochs jump, in silence.
+   * Lets the epochs of PCP and NAT-PMP jump, in silence; UPnP's BOOTID, after `ssdp:update`.
    *
    * @throws {RangeError} Where `seconds` does not fit 32 bits.
    */
@@ -232,6 +290,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#enter(now);
     this.#natPmp.setEpoch(seconds, now);
     this.#pcp.setEpoch(seconds, now);
+    if (this.#ingress.hasUpnp) this.#igd?.setBootId(seconds, now);
     this.#drain(now);
   }
 
@@ -251,6 +310,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     if (this.#speaks("pcp")) this.#pcp.externalAddressChanged(moved, now);
     else this.#pcp.setEpoch(0, now);
     if (this.#speaks("nat-pmp")) this.#natPmp.announce(now);
+    this.#igd?.handleTimeout(now);
     this.#drain(now);
   }
 
@@ -302,22 +362,37 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.table.clear("dynamic", now);
     this.#natPmp.silence();
     this.#pcp.silence();
+    this.#igd?.silence();
     this.#egress.clear();
+    this.#httpEgress.clear();
     this.#drain(now);
   }
 
   /**
-   * Switches a protocol. The other one's server answers its requests with UNSUPP_VERSION then.
+   * Switches a protocol. The other one's server answers requests of PCP or NAT-PMP with
+   * UNSUPP_VERSION then; UPnP says goodbye.
    *
-   * @throws {TypeError} Where NAT-PMP is switched on at a gateway that does not translate.
+   * @throws {TypeError} Where NAT-PMP is switched on at a gateway that does not translate, or UPnP at
+   *   one that was made without.
    */
   setProtocol(protocol: GatewayProtocol, isOn: boolean, now: Instant): void {
     if (isOn && protocol === "nat-pmp" && this.#settings.family === 6) {
       throw new TypeError("Cannot switch nat-pmp on: this gateway does not translate");
     }
+    if (isOn && protocol === "upnp" && !this.#igd) {
+      throw new TypeError("Cannot switch upnp on: this gateway was made without it");
+    }
     this.#enter(now);
     this.#wantAgain();
     const { on } = this.#ingress;
+    if (protocol === "upnp") {
+      if (!isOn && on.delete(protocol)) this.#igd!.bye(now);
+      if (isOn && !on.has(protocol)) {
+        on.add(protocol);
+        if (this.#ingress.hasUpnp && this.#hasBooted) this.#igd!.start(now);
+      }
+      return this.#drain(now);
+    }
     const server = protocol === "pcp" ? this.#pcp : this.#natPmp;
     if (!isOn && on.delete(protocol)) server.silence();
     if (isOn && !on.has(protocol)) {
@@ -334,13 +409,14 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   }
 
   /**
-   * Answers every request but ANNOUNCE with this result code, the same in both protocols;
-   * undefined serves them again.
+   * Answers every request but ANNOUNCE with this result code, the same in PCP and NAT-PMP; UPnP has
+   * RFC 6970's translation. A code from 256 on is for UPnP's actions alone. Undefined serves them
+   * again.
    *
-   * @throws {RangeError} Where it is not in 1…255.
+   * @throws {RangeError} Where it is not in 1…999.
    */
   setRefusal(code: number | undefined, now: Instant): void {
-    if (code !== undefined) checkInteger("code", code, 1, 255);
+    if (code !== undefined) checkInteger("code", code, 1, 999);
     this.#enter(now);
     this.#policy.refusal = code;
   }
@@ -386,11 +462,12 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#wantAgain();
   }
 
-  /** Announces by both protocols, ten times at doubling intervals. */
+  /** Announces by each protocol, PCP and NAT-PMP ten times at doubling intervals. */
   announce(now: Instant): void {
     this.#enter(now);
     if (this.#speaks("nat-pmp")) this.#natPmp.announce(now);
     if (this.#speaks("pcp")) this.#pcp.announce(now);
+    if (this.#ingress.hasUpnp) this.#igd?.announce(now);
     this.#drain(now);
   }
 
@@ -402,7 +479,9 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     now: Instant,
   ): Endpoint | undefined {
     if (!this.#ingress.isNat) return undefined;
-    return forwardInbound(this.table, protocol, external, remote, now);
+    const internal = forwardInbound(this.table, protocol, external, remote, now);
+    if (internal) this.#igd?.notePacket(protocol, internal, remote);
+    return internal;
   }
 
   /** As whom `internal` talks to `remote`, for the NAT that forwards by the table. */
@@ -438,6 +517,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#enter(now);
     if (result.ok) {
       if (key === "server") this.#listen = result.local;
+      else if (key !== "other") this.#igd?.handleSocket(key, result, now);
     } else if (!result.isOpen) {
       this.#failed.add(key);
       this.#listed = undefined;
@@ -447,6 +527,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
 
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#enter(now);
+    if (socket.startsWith("ssdp")) return this.#hearSsdp(data, from, socket, now);
     const way = this.#ingress.route(data, from);
     if (way === "pcp" || way === "nat-pmp") {
       this.#exchange = { request: data, from, delayMs: 0, changes: NO_CHANGES };
@@ -465,6 +546,26 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     return way !== "off" && way !== "outside";
   }
 
+  handleRequest(id: number, request: HttpRequest, from: Endpoint, now: Instant): void {
+    this.#enter(now);
+    // Who is not heard gets no answer.
+    if (!this.#igd || !this.#ingress.hearsUpnp()) return this.#drain(now);
+    this.#asked = request;
+    this.#exchange = { request: EMPTY, from, delayMs: 0, changes: NO_CHANGES };
+    const refusal = refuseCall(request, this.#settings.profile?.strictness ?? []);
+    if (refusal) this.#httpEgress.send(id, refusal, this.#egress.disturbance, 0, now);
+    else this.#igd.handleRequest(id, request, from, now);
+    this.#drain(now);
+    this.#asked = undefined;
+    this.#exchange = undefined;
+  }
+
+  handleResponse(id: number, result: HttpResult, now: Instant): void {
+    this.#enter(now);
+    this.#igd?.handleResponse(id, result, now);
+    this.#drain(now);
+  }
+
   /** Does nothing: a gateway keeps nothing about a client that is gone but its mappings. */
   handleUnreachable(_to: Endpoint, _socket: string, now: Instant): void {
     this.#enter(now);
@@ -475,11 +576,16 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     this.#enter(now);
     this.#natPmp.handleTimeout(now);
     this.#pcp.handleTimeout(now);
+    this.#igd?.handleTimeout(now);
     this.#egress.handleTimeout(now);
+    this.#httpEgress.handleTimeout(now);
     const { forgets } = this.#settings.profile ?? {};
     if (forgets && this.#forgetAt !== undefined && this.#forgetAt <= now) {
       this.#forgetAt = now + 1000 * forgets.everySeconds;
-      if (this.table.size > forgets.above) this.table.clear("dynamic", now);
+      if (this.table.size > forgets.above) {
+        this.table.clear("dynamic", now);
+        this.#igd?.forget(now);
+      }
     }
     this.#drain(now);
   }
@@ -491,7 +597,9 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const at = Math.min(
       this.#natPmp.nextTimeout() ?? Infinity,
       this.#pcp.nextTimeout() ?? Infinity,
+      this.#igd?.nextTimeout() ?? Infinity,
       this.#egress.nextAt() ?? Infinity,
+      this.#httpEgress.nextAt() ?? Infinity,
       this.#forgetAt ?? Infinity,
     );
     return at === Infinity ? undefined : at;
@@ -503,8 +611,14 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const forget = this.#forgetAt === undefined
       ? undefined
       : { at: this.#forgetAt, reason: "forget the table" };
-    return [this.#natPmp.debugTimeout(), this.#pcp.debugTimeout(), this.#egress.next(), forget]
-      .reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
+    return [
+      this.#natPmp.debugTimeout(),
+      this.#pcp.debugTimeout(),
+      this.#igd?.debugTimeout(),
+      this.#egress.next(),
+      this.#httpEgress.next(),
+      forget,
+    ].reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
   }
 
   poll(): Action<ServerEvent> | undefined {
@@ -512,15 +626,18 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   }
 
   /** The same list as before where nothing has changed: it is asked for after each datagram. */
-  #listSockets(listen: Endpoint): readonly SocketSpec[] {
+  #listSockets(): readonly SocketSpec[] {
     // Before it boots it has its port, whatever its profile: where it will be is known from then on.
     const isListening = this.isListening || !this.#hasBooted;
-    if (this.#listed?.isListening !== isListening) {
-      const server = { key: "server", local: listen };
-      const other = { key: "other", local: { address: listen.address, port: 0 } };
-      const wanted = [...(isListening ? [server] : []), ...(this.#wasWrongSource ? [other] : [])];
+    const upnp = this.#igd?.sockets() ?? [];
+    if (this.#listed?.isListening !== isListening || this.#listed.upnp !== upnp) {
+      const listen = this.#listen;
+      const server = isListening && listen ? [{ key: "server", local: listen }] : [];
+      const address = listen?.address ?? this.#settings.upnp?.interfaces[0]?.address ?? "0.0.0.0";
+      const other = this.#wasWrongSource ? [{ key: "other", local: { address, port: 0 } }] : [];
+      const wanted: readonly SocketSpec[] = [...server, ...other, ...upnp];
       const specs = wanted.filter(({ key }) => !this.#failed.has(key));
-      this.#listed = { isListening, specs };
+      this.#listed = { isListening, upnp, specs };
     }
     return this.#listed.specs;
   }
@@ -560,7 +677,37 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   #drain(now: Instant): void {
     this.#drainServer(this.#natPmp, now);
     this.#drainServer(this.#pcp, now);
+    if (this.#igd) this.#drainIgd(this.#igd, now);
     this.#tellChanges();
+  }
+
+  #hearSsdp(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
+    const isHeard = this.#igd !== undefined && this.#ingress.hearsUpnp() &&
+      this.#igd.handleDatagram(data, from, socket, now);
+    this.#drain(now);
+    return isHeard;
+  }
+
+  /** SSDP goes the way of datagrams, HTTP's answers one of their own. */
+  #drainIgd(igd: IgdServer, now: Instant): void {
+    const { profile } = this.#settings;
+    for (let action = igd.poll(); action; action = igd.poll()) {
+      if (action.type === "event") {
+        this.#out.emit(action.event);
+      } else if (action.type === "send") {
+        const data = reshapeText(action.data, profile?.ssdpTexts ?? []);
+        this.#egress.sendAsIs(action.to, data, now, 0, action.socket);
+      } else if (action.type === "respond") {
+        const response = this.#asked
+          ? reshapeResponse(this.#asked, action.response, profile?.answers ?? [])
+          : action.response;
+        const { disturbance } = this.#egress;
+        const lateMs = this.#exchange?.delayMs ?? 0;
+        this.#httpEgress.send(action.id, response, disturbance, lateMs, now);
+      } else if (action.type === "request") {
+        this.#out.act(action);
+      }
+    }
   }
 
   #tellChanges(): void {
@@ -575,6 +722,19 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       else if (action.type === "event") this.#out.emit(action.event);
     }
   }
+}
+
+/** A datagram of text with each first text replaced by the second. */
+function reshapeText(
+  data: Uint8Array,
+  texts: readonly (readonly [from: string, to: string])[],
+): Uint8Array {
+  if (texts.length === 0) return data;
+  const text = texts.reduce(
+    (all, [from, to]) => all.replaceAll(from, to),
+    new TextDecoder().decode(data),
+  );
+  return new TextEncoder().encode(text);
 }
 
 /** The NAT-PMP server's options: the gateway's go before the profile's. */

@@ -12,7 +12,8 @@ import type { GatewayProtocol } from "./profile.ts";
 /** Where a datagram goes, or why it goes nowhere. */
 export type Way =
   /** To that protocol's server. */
-  | GatewayProtocol
+  | "pcp"
+  | "nat-pmp"
   /** Nothing listens. */
   | "off"
   /** It is not from the inside. */
@@ -49,9 +50,23 @@ export class Ingress {
     this.on = new Set(settings.protocols);
   }
 
-  /** Whether anything listens. */
+  /** Whether anything listens on the port of PCP and NAT-PMP. */
   get isListening(): boolean {
-    return this.isNat && this.on.size > 0 && !this.#settings.profile?.isUnreachable;
+    const isOn = this.on.has("pcp") || this.on.has("nat-pmp");
+    return this.isNat && isOn && !this.#settings.profile?.isUnreachable;
+  }
+
+  /** Whether UPnP is on. */
+  get hasUpnp(): boolean {
+    return this.isNat && this.on.has("upnp");
+  }
+
+  /** Whether what comes by UPnP's sockets is heard; what is not is counted. */
+  hearsUpnp(): boolean {
+    const why = !this.hasUpnp ? "off" : this.deaf > 0 ? "deaf" : undefined;
+    if (why === "deaf") this.deaf--;
+    if (why) this.dropped[why]++;
+    return why === undefined;
   }
 
   /** Where a datagram goes; what goes nowhere is counted. */
@@ -84,7 +99,7 @@ export class Ingress {
   }
 
   /** By the version byte (PMP-S-37, PCP-S-59); where one is off the other one answers. */
-  #protocolOf(data: Uint8Array): GatewayProtocol | "silent" {
+  #protocolOf(data: Uint8Array): "pcp" | "nat-pmp" | "silent" {
     const version = data[0] ?? 0;
     const isPcp = version === 2 || (version >= 3 && data.length >= 24);
     const meant = isPcp ? "pcp" : "nat-pmp";

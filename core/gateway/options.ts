@@ -4,13 +4,14 @@
  * @module
  */
 import { checkAddress, checkLifetime, checkPort } from "../check.ts";
-import { type Cidr, contains, parseCidr } from "../cidr.ts";
+import { type Cidr, contains, isWildcard, parseCidr } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
 import { PCP_ANNOUNCE_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
 import type { MappingTableOptions } from "../table/mod.ts";
 import type { Policy } from "../table/server_request.ts";
+import type { IgdServerOptions } from "../upnp/server_options.ts";
 import type { GatewayDecision } from "./policy.ts";
 import type { GatewayProtocol, Profile } from "./profile.ts";
 import { profileNamed } from "./profiles.ts";
@@ -26,6 +27,11 @@ export interface SimulatedGatewayOptions {
   readonly externalAddresses?: readonly string[];
   /** What it speaks; the profile's choice, else PCP and (over IPv4) NAT-PMP, where left out. */
   readonly protocols?: readonly GatewayProtocol[];
+  /**
+   * Its Internet gateway device: where it is, where `listen` does not say that, and what the
+   * profile's is not to be. Given, it can be switched on though `protocols` leaves it out.
+   */
+  readonly upnp?: UpnpOptions;
   /** Peculiarities: a name from `PROFILES`, or a profile; none where left out. */
   readonly profile?: string | Profile;
   /**
@@ -53,6 +59,14 @@ export interface SimulatedGatewayOptions {
   readonly trace?: boolean;
 }
 
+/** How a simulated gateway's Internet gateway device is set up. */
+export type UpnpOptions = Partial<
+  Omit<
+    IgdServerOptions,
+    "table" | "random" | "decide" | "trace" | "isInside" | "maxLeaseSeconds"
+  >
+>;
+
 /** Options checked and filled in. */
 export interface GatewaySettings {
   readonly random: RandomSource;
@@ -61,6 +75,7 @@ export interface GatewaySettings {
   readonly protocols: readonly GatewayProtocol[];
   readonly profile: Profile | undefined;
   readonly listen: Endpoint | undefined;
+  readonly upnp: UpnpOptions & Pick<IgdServerOptions, "interfaces"> | undefined;
   readonly isInside: (address: string) => boolean;
   /** Whether that was told, and is not all that its family has. */
   readonly knowsInside: boolean;
@@ -75,7 +90,7 @@ export interface GatewaySettings {
   readonly trace: boolean;
 }
 
-const PROTOCOLS: readonly GatewayProtocol[] = ["pcp", "nat-pmp"];
+const PROTOCOLS: readonly GatewayProtocol[] = ["pcp", "nat-pmp", "upnp"];
 
 /**
  * Checks the options and fills in the defaults.
@@ -91,14 +106,16 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
     ? profileNamed(options.profile)
     : options.profile;
   const { maxLifetimeSeconds: max, minLifetimeSeconds: min } = options;
+  const protocols = readProtocols(options, profile, family);
   return {
     random: options.random,
     family,
     externalAddresses: (options.externalAddresses ?? [])
       .map((address, i) => checkAddress(`externalAddresses[${i}]`, address, 4)),
-    protocols: readProtocols(options, profile, family),
+    protocols,
     profile,
     listen: options.listen,
+    upnp: readUpnp(options, profile, protocols.includes("upnp")),
     isInside: readInside(options.internalPrefixes, family),
     knowsInside: options.internalPrefixes !== undefined,
     maxLifetimeSeconds: max === undefined ? max : checkLifetime("maxLifetimeSeconds", max),
@@ -118,7 +135,7 @@ function readProtocols(
   profile: Profile | undefined,
   family: 4 | 6,
 ): readonly GatewayProtocol[] {
-  const known = family === 4 ? PROTOCOLS : PROTOCOLS.slice(0, 1);
+  const known = family === 4 ? PROTOCOLS : PROTOCOLS.filter((one) => one !== "nat-pmp");
   for (const protocol of options.protocols ?? []) {
     if (known.includes(protocol)) continue;
     const allowed = known.join(", ");
@@ -128,8 +145,25 @@ function readProtocols(
         : `'protocols' must hold ${allowed}: current value is "${protocol}"`,
     );
   }
-  const wanted = options.protocols ?? profile?.protocols ?? known;
+  const wanted = options.protocols ?? profile?.protocols ?? ["pcp", "nat-pmp"];
   return known.filter((protocol) => wanted.includes(protocol));
+}
+
+function readUpnp(
+  { upnp, listen }: SimulatedGatewayOptions,
+  profile: Profile | undefined,
+  isOn: boolean,
+): GatewaySettings["upnp"] {
+  if (!upnp && !isOn) return undefined;
+  const own = listen && !isWildcard(listen.address) ? [{ address: listen.address }] : undefined;
+  const interfaces = upnp?.interfaces ?? own;
+  if (interfaces) {
+    const habits = { ...profile?.upnp?.habits, ...upnp?.habits };
+    return { ...profile?.upnp, ...upnp, habits, interfaces };
+  }
+  throw new TypeError(
+    "'upnp.interfaces' must be given where 'listen' names no address: current value is undefined",
+  );
 }
 
 function readInside(

@@ -8,6 +8,7 @@ import { equalBytes, u16 } from "../bytes.ts";
 import { familyOf, isSameEndpoint } from "../ip.ts";
 import type { Instant } from "../machine.ts";
 import { PCP_HEADER_LENGTH, PCP_RESULT } from "../pcp/constants.ts";
+import { IGD_ERROR, UPNP_ERROR } from "../upnp/igd.ts";
 import type { Decision, Policy, ServerRequest } from "../table/server_request.ts";
 import type { MappingTable } from "../table/table.ts";
 import type { ReplyChange } from "./reshape.ts";
@@ -31,6 +32,8 @@ export interface RequestMatch {
   readonly via?: ServerRequest["via"];
   /** What is asked: one of these. */
   readonly operations?: readonly ServerRequest["operation"][];
+  /** UPnP: the action, one of these. */
+  readonly actions?: readonly string[];
   /** The client's address family. */
   readonly family?: 4 | 6;
   /** Whether the mapping is there already. */
@@ -62,8 +65,12 @@ export class GatewayPolicy {
   readonly #table: MappingTable;
   readonly #rules: readonly RequestRule[];
   readonly #decide: Policy<GatewayDecision> | undefined;
+  readonly #igdVersion: 1 | 2;
   readonly #denied = new Set<string>();
-  /** The result code that every request but ANNOUNCE gets; undefined: none. */
+  /**
+   * The result code that every request but ANNOUNCE gets; undefined: none. From 256 on it is UPnP's
+   * alone; a lower one is to UPnP what RFC 6970 §5.4 makes of it.
+   */
   refusal: number | undefined;
 
   /** @param rules The profile's. */
@@ -71,10 +78,12 @@ export class GatewayPolicy {
     table: MappingTable,
     rules: readonly RequestRule[],
     decide: Policy<GatewayDecision> | undefined,
+    igdVersion: 1 | 2 = 2,
   ) {
     this.#table = table;
     this.#rules = rules;
     this.#decide = decide;
+    this.#igdVersion = igdVersion;
   }
 
   /** Whether a client may have mappings. */
@@ -100,18 +109,39 @@ export class GatewayPolicy {
     return undefined;
   }
 
-  #command({ operation, from }: ServerRequest): GatewayDecision {
+  #command({ via, operation, from }: ServerRequest): GatewayDecision {
     if (operation === "announce") return undefined;
-    if (this.refusal !== undefined) return { kind: "refuse", code: this.refusal };
-    return operation !== "address" && this.#denied.has(from.address)
-      ? { kind: "refuse", code: PCP_RESULT.NOT_AUTHORIZED }
-      : undefined;
+    const isUpnp = via === "upnp";
+    if (this.refusal !== undefined && (isUpnp || this.refusal < 256)) {
+      return { kind: "refuse", code: isUpnp ? this.#igdCode(this.refusal) : this.refusal };
+    }
+    const isAboutMappings = operation !== "address" && operation !== "read";
+    if (!isAboutMappings || !this.#denied.has(from.address)) return undefined;
+    const { NOT_AUTHORIZED } = PCP_RESULT;
+    return { kind: "refuse", code: isUpnp ? this.#igdCode(NOT_AUTHORIZED) : NOT_AUTHORIZED };
+  }
+
+  /** A PCP result in UPnP's words (RFC 6970 §5.4). */
+  #igdCode(code: number): number {
+    const is2 = this.#igdVersion === 2;
+    switch (code) {
+      case PCP_RESULT.NOT_AUTHORIZED:
+        return is2 ? UPNP_ERROR.ActionNotAuthorized : IGD_ERROR.ConflictInMappingEntry;
+      case PCP_RESULT.NO_RESOURCES:
+      case PCP_RESULT.USER_EX_QUOTA:
+        return is2 ? IGD_ERROR.NoPortMapsAvailable : UPNP_ERROR.ActionFailed;
+      case PCP_RESULT.CANNOT_PROVIDE_EXTERNAL:
+        return IGD_ERROR.ConflictInMappingEntry;
+      default:
+        return code < 256 ? UPNP_ERROR.ActionFailed : code;
+    }
   }
 
   #fits(when: RequestMatch, request: ServerRequest, data: Uint8Array): boolean {
     const { via, operation, existing, suggested, remote } = request;
     return agrees(when.via, () => via) &&
       (when.operations === undefined || when.operations.includes(operation)) &&
+      (when.actions === undefined || when.actions.includes(request.action ?? "")) &&
       agrees(when.family, () => familyOf(request.from.address)) &&
       agrees(when.exists, () => existing !== undefined) &&
       agrees(when.suggestsPort, () => suggested.port !== 0) &&

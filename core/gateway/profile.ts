@@ -3,13 +3,16 @@
  *
  * @module
  */
+import type { Via } from "../errors.ts";
 import type { NatPmpServerOptions } from "../natpmp/server_options.ts";
 import type { PcpServerOptions } from "../pcp/server_options.ts";
+import type { IgdServerOptions } from "../upnp/server_options.ts";
+import type { HttpRule, HttpStrictness } from "./http.ts";
 import type { RequestRule } from "./policy.ts";
 import type { ReplyRule } from "./reshape.ts";
 
 /** The protocols that a simulated gateway can speak. */
-export type GatewayProtocol = "pcp" | "nat-pmp";
+export type GatewayProtocol = Via;
 
 /** A gateway's peculiarities. What is left out is as the RFCs have it. */
 export interface Profile {
@@ -21,7 +24,7 @@ export interface Profile {
   readonly source: string;
   /** What a client sees. */
   readonly summary: string;
-  /** What it speaks; both where left out. */
+  /** What it speaks; PCP and NAT-PMP where left out. */
   readonly protocols?: readonly GatewayProtocol[];
   /** How its NAT-PMP server is set up. */
   readonly natPmp?: Pick<
@@ -48,6 +51,28 @@ export interface Profile {
     | "maxDescriptionBytes"
     | "maxPortSetSize"
   >;
+  /** How its Internet gateway device (UPnP) is set up. */
+  readonly upnp?: Pick<
+    IgdServerOptions,
+    | "version"
+    | "connections"
+    | "hasFirewall"
+    | "pinholes"
+    | "uuid"
+    | "friendlyName"
+    | "manufacturer"
+    | "modelName"
+    | "isSecure"
+    | "maxAgeSeconds"
+    | "httpPort"
+    | "habits"
+  >;
+  /** How strict it is with UPnP's calls. */
+  readonly strictness?: readonly HttpStrictness[];
+  /** What becomes of UPnP's answers by HTTP; every fitting rule counts, in order. */
+  readonly answers?: readonly HttpRule[];
+  /** What becomes of the text of what it says by SSDP: each first one is the second. */
+  readonly ssdpTexts?: readonly (readonly [from: string, to: string])[];
   /** What becomes of requests; the first fitting rule counts. */
   readonly requests?: readonly RequestRule[];
   /** What becomes of replies and announcements; every fitting rule counts, in order. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { checkAddress, MAX_LIFETIME_SECONDS } from "../check.ts";
+import type { Via } from "../errors.ts";
 import type { Transport } from "../mapping.ts";
 
 /** A scenario command. */
@@ -32,7 +33,7 @@ export type GatewayCommand =
   /** Whether the gateway acts as a NAT. */
   | { readonly name: "nat"; readonly on: boolean }
   /** Switches a protocol. */
-  | { readonly name: "protocol"; readonly protocol: "pcp" | "nat-pmp"; readonly on: boolean }
+  | { readonly name: "protocol"; readonly protocol: Via; readonly on: boolean }
   /** Whether every external port is taken. */
   | { readonly name: "exhaust"; readonly on: boolean }
   /** Refuses every request with a result code; undefined: no longer. */
@@ -139,15 +140,16 @@ function readStatic(words: readonly string[]): GatewayCommand | string {
 function readProtocol([protocol, word, ...rest]: readonly string[]): GatewayCommand | string {
   const on = onOff(word);
   if (on === undefined || rest.length > 0) return "takes a protocol and on or off";
-  if (protocol === "upnp") return "cannot switch upnp: this gateway does not speak it";
-  if (protocol !== "pcp" && protocol !== "nat-pmp") return "takes pcp, nat-pmp or upnp";
+  if (protocol !== "pcp" && protocol !== "nat-pmp" && protocol !== "upnp") {
+    return "takes pcp, nat-pmp or upnp";
+  }
   return { name: "protocol", protocol, on };
 }
 
 function readRefuse(words: readonly string[]): GatewayCommand | string {
   if (words.length === 1 && words[0] === "off") return { name: "refuse", code: undefined };
-  const made = number(words, [1, 255], (code) => ({ name: "refuse", code }));
-  return typeof made === "string" ? "takes a result code in 1..255, or off" : made;
+  const made = number(words, [1, 999], (code) => ({ name: "refuse", code }));
+  return typeof made === "string" ? "takes a result code in 1..999, or off" : made;
 }
 
 function readLoss(words: readonly string[]): GatewayCommand | string {
@@ -173,7 +175,7 @@ const VERBS: { readonly [Name in GatewayCommand["name"]]: Verb } = {
   forget: { usage: "forget", summary: "loses the table, says nothing", read: bare("forget") },
   epoch: {
     usage: "epoch N",
-    summary: "sets the epoch, seconds",
+    summary: "sets the epoch, seconds (UPnP: BOOTID)",
     read: (words) =>
       number(words, [0, MAX_LIFETIME_SECONDS], (seconds) => ({ name: "epoch", seconds })),
   },
@@ -200,7 +202,7 @@ const VERBS: { readonly [Name in GatewayCommand["name"]]: Verb } = {
   },
   refuse: {
     usage: "refuse CODE|off",
-    summary: "answers every request with this result code",
+    summary: "answers every request with this result code (from 256 on: UPnP's alone)",
     read: readRefuse,
   },
   delay: {

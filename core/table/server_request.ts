@@ -5,6 +5,7 @@
  * @module
  */
 import { copyBytes } from "../bytes.ts";
+import type { Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import { snapshotEntry, type TableEntry } from "./entry.ts";
 import type { TableChangeKind } from "./watch.ts";
@@ -12,9 +13,24 @@ import type { TableChangeKind } from "./watch.ts";
 /** A request as a server's policy sees it: read and found valid, nothing done yet. */
 export interface ServerRequest {
   /** The protocol. */
-  readonly via: "pcp" | "nat-pmp";
-  /** What is asked. PCP's delete-all is a delete with internal port 0. */
-  readonly operation: "address" | "announce" | "map" | "peer" | "delete" | "delete-all";
+  readonly via: Via;
+  /**
+   * What is asked. PCP's delete-all is a delete with internal port 0. The last four are UPnP's: a
+   * search, a description, a subscription, an action that neither maps nor tells the address.
+   */
+  readonly operation:
+    | "address"
+    | "announce"
+    | "map"
+    | "peer"
+    | "delete"
+    | "delete-all"
+    | "search"
+    | "describe"
+    | "subscribe"
+    | "read";
+  /** UPnP: the action's name; the target of a search, the path of a description. */
+  readonly action?: string;
   /** Who asks. */
   readonly from: Endpoint;
   /** IANA's protocol number; 0 for all protocols, or where nothing is mapped. */
@@ -57,7 +73,7 @@ export type ServerEvent =
   | {
     readonly type: "response";
     /** The protocol. */
-    readonly via: ServerRequest["via"];
+    readonly via: "pcp" | "nat-pmp";
     /** Where it goes. */
     readonly to: Endpoint;
     /** The request's, 0…127. */
@@ -74,6 +90,28 @@ export type ServerEvent =
     readonly external: Endpoint | undefined;
     /** Whether nobody asked for it. */
     readonly isUnsolicited: boolean;
+  }
+  /** An answer of UPnP leaves. */
+  | {
+    readonly type: "response";
+    /** The protocol. */
+    readonly via: "upnp";
+    /** Where it goes. */
+    readonly to: Endpoint;
+    /** What was asked. */
+    readonly operation: ServerRequest["operation"];
+    /** As the request has it. */
+    readonly action: string;
+    /** 0 where it is done, else UPnP's error code, or HTTP's status where it is no action's. */
+    readonly resultCode: number;
+    /** `SUCCESS`, or the name of the code. */
+    readonly result: string;
+    /** Of the mapping, 0 for one without end; undefined where it is about none. */
+    readonly lifetimeSeconds: number | undefined;
+    /** What was assigned; port 0 where the address is all that is told. */
+    readonly external: Endpoint | undefined;
+    /** Nothing of this comes unasked. */
+    readonly isUnsolicited: false;
   }
   /** The table changed, whoever changed it. */
   | {

@@ -469,7 +469,9 @@ export class MappingTable {
     if (isCharged(entry)) binding.host.used -= entry.size;
     if (entry.origin === "traffic") this.#flows--;
     if (!binding.inbound && (binding.size > 1 || !binding.outbound?.size)) {
-      const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic";
+      // A UPnP client deletes a mapping to have the port for another inside at once.
+      const isOurs = isQuarantined && entry.kind !== "static" && entry.origin !== "traffic" &&
+        entry.origin !== "upnp";
       this.#ports.vacate(binding, isOurs, isOurs ? entry.nonce : undefined, now);
       this.#hosts.unbind(binding);
       if (binding.outbound?.size) this.#keepFlows(binding);

@@ -21,6 +21,7 @@ import { portMapperCase } from "./portmap/contract_case.ts";
 import { igdClientCase } from "./upnp/contract_case.ts";
 import { deviceSearchCase } from "./upnp/search_contract_case.ts";
 import { natBehaviourCase, stunClientCase, stunServerCase } from "./stun/contract_case.ts";
+import { igdServerCase } from "./upnp/server_contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
   natPmpClientCase,
@@ -36,6 +37,7 @@ const CASES: readonly MachineCase[] = [
   iceAgentCase,
   courierCase,
   deviceSearchCase,
+  igdServerCase,
 ];
 
 /** What one of these machines may say at once after a long silence. */

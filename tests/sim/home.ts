@@ -73,7 +73,7 @@ export class Home {
     outside.attach(this.internet, PEER);
     this.peer = outside.bind({ port: 9 });
     this.gateway = makeGateway(options, EXTERNAL, this.world.fork());
-    this.spoken = this.gateway.protocols;
+    this.spoken = this.gateway.protocols.filter((protocol) => protocol !== "upnp");
     this.#rate = options.clockRate;
     this.nat.forwarder = {
       lookupInbound: (protocol, external, remote, now) =>

@@ -91,17 +91,23 @@ async function start(
     }
     if (protocols?.includes("nat-pmp")) {
       throw new UsageError(
-        `--protocols must be pcp with an IPv6 --listen: current value is "${protocols}"`,
+        `--protocols must be pcp, upnp or both with an IPv6 --listen: current value is "${protocols}"`,
       );
     }
   }
+  const spoken = protocols as readonly GatewayProtocol[] | undefined;
+  const all: readonly GatewayProtocol[] = familyOf(listen) === 4
+    ? ["pcp", "nat-pmp", "upnp"]
+    : ["pcp", "upnp"];
   const options: GatewayServerOptions = {
     ...dropUndefined({
       external,
-      protocols: protocols as readonly GatewayProtocol[] | undefined,
+      // A profile knows what its gateway speaks.
+      protocols: spoken ?? (profile === undefined ? all : undefined),
       profile,
       announcePort: flags["announce-port"],
     }),
+    upnp: dropUndefined({ httpPort: flags["http-port"] }),
     listen,
     port,
     runtime,
@@ -112,7 +118,8 @@ async function start(
     return await startGateway(options);
   } catch (error) {
     if (error instanceof NatError && /^(EADDRINUSE|AddrInUse)$/.test(errorCode(error.cause))) {
-      const at = formatEndpoint({ address: listen, port });
+      // The message names the endpoint: UPnP has ports of its own.
+      const at = / on (\S+):/.exec(error.message)?.[1] ?? formatEndpoint({ address: listen, port });
       throw new CommandError("address-in-use", `Cannot listen on ${at}: the port is in use`);
     }
     throw error;
@@ -127,6 +134,10 @@ export function tellListening({ output, flags }: Context, server: GatewayServer)
     external: server.externalAddresses,
     protocols: server.protocols,
     ...dropUndefined({ profile: flags.profile }),
+    ...server.protocols.includes("upnp") && {
+      descriptions: server.descriptions,
+      ...dropUndefined({ ssdpPort: server.ssdpPort }),
+    },
   });
 }
 

@@ -66,7 +66,8 @@ export function toCliEvent(event: ServerEvent, now: Instant): GatewayCliEvent {
 }
 
 function requestFields(request: ServerRequest): Record<string, unknown> {
-  const { operation, protocol, internal, suggested, remote, lifetimeSeconds } = request;
+  const { via, operation, protocol, internal, suggested, remote, lifetimeSeconds } = request;
+  if (via === "upnp") return upnpRequestFields(request);
   if (operation === "address" || operation === "announce") return { operation };
   return dropUndefined({
     // A deletion is the same request with lifetime 0.
@@ -79,7 +80,33 @@ function requestFields(request: ServerRequest): Record<string, unknown> {
   });
 }
 
+function upnpRequestFields(request: ServerRequest): Record<string, unknown> {
+  const { operation, action, protocol, internal, suggested, lifetimeSeconds } = request;
+  const isMapping = operation === "map" || operation === "delete";
+  return dropUndefined({
+    operation,
+    action,
+    protocol: protocol === 0 ? undefined : protocolName(protocol),
+    internal: isMapping && internal.port !== 0 ? internal : undefined,
+    suggested: suggestion(suggested),
+    lifetimeSeconds: operation === "map" ? lifetimeSeconds : undefined,
+  });
+}
+
 function responseFields(event: ServerEvent & { type: "response" }): Record<string, unknown> {
+  if (event.via === "upnp") {
+    const { operation, action, result, resultCode, external, lifetimeSeconds } = event;
+    const isAddress = operation === "address";
+    return dropUndefined({
+      operation,
+      action,
+      result,
+      resultCode,
+      address: isAddress ? external?.address : undefined,
+      external: isAddress ? undefined : external,
+      lifetimeSeconds,
+    });
+  }
   const { via, opcode, result, resultCode, external, lifetimeSeconds, epochSeconds } = event;
   const isAddress = via === "nat-pmp" && opcode === NATPMP_OPCODE.ADDRESS;
   return dropUndefined({

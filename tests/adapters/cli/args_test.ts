@@ -215,10 +215,6 @@ describe("parse() refuses", () => {
     );
   });
 
-  it("UPnP of the gateway, saying that it is not spoken yet", () => {
-    assertMatch(messageOf("do", "x", "--protocols=pcp,upnp"), /--protocols .*"pcp,upnp".*UPnP/);
-  });
-
   it("a description over 1016 bytes", () => {
     assertMatch(messageOf("do", "x", `--description=${LONG}x`), /--description .* 1016 .* 1017/);
   });

@@ -95,7 +95,7 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["gateway 5", ['"5"']],
   ["gateway --port 65536", ["--port", '"65536"']],
   ["gateway --listen x", ["--listen", '"x"']],
-  ["gateway --protocols upnp", ["--protocols", "UPnP is not spoken yet"]],
+  ["gateway --protocols stun", ["--protocols", "pcp, nat-pmp and upnp"]],
   ["gateway --profile unheard-of", ["--profile", "unheard-of"]],
   ["gateway --announce-port 0", ["--announce-port", '"0"']],
   ["gateway --external ::1", ["--external", "--listen"]],

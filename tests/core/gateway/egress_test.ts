@@ -1,13 +1,12 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { Egress } from "../../../core/gateway/egress.ts";
-import type { SocketRole } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
 
 const TO = { address: "192.168.1.2", port: 40000 };
 
 class Rig {
-  readonly sent: [socket: SocketRole, tag: number][] = [];
+  readonly sent: [socket: string, tag: number][] = [];
   readonly egress = new Egress([], seededRandom(1), ({ socket, data }) => {
     this.sent.push([socket, data[0]!]);
   });

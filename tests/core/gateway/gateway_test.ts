@@ -227,7 +227,8 @@ describe("SimulatedGateway", () => {
     assertThrows(make({ random: undefined }), TypeError, "'random'");
     assertThrows(make({ externalAddresses: ["203.0.113"] }), TypeError, '"203.0.113"');
     assertThrows(make({ externalAddresses: ["::1"] }), TypeError, "IPv4");
-    assertThrows(make({ protocols: ["upnp"] }), TypeError, '"upnp"');
+    assertThrows(make({ protocols: ["stun"] }), TypeError, '"stun"');
+    assertThrows(make({ protocols: ["upnp"] }), TypeError, "'upnp.interfaces'");
     assertThrows(make({ profile: "nonesuch" }), TypeError, "fritzbox-6360");
     assertThrows(make({ internalPrefixes: ["lan"] }), TypeError, '"lan"');
     assertThrows(make({ maxLifetimeSeconds: 0 }), RangeError, "'maxLifetimeSeconds'");
@@ -239,6 +240,7 @@ describe("SimulatedGateway", () => {
     );
     const { gateway } = new Rig().start();
     assertThrows(() => gateway.setRefusal(0, 0), RangeError, "'code'");
+    assertThrows(() => gateway.setRefusal(1000, 0), RangeError, "'code'");
     assertThrows(() => gateway.disturb({ lossRate: 1.5 }, 0), RangeError, "'lossRate'");
     assertThrows(() => gateway.disturb({ delayMs: -1 }, 0), RangeError, "'delayMs'");
     assertThrows(() => gateway.setDeaf(-1, 0), RangeError, "'packets'");

@@ -165,7 +165,7 @@ describe("scenario commands", () => {
     assert(rig.command("protocol pcp on").isDone);
     assertEquals(rig.mapPcp(80)?.slice(0, 2), [0, 8080]);
     assertEquals(rig.gateway.protocols, ["pcp"]);
-    assertStringIncludes(messageOf(rig.command("protocol upnp on")), "does not speak it");
+    assertStringIncludes(messageOf(rig.command("protocol upnp on")), "was made without it");
   });
 
   it("exhaust refuses new mappings and goes on renewing those that are there", () => {

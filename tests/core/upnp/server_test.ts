@@ -1,0 +1,456 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { MappingTable } from "../../../core/table/table.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { readScpd } from "../../../core/upnp/description.ts";
+import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
+import { IgdServer } from "../../../core/upnp/server.ts";
+import { encodeCall } from "../../../core/upnp/soap.ts";
+import { ALICE, BOB, EXTERNAL, IgdRig, mapping, named, OWN } from "./igd_rig.ts";
+
+const V1 = { upnp: { version: 1 } } as const;
+
+describe("IgdServer: description", () => {
+  it("has the devices of IGD:2 in each other, each with its services and a UUID of its own", () => {
+    const rig = new IgdRig();
+    const { device } = rig.describe();
+    const [wan] = device.devices, [connection] = wan!.devices;
+    assertEquals(
+      [device, wan!, connection!].map(({ deviceType, services }) => [
+        deviceType,
+        services.map(({ serviceType, serviceId }) => [serviceType, serviceId]),
+      ]),
+      [
+        [IGD_DEVICE.GATEWAY_2, [[
+          IGD_SERVICE.FORWARDING_1,
+          "urn:upnp-org:serviceId:L3Forwarding1",
+        ]]],
+        [IGD_DEVICE.WAN_2, [[IGD_SERVICE.COMMON_1, "urn:upnp-org:serviceId:WANCommonIFC1"]]],
+        [IGD_DEVICE.CONNECTION_2, [
+          [IGD_SERVICE.WAN_IP_2, "urn:upnp-org:serviceId:WANIPConn1"],
+          [IGD_SERVICE.FIREWALL_1, "urn:upnp-org:serviceId:WANIPv6Firewall1"],
+        ]],
+      ],
+    );
+    assertEquals(new Set([device, wan, connection].map((one) => one!.udn)).size, 3);
+    assert(/^uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(device.udn));
+  });
+
+  it("is IGD:1 where that is asked for, without a firewall", () => {
+    const services = new IgdRig(V1).services().map(({ serviceType }) => serviceType);
+    assertEquals(services, [
+      IGD_SERVICE.FORWARDING_1,
+      IGD_SERVICE.COMMON_1,
+      IGD_SERVICE.WAN_IP_1,
+    ]);
+  });
+
+  it("describes each service at its URL, with the arguments in their order", () => {
+    const rig = new IgdRig();
+    for (const { scpdUrl, serviceType } of rig.services()) {
+      const scpd = readScpd(rig.get(scpdUrl)!.body);
+      if (typeof scpd === "string") throw new Error(`${serviceType}: ${scpd}`);
+      if (serviceType !== IGD_SERVICE.WAN_IP_2) continue;
+      const add = scpd.actions.find(({ name }) => name === "AddPortMapping");
+      assertEquals(add?.arguments.map(({ name }) => name), Object.keys(mapping(1)));
+      assert(scpd.actions.some(({ name }) => name === "AddAnyPortMapping"));
+    }
+    const old = readScpd(new IgdRig(V1).get("/scpd/IPConn1")!.body);
+    assert(
+      typeof old === "object" && !old.actions.some(({ name }) => name === "AddAnyPortMapping"),
+    );
+  });
+
+  it("404 for what is not there, 405 for what a URL does not do", () => {
+    const rig = new IgdRig();
+    const ask = (method: string, path: string) =>
+      rig.ask({ method, path, headers: [] }).responses[0]?.response.status;
+    assertEquals(
+      [ask("GET", "/"), ask("GET", "/scpd/Nothing"), ask("GET", "/ctl/IPConn1")],
+      [404, 404, 405],
+    );
+    assertEquals([ask("DELETE", "/scpd/IPConn1"), ask("POST", "/evt/IPConn1")], [405, 405]);
+    const head = rig.ask({ method: "HEAD", path: "/rootDesc.xml", headers: [] }).responses[0];
+    assertEquals([head?.response.status, head?.response.body.length], [200, 0]);
+  });
+
+  it("answers neither the outside nor a name that leads here (DNS rebinding)", () => {
+    const rig = new IgdRig();
+    const outside = { address: "198.51.100.1", port: 1000 };
+    assertEquals(rig.get("/rootDesc.xml", outside)?.status, 403);
+    assertEquals(rig.get("/rootDesc.xml", { address: EXTERNAL, port: 1 })?.status, 403);
+    assertEquals(rig.get("/rootDesc.xml", ALICE, [["Host", "evil.example:5000"]])?.status, 400);
+    assertEquals(rig.get("/rootDesc.xml", ALICE, [])?.status, 400);
+    assertEquals(rig.get("/rootDesc.xml", ALICE, [["HOST", OWN]])?.status, 200);
+    const { dropped } = rig.gateway.stats.upnp!;
+    assertEquals(dropped, { outside: 2, "no-host": 2, policy: 0 });
+  });
+
+  it("refuses options that cannot be", () => {
+    const table = new MappingTable({ externalAddresses: [EXTERNAL] });
+    const random = seededRandom(1), interfaces = [{ address: OWN }];
+    assertThrows(() => new IgdServer({ table, random, interfaces: [] }), TypeError, "interfaces");
+    assertThrows(() => new IgdServer({ table, random, interfaces: [{ address: "x" }] }), TypeError);
+    assertThrows(
+      () => new IgdServer({ table, random, interfaces: [{ address: OWN, prefixLength: 33 }] }),
+      RangeError,
+      "interfaces[0].prefixLength",
+    );
+    assertThrows(
+      () => new IgdServer({ table, random, interfaces, version: 3 as 2 }),
+      RangeError,
+      "'version' must be an integer in 1..2: current value is 3",
+    );
+    assertThrows(
+      () => new IgdServer({ table: {} as MappingTable, random, interfaces }),
+      TypeError,
+      "'table'",
+    );
+  });
+});
+
+describe("IgdServer: calls", () => {
+  it("401 for what the service, the URL or the version does not have", () => {
+    const rig = new IgdRig();
+    assertEquals(rig.call("Nonsense"), 401);
+    assertEquals(rig.call("constructor"), 401);
+    assertEquals(rig.call("AddPinhole", {}), 401);
+    assertEquals(rig.call("GetExternalIPAddress", {}, ALICE, IGD_SERVICE.WAN_PPP_1), 401);
+    assertEquals(
+      rig.call("GetExternalIPAddress", {}, ALICE, IGD_SERVICE.WAN_IP_2, "/ctl/L3F"),
+      401,
+    );
+    // A version 2 service is called as version 1, too, and is one then.
+    assertEquals(rig.call("GetExternalIPAddress", {}, ALICE, IGD_SERVICE.WAN_IP_1), {
+      NewExternalIPAddress: EXTERNAL,
+    });
+    assertEquals(rig.call("AddAnyPortMapping", mapping(80), ALICE, IGD_SERVICE.WAN_IP_1), 401);
+    const old = new IgdRig(V1);
+    assertEquals(old.call("GetExternalIPAddress"), 401);
+  });
+
+  it("402 where an argument is missing or is none", () => {
+    const rig = new IgdRig();
+    for (const name of Object.keys(mapping(80))) {
+      const { [name]: _, ...rest } = mapping(80);
+      assertEquals(rig.call("AddPortMapping", rest), 402, name);
+    }
+    const bad = (more: Parameters<typeof mapping>[1]) => rig.add(80, more);
+    assertEquals(
+      [
+        bad({ protocol: "SCTP" }),
+        bad({ internalPort: "x" }),
+        bad({ internalPort: -1 }),
+        bad({ client: "example.org" }),
+        bad({ client: "2001:db8::1" }),
+        bad({ remote: "host" }),
+        bad({ enabled: "maybe" }),
+        bad({ lease: "" }),
+        bad({ lease: 2 ** 32 }),
+      ],
+      Array(9).fill(402),
+    );
+    assertEquals(rig.add(80, { internalPort: 65_536 }), 601);
+    assertEquals(rig.table(), []);
+  });
+
+  it("400 for what is no SOAP, 401 without an action", () => {
+    const rig = new IgdRig();
+    const request = encodeCall(
+      { service: IGD_SERVICE.WAN_IP_2, action: "GetExternalIPAddress", args: {} },
+      "/ctl/IPConn1",
+    );
+    const status = (more: object) => rig.ask({ ...request, ...more }).responses[0]?.response.status;
+    assertEquals(status({ body: new Uint8Array([1, 2, 3]) }), 400);
+    assertEquals(status({ headers: [] }), 500);
+    assertEquals(status({ method: "M-POST" }), 200);
+    assertEquals(rig.gateway.stats.upnp?.requests.actions, 3);
+  });
+
+  it("tells address, status, type, line and default connection", () => {
+    const rig = new IgdRig();
+    rig.now = 90_500;
+    assertEquals(rig.call("GetStatusInfo"), {
+      NewConnectionStatus: "Connected",
+      NewLastConnectionError: "ERROR_NONE",
+      NewUptime: "90",
+    });
+    assertEquals(rig.call("GetConnectionTypeInfo"), {
+      NewConnectionType: "IP_Routed",
+      NewPossibleConnectionTypes: "IP_Routed",
+    });
+    assertEquals(rig.call("GetNATRSIPStatus"), { NewRSIPAvailable: "0", NewNATEnabled: "1" });
+    const line = rig.call(
+      "GetCommonLinkProperties",
+      {},
+      ALICE,
+      IGD_SERVICE.COMMON_1,
+      "/ctl/CmnIfCfg",
+    );
+    assertEquals((line as Record<string, string>)["NewPhysicalLinkStatus"], "Up");
+    const forwarding = rig.call(
+      "GetDefaultConnectionService",
+      {},
+      ALICE,
+      IGD_SERVICE.FORWARDING_1,
+      "/ctl/L3F",
+    );
+    assert(/:WANConnectionDevice:1,urn:upnp-org:serviceId:WANIPConn1$/.test(
+      (forwarding as Record<string, string>)["NewDefaultConnectionService"]!,
+    ));
+    rig.command("external none");
+    assertEquals(rig.call("GetExternalIPAddress"), { NewExternalIPAddress: "" });
+    assertEquals(
+      (rig.call("GetStatusInfo") as Record<string, string>)["NewConnectionStatus"],
+      "Disconnected",
+    );
+    assertEquals(rig.add(80), 501);
+  });
+
+  it("lets nobody change or end the connection", () => {
+    const rig = new IgdRig();
+    assertEquals(rig.call("ForceTermination"), 606);
+    assertEquals(rig.call("RequestConnection"), 606);
+    assertEquals(rig.call("SetConnectionType", { NewConnectionType: "IP_Bridged" }), 606);
+    const set = { NewDefaultConnectionService: "x" };
+    assertEquals(
+      rig.call("SetDefaultConnectionService", set, ALICE, IGD_SERVICE.FORWARDING_1, "/ctl/L3F"),
+      606,
+    );
+  });
+});
+
+describe("IgdServer: mappings", () => {
+  it("maps, shows, lists and deletes", () => {
+    const rig = new IgdRig();
+    assertEquals(rig.add(8080, { internalPort: 80, description: 'a<b>&"c"' }), {});
+    assertEquals(rig.table(), ["8080/6→192.168.1.100:80"]);
+    rig.now = 1500;
+    const shown = {
+      NewInternalPort: "80",
+      NewInternalClient: ALICE.address,
+      NewEnabled: "1",
+      NewPortMappingDescription: 'a<b>&"c"',
+      NewLeaseDuration: "3599",
+    };
+    assertEquals(rig.call("GetSpecificPortMappingEntry", named(8080)), shown);
+    assertEquals(rig.call("GetGenericPortMappingEntry", { NewPortMappingIndex: "0" }), {
+      ...named(8080),
+      ...shown,
+    });
+    assertEquals(rig.call("GetGenericPortMappingEntry", { NewPortMappingIndex: "1" }), 713);
+    assertEquals(rig.call("GetSpecificPortMappingEntry", named(8080, "UDP")), 714);
+    assertEquals(rig.call("DeletePortMapping", named(8080, "UDP")), 714);
+    assertEquals(rig.call("DeletePortMapping", named(8080)), {});
+    assertEquals(rig.call("DeletePortMapping", named(8080)), 714);
+    assertEquals(rig.table(), []);
+  });
+
+  it("716 for external port 0, 732 (version 1: 402) for internal port 0", () => {
+    const rig = new IgdRig();
+    assertEquals(rig.add(0, { internalPort: 80 }), 716);
+    assertEquals(rig.add(80, { internalPort: 0 }), 732);
+    assertEquals(
+      rig.call("AddPortMapping", mapping(80, { internalPort: 0 }), ALICE, IGD_SERVICE.WAN_IP_1),
+      402,
+    );
+    assertEquals(rig.call("GetSpecificPortMappingEntry", named(0)), 716);
+    assertEquals(rig.call("DeletePortMapping", named(65_536)), 601);
+  });
+
+  it("501 for a mapping that is to do nothing (RFC 6970 §5.3)", () => {
+    const rig = new IgdRig();
+    assertEquals(rig.add(80, { enabled: "0" }), 501);
+    assertEquals(rig.table(), []);
+    assertEquals(rig.add(80, { enabled: "true" }), {});
+  });
+
+  it("renews by adding again, and moves the port to another inside of the same host", () => {
+    const rig = new IgdRig();
+    rig.add(80, { lease: 100 });
+    rig.now = 90_000;
+    assertEquals(rig.add(80, { lease: 100, description: "again" }), {});
+    rig.runTo(189_999);
+    assertEquals(rig.table().length, 1);
+    const entry = rig.call("GetSpecificPortMappingEntry", named(80)) as Record<string, string>;
+    assertEquals(
+      [entry["NewPortMappingDescription"], entry["NewLeaseDuration"]],
+      ["again", "1"],
+    );
+    assertEquals(rig.add(80, { internalPort: 81 }), {});
+    assertEquals(rig.table(), ["80/6→192.168.1.100:81"]);
+    rig.runTo(10_000_000);
+    assertEquals(rig.table(), []);
+  });
+
+  it("718 where another host has the port, whose mapping stays; the port is free once it is deleted", () => {
+    const rig = new IgdRig();
+    rig.add(80);
+    assertEquals(rig.add(80, {}, BOB), 718);
+    assertEquals(rig.table(), ["80/6→192.168.1.100:80"]);
+    assertEquals(rig.call("DeletePortMapping", named(80), BOB), 606);
+    assertEquals(rig.call("DeletePortMapping", named(80)), {});
+    assertEquals(rig.add(80, {}, BOB), {});
+  });
+
+  it("maps several external ports to one inside", () => {
+    const rig = new IgdRig();
+    assertEquals([rig.add(80), rig.add(81, { internalPort: 80 })], [{}, {}]);
+    assertEquals(rig.table(), ["80/6→192.168.1.100:80", "81/6→192.168.1.100:80"]);
+    assertEquals(rig.call("DeletePortMapping", named(80)), {});
+    assertEquals(rig.table(), ["81/6→192.168.1.100:80"]);
+  });
+
+  it("maps for the host itself alone: 606, in version 1 718; for others where it is not secure", () => {
+    const foreign = { client: BOB.address };
+    assertEquals(new IgdRig().add(80, foreign), 606);
+    const service = IGD_SERVICE.WAN_IP_1;
+    assertEquals(new IgdRig(V1).call("AddPortMapping", mapping(80, foreign), ALICE, service), 718);
+    const open = new IgdRig({ upnp: { isSecure: false } });
+    assertEquals(open.add(80, foreign), {});
+    assertEquals(open.call("DeletePortMapping", named(80)), {});
+    // Without a client it is the one that asks.
+    assertEquals(new IgdRig().add(80, { client: "" }), {});
+  });
+
+  it("grants leases of up to a week, where 0 means a week; in version 1 any, where 0 means for good", () => {
+    const lease = (rig: IgdRig, service: string, seconds: number) => {
+      rig.call("AddPortMapping", mapping(80, { lease: seconds }), ALICE, service);
+      const entry = rig.call("GetSpecificPortMappingEntry", named(80), ALICE, service);
+      return (entry as Record<string, string>)["NewLeaseDuration"];
+    };
+    const two = new IgdRig(), one = new IgdRig(V1);
+    assertEquals(
+      [1, 604_800, 604_801, 0].map((s) => lease(two, IGD_SERVICE.WAN_IP_2, s)),
+      ["1", "604800", "604800", "604800"],
+    );
+    assertEquals(
+      [1, 4_294_967_295, 0].map((s) => lease(one, IGD_SERVICE.WAN_IP_1, s)),
+      ["1", "4294967295", "0"],
+    );
+    one.runTo(1e8);
+    assertEquals(one.table().length, 1);
+    const short = new IgdRig({ maxLifetimeSeconds: 60 });
+    assertEquals(lease(short, IGD_SERVICE.WAN_IP_2, 3600), "60");
+  });
+
+  it("takes a remote host as the mapping's filter, and knows the mapping by it", () => {
+    const rig = new IgdRig();
+    const remote = "198.51.100.9";
+    assertEquals(rig.add(80, { remote }), {});
+    const external = { address: EXTERNAL, port: 80 };
+    const inside = (address: string) =>
+      rig.gateway.lookupInbound(6, external, { address, port: 1 }, rig.now);
+    assertEquals(inside(remote)?.address, ALICE.address);
+    assertEquals(inside("198.51.100.10"), undefined);
+    assertEquals(rig.call("GetSpecificPortMappingEntry", named(80)), 714);
+    assertEquals(rig.call("DeletePortMapping", named(80)), 714);
+    assertEquals(rig.add(80), 718);
+    assertEquals(rig.call("DeletePortMapping", named(80, "TCP", remote)), {});
+  });
+
+  it("AddAnyPortMapping gives the port wished for, else another, which it tells", () => {
+    const rig = new IgdRig();
+    const any = (port: number, from = ALICE, more = {}) => {
+      const args = mapping(port, { client: from.address, internalPort: 80, ...more });
+      return rig.call("AddAnyPortMapping", args, from) as Record<string, string>;
+    };
+    assertEquals(any(8080), { NewReservedPort: "8080" });
+    assertEquals(any(8080), { NewReservedPort: "8080" });
+    const { NewReservedPort: other } = any(8080, BOB);
+    assert(other !== "8080" && Number(other) > 0);
+    assertEquals(rig.table().length, 2);
+    assertEquals(any(0, BOB, { internalPort: 7777 }), { NewReservedPort: "7777" });
+    rig.command("exhaust on");
+    assertEquals(any(9000) as unknown, 728);
+    assertEquals(rig.add(9000), 728);
+    assertEquals(rig.call("AddPortMapping", mapping(9000), ALICE, IGD_SERVICE.WAN_IP_1), 501);
+    // What is there can be renewed.
+    assertEquals(any(8080), { NewReservedPort: "8080" });
+  });
+
+  it("lists and deletes ranges, those of others only where it may", () => {
+    const rig = new IgdRig();
+    for (const port of [100, 101, 102]) rig.add(port);
+    rig.add(103, {}, BOB);
+    const range = (first: number, last: number, manage = "0") => ({
+      NewStartPort: `${first}`,
+      NewEndPort: `${last}`,
+      NewProtocol: "TCP",
+      NewManage: manage,
+    });
+    const list = (args: object, count = "0") => {
+      const answer = rig.call("GetListOfPortMappings", { ...args, NewNumberOfPorts: count });
+      if (typeof answer !== "object") return answer;
+      return [...answer["NewPortListing"]!.matchAll(/<p:NewExternalPort>(\d+)</g)].map((m) => m[1]);
+    };
+    assertEquals(list(range(0, 65_535)), ["100", "101", "102"]);
+    assertEquals(list(range(0, 65_535, "1")), ["100", "101", "102", "103"]);
+    assertEquals(list(range(101, 65_535, "1"), "2"), ["101", "102"]);
+    assertEquals([list(range(104, 200)), list(range(5, 4))], [730, 733]);
+    assertEquals(rig.call("DeletePortMappingRange", range(101, 103)), {});
+    assertEquals(rig.table().map((text) => text.split("/")[0]), ["100", "103"]);
+    assertEquals(rig.call("DeletePortMappingRange", range(101, 103)), 730);
+    assertEquals(rig.call("DeletePortMappingRange", range(101, 103, "1")), 606);
+    assertEquals(rig.call("DeletePortMappingRange", range(3, 2)), 733);
+  });
+
+  it("a listing says all of a mapping, escaped, and ends before it is too long for a client", () => {
+    const rig = new IgdRig();
+    const all = { NewStartPort: "1", NewEndPort: "65535", NewProtocol: "TCP", NewManage: "1" };
+    const listing = () => {
+      const args = { ...all, NewNumberOfPorts: "0" };
+      return (rig.call("GetListOfPortMappings", args) as Record<string, string>)["NewPortListing"]!;
+    };
+    rig.add(80, { description: "a<b" });
+    assertEquals(
+      listing(),
+      '<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection"><p:PortMappingEntry>' +
+        "<p:NewRemoteHost></p:NewRemoteHost><p:NewExternalPort>80</p:NewExternalPort>" +
+        "<p:NewProtocol>TCP</p:NewProtocol><p:NewInternalPort>80</p:NewInternalPort>" +
+        "<p:NewInternalClient>192.168.1.100</p:NewInternalClient><p:NewEnabled>1</p:NewEnabled>" +
+        "<p:NewDescription>a&lt;b</p:NewDescription><p:NewLeaseTime>3600</p:NewLeaseTime>" +
+        "</p:PortMappingEntry></p:PortMappingList>",
+    );
+    for (let port = 1000; port < 2000; port++) rig.add(port, { description: "x".repeat(255) });
+    const text = listing();
+    assert(text.length > 40_000 && text.length < 60_000, `${text.length}`);
+    assert(text.endsWith("</p:PortMappingList>"));
+  });
+
+  it("renews another protocol's mapping of the same inside, and leaves any other alone", () => {
+    const rig = new IgdRig({ protocols: ["nat-pmp", "upnp"] });
+    const pmp = (port: number, suggested: number, seconds: number, from = ALICE) =>
+      rig.gateway.handleDatagram(
+        Uint8Array.of(
+          0,
+          2,
+          0,
+          0,
+          port >> 8,
+          port & 255,
+          suggested >> 8,
+          suggested & 255,
+          0,
+          0,
+          seconds >> 8,
+          seconds & 255,
+        ),
+        from,
+        "server",
+        rig.now,
+      );
+    pmp(80, 80, 60);
+    pmp(90, 90, 60, BOB);
+    assertEquals(rig.add(80, { lease: 600 }), {});
+    assertEquals(rig.add(80, { internalPort: 81 }), 729);
+    assertEquals(rig.add(90), 729);
+    assertEquals(rig.call("AddPortMapping", mapping(90), ALICE, IGD_SERVICE.WAN_IP_1), 718);
+    rig.runTo(500_000);
+    assertEquals(rig.table(), ["80/6→192.168.1.100:80"]);
+    rig.command("static tcp 7000 192.168.1.100 7000");
+    assertEquals(rig.add(7000), 729);
+    assertEquals(rig.call("DeletePortMapping", named(7000)), 731);
+    assertEquals(rig.call("DeletePortMapping", named(7000), ALICE, IGD_SERVICE.WAN_IP_1), 606);
+  });
+});
