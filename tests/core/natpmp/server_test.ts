@@ -266,6 +266,32 @@ describe("NatPmpServer", () => {
     assertEquals(packets.events.map((e) => e.type === "response" && e.isUnsolicited), [true]);
   });
 
+  it("tells of a question for the address what is asked and answered, or that it is refused", () => {
+    const decisions = [undefined, { kind: "refuse", code: 2 } as const];
+    const bench = new Bench({ trace: true, decide: () => decisions.shift() });
+    bench.feed(encodeAddressRequest());
+    bench.feed(encodeAddressRequest());
+    const nobody = { address: "0.0.0.0", port: 0 };
+    const request = {
+      via: "nat-pmp",
+      operation: "address",
+      from: ALICE,
+      protocol: 0,
+      internal: { address: ALICE.address, port: 0 },
+      suggested: nobody,
+      remote: undefined,
+      lifetimeSeconds: 0,
+      nonce: undefined,
+      existing: undefined,
+    };
+    assertEquals(bench.events[0], { type: "request", request });
+    const answers = bench.events.filter((event) => event.type === "response");
+    assertEquals(answers.map(({ result, external }) => [result, external]), [
+      ["SUCCESS", { address: "203.0.113.7", port: 0 }],
+      ["NOT_AUTHORIZED", undefined],
+    ]);
+  });
+
   it("throws the caller's mistakes at once, with the name and the value", () => {
     const table = new MappingTable();
     const make = (options: object) => () => new NatPmpServer({ table, ...options });

@@ -148,7 +148,7 @@ describe("decodeOptionsLeniently()", () => {
 
 describe("utf8Length()", () => {
   it("counts what an encoder writes", () => {
-    for (const text of ["", "a", "é", "€", "😀", "a\ud800b"]) {
+    for (const text of ["", "a\x7f", "\x80é\u07ff", "\u0800€\uffff", "\u{10000}😀", "a\ud800b"]) {
       assertEquals(utf8Length(text), new TextEncoder().encode(text).length);
     }
   });

@@ -58,6 +58,26 @@ describe("PcpServer, DESCRIPTION (RFC 7220)", () => {
   });
 });
 
+describe("PcpServer, a static mapping", () => {
+  it("is answered with what was asked of it but the description, which is the administrator's", () => {
+    const rig = new Rig();
+    rig.table.mapInbound({
+      kind: "static",
+      origin: "admin",
+      protocol: TCP,
+      internal: { address: ALICE.address, port: 8080 },
+      suggestedPort: 80,
+      description: "web",
+      expiresAt: Infinity,
+    }, 0);
+    const preference: PcpOption = { type: "prefer-failure" };
+    const options: PcpOption[] = [{ type: "description", text: "mine" }, preference];
+    const answer = rig.map({ suggestedPort: 80, options });
+    assertEquals([answer.resultCode, answer.options], [0, [preference]]);
+    assertEquals([...rig.table.entries()].map(({ description }) => description), ["web"]);
+  });
+});
+
 describe("PcpServer, PORT_SET (RFC 7753)", () => {
   it("maps adjoining ports and tells how many, with the parity kept where asked", () => {
     const rig = new Rig();
