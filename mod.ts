@@ -36,6 +36,7 @@ export type { MappingUpdate } from "./adapters/api/connection.ts";
 export type { WaitOptions } from "./adapters/api/wait.ts";
 export type {
   BindOptions,
+  MapBothOptions,
   MapOptions,
   MappingOptions,
   NatOptions,

@@ -48,8 +48,10 @@ import { Connection, type MachineRequest } from "./connection.ts";
 import { watchNetwork } from "./network_watch.ts";
 import {
   type BindOptions,
+  checkMapBoth,
   checkProtocols,
   checkState,
+  type MapBothOptions,
   type MapOptions,
   type NatOptions,
   type NatState,
@@ -205,6 +207,23 @@ export class Nat implements AsyncDisposable {
     return await this.#open(options, {
       name: `port ${port}/${request.protocol}`,
       start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
+    });
+  }
+
+  /**
+   * Opens a port for TCP and for UDP on the same external port, both or neither; where one is not to
+   * be had for both, another one is tried.
+   *
+   * @param port The port that the application listens on by both, 1…65535.
+   * @returns A mapping that stands for both: what it tells of TCP is true of UDP.
+   * @throws {TypeError | RangeError} On options that no gateway could grant.
+   * @throws {NatError} As {@linkcode Nat.map}.
+   */
+  async mapBoth(port: number, options: MapBothOptions = {}): Promise<PortMapping> {
+    const { protocol: _, ...request } = toPortRequest(port, checkMapBoth(options));
+    return await this.#open(options, {
+      name: `port ${port} for TCP and UDP`,
+      start: (mapper, now) => withOptionNames(() => mapper.mapBoth(request, now)),
     });
   }
 

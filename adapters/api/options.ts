@@ -89,6 +89,9 @@ export interface MapOptions extends MappingOptions {
 /** What an outbound mapping can be asked for. */
 export type PeerOptions = MappingOptions;
 
+/** What TCP and UDP on one port can be asked for. */
+export type MapBothOptions = Omit<MapOptions, "protocol" | "portSetSize">;
+
 /** What a watched port can be asked for. */
 export type WatchOptions = Omit<MapOptions, "mode" | "portSetSize" | "timeoutMs" | "signal">;
 
@@ -246,12 +249,22 @@ export function toPortRequest(port: number, options: MapOptions): PortRequest {
 
 /** The core's request for a watched port. */
 export function toWatchRequest(port: number, options: WatchOptions): PortRequest {
-  for (const name of ["mode", "portSetSize"]) {
-    if (Object.hasOwn(checkOptions(options), name)) {
-      throw new TypeError(`'${name}' is no option of a watch`);
-    }
-  }
-  return toPortRequest(port, options);
+  return toPortRequest(port, without(options, ["mode", "portSetSize"], "a watch"));
+}
+
+/**
+ * Checks what TCP and UDP on one port are asked for.
+ *
+ * @throws {TypeError} On an option that is not for both.
+ */
+export function checkMapBoth(options: MapBothOptions): MapBothOptions {
+  return without(options, ["protocol", "portSetSize"], "TCP and UDP on one port");
+}
+
+function without<O extends object>(options: O, names: readonly string[], what: string): O {
+  const name = names.find((one) => Object.hasOwn(checkOptions(options), one));
+  if (name === undefined) return options;
+  throw new TypeError(`'${name}' is no option of ${what}`);
 }
 
 /** The core's request for an outbound mapping. */

@@ -202,8 +202,8 @@ export class ManagedMapping {
   isLost = false;
   /** Made for the external address that it tells, not for the application. */
   isForAddress = false;
-  /** The watch that it is a part of. */
-  watch: MappingId | undefined;
+  /** The watch or the pair that it is a part of. */
+  partOf: MappingId | undefined;
   /** Whether the application was told `mapped`, or is about to be. */
   isReported = false;
   /** How often it has been renewed by the application. */

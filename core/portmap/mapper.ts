@@ -23,6 +23,7 @@
  * *External addresses* are told by each protocol as it answers (`addresses.ts`).
  *
  * *Watches* are ports that are mapped at every gateway at once, and told as a set (`watch.ts`).
+ * *Pairs* are TCP and UDP on the same external port (`pair.ts`).
  *
  * A renewal stays with the protocol that made the mapping: over one table, a lease taken over by
  * another protocol can no longer be deleted by the first.
@@ -78,6 +79,7 @@ import {
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
+import { type PairHost, type PairRequest, Pairs } from "./pair.ts";
 import { Watches, type WatchHost } from "./watch.ts";
 
 /** How a mapper is made. */
@@ -167,6 +169,7 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #saved: Map<string, readonly SavedPort[]> = new Map();
   readonly #addresses: AddressQuestions;
   readonly #watches: Watches;
+  readonly #pairs: Pairs;
   readonly #race: Race;
   #paths: Path[] = [];
   /** What each path wants of sockets, and all of it in one list. */
@@ -198,6 +201,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
     this.#watches = new Watches(this.#watchHost);
+    this.#pairs = new Pairs(random, this.#pairHost);
   }
 
   // ---- The network -------------------------------------------------------------------------
@@ -303,6 +307,7 @@ export class PortMapper implements Machine<MapperEvent> {
   /** Whether nothing is held, asked for or about to be told to a gateway. */
   get isIdle(): boolean {
     return this.#managed.size === 0 && this.#addresses.size === 0 && this.#watches.size === 0 &&
+      this.#pairs.size === 0 &&
       this.#outbox.size === 0 &&
       this.#paths.every((path) => path.isIdle);
   }
@@ -310,7 +315,8 @@ export class PortMapper implements Machine<MapperEvent> {
   /** What a gateway holds under `id`, or undefined. */
   mapping(id: MappingId): GrantedMapping | undefined {
     const managed = this.#managed.get(id);
-    return managed?.isLost ? undefined : managed?.granted;
+    if (!managed) return this.#pairs.mapping(id);
+    return managed.isLost ? undefined : managed.granted;
   }
 
   /**
@@ -393,6 +399,28 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   /**
+   * Asks for TCP and UDP on the same external port, both or neither: told as one mapping, which is
+   * the TCP one's, and true of the other.
+   *
+   * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
+   */
+  mapBoth(request: PairRequest, now: Instant): MappingId {
+    const requests = (["tcp", "udp"] as const).map((protocol) => ({ ...request, protocol }));
+    const [family] = requests.map((one) => this.#check(one));
+    for (const name of ["remote", "portSet"] as const) {
+      if (request[name] !== undefined) throw new TypeError(`'${name}' cannot be for TCP and UDP`);
+    }
+    if (this.#isClosed) throw new TypeError("Cannot map a port: the mapper is closed");
+    for (const one of requests) this.#checkFree(one, savedKey(one), [family!]);
+    this.#outbox.touch(now);
+    this.#tryAgain();
+    const id = this.#nextId++;
+    this.#pairs.open(id, { ...request, family: family! }, now);
+    this.#drain(now);
+    return id;
+  }
+
+  /**
    * Maps a port at every gateway, and goes on trying where that fails. `assignments` tells all the
    * addresses by which it can be reached, at once and at each change; `unmapped` that it is over.
    *
@@ -431,15 +459,11 @@ export class PortMapper implements Machine<MapperEvent> {
     if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
     this.#outbox.touch(now);
     const managed = this.#managed.get(id);
-    if (!managed) return 0;
-    const { holder } = managed;
-    managed.revision++;
-    if (holder?.id !== undefined) {
-      const revision = holder.speaker.client.renew(holder.id, lifetimeSeconds, now);
-      managed.revisionOffset = managed.revision - revision;
-    }
+    const revision = managed
+      ? this.#renew(managed, lifetimeSeconds, now)
+      : this.#pairs.renew(id, lifetimeSeconds, now) ?? 0;
     this.#drain(now);
-    return managed.revision;
+    return revision;
   }
 
   /**
@@ -449,6 +473,7 @@ export class PortMapper implements Machine<MapperEvent> {
   revoke(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
     this.#watches.close(id, now);
+    this.#pairs.revoke(id, now);
     const managed = this.#managed.get(id);
     if (managed && managed.phase !== "revoking" && managed.phase !== "removing") {
       this.#revoke(managed, now);
@@ -460,10 +485,8 @@ export class PortMapper implements Machine<MapperEvent> {
   abandon(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
     const managed = this.#managed.get(id);
-    if (managed) {
-      this.#save(managed);
-      this.#forget(managed, now);
-    }
+    if (managed) this.#abandon(managed, now);
+    else this.#pairs.abandon(id, now);
     this.#outbox.unemit(id);
     this.#drain(now);
   }
@@ -551,7 +574,8 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** What each protocol has come to for `id`; the silent ones are listed as `"no answer"`. */
   attempts(id: MappingId, now: Instant): readonly Attempt[] {
-    return this.#addresses.attempts(id, now) ?? this.#managed.get(id)?.attemptsAt(now) ?? [];
+    return this.#addresses.attempts(id, now) ?? this.#pairs.attempts(id, now) ??
+      this.#managed.get(id)?.attemptsAt(now) ?? [];
   }
 
   /** Deletes everything; `isIdle` tells when that is done. */
@@ -560,6 +584,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#isClosed = true;
     this.#addresses.endAll(now);
     this.#watches.closeAll(now);
+    this.#pairs.revokeAll(now);
     for (const managed of [...this.#managed.values()]) {
       if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
       else if (managed.phase === "removing" && !this.#isBeingRemoved(managed)) {
@@ -653,7 +678,8 @@ export class PortMapper implements Machine<MapperEvent> {
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
-      else if (!managed) this.#watches.due(id);
+      else if (this.#watches.owns(id)) this.#watches.due(id);
+      else this.#pairs.due(id, now);
     }
     this.#drain(now);
   }
@@ -691,6 +717,8 @@ export class PortMapper implements Machine<MapperEvent> {
       );
       if (path.isLeft && path.isIdle) this.#drop(path, now);
     }
+    // What both halves of a pair have come to leads on once all has been heard.
+    if (this.#pairs.settle(now)) this.#drain(now);
   }
 
   /** Passes on what a client wants done, under keys and ids that no other client has. */
@@ -888,15 +916,21 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#forget(managed, now);
     if (managed.isForAddress) return;
     const left = isDone ? undefined : failure;
-    if (managed.watch !== undefined) return this.#watches.partOver(managed, left, now);
+    const { partOf } = managed;
+    if (partOf !== undefined) {
+      if (this.#pairs.owns(partOf)) this.#pairs.halfOver(managed, reason, left);
+      return this.#watches.partOver(managed, left, now);
+    }
     const told = { reason, attempts, ...(left && { failure: left }) };
     this.#outbox.emit({ type: "unmapped", id: managed.id, ...told }, managed.id);
   }
 
-  /** Tells the application what became of a mapping; of a watch's parts it hears as a whole. */
+  /** Tells the application what became of a mapping; of parts it hears as a whole. */
   #tell(managed: ManagedMapping, event: MapperEvent, now: Instant): void {
-    if (managed.watch === undefined) this.#outbox.emit(event, managed.id);
-    else this.#watches.changed(managed.watch, now);
+    const { partOf } = managed;
+    if (partOf === undefined) this.#outbox.emit(event, managed.id);
+    else if (this.#pairs.owns(partOf)) this.#pairs.changed(managed, event);
+    else this.#watches.changed(partOf, now);
   }
 
   #allRemoved(
@@ -1001,7 +1035,10 @@ export class PortMapper implements Machine<MapperEvent> {
         paths.some(({ speakers, failure }) => speakers.length === 0 && !failure);
     },
     fail: (managed, failure, now) => {
-      if (managed.watch !== undefined) return this.#race.rest(managed, failure, now);
+      const { partOf } = managed;
+      if (partOf !== undefined && this.#watches.owns(partOf)) {
+        return this.#race.rest(managed, failure, now);
+      }
       if (managed.isForAddress) {
         const speakers = managed.contenders.map(({ speaker }) => speaker);
         this.#forget(managed, now);
@@ -1018,8 +1055,10 @@ export class PortMapper implements Machine<MapperEvent> {
         : paths.length === 0
         ? { code: "gateway-not-found", message: `this host has no gateway for IPv${family}` }
         : { code: attempts.length === 0 ? "unsupported" : codeOf(failure) };
-      const event = { type: "failed", id: managed.id, attempts, ...told } as const;
-      this.#outbox.emit({ ...event, ...retryAfter(failure, now) }, managed.id);
+      const { id } = managed;
+      const event = { type: "failed", id, attempts, ...told, ...retryAfter(failure, now) } as const;
+      if (partOf === undefined) this.#outbox.emit(event, id);
+      else this.#pairs.halfFailed(managed, event);
     },
   };
 
@@ -1057,7 +1096,7 @@ export class PortMapper implements Machine<MapperEvent> {
       const key = savedKey(request);
       this.#endRemoval(key, this.#familyOf(request), now);
       const managed = this.#create(request, key, now);
-      managed.watch = watch;
+      managed.partOf = watch;
       this.#race.begin(managed, now);
       return managed;
     },
@@ -1065,10 +1104,32 @@ export class PortMapper implements Machine<MapperEvent> {
     tell: (event, key) => this.#outbox.emit(event, key),
   };
 
+  readonly #pairHost: PairHost = {
+    timers: this.#timers,
+    begin: (pair, request, nonces, now) => {
+      const key = savedKey(request);
+      this.#endRemoval(key, this.#familyOf(request), now);
+      const managed = this.#create(request, key, now);
+      managed.partOf = pair;
+      managed.nonces = { ...managed.nonces, ...nonces };
+      try {
+        this.#begin(managed, now);
+      } catch (error) {
+        this.#forget(managed, now);
+        throw error;
+      }
+      return managed;
+    },
+    end: (half, now) => this.#revoke(half, now),
+    abandon: (half, now) => this.#abandon(half, now),
+    renew: (half, lifetimeSeconds, now) => this.#renew(half, lifetimeSeconds, now),
+    tell: (event, key) => this.#outbox.emit(event, key),
+  };
+
   /** A gateway gives a sign of life: what rests, since nobody there could do it, is tried again. */
   #wake(path: Path, now: Instant): void {
     for (const managed of [...this.#managed.values()]) {
-      const isResting = managed.watch !== undefined && managed.phase === "racing";
+      const isResting = managed.partOf !== undefined && managed.phase === "racing";
       if (isResting && managed.request.gateway === path.gateway) this.#race.wake(managed, now);
     }
   }
@@ -1121,7 +1182,8 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   #isWanted(key: string, family: Family): boolean {
-    return this.#wanted[family].has(key) || this.#watches.has(key, family);
+    return this.#wanted[family].has(key) || this.#watches.has(key, family) ||
+      this.#pairs.has(key, family);
   }
 
   /** Each port is wanted once. */
@@ -1223,6 +1285,25 @@ export class PortMapper implements Machine<MapperEvent> {
       if (!isRemoval || one.key !== key || this.#familyOf(one.request) !== family) continue;
       return this.#unmapped(one, "revoked", { kind: "no-answer" }, now);
     }
+  }
+
+  #renew(
+    managed: ManagedMapping,
+    lifetimeSeconds: number | undefined,
+    now: Instant,
+  ): number {
+    const { holder } = managed;
+    managed.revision++;
+    if (holder?.id !== undefined) {
+      const revision = holder.speaker.client.renew(holder.id, lifetimeSeconds, now);
+      managed.revisionOffset = managed.revision - revision;
+    }
+    return managed.revision;
+  }
+
+  #abandon(managed: ManagedMapping, now: Instant): void {
+    this.#save(managed);
+    this.#forget(managed, now);
   }
 
   #revoke(managed: ManagedMapping, now: Instant): void {

@@ -73,6 +73,11 @@ export class Watches {
     return this.#open.size;
   }
 
+  /** Whether this is the id of one. */
+  owns(id: MappingId): boolean {
+    return this.#open.has(id);
+  }
+
   /** Whether a mapping of this key and family is a watch's. */
   has(key: string, family: Family): boolean {
     for (const watch of this.#open.values()) {
@@ -124,7 +129,7 @@ export class Watches {
 
   /** A part has ended; `failure` says why its gateway may hold it all the same. */
   partOver(part: ManagedMapping, failure: Failure | undefined, now: Instant): void {
-    const watch = this.#open.get(part.watch!);
+    const watch = this.#open.get(part.partOf!);
     if (!watch) return;
     watch.parts = watch.parts.filter((one) => one !== part);
     if (!watch.isClosing) return this.#note(watch, now);

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NatError } from "../../../core/errors.ts";
 import type { Via } from "../../../core/errors.ts";
 import { Nat } from "../../../adapters/api/nat.ts";
+import type { MapBothOptions } from "../../../adapters/api/options.ts";
 import { openPort } from "../../../adapters/api/open_port.ts";
 import type { PortEvent, PortMapping } from "../../../adapters/api/port_mapping.ts";
 import {
@@ -134,6 +135,27 @@ describe("Nat", () => {
     await second.close();
     assertEquals(gateway.entries().length, 0);
     await gateway.close();
+  });
+
+  it("opens one port for TCP and UDP, both or neither", async () => {
+    await withNat(async (nat, gateway) => {
+      const port = await nat.mapBoth(8080, { lifetimeSeconds: 600 });
+      const table = () =>
+        gateway.entries().map(({ protocol, external }) => `${protocol} ${external.port}`).sort();
+      assertEquals(table(), ["17 8080", "6 8080"]);
+      assertEquals([port.external.port, port.lifetimeSeconds, port.state], [8080, 600, "open"]);
+      await port.renew();
+      await gateway.command("external 203.0.113.99");
+      await port.renew();
+      assertEquals(port.external.address, "203.0.113.99");
+      await port.close();
+      assertEquals(table(), []);
+      await gateway.command("refuse 8");
+      assertEquals((await natError(nat.mapBoth(8081))).code, "refused");
+      const both = { protocol: "tcp" } as MapBothOptions;
+      await assertRejects(() => nat.mapBoth(80, both), TypeError, "'protocol'");
+      await assertRejects(() => nat.mapBoth(0), RangeError, "'port'");
+    });
   });
 
   it("deletes for other hosts, too, what an earlier run made for them", async () => {

@@ -43,6 +43,8 @@ export const portMapperCase: MachineCase = {
         machine.map({ protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 80 } }, at);
         machine.map({ protocol: "udp", internalPort: 5000, lifetimeSeconds: 120 }, at);
         machine.map({ protocol: "udp", internalPort: 5001, protocols: ["nat-pmp"] }, at);
+        machine.watch({ protocol: "tcp", internalPort: 9000 }, at);
+        machine.mapBoth({ internalPort: 9001 }, at);
       },
       reply(sent) {
         gateway.handleDatagram(sent.data, { address: HOST, port: 40_000 }, "server", ++now);
