@@ -23,5 +23,6 @@ export {
   type ReflexiveReport,
 } from "./diagnosis.ts";
 export type { PortMappingEntry } from "../upnp/client.ts";
+export type { PairRequest } from "./pair.ts";
 export type { NetworkPath } from "./path.ts";
 export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

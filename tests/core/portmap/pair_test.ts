@@ -38,7 +38,7 @@ describe("TCP and UDP on one port", () => {
       assertEquals(net.mapper.mapping(id), mapping);
       assertEquals(table(net, gateway), ["tcp 27015", "udp 27015"]);
       net.run(86_400_000);
-      assertEquals(new Set(net.takeTypes()), new Set(["renewed"]));
+      assertEquals([...new Set(net.takeTypes())], ["renewed"]);
       net.do((mapper, now) => mapper.revoke(id, now));
       net.run(5000);
       assertEquals(net.takeTypes(), ["unmapped"]);
