@@ -74,9 +74,9 @@ export class Outbox<E> {
     this.#slots.push({ key: undefined, action });
   }
 
-  /** Takes back a datagram that waits under `key`. */
-  unsend(key: string | number): void {
-    this.#takeBack(`s${key}`);
+  /** Takes back a datagram that waits under `key`; false where none does: it has left. */
+  unsend(key: string | number): boolean {
+    return this.#takeBack(`s${key}`);
   }
 
   /** Queues an event; under a `key` it is merged with one still waiting there. */
@@ -112,12 +112,13 @@ export class Outbox<E> {
     return slot.action;
   }
 
-  #takeBack(name: string): void {
+  #takeBack(name: string): boolean {
     const waiting = this.#byKey.get(name);
-    if (!waiting) return;
+    if (!waiting) return false;
     this.#byKey.delete(name);
     this.#slots[this.#slots.indexOf(waiting, this.#head)] = undefined;
     this.#skipGaps();
+    return true;
   }
 
   #append(key: string | undefined, action: Action<E>): void {

@@ -46,6 +46,8 @@ interface Exchange {
   readonly data: Uint8Array;
   readonly startedAt: Instant;
   sends: number;
+  /** Until when the gateway may have held the mapping before it was sent last. */
+  mayHaveExistedUntil: Instant;
 }
 
 /** The timer of the request on its way. */
@@ -65,7 +67,7 @@ export type SendRequest = (data: Uint8Array, isRetransmission: boolean) => void;
 export class RequestQueue {
   readonly #timers: Timers<string>;
   readonly #send: SendRequest;
-  readonly #unsend: () => void;
+  readonly #unsend: () => boolean;
   readonly #waiting = new Set<Job>();
   readonly #deletedAt = new Map<string, Instant>();
   #current: Exchange | undefined;
@@ -76,9 +78,9 @@ export class RequestQueue {
   /**
    * Makes an empty queue.
    *
-   * @param unsend Takes back a request that nobody has fetched yet.
+   * @param unsend Takes back a request that nobody has fetched yet; false where it has left.
    */
-  constructor(timers: Timers<string>, send: SendRequest, unsend: () => void) {
+  constructor(timers: Timers<string>, send: SendRequest, unsend: () => boolean) {
     this.#timers = timers;
     this.#send = send;
     this.#unsend = unsend;
@@ -119,9 +121,13 @@ export class RequestQueue {
 
   /** Ends the exchange without a successor. */
   end(): void {
+    const exchange = this.#current;
     this.#current = undefined;
     this.#timers.delete(EXCHANGE_TIMER);
-    this.#unsend();
+    const hasLeft = !this.#unsend();
+    if (hasLeft || exchange?.job.kind !== "map") return;
+    // What has not left has made nothing: there is nothing to delete.
+    exchange.job.lease.mayExistUntil = exchange.mayHaveExistedUntil;
   }
 
   /** Empties the queue; returns what was in it, the job on its way first. */
@@ -139,8 +145,10 @@ export class RequestQueue {
     const job = this.#waiting.values().next().value;
     if (!job) return;
     this.#waiting.delete(job);
-    this.#current = { job, data: encodeJob(job, now), startedAt: now, sends: 0 };
-    this.#transmit(this.#current, now);
+    const data = encodeJob(job, now);
+    const exchange = { job, data, startedAt: now, sends: 0, mayHaveExistedUntil: -Infinity };
+    this.#current = exchange;
+    this.#transmit(exchange, now);
   }
 
   /** The wait is over: sends again, or returns the jobs that end unanswered. */
@@ -190,6 +198,7 @@ export class RequestQueue {
     exchange.sends++;
     if (job.kind === "map") {
       const { lease } = job;
+      exchange.mayHaveExistedUntil = lease.mayExistUntil;
       lease.mayExistUntil = Math.max(lease.mayExistUntil, now + lease.lifetimeSeconds * 1000);
     } else if (job.kind === "delete") this.#rememberDelete(job.lease.key, now);
     this.#send(exchange.data, exchange.sends > 1);

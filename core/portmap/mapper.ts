@@ -235,10 +235,8 @@ export class PortMapper implements Machine<MapperEvent> {
     });
     const left = before.filter((path) => !next.includes(path));
     this.#paths = [...next, ...left];
-    // All of them first: nothing is asked of one that is about to be left, too.
     const leaving = left.filter(({ isLeft }) => !isLeft);
-    for (const path of leaving) path.isLeft = true;
-    for (const path of leaving) this.#leave(path, now);
+    if (leaving.length > 0) this.#leave(leaving, now);
     // One that a better gateway could hold stays where it is as long as it is held there.
     for (const managed of this.#managed.values()) {
       if (managed.phase === "racing") this.#joinAll(managed, now);
@@ -951,18 +949,22 @@ export class PortMapper implements Machine<MapperEvent> {
 
   // ---- Paths -------------------------------------------------------------------------------
 
-  /** A gateway is not this host's any more. */
-  #leave(path: Path, now: Instant): void {
-    this.stats.left++;
-    path.dueAt = now + LEAVING_MS;
+  /** These gateways are not this host's any more: nothing is asked of one because of another. */
+  #leave(paths: readonly Path[], now: Instant): void {
+    for (const path of paths) {
+      this.stats.left++;
+      path.isLeft = true;
+      path.dueAt = now + LEAVING_MS;
+    }
     for (const managed of [...this.#managed.values()]) {
-      const isThere = managed.contenders.some(({ speaker }) => speaker.path === path);
-      if (!isThere) continue;
-      const isHeldThere = managed.holder?.speaker.path === path;
       if (managed.phase === "revoking" || managed.phase === "removing") continue;
-      this.#race.leave(managed, path, now);
-      if (isHeldThere) this.#lost(managed, UNREACHABLE, undefined, now);
-      else if (managed.phase === "racing") this.#race.check(managed, UNREACHABLE, now);
+      const { contenders, holder } = managed;
+      const left = paths.filter((path) => contenders.some(({ speaker }) => speaker.path === path));
+      if (left.length === 0) continue;
+      for (const path of left) this.#race.leave(managed, path, now);
+      if (holder && left.includes(holder.speaker.path)) {
+        this.#lost(managed, UNREACHABLE, undefined, now);
+      } else if (managed.phase === "racing") this.#race.check(managed, UNREACHABLE, now);
     }
   }
 

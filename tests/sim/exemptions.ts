@@ -17,13 +17,6 @@ const KNOWN = {
    * that it had, which the gateway may have no more, and which the application never named.
    */
   "sessions-insist-on-learnt-addresses": true,
-  /**
-   * NAT-PMP counts a request as sent when it is queued. Where a session closes, the request that
-   * comes next in line is queued and taken back in the same turn, and a deletion of what was never
-   * asked for goes out. A mapper names a nonce to PCP, which takes that for one of an earlier run: where
-   * it waits until there is room, what never left is deleted, too.
-   */
-  "deletes-what-never-left": true,
 } as const;
 
 /** A known fault. */

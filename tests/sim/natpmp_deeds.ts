@@ -10,7 +10,6 @@ import type { Endpoint, Instant } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import * as natPmp from "../../core/natpmp/codec.ts";
 import { EpochReference } from "./epoch_reference.ts";
-import { isExempt } from "./exemptions.ts";
 import { NatPmpMapping } from "./natpmp_mapping.ts";
 import {
   breach,
@@ -328,7 +327,7 @@ export class NatPmpDeeds {
     if (this.#watch.isSession && isDeletion) {
       const made = this.#wishes.find((wish) =>
         wish.protocol === protocol && wish.internalPort === port &&
-        (this.#asked.has(wish) || (wish.isRevoked && isExempt("deletes-what-never-left")))
+        this.#asked.has(wish)
       );
       if (made) {
         const mapping = this.wanted(made, now);

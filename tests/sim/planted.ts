@@ -36,6 +36,8 @@ const pcpRequest = bug("core/pcp/request.ts");
 const pcpTransport = bug("core/pcp/transport.ts");
 const race = bug("core/portmap/race.ts");
 const managed = bug("core/portmap/managed.ts");
+const path = bug("core/portmap/path.ts");
+const mapper = bug("core/portmap/mapper.ts");
 
 /** All of them. */
 export const PLANTED: readonly PlantedBug[] = [
@@ -264,6 +266,67 @@ export const PLANTED: readonly PlantedBug[] = [
       '      const isLate = PROTOCOLS[contender.speaker.via]!.begins !== "map";\n' +
       "      if (!managed.isLost || !isLate) this.#startInTurn(managed, contender, now);\n" +
       "    }",
+  ),
+  race(
+    "what another gateway was asked is forgotten when one has won",
+    "    else client.revoke(contender.id!, now);",
+    "    else client.abandon(contender.id!, now);",
+  ),
+  race(
+    "the next gateway waits for a silent one",
+    "    if (hasMore) managed.nextGatewayAt = now + STAGGER_MS;\n",
+    "",
+  ),
+  race(
+    "what is lost where all are out is never tried anew",
+    "    else if (managed.isLost || managed.granted) managed.retryAt = now + RERACE_MS;",
+    "    else if (managed.isLost || managed.granted) managed.retryAt = undefined;",
+  ),
+  race(
+    "who is out is tried again sixteen times a second",
+    "const RERACE_MS = 60_000;",
+    "const RERACE_MS = 60;",
+  ),
+  managed(
+    "a mapping is told as of the wrong host",
+    "      address: request.thirdParty ?? path.local.address,",
+    "      address: request.thirdParty ?? path.gateway.address,",
+  ),
+  path(
+    "another address of this host is not told to the clients",
+    "      for (const { client } of this.speakers) client.networkChanged(local.address, now);\n",
+    "",
+  ),
+  mapper(
+    "what a gateway that is left held is not told as lost",
+    "        this.#lost(managed, UNREACHABLE, undefined, now);",
+    "        managed.isLost = true;",
+  ),
+  mapper(
+    "a lost mapping does not join new gateways",
+    'if (managed.phase === "racing") this.#joinAll(managed, now);\n        else if',
+    'if (managed.phase === "racing" && !managed.isLost) this.#joinAll(managed, now);\n' +
+      "        else if",
+  ),
+  mapper(
+    "the end of one part is the end of all",
+    "      if (managed.contenders.some(({ id }) => id !== undefined)) return;\n",
+    "",
+  ),
+  mapper(
+    "a close deletes what is asked for alone",
+    'if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);',
+    'if (managed.phase === "racing") this.#revoke(managed, now);',
+  ),
+  mapper(
+    "what a loser is granted is told",
+    '    if (contender.state === "beaten") {\n      contender.latePort',
+    '    if (contender.state === "out") {\n      contender.latePort',
+  ),
+  mapper(
+    "a gateway that was left is used on",
+    "      path.isLeft = true;\n",
+    "",
   ),
   // ---- What is told ----
   keeper(

@@ -26,7 +26,6 @@ import { PortMapper } from "../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
 import { type Host, type Process, SimulationError, StrictMachine } from "../../core/sim/mod.ts";
 import type { World } from "../../core/sim/mod.ts";
-import { isExempt } from "./exemptions.ts";
 import { thirdPartyOf } from "./pcp_fields.ts";
 import { Tap } from "./tap.ts";
 
@@ -82,8 +81,6 @@ export class Traveller {
   readonly #named = new Set<string>();
   /** What was asked for: by gateway, protocol and mapping, with which nonces. */
   readonly #asked = new Map<string, Set<string>>();
-  /** The nonces that ever left with a request. */
-  readonly #seen = new Set<string>();
   #confirmed = new Set<string>();
 
   constructor(world: World, name: string, host: Host, firstPort: number) {
@@ -294,11 +291,9 @@ export class Traveller {
     const key = `${to.address} pcp ${what}`;
     if (lifetimeSeconds === 0) {
       if (this.#asked.get(key)?.has(nonce) || this.#isNamed(internalPort, protocol)) return;
-      if (!this.#seen.has(nonce) && isExempt("deletes-what-never-left")) return;
       this.#breach(`deletes ${what} at ${to.address}, which it never made with that nonce`);
     }
     this.#asks(key, nonce);
-    this.#seen.add(nonce);
     const errand = this.#errandFor(
       to,
       ({ request: wanted }) =>

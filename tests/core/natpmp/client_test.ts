@@ -282,6 +282,21 @@ describe("NatPmpClient: how long a mapping is wanted", () => {
 });
 
 describe("NatPmpClient: ends", () => {
+  it("revoke: what came next in line is not deleted where its request has not left yet", () => {
+    const rig = new Rig();
+    const ids = [80, 81].map((internalPort) =>
+      rig.do((client, now) => client.map({ protocol: "tcp", internalPort }, now))
+    );
+    rig.sent.length = 0;
+    // As the first is taken back, the second is about to leave.
+    rig.do((client, now) => {
+      for (const id of ids) client.revoke(id, now);
+    });
+    const deleted = rig.sent.map(({ request }) => request.kind === "map" && request.internalPort);
+    assertEquals(deleted, [80]);
+    assertEquals(rig.takeEvents().map(({ type }) => type), ["unmapped"]);
+  });
+
   it("revoke: nothing is sent for what the gateway has never heard of", () => {
     const rig = new Rig();
     rig.do((client, now) => client.probe(now));

@@ -159,6 +159,26 @@ describe("networks", () => {
     assertEquals(net.mapper.sockets().length, 1);
   });
 
+  it("of gateways that are left at once, none is asked because of another", () => {
+    const net = new Net({ protocols: ["pcp", "nat-pmp"] });
+    const C = { gateway: { address: "192.168.3.1", port: 5351 }, localAddress: "192.168.3.100" };
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.add(C, "198.51.100.8");
+    net.connect([A, B]);
+    const id = net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    const askedOfB = () => net.sent.filter(({ to }) => to.address === B.gateway.address).length;
+    net.connect([C]);
+    assertEquals([net.takeTypes(), askedOfB()], [["mapped", "lost", "recovered"], 0]);
+    // Nor where the first has lost it before, and the second is next in line.
+    net.connect([A, B]);
+    net.silent.add(A.gateway.address);
+    for (let i = 0; i < 1000 && net.mapper.mapping(id); i++) net.run(500);
+    assertEquals([net.takeTypes(), askedOfB()], [["lost", "recovered", "lost"], 0]);
+    net.connect([C]);
+    assertEquals([net.takeTypes(), askedOfB()], [["recovered"], 0]);
+  });
+
   it("another way to the same gateway opens the socket anew, and asks from there", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
