@@ -137,6 +137,8 @@ export interface Protocol {
   readonly suggests: "endpoint" | "port";
   /** How the external address is had: by its probe, or only with a mapping. */
   readonly tellsAddressBy: "probe" | "mapping";
+  /** Whether its client finds out by itself, within a minute, that a gateway began anew. */
+  readonly checksItself?: boolean;
   /** Whether a datagram may be the gateway's word that it has begun anew, whoever hears it. */
   isAnnouncement?(data: Uint8Array): boolean;
 }
@@ -182,6 +184,7 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
         gateway: { address, port: port === PCP_PORT ? SSDP_PORT : port },
       }),
     begins: "probe",
+    checksItself: true,
     // PCP is granted after one; the other is for a packet that was slow.
     headStartRoundTrips: 2,
     waysAround: UPNP_WAYS_AROUND,

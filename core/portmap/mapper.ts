@@ -22,7 +22,8 @@
  *
  * *External addresses* are told by each protocol as it answers (`addresses.ts`).
  *
- * *Watches* are ports that are mapped at every gateway at once, and told as a set (`watch.ts`).
+ * *Watches* are ports that are mapped at every gateway at once, and told as a set (`watch.ts`);
+ * whether the gateways still hold them is looked at (`checks.ts`).
  * *Pairs* are TCP and UDP on the same external port (`pair.ts`).
  *
  * A renewal stays with the protocol that made the mapping: over one table, a lease taken over by
@@ -79,6 +80,7 @@ import {
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
+import { type CheckHost, CHECKS, Checks } from "./checks.ts";
 import { type PairHost, type PairRequest, Pairs } from "./pair.ts";
 import { Watches, type WatchHost } from "./watch.ts";
 
@@ -170,6 +172,7 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #addresses: AddressQuestions;
   readonly #watches: Watches;
   readonly #pairs: Pairs;
+  readonly #checks: Checks;
   readonly #race: Race;
   #paths: Path[] = [];
   /** What each path wants of sockets, and all of it in one list. */
@@ -202,6 +205,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#addresses = new AddressQuestions(this.#addressHost);
     this.#watches = new Watches(this.#watchHost);
     this.#pairs = new Pairs(random, this.#pairHost);
+    this.#checks = new Checks(this.#checkHost);
   }
 
   // ---- The network -------------------------------------------------------------------------
@@ -438,6 +442,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#tryAgain();
     const id = this.#nextId++;
     this.#watches.open(id, request, now);
+    this.#checks.begin(now);
     this.#drain(now);
     return id;
   }
@@ -676,6 +681,7 @@ export class PortMapper implements Machine<MapperEvent> {
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
+      else if (id === CHECKS) this.#checks.due(now);
       else if (this.#watches.owns(id)) this.#watches.due(id);
       else this.#pairs.due(id, now);
     }
@@ -715,6 +721,7 @@ export class PortMapper implements Machine<MapperEvent> {
       );
       if (path.isLeft && path.isIdle) this.#drop(path, now);
     }
+    if (this.#watches.size === 0) this.#checks.end(now);
     // What both halves of a pair have come to leads on once all has been heard.
     if (this.#pairs.settle(now)) this.#drain(now);
   }
@@ -750,17 +757,20 @@ export class PortMapper implements Machine<MapperEvent> {
         return this.#outbox.emit({ type: event.type, gateway }, `restart ${speaker.path.key}`);
       }
       case "external-address":
+        this.#checks.answered(speaker);
         this.#addresses.told(speaker, event.address, now);
         this.#race.probeAnswered(speaker, now);
         this.#endIdleProbe(speaker, now);
         return this.#wake(speaker.path, now);
       case "announced":
+        this.#checks.answered(speaker);
         this.#race.probeAnswered(speaker, now);
         return this.#wake(speaker.path, now);
       case "external-address-failed":
       case "announce-failed":
         this.#addresses.notTold(speaker, event.failure, now);
-        return this.#race.probeFailed(speaker, event.failure, now);
+        this.#race.probeFailed(speaker, event.failure, now);
+        return this.#checks.failed(speaker, event.failure, now);
       case "all-unmapped":
         return this.#allRemoved(speaker, event.protocol, event.failure, now);
       case "server-changed":
@@ -821,6 +831,7 @@ export class PortMapper implements Machine<MapperEvent> {
     if (managed.isForAddress) {
       return this.#addresses.told(speaker, granted.external.address, now);
     }
+    this.#checks.granted(speaker);
     if (contender.state !== "holding") {
       this.stats.won[speaker.via]++;
       managed.note(speaker, "mapped", now);
@@ -1126,6 +1137,27 @@ export class PortMapper implements Machine<MapperEvent> {
     abandon: (half, now) => this.#abandon(half, now),
     renew: (half, lifetimeSeconds, now) => this.#renew(half, lifetimeSeconds, now),
     tell: (event, key) => this.#outbox.emit(event, key),
+  };
+
+  readonly #checkHost: CheckHost = {
+    timers: this.#timers,
+    holders: () => {
+      const held = [...this.#managed.values()].flatMap(({ partOf, phase, holder }) =>
+        partOf !== undefined && phase === "held" && holder && this.#watches.owns(partOf)
+          ? holder.speaker
+          : []
+      );
+      return new Set(held);
+    },
+    lost: (speaker, failure, now) => {
+      for (const id of [...speaker.managed.values()]) {
+        const managed = this.#managed.get(id);
+        const isWatched = managed?.partOf !== undefined && this.#watches.owns(managed.partOf);
+        if (!managed || !isWatched || managed.holder?.speaker !== speaker) continue;
+        this.#race.dropHolder(managed, now);
+        this.#lost(managed, failure, undefined, now);
+      }
+    },
   };
 
   /** A gateway gives a sign of life: what rests, since nobody there could do it, is tried again. */

@@ -134,6 +134,12 @@ export class Race {
     this.arm(managed);
   }
 
+  /** Its holder is there no more, and does not know: it is forgotten there, without a packet. */
+  dropHolder(managed: ManagedMapping, now: Instant): void {
+    const { holder } = managed;
+    if (holder) this.#leave(managed, holder, "abandon", now);
+  }
+
   /** Nobody can, and it is wanted all the same: tried again in a while. */
   rest(managed: ManagedMapping, failure: Failure, now: Instant): void {
     const allowedAt = failure.kind === "refused" ? failure.retryAt : now;

@@ -94,6 +94,19 @@ export const tests: Record<string, LabTest> = {
     }
   },
 
+  "the doctor where UPnP alone is switched on": async (context) => {
+    const { lab } = context;
+    await lab.restartMiniupnpd({ minLifetimeSeconds: 1, natPmp: false });
+    try {
+      const report = await ask(context, "host");
+      assertEquals(codes(report).slice(0, 2), ["unverified", "upnp-only"]);
+      assert(codes(report).includes("open"));
+      assertEquals(outcomes(report)?.at(-1), `upnp ${ADDRESS.wan}`);
+    } finally {
+      await lab.restartMiniupnpd({ minLifetimeSeconds: 1 });
+    }
+  },
+
   "the doctor where the gateway's own address is a reserved one": async (context) => {
     const { lab } = context;
     try {

@@ -8,7 +8,7 @@ import type { LabTest } from "../../scripts/lab/main.ts";
 import type { Event } from "../../scripts/lab/natkit.ts";
 import { reach } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
-import { assertStatus, pause, table } from "./support.ts";
+import { assertStatus, pause, table, until } from "./support.ts";
 
 /** What users are promised after a change. */
 const TOLD_WITHIN_MS = 15_000;
@@ -29,6 +29,40 @@ const PUB6 = ADDRESS.pub6;
 const PINHOLE = `pcp ${ADDRESS.host6}:6200`;
 
 export const tests: Record<string, LabTest> = {
+  "a watched port follows the gateway from protocol to protocol": async ({ lab, natkit }) => {
+    const running = natkit.start("watch", "6200/tcp", "--lifetime", "3600");
+    const external = async () => {
+      const event = await running.event("assignments", TOLD_WITHIN_MS);
+      return wordsOf(event).filter((word) => !word.startsWith("local") && word !== PINHOLE);
+    };
+    const row = `TCP 6200->${ADDRESS.host}:6200`;
+    try {
+      assertEquals(await external(), []);
+      assertEquals(await external(), [`pcp ${ADDRESS.wan}:6200`]);
+
+      await pause(Math.max(0, OLD_ENOUGH_MS - lab.epochMs));
+      await lab.restartMiniupnpd({ minLifetimeSeconds: 1, natPmp: false });
+      assertEquals(await external(), [`upnp ${ADDRESS.wan}:6200`]);
+      assertEquals(await table(lab), [row]);
+
+      await pause(OLD_ENOUGH_MS);
+      await lab.restartMiniupnpd({ minLifetimeSeconds: 1 });
+      const isBack = async () => (await table(lab)).join() === row;
+      await until("the mapping in the table", isBack, TOLD_WITHIN_MS);
+
+      await pause(OLD_ENOUGH_MS);
+      await lab.setWanAddress(ADDRESS.otherWan);
+      const [moved] = await external();
+      assertEquals(moved?.split(" ")[1], `${ADDRESS.otherWan}:6200`);
+    } finally {
+      await lab.setWanAddress(ADDRESS.wan);
+    }
+    const done = await running.end("SIGTERM");
+    assertStatus(done, 143);
+    assertEquals(done.events.length, 4, done.said);
+    assertEquals(await table(lab), []);
+  },
+
   "a mapped TCP server and UDP socket are reached from outside": async ({ lab, probes }) => {
     for (const [way, command] of Object.entries(probes)) {
       if (way === "Deno with few permissions") continue;

@@ -127,6 +127,47 @@ describe("a watched port", () => {
     });
   }
 
+  it("looks every ten seconds whether its gateway is there, and moves where it is not", () => {
+    const { net } = watched();
+    const gateway = net.gateways.get(A.gateway.address)!;
+    gateway.setProtocol("pcp", false, net.now);
+    gateway.forget(net.now);
+    net.run(15_000);
+    assertEquals(sets(net).at(-1), "nat-pmp:203.0.113.7:8080");
+    net.silent.add(A.gateway.address);
+    net.run(15_000);
+    assertEquals(sets(net), [""]);
+    net.silent.clear();
+    net.run(120_000);
+    assertEquals(sets(net), ["nat-pmp:203.0.113.7:8080"]);
+  });
+
+  it("is told at once where ICMP says that nobody listens", () => {
+    const { net } = watched();
+    net.silent.add(A.gateway.address);
+    for (let ms = 0; ms < 11_000; ms += 100) {
+      net.run(100);
+      const { key, connect } = net.mapper.sockets()[0]!;
+      if (net.sent.length > 0) net.mapper.handleUnreachable(connect!, key, net.now);
+      net.sent.length = 0;
+      net.settle();
+    }
+    net.run(1000);
+    assertEquals(sets(net), [""]);
+  });
+
+  it("asks no more by what its gateway ignores while it grants", () => {
+    const { net } = watched({ protocols: ["pcp"] });
+    const ignoring = net.deliver.bind(net);
+    // PCP's opcode 0 is ANNOUNCE.
+    net.deliver = (sent) => sent.data[1] === 0 ? undefined : ignoring(sent);
+    net.sent.length = 0;
+    net.run(3_000_000);
+    const opcodes = net.sent.map(({ data }) => data[1]);
+    assertEquals([opcodes.filter((code) => code === 1).length, sets(net)], [1, []]);
+    assert(opcodes.filter((code) => code === 0).length < 5, String(opcodes));
+  });
+
   it("ends with one event when all it made is deleted", () => {
     const { net, id } = watched();
     net.do((mapper, now) => mapper.revoke(id, now));
@@ -137,6 +178,7 @@ describe("a watched port", () => {
     assert(over.id === id && !over.failure);
     assertEquals(over.attempts.map(({ outcome }) => outcome), ["unmapped"]);
     assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+    assertEquals(net.mapper.nextTimeout(), undefined);
     net.run(86_400_000);
     assertEquals([net.events, net.mapper.assignments(id)], [[], undefined]);
   });

@@ -1,0 +1,98 @@
+/**
+ * Looking whether gateways still do what they granted, for the watches that promise to tell.
+ *
+ * A gateway that begins anew without the protocol that holds a mapping does not say so, and the
+ * lease of an hour may have just begun. So while a port is watched, who holds one is asked every
+ * ten seconds for something that changes nothing. Where ICMP says that nobody listens, or nothing
+ * comes back within two seconds, its mappings are taken for lost: it is asked for them again, and the
+ * other protocols are. One that is silent to such questions and grants all the same (not every PCP
+ * server answers ANNOUNCE) is not asked again.
+ *
+ * @module
+ */
+import type { Instant } from "../machine.ts";
+import type { Failure, MappingId } from "../mapping.ts";
+import type { Timers } from "../timers.ts";
+import { PROTOCOLS } from "./client.ts";
+import type { Speaker } from "./path.ts";
+
+/** No mapping has this id. */
+export const CHECKS: MappingId = 0;
+
+const CHECK_EVERY_MS = 10_000;
+const PATIENCE_MS = 2000;
+
+/** What checks need of the mapper. */
+export interface CheckHost {
+  readonly timers: Timers<MappingId>;
+  /** Who holds a watched port. */
+  holders(): Iterable<Speaker>;
+  /** What a speaker holds of watches is lost. */
+  lost(speaker: Speaker, failure: Failure, now: Instant): void;
+}
+
+/** The checks of one mapper. */
+export class Checks {
+  readonly #host: CheckHost;
+  readonly #asked: Set<Speaker> = new Set();
+  /** Who was silent, and has not granted anything since. */
+  readonly #silent: WeakSet<Speaker> = new WeakSet();
+  readonly #left: WeakSet<Speaker> = new WeakSet();
+
+  constructor(host: CheckHost) {
+    this.#host = host;
+  }
+
+  /** A port is watched. */
+  begin(now: Instant): void {
+    const { timers } = this.#host;
+    if (timers.at(CHECKS) === undefined) timers.set(CHECKS, now + CHECK_EVERY_MS, "check");
+  }
+
+  /** No port is watched any more. */
+  end(now: Instant): void {
+    this.#host.timers.delete(CHECKS);
+    for (const speaker of this.#asked) speaker.endProbe(now);
+    this.#asked.clear();
+  }
+
+  /** It is time to ask, or to have been answered. */
+  due(now: Instant): void {
+    const { timers } = this.#host;
+    if (this.#asked.size > 0) {
+      timers.set(CHECKS, now + CHECK_EVERY_MS - PATIENCE_MS, "check");
+      for (const speaker of [...this.#asked]) {
+        this.#silent.add(speaker);
+        this.failed(speaker, { kind: "no-answer" }, now);
+      }
+      return;
+    }
+    for (const speaker of this.#host.holders()) {
+      if (PROTOCOLS[speaker.via]!.checksItself || this.#left.has(speaker)) continue;
+      // Where it is being asked already the answer to that will do.
+      speaker.probe(now);
+      this.#asked.add(speaker);
+    }
+    const wait = this.#asked.size > 0 ? PATIENCE_MS : CHECK_EVERY_MS;
+    timers.set(CHECKS, now + wait, "check");
+  }
+
+  /** A speaker is there. */
+  answered(speaker: Speaker): void {
+    this.#asked.delete(speaker);
+  }
+
+  /** A speaker's probe came to nothing. */
+  failed(speaker: Speaker, failure: Failure, now: Instant): void {
+    if (!this.#asked.delete(speaker)) return;
+    // A refusal is an answer, too.
+    if (failure.kind === "refused" || failure.kind === "protocol-violation") return;
+    speaker.endProbe(now);
+    this.#host.lost(speaker, failure, now);
+  }
+
+  /** A speaker has granted something. */
+  granted(speaker: Speaker): void {
+    if (this.#silent.delete(speaker)) this.#left.add(speaker);
+  }
+}
