@@ -26,6 +26,8 @@ export interface CommandSpec {
   readonly synopsis?: string;
   /** The fewest positionals it takes. */
   readonly minPositionals: number;
+  /** The most; by default as many as have a form. */
+  readonly maxPositionals?: number;
   /** Its flags in the order of the help text, without those that every command has. */
   readonly flags: readonly FlagName[];
   /** What the help text says beside that. */
@@ -136,13 +138,14 @@ function take(
 
 function checkCount(command: CommandSpec, given: readonly string[]): void {
   const { name, positionals: forms, minPositionals } = command;
+  const { maxPositionals = forms.length } = command;
   if (given.length < minPositionals) {
     throw new UsageError(`natkit ${name} needs ${forms.slice(given.length).join(" ")}`);
   }
-  if (given.length > forms.length) {
+  if (given.length > maxPositionals) {
     throw new UsageError(
       `natkit ${name} takes ${forms.length || "no"} ` +
-        `${forms.length === 1 ? "argument" : "arguments"}: "${given[forms.length]}" is too much`,
+        `${forms.length === 1 ? "argument" : "arguments"}: "${given[maxPositionals]}" is too much`,
     );
   }
 }

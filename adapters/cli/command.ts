@@ -5,6 +5,7 @@
  */
 import type { Nat } from "../api/nat.ts";
 import type { NatOptions } from "../api/options.ts";
+import type { UpnpClient, UpnpClientOptions } from "../api/upnp_client.ts";
 import type { Runtime } from "../runtime.ts";
 import type { CommandSpec, HelpList } from "./args.ts";
 import type { FlagValues } from "./flags.ts";
@@ -32,6 +33,8 @@ export interface Parts {
   readonly runtime?: Runtime;
   /** Another way to open a {@linkcode Nat}. */
   readonly openNat?: (options: NatOptions) => Promise<Nat>;
+  /** Another way to open a {@linkcode UpnpClient}. */
+  readonly openUpnp?: (options: UpnpClientOptions) => Promise<UpnpClient>;
 }
 
 /** A person is told what is waited for after this long. */
@@ -52,13 +55,13 @@ export class Context {
   /** The runtime's adapter. */
   readonly runtime: Runtime;
   /** What a test put in the place of the real thing. */
-  readonly parts: Pick<Parts, "openNat">;
+  readonly parts: Pick<Parts, "openNat" | "openUpnp">;
   readonly #startedAt: number;
 
   /** @param startedAt When the operation started, on the clock of `io`. */
   constructor(
     parts:
-      & Pick<Parts, "openNat">
+      & Pick<Parts, "openNat" | "openUpnp">
       & Pick<Context, "flags" | "positionals" | "io" | "output" | "runtime">,
     stop: AbortSignal,
     startedAt: number,

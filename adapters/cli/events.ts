@@ -8,6 +8,7 @@ import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import type { Assignment } from "../../core/portmap/managed.ts";
+import type { Argument, Device } from "../../core/upnp/description.ts";
 
 /** What `mapped` carries, and everything that happens to the mapping afterwards. */
 export interface MappingFields {
@@ -57,11 +58,35 @@ export type CliEvent =
   }
   | { readonly event: "report" } & Diagnosis
   | {
+    readonly event: "service";
+    readonly serviceType: string;
+    readonly serviceId: string;
+    readonly device: Omit<Device, "services" | "devices">;
+    /** The host that it is on. */
+    readonly address: string;
+    /** The URL of the description that it was found in. */
+    readonly location: string;
+  }
+  | {
+    readonly event: "action";
+    readonly action: string;
+    readonly arguments: readonly Argument[];
+  }
+  | {
+    readonly event: "result";
+    readonly action: string;
+    readonly serviceType: string;
+    readonly address: string;
+    /** What was returned, by name. */
+    readonly values: Readonly<Record<string, string>>;
+    readonly elapsedMs: number;
+  }
+  | {
     readonly event: "error";
     /**
      * A NatError's code, or one of the command line's own: `usage`; `interrupted`; `address-in-use`
      * (a gateway's port); `state-file` (it is not natkit's); `in-use` (a natkit that runs holds the
-     * mapping); `other-protocol` (one that `--via` does not name made it); `internal`.
+     * mapping); `not-found` (a UPnP service); `other-protocol` (one that `--via` does not name made it); `internal`.
      */
     readonly code: string;
     readonly message: string;

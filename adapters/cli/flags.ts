@@ -52,6 +52,9 @@ export interface FlagValues {
   readonly profile?: string;
   readonly "announce-port"?: number;
   readonly "http-port"?: number;
+  readonly scan?: number;
+  readonly target?: readonly string[];
+  readonly device?: string;
 }
 
 /** A flag's name, without the dashes. */
@@ -172,6 +175,22 @@ export const FLAGS: Table = {
     placeholder: "P",
     summary: "the port to which announcements go (default 5350)",
     read: readPort,
+  },
+  scan: {
+    placeholder: "SECONDS",
+    summary: "how long to search for devices, 1..600 (default 3)",
+    read: integerIn(1, 600),
+  },
+  target: {
+    placeholder: "TYPE",
+    summary: "search for this device or service type only (may be repeated; default: everything)",
+    isRepeatable: true,
+    read: readText,
+  },
+  device: {
+    placeholder: "TEXT",
+    summary: "of this device only: its UDN, address or name",
+    read: readText,
   },
   state: {
     placeholder: "FILE",

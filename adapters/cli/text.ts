@@ -64,6 +64,23 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return report(event, style);
     case "error":
       return `natkit: ${event.message}`;
+    case "service": {
+      const { device, serviceType, address } = event;
+      return `${
+        style.bold(device.friendlyName || device.deviceType)
+      } at ${address}: ${serviceType}`;
+    }
+    case "action": {
+      const named = (direction: "in" | "out") =>
+        event.arguments.filter((argument) => argument.direction === direction)
+          .map(({ name, type }) => type === "" ? name : `${name}: ${type}`).join(", ");
+      const out = named("out");
+      return `${style.bold(event.action)}(${named("in")})${out === "" ? "" : ` -> ${out}`}`;
+    }
+    case "result": {
+      const values = Object.entries(event.values).map(([name, value]) => `${name} ${value}`);
+      return values.length === 0 ? style.good("done") : values.join("\n");
+    }
     case "help":
       return event.text.replace(/\n$/, "");
     case "version":

@@ -31,4 +31,5 @@ export {
   type IgdMapping,
   type PortMappingEntry,
 } from "./client.ts";
+export * from "./control_point.ts";
 export type * from "../lease/types.ts";

@@ -272,11 +272,17 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     return this.#endsAt !== undefined;
   }
 
-  /** Searches, or starts over. Devices that are known already are not told again. */
-  search(now: Instant): void {
+  /**
+   * Searches, or starts over. Devices that are known already are not told again.
+   *
+   * @param durationMs How long; default as at the beginning.
+   * @throws {RangeError} Where that is no duration.
+   */
+  search(now: Instant, durationMs: number = this.#durationMs): void {
+    checkInteger("durationMs", durationMs, 1, MAX_DURATION_MS);
     this.#out.touch(now);
     if (this.#isClosed) return;
-    this.#endsAt = now + this.#durationMs;
+    this.#endsAt = now + durationMs;
     this.#timers.set(END, this.#endsAt, "the end of the search");
     for (const place of this.#places) {
       place.sent = undefined;

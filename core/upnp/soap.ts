@@ -206,6 +206,7 @@ function readFault(fault: XmlElement): SoapResult {
   return {
     ok: false,
     code: readNumber(text("errorCode"), 999) ?? ACTION_FAILED,
-    description: text("errorDescription") || text("faultstring") || "",
+    // "UPnPError" is what UPnP has every fault say here.
+    description: text("errorDescription") || text("faultstring")?.replace(/^UPnPError$/, "") || "",
   };
 }

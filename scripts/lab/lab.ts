@@ -28,6 +28,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   miniupnpd: "miniupnpd miniupnpd-nftables",
   upnpc: "miniupnpc",
   natpmpc: "natpmpc",
+  minidlnad: "minidlna",
   node: "Node 20 or later, from nodejs.org",
 };
 

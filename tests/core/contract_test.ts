@@ -19,6 +19,7 @@ import { pcpClientCase } from "./pcp/contract_case.ts";
 import { pcpServerCase } from "./pcp/server_contract_case.ts";
 import { portMapperCase } from "./portmap/contract_case.ts";
 import { igdClientCase } from "./upnp/contract_case.ts";
+import { controlPointCase } from "./upnp/control_point_contract_case.ts";
 import { deviceSearchCase } from "./upnp/search_contract_case.ts";
 import { natBehaviourCase, stunClientCase, stunServerCase } from "./stun/contract_case.ts";
 import { igdServerCase } from "./upnp/server_contract_case.ts";
@@ -38,6 +39,7 @@ const CASES: readonly MachineCase[] = [
   courierCase,
   deviceSearchCase,
   igdServerCase,
+  controlPointCase,
 ];
 
 /** What one of these machines may say at once after a long silence. */

@@ -118,6 +118,19 @@ export const COMMANDS: readonly Command[] = [
     load: () => import("./list.ts"),
   },
   {
+    name: "upnp",
+    summary: "lists the UPnP services of this network, or what one can be asked, or asks it",
+    positionals: ["services|actions|call", "[SERVICE …]"],
+    minPositionals: 1,
+    maxPositionals: 64,
+    flags: ["scan", "target", "device", "timeout"],
+    notes: "services; actions SERVICE; call SERVICE ACTION NAME=VALUE …\n" +
+      "SERVICE is a service's type or id, or its name with or without the version, as in\n" +
+      "WANIPConnection:1; the first one that is found counts.\n" +
+      "Events: service, action, result.",
+    load: () => import("./upnp.ts"),
+  },
+  {
     name: "gateway",
     summary: "is a simulated gateway on real sockets, to test clients against",
     positionals: [],

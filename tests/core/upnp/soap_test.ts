@@ -215,7 +215,11 @@ describe("decodeResult()", () => {
         fault(
           `<Fault><faultstring>UPnPError</faultstring><detail>${error("718")}</detail></Fault>`,
         ),
-        "UPnPError",
+        "",
+      ],
+      [
+        fault(`<Fault><faultstring>Broken</faultstring><detail>${error("718")}</detail></Fault>`),
+        "Broken",
       ],
     ];
 

@@ -1,0 +1,227 @@
+import { afterEach, describe, it } from "node:test";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  UpnpClient,
+  type UpnpClientOptions,
+  UpnpError,
+  type UpnpService,
+} from "../../../adapters/api/upnp_client.ts";
+import { NatError } from "../../../core/errors.ts";
+import { page, POWER, UpnpDevice } from "../upnp_device.ts";
+
+describe("UpnpClient", () => {
+  const open: AsyncDisposable[] = [];
+
+  afterEach(async () => {
+    for (const one of open.splice(0).reverse()) await one[Symbol.asyncDispose]();
+  });
+
+  async function start(
+    options: UpnpClientOptions = {},
+  ): Promise<{ device: UpnpDevice; client: UpnpClient }> {
+    const device = await UpnpDevice.start();
+    open.push(device);
+    const client = await UpnpClient.open({ ...device.options, ...options });
+    open.push(client);
+    return { device, client };
+  }
+
+  /** The first service, which ends the scan. */
+  async function first(client: UpnpClient): Promise<UpnpService> {
+    for await (const service of client.services()) return service;
+    throw new Error("nothing was found");
+  }
+
+  async function scan(client: UpnpClient, scanMs: number = 300): Promise<string[]> {
+    const found: string[] = [];
+    for await (const { serviceType } of client.services({ scanMs })) found.push(serviceType);
+    return found;
+  }
+
+  const TYPES = [POWER, "urn:x:service:Other:2"];
+
+  it("hands out each service as it is found, once, and again in the next scan", async () => {
+    const { device, client } = await start();
+
+    assertEquals(await scan(client), TYPES);
+    assertEquals(await scan(client), TYPES);
+    assertEquals(device.asked, ["GET /desc.xml"]);
+  });
+
+  it("tells what a service is and where", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+
+    assertEquals([service.serviceId, service.address, service.location], [
+      "urn:upnp-org:serviceId:SwitchPower",
+      "127.0.0.1",
+      device.location,
+    ]);
+    assertEquals(service.device, {
+      deviceType: "urn:schemas-upnp-org:device:BinaryLight:1",
+      friendlyName: "Lamp",
+      manufacturer: "natkit",
+      modelName: "1",
+      udn: "uuid:lamp",
+    });
+  });
+
+  it("tells what it can be asked, and asks it, by one description fetched once", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+
+    const actions = await service.actions();
+    assertEquals(actions.map(({ name }) => name), ["SetTarget", "GetStatus"]);
+    assertEquals(await service.call("SetTarget", { NewTarget: true, NewReason: 5 }), {});
+    assertEquals(await service.call("GetStatus"), { ResultStatus: "1" });
+    assertEquals((await service.description()).variables.length, 2);
+    assertEquals(device.asked.slice(1), [
+      "GET /power.xml",
+      'POST /ctl/power SetTarget {"NewTarget":"1","NewReason":"5"}',
+      "POST /ctl/power GetStatus {}",
+    ]);
+  });
+
+  it("tells a refusal with its code and words, the code's name where there are none", async () => {
+    const { client } = await start();
+    const service = await first(client);
+
+    const refused = await assertRejects(() => service.call("SetTarget", { NewTarget: 7 }));
+    assert(refused instanceof UpnpError);
+    const { code, description, action, serviceType, message } = refused as UpnpError;
+    assertEquals([code, description, action, serviceType], [
+      402,
+      "Invalid Args",
+      "SetTarget",
+      POWER,
+    ]);
+    assertEquals(message, `Cannot call SetTarget of ${POWER}: 402 Invalid Args`);
+    const unknown = await assertRejects(() => service.call("Explode"));
+    assertEquals((unknown as UpnpError).description, "InvalidAction");
+  });
+
+  it("tells what came instead of an answer", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    const outcome = async (options = {}) => {
+      const error = await assertRejects(() => service.call("GetStatus", {}, options));
+      assert(error instanceof NatError, String(error));
+      const { code, message } = error as NatError;
+      return `${code}: ${message.slice(message.lastIndexOf(": ") + 2)}`;
+    };
+
+    device.spoil = () => page(404, "<html/>");
+    assertEquals(await outcome(), "protocol-violation: HTTP status 404");
+    device.spoil = () => page(200, "<html/>");
+    assertEquals(await outcome(), "protocol-violation: the answer is none (not-soap)");
+    device.spoil = () => page(200, "x".repeat(65_537));
+    assertEquals(await outcome(), "protocol-violation: the answer is too large");
+    device.spoil = () => "silence";
+    assertEquals(await outcome({ timeoutMs: 50 }), "no-answer: no answer");
+  });
+
+  it("reads a description again that it could not read", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+
+    device.spoil = () => page(404);
+    const error = await assertRejects(() => service.actions());
+    assertEquals((error as NatError).code, "protocol-violation");
+    device.spoil = () => undefined;
+    assertEquals((await service.actions()).length, 2);
+  });
+
+  it("says that a service has no description", async () => {
+    const { client } = await start();
+    const found: UpnpService[] = [];
+    for await (const service of client.services({ scanMs: 200 })) found.push(service);
+
+    const error = await assertRejects(() => found[1]!.description());
+    assertEquals((error as NatError).code, "protocol-violation");
+    assert((error as NatError).message.includes("bad-url"));
+  });
+
+  it("finds nothing where nothing is, and what appears while it scans", async () => {
+    const { device, client } = await start();
+    device.isHeard = false;
+    assertEquals(await scan(client, 50), []);
+
+    const services = client.services();
+    const next = services.next();
+    device.isHeard = true;
+    assertEquals((await next).value?.serviceType, POWER);
+    await services.return!();
+    assertEquals(await services.next(), { done: true, value: undefined });
+  });
+
+  it("leaves out a device whose description is none, and goes on", async () => {
+    const { device, client } = await start();
+    device.spoil = () => page(200, "<html/>");
+    assertEquals(await scan(client, 100), []);
+    assertEquals(device.asked, ["GET /desc.xml"]);
+  });
+
+  it("ends a scan and a call by their signals", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    device.spoil = () => "silence";
+    const controller = new AbortController();
+    const { signal } = controller;
+    const calling = service.call("GetStatus", {}, { signal });
+    const scanning = (async () => {
+      for await (const _ of client.services({ signal }));
+    })();
+
+    controller.abort(new Error("enough"));
+    for (const pending of [calling, scanning]) {
+      assertEquals((await assertRejects(() => pending) as Error).message, "enough");
+    }
+    await assertRejects(() => client.services({ signal }).next(), Error, "enough");
+  });
+
+  it("is closed: what is under way rejects, and nothing is begun any more", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    device.spoil = () => "silence";
+    const calling = service.call("GetStatus");
+    const services = client.services();
+    await services.next();
+    await services.next();
+    const scanning = services.next();
+
+    await client.close();
+    await client.close();
+    for (const begin of [() => calling, () => scanning, () => service.call("GetStatus")]) {
+      const error = await assertRejects(begin);
+      assertEquals((error as NatError).code, "closed");
+    }
+    const error = await assertRejects(() => client.services().next());
+    assertEquals((error as NatError).code, "closed");
+  });
+
+  it("says that it could search nowhere", async () => {
+    const nowhere = await UpnpClient.open({ places: [] });
+    open.push(nowhere);
+    const without = await assertRejects(() => nowhere.services().next()) as NatError;
+    assertEquals([without.code, without.message], [
+      "network",
+      "Cannot search for UPnP devices: no interface has an address",
+    ]);
+    const foreign = await UpnpClient.open({ places: [{ local: "203.0.113.7" }] });
+    open.push(foreign);
+    const failed = await assertRejects(() => foreign.services().next()) as NatError;
+    assertEquals(failed.code, "network");
+    assert(failed.message.includes("203.0.113.7"), failed.message);
+  });
+
+  it("names the caller's mistakes", async () => {
+    const { client } = await start();
+    const service = await first(client);
+
+    assertThrows(() => client.services({ scanMs: 0 }), RangeError, "'scanMs' must be an integer");
+    await assertRejects(() => service.call("A B"), TypeError, "'action' must be a name of XML");
+    await assertRejects(() => service.call("A", { "<": 1 }), TypeError, "'argument'");
+    await assertRejects(() => UpnpClient.open({ targets: [] }), RangeError, "'targets.length'");
+    await assertRejects(() => UpnpClient.open(null as never), TypeError, "'options'");
+  });
+});

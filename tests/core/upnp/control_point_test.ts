@@ -1,0 +1,413 @@
+import { describe, it } from "node:test";
+import { assertEquals, assertThrows } from "@std/assert";
+import type { Action, HttpResult, RequestAction } from "../../../core/machine.ts";
+import {
+  ControlPoint,
+  type ControlPointEvent,
+  type ControlPointOptions,
+  type FoundService,
+} from "../../../core/upnp/control_point.ts";
+import { type Device, writeDescription, writeScpd } from "../../../core/upnp/description.ts";
+import { encodeFault, encodeResult } from "../../../core/upnp/soap.ts";
+import { encodeAdvert, encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
+import { drain } from "../machine_case.ts";
+
+const HOST = "192.168.1.100";
+const KEY = `search ${HOST}`;
+const GROUP = { address: "239.255.255.250", port: 1900 };
+const TYPE = "urn:x:service:A:1";
+
+const from = (address: string) => ({ address, port: 1900 });
+const locationOf = (address: string, path = "/desc.xml") => `http://${address}:5000${path}`;
+
+function deviceOf(urls: Partial<FoundService> = {}, type: string = TYPE): Device {
+  const service = {
+    serviceType: type,
+    serviceId: "urn:x:serviceId:A",
+    controlUrl: "/ctl",
+    eventUrl: "",
+    scpdUrl: "/scpd.xml",
+    ...urls,
+  };
+  return {
+    deviceType: "urn:x:device:B:1",
+    friendlyName: "B",
+    manufacturer: "",
+    modelName: "",
+    udn: "uuid:b",
+    services: [service],
+    devices: [],
+  };
+}
+
+const okPage = (body: Uint8Array, status = 200): HttpResult => ({
+  ok: true,
+  status,
+  headers: [],
+  body,
+});
+const description = (device: Device, urlBase = ""): HttpResult =>
+  okPage(writeDescription({ device, urlBase }));
+
+/** A control point whose sockets are open, with what it asks and tells. */
+class Rig {
+  readonly point: ControlPoint;
+  readonly #actions: Action<ControlPointEvent>[] = [];
+
+  constructor(options: Partial<ControlPointOptions> = {}) {
+    this.point = new ControlPoint({
+      places: [{ local: HOST, networks: ["192.168.1.0/24"] }],
+      targets: ["ssdp:all"],
+      ...options,
+    });
+    for (const { key, local } of this.point.sockets()) {
+      this.point.handleSocket(key, { ok: true, local: { address: local!.address, port: 1 } }, 0);
+    }
+  }
+
+  /** The requests made since it was asked last. */
+  requests(): RequestAction[] {
+    return this.#take((action) => action.type === "request") as RequestAction[];
+  }
+
+  /** What was told since it was asked last. */
+  events(): ControlPointEvent[] {
+    return this.#take((action) => action.type === "event")
+      .map((action) => (action as { event: ControlPointEvent }).event);
+  }
+
+  /** The same in words. */
+  told(): string[] {
+    return this.events().map((event) => {
+      if (event.type === "service") return `service ${event.service.serviceType}`;
+      if ("root" in event) return `${event.type} ${event.root.location}`;
+      return event.type;
+    });
+  }
+
+  hear(address: string, location = locationOf(address), bootId?: number): void {
+    const advert = {
+      target: "upnp:rootdevice",
+      usn: `uuid:${location}`,
+      location,
+      ...(bootId !== undefined && { bootId }),
+    };
+    this.point.handleDatagram(encodeSearchResponse(advert), from(address), KEY, 0);
+  }
+
+  bye(address: string, location = locationOf(address)): void {
+    const advert = { target: "upnp:rootdevice", usn: `uuid:${location}` };
+    const data = encodeAdvert("byebye", GROUP, advert);
+    this.point.handleDatagram(data, from(address), `adverts ${HOST}`, 0);
+  }
+
+  answer({ id }: RequestAction, result: HttpResult): void {
+    this.point.handleResponse(id, result, 0);
+  }
+
+  /** Finds a device and reads its description. */
+  find(device: Device = deviceOf(), address = "192.168.1.1"): FoundService {
+    this.hear(address);
+    const [request] = this.requests();
+    this.answer(request!, description(device));
+    const found = this.events().flatMap((event) => event.type === "service" ? event.service : []);
+    return found[0]!;
+  }
+
+  #take(isIt: (action: Action<ControlPointEvent>) => boolean): Action<ControlPointEvent>[] {
+    this.#actions.push(...drain(this.point) as Action<ControlPointEvent>[]);
+    const taken = this.#actions.filter(isIt);
+    const rest = this.#actions.filter((action) => !isIt(action));
+    this.#actions.splice(0, this.#actions.length, ...rest);
+    return taken;
+  }
+}
+
+describe("ControlPoint", () => {
+  it("fetches the description of what it finds, from where it was announced", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1", "http://192.168.1.1:5000/a/desc.xml?x");
+
+    assertEquals(rig.requests(), [{
+      type: "request",
+      id: 1,
+      to: { address: "192.168.1.1", port: 5000 },
+      request: { method: "GET", path: "/a/desc.xml?x", headers: [] },
+      maxBytes: 262_144,
+      timeoutMs: 10_000,
+    }]);
+    rig.hear("192.168.1.1", "http://192.168.1.1:5000/a/desc.xml?x");
+    assertEquals(rig.requests(), []);
+  });
+
+  it("tells each service with its device, and where it is asked", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1", locationOf("192.168.1.1", "/dir/desc.xml"));
+    const outer = deviceOf({ controlUrl: "ctl?A", scpdUrl: "" });
+    const inner = { ...deviceOf({}, "urn:x:service:C:1"), udn: "uuid:inner" };
+    rig.answer(rig.requests()[0]!, description({ ...outer, devices: [inner] }));
+
+    const told = rig.events().map((event) => {
+      if (event.type !== "service") return event.type;
+      const { serviceType, device, control, scpd } = event.service;
+      return [serviceType, device.udn, control, scpd];
+    });
+    const at = (path: string) => ({ to: { address: "192.168.1.1", port: 5000 }, path });
+    assertEquals(told, [
+      [TYPE, "uuid:b", at("/dir/ctl?A"), "bad-url"],
+      ["urn:x:service:C:1", "uuid:inner", at("/ctl"), at("/scpd.xml")],
+    ]);
+    assertEquals(rig.point.services.length, 2);
+  });
+
+  it("goes by the base of a description, but never off the device", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1");
+    const device = { ...deviceOf(), services: [] };
+    const services = [
+      ...deviceOf({ controlUrl: "ctl" }).services,
+      ...deviceOf({ controlUrl: "http://203.0.113.9/ctl" }).services,
+      ...deviceOf({ controlUrl: "http://192.168.1.2/ctl" }).services,
+    ];
+    rig.answer(
+      rig.requests()[0]!,
+      description({ ...device, services }, "http://192.168.1.1:80/b/"),
+    );
+
+    assertEquals(rig.point.services.map(({ control }) => control), [
+      { to: { address: "192.168.1.1", port: 80 }, path: "/b/ctl" },
+      "off-host",
+      "off-host",
+    ]);
+    const id = rig.point.call(rig.point.services[1]!, "Do", {}, 0);
+    rig.told();
+    assertEquals(rig.requests(), []);
+    const described = rig.point.describe({ ...rig.point.services[1]!, scpd: "off-host" }, 0);
+    const failure = { kind: "bad-url", fault: "off-host" } as const;
+    assertEquals([id, described, rig.events()], [1, 2, [{ type: "failed", id: 2, failure }]]);
+  });
+
+  it("tells a description that is not to be had, and why", () => {
+    const results: readonly (readonly [HttpResult, object])[] = [
+      [okPage(new Uint8Array(0), 404), { kind: "http-status", status: 404 }],
+      [okPage(new Uint8Array(0)), { kind: "malformed", fault: "not-xml" }],
+      [{ ok: false, reason: "too-large" }, { kind: "no-answer", reason: "too-large" }],
+    ];
+    for (const [result, failure] of results) {
+      const rig = new Rig();
+      rig.hear("192.168.1.1");
+      rig.answer(rig.requests()[0]!, result);
+      const [event] = rig.events();
+      assertEquals(event?.type === "unreadable" && event.failure, failure);
+    }
+  });
+
+  it("asks a device one thing at a time, and others meanwhile", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1", locationOf("192.168.1.1", "/1"));
+    rig.hear("192.168.1.1", locationOf("192.168.1.1", "/2"));
+    rig.hear("192.168.1.2");
+    const [first, other, ...rest] = rig.requests();
+
+    assertEquals([first!.request.path, other!.to.address, rest], ["/1", "192.168.1.2", []]);
+    rig.answer(other!, description(deviceOf()));
+    assertEquals(rig.requests(), []);
+    rig.answer(first!, { ok: false, reason: "timeout" });
+    assertEquals(rig.requests().map(({ request }) => request.path), ["/2"]);
+  });
+
+  it("reads a service's description", () => {
+    const rig = new Rig();
+    const service = rig.find();
+    const id = rig.point.describe(service, 0);
+    const [request] = rig.requests();
+    assertEquals([request!.request.path, request!.maxBytes], ["/scpd.xml", 262_144]);
+    const scpd = { actions: [{ name: "Do", arguments: [] }], variables: [] };
+    rig.answer(request!, okPage(writeScpd(scpd)));
+    assertEquals(rig.events(), [{ type: "described", id, scpd }]);
+
+    const again = rig.point.describe(service, 0);
+    rig.answer(rig.requests()[0]!, okPage(new Uint8Array(0), 404));
+    const failure = { kind: "http-status", status: 404 } as const;
+    assertEquals(rig.events(), [{ type: "failed", id: again, failure }]);
+  });
+
+  it("calls an action, and tells what it returned, or what the device said", () => {
+    const rig = new Rig({ timeoutMs: 7000 });
+    const service = rig.find();
+    const call = (result: HttpResult) => {
+      const id = rig.point.call(service, "Do", { X: "1" }, 0);
+      rig.answer(rig.requests()[0]!, result);
+      const [event, ...more] = rig.events();
+      assertEquals([event && "id" in event && event.id, more], [id, []]);
+      return event?.type === "failed" ? event.failure : event?.type === "called" && event.args;
+    };
+    const done = encodeResult({ service: TYPE, action: "Do", args: { Y: "2" } });
+
+    assertEquals(call({ ok: true, ...done }), { Y: "2" });
+    assertEquals(call({ ok: true, ...encodeFault(718, "Conflict") }), {
+      kind: "error",
+      code: 718,
+      description: "Conflict",
+    });
+    assertEquals(call(okPage(new Uint8Array(0), 500)), { kind: "http-status", status: 500 });
+    assertEquals(call(okPage(new Uint8Array(0))), { kind: "malformed", fault: "not-xml" });
+    assertEquals(call({ ok: false, reason: "refused" }), { kind: "no-answer", reason: "refused" });
+    rig.point.call(service, "Do", {}, 0);
+    const [{ request, maxBytes, timeoutMs }] = rig.requests() as [RequestAction];
+    assertEquals([request.path, maxBytes, timeoutMs], ["/ctl", 65_536, 7000]);
+    assertEquals(request.headers[1], ["SOAPAction", `"${TYPE}#Do"`]);
+    const { requests, answers, failures } = rig.point.stats;
+    assertEquals([requests, answers, failures], [7, 3, 3]);
+  });
+
+  it("calls with M-POST what POST cannot, once", () => {
+    const rig = new Rig();
+    const service = rig.find();
+    const id = rig.point.call(service, "Do", {}, 0);
+    const refusal = okPage(new Uint8Array(0), 405);
+
+    rig.answer(rig.requests()[0]!, refusal);
+    const [again] = rig.requests();
+    assertEquals([again!.request.method, again!.request.headers[2]?.[0]], [
+      "M-POST",
+      "01-SOAPAction",
+    ]);
+    rig.answer(again!, refusal);
+    const failure = { kind: "http-status", status: 405 } as const;
+    assertEquals([rig.requests(), rig.events()], [[], [{ type: "failed", id, failure }]]);
+  });
+
+  it("tells nothing of what was given up, and asks what waits behind it", () => {
+    const rig = new Rig();
+    const service = rig.find();
+    const ids = [1, 2, 3].map(() => rig.point.call(service, "Do", {}, 0));
+    const [first] = rig.requests();
+
+    rig.point.cancel(ids[0]!, 0);
+    rig.point.cancel(ids[1]!, 0);
+    assertEquals(rig.requests(), []);
+    rig.answer(first!, { ok: true, ...encodeFault(501, "") });
+    assertEquals(rig.events(), []);
+    const [third, ...rest] = rig.requests();
+    assertEquals(rest, []);
+    rig.answer(third!, { ok: true, ...encodeFault(501, "") });
+    rig.answer(third!, { ok: true, ...encodeFault(501, "") });
+    assertEquals(rig.events().map((event) => "id" in event && event.id), [ids[2]]);
+    assertEquals(rig.point.stats.stray, 1);
+    rig.point.cancel(ids[2]!, 0);
+    rig.point.cancel(99, 0);
+  });
+
+  it("takes back what it has told and nobody has heard", () => {
+    const rig = new Rig();
+    const service = rig.find();
+    const id = rig.point.call(service, "Do", {}, 0);
+    rig.answer(rig.requests()[0]!, { ok: false, reason: "timeout" });
+    rig.point.cancel(id, 0);
+    assertEquals(drain(rig.point), []);
+  });
+
+  it("says that the search is over once it has read what it led to", () => {
+    const rig = new Rig();
+    rig.point.search(0, 1000);
+    rig.hear("192.168.1.1");
+    const [request] = rig.requests();
+    rig.point.handleTimeout(1000);
+    assertEquals([rig.told(), rig.point.isSearching], [[], true]);
+    rig.answer(request!, description(deviceOf()));
+    assertEquals(rig.told(), [`service ${TYPE}`, "searched"]);
+    assertEquals(rig.point.isSearching, false);
+
+    rig.point.search(2000, 100);
+    rig.point.endSearch(2001);
+    assertEquals(rig.told(), ["searched"]);
+  });
+
+  it("forgets a device that went, and reads one anew that started anew", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1", undefined, 1);
+    rig.answer(rig.requests()[0]!, description(deviceOf()));
+    assertEquals(rig.told(), [`service ${TYPE}`]);
+
+    rig.hear("192.168.1.1", undefined, 2);
+    assertEquals(rig.point.services, []);
+    rig.answer(rig.requests()[0]!, description(deviceOf({}, "urn:x:service:New:1")));
+    assertEquals(rig.told(), ["service urn:x:service:New:1"]);
+    rig.bye("192.168.1.1");
+    assertEquals(rig.told(), [`gone ${locationOf("192.168.1.1")}`]);
+    assertEquals(rig.point.services, []);
+  });
+
+  it("takes no description of a device that went meanwhile", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1");
+    rig.hear("192.168.1.1", locationOf("192.168.1.1", "/other"));
+    const [request] = rig.requests();
+    rig.bye("192.168.1.1");
+    rig.bye("192.168.1.1", locationOf("192.168.1.1", "/other"));
+    rig.answer(request!, description(deviceOf()));
+
+    assertEquals(rig.point.services, []);
+    assertEquals(rig.requests(), []);
+    assertEquals(rig.told().filter((text) => text.startsWith("service")), []);
+  });
+
+  it("does not chase who announces ever new descriptions", () => {
+    const rig = new Rig();
+    for (let i = 0; i < 1000; i++) {
+      const location = locationOf("192.168.1.1", `/${i}`);
+      rig.hear("192.168.1.1", location);
+      rig.bye("192.168.1.1", location);
+      for (const request of rig.requests()) rig.answer(request, description(deviceOf()));
+      rig.told();
+    }
+    assertEquals(rig.point.stats.overLimit, 744);
+    assertEquals(rig.point.stats.requests, 256);
+    rig.point.search(0);
+    rig.hear("192.168.1.1");
+    assertEquals(rig.requests().length, 1);
+  });
+
+  it("tells 256 services of a device at most", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1");
+    const [service] = deviceOf().services;
+    const services = Array.from({ length: 300 }, () => service!);
+    rig.answer(rig.requests()[0]!, description({ ...deviceOf(), services }));
+    assertEquals(rig.told().length, 256);
+  });
+
+  it("ends what was asked when it is closed, and asks nothing afterwards", () => {
+    const rig = new Rig();
+    const service = rig.find();
+    const asked = rig.point.call(service, "Do", {}, 0);
+    const waiting = rig.point.describe(service, 0);
+    rig.requests();
+    rig.point.close(1);
+    const late = rig.point.call(service, "Do", {}, 2);
+
+    const failure = { kind: "closed" } as const;
+    assertEquals(
+      rig.events(),
+      [asked, waiting, late].map((id) => ({ type: "failed", id, failure })),
+    );
+    assertEquals([rig.requests(), rig.point.sockets(), rig.point.nextTimeout()], [
+      [],
+      [],
+      undefined,
+    ]);
+  });
+
+  it("names the caller's mistakes, before anything is asked", () => {
+    const rig = new Rig();
+    const service = rig.find();
+
+    assertThrows(() => rig.point.call(service, "A B", {}, 0), TypeError, "'action'");
+    assertThrows(() => rig.point.call(service, "A", { "": "" }, 0), TypeError, "'argument'");
+    assertThrows(() => rig.point.search(0, 0), RangeError, "'durationMs'");
+    assertThrows(() => new Rig({ timeoutMs: 0 }), RangeError, "'timeoutMs'");
+    assertEquals(drain(rig.point), []);
+    assertEquals(rig.point.call(service, "A", {}, 0), 1);
+  });
+});
