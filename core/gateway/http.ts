@@ -35,7 +35,9 @@ export type HttpWish =
   /** The arguments in their order. */
   | "argument-order"
   /** No Expect, no chunks: the length told beforehand. */
-  | "content-length";
+  | "content-length"
+  /** No `&quot;` and no `&apos;`: it would take them for what they look like. */
+  | "no-quote-entities";
 
 /** A wish, and what comes of not meeting it. */
 export interface HttpStrictness {
@@ -72,6 +74,8 @@ export type HttpChange =
   | { readonly kind: "body"; readonly text: string }
   /** Only its first bytes, though the length told is that of all. */
   | { readonly kind: "cut"; readonly length: number }
+  /** Without its last bytes, which the length told is without, too. */
+  | { readonly kind: "drop-end"; readonly bytes: number }
   /** Another status. */
   | { readonly kind: "status"; readonly status: number }
   /** Another value of a field; undefined: without it. */
@@ -128,6 +132,8 @@ function meets({ headers, body }: HttpRequest, wish: HttpWish): boolean {
       return /^".+#.+"$/.test(field("SOAPAction"));
     case "argument-order":
       return isOrdered(text);
+    case "no-quote-entities":
+      return !/&(quot|apos);/.test(text);
     case "content-length":
       return field("Content-Length") !== "" && field("Expect") === "";
   }
@@ -198,6 +204,8 @@ function apply(response: HttpResponse, change: HttpChange): HttpResponse {
         headers: [...response.headers, ["Content-Length", `${response.body.length}`]],
         body: response.body.subarray(0, change.length),
       };
+    case "drop-end":
+      return { ...response, body: response.body.slice(0, -change.bytes) };
     case "status":
       return { ...response, status: change.status };
     case "header": {

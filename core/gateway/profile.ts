@@ -100,4 +100,9 @@ export interface Profile {
    * out the network; the gateway itself is the same.
    */
   readonly tunnelAddress?: string;
+  /**
+   * Its UPnP is at this address of its own, not at the one that is the default route (CARP, VRRP). For
+   * whoever lays out the network, likewise.
+   */
+  readonly ownAddress?: string;
 }

@@ -6,6 +6,7 @@
  */
 import { NATPMP_RESULT } from "../natpmp/codec.ts";
 import { PCP_RESULT } from "../pcp/constants.ts";
+import { IGD_PROFILES } from "./igd_profiles.ts";
 import type { Profile } from "./profile.ts";
 
 const DAY_SECONDS = 86_400;
@@ -282,7 +283,7 @@ const LIST: readonly Profile[] = [
 
 /** Every profile by name. */
 export const PROFILES: Readonly<Record<string, Profile>> = Object.freeze(
-  Object.fromEntries(LIST.map((profile) => [profile.name, profile])),
+  Object.fromEntries([...LIST, ...IGD_PROFILES].map((profile) => [profile.name, profile])),
 );
 
 /**

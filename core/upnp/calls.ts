@@ -9,6 +9,7 @@
  */
 import type { Endpoint, HttpRequest, HttpResult } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
+import { UPNP_ERROR } from "./igd.ts";
 import { asMPost, decodeResult, encodeCall, SOAP_MAX_BYTES, type SoapArguments } from "./soap.ts";
 
 /** An HTTP exchange that a job waits for. */
@@ -184,5 +185,9 @@ function outcomeOf(result: HttpResult): Outcome {
       ? { type: "done", args: decoded.args }
       : { type: "error", code: decoded.code };
   }
-  return { type: result.status === 404 || result.status === 410 ? "gone" : "nonsense" };
+  if (result.status === 404 || result.status === 410) return { type: "gone" };
+  // There are devices that say no without a word (peers' quirk 42).
+  return result.status === 500
+    ? { type: "error", code: UPNP_ERROR.ActionFailed }
+    : { type: "nonsense" };
 }

@@ -98,6 +98,8 @@ const PORT_PROTOCOLS = [6, 17, 33, 132, 136];
 const IDLE_SECONDS: Readonly<Record<number, number>> = { 6: 7440, 17: 120 };
 const ACTIONS_THAT_MAP = ["AddPortMapping", "AddAnyPortMapping", "AddPinhole", "UpdatePinhole"];
 const ACTIONS_THAT_DELETE = ["DeletePortMapping", "DeletePinhole"];
+/** How many of the mappings that were added again are remembered. */
+const MAX_REPEATED = 1024;
 const NO_ENDPOINT: Endpoint = { address: "0.0.0.0", port: 0 };
 
 /** Whether UPnP can show a mapping: one external port of TCP or UDP that leads to an IPv4 host. */
@@ -326,6 +328,7 @@ export class IgdActions {
     const isOwn = existing !== undefined && existing.internal.address === internal.address;
     const isSame = isOwn && existing.internal.port === internal.port;
     if (isOwn && this.#habits.repeatFault !== undefined) {
+      if (this.#repeated.size >= MAX_REPEATED) this.#repeated.clear();
       this.#repeated.add(existing.id);
       return this.#habits.repeatFault;
     }

@@ -51,8 +51,10 @@ export interface SsdpHabits {
   readonly hears?: "multicast" | "unicast";
   /** The only targets that it answers, whatever else it is; all that fit by default. */
   readonly answersOnly?: readonly string[];
-  /** What it answers every search with, in place of what fits: of these targets the adverts. */
-  readonly answersWith?: readonly string[];
+  /** What it answers a search for all with: as another device it has, and nothing else. */
+  readonly answersAllAs?: string;
+  /** It hears a search only where each line ends with CRLF, the last one is empty, MAN in capitals. */
+  readonly isStrict?: boolean;
   /** The root device's advert goes before each answer. */
   readonly rootFirst?: boolean;
   /** It answers from another port than the one that was asked. */
@@ -207,7 +209,7 @@ export class SsdpResponder {
     const { habits } = this.#options;
     // UDA 1.1 §1.3.3: a multicast search without MX is not answered.
     const isUnheard = habits.hears === (isMulticast ? "unicast" : "multicast") ||
-      (isMulticast && message.mx === undefined) ||
+      (isMulticast && message.mx === undefined) || (habits.isStrict && !isExact(data)) ||
       this.#answered >= (habits.tiresAfter ?? Infinity) || now < this.#busyUntil;
     const adverts = isUnheard ? [] : this.#fitting(message);
     if (adverts.length === 0) {
@@ -266,8 +268,11 @@ export class SsdpResponder {
   #fitting({ target }: SsdpMessage): Advert[] {
     const { habits } = this.#options;
     if (habits.answersOnly && !habits.answersOnly.includes(target)) return [];
-    const wanted = habits.answersWith ?? [target];
-    const found = wanted.flatMap((one) => this.#find(one));
+    if (target === SSDP_ALL && habits.answersAllAs !== undefined) {
+      const other = habits.answersAllAs;
+      return [{ target: other, usn: `${this.#options.device.udn}::${other}` }];
+    }
+    const found = this.#find(target);
     const root = habits.rootFirst ? this.#find(SSDP_ROOT_DEVICE) : [];
     return [...(found.length > 0 ? root : []), ...found];
   }
@@ -355,6 +360,12 @@ function advertsOf(root: Device): readonly Advert[] {
   };
   add(root);
   return adverts.filter(({ usn }, i) => adverts.findIndex((other) => other.usn === usn) === i);
+}
+
+function isExact(data: Uint8Array): boolean {
+  const text = new TextDecoder().decode(data);
+  return text.includes('\r\nMAN: "ssdp:discover"\r\n') && text.endsWith("\r\n\r\n") &&
+    !/[^\r]\n/.test(text);
 }
 
 function versionOf(

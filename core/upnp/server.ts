@@ -698,6 +698,6 @@ function namesAddress(host: string | undefined): boolean {
 }
 
 function lastDigits(uuid: string, number: number): string {
-  const last = (Number.parseInt(uuid.slice(-2), 16) + number) & 0xff;
+  const last = ((Number.parseInt(uuid.slice(-2), 16) || 0) + number) & 0xff;
   return last.toString(16).padStart(2, "0");
 }

@@ -19,8 +19,9 @@ export interface GatewayFaceOptions {
   readonly addresses?: number | undefined;
 }
 
-/** The profiles, by name. */
-export const GATEWAY_PROFILES: readonly string[] = Object.keys(PROFILES);
+/** The profiles of PCP and NAT-PMP, by name. */
+export const GATEWAY_PROFILES: readonly string[] = Object.keys(PROFILES)
+  .filter((name) => !PROFILES[name]!.protocols?.includes("upnp"));
 
 /** Makes the gateway. */
 export function makeGateway(

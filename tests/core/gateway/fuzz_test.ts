@@ -115,6 +115,7 @@ describe("SimulatedGateway under fire", () => {
         externalAddresses: [EXTERNAL],
         random: seededRandom(41),
         profile,
+        listen: { address: "192.168.1.1", port: 5351 },
       });
       gateway.start(0);
       for (let i = 0; i < 3000; i++) {
