@@ -45,6 +45,23 @@ export type {
   UnmapOptions,
   WatchOptions,
 } from "./adapters/api/options.ts";
+export {
+  natBehaviour,
+  type NatBehaviourSearch,
+  type ReflexiveAddress,
+  reflexiveAddress,
+  type ReflexiveAddressOptions,
+} from "./adapters/api/stun.ts";
+export type {
+  NatBehaviourResult,
+  NatBehaviourServer,
+  NatBindingLifetime,
+  NatDependence,
+  NatHairpinning,
+  NatPorts,
+  NatType,
+} from "./core/stun/behaviour.ts";
+export type { StunCredentials, StunFailure } from "./core/stun/client.ts";
 export { PcpClient, type PcpClientOptions } from "./adapters/api/pcp_client.ts";
 export { NatPmpClient, type NatPmpClientOptions } from "./adapters/api/nat_pmp_client.ts";
 export { MappingHandle } from "./adapters/api/mapping_handle.ts";

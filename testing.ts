@@ -92,6 +92,12 @@ export * from "./core/gateway/mod.ts";
 export * from "./core/table/mod.ts";
 export type * from "./adapters/runtime.ts";
 export {
+  RunningStunServer,
+  startStunServer,
+  type StartStunServerOptions,
+} from "./adapters/stun_server.ts";
+export type { StunServer, StunServerEvent, StunServerOptions } from "./core/stun/server.ts";
+export {
   type GatewayServer,
   type GatewayServerOptions,
   startGateway,

@@ -11,6 +11,7 @@ import {
   type Diagnosis,
   type GatewayReport,
   type ProtocolReport,
+  type ReflexiveReport,
 } from "../../core/portmap/diagnosis.ts";
 import { PREFERENCE } from "../../core/portmap/client.ts";
 import { gatewayText, type MapperEvent } from "../../core/portmap/managed.ts";
@@ -26,6 +27,8 @@ const PATIENCE_MS = 4000;
 export interface DiagnoseOptions extends WaitOptions {
   /** How long to wait for gateways that are silent, milliseconds. Default 4000. */
   readonly timeoutMs?: number;
+  /** STUN servers to ask how they see this host, `"HOST:PORT"`. Default: none. */
+  readonly stunServers?: readonly string[];
 }
 
 /** Asks these gateways by each protocol, and reads what else this host knows. */
@@ -35,6 +38,9 @@ export async function examine(
   options: DiagnoseOptions,
 ): Promise<Diagnosis> {
   const gateways = connection.do((mapper) => mapper.gateways);
+  const asking = askServers(runtime, options);
+  // Should it fail, that is told where it is waited for.
+  asking.catch(() => {});
   const [network, localAddresses, ...reports] = await Promise.all([
     readNetwork(runtime).catch((): Network => ({ gateways: [], detours: [] })),
     readLocalAddresses(runtime),
@@ -53,8 +59,26 @@ export async function examine(
     }),
     detours: reportsOf(network),
     localAddresses,
-    reflexive: [],
+    reflexive: await asking,
   });
+}
+
+/** How servers outside see this host, each as it is named. */
+async function askServers(
+  runtime: Runtime,
+  { stunServers = [], timeoutMs = PATIENCE_MS, signal }: DiagnoseOptions,
+): Promise<ReflexiveReport[]> {
+  if (stunServers.length === 0) return [];
+  const { reflexiveAddress } = await import("./stun.ts");
+  return await Promise.all(stunServers.map(async (server): Promise<ReflexiveReport> => {
+    const since = runtime.now();
+    const report = await reflexiveAddress(server, { runtime, timeoutMs, ...(signal && { signal }) })
+      .then(({ address }) => ({ address, outcome: "answered" }), (error) => {
+        if (!(error instanceof NatError)) throw error;
+        return { outcome: error.code === "no-answer" ? "no answer" : error.message };
+      });
+    return { server, ...report, elapsedMs: runtime.now() - since };
+  }));
 }
 
 /**
@@ -62,10 +86,16 @@ export async function examine(
  *
  * @throws {NatError} `permission`.
  */
-export async function examineWithoutGateway(runtime: Runtime): Promise<Diagnosis> {
-  const network = await readNetwork(runtime);
-  const localAddresses = await readLocalAddresses(runtime);
-  return conclude({ gateways: [], detours: reportsOf(network), localAddresses, reflexive: [] });
+export async function examineWithoutGateway(
+  runtime: Runtime,
+  options: DiagnoseOptions = {},
+): Promise<Diagnosis> {
+  const [network, localAddresses, reflexive] = await Promise.all([
+    readNetwork(runtime),
+    readLocalAddresses(runtime),
+    askServers(runtime, options),
+  ]);
+  return conclude({ gateways: [], detours: reportsOf(network), localAddresses, reflexive });
 }
 
 function reportsOf({ detours }: Network) {

@@ -6,7 +6,7 @@
  */
 import { checkChoice, checkPort, show } from "../../core/check.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
-import { anyAddress, canonicalAddress, type Family, familyOf } from "../../core/ip.ts";
+import { canonicalAddress, type Family, familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import type {
@@ -23,8 +23,9 @@ import type {
 import { systemRuntime } from "../auto.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
-import type { ServerName } from "../names.ts";
+import { parseServer, type ServerName } from "../server_name.ts";
 import type { Runtime } from "../runtime.ts";
+import { describeStunFailure } from "../stun_failure.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** The port where a server's name says none (RFC 8489 §18.6). */
@@ -102,7 +103,7 @@ export async function reflexiveAddress(
   const { localPort = 0, family, credentials } = checkOptions(options);
   const transport = checkChoice("transport", options.transport ?? "udp", ["udp", "tcp"]);
   checkPort("localPort", localPort, 0);
-  const name = await readServer("server", server);
+  const name = readServer("server", server);
   const runtime = options.runtime ?? systemRuntime();
   const endpoints = (await resolve(name, family)).slice(0, MAX_ADDRESSES);
   const what = `ask the STUN server ${textOf(name)}`;
@@ -115,9 +116,8 @@ export async function reflexiveAddress(
     for (const endpoint of transport === "udp" ? endpoints : []) {
       const of = familyOf(endpoint.address);
       if (locals.has(of)) continue;
-      const address = await leaveFrom(runtime, endpoint);
       try {
-        const local = { address, port: localPort };
+        const local = { address: await leaveFrom(runtime, endpoint), port: localPort };
         locals.set(of, await driver.open({ key: `client ${of}`, local }));
       } catch (error) {
         // Of a host without IPv6 the other addresses are asked.
@@ -193,19 +193,13 @@ export async function natBehaviour(
       `'servers' must be one to eight servers: current value is ${show(servers)}`,
     );
   }
-  const names = await Promise.all(servers.map((server) => readServer("servers", server)));
+  const names = servers.map((server) => readServer("servers", server));
   signal?.throwIfAborted();
   const runtime = options.runtime ?? systemRuntime();
   const [first] = await resolve(names[0]!, options.family);
   const family = familyOf(first!.address);
   const endpoints = await Promise.all(names.map(async (name) => (await resolve(name, family))[0]!));
   const localAddress = options.localAddress ?? await leaveFrom(runtime, first!);
-  if (localAddress === anyAddress(family)) {
-    throw new NatError(
-      "network",
-      `Cannot tell from which address of this host ${first!.address} is reached`,
-    );
-  }
   const { NatBehaviour } = await import("../../core/stun/behaviour.ts");
   const machine = new NatBehaviour({
     servers: endpoints,
@@ -230,28 +224,6 @@ export async function natBehaviour(
   }
 }
 
-/** Lists what went wrong in a few words. */
-export function describeStunFailure(failure: StunFailure): string {
-  switch (failure.kind) {
-    case "no-answer":
-      return "no answer";
-    case "unreachable":
-      return "nobody listens there";
-    case "network":
-      return "the connection failed";
-    case "refused":
-      return `refused with ${failure.code} ${failure.reason}`.trimEnd();
-    case "integrity":
-      return "what answered does not know the password";
-    case "bid-down":
-      return "somebody on the way weakens the authentication";
-    case "protocol-violation":
-      return "the answer breaks the protocol's rules";
-    case "closed":
-      return "closed";
-  }
-}
-
 function stunError(what: string, failure: StunFailure): NatError {
   const codes: Record<StunFailure["kind"], NatErrorCode> = {
     "no-answer": "no-answer",
@@ -266,8 +238,7 @@ function stunError(what: string, failure: StunFailure): NatError {
   return new NatError(codes[failure.kind], `Cannot ${what}: ${describeStunFailure(failure)}`);
 }
 
-async function readServer(name: string, server: string | Endpoint): Promise<ServerName> {
-  const { parseServer } = await import("../names.ts");
+function readServer(name: string, server: string | Endpoint): ServerName {
   const read = typeof server === "string"
     ? parseServer(server, DEFAULT_PORT)
     : parseServerEndpoint(server);
@@ -288,10 +259,15 @@ async function resolve(name: ServerName, family: Family | undefined): Promise<re
   return await resolveServer(name, family);
 }
 
-/** The address that leads to a server; any where that cannot be told. */
+/**
+ * The address of this host that leads to a server.
+ *
+ * @throws {NatError} `network` where none does, `permission` where that may not be found out.
+ */
 async function leaveFrom(runtime: Runtime, { address }: Endpoint): Promise<string> {
-  const source = await sourceToward(runtime, address).catch(() => undefined);
-  return source ?? anyAddress(familyOf(address));
+  const source = await sourceToward(runtime, address);
+  if (source !== undefined) return source;
+  throw new NatError("network", `Cannot reach ${address}: no address of this host leads there`);
 }
 
 function textOf({ host, port }: ServerName): string {

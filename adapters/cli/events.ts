@@ -6,6 +6,7 @@
 import type { Attempt, Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
+import type { NatBehaviourResult } from "../../core/stun/behaviour.ts";
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import type { Assignment } from "../../core/portmap/managed.ts";
 import type { Argument, Device } from "../../core/upnp/description.ts";
@@ -50,6 +51,28 @@ export type CliEvent =
     readonly via: Via;
     readonly address: string;
     readonly gateway: string;
+  }
+  | {
+    readonly event: "address";
+    readonly via: "stun";
+    /** How the server sees this host. */
+    readonly address: string;
+    readonly port: number;
+    /** What was asked from. */
+    readonly local: Endpoint;
+    /** Who answered, as text that starts with its address. */
+    readonly server: string;
+    readonly elapsedMs: number;
+  }
+  | { readonly event: "nat-type"; readonly elapsedMs: number } & NatBehaviourResult
+  | {
+    readonly event: "listening";
+    readonly address: string;
+    readonly port: number;
+    /** The other address and port, where there are. */
+    readonly alternate?: Endpoint;
+    /** Whether TCP connections are taken too. */
+    readonly tcp: boolean;
   }
   | {
     readonly event: "assignments";

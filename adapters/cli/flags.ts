@@ -11,15 +11,18 @@ import type { RemoteFilter } from "../../core/mapping.ts";
 import {
   checkOneFamily,
   integerIn,
-  readAddress,
+  type ListenAddress,
   readDescription,
+  readEndpoint,
   type Reader,
   readFilter,
   readGateway,
   readHostAddress,
   readLifetime,
+  readListen,
   readMode,
   readPort,
+  readStunServer,
   readText,
   readVia,
   UsageError,
@@ -45,7 +48,11 @@ export interface FlagValues {
   readonly description?: string;
   readonly state?: string;
   readonly timeout?: number;
-  readonly listen?: string;
+  readonly listen?: ListenAddress;
+  readonly alternate?: Endpoint;
+  readonly stun?: readonly string[];
+  readonly tcp?: true;
+  readonly "max-lifetime"?: number;
   readonly port?: number;
   readonly external?: string;
   readonly protocols?: readonly Via[];
@@ -143,8 +150,25 @@ export const FLAGS: Table = {
   all: { summary: "every mapping of this host, as far as the gateway lets us" },
   listen: {
     placeholder: "A",
-    summary: "the address to listen on (default 0.0.0.0)",
-    read: readAddress,
+    summary: "the address to listen on (default 0.0.0.0); stun-server: ADDRESS:PORT too",
+    read: readListen,
+  },
+  alternate: {
+    placeholder: "A:P",
+    summary: "this host's other address, and another port, for NAT behaviour discovery",
+    read: readEndpoint,
+  },
+  stun: {
+    placeholder: "HOST:PORT",
+    summary: "a STUN server to ask (may be repeated)",
+    isRepeatable: true,
+    read: readStunServer,
+  },
+  tcp: { summary: "ask over TCP" },
+  "max-lifetime": {
+    placeholder: "S",
+    summary: "look for the life of an unused binding up to this, 4..3600 seconds; takes as long",
+    read: integerIn(4, 3600),
   },
   port: {
     placeholder: "N",

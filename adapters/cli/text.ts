@@ -6,6 +6,8 @@
 import type { Via } from "../../core/errors.ts";
 import { formatEndpoint } from "../../core/ip.ts";
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
+import type { NatType } from "../../core/stun/behaviour.ts";
+import { describeStunFailure } from "../stun_failure.ts";
 import type { CliEvent, MappingFields } from "./events.ts";
 
 /** How text is set off; without colours each is the identity. */
@@ -57,6 +59,10 @@ export function describeEvent(event: CliEvent, style: Style): string {
     case "unmapped":
       return `unmapped ${unmapped(event)}`;
     case "address":
+      if (event.via === "stun") {
+        const own = formatEndpoint(event.local);
+        return `${style.bold(formatEndpoint(event))} is how ${event.server} sees ${own}`;
+      }
       return `${style.bold(event.address)} by ${viaName(event.via)} at ${event.gateway}`;
     case "assignments":
       return `reachable ${assigned(event, style)}`;
@@ -85,7 +91,14 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return event.text.replace(/\n$/, "");
     case "version":
       return `natkit ${event.version}`;
+    case "nat-type":
+      return natType(event, style);
     case "listening": {
+      if ("tcp" in event) {
+        const other = event.alternate ? ` and ${formatEndpoint(event.alternate)}` : "";
+        const by = event.tcp ? "UDP and TCP" : "UDP";
+        return `listening on ${style.bold(formatEndpoint(event))}${other}: STUN over ${by}`;
+      }
       const outside = event.external.length === 0
         ? "no external address"
         : `external address ${event.external.join(", ")}`;
@@ -101,6 +114,47 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return `${style.dim(event.event.padEnd(8))} ${fields(event)}`;
   }
 }
+
+/** The type in one line, and below it what it was made of. */
+function natType(event: CliEvent & { event: "nat-type" }, style: Style): string {
+  const { type, local, external, lifetime, portDelta } = event;
+  const none = "not found out";
+  const rows: [string, string][] = [
+    ["this host", formatEndpoint(local)],
+    ["seen as", external ? formatEndpoint(external) : none],
+    ["mapping", event.mapping ?? none],
+    ["filtering", event.filtering ?? none],
+  ];
+  if (event.isTranslated) {
+    const delta = portDelta === undefined ? "" : `, ${portDelta} apart`;
+    rows.push(["hairpin", event.hairpin ?? none], ["ports", `${event.ports ?? none}${delta}`]);
+  }
+  if (lifetime) {
+    const { atLeastSeconds, atMostSeconds } = lifetime;
+    const most = atMostSeconds === undefined ? "" : `, less than ${atMostSeconds} s`;
+    rows.push(["lifetime", `at least ${atLeastSeconds} s${most}`]);
+  }
+  if (event.rewritesAddresses) rows.push(["ALG", "addresses in packets are rewritten"]);
+  return [
+    `NAT type: ${style.bold(TYPE_NAMES[type])}`,
+    ...rows.map(([name, value]) => `  ${name.padEnd(10)} ${value}`),
+    ...event.servers.map(({ server, failure }) => {
+      const said = failure ? style.bad(describeStunFailure(failure)) : "answered";
+      return `  ${"server".padEnd(10)} ${formatEndpoint(server)}: ${said}`;
+    }),
+  ].join("\n");
+}
+
+const TYPE_NAMES: Readonly<Record<NatType, string>> = {
+  "blocked": "UDP is blocked",
+  "open": "no NAT, open to all",
+  "firewall": "no NAT, but a firewall",
+  "full-cone": "full cone",
+  "restricted-cone": "restricted cone",
+  "port-restricted-cone": "port-restricted cone",
+  "symmetric": "symmetric",
+  "unknown": "not known",
+};
 
 function assigned(
   { assignments }: CliEvent & { event: "assignments" },

@@ -13,7 +13,10 @@ import type { MappingMode, RemoteFilter, Transport } from "../../core/mapping.ts
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import { MAX_DESCRIPTION_BYTES } from "../../core/pcp/options.ts";
 import { parseFilter } from "../api/options.ts";
+import { parseServer } from "../server_name.ts";
 
+/** The port of a STUN server where none is written (RFC 8489 §18.6). */
+export const STUN_PORT = 3478;
 /** The most lifetimes that a mapping can be held through. */
 const MAX_LIFETIMES = 0xffff_ffff;
 
@@ -75,6 +78,36 @@ export const readGateway: Reader<Endpoint> = (name, text) => {
   }
   return endpoint;
 };
+
+/** Where to listen: an address, and a port where one is written. */
+export interface ListenAddress {
+  /** Canonical. */
+  readonly address: string;
+  /** 0…65535. */
+  readonly port?: number;
+}
+
+/** `ADDRESS`, `ADDRESS:PORT` or `[IPV6]:PORT`. */
+export const readListen: Reader<ListenAddress> = (name, text) => {
+  const endpoint = parseEndpoint(text, NO_PORT);
+  if (!endpoint) return fail(name, "an IP address, or one with a port", text);
+  const { address, port } = endpoint;
+  return port === NO_PORT ? { address } : { address, port };
+};
+
+/** No port that can be written. */
+const NO_PORT = -1;
+
+/** `ADDRESS:PORT` or `[IPV6]:PORT`, of one host. */
+export const readEndpoint: Reader<Endpoint> = (name, text) => {
+  const endpoint = parseEndpoint(text, 0);
+  if (endpoint && endpoint.port > 0 && isOneHost(endpoint.address)) return endpoint;
+  return fail(name, "ADDRESS:PORT or [IPV6]:PORT", text);
+};
+
+/** A STUN server as it is written: `HOST`, `HOST:PORT` or `[IPV6]:PORT`. */
+export const readStunServer: Reader<string> = (name, text) =>
+  parseServer(text, STUN_PORT) ? text : fail(name, "HOST, HOST:PORT or [IPV6]:PORT", text);
 
 /** `ADDRESS/PREFIX`, `ADDRESS/PREFIX:PORT` or `[IPV6/PREFIX]:PORT`. */
 export const readFilter: Reader<RemoteFilter> = (name, text) => {

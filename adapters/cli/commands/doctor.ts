@@ -36,14 +36,18 @@ export async function run(context: Context): Promise<number> {
 
 async function examine(context: Context): Promise<Diagnosis> {
   const { runtime, stop, timeoutMs } = context;
+  const options = {
+    ...dropUndefined({ timeoutMs, stunServers: context.flags.stun }),
+    signal: stop,
+  };
   const opening = openNat(context, []);
   const nat = await opening.catch((error) => {
     if (error instanceof NatError && error.code === "gateway-not-found") return undefined;
     throw error;
   });
-  if (!nat) return await examineWithoutGateway(runtime);
+  if (!nat) return await examineWithoutGateway(runtime, options);
   try {
-    const asking = nat.diagnose({ ...dropUndefined({ timeoutMs }), signal: stop });
+    const asking = nat.diagnose(options);
     return await context.waitingFor(answerOf(nat), asking);
   } finally {
     await nat.close();

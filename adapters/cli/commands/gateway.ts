@@ -80,7 +80,13 @@ async function start(
   runtime: Runtime,
   tell: (event: CliEvent) => void,
 ): Promise<GatewayServer> {
-  const { listen = DEFAULT_LISTEN, port = PCP_PORT, external, protocols, profile } = flags;
+  const { port = PCP_PORT, external, protocols, profile } = flags;
+  const { address: listen, port: listenPort } = flags.listen ?? { address: DEFAULT_LISTEN };
+  if (listenPort !== undefined) {
+    throw new UsageError(
+      `--listen takes no port here, which --port does: current value is ":${listenPort}"`,
+    );
+  }
   if (external !== undefined) checkOneFamily([["--listen", listen], ["--external", external]]);
   if (familyOf(listen) === 6) {
     if (external !== undefined) {

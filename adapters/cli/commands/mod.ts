@@ -102,7 +102,7 @@ export const COMMANDS: readonly Command[] = [
     summary: "tells what stands between this host and the internet, and what to do about it",
     positionals: [],
     minPositionals: 0,
-    flags: ["via", "gateway", "internal-address", "timeout"],
+    flags: ["via", "gateway", "internal-address", "stun", "timeout"],
     notes: "Each gateway is asked by each protocol; one that is silent is waited for 4 s.\n" +
       "Events: report.",
     load: () => import("./doctor.ts"),
@@ -129,6 +129,39 @@ export const COMMANDS: readonly Command[] = [
       "WANIPConnection:1; the first one that is found counts.\n" +
       "Events: service, action, result.",
     load: () => import("./upnp.ts"),
+  },
+  {
+    name: "stun",
+    summary: "asks a STUN server how it sees this host",
+    positionals: ["HOST[:PORT]"],
+    minPositionals: 1,
+    flags: ["tcp", "timeout"],
+    notes: "Over IPv4 and IPv6, where the name has both. Events: address.",
+    load: () => import("./stun.ts"),
+  },
+  {
+    name: "nat-type",
+    summary: "finds out what kind of NAT this host is behind",
+    positionals: [],
+    synopsis: "--stun HOST:PORT",
+    minPositionals: 0,
+    flags: ["stun", "internal-address", "max-lifetime"],
+    notes:
+      "Mapping and filtering need a server with two addresses, such as natkit stun-server with\n" +
+      "--alternate, or coturn. Of several the first that answers with a second address is asked.\n" +
+      "Events: nat-type.",
+    load: () => import("./nat_type.ts"),
+  },
+  {
+    name: "stun-server",
+    summary: "is a STUN server, over UDP and TCP",
+    positionals: [],
+    minPositionals: 0,
+    flags: ["listen", "alternate"],
+    notes:
+      "It listens on port 3478 until SIGINT or SIGTERM. With --alternate it listens on both\n" +
+      "addresses with both ports, and serves nat-type (RFC 5780). Events: listening.",
+    load: () => import("./stun_server.ts"),
   },
   {
     name: "gateway",

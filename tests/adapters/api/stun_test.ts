@@ -1,0 +1,166 @@
+import { afterEach, describe, it } from "node:test";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { natBehaviour, reflexiveAddress } from "../../../adapters/api/stun.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
+import { startStunServer, type StartStunServerOptions } from "../../../adapters/stun_server.ts";
+import { NatError } from "../../../core/errors.ts";
+import { formatEndpoint } from "../../../core/ip.ts";
+import type { Endpoint } from "../../../core/machine.ts";
+import { decodeStun, encodeStun, type StunAttributes } from "../../../core/stun/codec.ts";
+
+const LOCAL = "127.0.0.1", OTHER = "127.0.0.2";
+const open: { close(): unknown }[] = [];
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one.close();
+});
+
+async function start(options: StartStunServerOptions = {}) {
+  const server = await startStunServer({ listen: { address: LOCAL, port: 0 }, ...options });
+  open.push(server);
+  return server;
+}
+
+/** A port that was free a moment ago on both addresses. */
+async function freePort(): Promise<number> {
+  const server = await startStunServer({ listen: { address: OTHER, port: 0 } });
+  await server.close();
+  return server.endpoint.port;
+}
+
+/** A server that says what `answer` makes of each request, or nothing. */
+async function oddServer(
+  answer: (times: number) => StunAttributes | undefined,
+): Promise<Endpoint> {
+  let times = 0;
+  const socket = await systemRuntime().openUdp({ local: { address: LOCAL, port: 0 } }, {
+    onDatagram: (data, from) => {
+      const request = decodeStun(data);
+      const attributes = answer(++times);
+      if (typeof request === "string" || !attributes) return;
+      const { method, transactionId } = request;
+      const kind = attributes.errorCode ? "error" : "success";
+      socket.send(encodeStun({ class: kind, method, transactionId, attributes }), from);
+    },
+    onUnreachable() {},
+    onError() {},
+  });
+  open.push(socket);
+  return socket.local;
+}
+
+describe("reflexiveAddress()", () => {
+  it("tells how a server sees this host, over UDP and TCP, by address and by name", async () => {
+    const { endpoint } = await start();
+    for (const transport of ["udp", "tcp"] as const) {
+      for (const server of [endpoint, formatEndpoint(endpoint), `localhost:${endpoint.port}`]) {
+        const seen = await reflexiveAddress(server, { transport, family: 4 });
+        assertEquals([seen.address, seen.port], [seen.local.address, seen.local.port]);
+        assertEquals([seen.address, seen.server], [LOCAL, endpoint]);
+        assert(seen.port > 0);
+      }
+    }
+  });
+
+  it("asks from the port that is wished for", async () => {
+    const { endpoint } = await start();
+    const localPort = await freePort();
+    const { port } = await reflexiveAddress(endpoint, { localPort });
+    assertEquals(port, localPort);
+  });
+
+  it("rejects with what went wrong, and names the server", async () => {
+    const silent = await oddServer(() => undefined);
+    const rejection = async (server: Endpoint, options = {}) => {
+      const error = await assertRejects(() => reflexiveAddress(server, options), NatError);
+      assert(error.message.includes(formatEndpoint(server)), error.message);
+      return [error.code, error.message.split(": ").at(-1)];
+    };
+    assertEquals(await rejection(silent, { timeoutMs: 50 }), ["no-answer", "no answer"]);
+    assertEquals(await rejection(silent, { timeoutMs: 50, transport: "tcp" }), [
+      "no-answer",
+      "nobody listens there",
+    ]);
+    const refusing = await oddServer(() => ({ errorCode: { code: 403, reason: "Forbidden" } }));
+    assertEquals(await rejection(refusing), ["refused", "refused with 403 Forbidden"]);
+    const empty = await oddServer(() => ({ software: "x" }));
+    assertEquals(await rejection(empty), [
+      "protocol-violation",
+      "the answer breaks the protocol's rules",
+    ]);
+  });
+
+  it("ends where it is given up, with the reason, and leaves nothing open", async () => {
+    const silent = await oddServer(() => undefined);
+    const controller = new AbortController();
+    const asking = reflexiveAddress(silent, { signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await assertRejects(() => asking, Error, "enough");
+  });
+
+  it("names what cannot be", async () => {
+    const rejects = (message: string, ...args: Parameters<typeof reflexiveAddress>) =>
+      assertRejects(() => reflexiveAddress(...args), Error, message);
+    await rejects("'server' must be HOST, HOST:PORT", "host:x");
+    await rejects('current value is {"address":"x","port":1}', { address: "x", port: 1 });
+    await rejects("'server.port'", { address: LOCAL, port: 0 });
+    await rejects("'transport' must be one of udp, tcp", "host", { transport: "sctp" as "udp" });
+    await rejects("'localPort'", "host", { localPort: -1 });
+    await rejects("no-such-host.invalid", "no-such-host.invalid");
+    await rejects("it is no IPv6 address", LOCAL, { family: 6 });
+  });
+});
+
+describe("natBehaviour()", () => {
+  it("finds no NAT on loopback, by a server with two addresses", async () => {
+    const alternate = { address: OTHER, port: await freePort() };
+    const server = await start({ alternate });
+    assertEquals(server.addresses(), [
+      server.endpoint,
+      { address: LOCAL, port: alternate.port },
+      { address: OTHER, port: server.endpoint.port },
+      alternate,
+    ]);
+    const found = await natBehaviour([server.endpoint]);
+    assertEquals(found.type, "open");
+    assertEquals(found.external, found.local);
+    assertEquals(found.local.address, LOCAL);
+    assertEquals(found.servers[0]?.other, alternate);
+    assert(server.stats.answers >= 4);
+  });
+
+  it("ends where it is given up, with the reason", async () => {
+    const silent = await oddServer(() => undefined);
+    const controller = new AbortController();
+    const asking = natBehaviour([silent], { signal: controller.signal });
+    setTimeout(() => controller.abort(new Error("enough")), 20);
+    await assertRejects(() => asking, Error, "enough");
+    await assertRejects(
+      () => natBehaviour([silent], { signal: controller.signal }),
+      Error,
+      "enough",
+    );
+  });
+
+  it("names what cannot be", async () => {
+    const rejects = (message: string, ...args: Parameters<typeof natBehaviour>) =>
+      assertRejects(() => natBehaviour(...args), Error, message);
+    await rejects("'servers' must be one to eight servers", []);
+    await rejects("'servers' must be HOST", ["a b"]);
+    await rejects("'maxLifetimeSeconds'", [LOCAL], { maxLifetimeSeconds: 1 });
+  });
+});
+
+describe("startStunServer()", () => {
+  it("rejects where the port is taken, and frees what it had where it is closed", async () => {
+    const { endpoint } = await start();
+    await assertRejects(() => startStunServer({ listen: endpoint }), NatError);
+    await open.pop()!.close();
+    await start({ listen: endpoint });
+  });
+
+  it("serves one address where the other one is not this host's", async () => {
+    const server = await start({ alternate: { address: "192.0.2.1", port: 34_999 } });
+    assertEquals([server.alternate, server.addresses()], [undefined, [server.endpoint]]);
+    assertEquals((await reflexiveAddress(server.endpoint)).address, LOCAL);
+  });
+});

@@ -1,0 +1,127 @@
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import { startStunServer } from "../../../adapters/stun_server.ts";
+import { formatEndpoint } from "../../../core/ip.ts";
+import { FakeIo } from "./fakes.ts";
+
+const LOCAL = { address: "127.0.0.1", port: 0 };
+
+async function run(io: FakeIo, ...words: string[]): Promise<number> {
+  return await runCommandLine(words, io);
+}
+
+describe("natkit stun", () => {
+  it("tells the reflexive address as an event and as text, over UDP and TCP", async () => {
+    const server = await startStunServer({ listen: LOCAL });
+    const name = formatEndpoint(server.endpoint);
+    try {
+      for (const more of [[], ["--tcp"]]) {
+        const io = new FakeIo();
+        assertEquals(await run(io, "stun", name, "--json", ...more), 0);
+        const [{ address, port, local, ...rest }] = io.events as [Record<string, unknown>];
+        assertEquals([address, local], ["127.0.0.1", { address, port }]);
+        assertEquals(rest, { event: "address", via: "stun", server: name, elapsedMs: 0 });
+      }
+      const io = new FakeIo();
+      assertEquals(await run(io, "stun", `localhost:${server.endpoint.port}`), 0);
+      assert(/^127\.0\.0\.1:\d+ is how 127\.0\.0\.1:\d+ sees 127\.0\.0\.1:\d+\n$/.test(io.out));
+    } finally {
+      await server.close();
+    }
+  });
+
+  it("ends with 1 where nobody answers, and with 2 where no server is named", async () => {
+    const server = await startStunServer({ listen: LOCAL });
+    const name = formatEndpoint(server.endpoint);
+    await server.close();
+    const io = new FakeIo();
+    assertEquals(await run(io, "stun", name, "--tcp", "--json"), 1);
+    const [{ code, message }] = io.events as [Record<string, string>];
+    assertEquals(code, "no-answer");
+    assertStringIncludes(message!, name);
+    assertEquals(await run(new FakeIo(), "stun"), 2);
+    const wrong = new FakeIo();
+    assertEquals(await run(wrong, "stun", "1.2.3:x"), 2);
+    assertStringIncludes(
+      wrong.err,
+      'HOST[:PORT] must be HOST, HOST:PORT or [IPV6]:PORT: current value is "1.2.3:x"',
+    );
+  });
+});
+
+describe("natkit nat-type", () => {
+  it("tells all that was found, as an event and as text", async () => {
+    const other = await startStunServer({ listen: { address: "127.0.0.2", port: 0 } });
+    await other.close();
+    const server = await startStunServer({ listen: LOCAL, alternate: other.endpoint });
+    const name = formatEndpoint(server.endpoint);
+    try {
+      const io = new FakeIo();
+      assertEquals(await run(io, "nat-type", "--stun", name, "--json"), 0);
+      const [event] = io.events as [Record<string, unknown>];
+      assertEquals([event.event, event.type, event.mapping, event.filtering], [
+        "nat-type",
+        "open",
+        "endpoint-independent",
+        "endpoint-independent",
+      ]);
+      assertEquals(event.external, event.local);
+      const text = new FakeIo();
+      assertEquals(await run(text, "nat-type", "--stun", name), 0);
+      assertStringIncludes(text.out, "NAT type: no NAT, open to all\n");
+      assertStringIncludes(text.out, `server     ${name}: answered`);
+    } finally {
+      await server.close();
+    }
+  });
+
+  it("needs a server, and takes no wrong one", async () => {
+    const io = new FakeIo();
+    assertEquals(await run(io, "nat-type"), 2);
+    assertStringIncludes(io.err, "--stun HOST:PORT");
+    assertEquals(await run(new FakeIo(), "nat-type", "--stun", "a b"), 2);
+  });
+});
+
+describe("natkit stun-server", () => {
+  it("tells where it listens, answers, and ends at SIGINT with 130", async () => {
+    const io = new FakeIo();
+    const running = run(io, "stun-server", "--listen", "127.0.0.1:0", "--json");
+    const { address, port, tcp, alternate } = await io.event("listening");
+    assertEquals([address, tcp, alternate], ["127.0.0.1", true, undefined]);
+    const asking = new FakeIo();
+    assertEquals(await run(asking, "stun", `${address}:${port}`), 0);
+    io.signal("SIGINT");
+    assertEquals(await running, 130);
+    assertEquals(io.listeners, 0);
+  });
+
+  it("warns where the alternate address cannot be had", async () => {
+    const io = new FakeIo();
+    const running = run(io, "stun-server", "--listen", "127.0.0.1:0", "--alternate", "192.0.2.1:9");
+    await io.until(({ err }) => err.includes("--alternate cannot be used"));
+    assertStringIncludes(io.out, "STUN over UDP and TCP");
+    io.signal("SIGTERM");
+    assertEquals(await running, 143);
+  });
+
+  it("ends with 1 where the port is taken, and with 2 where flags cannot be", async () => {
+    const server = await startStunServer({ listen: LOCAL });
+    const io = new FakeIo();
+    const name = formatEndpoint(server.endpoint);
+    assertEquals(await run(io, "stun-server", "--listen", name, "--json"), 1);
+    assertEquals((io.events[0] as { code: string }).code, "address-in-use");
+    await server.close();
+    for (
+      const words of [
+        ["--listen", "127.0.0.1:0", "--alternate", "[::1]:9"],
+        ["--listen", "127.0.0.1:9", "--alternate", "127.0.0.1:10"],
+        ["--alternate", "127.0.0.2:10"],
+      ]
+    ) {
+      const wrong = new FakeIo();
+      assertEquals(await run(wrong, "stun-server", ...words), 2, wrong.err);
+    }
+  });
+});
