@@ -7,7 +7,7 @@ import { lookup } from "node:dns/promises";
 import { NatError } from "../core/errors.ts";
 import { canonicalAddress, type Family, familyOf } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
-import type { ServerName } from "./server_name.ts";
+import type { ServerName } from "./host_name.ts";
 import { callError } from "./udp.ts";
 
 /**

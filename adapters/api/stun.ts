@@ -23,7 +23,7 @@ import type {
 import { systemRuntime } from "../auto.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
-import { parseServer, type ServerName } from "../server_name.ts";
+import { parseServer, type ServerName } from "../host_name.ts";
 import type { Runtime } from "../runtime.ts";
 import { describeStunFailure } from "../stun_failure.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";

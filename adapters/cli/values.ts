@@ -13,7 +13,7 @@ import type { MappingMode, RemoteFilter, Transport } from "../../core/mapping.ts
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import { MAX_DESCRIPTION_BYTES } from "../../core/pcp/options.ts";
 import { parseFilter } from "../api/options.ts";
-import { parseServer } from "../server_name.ts";
+import { parseServer } from "../host_name.ts";
 
 /** The port of a STUN server where none is written (RFC 8489 §18.6). */
 export const STUN_PORT = 3478;

@@ -13,7 +13,7 @@ import { filesBelow } from "../lib/files.ts";
 import { filesNamed, isModuleOf } from "./manifest.ts";
 
 /** The modules of the command that share a file; what runs a gateway is loaded where it is asked. */
-const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo))/;
+const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo|stun_server))/;
 
 /** Protocols and what they stand on. */
 const PROTOCOLS = /^core\/(?!portmap)/;

@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects } from "@std/assert";
 import { resolveServer } from "../../adapters/names.ts";
-import { parseServer } from "../../adapters/server_name.ts";
+import { parseServer } from "../../adapters/host_name.ts";
 import { NatError } from "../../core/errors.ts";
 
 describe("parseServer()", () => {
