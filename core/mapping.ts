@@ -227,8 +227,8 @@ export interface Wanted {
   /** 0: none. */
   readonly suggestedPort: number;
   readonly lifetimeSeconds: number;
-  /** Through how many granted lifetimes; Infinity: until revoked. */
-  readonly lifetimes: number;
+  /** Through how many granted lifetimes; undefined: until revoked. */
+  readonly lifetimes: number | undefined;
   readonly preferFailure: boolean;
   readonly filters: readonly RemoteFilter[];
   readonly thirdParty: string | undefined;
@@ -294,13 +294,13 @@ export function checkMappingRequest(request: MappingRequest, localAddress?: stri
 /**
  * Checks a {@linkcode MappingMode}.
  *
- * @returns Through how many lifetimes it holds.
+ * @returns Through how many lifetimes it holds; undefined: until revoked.
  * @throws {TypeError | RangeError} Where it is not a mode.
  */
-export function checkMode(mode: MappingMode | undefined): number {
-  if (mode === undefined) return Infinity;
+export function checkMode(mode: MappingMode | undefined): number | undefined {
+  if (mode === undefined) return undefined;
   if (typeof mode === "number") return checkInteger("mode", mode, 1, MAX_LIFETIMES);
-  return checkChoice("mode", mode, ["once", "keep-alive"]) === "once" ? 1 : Infinity;
+  return checkChoice("mode", mode, ["once", "keep-alive"]) === "once" ? 1 : undefined;
 }
 
 function checkProtocol(value: Transport | number, low: 0 | 1): number {
@@ -410,13 +410,18 @@ export interface MappingSubject {
   readonly thirdParty?: string | undefined;
 }
 
+/** What tells mappings apart: a number where it can be one, which weighs nothing. */
+export type MappingKey = string | number;
+
 /** The key of a mapping: two with the same are the same to a gateway (PCP-C-16, PCP-C-17). */
 export function mappingKey(
   { kind, protocol, internalPort, thirdParty, remote }: MappingSubject,
-): string {
-  const base = `${kind} ${protocol}/${internalPort}`;
-  if (thirdParty === undefined && remote === undefined) return base;
-  return `${base} ${thirdParty ?? ""} ${remote?.address ?? ""} ${remote?.port ?? ""}`;
+): MappingKey {
+  const isPlain = thirdParty === undefined && remote === undefined;
+  if (isPlain) return protocol * 0x1_0000 + internalPort;
+  return `${kind} ${protocol}/${internalPort} ${thirdParty ?? ""} ${remote?.address ?? ""} ${
+    remote?.port ?? ""
+  }`;
 }
 
 /** The internal side of a mapping for people: `8080/tcp`, `internal port 0 of protocol 47`… */

@@ -23,19 +23,20 @@
  * @module
  */
 import { PCP_MRT_MS, RECREATION_DELAY_MS } from "../backoff.ts";
-import type { Endpoint, Instant } from "../machine.ts";
+import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import {
   describeInternal,
   type Failure,
   type MappingEvent,
   type MappingId,
+  type MappingKey,
   mappingKey,
   NO_FILTERS,
   sameFilters,
   type Wanted,
 } from "../mapping.ts";
 import { type RandomSource, uniform } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { DeadlineHeap } from "../timers.ts";
 import { type Grant, Lease } from "./lease.ts";
 
 /** What is sent for a lease. */
@@ -90,14 +91,14 @@ const DUPLICATE_MS = 2000;
 
 /** The leases of one client. Under one key one may be wanted and one be on its way out. */
 export class LeaseKeeper<R, T> {
-  /** The next step of each lease, by its id. */
-  readonly timers: Timers<MappingId> = new Timers();
+  /** The next step of each. */
+  readonly #deadlines: DeadlineHeap<Lease<R>> = new DeadlineHeap();
   readonly #wire: LeaseWire<R, T>;
   readonly #random: RandomSource;
   readonly #outbox: EventSink<T>;
   readonly #byId = new Map<MappingId, Lease<R>>();
-  readonly #wanted = new Map<string, Lease<R>>();
-  readonly #leaving = new Map<string, Lease<R>>();
+  readonly #wanted = new Map<MappingKey, Lease<R>>();
+  readonly #leaving = new Map<MappingKey, Lease<R>>();
   /** Those of the wanted ones that are for several ports. */
   readonly #sets = new Set<Lease<R>>();
   #lastId: MappingId = 0;
@@ -121,6 +122,15 @@ export class LeaseKeeper<R, T> {
     return this.#lastId;
   }
 
+  /** The next step of all. */
+  next(): DebugTimeout | undefined {
+    const { first } = this.#deadlines;
+    if (!first) return undefined;
+    const { id, armedAt: at, phase, expiresAt } = first;
+    const what = at === expiresAt && phase !== "deleting" ? "end of lifetime" : phase;
+    return { at, reason: `${what}, mapping ${id}` };
+  }
+
   /** The lease of an id, or undefined where it is over. */
   get(id: MappingId): Lease<R> | undefined {
     return this.#byId.get(id);
@@ -137,12 +147,12 @@ export class LeaseKeeper<R, T> {
   }
 
   /** The one that is wanted under a key. */
-  find(key: string): Lease<R> | undefined {
+  find(key: MappingKey): Lease<R> | undefined {
     return this.#wanted.get(key);
   }
 
   /** The one under a key that is being deleted. */
-  findLeaving(key: string): Lease<R> | undefined {
+  findLeaving(key: MappingKey): Lease<R> | undefined {
     return this.#leaving.get(key);
   }
 
@@ -205,9 +215,10 @@ export class LeaseKeeper<R, T> {
   renew(lease: Lease<R>, lifetimeSeconds: number | undefined, now: Instant): number {
     lease.revision++;
     lease.lifetimeSeconds = lifetimeSeconds ?? lease.lifetimeSeconds;
-    lease.wantedUntil = Infinity;
-    if (lease.failure?.kind === "refused" && lease.notBefore > now) {
-      this.#tellNotRenewed(lease, lease.failure, lease.notBefore);
+    lease.wantedUntil = undefined;
+    const { failure, notBefore = -Infinity } = lease;
+    if (failure?.kind === "refused" && notBefore > now) {
+      this.#tellNotRenewed(lease, failure, notBefore);
     } else if (lease.phase === "granted" || lease.phase === "renewing") {
       this.#renewAgain(lease, now);
     }
@@ -275,7 +286,7 @@ export class LeaseKeeper<R, T> {
   /** Forgets a mapping: no packet, no event. */
   abandon(lease: Lease<R>, now: Instant): void {
     this.#wire.cancel(lease);
-    this.timers.delete(lease.id);
+    this.#deadlines.delete(lease);
     this.#byId.delete(lease.id);
     this.#sets.delete(lease);
     if (this.#wanted.get(lease.key) === lease) this.#wanted.delete(lease.key);
@@ -287,9 +298,9 @@ export class LeaseKeeper<R, T> {
 
   /** Does what is due. */
   handleTimeout(now: Instant): void {
-    for (let id = this.timers.popDue(now); id !== undefined; id = this.timers.popDue(now)) {
-      const lease = this.#byId.get(id);
-      if (lease) this.#due(lease, now);
+    const deadlines = this.#deadlines;
+    for (let lease = deadlines.popDue(now); lease; lease = deadlines.popDue(now)) {
+      this.#due(lease, now);
     }
   }
 
@@ -329,7 +340,7 @@ export class LeaseKeeper<R, T> {
     // A refusal that comes twice must not be told twice.
     if (!isInFlight && (!lease.isGranted || lease.failure)) return false;
     lease.failure = failure;
-    lease.notBefore = retryAt ?? -Infinity;
+    lease.notBefore = retryAt;
     this.#wire.cancel(lease);
     if (!lease.isGranted) this.#notGranted(lease, retryAt, now);
     else if (lease.isStale || failure.kind === "unsupported-version") {
@@ -376,7 +387,7 @@ export class LeaseKeeper<R, T> {
     for (const lease of this.#wanted.values()) {
       if (lease === except || lease.isWithdrawn) continue;
       lease.isStale = lease.isGranted;
-      lease.notBefore = -Infinity;
+      lease.notBefore = undefined;
       const isHeld = lease.phase === "granted" || lease.phase === "renewing";
       if (isHeld || lease.phase === "resting") this.#recover(lease, together, now);
     }
@@ -402,7 +413,7 @@ export class LeaseKeeper<R, T> {
     for (const lease of this.#wanted.values()) {
       if (lease === except || lease.isWithdrawn || lease.phase !== "resting") continue;
       if (lease.failure?.kind === "refused") continue;
-      lease.notBefore = -Infinity;
+      lease.notBefore = undefined;
       this.#recover(lease, together, now);
     }
   }
@@ -424,9 +435,9 @@ export class LeaseKeeper<R, T> {
         this.#end(lease, "expired", undefined, now);
         continue;
       }
-      lease.mayExistUntil = lease.notBefore = -Infinity;
+      lease.mayExistUntil = -Infinity;
       lease.isStale = lease.isGranted;
-      lease.failure = undefined;
+      lease.failure = lease.notBefore = undefined;
       this.#wire.cancel(lease);
       this.#ask(lease, "create", now);
     }
@@ -491,13 +502,16 @@ export class LeaseKeeper<R, T> {
     lease.isAdopted = false;
     lease.wanted = wanted;
     lease.lifetimeSeconds = wanted.lifetimeSeconds;
-    lease.wantedUntil = Infinity;
+    lease.wantedUntil = undefined;
     lease.revision++;
     if (lease.phase === "waiting") return this.#start(lease, now);
     if (lease.phase === "asking" && !isAsWanted) return this.askAgain(lease, now);
     if (lease.expiresAt === undefined) return;
     // The lifetime under way is the first of those that are wanted.
-    lease.wantedUntil = lease.grantedAt + wanted.lifetimes * (lease.expiresAt - lease.grantedAt);
+    const { grantedAt, expiresAt } = lease;
+    if (wanted.lifetimes !== undefined) {
+      lease.wantedUntil = grantedAt + wanted.lifetimes * (expiresAt - grantedAt);
+    }
     if (!isAsWanted) {
       // Nobody has heard of the grant under way: the next one is told as the first.
       lease.reported = undefined;
@@ -527,10 +541,7 @@ export class LeaseKeeper<R, T> {
   }
 
   #due(lease: Lease<R>, now: Instant): void {
-    if (lease.phase === "deleting") {
-      if (now >= lease.mayExistUntil) return this.deleted(lease, undefined, now);
-      return this.#arm(lease);
-    }
+    if (lease.phase === "deleting") return this.deleted(lease, undefined, now);
     if (lease.expiresAt !== undefined && now >= lease.expiresAt) return this.#expire(lease, now);
     switch (lease.phase) {
       case "waiting":
@@ -559,7 +570,7 @@ export class LeaseKeeper<R, T> {
 
   /** Renews by the schedule, whose next point this uses up where that has come, or out of it. */
   #renew(lease: Lease<R>, now: Instant): void {
-    const { updateAt, renewedAt, dueAt = -Infinity } = lease;
+    const { updateAt, renewedAt = now, dueAt = -Infinity } = lease;
     const isPlanned = dueAt <= now;
     lease.phase = "renewing";
     lease.renewedAt = now;
@@ -610,7 +621,7 @@ export class LeaseKeeper<R, T> {
     // Of a few seconds there may be no room for another renewal: the last of N is over sooner.
     const isOver = lease.phase === "granted" && !lease.isKeptAlive && !lease.failure;
     if (isOver) return this.#end(lease, "expired", undefined, now);
-    const { failure = { kind: "expired" }, notBefore } = lease;
+    const { failure = { kind: "expired" }, notBefore = -Infinity } = lease;
     this.#lose(lease, failure, notBefore > now ? notBefore : undefined, now);
   }
 
@@ -693,8 +704,8 @@ export class LeaseKeeper<R, T> {
       ? Math.max(lease.mayRenewAt, Math.min(dueAt, lease.updateAt ?? Infinity))
       : dueAt;
     const at = Math.min(step, end);
-    if (at === Infinity) this.timers.delete(lease.id);
-    else this.timers.set(lease.id, at, at === end ? "end of lifetime" : lease.phase);
+    if (at === Infinity) this.#deadlines.delete(lease);
+    else this.#deadlines.set(lease, at);
   }
 
   // ---- What is told ------------------------------------------------------------------------

@@ -6,7 +6,15 @@
  */
 import { MAX_SCHEDULED_LIFETIME_SECONDS, MIN_RENEWAL_GAP_MS } from "../backoff.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Failure, GrantedPortSet, MappingId, MappingState, Wanted } from "../mapping.ts";
+import type {
+  Failure,
+  GrantedPortSet,
+  MappingId,
+  MappingKey,
+  MappingState,
+  Wanted,
+} from "../mapping.ts";
+import { Deadline } from "../timers.ts";
 
 /**
  * Where a lease stands:
@@ -28,6 +36,10 @@ export type Phase =
   | "resting"
   | "deleting";
 
+const DAY_MS = MAX_SCHEDULED_LIFETIME_SECONDS * 1000;
+/** Past 2⁻³⁰ of a day nothing is left of it. */
+const POINTS_A_DAY = 30;
+
 /** What a gateway granted. */
 export interface Grant {
   /** Where others send to. */
@@ -43,9 +55,9 @@ export interface Grant {
 }
 
 /** A mapping of a client; `R` is what its protocol keeps of a request on its way. */
-export class Lease<R> {
+export class Lease<R> extends Deadline {
   readonly id: MappingId;
-  readonly key: string;
+  readonly key: MappingKey;
   /** What the application wants. */
   wanted: Wanted;
   /** PCP's key to it, in hexadecimal digits: as bytes it would weigh five times as much. */
@@ -57,8 +69,9 @@ export class Lease<R> {
   phase: Phase = "waiting";
   /** The lifetime to ask for, seconds. */
   lifetimeSeconds: number;
-  /** When it is wanted no longer; Infinity: never, or unknown before it is granted (again). */
-  wantedUntil: Instant = Infinity;
+  // Times that most have none of are undefined then: as numbers they would weigh twice as much.
+  /** When it is wanted no longer; undefined: never, or unknown before it is granted (again). */
+  wantedUntil: Instant | undefined;
   /** The number of what is wanted: each change makes another. */
   revision = 0;
   /** The number that the request sent last was made with. */
@@ -86,22 +99,21 @@ export class Lease<R> {
   /** The gateway may keep filters of it, which only a request to replace them takes away. */
   mayHaveFilters = false;
 
-  /** How many points of the renewal schedule have passed since the last grant. */
+  /** How many points of the renewal schedule have passed since the last grant; 30 make a day. */
   renewalAttempt = 0;
-  /** From when on the schedule counts: the last grant, or a day after it, two days… */
-  renewalOrigin: Instant = 0;
-  renewedAt: Instant = -Infinity;
+  renewedAt: Instant | undefined;
   /** When what is wanted anew is asked for, out of schedule; past that, when it is asked again. */
   updateAt: Instant | undefined;
   /** No request before that: the gateway asked to be left alone. */
-  notBefore: Instant = -Infinity;
+  notBefore: Instant | undefined;
   /** When its next step is due; the end of the grant is not in it. */
   dueAt: Instant | undefined;
   /** What the protocol keeps of the request on its way. */
   request: R | undefined;
 
   /** Makes one that is wanted and not asked for yet. */
-  constructor(id: MappingId, key: string, wanted: Wanted, nonce: string | undefined) {
+  constructor(id: MappingId, key: MappingKey, wanted: Wanted, nonce: string | undefined) {
+    super();
     this.id = id;
     this.key = key;
     this.wanted = wanted;
@@ -116,22 +128,23 @@ export class Lease<R> {
 
   /** Whether it is wanted without end. */
   get isKeptAlive(): boolean {
-    return !this.isWithdrawn && this.wanted.lifetimes === Infinity;
+    return !this.isWithdrawn && this.wanted.lifetimes === undefined;
   }
 
   /** Whether the present grant does not cover the time for which it is wanted. */
   get wantsRenewal(): boolean {
-    return !this.isWithdrawn && (this.expiresAt ?? -Infinity) < this.wantedUntil;
+    return !this.isWithdrawn && (this.expiresAt ?? -Infinity) < (this.wantedUntil ?? Infinity);
   }
 
   /** Before this no renewal may leave: 4 s after the last one (PCP-C-40). */
   get mayRenewAt(): Instant {
-    return Math.max(this.notBefore, this.renewedAt + MIN_RENEWAL_GAP_MS);
+    const { notBefore = -Infinity, renewedAt = -Infinity } = this;
+    return Math.max(notBefore, renewedAt + MIN_RENEWAL_GAP_MS);
   }
 
   /** The lifetime to ask for, seconds: as wanted, or what is left of the wanted time. */
   lifetimeToAsk(now: Instant): number {
-    const leftSeconds = Math.ceil((this.wantedUntil - now) / 1000);
+    const leftSeconds = Math.ceil(((this.wantedUntil ?? Infinity) - now) / 1000);
     return Math.max(1, Math.min(this.lifetimeSeconds, leftSeconds));
   }
 
@@ -144,16 +157,16 @@ export class Lease<R> {
     const lasts = grant.isPermanent ? this.lifetimeToAsk(now) : grant.lifetimeSeconds;
     const lifetimeMs = Math.min(lasts, believed) * 1000;
     this.grant = grant;
-    this.grantedAt = this.renewalOrigin = now;
+    this.grantedAt = now;
     this.expiresAt = now + lifetimeMs;
     this.mayExistUntil = grant.isPermanent ? Infinity : now + grant.lifetimeSeconds * 1000;
-    if (this.wantedUntil === Infinity) this.wantedUntil = now + this.wanted.lifetimes * lifetimeMs;
+    const { lifetimes } = this.wanted;
+    if (lifetimes !== undefined) this.wantedUntil ??= now + lifetimes * lifetimeMs;
     this.remembered = grant.external;
     this.renewalAttempt = 0;
-    this.notBefore = -Infinity;
     this.rests = 0;
     this.isStale = this.isLost = false;
-    this.failure = this.updateAt = undefined;
+    this.failure = this.updateAt = this.notBefore = undefined;
     this.phase = "granted";
   }
 
@@ -164,23 +177,19 @@ export class Lease<R> {
    */
   nextRenewal(fraction: (attempt: number) => number, now: Instant): Instant | undefined {
     const end = this.expiresAt!;
-    while (this.renewalOrigin < end) {
-      const lengthMs = Math.min(
-        end - this.renewalOrigin,
-        MAX_SCHEDULED_LIFETIME_SECONDS * 1000,
-      );
-      // Past 2⁻³⁰ of a day nothing is left of it.
-      while (++this.renewalAttempt < 30) {
-        const at = this.renewalOrigin + fraction(this.renewalAttempt) * lengthMs;
-        if (at < now) continue;
-        const due = Math.max(at, this.mayRenewAt);
-        if (due < this.renewalOrigin + lengthMs) return due;
-        break;
-      }
-      this.renewalOrigin += lengthMs;
-      this.renewalAttempt = 0;
+    for (;;) {
+      const attempt = ++this.renewalAttempt % POINTS_A_DAY;
+      const day = Math.floor(this.renewalAttempt / POINTS_A_DAY);
+      const origin = this.grantedAt + day * DAY_MS;
+      if (origin >= end) return undefined;
+      if (attempt === 0) continue;
+      const lengthMs = Math.min(end - origin, DAY_MS);
+      const at = origin + fraction(attempt) * lengthMs;
+      if (at < now) continue;
+      const due = Math.max(at, this.mayRenewAt);
+      if (due < origin + lengthMs) return due;
+      this.renewalAttempt = (day + 1) * POINTS_A_DAY;
     }
-    return undefined;
   }
 
   /**

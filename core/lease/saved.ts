@@ -10,6 +10,7 @@ import type { Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
   checkMappingRequest,
+  type MappingKey,
   mappingKey,
   type MappingMode,
   type MappingRequest,
@@ -90,8 +91,8 @@ function wantedFrom<R>(
   { wantedUntil, lifetimeSeconds, wanted: { lifetimes } }: Lease<R>,
   now: Instant,
 ): { readonly mode: MappingMode; readonly lifetimeSeconds: number } {
-  if (lifetimes === Infinity) return { mode: "keep-alive", lifetimeSeconds };
-  if (wantedUntil === Infinity) return { mode: modeOf(lifetimes), lifetimeSeconds };
+  if (lifetimes === undefined) return { mode: "keep-alive", lifetimeSeconds };
+  if (wantedUntil === undefined) return { mode: modeOf(lifetimes), lifetimeSeconds };
   const leftSeconds = Math.max(1, Math.ceil((wantedUntil - now) / 1000));
   const left = Math.ceil(leftSeconds / lifetimeSeconds);
   return { mode: modeOf(left), lifetimeSeconds: Math.ceil(leftSeconds / left) };
@@ -159,7 +160,7 @@ export function readState(state: SavedState, localAddress?: string): ReadMapping
 }
 
 /** What makes two saved mappings of one gateway the same one. */
-export function savedKey(mapping: Omit<MappingRequest, "nonce">): string {
+export function savedKey(mapping: Omit<MappingRequest, "nonce">): MappingKey {
   const { protocol, remote } = mapping;
   return mappingKey({
     ...mapping,

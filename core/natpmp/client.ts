@@ -437,11 +437,9 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#outbox.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    const exchange = this.#timers.next(), lease = this.#keeper.timers.next();
-    if (exchange && exchange.at <= (lease?.at ?? Infinity)) {
-      return { at: exchange.at, reason: exchange.reason };
-    }
-    return lease && { at: lease.at, reason: `${lease.reason}, mapping ${lease.key}` };
+    const exchange = this.#timers.next(), lease = this.#keeper.next();
+    if (!exchange || exchange.at > (lease?.at ?? Infinity)) return lease;
+    return { at: exchange.at, reason: exchange.reason };
   }
 
   // ---- What the keeper asks for, and what it is told ---------------------------------------

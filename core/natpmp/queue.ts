@@ -14,7 +14,7 @@
 import { NATPMP_MAX_ATTEMPTS, natPmpWaitMs } from "../backoff.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { Instant } from "../machine.ts";
-import { PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
+import { type MappingKey, PROTOCOL_NUMBER, type Transport } from "../mapping.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import type { Timers } from "../timers.ts";
 import {
@@ -69,7 +69,7 @@ export class RequestQueue {
   readonly #send: SendRequest;
   readonly #unsend: () => boolean;
   readonly #waiting = new Set<Job>();
-  readonly #deletedAt = new Map<string, Instant>();
+  readonly #deletedAt = new Map<MappingKey, Instant>();
   #current: Exchange | undefined;
 
   /** Whether the last request was left unanswered, and nothing has come since. */
@@ -212,7 +212,7 @@ export class RequestQueue {
     return this.isGatewaySilent ? 1 : DELETE_ATTEMPTS;
   }
 
-  #rememberDelete(key: string, now: Instant): void {
+  #rememberDelete(key: MappingKey, now: Instant): void {
     this.#deletedAt.delete(key);
     this.#deletedAt.set(key, now);
     if (this.#deletedAt.size > MAX_REMEMBERED_DELETES) {

@@ -8,7 +8,7 @@ import { MAX_SCHEDULED_LIFETIME_SECONDS } from "../backoff.ts";
 import { familyOf } from "../ip.ts";
 import type { Grant } from "../lease/lease.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import { type Failure, mappingKey, type Wanted } from "../mapping.ts";
+import { type Failure, type MappingKey, mappingKey, type Wanted } from "../mapping.ts";
 import {
   type PcpMapResponseMessage,
   type PcpPeerResponseMessage,
@@ -51,7 +51,7 @@ export function refusal(code: number, retryAt: Instant): Failure & { kind: "refu
 }
 
 /** The key of what a response answers (PCP-C-16, PCP-C-17). */
-export function answeredKey(response: MappingResponse): string {
+export function answeredKey(response: MappingResponse): MappingKey {
   let thirdParty: string | undefined;
   for (const option of response.options) {
     if (option.type === "third-party") thirdParty = option.internalAddress;

@@ -41,6 +41,7 @@ import {
   type GrantedPortSet,
   type MappingEvent,
   type MappingId,
+  type MappingKey,
   type MappingRequest,
   type MappingState,
   type Wanted,
@@ -503,11 +504,11 @@ export class PcpClient implements Machine<PcpEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output is waiting" };
-    const request = this.#timers.next(), lease = this.#keeper.timers.next();
-    const next = !request || (lease && lease.at < request.at) ? lease : request;
-    if (!next) return undefined;
-    const reason = next.key === ANNOUNCE ? next.reason : `${next.reason}, mapping ${next.key}`;
-    return { at: next.at, reason };
+    const request = this.#timers.next(), lease = this.#keeper.next();
+    if (lease && lease.at < (request?.at ?? Infinity)) return lease;
+    if (!request) return undefined;
+    const { key, at: due, reason } = request;
+    return { at: due, reason: key === ANNOUNCE ? reason : `${reason}, mapping ${key}` };
   }
 
   // ---- Answers -----------------------------------------------------------------------------
@@ -574,7 +575,7 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 
   /** The lease of that key whose nonce stands in the packet. */
-  #match(key: string, nonce: string): PcpLease | "unmatched" | "wrong-nonce" {
+  #match(key: MappingKey, nonce: string): PcpLease | "unmatched" | "wrong-nonce" {
     const wanted = this.#keeper.find(key), leaving = this.#keeper.findLeaving(key);
     // One that waits for its predecessor's deletion has asked for nothing, nonce or not.
     if (leaving?.nonce === nonce) return leaving;

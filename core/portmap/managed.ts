@@ -15,6 +15,7 @@ import {
   type Failure,
   type MappingEvent,
   type MappingId,
+  type MappingKey,
   type MappingRequest,
   type Transport,
 } from "../mapping.ts";
@@ -160,50 +161,57 @@ export interface Contender {
   state: "waiting" | "held-back" | "probing" | "ready" | "asking" | "holding" | "beaten" | "out";
   /** Its mapping in the client. */
   id: MappingId | undefined;
-  /** When it was asked to map. */
-  askedAt: Instant;
-  /** When it may begin, or map although better ones have not answered. */
-  readyAt: Instant;
+  /** `asking`: since when; before: when it may begin, or map although better ones are silent. */
+  at: Instant | undefined;
   /** The external port of what a beaten one was granted after all. */
   latePort: number | undefined;
 }
 
-/** What those share that have asked nobody. */
-const NONE_YET = Object.freeze({});
+/** Nonces in hexadecimal digits, by a gateway's address. */
+export type Nonces = Readonly<Record<string, string>>;
+
+/** One that has not been asked. */
+export function newContender(speaker: Speaker): Contender {
+  return { speaker, state: "waiting", id: undefined, at: undefined, latePort: undefined };
+}
+
+// What those share that have nothing of it: there may be many thousands.
+const NO_NONCES: Nonces = Object.freeze({});
+const NO_ATTEMPTS: readonly Attempt[] = Object.freeze([]);
+const NO_CONTENDERS: readonly Contender[] = Object.freeze([]);
 
 /** A wish and where it stands. */
 export class ManagedMapping {
   readonly id: MappingId;
   readonly request: PortRequest;
   /** What names it among the wishes of one mapper. */
-  readonly key: string;
-  /**
-   * By a gateway's address, one nonce for its whole life there (PCP-C-38): a gateway that saw a
-   * request refuses another, also after this host was elsewhere for a while.
-   */
-  nonces: Readonly<Record<string, string>> = NONE_YET;
+  readonly key: MappingKey;
+  /** Nonces that no client has any more. */
+  #keptNonces: Nonces = NO_NONCES;
   /** `removing`: a mapping that this mapper does not hold is being deleted. */
   phase: "racing" | "held" | "revoking" | "removing" = "racing";
-  /** When the operation began. */
-  since: Instant;
+  /** When the operation began; undefined: none is under way. */
+  since: Instant | undefined;
   /** What each protocol has come to, at most one entry a protocol and gateway. */
-  attempts: readonly Attempt[] = [];
-  contenders: readonly Contender[] = [];
+  attempts: readonly Attempt[] = NO_ATTEMPTS;
+  /** Who has been asked, or may be; only those with a mapping of it while it is held. */
+  contenders: readonly Contender[] = NO_CONTENDERS;
   /** When the next gateway is asked, too. */
   nextGatewayAt: Instant | undefined;
   /** When those that are out are tried again. */
   retryAt: Instant | undefined;
   /** The refusal that tells the most of why it fails. */
   refusal: Failure | undefined;
-  /** The external endpoint to suggest where the application names none. */
+  /** The external endpoint to suggest where the application names none: granted last, or saved. */
   remembered: Endpoint | undefined;
-  /** What the gateway granted last. */
-  granted: GrantedMapping | undefined;
+  // What was granted last, apart from that: as an object it would weigh twice as much.
+  #maker: Speaker | undefined;
+  #internalAddress = "";
+  #lifetimeSeconds = 0;
+  #more: Pick<GrantedMapping, "description" | "portSetSize"> | undefined;
   isLost = false;
-  /** Made for the external address that it tells, not for the application. */
-  isForAddress = false;
-  /** The watch or the pair that it is a part of. */
-  partOf: MappingId | undefined;
+  /** The watch or the pair that it is a part of, or `"address"`: it is for the address it tells. */
+  madeFor: MappingId | "address" | undefined;
   /** Whether the application was told `mapped`, or is about to be. */
   isReported = false;
   /** How often it has been renewed by the application. */
@@ -211,7 +219,17 @@ export class ManagedMapping {
   /** What its holder's numbers fall short of that. */
   revisionOffset = 0;
 
-  constructor(id: MappingId, request: PortRequest, key: string, now: Instant) {
+  /** Made for the external address that it tells, not for the application. */
+  get isForAddress(): boolean {
+    return this.madeFor === "address";
+  }
+
+  /** The watch or the pair that it is a part of. */
+  get partOf(): MappingId | undefined {
+    return this.madeFor === "address" ? undefined : this.madeFor;
+  }
+
+  constructor(id: MappingId, request: PortRequest, key: MappingKey, now: Instant) {
     this.id = id;
     this.request = request;
     this.key = key;
@@ -223,11 +241,68 @@ export class ManagedMapping {
     return this.contenders.find(({ state }) => state === "holding");
   }
 
+  /** What the gateway granted last. */
+  get granted(): GrantedMapping | undefined {
+    const { request: { protocol, internalPort, remote } } = this;
+    const maker = this.#maker;
+    if (!maker) return undefined;
+    return {
+      kind: remote ? "peer" : "map",
+      via: maker.via,
+      protocol,
+      gateway: maker.path.gateway,
+      internal: { address: this.#internalAddress, port: internalPort },
+      external: this.remembered!,
+      lifetimeSeconds: this.#lifetimeSeconds,
+      ...(remote && { remote }),
+      ...this.#more,
+    };
+  }
+
+  /**
+   * By a gateway's address, one nonce for its whole life there (PCP-C-38): a gateway that saw a
+   * request refuses another, also after this host was elsewhere for a while.
+   */
+  get nonces(): Nonces {
+    let nonces = this.#keptNonces;
+    for (const { speaker: { client, path }, id } of this.contenders) {
+      const nonce = id === undefined ? undefined : client.nonceOf?.(id);
+      if (nonce !== undefined) nonces = { ...nonces, [path.gateway.address]: nonce };
+    }
+    return nonces;
+  }
+
+  /** Keeps these, or those that clients are about to forget. */
+  keepNonces(nonces: Nonces = this.nonces): void {
+    this.#keptNonces = nonces;
+  }
+
+  /** Takes what a client was granted, whose address is known. */
+  take(maker: Speaker, external: Endpoint, mapping: ClientMapping): void {
+    const { lifetimeSeconds, description, portSet } = mapping;
+    this.remembered = external;
+    this.#maker = maker;
+    this.#internalAddress = this.request.thirdParty ?? maker.path.local!.address;
+    this.#lifetimeSeconds = lifetimeSeconds;
+    this.#more = description === undefined && !portSet ? undefined : {
+      ...(description !== undefined && { description }),
+      ...(portSet && { portSetSize: portSet.size }),
+    };
+  }
+
+  /** It is held: those that have no mapping of it are out, and what led to it is past. */
+  settle(): void {
+    // `slice` leaves an array without room to spare.
+    this.contenders = this.contenders.filter(({ id }) => id !== undefined).slice();
+    this.attempts = NO_ATTEMPTS;
+    this.since = undefined;
+  }
+
   /** Records what a protocol came to. */
   note(speaker: Speaker, outcome: string, now: Instant): void {
     const gateway = gatewayText(speaker.path.gateway);
     const { via } = speaker;
-    const attempt = { via, gateway, outcome, elapsedMs: now - this.since };
+    const attempt = { via, gateway, outcome, elapsedMs: now - (this.since ?? now) };
     const at = this.attempts.findIndex((one) => one.via === via && one.gateway === gateway);
     // `concat` and `map` make arrays without room to spare: they are kept for each mapping.
     this.attempts = at < 0
@@ -289,32 +364,6 @@ export function clientRequest(managed: ManagedMapping, { via, path }: Speaker): 
   };
 }
 
-/** What a client's grant is to the application; undefined while the address is unknown. */
-export function toGranted(
-  managed: ManagedMapping,
-  { path, via }: Speaker,
-  mapping: ClientMapping,
-): GrantedMapping | undefined {
-  const { external, lifetimeSeconds, description, portSet } = mapping;
-  const { request } = managed;
-  if (!external || !path.local) return undefined;
-  return {
-    kind: request.remote ? "peer" : "map",
-    via,
-    protocol: request.protocol,
-    gateway: path.gateway,
-    internal: {
-      address: request.thirdParty ?? path.local.address,
-      port: request.internalPort,
-    },
-    external,
-    lifetimeSeconds,
-    ...(request.remote && { remote: request.remote }),
-    ...(description !== undefined && { description }),
-    ...(portSet && { portSetSize: portSet.size }),
-  };
-}
-
 /** A held mapping as it is kept for a later run. */
 export function toSaved(managed: ManagedMapping): SavedPort | undefined {
   const { granted } = managed;
@@ -333,11 +382,11 @@ export function askedToSaved(managed: ManagedMapping): SavedPort[] {
 }
 
 function savedAt(
-  { request, granted, nonces }: ManagedMapping,
+  managed: ManagedMapping,
   via: Via,
   address: string,
 ): SavedPort {
-  const nonce = nonces[address];
+  const { request, granted } = managed, nonce = managed.nonces[address];
   const {
     nonce: _nonce,
     protocols: _protocols,

@@ -53,6 +53,7 @@ import {
   type Failure,
   type MappingEvent,
   type MappingId,
+  type MappingKey,
   type Transport,
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
@@ -73,7 +74,6 @@ import {
   type PortRequest,
   retryAfter,
   type SavedPort,
-  toGranted,
   toSaved,
   type WatchRequest,
 } from "./managed.ts";
@@ -159,7 +159,7 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #timers: Timers<MappingId> = new Timers();
   readonly #managed: Map<MappingId, ManagedMapping> = new Map();
   /** Those that are wanted, by family and key: each port has one. */
-  readonly #wanted: Readonly<Record<Family, Map<string, ManagedMapping>>> = {
+  readonly #wanted: Readonly<Record<Family, Map<MappingKey, ManagedMapping>>> = {
     4: new Map(),
     6: new Map(),
   };
@@ -168,7 +168,7 @@ export class PortMapper implements Machine<MapperEvent> {
   /** Those that are being deleted. */
   readonly #leaving: Set<ManagedMapping> = new Set();
   /** Mappings of earlier runs, and of this one that were left to their end; by key. */
-  readonly #saved: Map<string, readonly SavedPort[]> = new Map();
+  readonly #saved: Map<MappingKey, readonly SavedPort[]> = new Map();
   readonly #addresses: AddressQuestions;
   readonly #watches: Watches;
   readonly #pairs: Pairs;
@@ -822,19 +822,18 @@ export class PortMapper implements Machine<MapperEvent> {
     now: Instant,
   ): void {
     const { speaker } = contender;
-    const granted = toGranted(managed, speaker, mapping);
-    if (!granted || managed.phase === "revoking") return;
+    const { external } = mapping;
+    // By NAT-PMP the address may be unknown yet.
+    if (!external || managed.phase === "revoking") return;
     if (contender.state === "beaten") {
-      contender.latePort = granted.external.port;
+      contender.latePort = external.port;
       return this.#race.endLate(managed, now);
     }
-    if (managed.isForAddress) {
-      return this.#addresses.told(speaker, granted.external.address, now);
-    }
+    if (managed.isForAddress) return this.#addresses.told(speaker, external.address, now);
     this.#checks.granted(speaker);
-    if (contender.state !== "holding") {
+    const hasWon = contender.state !== "holding";
+    if (hasWon) {
       this.stats.won[speaker.via]++;
-      managed.note(speaker, "mapped", now);
       managed.revisionOffset = managed.revision - revision;
       this.#race.won(managed, contender, now);
     }
@@ -843,18 +842,20 @@ export class PortMapper implements Machine<MapperEvent> {
       ? "mapped"
       : managed.isLost
       ? "recovered"
-      : isSameEndpoint(before.external, granted.external)
+      : isSameEndpoint(before.external, external)
       ? "renewed"
       : "moved";
     managed.phase = "held";
-    managed.granted = granted;
-    managed.remembered = granted.external;
+    managed.take(speaker, external, mapping);
     managed.isLost = false;
     managed.isReported = true;
-    const told = { id: managed.id, mapping: granted, revision: revision + managed.revisionOffset };
+    const { id, revisionOffset } = managed;
+    const told = { id, mapping: managed.granted!, revision: revision + revisionOffset };
     this.#tell(managed, { type, ...told }, now);
     this.#race.endLate(managed, now);
+    if (!hasWon) return;
     for (const { speaker: one } of managed.contenders) this.#endIdleProbe(one, now);
+    managed.settle();
   }
 
   /** The gateway holds it no more: its client goes on asking, and the others join in. */
@@ -1036,10 +1037,7 @@ export class PortMapper implements Machine<MapperEvent> {
       if (request.protocols && !request.protocols.includes(via)) return "it is not wanted";
       return client.unfit(request);
     },
-    noteNonce: (managed, { path }, nonce) => {
-      const { address } = path.gateway;
-      if (managed.nonces[address] === nonce) return;
-      managed.nonces = { ...managed.nonces, [address]: nonce };
+    nonceMade: () => {
       this.#nonces++;
     },
     mayBeJoined: (managed) => {
@@ -1091,7 +1089,7 @@ export class PortMapper implements Machine<MapperEvent> {
         gateway: speaker.path.gateway,
       };
       const managed = this.#create(request, savedKey(request), now);
-      managed.isForAddress = true;
+      managed.madeFor = "address";
       this.#race.begin(managed, now);
     },
     stopTelling: (speaker, now) => {
@@ -1109,7 +1107,7 @@ export class PortMapper implements Machine<MapperEvent> {
       const key = savedKey(request);
       this.#endRemoval(key, this.#familyOf(request), now);
       const managed = this.#create(request, key, now);
-      managed.partOf = watch;
+      managed.madeFor = watch;
       this.#race.begin(managed, now);
       return managed;
     },
@@ -1123,8 +1121,8 @@ export class PortMapper implements Machine<MapperEvent> {
       const key = savedKey(request);
       this.#endRemoval(key, this.#familyOf(request), now);
       const managed = this.#create(request, key, now);
-      managed.partOf = pair;
-      managed.nonces = { ...managed.nonces, ...nonces };
+      managed.madeFor = pair;
+      managed.keepNonces({ ...managed.nonces, ...nonces });
       try {
         this.#begin(managed, now);
       } catch (error) {
@@ -1215,13 +1213,13 @@ export class PortMapper implements Machine<MapperEvent> {
     return family;
   }
 
-  #isWanted(key: string, family: Family): boolean {
+  #isWanted(key: MappingKey, family: Family): boolean {
     return this.#wanted[family].has(key) || this.#watches.has(key, family) ||
       this.#pairs.has(key, family);
   }
 
   /** Each port is wanted once. */
-  #checkFree(request: PortRequest, key: string, families: readonly Family[]): void {
+  #checkFree(request: PortRequest, key: MappingKey, families: readonly Family[]): void {
     const { protocol, internalPort: port } = request;
     const isInSet = ({ request: { internalPort, portSet, ...held } }: ManagedMapping) =>
       portSet !== undefined && held.protocol === protocol && port > internalPort &&
@@ -1241,7 +1239,7 @@ export class PortMapper implements Machine<MapperEvent> {
     return this.#pathOf(4) || !this.#pathOf(6) ? 4 : 6;
   }
 
-  #create(request: PortRequest, key: string, now: Instant): ManagedMapping {
+  #create(request: PortRequest, key: MappingKey, now: Instant): ManagedMapping {
     const saved = this.#saved.get(key) ?? [];
     // What the earlier run let in only is to be taken away, where this one does not say so, too.
     const hadFilters = saved.some(({ filters }) => filters);
@@ -1252,7 +1250,7 @@ export class PortMapper implements Machine<MapperEvent> {
       now,
     );
     for (const { gateway, nonce } of saved) {
-      if (nonce !== undefined) managed.nonces = { ...managed.nonces, [gateway]: nonce };
+      if (nonce !== undefined) managed.keepNonces({ ...managed.nonces, [gateway]: nonce });
     }
     const external = saved.find((one) => one.external)?.external;
     if (external?.address !== undefined) {
@@ -1313,7 +1311,7 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   /** A removal under way would delete what is asked for from here on. */
-  #endRemoval(key: string, family: Family, now: Instant): void {
+  #endRemoval(key: MappingKey, family: Family, now: Instant): void {
     for (const one of this.#leaving) {
       const isRemoval = one.phase === "removing" && one.request.internalPort > 0;
       if (!isRemoval || one.key !== key || this.#familyOf(one.request) !== family) continue;
@@ -1344,6 +1342,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#unwant(managed);
     this.#leaving.add(managed);
     managed.phase = "revoking";
+    managed.since = now;
     managed.refusal = undefined;
     this.#race.revoke(managed, now);
     if (managed.contenders.every(({ id }) => id === undefined)) {
@@ -1385,11 +1384,11 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#addSaved(managed.key, saved);
   }
 
-  #addSaved(key: string, saved: SavedPort): void {
+  #addSaved(key: MappingKey, saved: SavedPort): void {
     this.#saved.set(key, [...this.#saved.get(key) ?? [], saved]);
   }
 
-  #forgetSaved(key: string, gateways: readonly string[]): void {
+  #forgetSaved(key: MappingKey, gateways: readonly string[]): void {
     const kept = this.#saved.get(key)?.filter(({ gateway }) => !gateways.includes(gateway));
     if (kept?.length) this.#saved.set(key, kept);
     else this.#saved.delete(key);

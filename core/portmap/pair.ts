@@ -20,10 +20,16 @@ import type { Attempt } from "../errors.ts";
 import { type Family, isSameEndpoint } from "../ip.ts";
 import { savedKey } from "../lease/saved.ts";
 import type { Instant } from "../machine.ts";
-import type { Failure, MappingId, Transport } from "../mapping.ts";
+import type { Failure, MappingId, MappingKey, Transport } from "../mapping.ts";
 import { below, type RandomSource } from "../random.ts";
 import type { Timers } from "../timers.ts";
-import type { GrantedMapping, ManagedMapping, MapperEvent, PortRequest } from "./managed.ts";
+import type {
+  GrantedMapping,
+  ManagedMapping,
+  MapperEvent,
+  Nonces,
+  PortRequest,
+} from "./managed.ts";
 
 /** What both halves are asked for. */
 export type PairRequest = Omit<PortRequest, "protocol">;
@@ -34,8 +40,6 @@ const MAX_ROUNDS = 6;
 const FIRST_DYNAMIC_PORT = 49_152;
 /** How long a pair that was held rests where it is not to be had. */
 const REST_MS = 60_000;
-
-type Nonces = ManagedMapping["nonces"];
 
 /** What pairs need of the mapper. */
 export interface PairHost {
@@ -75,7 +79,7 @@ interface Half {
 interface Pair {
   readonly id: MappingId;
   readonly request: PairRequest;
-  readonly keys: readonly string[];
+  readonly keys: readonly MappingKey[];
   state: "asking" | "held" | "ending" | "resting" | "revoking";
   halves: { readonly [half in Transport]?: Half };
   /** A gateway may keep what was given back for who can name its nonce. */
@@ -123,7 +127,7 @@ export class Pairs {
   }
 
   /** Whether a mapping of this key is half of a pair. */
-  has(key: string, family: Family): boolean {
+  has(key: MappingKey, family: Family): boolean {
     for (const { keys, state, request } of this.#open.values()) {
       if (state !== "revoking" && request.family === family && keys.includes(key)) return true;
     }

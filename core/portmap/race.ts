@@ -29,7 +29,7 @@ import type { Instant } from "../machine.ts";
 import { describeFailure, type Failure, type MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
 import { PROTOCOLS } from "./client.ts";
-import { clientRequest, type Contender, type ManagedMapping } from "./managed.ts";
+import { clientRequest, type Contender, type ManagedMapping, newContender } from "./managed.ts";
 import type { Path, Speaker } from "./path.ts";
 
 /** A round trip at home, where none has been measured. */
@@ -54,8 +54,8 @@ export interface RaceHost {
   pathsFor(managed: ManagedMapping): readonly Path[];
   /** Why a speaker cannot do it, or undefined. */
   misfit(managed: ManagedMapping, speaker: Speaker): string | undefined;
-  /** A request with this nonce is about to leave. */
-  noteNonce(managed: ManagedMapping, speaker: Speaker, nonce: string): void;
+  /** A request with a new nonce is about to leave. */
+  nonceMade(): void;
   /** Whether a gateway may join that is not open yet. */
   mayBeJoined(managed: ManagedMapping): boolean;
   /** Nobody can, and it was never held. */
@@ -96,9 +96,9 @@ export class Race {
   /** A gateway can be asked from now on. */
   join(managed: ManagedMapping, path: Path, now: Instant): void {
     const before = managed.contenders;
+    if (before.some(({ speaker }) => speaker.path === path)) return;
     const joining = path.speakers.filter((speaker) =>
-      this.#host.misfit(managed, speaker) === undefined &&
-      !before.some((one) => one.speaker === speaker)
+      this.#host.misfit(managed, speaker) === undefined
     ).map(newContender);
     if (joining.length === 0) return;
     managed.contenders = [...before, ...joining];
@@ -127,7 +127,7 @@ export class Race {
       this.#startNextGateway(managed, now);
     }
     for (const contender of managed.contenders) {
-      if (contender.readyAt > now) continue;
+      if (contender.at === undefined || contender.at > now) continue;
       if (contender.state === "ready") this.#take(managed, contender, now);
       else if (contender.state === "held-back") this.#startLate(managed, contender, now);
     }
@@ -156,8 +156,8 @@ export class Race {
   /** Sets the mapping's timer. */
   arm(managed: ManagedMapping): void {
     let at = Math.min(managed.nextGatewayAt ?? Infinity, managed.retryAt ?? Infinity);
-    for (const { state, readyAt } of managed.contenders) {
-      if (state === "ready" || state === "held-back") at = Math.min(at, readyAt);
+    for (const one of managed.contenders) {
+      if (one.state === "ready" || one.state === "held-back") at = Math.min(at, one.at!);
     }
     if (at === Infinity) this.#host.timers.delete(managed.id);
     else this.#host.timers.set(managed.id, at, "race");
@@ -172,7 +172,7 @@ export class Race {
     for (const { managed, contender } of this.#endProbe(speaker)) {
       contender.state = "ready";
       // The head start was a part of it.
-      contender.readyAt = now + Math.max(0, grace - headStartMs(contender));
+      contender.at = now + Math.max(0, grace - headStartMs(contender));
       const better = betterOnes(managed, contender);
       if (!better.some(isInPlay)) {
         this.#take(managed, contender, now);
@@ -180,7 +180,7 @@ export class Race {
       }
       // The answer belongs to a later probe: give the better ones the same chance.
       for (const one of better) {
-        const isLate = one.state === "asking" && now - one.askedAt > IN_STEP_MS;
+        const isLate = one.state === "asking" && now - one.at! > IN_STEP_MS;
         if (isLate && !managed.isLost) this.#ask(managed, one, now);
       }
       this.arm(managed);
@@ -252,10 +252,11 @@ export class Race {
     managed.refusal = undefined;
     for (const one of managed.contenders) {
       if (one === winner) continue;
-      if (one.state === "asking") this.#beat(one, winner, now);
+      if (one.state === "asking") this.#beat(managed, one, winner, now);
       else if (one.state !== "beaten") this.#stopProbing(managed, one);
     }
     winner.state = "holding";
+    winner.at = undefined;
     this.arm(managed);
   }
 
@@ -274,6 +275,7 @@ export class Race {
   /** Ends all that was asked: what the gateways may hold is deleted, and each tells. */
   revoke(managed: ManagedMapping, now: Instant): void {
     managed.nextGatewayAt = managed.retryAt = undefined;
+    managed.keepNonces();
     for (const contender of managed.contenders) {
       if (contender.id !== undefined) contender.speaker.client.revoke(contender.id, now);
       else this.#stopProbing(managed, contender);
@@ -310,13 +312,13 @@ export class Race {
       return this.#start(managed, contender, now);
     }
     contender.state = "held-back";
-    contender.readyAt = now + headStart;
+    contender.at = now + headStart;
   }
 
   /** Its head start is over; where a preferred one is about to map it goes on. */
   #startLate(managed: ManagedMapping, contender: Contender, now: Instant): void {
     const isReady = betterOnes(managed, contender).some(({ state }) => state === "ready");
-    if (isReady) contender.readyAt = now + headStartMs(contender);
+    if (isReady) contender.at = now + headStartMs(contender);
     else this.#start(managed, contender, now);
   }
 
@@ -331,11 +333,12 @@ export class Race {
   #ask(managed: ManagedMapping, contender: Contender, now: Instant): void {
     const { speaker } = contender;
     this.#leave(managed, contender, "abandon", now);
-    contender.id = speaker.client.map(clientRequest(managed, speaker), now);
+    const request = clientRequest(managed, speaker);
+    contender.id = speaker.client.map(request, now);
     const nonce = speaker.client.nonceOf?.(contender.id);
-    if (nonce !== undefined) this.#host.noteNonce(managed, speaker, nonce);
+    if (nonce !== undefined && !request.nonce) this.#host.nonceMade();
     contender.state = "asking";
-    contender.askedAt = now;
+    contender.at = now;
     speaker.managed.set(contender.id, managed.id);
   }
 
@@ -344,20 +347,21 @@ export class Race {
     for (const one of betterOnes(managed, contender)) {
       if (one.state === "asking") {
         managed.note(one.speaker, "no answer", now);
-        this.#beat(one, contender, now);
+        this.#beat(managed, one, contender, now);
       } else if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
     }
     this.#ask(managed, contender, now);
     // Whose turn it is has a round trip before it: those that are held back wait for that, too.
     for (const one of managed.contenders) {
-      if (one.state === "held-back") one.readyAt = now + headStartMs(one);
+      if (one.state === "held-back") one.at = now + headStartMs(one);
     }
     this.arm(managed);
   }
 
   /** Asks one no more. At another gateway what it made is no use: it is deleted at once. */
-  #beat(contender: Contender, by: Contender, now: Instant): void {
+  #beat(managed: ManagedMapping, contender: Contender, by: Contender, now: Instant): void {
     contender.state = "beaten";
+    managed.keepNonces();
     const { client, path } = contender.speaker;
     if (path === by.speaker.path) client.withdraw(contender.id!, now);
     else client.revoke(contender.id!, now);
@@ -410,6 +414,7 @@ export class Race {
   ): void {
     const { speaker, id } = contender;
     speaker.probing.delete(managed.id);
+    managed.keepNonces();
     if (id !== undefined && speaker.managed.delete(id)) {
       if (how === "delete") speaker.client.revoke(id, now);
       else speaker.client.abandon(id, now);
@@ -417,17 +422,6 @@ export class Race {
     contender.id = contender.latePort = undefined;
     contender.state = "out";
   }
-}
-
-function newContender(speaker: Speaker): Contender {
-  return {
-    speaker,
-    state: "waiting",
-    id: undefined,
-    askedAt: -Infinity,
-    readyAt: Infinity,
-    latePort: undefined,
-  };
 }
 
 /** Whether it may still win. */

@@ -9,7 +9,7 @@
  */
 import type { Instant } from "../machine.ts";
 import { describeFailure, type Failure, type Transport } from "../mapping.ts";
-import { clientRequest, type Contender, type ManagedMapping } from "./managed.ts";
+import { clientRequest, type ManagedMapping, newContender } from "./managed.ts";
 import type { Speaker } from "./path.ts";
 
 /** Begins a removal by these, one after the other. False where there are none. */
@@ -18,14 +18,7 @@ export function beginRemoval(
   speakers: readonly Speaker[],
   now: Instant,
 ): boolean {
-  managed.contenders = speakers.map((speaker): Contender => ({
-    speaker,
-    state: "waiting",
-    id: undefined,
-    askedAt: now,
-    readyAt: Infinity,
-    latePort: undefined,
-  }));
+  managed.contenders = speakers.map(newContender);
   return removeNext(managed, now);
 }
 

@@ -14,7 +14,7 @@ import type { Attempt } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { savedKey } from "../lease/saved.ts";
 import type { Instant } from "../machine.ts";
-import type { Failure, MappingId } from "../mapping.ts";
+import type { Failure, MappingId, MappingKey } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
 import type {
   Assignment,
@@ -48,7 +48,7 @@ interface Watch {
   readonly id: MappingId;
   readonly request: PortRequest;
   readonly boundTo: string | undefined;
-  readonly key: string;
+  readonly key: MappingKey;
   /** At most one for each gateway in use, beside those that are ending. */
   parts: readonly ManagedMapping[];
   /** What the application knows, in an order that says nothing. */
@@ -79,7 +79,7 @@ export class Watches {
   }
 
   /** Whether a mapping of this key and family is a watch's. */
-  has(key: string, family: Family): boolean {
+  has(key: MappingKey, family: Family): boolean {
     for (const watch of this.#open.values()) {
       if (watch.key === key && !watch.isClosing && isMeant(watch, family)) return true;
     }

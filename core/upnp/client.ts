@@ -608,9 +608,9 @@ export class IgdClient implements Machine<IgdEvent> {
     const all: DebugTimeout[] = [];
     const searchAt = this.#finder.nextAt();
     if (searchAt !== undefined) all.push({ at: searchAt, reason: "search" });
-    const check = this.#timers.next(), lease = this.#keeper.timers.next();
+    const check = this.#timers.next(), lease = this.#keeper.next();
     if (check) all.push({ at: check.at, reason: check.reason });
-    if (lease) all.push({ at: lease.at, reason: `${lease.reason}, mapping ${lease.key}` });
+    if (lease) all.push(lease);
     return all.sort((a, b) => a.at - b.at)[0];
   }
 

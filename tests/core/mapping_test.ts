@@ -33,7 +33,7 @@ describe("checkMappingRequest()", () => {
       suggestedAddress: undefined,
       suggestedPort: 0,
       lifetimeSeconds: 7200,
-      lifetimes: Infinity,
+      lifetimes: undefined,
       preferFailure: false,
       filters: [],
       thirdParty: undefined,
@@ -236,7 +236,7 @@ describe("checkMode()", () => {
       [undefined, "keep-alive", "once", 1, 0xffff_ffff].map((mode) =>
         checkMode(mode as Parameters<typeof checkMode>[0])
       ),
-      [Infinity, Infinity, 1, 1, 0xffff_ffff],
+      [undefined, undefined, 1, 1, 0xffff_ffff],
     );
   });
 });

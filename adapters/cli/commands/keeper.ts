@@ -6,6 +6,7 @@
  */
 import { savedKey } from "../../../core/lease/saved.ts";
 import type { Endpoint } from "../../../core/machine.ts";
+import type { MappingKey } from "../../../core/mapping.ts";
 import { PCP_PORT } from "../../../core/pcp/constants.ts";
 import type { GrantedMapping, SavedPort } from "../../../core/portmap/managed.ts";
 import type { NatState } from "../../api/options.ts";
@@ -21,7 +22,7 @@ export class Keeper {
   /** That run's entry. */
   other: Entry | undefined;
   readonly #state: StateFile;
-  readonly #key: string;
+  readonly #key: MappingKey;
   readonly #flagged: Endpoint | undefined;
   readonly #onLost: () => void;
   /** What stands in the file from this run, by the entries' keys. */

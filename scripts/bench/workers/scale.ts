@@ -120,14 +120,14 @@ function settle(client: Machine<unknown>, now: number): void {
   while ((action = client.poll())) {
     if (action.type !== "send") continue;
     const reply = answer(action.data, now);
-    if (reply) client.handleDatagram(reply, GATEWAY, "client", now);
+    if (reply) client.handleDatagram(reply, GATEWAY, action.socket, now);
   }
 }
 
 /** The task. */
 export function scale({ client: kind, mappings, wakes }: ScaleOptions): Promise<ScaleResult> {
   // What is loaded and compiled at first use is not a mapping's.
-  fill(makeClient(kind), 100);
+  fill(makeClient(kind), 2000);
   const before = heapAfterCollection();
   const client = makeClient(kind);
   fill(client, mappings);

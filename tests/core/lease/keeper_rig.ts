@@ -114,17 +114,17 @@ export class KeeperRig {
 
   /** When the keeper wants to be called next, from now on. */
   get nextIn(): number | undefined {
-    const at = this.keeper.timers.nextAt();
+    const at = this.keeper.next()?.at;
     return at === undefined ? undefined : at - this.now;
   }
 
   /** Lets time pass. */
   run(ms: number): void {
     const end = this.now + ms;
-    for (let at = this.keeper.timers.nextAt() ?? Infinity; at <= end;) {
+    for (let at = this.keeper.next()?.at ?? Infinity; at <= end;) {
       this.now = Math.max(this.now, at);
       this.keeper.handleTimeout(this.now);
-      at = this.keeper.timers.nextAt() ?? Infinity;
+      at = this.keeper.next()?.at ?? Infinity;
     }
     this.now = end;
   }

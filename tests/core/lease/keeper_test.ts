@@ -630,14 +630,6 @@ describe("revoke()", () => {
     assertEquals(lab.told(), ["unmapped revoked"]);
   });
 
-  it("is told to be asked at a time before the end, and goes on waiting", () => {
-    const lab = rig(), lease = lab.held({ lifetimeSeconds: 600 });
-    lab.keeper.revoke(lease, 0);
-    lab.keeper.timers.set(lease.id, 1, "early");
-    lab.run(1);
-    assertEquals([lab.told(), lab.nextIn], [[], 599_999]);
-  });
-
   it("is over at once where the protocol cannot delete", () => {
     const lab = rig({ canDelete: false }), lease = lab.held();
     lab.keeper.revoke(lease, 0);
