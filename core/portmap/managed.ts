@@ -163,6 +163,8 @@ export interface Contender {
   id: MappingId | undefined;
   /** `asking`: since when; before: when it may begin, or map although better ones are silent. */
   at: Instant | undefined;
+  /** The nonce with which it was asked. */
+  nonce: string | undefined;
   /** The external port of what a beaten one was granted after all. */
   latePort: number | undefined;
 }
@@ -172,7 +174,14 @@ export type Nonces = Readonly<Record<string, string>>;
 
 /** One that has not been asked. */
 export function newContender(speaker: Speaker): Contender {
-  return { speaker, state: "waiting", id: undefined, at: undefined, latePort: undefined };
+  return {
+    speaker,
+    state: "waiting",
+    id: undefined,
+    at: undefined,
+    nonce: undefined,
+    latePort: undefined,
+  };
 }
 
 // What those share that have nothing of it: there may be many thousands.
@@ -186,7 +195,7 @@ export class ManagedMapping {
   readonly request: PortRequest;
   /** What names it among the wishes of one mapper. */
   readonly key: MappingKey;
-  /** Nonces that no client has any more. */
+  /** The nonces of contenders that are none any more, and of earlier runs. */
   #keptNonces: Nonces = NO_NONCES;
   /** `removing`: a mapping that this mapper does not hold is being deleted. */
   phase: "racing" | "held" | "revoking" | "removing" = "racing";
@@ -194,8 +203,7 @@ export class ManagedMapping {
   since: Instant | undefined;
   /** What each protocol has come to, at most one entry a protocol and gateway. */
   attempts: readonly Attempt[] = NO_ATTEMPTS;
-  /** Who has been asked, or may be; only those with a mapping of it while it is held. */
-  contenders: readonly Contender[] = NO_CONTENDERS;
+  #contenders: readonly Contender[] = NO_CONTENDERS;
   /** When the next gateway is asked, too. */
   nextGatewayAt: Instant | undefined;
   /** When those that are out are tried again. */
@@ -265,16 +273,27 @@ export class ManagedMapping {
    */
   get nonces(): Nonces {
     let nonces = this.#keptNonces;
-    for (const { speaker: { client, path }, id } of this.contenders) {
-      const nonce = id === undefined ? undefined : client.nonceOf?.(id);
-      if (nonce !== undefined) nonces = { ...nonces, [path.gateway.address]: nonce };
+    for (const { speaker, nonce } of this.#contenders) {
+      if (nonce !== undefined) nonces = { ...nonces, [speaker.path.gateway.address]: nonce };
     }
     return nonces;
   }
 
-  /** Keeps these, or those that clients are about to forget. */
-  keepNonces(nonces: Nonces = this.nonces): void {
-    this.#keptNonces = nonces;
+  /** Keeps those of an earlier run. */
+  keepNonces(nonces: Nonces): void {
+    this.#keptNonces = { ...this.#keptNonces, ...nonces };
+  }
+
+  /** Who has been asked, or may be; only those with a mapping of it while it is held. */
+  get contenders(): readonly Contender[] {
+    return this.#contenders;
+  }
+
+  /** These and no others; what gateways know of the others is kept. */
+  set contenders(contenders: readonly Contender[]) {
+    const isLeft = (one: Contender) => one.nonce !== undefined && !contenders.includes(one);
+    if (this.#contenders.some(isLeft)) this.#keptNonces = this.nonces;
+    this.#contenders = contenders;
   }
 
   /** Takes what a client was granted, whose address is known. */

@@ -1122,7 +1122,7 @@ export class PortMapper implements Machine<MapperEvent> {
       this.#endRemoval(key, this.#familyOf(request), now);
       const managed = this.#create(request, key, now);
       managed.madeFor = pair;
-      managed.keepNonces({ ...managed.nonces, ...nonces });
+      managed.keepNonces(nonces);
       try {
         this.#begin(managed, now);
       } catch (error) {
@@ -1250,7 +1250,7 @@ export class PortMapper implements Machine<MapperEvent> {
       now,
     );
     for (const { gateway, nonce } of saved) {
-      if (nonce !== undefined) managed.keepNonces({ ...managed.nonces, [gateway]: nonce });
+      if (nonce !== undefined) managed.keepNonces({ [gateway]: nonce });
     }
     const external = saved.find((one) => one.external)?.external;
     if (external?.address !== undefined) {

@@ -252,7 +252,7 @@ export class Race {
     managed.refusal = undefined;
     for (const one of managed.contenders) {
       if (one === winner) continue;
-      if (one.state === "asking") this.#beat(managed, one, winner, now);
+      if (one.state === "asking") this.#beat(one, winner, now);
       else if (one.state !== "beaten") this.#stopProbing(managed, one);
     }
     winner.state = "holding";
@@ -275,7 +275,6 @@ export class Race {
   /** Ends all that was asked: what the gateways may hold is deleted, and each tells. */
   revoke(managed: ManagedMapping, now: Instant): void {
     managed.nextGatewayAt = managed.retryAt = undefined;
-    managed.keepNonces();
     for (const contender of managed.contenders) {
       if (contender.id !== undefined) contender.speaker.client.revoke(contender.id, now);
       else this.#stopProbing(managed, contender);
@@ -335,8 +334,8 @@ export class Race {
     this.#leave(managed, contender, "abandon", now);
     const request = clientRequest(managed, speaker);
     contender.id = speaker.client.map(request, now);
-    const nonce = speaker.client.nonceOf?.(contender.id);
-    if (nonce !== undefined && !request.nonce) this.#host.nonceMade();
+    contender.nonce = speaker.client.nonceOf?.(contender.id);
+    if (contender.nonce !== undefined && !request.nonce) this.#host.nonceMade();
     contender.state = "asking";
     contender.at = now;
     speaker.managed.set(contender.id, managed.id);
@@ -347,7 +346,7 @@ export class Race {
     for (const one of betterOnes(managed, contender)) {
       if (one.state === "asking") {
         managed.note(one.speaker, "no answer", now);
-        this.#beat(managed, one, contender, now);
+        this.#beat(one, contender, now);
       } else if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
     }
     this.#ask(managed, contender, now);
@@ -359,9 +358,8 @@ export class Race {
   }
 
   /** Asks one no more. At another gateway what it made is no use: it is deleted at once. */
-  #beat(managed: ManagedMapping, contender: Contender, by: Contender, now: Instant): void {
+  #beat(contender: Contender, by: Contender, now: Instant): void {
     contender.state = "beaten";
-    managed.keepNonces();
     const { client, path } = contender.speaker;
     if (path === by.speaker.path) client.withdraw(contender.id!, now);
     else client.revoke(contender.id!, now);
@@ -414,7 +412,6 @@ export class Race {
   ): void {
     const { speaker, id } = contender;
     speaker.probing.delete(managed.id);
-    managed.keepNonces();
     if (id !== undefined && speaker.managed.delete(id)) {
       if (how === "delete") speaker.client.revoke(id, now);
       else speaker.client.abandon(id, now);
