@@ -20,7 +20,8 @@
  */
 import ts from "typescript";
 import { read, ROOT, walk } from "./files.ts";
-import { beforeLeaving, must, run, type RunOptions, type RunResult } from "./process.ts";
+import { bundledPackage } from "./package.ts";
+import { beforeLeaving, run, type RunOptions, type RunResult } from "./process.ts";
 
 /** Where what runs in the tree is. */
 const RUN = /^(core|adapters|tests)\/|^[^/]+$/;
@@ -110,7 +111,10 @@ export class NodeTree {
     const scripts = new Map(paths.map((path) => [scriptOf(path), transpiled(path, read(path))]));
     for (const name of packagesOf(scripts)) {
       const isFile = name.endsWith(".js");
-      packages.set(`node_modules/${name}${isFile ? "" : "/index.js"}`, await bundlePackage(name));
+      packages.set(
+        `node_modules/${name}${isFile ? "" : "/index.js"}`,
+        await bundledPackage(name, "deno"),
+      );
       const folder = `node_modules/${isFile ? parent(name) : name}`;
       packages.set(`${folder}/package.json`, '{ "type": "module", "main": "index.js" }\n');
     }
@@ -214,24 +218,4 @@ function packagesOf(scripts: ReadonlyMap<string, string>): Set<string> {
 function isOurs(name: string): boolean {
   return name === "natkit" || name.startsWith("natkit/") || name.startsWith("@natkit/") ||
     name === "typescript";
-}
-
-/** The package as one file, as Node imports it. */
-async function bundlePackage(name: string): Promise<string> {
-  const folder = await Deno.makeTempDir({ prefix: "natkit-package-" });
-  try {
-    const entry = `${folder}/entry.ts`;
-    const from = JSON.stringify(name);
-    const text = `import * as all from ${from};\nexport * from ${from};\n` +
-      "export default (all as { default?: unknown }).default;\n";
-    await Deno.writeTextFile(entry, text);
-    const config = `--config=${ROOT}/deno.json`;
-    const { stdout } = await must(
-      [Deno.execPath(), "bundle", "--quiet", config, "--platform=deno", entry],
-      { cwd: ROOT },
-    );
-    return stdout;
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
 }

@@ -10,7 +10,8 @@
  */
 import { pathToFileURL } from "node:url";
 import { filesBelow } from "../lib/files.ts";
-import { filesNamed, isModuleOf } from "./manifest.ts";
+import { bundledPackage } from "../lib/package.ts";
+import { filesNamed, INLINED, isModuleOf, readManifest, versionOf } from "./manifest.ts";
 
 /** The modules of the command that share a file; what runs a gateway is loaded where it is asked. */
 const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo|stun_server))/;
@@ -20,6 +21,9 @@ const PROTOCOLS = /^core\/(?!portmap)/;
 
 /** Where the shared files go. */
 const FOLDER = "shared";
+
+/** Marks the ids of packages that are bundled in. */
+const INLINED_PREFIX = "\0package:";
 
 /** The first line of a program. */
 const SHEBANG = "#!/usr/bin/env node";
@@ -45,7 +49,8 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
     platform: "node",
     plugins: [{
       name: "natkit",
-      load: loadWithMap,
+      resolveId: (id) => id in INLINED ? INLINED_PREFIX + id : undefined,
+      load: (id) => id.startsWith(INLINED_PREFIX) ? loadInlined(id) : loadWithMap(id),
       buildEnd() {
         for (const path of imported(`${root}mod.js`, (id) => this.getModuleInfo(id))) {
           loaded.add(path);
@@ -90,6 +95,13 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
     await Deno.writeTextFile(`${folder}/${file.fileName}`, String(text));
   }
   for (const path of programs) await Deno.chmod(`${folder}/${path}`, 0o755);
+}
+
+/** A package's code, beneath its name and licence. */
+async function loadInlined(id: string): Promise<string> {
+  const name = id.slice(INLINED_PREFIX.length);
+  const notice = `/*! ${name} ${versionOf(readManifest().imports, name)}, ${INLINED[name]} */`;
+  return `${notice}\n${await bundledPackage(name, "browser")}`;
 }
 
 /** The modules that importing one loads, without it. */
