@@ -20,6 +20,7 @@ import type { ServerEvent } from "../core/table/server_request.ts";
 import type { IgdInterface } from "../core/upnp/server.ts";
 import { systemRuntime } from "./auto.ts";
 import { Driver } from "./driver.ts";
+import { GatewayForwarder, isOfHost } from "./gateway_forwarder.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How to start a simulated gateway. */
@@ -37,6 +38,13 @@ export interface GatewayServerOptions
    * down. Default `"203.0.113.7"`. Not for an IPv6 firewall, which has none.
    */
   readonly external?: string | readonly string[];
+  /**
+   * Relays what arrives at a mapped port to the mapping's inside, TCP and UDP, in user space: at the
+   * external address where that is one of this host's, else at `listen`. A mapping of a program on
+   * this host gets another external port than its internal one, which that program has. Not for an
+   * IPv6 firewall. Default false.
+   */
+  readonly forward?: boolean;
   /** Gets each request, response and change of the table. */
   readonly onEvent?: (event: ServerEvent) => void;
   /** Gets what goes wrong with the sockets, such as an announcement that no route takes. */
@@ -55,6 +63,7 @@ export class GatewayServer implements AsyncDisposable {
   readonly #driver: Driver<ServerEvent, SimulatedGateway>;
   readonly #gateway: SimulatedGateway;
   readonly #endpoint: Endpoint;
+  readonly #forwarder: GatewayForwarder | undefined;
   #changes: Promise<unknown> = Promise.resolve();
 
   /** Made by {@linkcode startGateway}. */
@@ -63,11 +72,13 @@ export class GatewayServer implements AsyncDisposable {
     driver: Driver<ServerEvent, SimulatedGateway>,
     gateway: SimulatedGateway,
     endpoint: Endpoint,
+    forwarder?: GatewayForwarder,
   ) {
     this.#runtime = runtime;
     this.#driver = driver;
     this.#gateway = gateway;
     this.#endpoint = endpoint;
+    this.#forwarder = forwarder;
   }
 
   /** Where it listens. */
@@ -89,6 +100,16 @@ export class GatewayServer implements AsyncDisposable {
   get ssdpPort(): number | undefined {
     const key = this.#gateway.sockets?.().find((spec) => spec.key.startsWith("ssdp "))?.key;
     return key === undefined ? undefined : this.#driver.local(key)?.port;
+  }
+
+  /** Where what arrives is relayed to a mapping's inside; undefined where nothing is relayed. */
+  relayOf(entry: TableEntry): Endpoint | undefined {
+    return this.#forwarder?.place(entry.external);
+  }
+
+  /** Waits until the ports that are relayed are those that the table says. */
+  async relayed(): Promise<void> {
+    await this.#forwarder?.sync(this.entries());
   }
 
   /** The protocols that are on. */
@@ -138,6 +159,7 @@ export class GatewayServer implements AsyncDisposable {
   /** Ends it and frees its port. A second call does nothing. */
   async close(): Promise<void> {
     this.#driver.close();
+    await this.#forwarder?.close();
     await this.#turn();
   }
 
@@ -170,8 +192,16 @@ export class GatewayServer implements AsyncDisposable {
  * ```
  */
 export async function startGateway(options: GatewayServerOptions = {}): Promise<GatewayServer> {
-  const { listen = "127.0.0.1", port = 0, external, onEvent, onSocketError, upnp, ...rest } =
-    options;
+  const {
+    listen = "127.0.0.1",
+    port = 0,
+    external,
+    onEvent,
+    onSocketError,
+    upnp,
+    forward,
+    ...rest
+  } = options;
   const address = checkAddress("listen", listen);
   checkPort("port", port, 0);
   const runtime = options.runtime ?? systemRuntime();
@@ -180,6 +210,12 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
       `'external' must be absent where 'listen' is an IPv6 address: current value is ${external}`,
     );
   }
+  if (forward && familyOf(address) === 6) {
+    throw new TypeError("'forward' must be absent where 'listen' is an IPv6 address");
+  }
+  const forwarder = forward
+    ? new GatewayForwarder(runtime, address, (error) => onSocketError?.(error))
+    : undefined;
   const outside = typeof external === "string" ? [external] : external ?? [DEFAULT_EXTERNAL];
   const gateway = new SimulatedGateway({
     ...rest,
@@ -193,17 +229,27 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
       },
     },
     random: options.random ?? runtime.random,
-    trace: onEvent !== undefined,
+    ...forward && {
+      table: {
+        ...rest.table,
+        isUsable: (_, externalPort, internal) =>
+          externalPort !== internal.port || !isOfHost(runtime, internal.address),
+      },
+    },
+    trace: onEvent !== undefined || forward === true,
   });
   const driver = new Driver<ServerEvent, SimulatedGateway>(
     runtime,
-    (event) => onEvent?.(event),
+    (event) => {
+      onEvent?.(event);
+      if (event.type === "mapping") void forwarder?.sync(gateway.list(runtime.now()));
+    },
     onSocketError,
   );
   driver.start(gateway);
   await driver.opened();
   const endpoint = driver.local("server") ?? { address, port };
-  const server = new GatewayServer(runtime, driver, gateway, endpoint);
+  const server = new GatewayServer(runtime, driver, gateway, endpoint, forwarder);
   try {
     await server.do((machine, now) => machine.start(now));
     // UPnP's sockets come with the start, that of its group once the port is known.

@@ -59,6 +59,7 @@ export interface FlagValues {
   readonly profile?: string;
   readonly "announce-port"?: number;
   readonly "http-port"?: number;
+  readonly forward?: true;
   readonly scan?: number;
   readonly target?: readonly string[];
   readonly device?: string;
@@ -190,6 +191,7 @@ export const FLAGS: Table = {
     summary: "the port of UPnP's descriptions and actions (default: a free one)",
     read: integerIn(0, 65535),
   },
+  forward: { summary: "relay what arrives at a mapped port, TCP and UDP, to see it open" },
   profile: {
     placeholder: "NAME",
     summary: "the quirks of a real gateway",

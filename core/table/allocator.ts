@@ -330,6 +330,8 @@ export class PortAllocator {
     for (let i = 0; i < size; i++) {
       const port = first + i;
       if (port > 65535 || !allowed.has(port)) return false;
+      const inside = { address: internal.address, port: internal.port + i };
+      if (this.#settings.isUsable?.(protocol, port, inside) === false) return false;
       if (pool.busy.has(port)) {
         const freed = this.#quarantine.get(pool, port);
         if (!freed || !isLastHolder(freed, internal.address, internal.port + i, nonce)) {

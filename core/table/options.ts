@@ -4,6 +4,7 @@
  * @module
  */
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
+import type { Endpoint } from "../machine.ts";
 import type { RandomSource } from "../random.ts";
 import { PortSet } from "./port_pool.ts";
 
@@ -45,6 +46,11 @@ export interface MappingTableOptions {
   readonly reservedTcpPorts?: readonly number[];
   /** UDP ports that the gateway needs itself, beside PCP's 5350 and 5351 (PCP-S-36). */
   readonly reservedUdpPorts?: readonly number[];
+  /**
+   * Whether an external port may be had for that inside, beside what the ranges say; every one where
+   * left out. For a gateway that opens the port on a host where programs listen, too.
+   */
+  readonly isUsable?: (protocol: number, externalPort: number, internal: Endpoint) => boolean;
   /** Try the internal port's number first when no port is asked for; true where left out. */
   readonly prefersSamePort?: boolean;
   /**
@@ -76,6 +82,7 @@ export interface TableSettings {
   readonly allowed: Readonly<Record<"tcp" | "udp" | "other", PortSet>>;
   readonly chosen: Readonly<Record<"tcp" | "udp" | "other", PortSet>>;
   readonly firstChosenPort: number;
+  readonly isUsable: MappingTableOptions["isUsable"];
   readonly prefersSamePort: boolean;
   readonly samePortProtocols: ReadonlySet<number>;
   readonly random: RandomSource | undefined;
@@ -126,6 +133,7 @@ export function readTableOptions(options: MappingTableOptions): TableSettings {
     allowed,
     chosen: choosable,
     firstChosenPort: chosen[0]?.first ?? 1024,
+    isUsable: options.isUsable,
     prefersSamePort: options.prefersSamePort ?? true,
     samePortProtocols: new Set(
       (options.samePortProtocols ?? [132]).map((p, i) =>

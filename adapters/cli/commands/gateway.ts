@@ -95,6 +95,11 @@ async function start(
           `is "${external}"`,
       );
     }
+    if (flags.forward) {
+      throw new UsageError(
+        "--forward has no meaning with an IPv6 --listen, a firewall without NAT",
+      );
+    }
     if (protocols?.includes("nat-pmp")) {
       throw new UsageError(
         `--protocols must be pcp, upnp or both with an IPv6 --listen: current value is "${protocols}"`,
@@ -105,6 +110,7 @@ async function start(
   const all: readonly GatewayProtocol[] = familyOf(listen) === 4
     ? ["pcp", "nat-pmp", "upnp"]
     : ["pcp", "upnp"];
+  let running: GatewayServer | undefined;
   const options: GatewayServerOptions = {
     ...dropUndefined({
       external,
@@ -117,11 +123,18 @@ async function start(
     listen,
     port,
     runtime,
-    onEvent: (event) => tell(toCliEvent(event, runtime.now())),
+    ...flags.forward && { forward: true },
+    onEvent: (event) => {
+      const relayedAt = event.type === "mapping" && event.change !== "removed" &&
+          event.change !== "expired"
+        ? running?.relayOf(event.entry)
+        : undefined;
+      tell({ ...toCliEvent(event, runtime.now()), ...dropUndefined({ relayedAt }) });
+    },
     onSocketError: (error) => output.warn(error instanceof Error ? error.message : String(error)),
   };
   try {
-    return await startGateway(options);
+    return running = await startGateway(options);
   } catch (error) {
     if (error instanceof NatError && /^(EADDRINUSE|AddrInUse)$/.test(errorCode(error.cause))) {
       // The message names the endpoint: UPnP has ports of its own.

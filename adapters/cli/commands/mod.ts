@@ -168,7 +168,16 @@ export const COMMANDS: readonly Command[] = [
     summary: "is a simulated gateway on real sockets, to test clients against",
     positionals: [],
     minPositionals: 0,
-    flags: ["listen", "port", "external", "protocols", "profile", "announce-port", "http-port"],
+    flags: [
+      "listen",
+      "port",
+      "external",
+      "protocols",
+      "profile",
+      "announce-port",
+      "http-port",
+      "forward",
+    ],
     notes:
       "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT.\n" +
       "Events: listening, request, response, mapping, scenario.",
