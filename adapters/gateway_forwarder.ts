@@ -15,7 +15,7 @@ import { familyOf, formatEndpoint, isSameEndpoint, withoutZone } from "../core/i
 import type { Endpoint } from "../core/machine.ts";
 import { PROTOCOL_NUMBER, type RemoteFilter, type Transport } from "../core/mapping.ts";
 import { isAdmitted, type TableEntry } from "../core/table/entry.ts";
-import type { Listener, Runtime, UdpSocket } from "./runtime.ts";
+import type { Runtime, UdpSocket } from "./runtime.ts";
 import { listenAt, socketEndpoint } from "./streams.ts";
 
 /** How many ports are open at once. */
@@ -122,14 +122,7 @@ export class GatewayForwarder {
 
   async #openTcp(key: string, wanted: Wanted): Promise<void> {
     const sockets = new Set<Socket>();
-    let listener: Listener | undefined;
-    const port: OpenPort = {
-      wanted,
-      close: () => {
-        listener?.close();
-        for (const socket of sockets) socket.destroy();
-      },
-    };
+    const port: OpenPort = { wanted, close: () => {} };
     const server: Server = createServer({ allowHalfOpen: true }, (outside) => {
       outside.on("error", () => outside.destroy());
       const remote = socketEndpoint(outside.remoteAddress, outside.remotePort);
@@ -139,7 +132,11 @@ export class GatewayForwarder {
       }
       this.#relay(outside, to, sockets);
     });
-    listener = await listenAt(server, wanted.at, "what is forwarded");
+    const listener = await listenAt(server, wanted.at, "what is forwarded");
+    port.close = () => {
+      listener.close();
+      for (const socket of sockets) socket.destroy();
+    };
     this.#ports.set(key, port);
   }
 

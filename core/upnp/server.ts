@@ -184,8 +184,9 @@ export class IgdServer implements Machine<ServerEvent> {
     };
   }
 
-  /** The description's URL for hosts at one of its interfaces, once HTTP's port is known. */
+  /** The description's URLs, one an interface, while it is on and HTTP's ports are known. */
   get locations(): readonly string[] {
+    if (!this.#isOn) return [];
     return this.#settings.places.flatMap((place) => this.#location(place) ?? []);
   }
 

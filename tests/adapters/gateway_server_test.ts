@@ -7,7 +7,9 @@ import {
   type GatewayServerOptions,
   startGateway,
 } from "../../adapters/gateway_server.ts";
+import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
+import { type DeviceEvent, DeviceSearch, type FoundDevice } from "../../core/upnp/search.ts";
 import type { ServerEvent } from "../../core/table/server_request.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { decodeResponse, encodeAddressRequest } from "../../core/natpmp/codec.ts";
@@ -75,6 +77,39 @@ describe("startGateway()", () => {
       "added",
     ]);
     assertEquals(server.stats.dropped.off, 0);
+  });
+
+  it("speaks UPnP where it is to: its own sockets, a client, and a search that only it hears", async () => {
+    const events: ServerEvent[] = [];
+    const server = await start({ protocols: ["upnp"], onEvent: (event) => events.push(event) });
+    assertMatch(server.descriptions.join(), /^http:\/\/127\.0\.0\.1:\d+\/rootDesc\.xml$/);
+    assert(server.ssdpPort !== undefined && server.ssdpPort > 0 && server.ssdpPort !== 1900);
+    const described = await fetch(server.descriptions[0]!);
+    assertEquals([described.status, (await described.text()).slice(0, 21)], [
+      200,
+      '<?xml version="1.0"?>',
+    ]);
+    let found = (_: FoundDevice) => {};
+    const device = new Promise<FoundDevice>((resolve) => found = resolve);
+    const runtime = systemRuntime();
+    const driver = new Driver<DeviceEvent, DeviceSearch>(runtime, (event) => {
+      if (event.type === "found") found(event.device);
+    });
+    open.push(driver);
+    driver.start(
+      new DeviceSearch({
+        places: [{ local: "127.0.0.1", gateway: "127.0.0.1", networks: ["127.0.0.0/8"] }],
+        port: server.ssdpPort!,
+        listen: false,
+      }),
+    );
+    driver.do((search, now) => search.search(now));
+    const { location } = await device;
+    assertEquals(location, server.descriptions[0]);
+    assert(events.some(({ type }) => type === "request"));
+    await server.command("protocol upnp off");
+    assertEquals([server.descriptions, server.ssdpPort], [[], undefined]);
+    await assertRejects(() => fetch(location));
   });
 
   it("does what its scenario commands say", async () => {

@@ -102,6 +102,8 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["gateway --listen ::1 --external 1.2.3.4", ["--external", "--listen"]],
   ["gateway --listen ::1 --external 2001:db8::1", ["--external", '"2001:db8::1"', "--listen"]],
   ["gateway --listen ::1 --protocols nat-pmp", ["--protocols", "nat-pmp", "--listen"]],
+  ["gateway --listen ::1 --forward", ["--forward", "--listen"]],
+  ["gateway --http-port 65536", ["--http-port", '"65536"']],
   ["gateway --gateway 10.0.0.1", ["--gateway"]],
   ["demo 5", ['"5"']],
   ["demo --port 5", ["--port"]],
