@@ -110,6 +110,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   readonly #onEvent: (event: E) => void;
   readonly #onSocketError: ((error: unknown) => void) | undefined;
   readonly #beforeSend: (() => unknown) | undefined;
+  readonly #onStray: ((data: Uint8Array, from: Endpoint, socket: string) => void) | undefined;
   /** Datagrams that are not to leave yet, in their order. */
   readonly #waiting: { readonly action: SendAction; readonly until: Promise<void> | undefined }[] =
     [];
@@ -134,17 +135,20 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    *   the machine is told. By default it is dropped: the machine notices the silence.
    * @param beforeSend Is called before each datagram is handed to its socket. Where it returns a
    *   promise, the datagram and those after it wait for that.
+   * @param onStray Gets the datagrams that are not the machine's, borrowed until return.
    */
   constructor(
     runtime: Runtime,
     onEvent: (event: E) => void,
     onSocketError?: (error: unknown) => void,
     beforeSend?: () => unknown,
+    onStray?: (data: Uint8Array, from: Endpoint, socket: string) => void,
   ) {
     this.#runtime = runtime;
     this.#onEvent = onEvent;
     this.#onSocketError = onSocketError;
     this.#beforeSend = beforeSend;
+    this.#onStray = onStray;
     this.#http = runtime.openHttp && new OnDemand(() =>
       runtime.openHttp!({
         onResult: (id, result) =>
@@ -285,7 +289,10 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     const isWanted = () => !this.#isClosed && this.#listed.get(key) === listed;
     const handlers: UdpHandlers = {
       onDatagram: (data, from) =>
-        this.#feed((machine, now) => machine.handleDatagram(data, from, key, now)),
+        this.#feed((machine, now) => {
+          if (machine.handleDatagram(data, from, key, now)) return;
+          callBack(() => this.#onStray?.(data, from, key));
+        }),
       onUnreachable: (to) => this.#feed((machine, now) => machine.handleUnreachable(to, key, now)),
       onError: (error) => {
         callBack(() => this.#onSocketError?.(error));

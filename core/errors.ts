@@ -26,7 +26,9 @@ export type NatErrorCode =
   /** The network itself failed (no route, interface gone). */
   | "network"
   /** The context was closed while the operation ran. */
-  | "closed";
+  | "closed"
+  /** Two peers are behind NATs between which no hole can be punched. */
+  | "hard-nat";
 
 /** What one protocol came to at one gateway. */
 export interface Attempt {

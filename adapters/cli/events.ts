@@ -117,6 +117,26 @@ export type CliEvent =
     /** Seconds for which the gateway asks not to be bothered with this again. */
     readonly retryAfterSeconds?: number;
   }
+  | {
+    readonly event: "ticket";
+    /** One line for the peer's natkit; absent with `--sdp`. */
+    readonly ticket?: string;
+    /** Lines for any ICE stack, with `--sdp`. */
+    readonly sdp?: readonly string[];
+  }
+  | {
+    readonly event: "punched";
+    readonly protocol: Transport;
+    readonly local: Endpoint;
+    /** How the peer sees this host. */
+    readonly mapped: Endpoint;
+    readonly remote: Endpoint;
+    /** From the peer's ticket to the path, milliseconds. */
+    readonly elapsedMs: number;
+  }
+  /** What the peer sent: text where it is that, else base64. */
+  | { readonly event: "data"; readonly text: string }
+  | { readonly event: "data"; readonly base64: string }
   | { readonly event: "help"; readonly text: string }
   | { readonly event: "version"; readonly version: string }
   | GatewayCliEvent;

@@ -63,6 +63,10 @@ export interface FlagValues {
   readonly scan?: number;
   readonly target?: readonly string[];
   readonly device?: string;
+  readonly udp?: true;
+  readonly sdp?: true;
+  readonly controlling?: true;
+  readonly controlled?: true;
 }
 
 /** A flag's name, without the dashes. */
@@ -165,7 +169,7 @@ export const FLAGS: Table = {
     isRepeatable: true,
     read: readStunServer,
   },
-  tcp: { summary: "ask over TCP" },
+  tcp: { summary: "over TCP" },
   "max-lifetime": {
     placeholder: "S",
     summary: "look for the life of an unused binding up to this, 4..3600 seconds; takes as long",
@@ -218,6 +222,10 @@ export const FLAGS: Table = {
     summary: "of this device only: its UDN, address or name",
     read: readText,
   },
+  udp: { summary: "over UDP (the default)" },
+  sdp: { summary: "tickets as lines of SDP up to an empty line, for any ICE stack" },
+  controlling: { summary: "begin in the role that decides which path is used" },
+  controlled: { summary: "begin in the other role" },
   state: {
     placeholder: "FILE",
     summary: "where mappings are kept for a later unmap " +

@@ -48,8 +48,20 @@ export interface Io {
   onOutputClosed(callback: () => void): () => void;
   /** Tells each line of standard input until what it returned is called. */
   onLine(callback: (line: string) => void): () => void;
+  /** Opens standard input as bytes. */
+  openInput(): Input;
+  /** Writes bytes to standard output; resolves once there is room for more. */
+  write(data: Uint8Array): Promise<void>;
   /** Ends the process at once. */
   exit(status: number): void;
+}
+
+/** Standard input as bytes, for one reader. */
+export interface Input {
+  /** What comes next; undefined at the end. */
+  read(): Promise<Uint8Array | undefined>;
+  /** Reads no more; a read that waits resolves with the end. */
+  close(): void;
 }
 
 /** The process itself, on Deno, Node and Bun alike. */
@@ -83,6 +95,17 @@ export function processIo(): Io {
       return () => void closed.delete(callback);
     },
     onLine,
+    openInput,
+    write: (data) =>
+      new Promise((resolve) => {
+        if (isClosed) return resolve();
+        try {
+          stdout.write(data, () => resolve());
+        } catch {
+          onClosed();
+          resolve();
+        }
+      }),
     exit: (status) => process.exit(status),
   };
 }
@@ -113,5 +136,43 @@ function onLine(callback: (line: string) => void): () => void {
     lines.close();
     // A read that waits for input would keep the process alive.
     stdin.destroy();
+  };
+}
+
+/** So many pieces of standard input wait at most; then whoever writes them waits. */
+const MAX_PIECES = 16;
+
+function openInput(): Input {
+  const { stdin } = process;
+  const pieces: Uint8Array[] = [];
+  let hasEnded = false;
+  let wake = () => {};
+  const onData = (data: Uint8Array) => {
+    pieces.push(new Uint8Array(data));
+    if (pieces.length >= MAX_PIECES) stdin.pause();
+    wake();
+  };
+  const onEnd = () => {
+    hasEnded = true;
+    wake();
+  };
+  stdin.on("data", onData);
+  for (const event of ["end", "close", "error"]) stdin.on(event, onEnd);
+  return {
+    async read() {
+      while (pieces.length === 0 && !hasEnded) {
+        stdin.resume();
+        await new Promise<void>((resolve) => wake = resolve);
+      }
+      return pieces.shift();
+    },
+    close() {
+      hasEnded = true;
+      pieces.length = 0;
+      stdin.off("data", onData);
+      // A read that waits for input would keep the process alive.
+      stdin.destroy();
+      wake();
+    },
   };
 }

@@ -32,6 +32,11 @@ export class Output {
     this.#io.stdout(`${line}\n`);
   }
 
+  /** Tells a person an event on standard error, where standard output is for something else. */
+  tell(event: CliEvent): void {
+    this.#io.stderr(`${describeEvent(event, this.#err)}\n`);
+  }
+
   /** Tells a person what goes on, on standard output; with `--json` nobody. */
   story(text: string): void {
     if (!this.isJson) this.#io.stdout(`${text}\n`);

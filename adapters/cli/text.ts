@@ -108,6 +108,12 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return `listening on ${style.bold(formatEndpoint(event))}: ${names}, ${outside}${profile}` +
         descriptions.join("");
     }
+    case "ticket":
+      return event.ticket ?? `${event.sdp!.join("\n")}\n`;
+    case "punched":
+      return `${style.good("punched")}  ${style.bold(formatEndpoint(event.remote))}/` +
+        `${event.protocol} from ${formatEndpoint(event.local)}, seen as ` +
+        `${formatEndpoint(event.mapped)}, in ${event.elapsedMs} ms`;
     case "scenario":
       return `${style.bold("scenario")} ${event.command}: ${event.message}`;
     default:

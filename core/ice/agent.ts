@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { copyBytes } from "../bytes.ts";
 import { checkAddress, checkInteger } from "../check.ts";
 import { familyOf, formatEndpoint, isSameEndpoint } from "../ip.ts";
 import type {
@@ -49,7 +50,9 @@ import {
 import { type Base, CheckList, type Pair } from "./check_list.ts";
 import {
   AHEAD,
+  behaviourOf,
   isHard,
+  type Observation,
   planProbing,
   PortSequence,
   type ProbingPlan,
@@ -59,7 +62,6 @@ import {
 import {
   checkPublic,
   createRendezvous,
-  type MappingBehaviour,
   MAX_CANDIDATES,
   type NatHint,
   type PublicRendezvous,
@@ -137,6 +139,8 @@ export type IceEvent =
   }
   /** It did not come to that; nothing goes on. */
   | { readonly type: "failed"; readonly reason: IceFailure; readonly message: string }
+  /** The peer, a natkit, will send no more datagrams; it may still take some. */
+  | { readonly type: "ended" }
   /** The peer answers no more (RFC 7675 §5.1): nothing may be sent to it. */
   | { readonly type: "lost"; readonly remote: Endpoint };
 
@@ -205,6 +209,11 @@ const KEEPALIVE_MS = 15_000;
 /** RFC 7675 §5.1, milliseconds. */
 const CONSENT_MS = 5000;
 const CONSENT_EXPIRES_MS = 30_000;
+/** A natkit's own attribute, which others leave aside: no more datagrams will come. */
+const END_ATTRIBUTE = 0xc0a7;
+/** That is said so often at this distance, and again with each question for consent. */
+const END_AGAIN = 2;
+const END_AGAIN_MS = 100;
 /** How long checks alone are given before ports are guessed, milliseconds. */
 const GRACE_MS = 500;
 /** How long predicted ports are given before many sockets are opened, milliseconds. */
@@ -247,12 +256,6 @@ type Pulse =
   | "linger"
   | "consent"
   | "keep alive";
-
-/** What a server told a socket. */
-interface Observation {
-  readonly server: Endpoint;
-  mapped: Endpoint;
-}
 
 interface OpenBase extends Base {
   readonly observations: Observation[];
@@ -339,6 +342,10 @@ export class IceAgent implements Machine<IceEvent> {
   #consentAt: Instant = 0;
   #consentWith: Credentials | undefined;
   #hasHeardPeer = false;
+  /** Whether we, and whether the peer, will send no more. */
+  #hasEnded = false;
+  #hasPeerEnded = false;
+  #endsSaid = 0;
   #plan: ProbingPlan | undefined;
   #ports: PortSequence | undefined;
   #probeRound = 0;
@@ -397,7 +404,33 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** Whether a datagram came from a peer's endpoint that a check has confirmed. */
   isPeer(from: Endpoint, socket: string): boolean {
-    return this.#list.find(socket, from)?.state === "succeeded";
+    const selected = this.#selected;
+    const isSelected = selected?.base.socket === socket && isSameEndpoint(selected.remote, from);
+    return isSelected || this.#list.find(socket, from)?.state === "succeeded";
+  }
+
+  /**
+   * Tells the peer, if it is a natkit, that no more datagrams will come: it hears `ended`. What it
+   * still sends arrives.
+   */
+  end(now: Instant): void {
+    this.#outbox.touch(now);
+    if (this.#hasEnded || !this.#isAgreed) return;
+    this.#hasEnded = true;
+    this.#askConsent(now);
+  }
+
+  /**
+   * Sends a datagram of the application to the peer; false where no pair is agreed on.
+   *
+   * @param data Is copied.
+   */
+  send(data: Uint8Array, now: Instant): boolean {
+    this.#outbox.touch(now);
+    const selected = this.selected;
+    if (!selected) return false;
+    this.#outbox.send(selected.socket, selected.remote, copyBytes(data));
+    return true;
   }
 
   /** Opens the sockets and asks the servers. */
@@ -861,6 +894,9 @@ export class IceAgent implements Machine<IceEvent> {
       method: STUN_METHOD.BINDING,
       transactionId,
       attributes,
+      ...(of.kind === "consent" && this.#hasEnded && {
+        unknown: [{ type: END_ATTRIBUTE, value: new Uint8Array(0) }],
+      }),
     } as const;
     const data = encodeStun(fields, { key, fingerprint: true });
     const transaction: Transaction = { ...of, key: transactionKey(transactionId), data, sends: 0 };
@@ -1013,6 +1049,10 @@ export class IceAgent implements Machine<IceEvent> {
       return true;
     }
     if (credentials === this.#credentials) this.#hasHeardPeer = true;
+    if (this.#isAgreed && !this.#hasPeerEnded && message.unknown.some(isEnd)) {
+      this.#hasPeerEnded = true;
+      this.#outbox.emit({ type: "ended" });
+    }
     const theirs = this.#isControlling ? iceControlling : iceControlled;
     if (theirs !== undefined && credentials === this.#credentials) {
       this.stats.conflicts++;
@@ -1090,7 +1130,10 @@ export class IceAgent implements Machine<IceEvent> {
     const transaction = this.#transactions.get(key);
     if (!transaction || transaction.socket !== socket) {
       this.stats.strange++;
-      return false;
+      // The peer's answer to a check that is over is nobody else's either.
+      return [this.#credentials, this.#previous].some((one) =>
+        one?.peerKey !== undefined && hasIntegrity(message, one.peerKey, "sha1")
+      );
     }
     const { kind, to, credentials } = transaction;
     if (kind === "gather") {
@@ -1279,6 +1322,9 @@ export class IceAgent implements Machine<IceEvent> {
       now,
     );
     this.#setConsentTimer(now);
+    if (this.#hasEnded && this.#endsSaid++ < END_AGAIN) {
+      this.#timers.set("consent", now + END_AGAIN_MS, "the end is told again");
+    }
   }
 
   /** Answers to all questions of the last 30 s count; older ones are forgotten. */
@@ -1396,6 +1442,10 @@ export class IceAgent implements Machine<IceEvent> {
   }
 }
 
+function isEnd({ type }: { readonly type: number }): boolean {
+  return type === END_ATTRIBUTE;
+}
+
 /** Whether it is one of the many sockets that are opened to be hit by chance. */
 function isGuest({ socket }: Base): boolean {
   return socket.startsWith(GUEST);
@@ -1405,22 +1455,4 @@ function isGuest({ socket }: Base): boolean {
 function inTurn({ observations, destinations }: OpenBase): Observation[] {
   const turn = ({ server }: Observation) => destinations.get(formatEndpoint(server)) ?? 0;
   return observations.toSorted((a, b) => turn(a) - turn(b));
-}
-
-/** What mappings depend on, by what servers saw of one socket. */
-function behaviourOf(seen: readonly Observation[], local: Endpoint | undefined): MappingBehaviour {
-  const [first] = seen;
-  if (!first) return "unknown";
-  if (isSameEndpoint(first.mapped, local)) return "endpoint-independent";
-  if (seen.length < 2) return "unknown";
-  if (seen.every(({ mapped }) => isSameEndpoint(mapped, first.mapped))) {
-    return "endpoint-independent";
-  }
-  const twins = seen.flatMap((one, i) =>
-    seen.slice(i + 1).filter(({ server }) => server.address === one.server.address)
-      .map((other) => isSameEndpoint(one.mapped, other.mapped))
-  );
-  return twins.length > 0 && twins.every((isSame) => isSame)
-    ? "address-dependent"
-    : "address-and-port-dependent";
 }

@@ -3,6 +3,7 @@
  * they have (a chat, a QR code, a server of their own), and then they talk to each other directly.
  *
  * {@linkcode IceAgent} is the machine for UDP; any ICE stack can be at the other end.
+ * {@linkcode TcpPunch} is the one for TCP.
  *
  * @module
  */
@@ -16,6 +17,7 @@ export {
   parseCandidate,
   type TcpType,
 } from "./candidate.ts";
+export * from "./tcp.ts";
 export * from "./ticket.ts";
 export type * from "../machine.ts";
 export type { Transport } from "../mapping.ts";

@@ -11,7 +11,9 @@
  * @module
  */
 import { below, type RandomSource } from "../random.ts";
-import type { NatHint } from "./ticket.ts";
+import { isSameEndpoint } from "../ip.ts";
+import type { Endpoint } from "../machine.ts";
+import type { MappingBehaviour, NatHint } from "./ticket.ts";
 
 /** What this side does. */
 export type ProbingRole =
@@ -125,4 +127,33 @@ export class PortSequence {
 /** A port beyond the last one goes on at the first. */
 export function wrap(port: number): number {
   return FIRST_PORT + (((port - FIRST_PORT) % PORTS) + PORTS) % PORTS;
+}
+
+/** What a server saw of a socket. */
+export interface Observation {
+  /** Who was asked. */
+  readonly server: Endpoint;
+  /** What it saw, at last. */
+  mapped: Endpoint;
+}
+
+/** What mappings depend on, by what servers saw of one socket. */
+export function behaviourOf(
+  seen: readonly Observation[],
+  local: Endpoint | undefined,
+): MappingBehaviour {
+  const [first] = seen;
+  if (!first) return "unknown";
+  if (isSameEndpoint(first.mapped, local)) return "endpoint-independent";
+  if (seen.length < 2) return "unknown";
+  if (seen.every(({ mapped }) => isSameEndpoint(mapped, first.mapped))) {
+    return "endpoint-independent";
+  }
+  const twins = seen.flatMap((one, i) =>
+    seen.slice(i + 1).filter(({ server }) => server.address === one.server.address)
+      .map((other) => isSameEndpoint(one.mapped, other.mapped))
+  );
+  return twins.length > 0 && twins.every((isSame) => isSame)
+    ? "address-dependent"
+    : "address-and-port-dependent";
 }

@@ -131,6 +131,29 @@ export const COMMANDS: readonly Command[] = [
     load: () => import("./upnp.ts"),
   },
   {
+    name: "punch",
+    summary: "reaches a peer through the NATs between, and pipes standard input and output to it",
+    positionals: [],
+    minPositionals: 0,
+    flags: [
+      "udp",
+      "tcp",
+      "stun",
+      "internal-address",
+      "sdp",
+      "controlling",
+      "controlled",
+      "timeout",
+    ],
+    notes:
+      "The ticket is the first line of standard output; it goes to the peer, whose ticket is the\n" +
+      "first line of standard input. All that follows is data: over TCP a stream that arrives\n" +
+      "whole, over UDP each line is a datagram. --timeout is how long the peer is tried (default\n" +
+      "30). With --json what the peer sends comes in data events, as text or base64.\n" +
+      "Events: ticket, punched, data.",
+    load: () => import("./punch.ts"),
+  },
+  {
     name: "stun",
     summary: "asks a STUN server how it sees this host",
     positionals: ["HOST[:PORT]"],

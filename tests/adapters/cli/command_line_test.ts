@@ -228,11 +228,10 @@ describe("natkit", () => {
   });
 
   describe("--help", () => {
-    it("lists every command, and none that does not exist", async () => {
+    it("lists every command", async () => {
       assertEquals(await run("--help"), 0);
 
       for (const { name } of COMMANDS) assertMatch(io.out, new RegExp(`^  ${name}\\b`, "m"));
-      assert(!/\bpunch\b/.test(io.out), io.out);
       assertEquals(io.err, "");
     });
 

@@ -6,7 +6,7 @@
 import type { AddressOptions, ExternalAddress, Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
-import type { Io, StopSignal } from "../../../adapters/cli/io.ts";
+import type { Input, Io, StopSignal } from "../../../adapters/cli/io.ts";
 import type { Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { Transport } from "../../../core/mapping.ts";
@@ -24,6 +24,9 @@ export class FakeIo implements Io {
   readonly #closed = new Set<() => void>();
   readonly #lines = new Set<(line: string) => void>();
   readonly #watchers = new Set<() => void>();
+  readonly #input: Uint8Array[] = [];
+  #isInputOpen = true;
+  #wakeInput = () => {};
 
   stdout(text: string): void {
     this.out += text;
@@ -51,6 +54,35 @@ export class FakeIo implements Io {
   onLine(callback: (line: string) => void): () => void {
     this.#lines.add(callback);
     return () => void this.#lines.delete(callback);
+  }
+
+  openInput(): Input {
+    return {
+      read: async () => {
+        while (this.#input.length === 0 && this.#isInputOpen) {
+          await new Promise<void>((resolve) => this.#wakeInput = resolve);
+        }
+        return this.#input.shift();
+      },
+      close: () => this.endInput(),
+    };
+  }
+
+  write(data: Uint8Array): Promise<void> {
+    this.stdout(new TextDecoder().decode(data));
+    return Promise.resolve();
+  }
+
+  /** Gives bytes to standard input. */
+  input(text: string): void {
+    this.#input.push(new TextEncoder().encode(text));
+    this.#wakeInput();
+  }
+
+  /** Ends standard input. */
+  endInput(): void {
+    this.#isInputOpen = false;
+    this.#wakeInput();
   }
 
   exit(status: number): void {

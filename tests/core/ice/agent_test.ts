@@ -517,7 +517,8 @@ describe("a check", () => {
     bench.agent.setRemote(bench.peer, 0);
     const [check] = bench.sent(0);
     const answer = bench.answer(check!);
-    assertEquals(bench.agent.handleDatagram(answer, PEER, "another", 5), false);
+    bench.agent.handleDatagram(answer, PEER, "another", 5);
+    assertEquals(bench.agent.stats.confirmed, 0);
     bench.feed(answer, 10, OTHER);
     bench.feed(answer, 11);
     for (let now = 12; now < 5000; now += 10) {
@@ -681,6 +682,18 @@ describe("what is the application's", () => {
       assertEquals(bench.feed(data, 1), false, data.join());
     }
     assertEquals(bench.sent(1).filter(({ class: kind }) => kind !== "request"), []);
+  });
+
+  it("does not begin with the peer's answers to checks that are over", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const answer = bench.answer(bench.sent(0)[0]!);
+    bench.feed(answer, 10);
+    assertEquals(bench.feed(answer, 11), true);
+    const forged = bench.answer({ ...bench.sent(60)[0]!, transactionId: new Uint8Array(12) }, {
+      key: "x".repeat(24),
+    });
+    assertEquals(bench.feed(forged, 12), false);
   });
 
   it("is told from a stranger's by the checks that came back", () => {

@@ -1,0 +1,348 @@
+/**
+ * UDP between two peers behind NATs: the socket that was punched, with the peer at its other end.
+ *
+ * @module
+ */
+import { NatError } from "../../core/errors.ts";
+import { IceAgent, type IceEvent } from "../../core/ice/agent.ts";
+import type { PublicRendezvous } from "../../core/ice/ticket.ts";
+import { copyBytes } from "../../core/bytes.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { callBack } from "../callback.ts";
+import { Driver } from "../driver.ts";
+import type { Runtime } from "../runtime.ts";
+import type { PortMapping } from "./port_mapping.ts";
+import {
+  agentOptions,
+  mapPort,
+  prepare,
+  punchError,
+  type PunchOptions,
+  readPeer,
+  type RendezvousOptions,
+  tell,
+} from "./rendezvous.ts";
+import { checkOptions, waitFor } from "./wait.ts";
+
+/** So many datagrams wait for a reader; of more the oldest are lost, as UDP may. */
+const MAX_WAITING = 1024;
+
+type Connected = IceEvent & { readonly type: "connected" };
+
+/** What a channel needs of its rendezvous. */
+interface Link {
+  send(data: Uint8Array): boolean;
+  end(): void;
+  close(): void;
+}
+
+/** A UDP path to the peer. Datagrams may be lost or come in another order, as with UDP anywhere. */
+export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
+  /** Where the socket is bound. */
+  readonly local: Endpoint;
+  /** How the peer sees this host. */
+  readonly mapped: Endpoint;
+  /** From the peer's ticket to the agreement on a path, milliseconds. */
+  readonly elapsedMs: number;
+  /** How it ended: `"closed"` here, or `"lost"`: the peer has not answered for 30 s. */
+  readonly ended: Promise<"closed" | "lost">;
+  readonly #link: Link;
+  readonly #waiting: Uint8Array[] = [];
+  #peer: Endpoint;
+  #onDatagram: ((data: Uint8Array) => void) | undefined;
+  #wake: (() => void) | undefined;
+  #isEnded = false;
+  #hasPeerEnded = false;
+  #end: (how: "closed" | "lost") => void = () => {};
+  /** Datagrams that came while nobody read, and were too many. */
+  dropped = 0;
+
+  /** Made by {@linkcode UdpRendezvous.punch}. */
+  constructor(link: Link, { local, mapped, remote, elapsedMs }: Connected) {
+    this.#link = link;
+    this.local = local;
+    this.mapped = mapped;
+    this.#peer = remote;
+    this.elapsedMs = elapsedMs;
+    this.ended = new Promise((resolve) => this.#end = resolve);
+  }
+
+  /** The peer as this host reaches it; it may move to a better path at first. */
+  get peer(): Endpoint {
+    return this.#peer;
+  }
+
+  /**
+   * Sends one datagram to the peer.
+   *
+   * @throws {NatError} `closed` after the end.
+   */
+  send(data: Uint8Array): void {
+    if (this.#isEnded || !this.#link.send(data)) {
+      throw new NatError("closed", "Cannot send to the peer: the channel is closed");
+    }
+  }
+
+  /** Gets each datagram from here on, those that wait first; then none goes to readers. */
+  set onDatagram(callback: ((data: Uint8Array) => void) | undefined) {
+    this.#onDatagram = callback;
+    if (!callback) return;
+    for (const data of this.#waiting.splice(0)) callBack(() => callback(data));
+  }
+
+  /** Tells the peer, if it is a natkit, that no more datagrams will come. */
+  end(): void {
+    if (!this.#isEnded) this.#link.end();
+  }
+
+  /** The datagrams, until the peer has said that no more will come, or the channel ends. */
+  async *[Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    for (;;) {
+      const data = this.#waiting.shift();
+      if (data) yield data;
+      else if (this.#isEnded || this.#hasPeerEnded) return;
+      else await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+
+  /** Closes the socket. */
+  close(): Promise<void> {
+    this.#link.close();
+    this.finish("closed");
+    return Promise.resolve();
+  }
+
+  /** {@linkcode UdpChannel.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Takes a datagram of the peer; called by the rendezvous. */
+  receive(data: Uint8Array): void {
+    const callback = this.#onDatagram;
+    if (callback) {
+      callBack(() => callback(data));
+      return;
+    }
+    if (this.#waiting.length >= MAX_WAITING) {
+      this.#waiting.shift();
+      this.dropped++;
+    }
+    this.#waiting.push(data);
+    this.#wake?.();
+  }
+
+  /** Moves to another path; called by the rendezvous. */
+  move(peer: Endpoint): void {
+    this.#peer = peer;
+  }
+
+  /** Ends the datagrams; called by the rendezvous. */
+  finishReading(): void {
+    this.#hasPeerEnded = true;
+    this.#wake?.();
+  }
+
+  /** Ends it; called by the rendezvous. */
+  finish(how: "closed" | "lost"): void {
+    this.#isEnded = true;
+    this.#end(how);
+    this.#wake?.();
+  }
+}
+
+/** One peer's side of a UDP rendezvous: its ticket, and what is punched with the other's. */
+export class UdpRendezvous implements AsyncDisposable {
+  readonly #runtime: Runtime;
+  readonly #driver: Driver<IceEvent, IceAgent>;
+  readonly #early: {
+    readonly data: Uint8Array;
+    readonly from: Endpoint;
+    readonly socket: string;
+  }[] = [];
+  #onEvent: (event: IceEvent) => void = () => {};
+  #mapping: PortMapping | undefined;
+  #channel: UdpChannel | undefined;
+  #isClosed = false;
+
+  private constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+    this.#driver = new Driver<IceEvent, IceAgent>(
+      runtime,
+      (event) => this.#handle(event),
+      undefined,
+      undefined,
+      (data, from, socket) => this.#receive(data, from, socket),
+    );
+  }
+
+  /**
+   * Opens sockets and finds out where they may be reached.
+   *
+   * @throws {TypeError | RangeError} On options that are none.
+   * @throws {NatError} `permission`, or `network` where no socket can be opened.
+   *
+   * @example Both peers in one program
+   * ```ts
+   * import { UdpRendezvous } from "@natkit/natkit/ice";
+   *
+   * const options = { localAddresses: ["127.0.0.1"] }; // In earnest: { stunServers: ["HOST:PORT"] }
+   * await using a = await UdpRendezvous.open(options);
+   * await using b = await UdpRendezvous.open(options);
+   * const [left, right] = await Promise.all([a.punch(b.ticket), b.punch(a.ticket)]);
+   * left.send(new TextEncoder().encode("hello"));
+   * for await (const data of right) {
+   *   console.assert(new TextDecoder().decode(data) === "hello");
+   *   break;
+   * }
+   * ```
+   */
+  static async open(options: RendezvousOptions = {}): Promise<UdpRendezvous> {
+    const { runtime, servers, addresses, port } = await prepare(options);
+    const rendezvous = new UdpRendezvous(runtime);
+    const agent = new IceAgent({
+      random: runtime.random,
+      hosts: addresses,
+      port,
+      servers,
+      ...agentOptions(options),
+    });
+    const { signal } = options;
+    try {
+      await waitFor<void>(
+        runtime,
+        { timeoutMs: Infinity, ...(signal && { signal }) },
+        () => undefined,
+        (settle) => {
+          rendezvous.#onEvent = (event) => {
+            if (event.type === "gathered") settle.resolve();
+            else if (event.type === "failed") {
+              settle.reject(new NatError("network", event.message));
+            }
+          };
+          rendezvous.#driver.start(agent);
+          rendezvous.#driver.do((it, now) => it.gather(now));
+        },
+      );
+      rendezvous.#mapping = await mapPort(
+        options,
+        "udp",
+        rendezvous.told,
+        (external, own) => rendezvous.#driver.do((it, now) => it.addMapped(external, own, now)),
+      );
+      return rendezvous;
+    } catch (error) {
+      await rendezvous.close();
+      throw error;
+    }
+  }
+
+  /** What goes to a peer that is a natkit: one line. */
+  get ticket(): string {
+    return tell(this.told).ticket;
+  }
+
+  /** What goes to any other ICE stack: the lines of SDP that are about ICE. */
+  get sdp(): readonly string[] {
+    return tell(this.told).sdp;
+  }
+
+  /** The same as data. */
+  get told(): PublicRendezvous {
+    return this.#driver.do((agent) => agent.rendezvous!);
+  }
+
+  /**
+   * Punches, with the peer's ticket: both must, at about the same time.
+   *
+   * @param peer The peer's ticket, its lines of SDP, or the same as data.
+   * @throws {TicketError} Where the ticket cannot be used.
+   * @throws {NatError} `no-answer`; `hard-nat` where both NATs are such that no hole can be
+   *   punched; `closed`.
+   */
+  async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<UdpChannel> {
+    const { signal, delayMs = 0 } = checkOptions(options);
+    const told = readPeer(peer);
+    if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
+    const connected = await waitFor<Connected>(
+      this.#runtime,
+      { timeoutMs: Infinity, ...(signal && { signal }) },
+      () => undefined,
+      (settle) => {
+        this.#onEvent = (event) => {
+          if (event.type === "connected") settle.resolve(event);
+          else if (event.type === "failed") settle.reject(punchError(event.reason, event.message));
+        };
+        this.#driver.do((agent, now) => agent.setRemote(told, now, { delayMs }));
+      },
+    );
+    return this.#channel ??= this.#open(connected);
+  }
+
+  /** Closes the sockets, the channel's too. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#driver.machine) this.#driver.do((agent, now) => agent.close(now));
+    this.#driver.close();
+    this.#channel?.finish("closed");
+    await this.#mapping?.close();
+  }
+
+  /** {@linkcode UdpRendezvous.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #open(connected: Connected): UdpChannel {
+    const channel = new UdpChannel({
+      send: (data) => !this.#isClosed && this.#driver.do((agent, now) => agent.send(data, now)),
+      end: () => this.#driver.do((agent, now) => agent.end(now)),
+      close: () => void this.close(),
+    }, connected);
+    this.#channel = channel;
+    for (const { data, from, socket } of this.#early.splice(0)) this.#receive(data, from, socket);
+    return channel;
+  }
+
+  #handle(event: IceEvent): void {
+    this.#onEvent(event);
+    if (event.type === "connected") this.#channel?.move(event.remote);
+    if (event.type === "ended") this.#channel?.finishReading();
+    if (event.type !== "lost") return;
+    this.#channel?.finish("lost");
+    void this.close();
+  }
+
+  /** What is not ICE's is the application's, where the peer sent it. */
+  #receive(data: Uint8Array, from: Endpoint, socket: string): void {
+    if (this.#channel) {
+      if (!this.#driver.machine?.isPeer(from, socket)) return;
+      this.#channel.receive(copyBytes(data));
+    } else if (this.#early.length < 64) {
+      // The peer may have agreed a moment before us.
+      this.#early.push({ data: copyBytes(data), from, socket });
+    }
+  }
+}
+
+/**
+ * Reaches a peer by UDP through the NATs between.
+ *
+ * @param exchange Gets this side's ticket, takes it to the peer and resolves with the peer's.
+ * @throws {TypeError | RangeError} On options that are none.
+ * @throws {TicketError} Where the peer's ticket cannot be used.
+ * @throws {NatError} As {@linkcode UdpRendezvous.open} and {@linkcode UdpRendezvous.punch}.
+ */
+export async function punchUdp(
+  exchange: (ticket: string) => string | Promise<string>,
+  options: RendezvousOptions & PunchOptions = {},
+): Promise<UdpChannel> {
+  const rendezvous = await UdpRendezvous.open(options);
+  try {
+    return await rendezvous.punch(await exchange(rendezvous.ticket), options);
+  } catch (error) {
+    await rendezvous.close();
+    throw error;
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * TCP between two peers behind NATs: a plain socket, with the peer at its other end.
+ *
+ * @module
+ */
+import type { Socket } from "node:net";
+import { NatError } from "../../core/errors.ts";
+import { TcpPunch, type TcpPunchEvent } from "../../core/ice/tcp.ts";
+import type { PublicRendezvous } from "../../core/ice/ticket.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { Driver } from "../driver.ts";
+import type { Runtime } from "../runtime.ts";
+import type { PortMapping } from "./port_mapping.ts";
+import {
+  agentOptions,
+  mapPort,
+  prepare,
+  punchError,
+  type PunchOptions,
+  readPeer,
+  type RendezvousOptions,
+  tell,
+} from "./rendezvous.ts";
+import { checkOptions, waitFor } from "./wait.ts";
+
+/** A connection that was punched. */
+export interface PunchedTcp {
+  /** The connection: a `Socket` of `node:net` on all three runtimes, paused. It is yours to close. */
+  readonly socket: Socket;
+  /** This end of it. */
+  readonly local: Endpoint;
+  /** How the peer sees this host. */
+  readonly mapped: Endpoint;
+  /** The peer as this host reaches it. */
+  readonly peer: Endpoint;
+  /** From the peer's ticket to the connection, milliseconds. */
+  readonly elapsedMs: number;
+}
+
+/** One peer's side of a TCP rendezvous: its ticket, and what is punched with the other's. */
+export class TcpRendezvous implements AsyncDisposable {
+  readonly #runtime: Runtime;
+  readonly #driver: Driver<TcpPunchEvent, TcpPunch>;
+  #onEvent: (event: TcpPunchEvent) => void = () => {};
+  #mapping: PortMapping | undefined;
+  /** Between dialling and listening no socket is open that would keep the process alive. */
+  readonly #letGo: () => void;
+  #isClosed = false;
+
+  private constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+    this.#letGo = runtime.setTimer(2 ** 40, () => {}, true);
+    this.#driver = new Driver<TcpPunchEvent, TcpPunch>(runtime, (event) => this.#onEvent(event));
+  }
+
+  /**
+   * Finds a port, and out where it may be reached.
+   *
+   * @throws {TypeError | RangeError} On options that are none.
+   * @throws {NatError} `permission`, or `network` where no port can be had.
+   *
+   * @example Both peers in one program
+   * ```ts
+   * import { TcpRendezvous } from "@natkit/natkit/ice";
+   *
+   * const options = { localAddresses: ["127.0.0.1"] }; // In earnest: { stunServers: ["HOST:PORT"] }
+   * await using a = await TcpRendezvous.open(options);
+   * await using b = await TcpRendezvous.open(options);
+   * const [left, right] = await Promise.all([a.punch(b.ticket), b.punch(a.ticket)]);
+   * left.socket.end("hello");
+   * for await (const data of right.socket) console.assert(String(data) === "hello");
+   * right.socket.destroy();
+   * ```
+   */
+  static async open(options: RendezvousOptions = {}): Promise<TcpRendezvous> {
+    const { runtime, servers, addresses, port } = await prepare(options);
+    const rendezvous = new TcpRendezvous(runtime);
+    const punch = new TcpPunch({
+      random: runtime.random,
+      hosts: addresses,
+      port,
+      servers,
+      ...agentOptions(options),
+    });
+    const { signal } = options;
+    try {
+      await waitFor<void>(
+        runtime,
+        { timeoutMs: Infinity, ...(signal && { signal }) },
+        () => undefined,
+        (settle) => {
+          rendezvous.#onEvent = (event) => {
+            if (event.type === "gathered") settle.resolve();
+            else if (event.type === "failed") {
+              settle.reject(new NatError("network", event.message));
+            }
+          };
+          rendezvous.#driver.start(punch);
+          rendezvous.#driver.do((it, now) => it.gather(now));
+        },
+      );
+      rendezvous.#mapping = await mapPort(
+        options,
+        "tcp",
+        rendezvous.told,
+        (external, own) => rendezvous.#driver.do((it, now) => it.addMapped(external, own, now)),
+      );
+      return rendezvous;
+    } catch (error) {
+      await rendezvous.close();
+      throw error;
+    }
+  }
+
+  /** What goes to the peer: one line. */
+  get ticket(): string {
+    return tell(this.told).ticket;
+  }
+
+  /** The same as the lines of SDP that are about ICE. */
+  get sdp(): readonly string[] {
+    return tell(this.told).sdp;
+  }
+
+  /** The same as data. */
+  get told(): PublicRendezvous {
+    return this.#driver.do((punch) => punch.rendezvous);
+  }
+
+  /**
+   * Punches, with the peer's ticket: both must, at about the same time. The rendezvous is over with
+   * the connection, which stays.
+   *
+   * @param peer The peer's ticket, its lines of SDP, or the same as data.
+   * @throws {TicketError} Where the ticket cannot be used.
+   * @throws {NatError} `no-answer`; `hard-nat` where both NATs are such that no hole can be
+   *   punched; `closed`.
+   */
+  async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<PunchedTcp> {
+    const { signal, delayMs = 0 } = checkOptions(options);
+    const told = readPeer(peer);
+    if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
+    const { stream, mapped, elapsedMs } = await waitFor<TcpPunchEvent & { type: "connected" }>(
+      this.#runtime,
+      { timeoutMs: Infinity, ...(signal && { signal }) },
+      () => undefined,
+      (settle) => {
+        this.#onEvent = (event) => {
+          if (event.type === "connected") settle.resolve(event);
+          else if (event.type === "failed") settle.reject(punchError(event.reason, event.message));
+        };
+        this.#driver.do((punch, now) => punch.setRemote(told, now, { delayMs }));
+      },
+    );
+    this.#letGo();
+    const handed = this.#driver.take(stream);
+    if (!handed) throw new NatError("network", "Cannot reach the peer: the connection was reset");
+    const { local, peer: remote } = handed;
+    const socket = handed.socket as Socket;
+    // When the peer has no more to send, there may be something for it still.
+    socket.allowHalfOpen = true;
+    return { socket, local, mapped, peer: remote, elapsedMs };
+  }
+
+  /** Ends it; a connection that was punched stays. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#letGo();
+    if (this.#driver.machine) this.#driver.do((punch, now) => punch.close(now));
+    this.#driver.close();
+    await this.#mapping?.close();
+  }
+
+  /** {@linkcode TcpRendezvous.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * Reaches a peer by TCP through the NATs between.
+ *
+ * @param exchange Gets this side's ticket, takes it to the peer and resolves with the peer's.
+ * @throws {TypeError | RangeError} On options that are none.
+ * @throws {TicketError} Where the peer's ticket cannot be used.
+ * @throws {NatError} As {@linkcode TcpRendezvous.open} and {@linkcode TcpRendezvous.punch}.
+ */
+export async function punchTcp(
+  exchange: (ticket: string) => string | Promise<string>,
+  options: RendezvousOptions & PunchOptions = {},
+): Promise<PunchedTcp> {
+  const rendezvous = await TcpRendezvous.open(options);
+  try {
+    return await rendezvous.punch(await exchange(rendezvous.ticket), options);
+  } finally {
+    await rendezvous.close();
+  }
+}

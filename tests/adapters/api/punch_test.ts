@@ -1,0 +1,234 @@
+/**
+ * Punching on real sockets of whatever runtime this is, over loopback.
+ *
+ * @module
+ */
+import { createSocket } from "node:dgram";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import {
+  punchTcp,
+  punchUdp,
+  TcpRendezvous,
+  TicketError,
+  UdpRendezvous,
+} from "../../../adapters/api/ice.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
+import { NatError } from "../../../core/errors.ts";
+
+const HERE = { localAddresses: ["127.0.0.1"] };
+const bytes = (text: string) => new TextEncoder().encode(text);
+const text = (data: Uint8Array) => new TextDecoder().decode(data);
+
+/** Two functions that trade tickets. */
+function postOffice(): [(ticket: string) => Promise<string>, (ticket: string) => Promise<string>] {
+  const resolvers: ((ticket: string) => void)[] = [];
+  const boxes = [0, 1].map((i) => new Promise<string>((resolve) => resolvers[i] = resolve));
+  return [0, 1].map((i) => (ticket: string) => {
+    resolvers[1 - i]!(ticket);
+    return boxes[i]!;
+  }) as [(ticket: string) => Promise<string>, (ticket: string) => Promise<string>];
+}
+
+async function readAll(socket: Socket): Promise<string> {
+  let all = "";
+  for await (const data of socket) all += String(data);
+  return all;
+}
+
+describe("punchUdp", () => {
+  it("gives both peers a channel on one path, and data both ways", async () => {
+    const [toA, toB] = postOffice();
+    const [a, b] = await Promise.all([punchUdp(toA, HERE), punchUdp(toB, HERE)]);
+    assertEquals([a.peer, b.peer], [b.local, a.local]);
+    assertEquals([a.mapped, b.mapped], [a.local, b.local]);
+    assert(a.elapsedMs >= 0 && a.elapsedMs < 10_000);
+    for (let i = 0; i < 3; i++) a.send(bytes(`a${i}`));
+    // What looks like STUN and is none of ours is the application's.
+    b.send(new Uint8Array([0, 1, 0, 0, 33, 18, 164, 66]));
+    const heard: string[] = [];
+    for await (const data of b) {
+      heard.push(text(data));
+      if (heard.length === 3) break;
+    }
+    assertEquals(heard.sort(), ["a0", "a1", "a2"]);
+    const got = await new Promise<Uint8Array>((resolve) => a.onDatagram = resolve);
+    assertEquals([...got], [0, 1, 0, 0, 33, 18, 164, 66]);
+    await Promise.all([a.close(), b.close()]);
+    assertEquals(await a.ended, "closed");
+    assert(await assertThrowsClosed(() => a.send(bytes("late"))));
+  });
+
+  it("tells the reader when the peer has no more to send", async () => {
+    const [toA, toB] = postOffice();
+    const [a, b] = await Promise.all([punchUdp(toA, HERE), punchUdp(toB, HERE)]);
+    a.end();
+    for await (const data of b) throw new Error(`unasked: ${text(data)}`);
+    b.send(bytes("still here"));
+    for await (const data of a) {
+      assertEquals(text(data), "still here");
+      break;
+    }
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it("refuses a ticket that is none, and leaves nothing open", async () => {
+    await assertRejects(() => punchUdp(() => "hello", HERE), TicketError, "natkit1:");
+    const other = await UdpRendezvous.open(HERE);
+    const { ticket } = other;
+    await other.close();
+    const error = await assertRejects(
+      () => punchUdp(() => ticket, { ...HERE, timeoutMs: 300 }),
+      NatError,
+    );
+    assertEquals(error.code, "no-answer");
+  });
+
+  it("ends by the caller's signal", async () => {
+    const reason = new Error("enough");
+    const signal = AbortSignal.timeout(100);
+    const other = await UdpRendezvous.open(HERE);
+    const { ticket } = other;
+    await other.close();
+    await assertRejects(() => punchUdp(() => ticket, { ...HERE, signal }));
+    const aborted = AbortSignal.abort(reason);
+    await assertRejects(() => UdpRendezvous.open({ ...HERE, signal: aborted }), Error, "enough");
+  });
+
+  it("takes the peer's SDP for its ticket", async () => {
+    const a = await UdpRendezvous.open(HERE);
+    const b = await UdpRendezvous.open({ ...HERE, role: "controlled" });
+    const [left, right] = await Promise.all([
+      a.punch(b.sdp.join("\r\n")),
+      b.punch(a.sdp.join("\n")),
+    ]);
+    assertEquals(left.peer, right.local);
+    await Promise.all([a.close(), b.close()]);
+    await assertRejects(() => UdpRendezvous.open({ stunServers: ["a b"] }), TypeError, "a b");
+  });
+
+  it("uses the port that it is told, and a gateway's mapping where there is one", async () => {
+    const closed: string[] = [];
+    const nat = {
+      map: (port: number, { protocol }: { protocol: string }) =>
+        Promise.resolve({
+          external: { address: "203.0.113.7", port: 1000 },
+          close: () => {
+            closed.push(`${port}/${protocol}`);
+            return Promise.resolve();
+          },
+        }),
+    } as never;
+    const rendezvous = await UdpRendezvous.open({ ...HERE, nat, localPort: 0 });
+    const [own, mapped] = rendezvous.told.candidates;
+    assertEquals([mapped!.type, mapped!.address, mapped!.port], ["srflx", "203.0.113.7", 1000]);
+    await rendezvous.close();
+    assertEquals(closed, [`${own!.port}/udp`]);
+    const free = await freePort();
+    const again = await UdpRendezvous.open({ ...HERE, localPort: free });
+    assertEquals(again.told.candidates.map(({ port }) => port), [free]);
+    await again.close();
+  });
+});
+
+/** A UDP port that nobody has. */
+async function freePort(): Promise<number> {
+  const socket = createSocket("udp4");
+  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+  return port;
+}
+
+async function assertThrowsClosed(act: () => void): Promise<boolean> {
+  const error = await assertRejects(() => Promise.resolve().then(act), NatError);
+  return error.code === "closed";
+}
+
+describe("punchTcp", () => {
+  it("gives both peers one plain connection, at the byte after the agreement", async () => {
+    const [toA, toB] = postOffice();
+    const punched = [toA, toB].map(async (exchange) => {
+      const one = await punchTcp(exchange, HERE);
+      // At once: the other side may not have got the last answer yet.
+      one.socket.write(`from ${one.local.port}`);
+      one.socket.end();
+      return one;
+    });
+    const [a, b] = await Promise.all(punched);
+    assertEquals([a!.peer, b!.peer], [b!.local, a!.local]);
+    const [atA, atB] = await Promise.all([readAll(a!.socket), readAll(b!.socket)]);
+    assertEquals(atA, `from ${b!.local.port}`);
+    assertEquals(atB, `from ${a!.local.port}`);
+  });
+
+  it("carries a megabyte whole, both ways at once", async () => {
+    const [toA, toB] = postOffice();
+    const [a, b] = await Promise.all([punchTcp(toA, HERE), punchTcp(toB, HERE)]);
+    const big = "0123456789abcdef".repeat(65_536);
+    a.socket.end(big);
+    b.socket.end(big.toUpperCase());
+    const [atA, atB] = await Promise.all([readAll(a.socket), readAll(b.socket)]);
+    assert(atA === big.toUpperCase() && atB === big);
+  });
+
+  it("is not taken in by who connects without the password", async () => {
+    const a = await TcpRendezvous.open(HERE);
+    const b = await TcpRendezvous.open(HERE);
+    const { port } = a.told.candidates[0]!;
+    const punching = a.punch(b.ticket);
+    const strangers: Socket[] = [];
+    let isOver = false;
+    const knock = () => {
+      if (isOver) return;
+      const socket = connect({ host: "127.0.0.1", port });
+      socket.on("connect", () => socket.write(new Uint8Array([0, 4, 1, 2, 3, 4])));
+      socket.on("error", () => {});
+      strangers.push(socket);
+      setTimeout(knock, 5);
+    };
+    knock();
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    const [left, right] = await Promise.all([punching, b.punch(a.ticket)]);
+    isOver = true;
+    assertEquals([left.peer, right.peer], [right.local, left.local]);
+    for (const socket of [...strangers, left.socket, right.socket]) socket.destroy();
+    await Promise.all([a.close(), b.close()]);
+  });
+
+  it("fails with the reason where nobody comes", async () => {
+    const other = await TcpRendezvous.open(HERE);
+    const { ticket } = other;
+    await other.close();
+    const error = await assertRejects(
+      () => punchTcp(() => ticket, { ...HERE, timeoutMs: 400 }),
+      NatError,
+    );
+    assertEquals(error.code, "no-answer");
+    const udp = await UdpRendezvous.open(HERE);
+    const foreign = udp.ticket;
+    await udp.close();
+    await assertRejects(() => punchTcp(() => foreign, { ...HERE, timeoutMs: 200 }), NatError);
+  });
+
+  it("asks a STUN server from the port that it will use", async () => {
+    const asked: number[] = [];
+    const server: Server = createServer((socket) => {
+      asked.push(socket.remotePort!);
+      socket.resume();
+      socket.on("error", () => {});
+      socket.end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as { port: number };
+    const rendezvous = await TcpRendezvous.open({
+      ...HERE,
+      stunServers: [{ address: "127.0.0.1", port }],
+      runtime: systemRuntime(),
+    });
+    assertEquals(asked, [rendezvous.told.candidates[0]!.port]);
+    await rendezvous.close();
+    await new Promise((resolve) => server.close(resolve));
+  });
+});

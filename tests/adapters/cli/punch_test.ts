@@ -1,0 +1,156 @@
+/**
+ * `natkit punch` over loopback, both ends in this process.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import { FakeIo } from "./fakes.ts";
+
+const HERE = ["--internal-address", "127.0.0.1"];
+
+/** One end. */
+class End {
+  readonly io = new FakeIo();
+  readonly status: Promise<number>;
+
+  constructor(...args: string[]) {
+    this.io.clock = performance.now();
+    this.status = runCommandLine(["punch", ...HERE, ...args], this.io);
+  }
+
+  /** What is told before data. */
+  async ticket(lastLine = "\n"): Promise<string> {
+    await this.io.until(({ out }) => out.endsWith(lastLine));
+    return this.io.out;
+  }
+}
+
+/** Two ends that have each other's tickets. */
+async function pair(...args: string[]): Promise<[End, End]> {
+  const ends: [End, End] = [new End(...args), new End(...args)];
+  const [a, b] = await Promise.all(ends.map((end) => end.ticket()));
+  ends[0].io.input(b!);
+  ends[1].io.input(a!);
+  return ends;
+}
+
+describe("natkit punch", () => {
+  it("over UDP tells one line, and then sends each line as a datagram", async () => {
+    const [a, b] = await pair("--udp");
+    assert(/^natkit1:[\w-]+\n$/.test(a.io.out), a.io.out);
+    a.io.input("one\ntw");
+    a.io.input("o\r\n\nlast");
+    a.io.endInput();
+    b.io.endInput();
+    assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+    assertEquals(b.io.out.split("\n").slice(1).sort(), ["", "", "last", "one", "two"]);
+    assertEquals(a.io.out.split("\n").length, 2, "nothing but the ticket");
+    assertStringIncludes(a.io.err, "datagram");
+    assertStringIncludes(a.io.err, "punched  127.0.0.1:");
+  });
+
+  it("over TCP is a pipe, both ways, until both inputs have ended", async () => {
+    const [a, b] = await pair("--tcp");
+    const big = "x".repeat(300_000);
+    a.io.input(`first\n${big}`);
+    b.io.input("no end of line");
+    a.io.endInput();
+    b.io.endInput();
+    assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+    assertEquals(b.io.out.slice(b.io.out.indexOf("\n") + 1), `first\n${big}`);
+    assertEquals(a.io.out.slice(a.io.out.indexOf("\n") + 1), "no end of line");
+  });
+
+  it("with --json tells ticket, punched and data, and takes the peer's event for its ticket", async () => {
+    for (const protocol of ["udp", "tcp"] as const) {
+      const [a, b] = await pair("--json", `--${protocol}`);
+      await Promise.all([a.io.event("punched"), b.io.event("punched")]);
+      a.io.input("hello\n");
+      a.io.endInput();
+      b.io.endInput();
+      assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+      const [ticket, punched, data] = b.io.events;
+      assertEquals(ticket!.event, "ticket");
+      const other = a.io.events[1]!;
+      const { event, local, mapped, remote, elapsedMs } = punched!;
+      assertEquals([event, punched!.protocol], ["punched", protocol]);
+      assertEquals([local, mapped, remote], [other.remote, other.remote, other.local]);
+      assert(typeof elapsedMs === "number" && elapsedMs >= 0);
+      assertEquals(data, { event: "data", text: protocol === "udp" ? "hello" : "hello\n" });
+      assertEquals(a.io.err, "");
+    }
+  });
+
+  it("with --sdp tells and takes lines up to an empty one", async () => {
+    const a = new End("--sdp", "--controlling"), b = new End("--sdp", "--controlled");
+    const [forB, forA] = await Promise.all([a.ticket("\n\n"), b.ticket("\n\n")]);
+    for (const name of ["a=ice-ufrag:", "a=ice-pwd:", "a=candidate:"]) {
+      assertStringIncludes(forB!, name);
+    }
+    a.io.input(`${forA}hi\n`);
+    b.io.input(forB!);
+    a.io.endInput();
+    b.io.endInput();
+    assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+    assertEquals(b.io.out.slice(forA!.length), "hi\n");
+  });
+
+  it("says what is wrong with a ticket, and when none comes", async () => {
+    const wrong = new End("--json");
+    await wrong.ticket();
+    wrong.io.input("natkit9:AAAA\n");
+    assertEquals(await wrong.status, 1);
+    const { code, message } = wrong.io.events.at(-1)!;
+    assertEquals(code, "ticket");
+    assertStringIncludes(String(message), "version 9");
+
+    const silent = new End("--json");
+    await silent.ticket();
+    silent.io.endInput();
+    assertEquals(await silent.status, 1);
+    assertEquals(silent.io.events.at(-1)!.code, "ticket");
+  });
+
+  it("fails with the reason when the peer does not come in time", async () => {
+    const gone = new End();
+    const ticket = await gone.ticket();
+    gone.io.signal("SIGTERM");
+    assertEquals(await gone.status, 143);
+    for (const protocol of ["--udp", "--tcp"]) {
+      const end = new End(protocol, "--json", "--timeout", "1");
+      await end.ticket();
+      end.io.input(ticket);
+      assertEquals(await end.status, 1);
+      assertEquals(end.io.events.at(-1)!.code, "no-answer");
+    }
+  });
+
+  it("ends at signals, before and after it has punched, and listens to nothing more", async () => {
+    for (const protocol of ["--udp", "--tcp"]) {
+      const [a, b] = await pair(protocol, "--json");
+      await Promise.all([a.io.event("punched"), b.io.event("punched")]);
+      a.io.signal("SIGINT");
+      assertEquals(await a.status, 130);
+      b.io.signal("SIGTERM");
+      assertEquals(await b.status, 143);
+      assertEquals([a.io.listeners, b.io.listeners], [0, 0]);
+    }
+  });
+
+  it("refuses flags that contradict each other", async () => {
+    for (
+      const [flags, word] of [
+        [["--udp", "--tcp"], "--tcp"],
+        [["--controlling", "--controlled"], "--controlled"],
+        [["--tcp", "--sdp"], "--sdp"],
+        [["--stun", "a b"], "a b"],
+      ] as const
+    ) {
+      const end = new End(...flags);
+      assertEquals(await end.status, 2);
+      assertStringIncludes(end.io.err, word);
+    }
+  });
+});
