@@ -166,6 +166,8 @@ const MAX_PLACES = 16;
 const MAX_TARGETS = 16;
 const MAX_DEVICES = 64;
 const MAX_DEVICES_OF_HOST = 8;
+/** How long an announcement counts that does not say, seconds. */
+const MAX_AGE_SECONDS = 1800;
 /** Embedded devices have UUIDs of their own. */
 const MAX_UDNS = 16;
 /** When all targets are sent (again), from the beginning, milliseconds. */
@@ -199,6 +201,10 @@ interface Known {
   readonly udns: Set<string>;
   /** What it announced that its boot number will be. */
   nextBootId: number | undefined;
+  /** Until when what it said counts. */
+  expiresAt: Instant;
+  /** The search during or after which it was heard last. */
+  search: number;
 }
 
 /** The key of the search's end among the timers. */
@@ -230,6 +236,8 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   #places: readonly Place[] = [];
   #sockets: readonly SocketSpec[] = [];
   #endsAt: Instant | undefined;
+  /** How many searches have begun. */
+  #searches = 0;
   #isClosed = false;
   /** {@inheritDoc Machine.stats} */
   readonly stats: DeviceSearchStats = {
@@ -282,6 +290,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     checkInteger("durationMs", durationMs, 1, MAX_DURATION_MS);
     this.#out.touch(now);
     if (this.#isClosed) return;
+    this.#searches++;
     this.#endsAt = now + durationMs;
     this.#timers.set(END, this.#endsAt, "the end of the search");
     for (const place of this.#places) {
@@ -407,7 +416,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     else if (!place.isLocal(from.address)) this.stats.foreign++;
     else {
       this.stats.received++;
-      this.#take(message, from, place);
+      this.#take(message, from, place, now);
     }
     return true;
   }
@@ -489,7 +498,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     this.#out.emit({ type: "searched", found: this.#known.size, failures }, END);
   }
 
-  #take(message: SsdpMessage, from: Endpoint, place: Place): void {
+  #take(message: SsdpMessage, from: Endpoint, place: Place, now: Instant): void {
     const udn = deviceOf(message.usn);
     if (message.kind === "byebye") return this.#takeGoodbye(udn, from, place);
     const { location } = message;
@@ -501,7 +510,9 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     }
     const key = `${place.key} ${location}`;
     const known = this.#known.get(key);
-    if (known) return this.#takeAgain(key, known, message, from);
+    const { maxAgeSeconds = MAX_AGE_SECONDS } = message;
+    const heard = { expiresAt: now + 1000 * maxAgeSeconds, search: this.#searches };
+    if (known) return this.#takeAgain(key, known, message, from, heard);
     if (message.kind === "update") return;
     const url = resolveLocal(location, "", { address: from.address, isAllowed: place.isLocal });
     if (typeof url === "string") {
@@ -513,7 +524,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
       return;
     }
     if (message.kind === "alive") this.#takeGoodbye(udn, from, place);
-    if (!this.#hasRoom(from, place)) {
+    if (!this.#makeRoom(from, place, now)) {
       this.stats.overLimit++;
       return;
     }
@@ -526,16 +537,24 @@ export class DeviceSearch implements Machine<DeviceEvent> {
       target: message.target,
       ...pickDefined(message, "server", "bootId"),
     };
-    this.#known.set(key, { place: place.key, device, udns: new Set([udn]), nextBootId: undefined });
+    const udns = new Set([udn]);
+    this.#known.set(key, { place: place.key, device, udns, nextBootId: undefined, ...heard });
     this.#out.emit({ type: "found", device }, key);
   }
 
-  #takeAgain(key: string, known: Known, message: SsdpMessage, from: Endpoint): void {
+  #takeAgain(
+    key: string,
+    known: Known,
+    message: SsdpMessage,
+    from: Endpoint,
+    heard: Pick<Known, "expiresAt" | "search">,
+  ): void {
     // Anybody may name another's URL; the host that it leads to speaks for it.
     if (!speaksFor(from, known.device)) {
       this.stats.foreign++;
       return;
     }
+    Object.assign(known, heard);
     if (from.address === known.device.to.address) known.device = { ...known.device, from };
     if (known.udns.size < MAX_UDNS) known.udns.add(deviceOf(message.usn));
     const { kind, bootId, nextBootId } = message;
@@ -577,14 +596,20 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     return this.#targets.includes(target) || this.#targets.includes(SSDP_ALL);
   }
 
-  /** Whether one more device may be told: nobody crowds out a gateway. */
-  #hasRoom({ address }: Endpoint, { gateway }: Place): boolean {
-    let ofHost = 0;
-    for (const { device } of this.#known.values()) {
-      if (device.from.address === address) ofHost++;
-    }
-    if (ofHost >= MAX_DEVICES_OF_HOST) return false;
-    return this.#known.size < MAX_DEVICES || address === gateway;
+  /**
+   * Whether one more device of a host may be told: nobody crowds out a gateway. Of too many those go
+   * that are silent: what they said is over, or they did not answer this search.
+   */
+  #makeRoom({ address }: Endpoint, { gateway }: Place, now: Instant): boolean {
+    const all = [...this.#known];
+    const ofHost = all.filter(([, { device }]) => device.from.address === address);
+    const isHostFull = ofHost.length >= MAX_DEVICES_OF_HOST;
+    if (!isHostFull && (all.length < MAX_DEVICES || address === gateway)) return true;
+    const silent = (isHostFull ? ofHost : all).find(([, { expiresAt, search }]) =>
+      expiresAt <= now || search < this.#searches
+    );
+    if (silent) this.#forget(silent[0]);
+    return silent !== undefined;
   }
 }
 

@@ -124,6 +124,25 @@ class Rig {
 }
 
 describe("ControlPoint", () => {
+  it("searches as it is told, by the sockets that it lists, and tells what it could not", () => {
+    const point = new ControlPoint({ places: [{ local: HOST }], targets: ["a"] });
+    point.search(5);
+    assertEquals([drain(point), point.nextTimeout()], [[], 5 + 4000]);
+    assertEquals(point.debugTimeout()?.reason, "the end of the search");
+    point.handleSocket(KEY, { ok: true, local: { address: HOST, port: 1 } }, 10);
+    assertEquals(point.debugTimeout(), { at: 10, reason: "output waits" });
+    assertEquals(drain(point).map(({ type }) => type), ["send"]);
+    point.handleTimeout(510);
+    assertEquals(drain(point).map(({ type }) => type), ["send"]);
+
+    const failure = { code: "permission", message: "no" } as const;
+    point.handleUnreachable(GROUP, KEY, 511);
+    point.handleSocket(KEY, { ok: false, isOpen: false, ...failure }, 512);
+    const event = { type: "searched", failures: [{ local: HOST, ...failure }] } as const;
+    assertEquals(drain(point), [{ type: "event", event }]);
+    assertEquals(point.stats.search.unreachable, 1);
+  });
+
   it("fetches the description of what it finds, from where it was announced", () => {
     const rig = new Rig();
     rig.hear("192.168.1.1", "http://192.168.1.1:5000/a/desc.xml?x");

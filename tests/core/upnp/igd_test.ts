@@ -1,7 +1,15 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import { readScpd, writeScpd } from "../../../core/upnp/description.ts";
-import { IGD_SERVICE, igdService, upnpErrorName } from "../../../core/upnp/igd.ts";
+import {
+  IGD2_MAX_LEASE_SECONDS,
+  IGD_DEVICE,
+  IGD_SERVICE,
+  igdService,
+  PINHOLE_MAX_LEASE_SECONDS,
+  PORT_LISTING_NAMESPACE,
+  upnpErrorName,
+} from "../../../core/upnp/igd.ts";
 import { argumentNames, IGD_ACTIONS, igdScpd } from "../../../core/upnp/igd_scpd.ts";
 
 describe("igdService()", () => {
@@ -37,14 +45,71 @@ describe("igdService()", () => {
 
 describe("upnpErrorName()", () => {
   it("names the codes of all services", () => {
-    assertEquals([402, 606, 718, 725, 704].map(upnpErrorName), [
-      "InvalidArgs",
-      "ActionNotAuthorized",
-      "ConflictInMappingEntry",
-      "OnlyPermanentLeasesSupported",
-      "NoSuchEntry",
+    const names: Record<number, string> = {
+      401: "InvalidAction",
+      402: "InvalidArgs",
+      404: "InvalidVar",
+      501: "ActionFailed",
+      600: "ArgumentValueInvalid",
+      601: "ArgumentValueOutOfRange",
+      602: "OptionalActionNotImplemented",
+      603: "OutOfMemory",
+      604: "HumanInterventionRequired",
+      605: "StringArgumentTooLong",
+      606: "ActionNotAuthorized",
+      701: "PinholeSpaceExhausted",
+      702: "FirewallDisabled",
+      703: "InboundPinholeNotAllowed",
+      704: "NoSuchEntry",
+      705: "ProtocolNotSupported",
+      706: "InternalPortWildcardingNotAllowed",
+      707: "ProtocolWildcardingNotAllowed",
+      708: "PinholeWildCardNotPermittedInSrcIP",
+      709: "NoTrafficReceived",
+      713: "SpecifiedArrayIndexInvalid",
+      714: "NoSuchEntryInArray",
+      715: "WildCardNotPermittedInSrcIP",
+      716: "WildCardNotPermittedInExtPort",
+      718: "ConflictInMappingEntry",
+      724: "SamePortValuesRequired",
+      725: "OnlyPermanentLeasesSupported",
+      726: "RemoteHostOnlySupportsWildcard",
+      727: "ExternalPortOnlySupportsWildcard",
+      728: "NoPortMapsAvailable",
+      729: "ConflictWithOtherMechanisms",
+      730: "PortMappingNotFound",
+      731: "ReadOnly",
+      732: "WildCardNotPermittedInIntPort",
+      733: "InconsistentParameters",
+    };
+
+    for (let code = 0; code < 1000; code++) {
+      assertEquals(upnpErrorName(code), names[code] ?? `ERROR_${code}`);
+    }
+  });
+});
+
+describe("constants", () => {
+  it("are the specifications'", () => {
+    assertEquals(Object.values(IGD_SERVICE), [
+      "urn:schemas-upnp-org:service:WANIPConnection:1",
+      "urn:schemas-upnp-org:service:WANIPConnection:2",
+      "urn:schemas-upnp-org:service:WANPPPConnection:1",
+      "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1",
+      "urn:schemas-upnp-org:service:WANCommonInterfaceConfig:1",
+      "urn:schemas-upnp-org:service:Layer3Forwarding:1",
     ]);
-    assertEquals([0, 799, 900].map(upnpErrorName), ["ERROR_0", "ERROR_799", "ERROR_900"]);
+    const device = (name: string) => `urn:schemas-upnp-org:device:${name}`;
+    assertEquals(Object.values(IGD_DEVICE), [
+      device("InternetGatewayDevice:1"),
+      device("InternetGatewayDevice:2"),
+      device("WANDevice:1"),
+      device("WANDevice:2"),
+      device("WANConnectionDevice:1"),
+      device("WANConnectionDevice:2"),
+    ]);
+    assertEquals([IGD2_MAX_LEASE_SECONDS, PINHOLE_MAX_LEASE_SECONDS], [604_800, 86_400]);
+    assertEquals(PORT_LISTING_NAMESPACE, "urn:schemas-upnp-org:gw:WANIPConnection");
   });
 });
 
@@ -121,6 +186,47 @@ describe("igdScpd()", () => {
       }
       assertEquals(readScpd(writeScpd(scpd)), scpd);
     }
+  });
+
+  it("has the types of the specifications, and tells the changes that they say", () => {
+    const kinds = Object.keys(IGD_ACTIONS) as (keyof typeof IGD_ACTIONS)[];
+    const all = kinds.flatMap((kind) => igdScpd(kind, 2).variables);
+    const ofType = (type: string) =>
+      [...new Set(all.filter((each) => each.type === type).map(({ name }) => name))].sort().join(
+        " ",
+      );
+
+    assertEquals(
+      ofType("ui2"),
+      "A_ARG_TYPE_Port A_ARG_TYPE_Protocol A_ARG_TYPE_UniqueID ExternalPort InternalPort " +
+        "PortMappingNumberOfEntries",
+    );
+    assertEquals(
+      ofType("ui4"),
+      "A_ARG_TYPE_LeaseTime A_ARG_TYPE_OutboundPinholeTimeout A_ARG_TYPE_PinholePackets " +
+        "DownstreamMaxBitRate Layer1DownstreamMaxBitRate Layer1UpstreamMaxBitRate " +
+        "PortMappingLeaseDuration SystemUpdateID TotalBytesReceived TotalBytesSent " +
+        "TotalPacketsReceived TotalPacketsSent UpstreamMaxBitRate Uptime",
+    );
+    assertEquals(
+      ofType("boolean"),
+      "A_ARG_TYPE_Boolean A_ARG_TYPE_Manage FirewallEnabled InboundPinholeAllowed NATEnabled " +
+        "PortMappingEnabled RSIPAvailable",
+    );
+    assertEquals(
+      ofType("string"),
+      "A_ARG_TYPE_IPv6Address A_ARG_TYPE_PortListing ConnectionStatus ConnectionType " +
+        "DefaultConnectionService ExternalIPAddress InternalClient LastConnectionError " +
+        "PhysicalLinkStatus PortMappingDescription PortMappingProtocol PossibleConnectionTypes " +
+        "RemoteHost WANAccessType",
+    );
+    const evented = new Set(all.filter(({ isEvented }) => isEvented).map(({ name }) => name));
+    assertEquals(
+      [...evented].sort().join(" "),
+      "ConnectionStatus DefaultConnectionService ExternalIPAddress FirewallEnabled " +
+        "InboundPinholeAllowed PhysicalLinkStatus PortMappingNumberOfEntries " +
+        "PossibleConnectionTypes SystemUpdateID",
+    );
   });
 
   it("tells numbers from text, and what a protocol may be", () => {

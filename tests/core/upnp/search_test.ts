@@ -143,8 +143,9 @@ describe("DeviceSearch", () => {
     drain(search);
 
     search.endSearch(10);
-    search.endSearch(11);
     assertEquals(told(search), ["searched"]);
+    search.endSearch(11);
+    assertEquals(told(search), []);
     assertEquals(search.nextTimeout(), undefined);
     search.handleDatagram(alive(), GATEWAY, ADVERTS, 20);
     assertEquals(told(search), [`found ${LOCATION}`]);
@@ -365,6 +366,19 @@ describe("DeviceSearch", () => {
     assertEquals(told(search), [`found ${LOCATION}`]);
   });
 
+  it("knows a device by the devices in it too, 16 at most", () => {
+    const search = open();
+    for (let i = 0; i < 20; i++) {
+      search.handleDatagram(response({ usn: `uuid:${i}::x` }), GATEWAY, KEY, 0);
+    }
+    assertEquals(told(search), [`found ${LOCATION}`]);
+
+    search.handleDatagram(byebye({ usn: "uuid:16" }), GATEWAY, ADVERTS, 1);
+    assertEquals(told(search), []);
+    search.handleDatagram(byebye({ usn: "uuid:15" }), GATEWAY, ADVERTS, 1);
+    assertEquals(told(search), [`gone ${LOCATION}`]);
+  });
+
   it("takes a boot number that was announced for no start (ssdp:update)", () => {
     for (const withUrl of [true, false]) {
       const search = open();
@@ -448,6 +462,47 @@ describe("DeviceSearch", () => {
     flood(GATEWAY.address, 20);
     assertEquals(search.devices.length, 72);
     assertEquals(drain(search).length, 72);
+  });
+
+  it("lets who is silent make room: past its time, or where it does not answer a search", () => {
+    const search = open();
+    const locations = Array.from({ length: 9 }, (_, i) => `http://192.168.1.66/${i}`);
+    const from = { address: "192.168.1.66", port: 1900 };
+    const hear = (i: number, now: number, maxAgeSeconds = 100) => {
+      const fields = { location: locations[i]!, usn: `uuid:${i}`, maxAgeSeconds };
+      search.handleDatagram(response(fields), from, KEY, now);
+      return told(search);
+    };
+    for (let i = 0; i < 8; i++) {
+      assertEquals(hear(i, 0, i === 3 ? 50 : 100), [`found ${locations[i]}`]);
+    }
+
+    assertEquals(hear(8, 49_999), []);
+    assertEquals(hear(8, 50_000), [`gone ${locations[3]}`, `found ${locations[8]}`]);
+    assertEquals(hear(3, 50_001), []);
+    search.search(50_002);
+    told(search);
+    for (const i of [0, 1, 4, 5, 6, 7, 8]) assertEquals(hear(i, 50_003), []);
+    assertEquals(hear(3, 50_004), [`gone ${locations[2]}`, `found ${locations[3]}`]);
+    assertEquals(hear(2, 50_005), []);
+  });
+
+  it("lets who is silent make room for another host, too", () => {
+    const search = open();
+    const hear = (host: number, i: number) => {
+      const address = `192.168.1.${host}`;
+      const fields = { location: `http://${address}/${i}`, usn: `uuid:${address}-${i}` };
+      search.handleDatagram(response(fields), { address, port: 1900 }, KEY, 0);
+    };
+    for (let host = 10; host < 18; host++) for (let i = 0; i < 8; i++) hear(host, i);
+    hear(20, 0);
+    assertEquals([search.devices.length, search.stats.overLimit], [64, 1]);
+
+    search.search(0);
+    hear(20, 0);
+    assertEquals(search.devices.length, 64);
+    assertEquals(search.devices.at(-1)?.location, "http://192.168.1.20/0");
+    assertEquals(search.devices[0]?.location, "http://192.168.1.10/1");
   });
 
   it("stays bounded by who comes and goes while nobody drains it", () => {
