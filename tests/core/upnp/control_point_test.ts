@@ -418,6 +418,29 @@ describe("ControlPoint", () => {
     ]);
   });
 
+  it("asks to be drained at the last time that it was told anything (rule 3)", () => {
+    const point = new ControlPoint({ places: [{ local: HOST }], targets: ["a"] });
+    const service = new Rig().find();
+    point.search(0);
+    const calls: ((now: number) => unknown)[] = [
+      (now) => point.handleSocket(KEY, { ok: true, local: GROUP }, now),
+      (now) => point.handleUnreachable(GROUP, KEY, now),
+      (now) => point.handleDatagram(new Uint8Array(0), GROUP, KEY, now),
+      (now) => point.handleResponse(7, { ok: false, reason: "failed" }, now),
+      (now) => point.handleTimeout(now),
+      (now) => point.describe(service, now),
+      (now) => point.call(service, "A", {}, now),
+      (now) => point.cancel(1, now),
+      (now) => point.endSearch(now),
+      (now) => point.search(now),
+      (now) => point.close(now),
+    ];
+    for (const [i, call] of calls.entries()) {
+      call(10 + i);
+      assertEquals(point.nextTimeout(), 10 + i);
+    }
+  });
+
   it("names the caller's mistakes, before anything is asked", () => {
     const rig = new Rig();
     const service = rig.find();

@@ -623,6 +623,25 @@ describe("DeviceSearch", () => {
     assertEquals([search.sockets(), drain(search), search.nextTimeout()], [[], [], undefined]);
   });
 
+  it("asks to be drained at the last time that it was told anything (rule 3)", () => {
+    const search = open({ targets: ["a"] });
+    search.search(0);
+    const calls: ((now: number) => unknown)[] = [
+      (now) => search.handleUnreachable(GATEWAY, KEY, now),
+      (now) => search.handleDatagram(new Uint8Array(0), GATEWAY, KEY, now),
+      (now) => search.handleSocket("other", { ok: true, local: GATEWAY }, now),
+      (now) => search.handleTimeout(now),
+      (now) => search.setPlaces([PLACE], now),
+      (now) => search.endSearch(now),
+      (now) => search.search(now),
+      (now) => search.close(now),
+    ];
+    for (const [i, call] of calls.entries()) {
+      call(10 + i);
+      assertEquals(search.nextTimeout(), 10 + i);
+    }
+  });
+
   it("sends no burst after sleep", () => {
     const search = open({ durationMs: 600_000 });
     search.search(0);

@@ -56,6 +56,10 @@ const SLOPPY: Record<string, readonly [string, string]> = {
     "<root><a>1</x></a></y><c>2</c></root>",
     "<root><a>1</a><c>2</c></root>",
   ],
+  "text that looks like an end tag without a name, behind one that is missing": [
+    "<r><a><b>1</a>x&lt;/&gt;y</r>",
+    "<r>x</>y<a><b>1</b></a></r>",
+  ],
   "end tags missing": [
     "<root><a><b>1</a><c>2</c></root>",
     "<root><a><b>1</b></a><c>2</c></root>",
