@@ -45,6 +45,11 @@ function probe(url: string): string {
     `.on("connect",()=>process.exit(0)).on("error",()=>process.exit(1))'`;
 }
 
+async function mustNft(lab: Lab, command: string): Promise<void> {
+  const { code, stderr } = await lab.exec("gw", ["nft", ...command.split(" ")]);
+  assertEquals(code, 0, stderr);
+}
+
 async function withMedia(
   { lab }: LabContext,
   run: () => Promise<void>,
@@ -125,5 +130,30 @@ export const tests: Record<string, LabTest> = {
     assertStatus(done, 0);
     const values = { NewExternalIPAddress: lab.wanAddress };
     assertEquals(only(done, "result").values, values, done.said);
+  },
+
+  "upnp finds and asks the gateway over IPv6 alone": async ({ natkit, lab }) => {
+    const rule = "inet filter input meta nfproto ipv4 udp dport 1900 drop";
+    await mustNft(lab, `insert rule ${rule}`);
+    try {
+      const done = await natkit.run("upnp", "call", "WANIPConnection", "GetStatusInfo");
+
+      assertStatus(done, 0);
+      const result = only(done, "result");
+      assertEquals(field(result, "address"), "2001:db8:a::1");
+      assertEquals(field(result, "values.NewConnectionStatus"), "Connected");
+    } finally {
+      const { stdout } = await lab.exec("gw", [
+        "nft",
+        "-a",
+        "list",
+        "chain",
+        "inet",
+        "filter",
+        "input",
+      ]);
+      const handle = /dport 1900 drop # handle (\d+)/.exec(stdout)?.[1];
+      await mustNft(lab, `delete rule inet filter input handle ${handle}`);
+    }
   },
 };
