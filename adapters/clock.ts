@@ -89,9 +89,26 @@ export function makeClock(
   };
 }
 
+/**
+ * Milliseconds that never go back. On Node not `performance`, which takes it milliseconds to load:
+ * the same clock is a call of its process away.
+ */
+const monotonic: () => number = (() => {
+  const { process } = globalThis as {
+    readonly process?: { hrtime?(): readonly [seconds: number, nanoseconds: number] };
+  };
+  if (!process?.hrtime || "Deno" in globalThis || "Bun" in globalThis) {
+    return () => performance.now();
+  }
+  return () => {
+    const [seconds, nanoseconds] = process.hrtime!();
+    return seconds * 1e3 + nanoseconds / 1e6;
+  };
+})();
+
 /** The clock of this process; one for all, so that instants can be compared. */
 export const systemNow: () => Instant = makeClock(
-  () => performance.now(),
+  monotonic,
   () => Date.now(),
   readUptimeMs,
 );

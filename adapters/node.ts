@@ -18,6 +18,7 @@ import { runProgram } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
 import { addressToward, cryptoRandom } from "./udp.ts";
+import { systemRandom } from "./system.ts";
 
 export type { Endpoint, Instant } from "../core/machine.ts";
 export type { RandomSource } from "../core/random.ts";
@@ -29,7 +30,7 @@ export function nodeRuntime(): Runtime {
     name: "node",
     platform: platform(),
     now: systemNow,
-    random: cryptoRandom,
+    random: systemRandom(cryptoRandom),
     setTimer: startTimer,
     openUdp: openDgram,
     openHttp,

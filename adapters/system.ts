@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { closeSync, openSync, readSync } from "node:fs";
 import { open } from "node:fs/promises";
 // Not `node:process`: to import that Node reads each of its properties, and opens standard output.
 import { networkInterfaces, platform, uptime } from "node:os";
 import { canonicalAddress, familyOf } from "../core/ip.ts";
+import type { RandomSource } from "../core/random.ts";
 import type { InterfaceAddress } from "./runtime.ts";
 
 /** The addresses of `os.networkInterfaces()`, which Bun and Deno have too. */
@@ -23,6 +25,56 @@ export function readInterfaces(): InterfaceAddress[] {
     }
   }
   return found;
+}
+
+/** How many bytes of randomness are read at a time. */
+const POOL_BYTES = 256;
+
+/**
+ * Randomness from the kernel, which is where Web Crypto takes it from as well: Node spends
+ * milliseconds on loading that, and a first request waits for twelve bytes.
+ *
+ * @param fallback Where there is no such file.
+ */
+export function systemRandom(
+  fallback: RandomSource,
+  path: string = "/dev/urandom",
+): RandomSource {
+  const pool = new Uint8Array(POOL_BYTES);
+  let used = POOL_BYTES;
+  const refill = (): boolean => {
+    try {
+      const file = openSync(path, "r");
+      try {
+        // Less than 256 bytes are never cut short (random(4)).
+        used = readSync(file, pool, 0, POOL_BYTES, null) === POOL_BYTES ? 0 : POOL_BYTES;
+      } finally {
+        closeSync(file);
+      }
+    } catch {
+      used = POOL_BYTES;
+    }
+    return used === 0;
+  };
+  const fill = (bytes: Uint8Array): void => {
+    for (let at = 0; at < bytes.length;) {
+      if (used === POOL_BYTES && !refill()) return fallback.fill(bytes);
+      const part = pool.subarray(used, used + bytes.length - at);
+      bytes.set(part, at);
+      // What has been given out is not to be found in memory afterwards.
+      part.fill(0);
+      used += part.length;
+      at += part.length;
+    }
+  };
+  return {
+    fill,
+    u32() {
+      const four = new Uint8Array(4);
+      fill(four);
+      return new DataView(four.buffer).getUint32(0);
+    },
+  };
 }
 
 /** What is asked of `Deno` before Deno asks the user. */

@@ -176,7 +176,7 @@ export class Nat implements AsyncDisposable {
       nat.#runtime,
       { timeoutMs: Infinity, ...(signal !== undefined && { signal }) },
       () => undefined,
-      (settle) => void nat.#findPaths().then(settle.resolve, settle.reject),
+      (settle) => void nat.#findPaths(true).then(settle.resolve, settle.reject),
     );
     nat.#update(paths);
     nat.#discoveryMs = nat.#runtime.now() - since;
@@ -525,7 +525,7 @@ export class Nat implements AsyncDisposable {
     return this.close();
   }
 
-  async #findPaths(): Promise<NetworkPath[]> {
+  async #findPaths(isFirst: boolean = false): Promise<NetworkPath[]> {
     const { gateway, internalAddress } = this.#options;
     const own = internalAddress === undefined
       ? undefined
@@ -537,6 +537,9 @@ export class Nat implements AsyncDisposable {
         const text = `Cannot use the gateway: it is not of the family of 'internalAddress' ${own}`;
         throw new NatError("gateway-not-found", text);
       }
+      // At first nobody waits for what the socket to it will tell anyway.
+      const isTold = isFirst && familyOf(named.address) === 4 && this.#runtime.addressToward;
+      if (isTold && own === undefined) return [{ gateway: named }];
       const source = own ?? await sourceToward(this.#runtime, named.address);
       return [{ gateway: named, ...toSource(source, own !== undefined) }];
     }

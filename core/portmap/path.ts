@@ -62,7 +62,8 @@ export interface NetworkPath {
   readonly localAddress?: string;
   /**
    * What tells this way from another one to the same gateway, such as the address that the system
-   * would choose: where it changes, the socket is opened anew.
+   * would choose: where it changes, the socket is opened anew. Where it was not told at first it is
+   * the address from which the socket turned out to send.
    */
   readonly way?: string;
   /** The name of the interface towards it, which announcements over IPv6 need. */
@@ -203,7 +204,9 @@ export class Path {
 
   /** Takes what discovery says of it now. */
   update(spec: NetworkPath): void {
-    const isOtherWay = spec.way !== this.#spec.way;
+    // Where nothing was said of the way before, the socket has said it.
+    const before = this.#spec.way ?? (spec.way === undefined ? undefined : this.local?.address);
+    const isOtherWay = before === undefined ? false : spec.way !== before;
     if (isOtherWay) this.key = `gateway ${this.#id} way ${++this.#ways}`;
     this.#spec = spec;
     this.isLeft = false;

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "node:test";
 import process from "node:process";
 import { findGateways } from "../../adapters/discovery/mod.ts";
-import { readUptimeMs } from "../../adapters/system.ts";
+import { readUptimeMs, systemRandom } from "../../adapters/system.ts";
 import { canonicalAddress } from "../../core/ip.ts";
 import { runtime } from "./support.ts";
 
@@ -34,6 +34,29 @@ describe("the system of this runtime", () => {
     if (!isWindows) assertEquals(printed, "$HOME a b\n");
     await assertRejects(() => runtime.run("no-such-program", []));
     if (!isWindows) await assertRejects(() => runtime.run("false", []));
+  });
+
+  it("gives no byte of the kernel's randomness twice, and goes elsewhere where it has none", () => {
+    const fallback = { fill: (bytes: Uint8Array) => void bytes.fill(7), u32: () => 7 };
+    const none = new Uint8Array(3);
+    systemRandom(fallback, "/no/such/file").fill(none);
+    assertEquals([...none], [7, 7, 7]);
+    if (runtime.platform !== "linux") return;
+
+    const random = systemRandom(fallback);
+    const seen = new Set<string>();
+    for (let i = 0; i < 2000; i++) {
+      const nonce = new Uint8Array(12);
+      random.fill(nonce);
+      seen.add(nonce.join());
+    }
+    assertEquals(seen.size, 2000);
+    const long = new Uint8Array(10_000);
+    random.fill(long);
+    const counts = new Array(256).fill(0);
+    for (const byte of long) counts[byte]++;
+    assert(counts.every((count) => count > 5 && count < 100), counts.join());
+    assert(new Set(Array.from({ length: 100 }, () => random.u32())).size > 90);
   });
 
   it("fills randomness of any length, and draws 32-bit integers", () => {

@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { examineWithoutGateway } from "../../../adapters/api/diagnose.ts";
 import { Nat } from "../../../adapters/api/nat.ts";
 import type { Diagnosis } from "../../../core/portmap/diagnosis.ts";
-import { FakeNetwork } from "./fake_network.ts";
+import { FakeNetwork, turn } from "./fake_network.ts";
 
 /** Diagnoses in virtual time; how long it took. */
 async function diagnosed(
@@ -13,6 +13,13 @@ async function diagnosed(
   const opening = Nat.open({ announcements: false, runtime: net });
   await net.pass(50);
   const nat = await opening;
+  // What it needs is loaded in real time, in which virtual time must not pass.
+  let isLoaded = false;
+  void nat.diagnose({ timeoutMs: 0 }).then(() => isLoaded = true);
+  while (!isLoaded) {
+    await turn();
+    net.advance(0);
+  }
   const since = net.time;
   let found: { diagnosis: Diagnosis; ms: number } | undefined;
   void nat.diagnose(options).then((diagnosis) => found = { diagnosis, ms: net.time - since });
@@ -41,8 +48,8 @@ describe("Nat.diagnose()", () => {
       "192.0.2.2 pcp unsupported version (speaks 0) nat-pmp 203.0.113.8 upnp no answer",
     ]);
     assertEquals(diagnosis.findings.map(({ code }) => code), ["unverified", "no-ipv6", "open"]);
-    // Loading what it needs takes turns, of which each is 50 ms here.
-    assert(ms < 3000, `${ms} ms`);
+    // As long as UPnP's search, which is longer than the others take together.
+    assert(ms <= 3000, `${ms} ms`);
     assertEquals(net.ports(), []);
   });
 
@@ -54,7 +61,7 @@ describe("Nat.diagnose()", () => {
       assertEquals(outcomes(diagnosis), [
         "192.0.2.1 pcp no answer nat-pmp 203.0.113.7 upnp no answer",
       ]);
-      assert(ms >= expected && ms < expected + 3000, `${ms} ms`);
+      assert(ms >= expected && ms <= expected + 200, `${ms} ms`);
     }
   });
 

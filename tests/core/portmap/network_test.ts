@@ -179,6 +179,18 @@ describe("networks", () => {
     assertEquals([net.takeTypes(), askedOfB()], [["recovered"], 0]);
   });
 
+  it("a way that is told after its socket is open is the same one where it is that socket's", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    const [before] = net.mapper.sockets();
+    net.connect([{ ...A, way: A.localAddress! }]);
+    assertEquals(net.mapper.sockets()[0]!.key, before!.key);
+    net.connect([{ ...A, way: "192.168.1.101" }]);
+    assert(net.mapper.sockets()[0]!.key !== before!.key);
+  });
+
   it("another way to the same gateway opens the socket anew, and asks from there", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
