@@ -548,7 +548,7 @@ export class PcpClient implements Machine<PcpEvent> {
     if (resultCode !== PCP_RESULT.SUCCESS && !isAsked) return this.#drop("unmatched");
     const isFirst = !this.#servers.epoch.isKnown;
     const isNewTable = this.#answered(epochSeconds, undefined, now);
-    if (isFirst) this.#wake(now);
+    if (isFirst) this.#wake(undefined, now);
     if (!isAsked) {
       if (!isNewTable && epochSeconds < YOUNG_TABLE_SECONDS) {
         this.#keeper.tableBegan(now - 1000 * (epochSeconds + 1), now);
@@ -595,14 +595,15 @@ export class PcpClient implements Machine<PcpEvent> {
     // What a server without its table had no room for, it may have room for.
     this.#noResources = undefined;
     this.#keeper.gatewayRestarted(lease, now);
-    this.#wake(now);
+    this.#wake(lease, now);
     return true;
   }
 
-  /** The server is there: what would wait for long leaves within 5 s. */
-  #wake(now: Instant): void {
-    this.#keeper.gatewayAnswers(undefined, now);
+  /** The server is there: what would wait for long leaves within 5 s, but for what it answers. */
+  #wake(answered: PcpLease | undefined, now: Instant): void {
+    this.#keeper.gatewayAnswers(answered, now);
     for (const lease of this.#inFlight()) {
+      if (lease === answered) continue;
       const at = this.#timers.at(lease.id) ?? -Infinity;
       if (lease.phase === "asking" && at > now + RECREATION_DELAY_MS) {
         this.#keeper.hasten(lease, now);

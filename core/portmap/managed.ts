@@ -167,6 +167,8 @@ export interface Contender {
   nonce: string | undefined;
   /** The external port of what a beaten one was granted after all. */
   latePort: number | undefined;
+  /** Its gateway said no by this protocol, and not to be asked so before then. */
+  refusedUntil: Instant;
 }
 
 /** Nonces in hexadecimal digits, by a gateway's address. */
@@ -181,6 +183,7 @@ export function newContender(speaker: Speaker): Contender {
     at: undefined,
     nonce: undefined,
     latePort: undefined,
+    refusedUntil: -Infinity,
   };
 }
 
@@ -309,10 +312,15 @@ export class ManagedMapping {
     };
   }
 
-  /** It is held: those that have no mapping of it are out, and what led to it is past. */
-  settle(): void {
+  /**
+   * It is held: those that have no mapping of it are out, and what led to it is past, but for
+   * refusals that last.
+   */
+  settle(now: Instant): void {
     // `slice` leaves an array without room to spare.
-    this.contenders = this.contenders.filter(({ id }) => id !== undefined).slice();
+    this.contenders = this.contenders.filter(({ id, refusedUntil }) =>
+      id !== undefined || refusedUntil > now
+    ).slice();
     this.attempts = NO_ATTEMPTS;
     this.since = undefined;
   }

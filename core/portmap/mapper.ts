@@ -284,7 +284,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const path = this.#paths.find((one) => one.key === key);
     if (!path) return;
     if (result.ok) {
-      path.opened(result.local, now);
+      if (path.opened(result.local, now)) this.#forgive(path);
       for (const { via, client } of path.speakers) {
         this.stats.clients[`${path.key} ${via}`] = client.stats;
       }
@@ -752,6 +752,7 @@ export class PortMapper implements Machine<MapperEvent> {
     switch (event.type) {
       case "gateway-restarted": {
         speaker.path.restarted(speaker, now);
+        this.#forgive(speaker.path);
         const { gateway } = speaker.path;
         this.#wake(speaker.path, now);
         return this.#outbox.emit({ type: event.type, gateway }, `restart ${speaker.path.key}`);
@@ -797,8 +798,7 @@ export class PortMapper implements Machine<MapperEvent> {
         return this.#granted(managed, contender, event.mapping, event.revision, now);
       case "failed":
         if (managed.phase !== "revoking") {
-          const isOver = event.retryAt === undefined;
-          this.#race.failed(managed, contender, event.failure, isOver, now);
+          this.#race.failed(managed, contender, event.failure, event.retryAt, now);
         }
         return;
       case "renewal-failed": {
@@ -855,7 +855,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#race.endLate(managed, now);
     if (!hasWon) return;
     for (const { speaker: one } of managed.contenders) this.#endIdleProbe(one, now);
-    managed.settle();
+    managed.settle(now);
   }
 
   /** The gateway holds it no more: its client goes on asking, and the others join in. */
@@ -997,6 +997,10 @@ export class PortMapper implements Machine<MapperEvent> {
         if (one.id !== undefined) this.#partUnmapped(managed, one, "revoked", failure, now);
       }
     }
+  }
+
+  #forgive(path: Path): void {
+    for (const managed of this.#managed.values()) this.#race.forgive(managed, path);
   }
 
   /** A racing mapping joins the gateways that are new to it. */

@@ -240,8 +240,8 @@ export class Path {
     return sockets;
   }
 
-  /** Its socket is open: makes the clients, or tells them that this host has another address. */
-  opened(local: Endpoint, now: Instant): void {
+  /** Its socket is open: makes the clients; or, true, tells them that this host has another address. */
+  opened(local: Endpoint, now: Instant): boolean {
     const before = this.local?.address;
     this.local = local;
     this.failure = this.dueAt = undefined;
@@ -261,9 +261,11 @@ export class Path {
         const client = protocol.make(options);
         if (client) this.speakers.push(new Speaker(this, client));
       }
-    } else if (before !== local.address) {
-      for (const { client } of this.speakers) client.networkChanged(local.address, now);
+      return false;
     }
+    if (before === local.address) return false;
+    for (const { client } of this.speakers) client.networkChanged(local.address, now);
+    return true;
   }
 
   /** Its socket could not be had: it is wanted again in a while. */

@@ -13,7 +13,8 @@
  *   a gateway is out, or slow (1 s)   → the next gateway is asked, too
  *   a protocol costs the network more → it begins when the preferred ones have had two round trips,
  *                                       30 ms, without a grant, or are out
- *   all are out                       → failed; or, for what was held once, tried anew a minute later
+ *   all are out                       → failed; or, for what was held once, tried anew a minute later,
+ *                                       those that were refused when the refusal's lifetime is over
  *
  * One that was asked and beaten is asked no more, but what it was asked may be granted yet. At the
  * gateway of the winner it is left alone, and deleted with it at the end: where one table stands
@@ -89,8 +90,17 @@ export class Race {
       if (!contenders.includes(contender)) this.#leave(managed, contender, "abandon", now);
     }
     managed.contenders = contenders;
-    for (const contender of contenders) if (contender.state === "out") contender.state = "waiting";
+    for (const contender of contenders) {
+      if (contender.state === "out" && contender.refusedUntil <= now) contender.state = "waiting";
+    }
     this.#startNextGateway(managed, now);
+  }
+
+  /** A gateway has begun anew, or sees another host: what it refused counts no more. */
+  forgive(managed: ManagedMapping, path: Path): void {
+    for (const contender of managed.contenders) {
+      if (contender.speaker.path === path) contender.refusedUntil = -Infinity;
+    }
   }
 
   /** A gateway can be asked from now on. */
@@ -206,22 +216,24 @@ export class Race {
     }
   }
 
-  /** A client has not been granted what it asked; `isOver`: and asks for it no more. */
+  /** A client has not been granted what it asked; without `retryAt` it asks for it no more. */
   failed(
     managed: ManagedMapping,
     contender: Contender,
     failure: Failure,
-    isOver: boolean,
+    retryAt: Instant | undefined,
     now: Instant,
   ): void {
     managed.note(contender.speaker, describeFailure(failure), now);
+    if (failure.kind === "refused") contender.refusedUntil = failure.retryAt;
+    else if (failure.kind === "unsupported-version") contender.refusedUntil = retryAt ?? -Infinity;
     if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
     const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
     if (failure.kind !== "refused" || ways.includes(failure.code)) {
       return this.#dropOut(managed, contender, failure, now);
     }
     if (managed.isLost) {
-      if (isOver) this.#leave(managed, contender, "abandon", now);
+      if (retryAt === undefined) this.#leave(managed, contender, "abandon", now);
       return this.refusedWhileLost(managed, contender, failure.retryAt);
     }
     managed.refusal = failure;

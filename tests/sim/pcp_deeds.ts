@@ -11,7 +11,6 @@ import type { Endpoint, Instant } from "../../core/machine.ts";
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import * as pcp from "../../core/pcp/codec.ts";
 import { EpochReference } from "./epoch_reference.ts";
-import { isExempt } from "./exemptions.ts";
 import { deletionFault, faultOf, isFor, type MappingRequest, thirdPartyOf } from "./pcp_fields.ts";
 import { PcpMapping } from "./pcp_mapping.ts";
 import {
@@ -504,7 +503,7 @@ export class PcpDeeds {
   }
 
   #mayRace(mapping: PcpMapping, now: Instant): boolean {
-    if (now < mapping.refusedUntil - SLACK_MS) return isExempt("ways-around-are-asked-again");
+    if (now < mapping.refusedUntil - SLACK_MS) return false;
     if (this.#watch.reasonAt === now) return true;
     if (this.#roomAt.some((when) => Math.abs(now - when) <= SLACK_MS)) return true;
     const gap = now - mapping.startedAt;
@@ -540,7 +539,7 @@ export class PcpDeeds {
     // Whether a session sees a new table in it does not show.
     if (this.#watch.isSession) this.#mayRecover(now);
     const isLost = this.#hearEpoch(epochSeconds, undefined, now);
-    if (isFirst) this.#wake(now);
+    if (isFirst) this.#wake(undefined, now);
     this.#probe = undefined;
     if (isAsked || isLost || epochSeconds >= YOUNG_TABLE_SECONDS) return;
     // A young table: what was granted before it began is not in it.
@@ -566,7 +565,11 @@ export class PcpDeeds {
   restarted(now: Instant): void {
     const answered = this.#answeredLast;
     this.#answeredLast = undefined;
-    if (!this.owesRestart) return this.#mayRecover(now);
+    if (!this.owesRestart) {
+      // What it refused counts no more, whichever protocol says that the gateway has begun anew.
+      for (const mapping of this.#all) mapping.refusedUntil = -Infinity;
+      return this.#mayRecover(now);
+    }
     this.#noNewUntil = -Infinity;
     for (const mapping of this.#all) {
       const { phase } = mapping;
@@ -576,7 +579,7 @@ export class PcpDeeds {
       const isQuiet = phase === "granted" || phase === "renewing" || phase === "held";
       if (isQuiet) this.#recover(mapping, now, true);
     }
-    this.#wake(now);
+    this.#wake(answered, now);
   }
 
   /** In a session the other protocol's word is a reason, too. */
@@ -584,9 +587,13 @@ export class PcpDeeds {
     for (const mapping of this.#all) mapping.mayRecreateUntil = now + RECREATION_MS;
   }
 
-  /** The server is there: what silence put off, or what would wait for more than 5 s, leaves soon. */
-  #wake(now: Instant): void {
+  /**
+   * The server is there: what silence put off, or what would wait for more than 5 s, leaves soon, but
+   * for what it answers.
+   */
+  #wake(answered: PcpMapping | undefined, now: Instant): void {
     for (const mapping of this.#all) {
+      if (mapping === answered) continue;
       if (mapping.phase === "held" && mapping.failure !== "refused") {
         mapping.refusedUntil = -Infinity;
         this.#recover(mapping, now, false);

@@ -8,7 +8,6 @@ import { anyAddress, familyOf } from "../../core/ip.ts";
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import type { PcpMapRequestMessage, PcpPeerRequestMessage } from "../../core/pcp/codec.ts";
 import type { PcpOption } from "../../core/pcp/options.ts";
-import { isExempt } from "./exemptions.ts";
 import type { External, Wish } from "./wish.ts";
 
 /** A MAP or PEER request. */
@@ -83,8 +82,7 @@ function suggestionFault(
   if (wish.preferFailure) {
     // Only what the application named is insisted on.
     const { suggestedPort: port, suggestedAddress: address } = request;
-    const isRight = port === wish.suggestedPort &&
-      (address === any || isExempt("sessions-insist-on-learnt-addresses"));
+    const isRight = port === wish.suggestedPort && address === any;
     return isRight ? undefined : `insists on ${address}:${port}`;
   }
   const ports = granted ? [granted.port] : [wish.suggestedPort];

@@ -289,12 +289,12 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   managed(
     "a mapping is told as of the wrong host",
-    "      address: request.thirdParty ?? path.local.address,",
-    "      address: request.thirdParty ?? path.gateway.address,",
+    "this.#internalAddress = this.request.thirdParty ?? maker.path.local!.address;",
+    "this.#internalAddress = this.request.thirdParty ?? maker.path.gateway.address;",
   ),
   path(
     "another address of this host is not told to the clients",
-    "      for (const { client } of this.speakers) client.networkChanged(local.address, now);\n",
+    "    for (const { client } of this.speakers) client.networkChanged(local.address, now);\n",
     "",
   ),
   mapper(

@@ -11,6 +11,26 @@ import { seededRandom } from "../../../core/random.ts";
 const REMOTE = { address: "198.51.100.20", port: 443 };
 
 describe("PcpClient.map()", () => {
+  it("takes a refusal for one although its epoch tells of a restart", () => {
+    const rig = new Rig();
+    rig.client.map({ protocol: 6, internalPort: 80 }, 0);
+    rig.drain();
+    rig.grant();
+    rig.client.map({ protocol: 6, internalPort: 81 }, 0);
+    // By now the next retransmission is so far off that a new gateway would be asked before.
+    rig.advance(30_000);
+    rig.events.length = 0;
+    rig.gateway.setEpoch(0, rig.now);
+    rig.gateway.setRefusal(2, rig.now);
+    rig.grant();
+    const failed = rig.events.find(({ type }) => type === "failed");
+    assertEquals(failed?.type === "failed" && failed.retryAt, rig.now + 1_800_000);
+    const ports = rig.advance(10_000).map(({ request }) =>
+      "internalPort" in request && request.internalPort
+    );
+    assertEquals(ports.filter((port) => port === 81), []);
+  });
+
   it("is mapped in one round trip", () => {
     const rig = new Rig();
     const id = rig.client.map({ protocol: 6, internalPort: 8080, lifetimeSeconds: 3600 }, 0);

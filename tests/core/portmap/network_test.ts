@@ -79,6 +79,28 @@ describe("several gateways", () => {
     assertEquals(told(net.events[0], "recovered").mapping.gateway, B.gateway);
   });
 
+  it("a protocol that was refused is not tried anew before its time, though it may be got around", () => {
+    const net = new Net({ protocols: ["pcp", "nat-pmp"] });
+    const gateway = net.add(A, "203.0.113.7");
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    net.silent.add(A.gateway.address);
+    for (let i = 0; i < 1000 && net.mapper.mapping(id); i++) net.run(500);
+    net.silent.clear();
+    // UNSUPP_OPCODE, for half an hour.
+    gateway.setRefusal(4, net.now);
+    net.sent.length = 0;
+    const asked = () => net.sent.filter(({ data }) => data[0] === 2).length;
+    net.run(1_700_000);
+    assertEquals(asked(), 1);
+    net.run(200_000);
+    assertEquals(asked(), 2);
+    // A gateway that has begun anew has refused nothing.
+    gateway.reboot(net.now);
+    net.run(120_000);
+    assertEquals(asked(), 3);
+  });
+
   it("one that refuses does not keep the next from being asked at once", () => {
     const net = new Net();
     net.add(A, "203.0.113.7").setRefusal(8, 0);
