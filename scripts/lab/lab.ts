@@ -28,6 +28,8 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   miniupnpd: "miniupnpd miniupnpd-nftables",
   upnpc: "miniupnpc",
   natpmpc: "natpmpc",
+  turnserver: "coturn",
+  stun: "stun-client",
   minidlnad: "minidlna",
   node: "Node 20 or later, from nodejs.org",
 };

@@ -31,6 +31,8 @@ export const ADDRESS = {
   wan: "11.0.113.2",
   otherWan: "11.0.113.3",
   pub: "11.0.113.100",
+  /** The second address of the public host, where STUN servers answer too. */
+  pubOther: "11.0.113.101",
   /** The gateway's link-local address on the LAN; the hosts' default route leads there. */
   gateway6: "fe80::1",
   host6: "2001:db8:a::10",
@@ -72,6 +74,7 @@ export const INSIDE: Readonly<Record<Place, string>> = {
   pub: [
     ...up(HOST_INTERFACE),
     `addr add ${ADDRESS.pub}/24 dev ${HOST_INTERFACE}`,
+    `addr add ${ADDRESS.pubOther}/24 dev ${HOST_INTERFACE}`,
     `addr add ${ADDRESS.pub6}/64 dev ${HOST_INTERFACE} nodad`,
     `route add 2001:db8:a::/48 via ${ADDRESS.wan6}`,
   ].join("\n"),
