@@ -410,15 +410,18 @@ describe("the sockets of NAT behaviour discovery", () => {
   it("that cannot be had are told of, once", () => {
     const machine = make();
     machine.start(0);
+    const keys = new Set<string>();
     for (let i = 0; i < 10; i++) {
       const [first] = machine.sockets();
       if (!first) break;
+      keys.add(first.key);
       machine.handleSocket(
         first.key,
         { ok: false, code: "permission", message: "not allowed", isOpen: false },
         0,
       );
     }
+    assertEquals(keys.size, 5);
     assertEquals(drain(machine), [
       { type: "event", event: { type: "failed", code: "permission", message: "not allowed" } },
     ]);

@@ -325,9 +325,25 @@ describe("errors", () => {
     const other = { address: "198.51.100.2", port: 3500 };
     rig.refuse(300, { alternateServer: other });
     assertEquals(rig.sent.at(-1)!.to, other);
+    assertEquals(rig.client.stats.errors, 1);
     assert(toHex(rig.sent[0]!.message.transactionId) !== toHex(rig.last.transactionId));
     rig.answer(mapped);
     assertEquals([rig.answered.from, rig.answered.server], [other, other]);
+  });
+
+  it("STUN-08 300 that comes before a retransmission was drained takes that back", () => {
+    const rig = new Rig();
+    rig.ask();
+    const { transactionId } = rig.last;
+    rig.client.handleTimeout(500);
+    const attributes = {
+      errorCode: { code: 300, reason: "" },
+      alternateServer: { address: "198.51.100.2", port: 3500 },
+    };
+    const bytes = encodeStun({ class: "error", method: 1, transactionId, attributes });
+    rig.client.handleDatagram(bytes, SERVER, "client", 501);
+    rig.drain();
+    assertEquals(rig.sent.map(({ to }) => to.port), [SERVER.port, 3500]);
   });
 
   it("STUN-08 300 in a circle, without end, to port 0 or without a server fails", () => {

@@ -23,7 +23,6 @@ import {
   longTermKey,
   shortTermKey,
 } from "../../../core/stun/integrity.ts";
-import { seededRandom } from "../../../core/random.ts";
 import { RFC8489_B1, type Vector, VECTORS } from "./vectors.ts";
 
 const id = fromHex("000102030405060708090a0b");
@@ -492,25 +491,6 @@ describe("bad bytes", () => {
     putU16(longer, 2, longer.length - 20);
     putU32(longer, 24, fingerprintOf(longer, 20));
     assertEquals(decodeStun(longer), "bad-fingerprint");
-  });
-
-  it("throw nothing when 20,000 of them are mutated messages", () => {
-    const random = seededRandom(1);
-    const whole = [
-      ...VECTORS.map(({ bytes }) => bytes),
-      ...ATTRIBUTES.map(([each]) => request(each)),
-    ];
-    let read = 0;
-    for (let i = 0; i < 20_000; i++) {
-      const bytes = whole[i % whole.length]!.slice();
-      for (let n = random.u32() % 4; n >= 0; n--) bytes[random.u32() % bytes.length] = random.u32();
-      const message = decodeStun(bytes, { classic: (i & 1) === 0 });
-      if (typeof message === "string") continue;
-      read++;
-      // What is told lies in what was given.
-      assert(message.unknown.every(({ value }) => value.buffer === bytes.buffer));
-    }
-    assert(read > 1000);
   });
 });
 
