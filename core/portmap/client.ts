@@ -137,6 +137,8 @@ export interface Protocol {
   readonly suggests: "endpoint" | "port";
   /** How the external address is had: by its probe, or only with a mapping. */
   readonly tellsAddressBy: "probe" | "mapping";
+  /** Whether its requests may pass a NAT on their way to an outer gateway. */
+  readonly crossesNat?: boolean;
   /** Whether its client finds out by itself, within a minute, that a gateway began anew. */
   readonly checksItself?: boolean;
   /** Whether a datagram may be the gateway's word that it has begun anew, whoever hears it. */
@@ -160,6 +162,7 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
     make: ({ gateway, localAddress, random, fastStart }) =>
       new PcpClient({ servers: [gateway], localAddress, random, fastStart }),
     begins: "map",
+    crossesNat: true,
     headStartRoundTrips: 0,
     waysAround: PCP_WAYS_AROUND,
     suggests: "endpoint",
@@ -171,6 +174,7 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
     make: ({ gateway, random }) =>
       familyOf(gateway.address) === 4 ? new NatPmpClient({ gateway, random }) : undefined,
     begins: "probe",
+    crossesNat: true,
     headStartRoundTrips: 0,
     waysAround: [],
     suggests: "port",

@@ -61,7 +61,13 @@ import type { RandomSource } from "../random.ts";
 import { Timers } from "../timers.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
-import { type ClientEvent, type ClientMapping, isAnnouncement, PREFERENCE } from "./client.ts";
+import {
+  type ClientEvent,
+  type ClientMapping,
+  isAnnouncement,
+  PREFERENCE,
+  PROTOCOLS,
+} from "./client.ts";
 import {
   askedToSaved,
   type Assignment,
@@ -212,7 +218,7 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** The gateways in use, the best first. */
   get gateways(): readonly Endpoint[] {
-    return this.#paths.filter(({ isLeft }) => !isLeft).map(({ gateway }) => gateway);
+    return this.#own().map(({ gateway }) => gateway);
   }
 
   /**
@@ -229,7 +235,9 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#outbox.touch(now);
     const before = this.#paths;
     const next = specs.map((spec) => {
-      const known = before.find(({ gateway }) => isSameEndpoint(gateway, spec.gateway));
+      const known = before.find(({ gateway, behind }) =>
+        !behind && isSameEndpoint(gateway, spec.gateway)
+      );
       if (!known) {
         this.stats.paths++;
         return new Path(this.#nextPathId++, spec, this.#pathOptions);
@@ -237,9 +245,11 @@ export class PortMapper implements Machine<MapperEvent> {
       known.update(spec);
       return known;
     });
-    const left = before.filter((path) => !next.includes(path));
-    this.#paths = [...next, ...left];
-    const leaving = left.filter(({ isLeft }) => !isLeft);
+    const others = before.filter((path) => !next.includes(path));
+    this.#paths = [...next, ...others];
+    const isGone = (path: Path): boolean =>
+      path.behind ? isGone(path.behind.path) : !next.includes(path);
+    const leaving = others.filter((path) => !path.isLeft && isGone(path));
     if (leaving.length > 0) this.#leave(leaving, now);
     // One that a better gateway could hold stays where it is as long as it is held there.
     for (const managed of this.#managed.values()) {
@@ -681,8 +691,10 @@ export class PortMapper implements Machine<MapperEvent> {
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
-      else if (id === CHECKS) this.#checks.due(now);
-      else if (this.#watches.owns(id)) this.#watches.due(id);
+      else if (id === CHECKS) {
+        this.#watches.giveUp(now);
+        this.#checks.due(now);
+      } else if (this.#watches.owns(id)) this.#watches.due(id);
       else this.#pairs.due(id, now);
     }
     this.#drain(now);
@@ -1010,9 +1022,12 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** The best way of a family. */
   #pathOf(family: Family): Path | undefined {
-    return this.#paths.find(({ gateway, isLeft }) =>
-      !isLeft && familyOf(gateway.address) === family
-    );
+    return this.#own().find(({ gateway }) => familyOf(gateway.address) === family);
+  }
+
+  /** The ways in use, without those that lead beyond another gateway. */
+  #own(): Path[] {
+    return this.#paths.filter(({ isLeft, behind }) => !isLeft && !behind);
   }
 
   /** What could not be sent before may leave by now: where it does not, the socket tells it again. */
@@ -1032,9 +1047,9 @@ export class PortMapper implements Machine<MapperEvent> {
     find: (id) => this.#managed.get(id),
     pathsFor: ({ request }) => {
       const family = this.#familyOf(request);
-      return this.#paths.filter(({ gateway, isLeft }) =>
+      return this.#paths.filter(({ gateway, isLeft, behind }) =>
         !isLeft && familyOf(gateway.address) === family &&
-        (request.gateway === undefined || isSameEndpoint(gateway, request.gateway))
+        (request.gateway === undefined ? !behind : isSameEndpoint(gateway, request.gateway))
       );
     },
     misfit: ({ request }, { via, client }) => {
@@ -1052,7 +1067,9 @@ export class PortMapper implements Machine<MapperEvent> {
     fail: (managed, failure, now) => {
       const { partOf } = managed;
       if (partOf !== undefined && this.#watches.owns(partOf)) {
-        return this.#race.rest(managed, failure, now);
+        if (!this.#watches.isOuter(managed)) return this.#race.rest(managed, failure, now);
+        this.#forget(managed, now);
+        return this.#watches.outerFailed(managed, now);
       }
       if (managed.isForAddress) {
         const speakers = managed.contenders.map(({ speaker }) => speaker);
@@ -1106,7 +1123,24 @@ export class PortMapper implements Machine<MapperEvent> {
 
   readonly #watchHost: WatchHost = {
     timers: this.#timers,
-    paths: () => this.#paths.filter(({ isLeft }) => !isLeft),
+    paths: () => this.#own(),
+    pathBeyond: (inner, address, gateway) => {
+      const known = this.#paths.find((path) => path.gateway.address === gateway.address);
+      if (known) {
+        if (known.behind?.path !== inner || known.behind.address !== address) return undefined;
+        if (known.isLeft) known.update({ gateway });
+        return known;
+      }
+      const { protocols = PREFERENCE, ...options } = this.#pathOptions;
+      const crossing = protocols.filter((via) => PROTOCOLS[via]!.crossesNat);
+      const own = { ...options, announcements: false, protocols: crossing };
+      const path = new Path(this.#nextPathId++, { gateway }, own, { path: inner, address });
+      this.#paths = [...this.#paths, path];
+      return path;
+    },
+    leave: (path, now) => {
+      if (!path.isLeft) this.#leave([path], now);
+    },
     begin: (watch, request, now) => {
       const key = savedKey(request);
       this.#endRemoval(key, this.#familyOf(request), now);

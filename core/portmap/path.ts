@@ -70,6 +70,14 @@ export interface NetworkPath {
   readonly interface?: string;
 }
 
+/** Where a path leads to a gateway beyond another one, which translates on the way. */
+export interface Behind {
+  /** The way to the inner gateway. */
+  readonly path: Path;
+  /** The address under which the outer one knows this host: the inner one's external address. */
+  readonly address: string;
+}
+
 /** What the paths of one mapper have in common. */
 export interface PathOptions {
   /** Nonces and jitter. */
@@ -180,6 +188,8 @@ export class Path {
   isLeft = false;
   /** Until when a path that was left waits for its deletions, or one that failed for its socket. */
   dueAt: Instant | undefined;
+  /** Set where another gateway stands before this one. */
+  readonly behind: Behind | undefined;
   readonly #id: number;
   readonly #announcementsKey: string;
   readonly #options: PathOptions;
@@ -193,7 +203,8 @@ export class Path {
     readonly sockets: readonly SocketSpec[];
   } = { spec: undefined, hearsAt: undefined, own: [], sockets: [] };
 
-  constructor(id: number, spec: NetworkPath, options: PathOptions) {
+  constructor(id: number, spec: NetworkPath, options: PathOptions, behind?: Behind) {
+    this.behind = behind;
     this.#id = id;
     this.key = `gateway ${id}`;
     this.#announcementsKey = `announcements ${id}`;
@@ -241,8 +252,10 @@ export class Path {
   }
 
   /** Its socket is open: makes the clients; or, true, tells them that this host has another address. */
-  opened(local: Endpoint, now: Instant): boolean {
+  opened({ address, port }: Endpoint, now: Instant): boolean {
     const before = this.local?.address;
+    // The source of a translated request is the translator's address: so PCP must say, too.
+    const local = { address: this.behind?.address ?? address, port };
     this.local = local;
     this.failure = this.dueAt = undefined;
     if (this.speakers.length === 0) {

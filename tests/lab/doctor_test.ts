@@ -10,6 +10,7 @@ import { ADDRESS, HOST_INTERFACE } from "../../scripts/lab/topology.ts";
 import { assertStatus, only } from "./support.ts";
 
 interface Report {
+  readonly reflexive: readonly { readonly address?: string }[];
   readonly gateways: readonly {
     readonly gateway: string;
     readonly protocols: readonly { via: string; outcome: string; external?: string }[];
@@ -81,6 +82,18 @@ export const tests: Record<string, LabTest> = {
     const report = await ask(context, "host");
     assertEquals(codes(report), ["unverified", "open", "ipv6-open"]);
     assertEquals(outcomes(report)?.slice(0, 2), [`pcp ${ADDRESS.wan}`, `nat-pmp ${ADDRESS.wan}`]);
+  },
+
+  "the doctor with a server outside that tells what it sees": async (context) => {
+    const server = context.natkit.at("pub").start("stun-server", "--listen", `${ADDRESS.pub}:3478`);
+    try {
+      await server.event("listening");
+      const report = await ask(context, "host", "--stun", `${ADDRESS.pub}:3478`);
+      assertEquals(codes(report), ["open", "ipv6-open"]);
+      assertEquals(report.reflexive.map(({ address }) => address), [ADDRESS.wan]);
+    } finally {
+      await server.end("SIGKILL");
+    }
   },
 
   "the doctor where everything is switched off": async (context) => {

@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { LabTest } from "../../scripts/lab/main.ts";
 import type { Event } from "../../scripts/lab/natkit.ts";
-import { reach } from "../../scripts/lab/traffic.ts";
+import { reach, serve } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
+import { behindTwoNats } from "./doctor_test.ts";
 import { assertStatus, pause, table, until } from "./support.ts";
 
 /** What users are promised after a change. */
@@ -29,6 +30,33 @@ const PUB6 = ADDRESS.pub6;
 const PINHOLE = `pcp ${ADDRESS.host6}:6200`;
 
 export const tests: Record<string, LabTest> = {
+  "behind two NATs a watched port is mapped at both, and reached from outside": (context) =>
+    behindTwoNats(context, async () => {
+      const { lab, natkit } = context;
+      const flags = ["--listen", "10.9.0.1", "--external", ADDRESS.host2, "--forward"];
+      const inner = natkit.at("host2").start("gateway", ...flags);
+      const server = await serve(lab, "host", "tcp", 6230);
+      try {
+        await inner.event("listening");
+        const running = natkit.start("watch", "6230/tcp");
+        const outside = `${ADDRESS.wan}:6230`;
+        let words: string[] = [];
+        while (!words.some((word) => word.endsWith(outside))) {
+          words = wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
+        }
+        assert(words.some((word) => word.endsWith(`${ADDRESS.host2}:6230`)), words.join());
+        assertEquals(await table(lab), [`TCP 6230->${ADDRESS.host2}:6230`]);
+        const to = { address: ADDRESS.wan, port: 6230 };
+        assert((await reach(lab, "pub", "tcp", to)) !== "silence");
+        assertStatus(await running.end("SIGTERM"), 143);
+        assertEquals(await table(lab), []);
+        assertEquals(await reach(lab, "pub", "tcp", to), "silence");
+      } finally {
+        server.signal("SIGKILL");
+        await inner.end("SIGKILL");
+      }
+    }),
+
   "a watched port follows the gateway from protocol to protocol": async ({ lab, natkit }) => {
     const running = natkit.start("watch", "6200/tcp", "--lifetime", "3600");
     const external = async () => {

@@ -78,6 +78,16 @@ export class Net {
     this.settle();
   }
 
+  /** Opens the socket to a gateway that the mapper found itself, which sees another source. */
+  open(gateway: Endpoint, seenAs: string): void {
+    const spec = this.mapper.sockets().find(({ connect }) => connect?.address === gateway.address);
+    if (!spec) throw new Error(`no socket to ${gateway.address} is wanted`);
+    this.#locals.set(gateway.address, { address: seenAs, port: 40_001 });
+    const local = { address: A.localAddress!, port: 40_001 };
+    this.mapper.handleSocket(spec.key, { ok: true, local }, this.now);
+    this.settle();
+  }
+
   do<T>(command: (mapper: PortMapper, now: Instant) => T): T {
     const result = command(this.mapper, this.now);
     this.settle();

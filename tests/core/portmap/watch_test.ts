@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
+import type { Via } from "../../../core/errors.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
@@ -10,6 +11,8 @@ const LOCAL = ["192.168.1.100", "192.168.2.100"];
 /** A set as text, one way a word. */
 const textOf = ({ assignments }: MapperEvent & { type: "assignments" }) =>
   assignments.map(({ address, port, via }) => `${via}:${address}:${port}`).join(" ");
+
+const refuse = () => ({ kind: "refuse", code: 2 });
 
 /** The sets that were told since the last call. */
 function sets(net: Net): string[] {
@@ -166,6 +169,82 @@ describe("a watched port", () => {
     const opcodes = net.sent.map(({ data }) => data[1]);
     assertEquals([opcodes.filter((code) => code === 1).length, sets(net)], [1, []]);
     assert(opcodes.filter((code) => code === 0).length < 5, String(opcodes));
+  });
+
+  describe("behind two gateways", () => {
+    const OUTER = { gateway: { address: "10.0.0.1", port: 5351 } };
+
+    /** A watch at A, above which another gateway stands, or not. */
+    function nested(options: object | undefined, protocols?: readonly Via[]) {
+      const net = new Net(protocols && { protocols });
+      net.add(A, "10.0.0.2");
+      const outer = options && net.add(OUTER, "203.0.113.7", options);
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.watch(web, now));
+      for (const address of ["10.0.0.1", "10.0.0.254"]) {
+        net.open({ address, port: 5351 }, "10.0.0.2");
+      }
+      net.run(5000);
+      return { net, id, outer };
+    }
+
+    for (const via of ["pcp", "nat-pmp"] as const) {
+      it(`is mapped at both by ${via}, the outer one to the inner one's external endpoint`, () => {
+        const { net, id, outer } = nested({}, [via]);
+        assertEquals(sets(net).at(-1), `${via}:10.0.0.2:8080 ${via}:203.0.113.7:8080`);
+        const [entry] = outer!.list(net.now);
+        assertEquals(entry?.internal, { address: "10.0.0.2", port: 8080 });
+        assertEquals(net.mapper.gateways, [A.gateway]);
+        net.run(86_400_000);
+        assertEquals([sets(net), net.ports(A), net.ports(OUTER)], [[], [8080], [8080]]);
+        net.do((mapper, now) => mapper.revoke(id, now));
+        net.run(5000);
+        assertEquals(net.takeTypes(), ["unmapped"]);
+        assertEquals([net.ports(A), net.ports(OUTER), net.mapper.isIdle], [[], [], true]);
+      });
+    }
+
+    it("follows the inner one", () => {
+      const { net } = nested({});
+      sets(net);
+      net.gateways.get(A.gateway.address)!.setExternalAddresses(["203.0.113.8"], net.now);
+      net.run(4 * 3_600_000);
+      assertEquals(sets(net), ["pcp:203.0.113.8:8080"]);
+      assertEquals([net.ports(A), net.ports(OUTER)], [[8080], []]);
+      assertEquals(net.mapper.sockets().length, 1);
+    });
+
+    it("is left with it", () => {
+      const { net } = nested({});
+      sets(net);
+      net.connect([]);
+      net.run(10_000);
+      assertEquals([sets(net), net.ports(A), net.ports(OUTER)], [[""], [], []]);
+      assertEquals(net.mapper.sockets(), []);
+    });
+
+    it("does not go on asking where nobody is, or maps", () => {
+      for (const options of [undefined, { protocols: ["pcp"], decide: refuse }]) {
+        const { net } = nested(options);
+        net.run(3_600_000);
+        net.sent.length = 0;
+        net.run(86_400_000);
+        assertEquals(sets(net).at(-1), "pcp:10.0.0.2:8080");
+        const asked = net.sent.filter(({ to }) => to.address !== A.gateway.address);
+        assertEquals([asked, net.mapper.sockets().length], [[], 1]);
+      }
+    });
+
+    it("nobody is asked above a carrier's NAT, or a public address", () => {
+      for (const external of ["100.64.0.2", "198.51.100.2"]) {
+        const net = new Net();
+        net.add(A, external);
+        net.connect([A]);
+        net.do((mapper, now) => mapper.watch(web, now));
+        net.run(5000);
+        assertEquals(net.mapper.sockets().length, 1);
+      }
+    });
   });
 
   it("ends with one event when all it made is deleted", () => {
