@@ -141,6 +141,12 @@ export class LeaseKeeper<R, T> {
     return [...this.#byId.values()];
   }
 
+  /** Whether one of those that are wanted is so. */
+  some(isSo: (lease: Lease<R>) => boolean): boolean {
+    for (const lease of this.#wanted.values()) if (isSo(lease)) return true;
+    return false;
+  }
+
   /** Those that are wanted, safe as `all`. */
   wanted(): Lease<R>[] {
     return [...this.#wanted.values()];

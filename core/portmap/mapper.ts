@@ -40,6 +40,7 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpRequest,
   HttpResult,
   Instant,
   Machine,
@@ -679,6 +680,19 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#drain(now);
   }
 
+  /** {@inheritDoc Machine.handleRequest} */
+  handleRequest(id: number, request: HttpRequest, from: Endpoint, now: Instant): void {
+    this.#outbox.touch(now);
+    const speakers = this.#paths.flatMap((path) => path.speakers);
+    const owner = speakers.find(({ client }) => client.callbackPath === request.path);
+    if (owner) owner.client.handleRequest?.(id, request, from, now);
+    else {
+      const response = { status: 404, headers: [], body: new Uint8Array(0) };
+      this.#outbox.act({ type: "respond", id, response });
+    }
+    this.#drain(now);
+  }
+
   /** {@inheritDoc Machine.handleTimeout} */
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
@@ -749,7 +763,7 @@ export class PortMapper implements Machine<MapperEvent> {
       const id = this.#nextRequestId++;
       this.#requests.set(id, { speaker, id: action.id });
       this.#outbox.act({ ...action, id });
-    }
+    } else this.#outbox.act(action);
   }
 
   #ownerOf(key: string): { readonly speaker: Speaker; readonly key: string } | undefined {

@@ -34,8 +34,8 @@ export type Ending = "done" | "again";
 export interface Job {
   /** For logs. */
   readonly name: string;
-  /** Part of the search for the device: it runs before one is known. */
-  readonly isSearch?: boolean;
+  /** Part of the search for the device, or of taking leave: it runs though none is known. */
+  readonly needsNoDevice?: boolean;
   /** Does it. */
   run(): Steps<Ending>;
   /** The device cannot be asked. */
@@ -44,6 +44,8 @@ export interface Job {
   isCancelled?: boolean;
   /** Whether it has been begun anew once. */
   isSecondTry?: boolean;
+  /** The search that was under way when it came. */
+  joined?: number | undefined;
 }
 
 /** The jobs of one client. */
@@ -69,7 +71,7 @@ export class CallQueue {
 
   /** Whether something waits that needs the device. */
   get needsDevice(): boolean {
-    return this.#waiting.some(({ isSearch }) => !isSearch);
+    return this.#waiting.some(({ needsNoDevice }) => !needsNoDevice);
   }
 
   /** Lets the device's jobs run, or wait. */
@@ -77,9 +79,14 @@ export class CallQueue {
     this.#isOpen = isOpen;
   }
 
-  /** Adds a job; those of the search come first. */
-  add(job: Job): void {
-    if (job.isSearch) this.#waiting.unshift(job);
+  /**
+   * Adds a job; those that need no device come first.
+   *
+   * @param search The search that is under way: where it finds nothing, another one is for this job.
+   */
+  add(job: Job, search?: number): void {
+    job.joined = search;
+    if (job.needsNoDevice) this.#waiting.unshift(job);
     else this.#waiting.push(job);
   }
 
@@ -89,17 +96,18 @@ export class CallQueue {
     this.#waiting = this.#waiting.filter((one) => one !== job);
   }
 
-  /** Takes out all jobs that need the device and have not begun. */
-  takeWaiting(): Job[] {
-    const taken = this.#waiting.filter(({ isSearch }) => !isSearch);
-    this.#waiting = this.#waiting.filter(({ isSearch }) => isSearch);
+  /** Takes out the jobs that a search was for: all that need the device, but those that joined it. */
+  takeWaiting(search: number): Job[] {
+    const isTaken = ({ needsNoDevice, joined }: Job) => !needsNoDevice && joined !== search;
+    const taken = this.#waiting.filter(isTaken);
+    this.#waiting = this.#waiting.filter((job) => !isTaken(job));
     return taken;
   }
 
   /** Begins what can begin. */
   advance(): void {
     while (!this.#current) {
-      const next = this.#waiting.find(({ isSearch }) => isSearch || this.#isOpen);
+      const next = this.#waiting.find(({ needsNoDevice }) => needsNoDevice || this.#isOpen);
       if (!next) return;
       this.#waiting = this.#waiting.filter((one) => one !== next);
       this.#current = { job: next, steps: next.run() };

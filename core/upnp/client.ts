@@ -28,8 +28,9 @@
  * *Deleting* looks first, too: what another host, or another program of this one, has by now at that
  * port stays (UPNP-C-08, -09).
  *
- * *Restarts* are heard of by SSDP (another BOOTID, an announcement after a byebye); what nobody
- * announces is found by asking for the external address, and for one mapping in turn, once a minute.
+ * *Restarts* are heard of by SSDP (another BOOTID, an announcement after a byebye), changes of the
+ * external address by events (`subscription.ts`). What nobody tells is found by asking: for the
+ * address where no events come, and for one mapping in turn, once a minute.
  *
  * @module
  */
@@ -44,6 +45,7 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpRequest,
   HttpResult,
   Instant,
   Machine,
@@ -78,11 +80,14 @@ import {
   FIREWALL_ERROR,
   IGD2_MAX_LEASE_SECONDS,
   IGD_ERROR,
+  igdService,
   PINHOLE_MAX_LEASE_SECONDS,
   UPNP_ERROR,
   upnpErrorName,
 } from "./igd.ts";
 import { decodeSsdp, deviceOf, SSDP_PORT } from "./ssdp.ts";
+import { Subscription } from "./subscription.ts";
+import { parseXml } from "./xml.ts";
 
 /** How an IGD client is made. */
 export interface IgdClientOptions {
@@ -206,6 +211,8 @@ interface Habits {
   onlyPermanent: boolean;
   /** It does not have AddAnyPortMapping. */
   lacksAny: boolean;
+  /** It does not have GetListOfPortMappings. */
+  lacksListing: boolean;
   /** Whether it shows what it holds by GetSpecificPortMappingEntry; undefined: not known. */
   showsTable: boolean | undefined;
   /** Whether the same AddPortMapping again extends the lease (quirk 62). */
@@ -220,6 +227,8 @@ const FIRST_CHOSEN_PORT = 1024;
 const ADDRESS_AGE_MS = 60_000;
 /** How often the device is asked whether all is as it was. */
 const CHECK_MS = 60_000;
+/** And where it had no address when it was last heard of. */
+const ADDRESS_CHECK_MS = 3000;
 /** The device itself cannot at present. */
 const SHORT_REFUSAL_MS = 30_000;
 /** All other refusals. */
@@ -297,6 +306,7 @@ export class IgdClient implements Machine<IgdEvent> {
   readonly #keeper: LeaseKeeper<Job, IgdMapping>;
   readonly #queue: CallQueue;
   readonly #made: WeakMap<IgdLease, Made> = new WeakMap();
+  readonly #subscription: Subscription;
   #local: string;
   #finder: IgdFinder;
   #igd: Igd | undefined;
@@ -304,6 +314,7 @@ export class IgdClient implements Machine<IgdEvent> {
   /** The external address, and when it was told. */
   #address: string | undefined;
   #addressAt: Instant = -Infinity;
+  #hasAddress = true;
   #isProbed = false;
   /** The device said byebye. */
   #saidBye = false;
@@ -340,10 +351,19 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#announcements = announcements;
     this.#queue = new CallQueue((id, { to, request, maxBytes, timeoutMs }) => {
       this.stats.requests++;
-      this.#outbox.act({ type: "request", id, to, request, maxBytes, timeoutMs });
+      // What a device maps it maps for who asks.
+      const local = withoutZone(this.#local);
+      this.#outbox.act({ type: "request", id, to, local, request, maxBytes, timeoutMs });
     });
     this.#keeper = new LeaseKeeper(this.#wire, random, this.#outbox);
     this.#finder = this.#newFinder();
+    this.#subscription = new Subscription(random, this.#queue, {
+      now: () => this.#now,
+      changed: (properties) => this.#onChange(properties),
+      missed: () => this.#addCheck(),
+      respond: (id, response) => this.#outbox.act({ type: "respond", id, response }),
+      dropped: () => this.#dropped("unsolicited"),
+    });
     if (!state) return;
     for (const { wanted, external } of readState(state)) {
       const misfit = misfitOf(wanted, family);
@@ -516,7 +536,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** {@inheritDoc Machine.sockets} */
   sockets(): readonly SocketSpec[] {
-    const specs = [...this.#searchSocket(), ...this.#noticeSocket()];
+    const specs = [...this.#searchSocket(), ...this.#noticeSocket(), ...this.#eventSocket()];
     const isSame = specs.length === this.#sockets.length &&
       specs.every(({ key }, i) => key === this.#sockets[i]!.key);
     return isSame ? this.#sockets : this.#sockets = specs;
@@ -530,8 +550,7 @@ export class IgdClient implements Machine<IgdEvent> {
   }
 
   #noticeSocket(): SocketSpec[] {
-    const isWanted = this.#announcements && !this.#isClosed && this.#keeper.size > 0 && this.#igd;
-    if (!isWanted || isLoopback(this.#local)) return [];
+    if (!this.#isWatching()) return [];
     const family = familyOf(this.#local);
     const group = ssdpGroup(family);
     const via = family === 4 ? this.#local : this.#interface;
@@ -540,9 +559,23 @@ export class IgdClient implements Machine<IgdEvent> {
     return [{ key, local, group, reuse: true, ...(via !== undefined && { interface: via }) }];
   }
 
+  #eventSocket(): SocketSpec[] {
+    const key = this.#subscription.socketKey;
+    if (key === undefined) return [];
+    return [{ key, kind: "http", local: { address: this.#local, port: 0 } }];
+  }
+
+  /** Where this client takes requests: the path of its event callbacks. */
+  get callbackPath(): string {
+    return this.#subscription.path;
+  }
+
   /** {@inheritDoc Machine.handleSocket} */
   handleSocket(key: string, result: SocketResult, now: Instant): void {
     this.#begin(now);
+    if (key === this.#subscription.socketKey) {
+      this.#subscription.listens(result.ok ? result.local : undefined);
+    }
     if (key === this.#searchKey) {
       if (result.ok) {
         if (!this.#finder.isSearching) this.stats.searches++;
@@ -582,9 +615,17 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#advance();
   }
 
+  /** Takes an event of the device's. */
+  handleRequest(id: number, request: HttpRequest, from: Endpoint, now: Instant): void {
+    this.#begin(now);
+    this.#subscription.handleRequest(id, request, from);
+    this.#advance();
+  }
+
   /** Does what is due. */
   handleTimeout(now: Instant): void {
     this.#begin(now);
+    this.#subscription.handleTimeout();
     if ((this.#finder.nextAt() ?? Infinity) <= this.#now) this.#finder.handleTimeout();
     if (this.#timers.popDue(this.#now) === "check") this.#addCheck();
     this.#keeper.handleTimeout(this.#now);
@@ -608,6 +649,8 @@ export class IgdClient implements Machine<IgdEvent> {
     const all: DebugTimeout[] = [];
     const searchAt = this.#finder.nextAt();
     if (searchAt !== undefined) all.push({ at: searchAt, reason: "search" });
+    const renewAt = this.#subscription.nextAt();
+    if (renewAt !== undefined) all.push({ at: renewAt, reason: "subscription" });
     const check = this.#timers.next(), lease = this.#keeper.next();
     if (check) all.push({ at: check.at, reason: check.reason });
     if (lease) all.push(lease);
@@ -642,7 +685,29 @@ export class IgdClient implements Machine<IgdEvent> {
       this.#searchKey = undefined;
       this.#finder.stop();
     }
+    this.#subscription.want(this.#isWatching() ? this.#igd?.connection : undefined);
     this.#armCheck();
+    this.#queue.advance();
+  }
+
+  /** Whether something was held that is to be held on. */
+  #isWatching(): boolean {
+    return this.#announcements && !isLoopback(this.#local) &&
+      this.#keeper.some(({ grant, isWithdrawn, wanted }) =>
+        grant !== undefined && !isWithdrawn && wanted.lifetimes !== 1
+      );
+  }
+
+  /** The device tells what has changed. */
+  #onChange(properties: Readonly<Record<string, string>>): void {
+    const { ExternalIPAddress, PortMappingNumberOfEntries } = properties;
+    if (ExternalIPAddress !== undefined) {
+      const address = externalAddressOf({ NewExternalIPAddress: ExternalIPAddress });
+      if (address !== undefined) this.#heardAddress(address, false);
+      else this.#lostAddress();
+    }
+    const entries = readNumber(PortMappingNumberOfEntries);
+    if (entries !== undefined && entries < this.#held().length) this.#addCheck();
   }
 
   #found(igd: Igd, address: string): void {
@@ -664,7 +729,7 @@ export class IgdClient implements Machine<IgdEvent> {
   /** No device was found: what waits for one fails. */
   #notFound(failure: Failure): void {
     this.#searchKey = undefined;
-    for (const job of this.#queue.takeWaiting()) job.fail(failure);
+    for (const job of this.#queue.takeWaiting(this.#searches)) job.fail(failure);
     if (!this.#isProbed) return;
     this.#isProbed = false;
     this.#outbox.emit({ type: "external-address-failed", failure }, "address");
@@ -674,6 +739,7 @@ export class IgdClient implements Machine<IgdEvent> {
   #loseDevice(): void {
     this.#igd = undefined;
     this.#queue.setOpen(false);
+    this.#subscription.lost();
   }
 
   /** Takes an announcement; false where it is none of our device's. */
@@ -745,7 +811,14 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#outbox.emit({ type: "external-address-failed", failure }, "address");
   }
 
+  /** It has no address at present: the next one may not be told (miniupnpd says it when it has time). */
+  #lostAddress(): void {
+    this.#hasAddress = false;
+    this.#timers.set("check", this.#now + ADDRESS_CHECK_MS, "check");
+  }
+
   #heardAddress(address: string, isAsked: boolean): void {
+    this.#hasAddress = true;
     const isOther = address !== this.#address;
     this.#address = address;
     this.#addressAt = this.#now;
@@ -762,15 +835,14 @@ export class IgdClient implements Machine<IgdEvent> {
   }
 
   #armCheck(): void {
-    const isWanted = !this.#isClosed && this.#held().length > 0;
-    if (!isWanted) this.#timers.delete("check");
+    if (this.#isClosed || this.#keeper.size === 0) this.#timers.delete("check");
     else if (this.#timers.at("check") === undefined) {
       this.#timers.set("check", this.#now + CHECK_MS, "check");
     }
   }
 
   #addCheck(): void {
-    if (this.#isChecking) return;
+    if (this.#isChecking || this.#held().length === 0) return;
     this.#isChecking = true;
     const end = () => {
       this.#isChecking = false;
@@ -787,11 +859,12 @@ export class IgdClient implements Machine<IgdEvent> {
 
   *#lookAtAll(): Steps<Ending> {
     const { connection, firewall } = this.#igd!;
-    if (connection) {
+    if (connection && !(this.#subscription.works && this.#hasAddress)) {
       const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
       if (outcome.type === "gone") return "again";
       const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
       if (address !== undefined) this.#heardAddress(address, false);
+      else if (outcome.type !== "silent") this.#lostAddress();
     }
     const held = this.#held().filter(({ request }) => !request);
     const lease = held[this.#turn++ % held.length];
@@ -848,7 +921,7 @@ export class IgdClient implements Machine<IgdEvent> {
       fail: (failure) => this.#failed(job, lease, failure),
     };
     lease.request = job;
-    this.#queue.add(job);
+    this.#queue.add(job, this.#finder.isSearching ? this.#searches : undefined);
   }
 
   #madeOf(lease: IgdLease): Made {
@@ -869,7 +942,7 @@ export class IgdClient implements Machine<IgdEvent> {
   // ---- Making a mapping --------------------------------------------------------------------
 
   *#make(job: Job, lease: IgdLease, ask: Ask): Steps<Ending> {
-    const { connection, firewall, version } = this.#igd!;
+    const { connection, firewall } = this.#igd!;
     if (!connection) return yield* this.#makePinhole(job, lease, firewall!);
     if (this.#now - this.#addressAt > ADDRESS_AGE_MS) {
       const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
@@ -878,6 +951,7 @@ export class IgdClient implements Machine<IgdEvent> {
       if (address !== undefined) this.#heardAddress(address, false);
       if (job.isCancelled) return "done";
     }
+    const version = versionOf(connection);
     const { wanted } = lease;
     const isHeld = ask === "renew";
     const ports = this.#wishes(lease);
@@ -894,7 +968,7 @@ export class IgdClient implements Machine<IgdEvent> {
       const given = outcome.type === "done" ? reservedPort(outcome.args, port) : undefined;
       if (given !== undefined) {
         if (given !== port) this.#madeOf(lease).ports.delete(port);
-        return this.#granted(job, lease, ask, given, seconds, undefined);
+        return this.#granted(job, lease, ask, given, seconds, undefined, version);
       }
       if (job.isCancelled) return "done";
       if (outcome.type === "gone") return "again";
@@ -933,7 +1007,7 @@ export class IgdClient implements Machine<IgdEvent> {
       const outcome = yield* this.#add(connection, "AddPortMapping", lease, port, seconds);
       adds++;
       if (outcome.type === "done") {
-        return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds);
+        return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds, version);
       }
       if (job.isCancelled) return "done";
       if (outcome.type === "gone") return "again";
@@ -945,11 +1019,14 @@ export class IgdClient implements Machine<IgdEvent> {
         // The table tells what came of it.
         const seen = yield* this.#look(connection, lease, port);
         if (typeof seen === "object" && seen.holder === "we") {
-          return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds);
+          return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds, version);
         }
         if (job.isCancelled) return "done";
         failure = { kind: "protocol-violation", clause: "no answer of UPnP's" };
-        break;
+        // Some hang up on who asks for a port that they keep (quirk 58).
+        if (port >= FIRST_CHOSEN_PORT) break;
+        port = mayChange ? ports.next().value : undefined;
+        continue;
       }
       const { code } = outcome;
       failure = this.#refusal(code);
@@ -1040,13 +1117,14 @@ export class IgdClient implements Machine<IgdEvent> {
     port: number,
     seconds: number,
     leftBefore: number | undefined,
+    version: number,
   ): Ending {
     this.#madeOf(lease).ports.add(port);
     // One that was withdrawn is told all the same; one that was revoked is deleted by its own job.
     const isTold = !job.isCancelled || (lease.isWithdrawn && this.#keeper.get(lease.id) === lease);
     if (!isTold || lease.phase === "deleting") return "done";
     if (lease.request === job) lease.request = undefined;
-    const isPermanent = seconds === 0 && this.#igd!.version < 2;
+    const isPermanent = seconds === 0 && version < 2;
     if (seconds === 0) this.#habits.onlyPermanent = true;
     const lifetimeSeconds = isPermanent
       ? MAX_LIFETIME_SECONDS
@@ -1264,8 +1342,37 @@ export class IgdClient implements Machine<IgdEvent> {
     return "done";
   }
 
-  /** The table, entry by entry: every version has that. */
+  /** The table: by one question for each transport where the device has that, or entry by entry. */
   *#entries(
+    connection: ServiceAt,
+  ): Steps<readonly PortMappingEntry[] | "gone" | "silent" | "hidden"> {
+    if (versionOf(connection) < 2 || this.#habits.lacksListing) {
+      return yield* this.#walk(connection);
+    }
+    const entries: PortMappingEntry[] = [];
+    for (const NewProtocol of ["TCP", "UDP"]) {
+      // A start of 0 is refused by some (quirk 63).
+      const outcome = yield* this.#call(connection, "GetListOfPortMappings", {
+        NewStartPort: "1",
+        NewEndPort: "65535",
+        NewProtocol,
+        NewManage: "1",
+        NewNumberOfPorts: String(MAX_ENTRIES),
+      });
+      if (outcome.type === "gone" || outcome.type === "silent") return outcome.type;
+      const isEmpty = outcome.type === "error" && outcome.code === IGD_ERROR.PortMappingNotFound;
+      const listed = outcome.type === "done" ? readListing(outcome.args["NewPortListing"]) : [];
+      if ((outcome.type !== "done" && !isEmpty) || !listed) {
+        this.#habits.lacksListing = true;
+        return yield* this.#walk(connection);
+      }
+      entries.push(...listed);
+    }
+    return entries;
+  }
+
+  /** The table, entry by entry. */
+  *#walk(
     connection: ServiceAt,
   ): Steps<readonly PortMappingEntry[] | "gone" | "silent" | "hidden"> {
     const entries: PortMappingEntry[] = [];
@@ -1403,10 +1510,16 @@ export class IgdClient implements Machine<IgdEvent> {
   }
 }
 
+/** Which version of its service a connection is: 1 or 2. */
+function versionOf({ serviceType }: ServiceAt): number {
+  return igdService(serviceType)!.version;
+}
+
 function newHabits(): Habits {
   return {
     onlyPermanent: false,
     lacksAny: false,
+    lacksListing: false,
     showsTable: undefined,
     extendsLeases: undefined,
   };
@@ -1460,6 +1573,21 @@ function entryOf(args: Readonly<Record<string, string>>): PortMappingEntry | und
     description: args["NewPortMappingDescription"] ?? "",
     leaseSeconds: readNumber(args["NewLeaseDuration"]) ?? 0,
   };
+}
+
+/** The entries of a listing, which is XML in a text; undefined where it is none. */
+function readListing(text: string | undefined): PortMappingEntry[] | undefined {
+  if (text === undefined || text === "") return text === "" ? [] : undefined;
+  const root = parseXml(new TextEncoder().encode(text));
+  if (typeof root === "string") return undefined;
+  return root.children.flatMap(({ children }) => {
+    const fields = Object.fromEntries(children.map(({ name, text }) => [name, text]));
+    return entryOf({
+      ...fields,
+      NewPortMappingDescription: fields["NewDescription"] ?? "",
+      NewLeaseDuration: fields["NewLeaseTime"] ?? "0",
+    }) ?? [];
+  });
 }
 
 /** What UPnP cannot do of it, in words. */

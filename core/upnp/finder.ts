@@ -50,8 +50,6 @@ export interface Igd {
   readonly name: string;
   /** The connection that is up: port mappings over IPv4. */
   readonly connection: ServiceAt | undefined;
-  /** 1 or 2. */
-  readonly version: number;
   /** Pinholes in the IPv6 firewall. */
   readonly firewall: ServiceAt | undefined;
 }
@@ -233,8 +231,7 @@ export class IgdFinder {
     }
     const candidate: Candidate = { location, address: from.address, message, state: "waiting" };
     this.#candidates.push(candidate);
-    const isGateway = withoutZone(from.address) === withoutZone(this.#options.gateway.address);
-    if (isGateway) this.#look(candidate);
+    if (this.#mayBeGateway(from.address)) this.#look(candidate);
     else if (this.#host.now() - this.#startedAt! >= OTHERS_AFTER_MS) this.#lookAtOthers();
     return true;
   }
@@ -276,7 +273,7 @@ export class IgdFinder {
     candidate.state = "queued";
     this.#queue.add({
       name: `look at ${candidate.location}`,
-      isSearch: true,
+      needsNoDevice: true,
       run: () => this.#examine(candidate),
       fail: () => {},
     });
@@ -358,16 +355,15 @@ export class IgdFinder {
     };
     if (familyOf(localAddress) === 6) {
       if (!firewall) return undefined;
-      return { igd: { ...igd, connection: undefined, version: 1 }, externalAddress: localAddress };
+      return { igd: { ...igd, connection: undefined }, externalAddress: localAddress };
     }
     if (connections.length === 0) {
       return mapping.length > 0 ? violation("its control URL leads elsewhere") : undefined;
     }
     const up = yield* this.#choose(connections);
     if (!up) return notConnected(this.#host.now());
-    const { version } = igdService(up.connection.serviceType)!;
     const externalAddress = up.address;
-    return { igd: { ...igd, connection: up.connection, version }, externalAddress };
+    return { igd: { ...igd, connection: up.connection }, externalAddress };
   }
 
   *#describe(
@@ -428,6 +424,12 @@ export class IgdFinder {
       if (address !== undefined) return { connection, address };
     }
     return undefined;
+  }
+
+  /** Whether an answer is the gateway's: over IPv6 that has several addresses. */
+  #mayBeGateway(address: string): boolean {
+    const { gateway } = this.#options;
+    return familyOf(gateway.address) === 6 || address === gateway.address;
   }
 
   /** Whether another host than the one that announced it may be asked. */

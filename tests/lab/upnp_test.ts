@@ -8,7 +8,7 @@ import type { MiniupnpdOptions } from "../../scripts/lab/miniupnpd.ts";
 import type { LabContext, LabTest } from "../../scripts/lab/main.ts";
 import { reach, serve } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
-import { assertStatus, field, only, table } from "./support.ts";
+import { assertStatus, field, only, table, until } from "./support.ts";
 
 const ONCE = ["--mode", "once", "--lifetime", "600"];
 
@@ -69,6 +69,38 @@ async function mapListUnmap(
   }
 }
 
+/** Opens a pinhole, is reached, renews it, closes it, is reached no more. */
+async function pinhole({ lab, natkit }: LabContext, protocol: "tcp" | "udp"): Promise<void> {
+  const port = 6210;
+  const target = { address: ADDRESS.host6, port };
+  const flags = ["--via", "upnp", "--internal-address", ADDRESS.host6];
+  const server = await serve(lab, "host", protocol, port);
+  try {
+    assertEquals(await reach(lab, "pub", protocol, target), "silence");
+
+    const holding = natkit.start("map", `${port}/${protocol}`, "--lifetime", "9", ...flags);
+    const mapped = await holding.event("mapped");
+    assertEquals([field(mapped, "via"), mapped["internal"], mapped["external"]], [
+      "upnp",
+      target,
+      target,
+    ]);
+    assertEquals(await reach(lab, "pub", protocol, target), ADDRESS.pub6);
+    await holding.event("renewed", 10_000);
+    const { code } = await holding.end("SIGTERM");
+
+    assertEquals(code, 143);
+    assertEquals(await reach(lab, "pub", protocol, target), "silence");
+
+    assertStatus(await natkit.run("map", `${port}/${protocol}`, ...ONCE, ...flags), 0);
+    assertEquals(await reach(lab, "pub", protocol, target), ADDRESS.pub6);
+    assertStatus(await natkit.run("unmap", `${port}/${protocol}`, ...flags), 0);
+    assertEquals(await reach(lab, "pub", protocol, target), "silence");
+  } finally {
+    server.signal("SIGKILL");
+  }
+}
+
 export const tests: Record<string, LabTest> = {
   "UPnP: map, list and unmap a TCP port at an IGD:2": (context) =>
     mapListUnmap(context, "tcp", ["--via", "upnp"]),
@@ -111,6 +143,33 @@ export const tests: Record<string, LabTest> = {
     assertEquals(await table(lab), []);
     await natkit.run("unmap", "6004/tcp", "--via", "upnp");
   },
+
+  "UPnP: a mapping stays through a restart, and tells another address": async (context) => {
+    const { lab, natkit } = context;
+    await withGateway(context, { natPmp: false }, async () => {
+      const holding = natkit.start("map", "6007/tcp", "--lifetime", "3600");
+      assertEquals(field(await holding.event("mapped"), "via"), "upnp");
+      const row = `TCP 6007->${ADDRESS.host}:6007`;
+
+      await lab.restartMiniupnpd();
+      assertEquals(await table(lab), []);
+      await until("the mapping again", async () => (await table(lab)).includes(row), 15_000);
+
+      await lab.setWanAddress(ADDRESS.otherWan);
+      try {
+        const moved = await holding.event("moved", 15_000);
+        assertEquals(moved["external"], { address: ADDRESS.otherWan, port: 6007 });
+      } finally {
+        await lab.setWanAddress(ADDRESS.wan);
+      }
+      const { code } = await holding.end("SIGTERM");
+      assertEquals(code, 143);
+      assertEquals(await table(lab), []);
+    });
+  },
+
+  "UPnP: a UDP pinhole over IPv6": (context) => pinhole(context, "udp"),
+  "UPnP: a TCP pinhole over IPv6": (context) => pinhole(context, "tcp"),
 
   "UPnP: the external address": async ({ natkit }) => {
     const done = await natkit.run("address", "--via", "upnp");

@@ -3,11 +3,12 @@
  * once, in the order of the questions; each HTTP exchange and what it was is written down.
  */
 import type { SavedState } from "../../../core/lease/saved.ts";
-import type { Endpoint, HttpResult, Instant } from "../../../core/machine.ts";
+import type { Endpoint, HttpRequest, HttpResult, Instant } from "../../../core/machine.ts";
 import type { MappingId, MappingRequest } from "../../../core/mapping.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IgdClient, type IgdEvent } from "../../../core/upnp/client.ts";
-import { GATEWAY, HOST, ScriptedRouter } from "./scripted_igd.ts";
+import { encodeAdvert, type SsdpAdvert } from "../../../core/upnp/ssdp.ts";
+import { GATEWAY, HOST, ScriptedRouter, UUID } from "./scripted_igd.ts";
 
 export interface RigOptions {
   readonly router?: ScriptedRouter;
@@ -24,6 +25,8 @@ export class Rig {
   readonly client: IgdClient;
   readonly router: ScriptedRouter;
   readonly events: IgdEvent[] = [];
+  /** The statuses of the client's answers to events. */
+  readonly responses: number[] = [];
   now: Instant = 0;
   /** Requests on their way whose answers are held back, while `holds`. */
   readonly held: { readonly id: number; readonly result: HttpResult }[] = [];
@@ -33,6 +36,7 @@ export class Rig {
   readonly #others: RigOptions["others"];
   #open: readonly string[] = [];
   #underWay = 0;
+  #nextPort = 40_000;
 
   constructor(options: RigOptions = {}) {
     this.router = options.router ?? new ScriptedRouter();
@@ -65,7 +69,7 @@ export class Rig {
       const fresh = listed.filter(({ key }) => !this.#open.includes(key));
       this.#open = listed.map(({ key }) => key);
       for (const { key, local } of fresh) {
-        const at = { address: local!.address, port: local!.port || 40_000 };
+        const at = { address: local!.address, port: local!.port || this.#nextPort++ };
         this.client.handleSocket(key, { ok: true, local: at }, this.now);
       }
       const action = this.client.poll();
@@ -77,7 +81,8 @@ export class Rig {
             this.client.handleDatagram(data, from, action.socket, this.now);
           }
         }
-      } else if (action?.type === "request") {
+      } else if (action?.type === "respond") this.responses.push(action.response.status);
+      else if (action?.type === "request") {
         this.mostAtOnce = Math.max(this.mostAtOnce, ++this.#underWay);
         const there = this.#all().find(({ address }) => address === action.to.address);
         const result = there?.router.http(action.to, action.request, this.now) ??
@@ -121,6 +126,31 @@ export class Rig {
 
   types(): string[] {
     return this.take().map(({ type }) => type);
+  }
+
+  /** Hands an event to the client; answers its status. */
+  event(request: HttpRequest, from: string = GATEWAY.address): number {
+    this.client.handleRequest(1, request, { address: from, port: 40_001 }, this.now);
+    this.settle();
+    return this.responses.pop()!;
+  }
+
+  /** Hands an announcement to the client. */
+  notice(
+    kind: "alive" | "byebye" | "update",
+    over: Partial<SsdpAdvert> = {},
+    from: string = GATEWAY.address,
+  ): void {
+    const host = { address: "239.255.255.250", port: 1900 };
+    const data = encodeAdvert(kind, host, {
+      target: "upnp:rootdevice",
+      usn: `${UUID}::upnp:rootdevice`,
+      location: this.router.location,
+      bootId: 1,
+      ...over,
+    });
+    this.client.handleDatagram(data, { address: from, port: 50_000 }, this.noticeKey, this.now);
+    this.settle();
   }
 
   /** The key of the socket on which announcements are heard. */

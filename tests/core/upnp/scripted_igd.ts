@@ -14,6 +14,12 @@ import type {
 } from "../../../core/machine.ts";
 import { decodeCall, encodeFault, encodeResult } from "../../../core/upnp/soap.ts";
 import { type Device, type Service, writeDescription } from "../../../core/upnp/description.ts";
+import {
+  decodeSubscribe,
+  encodeEvent,
+  encodeSubscribed,
+  type GenaEvent,
+} from "../../../core/upnp/gena.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
 import { decodeSsdp, encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
 
@@ -48,7 +54,12 @@ export interface Called {
 }
 
 /** What an action does: arguments to answer with, or a code. */
-export type Behaviour = (args: Readonly<Record<string, string>>, now: Instant) =>
+export type Behaviour = (
+  args: Readonly<Record<string, string>>,
+  now: Instant,
+  router: ScriptedRouter,
+  path: string,
+) =>
   | Readonly<Record<string, string>>
   | number
   | HttpResponse
@@ -114,8 +125,14 @@ export interface RouterOptions {
   readonly acts?: Readonly<Record<string, Behaviour>>;
   readonly external?: string;
   readonly bootId?: number;
-  /** Whether it refuses to take what another host has. */
+  /** Whether it gives away what another host has. */
   readonly overwrites?: boolean;
+  /** Its HTTP port. */
+  readonly port?: number;
+  /** Whether it takes subscriptions. */
+  readonly hasEvents?: boolean;
+  /** What it answers to a GET. */
+  readonly get?: (path: string) => HttpResult | undefined;
 }
 
 /** The router. */
@@ -123,6 +140,8 @@ export class ScriptedRouter {
   options: RouterOptions;
   readonly rows: Row[] = [];
   readonly calls: Called[] = [];
+  /** HTTP requests as they came. */
+  readonly requests: { readonly to: Endpoint; readonly request: HttpRequest }[] = [];
   /** HTTP requests of all kinds: `GET /desc.xml`. */
   readonly asked: string[] = [];
   readonly searches: { readonly target: string; readonly to: Endpoint; readonly mx?: number }[] =
@@ -184,18 +203,22 @@ export class ScriptedRouter {
   /** The answer to an HTTP request. */
   http(to: Endpoint, request: HttpRequest, now: Instant): HttpResult {
     this.asked.push(`${request.method} ${request.path}`);
-    if (this.isDead || to.port !== PORT) return { ok: false, reason: "refused" };
+    this.requests.push({ to, request });
+    if (this.isDead || to.port !== (this.options.port ?? PORT)) {
+      return { ok: false, reason: "refused" };
+    }
     for (let i = this.rows.length - 1; i >= 0; i--) {
       if (this.rows[i]!.endsAt <= now) this.rows.splice(i, 1);
     }
-    if (request.method === "GET") return this.#describe();
+    if (request.method.endsWith("SUBSCRIBE")) return this.#subscribe(request);
+    if (request.method === "GET") return this.options.get?.(request.path) ?? this.#describe();
     const call = decodeCall(request);
     if (typeof call === "string") return plain(400);
     this.calls.push({ at: now, path: request.path, ...call });
     const { service, action, args } = call;
     const act = this.options.acts?.[action] ??
       ((this as unknown) as Record<string, Behaviour>)[action]?.bind(this);
-    const done = act ? act(args, now) : 401;
+    const done = act ? act(args, now, this, request.path) : 401;
     if (done === undefined) return { ok: false, reason: "timeout" };
     if (typeof done === "number") return { ok: true, ...encodeFault(done, "scripted") };
     if ("ok" in done && typeof done.ok === "boolean") return done as HttpResult;
@@ -204,6 +227,34 @@ export class ScriptedRouter {
       ok: true,
       ...encodeResult({ service, action, args: done as Readonly<Record<string, string>> }),
     };
+  }
+
+  /** Who is told of changes; undefined: nobody. */
+  subscription: { readonly sid: string; readonly callback: URL; sequence: number } | undefined;
+  #lastSid = 0;
+
+  #subscribe(request: HttpRequest): HttpResult {
+    const asked = decodeSubscribe(request);
+    if (typeof asked === "string" || !(this.options.hasEvents ?? true)) return plain(412);
+    if (asked.kind === "unsubscribe") {
+      this.subscription = undefined;
+      return plain(200);
+    }
+    if (asked.kind === "renew") {
+      if (asked.sid !== this.subscription?.sid) return plain(412);
+      return { ok: true, ...encodeSubscribed({ sid: asked.sid, timeoutSeconds: 1800 }) };
+    }
+    const sid = `uuid:sub-${++this.#lastSid}`;
+    this.subscription = { sid, callback: new URL(asked.callbacks[0]!), sequence: 0 };
+    return { ok: true, ...encodeSubscribed({ sid, timeoutSeconds: 1800 }) };
+  }
+
+  /** The next event with these changes. */
+  event(properties: Readonly<Record<string, string>>, over: Partial<GenaEvent> = {}): HttpRequest {
+    const subscription = this.subscription!;
+    const { sid, callback } = subscription;
+    const sequence = subscription.sequence++;
+    return encodeEvent(callback.pathname, { sid, sequence, properties, ...over });
   }
 
   /** What has been called, by name. */
@@ -291,6 +342,33 @@ export class ScriptedRouter {
   ): Readonly<Record<string, string>> | number {
     const known = this.find(args);
     return known ? target(known, now) : 714;
+  }
+
+  GetListOfPortMappings(
+    args: Readonly<Record<string, string>>,
+    now: Instant,
+  ): Readonly<Record<string, string>> | number {
+    if (this.options.version !== 2) return 401;
+    if (Number(args["NewStartPort"]) < 1) return 733;
+    const rows = this.rows.filter(({ protocol }) => protocol === args["NewProtocol"]);
+    if (rows.length === 0) return 730;
+    const entries = rows.map((row) => {
+      const { NewLeaseDuration, NewPortMappingDescription, ...rest } = target(row, now);
+      const fields = {
+        NewRemoteHost: row.remoteHost,
+        NewExternalPort: String(row.externalPort),
+        NewProtocol: row.protocol,
+        ...rest,
+        NewDescription: NewPortMappingDescription!,
+        NewLeaseTime: NewLeaseDuration!,
+      };
+      const inside = Object.entries(fields).map(([name, text]) => `<p:${name}>${text}</p:${name}>`);
+      return `<p:PortMappingEntry>${inside.join("")}</p:PortMappingEntry>`;
+    });
+    return {
+      NewPortListing: '<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">' +
+        `${entries.join("")}</p:PortMappingList>`,
+    };
   }
 
   GetGenericPortMappingEntry(
