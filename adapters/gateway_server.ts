@@ -7,7 +7,7 @@
  * @module
  */
 import { checkAddress, checkPort } from "../core/check.ts";
-import { isLoopback, isWildcard } from "../core/cidr.ts";
+import { classify, isLoopback, isWildcard } from "../core/cidr.ts";
 import { familyOf, withoutZone } from "../core/ip.ts";
 import type { Endpoint, Instant } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
@@ -223,7 +223,7 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     listen: { address, port },
     ...(upnp || rest.protocols?.includes("upnp") || rest.profile !== undefined) && {
       upnp: {
-        interfaces: interfacesAt(runtime, address),
+        interfaces: interfacesAt(runtime, address, outside),
         ...(port === 0 && { ssdpPort: 0 }),
         ...upnp,
       },
@@ -261,13 +261,31 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
   return server;
 }
 
-/** Where a device that listens at an address is: there, or everywhere. */
-function interfacesAt(runtime: Runtime, address: string): readonly IgdInterface[] {
+/**
+ * Where a device that listens at an address is: there; or, at any IPv4 address, on each interface but
+ * the one with the external address, over IPv6 as well, so that its firewall can be asked.
+ */
+function interfacesAt(
+  runtime: Runtime,
+  address: string,
+  outside: readonly string[],
+): readonly IgdInterface[] {
   const family = familyOf(address);
-  const all = runtime.interfaces().filter((one) => familyOf(one.address) === family);
-  if (isWildcard(address)) return all;
-  const own = all.find((one) => withoutZone(one.address) === withoutZone(address));
-  if (own) return [{ ...own, address }];
-  // Of 127.0.0.0/8 a system lists one address and has them all.
-  return [{ address, ...isLoopback(address) && family === 4 && { prefixLength: 8 } }];
+  const all = runtime.interfaces().map((one) => ({ ...one, plain: withoutZone(one.address) }));
+  if (!isWildcard(address)) {
+    const own = all.find(({ plain }) => plain === withoutZone(address));
+    if (own) return [{ address, prefixLength: own.prefixLength, name: own.name }];
+    // Of 127.0.0.0/8 a system lists one address and has them all.
+    return [{ address, ...isLoopback(address) && family === 4 && { prefixLength: 8 } }];
+  }
+  const wan = all.find(({ plain }) => outside.includes(plain))?.name;
+  return all.filter(({ name, plain, address }) => {
+    if (name === wan || (family === 6 && familyOf(address) === 4)) return false;
+    // One address of a link is enough.
+    return classify(plain) !== "link-local" ||
+      !all.some((other) =>
+        other.name === name &&
+        familyOf(other.address) === familyOf(address) && classify(other.plain) !== "link-local"
+      );
+  }).map(({ address, prefixLength, name }) => ({ address, prefixLength, name }));
 }

@@ -220,7 +220,7 @@ export const IGD_PROFILES: readonly Profile[] = [
     answers: [{
       when: DESCRIPTION,
       then: replaced(
-        ["<UDN>", "<presentationURL>http://198.51.100.99/start</presentationURL><UDN>"],
+        ["<presentationURL>http://", "<presentationURL>http://198.51.100.99/start?"],
       ),
     }],
   },

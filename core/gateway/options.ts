@@ -115,7 +115,7 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
     protocols,
     profile,
     listen: options.listen,
-    upnp: readUpnp(options, profile, protocols.includes("upnp")),
+    upnp: readUpnp(options, profile, protocols.includes("upnp"), family),
     isInside: readInside(options.internalPrefixes, family),
     knowsInside: options.internalPrefixes !== undefined,
     maxLifetimeSeconds: max === undefined ? max : checkLifetime("maxLifetimeSeconds", max),
@@ -153,13 +153,16 @@ function readUpnp(
   { upnp, listen }: SimulatedGatewayOptions,
   profile: Profile | undefined,
   isOn: boolean,
+  family: 4 | 6,
 ): GatewaySettings["upnp"] {
   if (!upnp && !isOn) return undefined;
   const own = listen && !isWildcard(listen.address) ? [{ address: listen.address }] : undefined;
   const interfaces = upnp?.interfaces ?? own;
   if (interfaces) {
     const habits = { ...profile?.upnp?.habits, ...upnp?.habits };
-    return { ...profile?.upnp, ...upnp, habits, interfaces };
+    // A firewall has its connection without having an address of its own to tell.
+    const connections = family === 6 ? { connections: [{ status: "Connected", address: "" }] } : {};
+    return { ...connections, ...profile?.upnp, ...upnp, habits, interfaces };
   }
   throw new TypeError(
     "'upnp.interfaces' must be given where 'listen' names no address: current value is undefined",

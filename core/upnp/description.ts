@@ -36,6 +36,8 @@ export interface Device {
   readonly modelName: string;
   /** `uuid:…`; there are devices whose UUID is none. */
   readonly udn: string;
+  /** The URL of its page for people, as the device wrote it, where it has one. */
+  readonly presentationUrl?: string;
   /** Its services. */
   readonly services: readonly Service[];
   /** The devices in it. */
@@ -129,12 +131,14 @@ export function readDescription(
 
 function readDevice(element: XmlElement): Device {
   const text = (name: string) => childText(element, name);
+  const presentationUrl = text("presentationURL");
   return {
     deviceType: text("deviceType"),
     friendlyName: text("friendlyName"),
     manufacturer: text("manufacturer"),
     modelName: text("modelName"),
     udn: text("UDN"),
+    ...presentationUrl !== "" && { presentationUrl },
     services: listed(element, "serviceList", "service").map(readService)
       .filter(({ serviceType, controlUrl }) => serviceType !== "" && controlUrl !== ""),
     devices: listed(element, "deviceList", "device").map(readDevice),
@@ -244,6 +248,7 @@ function deviceText(device: Device): string {
     tag("UDN", device.udn),
     list("serviceList", device.services.map(serviceText)),
     list("deviceList", device.devices.map(deviceText)),
+    device.presentationUrl === undefined ? "" : tag("presentationURL", device.presentationUrl),
     "</device>",
   ].join("");
 }

@@ -13,7 +13,8 @@
  *
  * @module
  */
-import { type Cidr, contains } from "../cidr.ts";
+import { type Cidr, classify, contains } from "../cidr.ts";
+import { withoutZone } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Repeats } from "../table/repeats.ts";
@@ -39,7 +40,7 @@ export interface SsdpInterface {
   readonly prefix: Cidr;
   /** The key of the socket that answers and announces, and hears unicast searches. */
   readonly socket: string;
-  /** The key of the socket that hears multicast searches. */
+  /** What the keys of the sockets that hear multicast searches begin with. */
   readonly groupSocket: string;
   /** The port of both; also the group's. */
   port: number;
@@ -205,7 +206,7 @@ export class SsdpResponder {
       this.stats.ignored++;
       return IGNORED;
     }
-    const isMulticast = this.#options.interfaces.some((one) => one.groupSocket === socket);
+    const isMulticast = this.#options.interfaces.some((one) => isOfGroup(one, socket));
     const { habits } = this.#options;
     // UDA 1.1 §1.3.3: a multicast search without MX is not answered.
     const isUnheard = habits.hears === (isMulticast ? "unicast" : "multicast") ||
@@ -260,9 +261,9 @@ export class SsdpResponder {
    */
   #interfaceOf({ address }: Endpoint, socket: string): SsdpInterface | undefined {
     const { interfaces } = this.#options;
-    const fitting = interfaces.filter(({ prefix }) => contains(prefix, address));
-    return fitting.find((own) => own.socket === socket || own.groupSocket === socket) ??
-      fitting.find(({ groupSocket }) => groupSocket === socket);
+    const fitting = interfaces.filter((own) => isNear(own, address));
+    return fitting.find((own) => own.socket === socket || isOfGroup(own, socket)) ??
+      (interfaces.some((own) => isOfGroup(own, socket)) ? fitting[0] : undefined);
   }
 
   #fitting({ target }: SsdpMessage): Advert[] {
@@ -360,6 +361,16 @@ function advertsOf(root: Device): readonly Advert[] {
   };
   add(root);
   return adverts.filter(({ usn }, i) => adverts.findIndex((other) => other.usn === usn) === i);
+}
+
+/** Whether who has the address may be a client there: of its prefix, or on the link. */
+export function isNear({ prefix }: Pick<SsdpInterface, "prefix">, address: string): boolean {
+  const plain = withoutZone(address);
+  return contains(prefix, plain) || (prefix.family === 6 && classify(plain) === "link-local");
+}
+
+function isOfGroup({ groupSocket }: SsdpInterface, socket: string): boolean {
+  return socket === groupSocket || socket === `${groupSocket} site`;
 }
 
 function isExact(data: Uint8Array): boolean {

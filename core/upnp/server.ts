@@ -29,7 +29,6 @@ import type {
   SocketResult,
   SocketSpec,
 } from "../machine.ts";
-import { contains } from "../cidr.ts";
 import { Outbox } from "../outbox.ts";
 import type { TableEntry } from "../table/entry.ts";
 import { type ServerEvent, type ServerRequest, snapshotRequest } from "../table/server_request.ts";
@@ -41,7 +40,7 @@ import { IGD_DEVICE, IGD_SERVICE, igdService, UPNP_ERROR, upnpErrorName } from "
 import { type ActionCall, type ActionOutcome, IgdActions, isListed } from "./igd_actions.ts";
 import { argumentNames, IGD_ACTIONS, igdScpd } from "./igd_scpd.ts";
 import { EventPublisher, type EventStats, type EventValues, randomUuid } from "./publisher.ts";
-import { SsdpResponder, type SsdpStats } from "./responder.ts";
+import { isNear, SsdpResponder, type SsdpStats } from "./responder.ts";
 import {
   type ConnectionSettings,
   type IgdPlace,
@@ -50,7 +49,8 @@ import {
   readIgdOptions,
 } from "./server_options.ts";
 import { decodeCall, encodeFault, encodeResult, type SoapCall } from "./soap.ts";
-import { SSDP_GROUP_V4, SSDP_GROUP_V6 } from "./ssdp.ts";
+import { SSDP_GROUP_V4, SSDP_GROUP_V6, SSDP_GROUP_V6_SITE } from "./ssdp.ts";
+import { escapeXml } from "./xml.ts";
 
 export type { IgdConnection, IgdHabits, IgdInterface, IgdServerOptions } from "./server_options.ts";
 export type { SsdpHabits, SsdpStats } from "./responder.ts";
@@ -366,26 +366,27 @@ export class IgdServer implements Machine<ServerEvent> {
     const address = withoutZone(text);
     if (this.#table.externalAddresses.includes(address)) return false;
     const { isInside, places } = this.#settings;
-    return isInside ? isInside(address) : places.some(({ prefix }) => contains(prefix, address));
+    return isInside ? isInside(address) : places.some((place) => isNear(place, address));
   }
 
   #listSockets(): readonly SocketSpec[] {
     if (!this.#isOn) return [];
     return this.#settings.places.flatMap((place): SocketSpec[] => {
       const { address, bindTo, socket, groupSocket, httpSocket, httpPort, joinBy, port } = place;
-      const is6 = familyOf(address) === 6;
-      const group = is6 ? SSDP_GROUP_V6 : SSDP_GROUP_V4;
+      const groups = familyOf(address) === 6
+        ? [[groupSocket, SSDP_GROUP_V6], [`${groupSocket} site`, SSDP_GROUP_V6_SITE]] as const
+        : [[groupSocket, SSDP_GROUP_V4]] as const;
       const local = { address: bindTo, port: httpPort ?? this.#settings.httpPort };
       return [
         { key: httpSocket, kind: "http", local },
         { key: socket, local: { address: bindTo, port }, reuse: true },
-        ...(port === 0 ? [] : [{
-          key: groupSocket,
+        ...(port === 0 ? [] : groups.map(([key, group]) => ({
+          key,
           local: { address: group, port },
           group,
           interface: joinBy,
           reuse: true,
-        }]),
+        }))),
       ];
     });
   }
@@ -413,7 +414,10 @@ export class IgdServer implements Machine<ServerEvent> {
     const { method } = request;
     const path = this.#ownPath(request.path);
     const isGet = method === "GET" || method === "HEAD";
-    if (path === DESCRIPTION_PATH && isGet) return this.#hand(request, from, this.#written());
+    if (path === "/" && isGet) return this.#present();
+    if (path === DESCRIPTION_PATH && isGet) {
+      return this.#hand(request, from, this.#written(headerValue(request.headers, "Host")!));
+    }
     const [, folder, name] = /^\/(scpd|ctl|evt)\/([\w]+)$/.exec(path ?? "") ?? [];
     const place = name === undefined ? undefined : this.#places.get(name);
     if (!place || (folder === "scpd" && this.#settings.habits.lacksScpd)) {
@@ -442,6 +446,17 @@ export class IgdServer implements Machine<ServerEvent> {
     const prefix = absolute(this.#settings.habits.pathPrefix ?? "/");
     if (rest === DESCRIPTION_PATH) return rest;
     return rest.startsWith(prefix) ? `/${rest.slice(prefix.length)}` : undefined;
+  }
+
+  /** The page for people. */
+  #present(): HttpResponse {
+    const { friendlyName } = this.#settings;
+    const count = this.#actions.connectionValues(this.#settings.connections[0]!);
+    const text =
+      `${friendlyName}: ${count["PortMappingNumberOfEntries"]} port mappings, external ` +
+      `address ${count["ExternalIPAddress"] || "none"}\n`;
+    const headers = [["Content-Type", "text/plain; charset=utf-8"]] as const;
+    return { status: 200, headers, body: new TextEncoder().encode(text) };
   }
 
   #hand(request: HttpRequest, from: Endpoint, body: Uint8Array): HttpResponse {
@@ -523,7 +538,11 @@ export class IgdServer implements Machine<ServerEvent> {
     this.#traceResult(described, typeof outcome === "number" ? outcome : 0, outcome);
     if (typeof outcome === "number") return this.#fault(outcome);
     this.#counts.results.done++;
-    return encodeResult({ service: soap.service, action: soap.action, args: outcome.args });
+    const { args } = outcome;
+    const response = encodeResult({ service: soap.service, action: soap.action, args });
+    return call.action === "GetListOfPortMappings"
+      ? withCdata(response, args["NewPortListing"] ?? "")
+      : response;
   }
 
   #fault(code: number): HttpResponse {
@@ -585,10 +604,11 @@ export class IgdServer implements Machine<ServerEvent> {
   }
 
   /** The description as it is at present: its URLs may be others after a boot. */
-  #written(): Uint8Array {
+  #written(host: string): Uint8Array {
     const key = this.#path("");
     const moved = (device: Device): Device => ({
       ...device,
+      ...device.presentationUrl !== undefined && { presentationUrl: `http://${host}/` },
       services: device.services.map((service) => ({
         ...service,
         controlUrl: key + service.controlUrl,
@@ -597,10 +617,7 @@ export class IgdServer implements Machine<ServerEvent> {
       })),
       devices: device.devices.map(moved),
     });
-    return writeDescription({
-      device: key === "" ? this.#device : moved(this.#device),
-      urlBase: "",
-    });
+    return writeDescription({ device: moved(this.#device), urlBase: "" });
   }
 
   /** The devices in each other: gateway, WAN, a connection device each connection. */
@@ -619,6 +636,7 @@ export class IgdServer implements Machine<ServerEvent> {
       manufacturer,
       modelName,
       // Each device has its own UUID (UDA §1.1.4): they differ in their last digits.
+      ...number === 0 && { presentationUrl: "/" },
       udn: `uuid:${number === 0 ? uuid : uuid.slice(0, -2) + lastDigits(uuid, number)}`,
       services,
       devices,
@@ -682,6 +700,13 @@ function plainRequest(
     nonce: undefined,
     existing: undefined,
   };
+}
+
+/** A list is a document in the document: miniupnpc does not decode what is escaped twice. */
+function withCdata(response: HttpResponse, text: string): HttpResponse {
+  const body = new TextDecoder().decode(response.body);
+  const [before = "", after = ""] = body.split(escapeXml(text));
+  return { ...response, body: new TextEncoder().encode(`${before}<![CDATA[${text}]]>${after}`) };
 }
 
 function status(code: number): HttpResponse {

@@ -19,6 +19,8 @@ export const SSDP_PORT = 1900;
 export const SSDP_GROUP_V4 = "239.255.255.250";
 /** The IPv6 group of the link. */
 export const SSDP_GROUP_V6 = "ff02::c";
+/** The IPv6 group of the site. */
+export const SSDP_GROUP_V6_SITE = "ff05::c";
 /** Every device answers, once for itself and once for each service of it. */
 export const SSDP_ALL = "ssdp:all";
 /** Every device answers once. */

@@ -27,6 +27,8 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   unshare: "util-linux",
   miniupnpd: "miniupnpd miniupnpd-nftables",
   upnpc: "miniupnpc",
+  "gssdp-discover": "gupnp-tools",
+  "transmission-cli": "transmission-cli",
   natpmpc: "natpmpc",
   turnserver: "coturn",
   stun: "stun-client",

@@ -66,10 +66,14 @@ describe("IgdServer: description", () => {
     const ask = (method: string, path: string) =>
       rig.ask({ method, path, headers: [] }).responses[0]?.response.status;
     assertEquals(
-      [ask("GET", "/"), ask("GET", "/scpd/Nothing"), ask("GET", "/ctl/IPConn1")],
+      [ask("GET", "/none"), ask("GET", "/scpd/Nothing"), ask("GET", "/ctl/IPConn1")],
       [404, 404, 405],
     );
     assertEquals([ask("DELETE", "/scpd/IPConn1"), ask("POST", "/evt/IPConn1")], [405, 405]);
+    assertEquals(
+      new TextDecoder().decode(rig.get("/")?.body),
+      "Simulated gateway: 0 port mappings, external address 203.0.113.7\n",
+    );
     const head = rig.ask({ method: "HEAD", path: "/rootDesc.xml", headers: [] }).responses[0];
     assertEquals([head?.response.status, head?.response.body.length], [200, 0]);
   });
