@@ -15,10 +15,12 @@
  * @module
  */
 export {
+  type FollowOptions,
   type ScanOptions,
   UpnpClient,
   type UpnpClientOptions,
   UpnpError,
+  type UpnpProperties,
   UpnpService,
 } from "./api/upnp_client.ts";
 export type { WaitOptions } from "./api/wait.ts";

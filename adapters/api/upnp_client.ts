@@ -26,6 +26,8 @@ import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** What is searched for by default: what every device has to answer. */
 const EVERYTHING = [SSDP_ROOT_DEVICE, SSDP_ALL];
+/** How long `close` waits for devices to confirm that subscriptions ended, milliseconds. */
+const CLOSE_MS = 1000;
 /** How long a scan takes by default, milliseconds. */
 const SCAN_MS = 3000;
 
@@ -73,8 +75,18 @@ export class UpnpError extends Error {
   }
 }
 
+/** How to follow a service's changes. */
+export interface FollowOptions {
+  /** Ends it; the iterator rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** A service's variables by name, with what they are now. */
+export type UpnpProperties = Readonly<Record<string, string>>;
+
 /** What {@linkcode UpnpService} asks its client. */
 interface Asker {
+  follow(found: FoundService, options: FollowOptions): AsyncIterableIterator<UpnpProperties>;
   ask<R>(
     what: string,
     options: WaitOptions,
@@ -139,6 +151,19 @@ export class UpnpService {
   }
 
   /**
+   * Follows its changes (GENA): at first all variables that it tells of, then those that changed. The
+   * device has to reach this host over HTTP for that.
+   *
+   * A slow reader gets several changes as one; leaving the loop ends the subscription.
+   *
+   * @throws {NatError} While iterating: `protocol-violation` where it has no events, `no-answer`,
+   *   `permission`, `network`, `closed`.
+   */
+  changes(options: FollowOptions = {}): AsyncIterableIterator<UpnpProperties> {
+    return this.#asker.follow(this.#found, options);
+  }
+
+  /**
    * Calls an action.
    *
    * @param args By name, in the order of the action's arguments: many devices insist on it.
@@ -195,6 +220,9 @@ export class UpnpClient implements AsyncDisposable {
   readonly #listeners: Set<(event: ControlPointEvent | undefined) => void> = new Set();
   readonly #made: WeakMap<FoundService, UpnpService> = new WeakMap();
   readonly #places: number;
+  /** The subscriptions that were not ended. */
+  readonly #followed: Set<UpnpRequestId> = new Set();
+  #closing: Promise<void> | undefined;
   #isClosed = false;
 
   private constructor(runtime: Runtime, places: number, point: ControlPoint) {
@@ -235,7 +263,7 @@ export class UpnpClient implements AsyncDisposable {
   services(options: ScanOptions = {}): AsyncIterableIterator<UpnpService> {
     const { scanMs = SCAN_MS, signal } = checkOptions(options);
     checkInteger("scanMs", scanMs, 1, 600_000);
-    const scan = new Scan<UpnpService>(() => {
+    const scan = new Feed<UpnpService>(() => {
       this.#listeners.delete(onEvent);
       signal?.removeEventListener("abort", onAbort);
       if (this.#listeners.size === 0 && !this.#isClosed) {
@@ -273,20 +301,33 @@ export class UpnpClient implements AsyncDisposable {
     return scan;
   }
 
-  /** Closes everything; what is under way rejects. */
+  /** Ends subscriptions at their devices, closes everything; what is under way rejects. */
   close(): Promise<void> {
-    if (!this.#isClosed) {
-      this.#isClosed = true;
-      this.#driver.do((point, now) => point.close(now));
-      this.#driver.close();
-      for (const listener of [...this.#listeners]) listener(undefined);
-    }
-    return Promise.resolve();
+    return this.#closing ??= this.#close();
   }
 
   /** {@linkcode UpnpClient.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const followed = new Set(this.#followed);
+    this.#isClosed = true;
+    for (const listener of [...this.#listeners]) listener(undefined);
+    const late = () => undefined;
+    await waitFor<void>(this.#runtime, { timeoutMs: CLOSE_MS }, late, (settle) => {
+      const onEvent = (event: ControlPointEvent | undefined): void => {
+        const isEnd = event?.type === "unsubscribed" || event?.type === "failed";
+        if (isEnd) followed.delete(event.id);
+        if (followed.size === 0) settle.resolve();
+      };
+      this.#listeners.add(onEvent);
+      for (const id of followed) this.#driver.do((point, now) => point.unsubscribe(id, now));
+      onEvent(undefined);
+    }).catch(() => {});
+    this.#driver.do((point, now) => point.close(now));
+    this.#driver.close();
   }
 
   #serviceOf(found: FoundService): UpnpService {
@@ -297,7 +338,37 @@ export class UpnpClient implements AsyncDisposable {
 
   readonly #asker: Asker = {
     ask: (what, options, start, take) => this.#ask(what, options, start, take),
+    follow: (found, options) => this.#follow(found, options),
   };
+
+  #follow(found: FoundService, options: FollowOptions): AsyncIterableIterator<UpnpProperties> {
+    const { signal } = checkOptions(options);
+    const what = `follow ${found.serviceType}`;
+    let id: UpnpRequestId | undefined = undefined;
+    const onAbort = () => changes.fail(signal!.reason);
+    const changes = new Feed<UpnpProperties>(() => {
+      this.#listeners.delete(onEvent);
+      signal?.removeEventListener("abort", onAbort);
+      if (id === undefined || this.#isClosed) return;
+      this.#followed.delete(id);
+      this.#driver.do((point, now) => point.unsubscribe(id!, now));
+    }, (older, newer) => ({ ...older, ...newer }));
+    const onEvent = (event: ControlPointEvent | undefined): void => {
+      if (!event) return changes.fail(closedError(what));
+      if (!("id" in event) || event.id !== id) return;
+      if (event.type === "changed") changes.push(event.properties);
+      else if (event.type === "failed") changes.fail(failureError(what, event.failure));
+    };
+    if (this.#isClosed) changes.fail(closedError(what));
+    else if (signal?.aborted) changes.fail(signal.reason);
+    else {
+      signal?.addEventListener("abort", onAbort);
+      this.#listeners.add(onEvent);
+      // What it tells at once is told within.
+      this.#driver.do((point, now) => this.#followed.add(id = point.subscribe(found, now)));
+    }
+    return changes;
+  }
 
   #ask<R>(
     what: string,
@@ -373,6 +444,10 @@ function failureError(what: string, failure: UpnpFailure): Error {
         "protocol-violation",
         `${text}: its URL is none, or leads off the device (${failure.fault})`,
       );
+    case "cannot-listen":
+      return new NatError(failure.code, `${text}: ${failure.message}`);
+    case "gone":
+      return new NatError("no-answer", `${text}: the device is gone, or has started anew`);
     case "closed":
       return closedError(what);
     case "no-answer":
@@ -393,23 +468,35 @@ interface Taker<T> {
   reject(reason: unknown): void;
 }
 
-/** What a scan found, for one reader. Unlike what an event stream holds, nothing may be merged. */
-class Scan<T> implements AsyncIterableIterator<T> {
+/** So many values may wait for a reader, where they may be merged. */
+const MAX_WAITING = 64;
+
+/**
+ * What was found, or what changed, for one reader. Unlike an event stream it can fail, and merges
+ * nothing where it is not told how.
+ */
+class Feed<T> implements AsyncIterableIterator<T> {
   readonly #onEnd: () => void;
+  readonly #merge: ((older: T, newer: T) => T) | undefined;
   readonly #waiting: T[] = [];
   readonly #takers: Taker<T>[] = [];
   #error: { readonly reason: unknown } | undefined;
   #isOver = false;
 
-  /** @param onEnd Is called once nothing more is wanted. */
-  constructor(onEnd: () => void) {
+  /**
+   * @param onEnd Is called once nothing more is wanted.
+   * @param merge Makes one value of two, where too many wait.
+   */
+  constructor(onEnd: () => void, merge?: (older: T, newer: T) => T) {
     this.#onEnd = onEnd;
+    this.#merge = merge;
   }
 
   push(value: T): void {
     const taker = this.#takers.shift();
     if (taker) taker.resolve({ done: false, value });
-    else this.#waiting.push(value);
+    else if (!this.#merge || this.#waiting.length < MAX_WAITING) this.#waiting.push(value);
+    else this.#waiting.push(this.#merge(this.#waiting.pop()!, value));
   }
 
   end(error: Error | undefined): void {

@@ -493,7 +493,6 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   #end(): void {
     this.#endsAt = undefined;
     this.#timers.clear();
-    for (const place of this.#places) place.sent = undefined;
     const failures = this.#places.flatMap(({ failure }) => failure ?? []);
     this.#out.emit({ type: "searched", found: this.#known.size, failures }, END);
   }

@@ -8,8 +8,9 @@ import { systemRuntime } from "../../adapters/auto.ts";
 import type { UpnpClientOptions } from "../../adapters/api/upnp_client.ts";
 import { openHttp } from "../../adapters/net.ts";
 import type { Http, UdpSocket } from "../../adapters/runtime.ts";
-import type { HttpRequest, HttpResponse } from "../../core/machine.ts";
+import type { Endpoint, HttpRequest, HttpResponse } from "../../core/machine.ts";
 import { writeDescription, writeScpd } from "../../core/upnp/description.ts";
+import { decodeSubscribe, encodeEvent, encodeSubscribed } from "../../core/upnp/gena.ts";
 import { decodeCall, encodeFault, encodeResult } from "../../core/upnp/soap.ts";
 import { decodeSsdp, encodeSearchResponse } from "../../core/upnp/ssdp.ts";
 
@@ -34,7 +35,13 @@ export class UpnpDevice implements AsyncDisposable {
   spoil: Spoil = () => undefined;
   /** Whether it answers searches. */
   isHeard = true;
+  /** Where its changes are told. */
+  readonly #subscribers = new Map<
+    string,
+    { readonly to: Endpoint; readonly path: string; sequence: number }
+  >();
   #isOn = false;
+  #lastId = 0;
   #http: Http | undefined;
   #socket: UdpSocket | undefined;
   #location = "";
@@ -83,12 +90,43 @@ export class UpnpDevice implements AsyncDisposable {
     return Promise.resolve();
   }
 
+  /** How many follow its changes. */
+  get subscribers(): number {
+    return this.#subscribers.size;
+  }
+
+  #subscribe(request: HttpRequest): HttpResponse {
+    const asked = decodeSubscribe(request);
+    if (typeof asked === "string") return page(400);
+    if (asked.kind === "unsubscribe") return page(this.#subscribers.delete(asked.sid) ? 200 : 412);
+    if (asked.kind === "renew") return page(412);
+    const { hostname, port, pathname: path } = new URL(asked.callbacks[0]!);
+    const sid = `uuid:${++this.#lastId}`;
+    this.#subscribers.set(sid, {
+      to: { address: hostname, port: Number(port) },
+      path,
+      sequence: 0,
+    });
+    this.#notify(sid);
+    return encodeSubscribed({ sid, timeoutSeconds: 300 });
+  }
+
+  #notify(sid: string): void {
+    const subscriber = this.#subscribers.get(sid)!;
+    const { to, path } = subscriber;
+    const properties = { Status: this.#isOn ? "1" : "0" };
+    const request = encodeEvent(path, { sid, sequence: subscriber.sequence++, properties });
+    const limits = { maxBytes: 1000, timeoutMs: 5000 };
+    this.#http!.request({ type: "request", id: ++this.#lastId, to, request, ...limits });
+  }
+
   #answer(request: HttpRequest): HttpResponse | undefined {
     const call = request.method === "POST" ? decodeCall(request) : "no-action";
     const what = typeof call === "object" ? ` ${call.action} ${JSON.stringify(call.args)}` : "";
     this.asked.push(`${request.method} ${request.path}${what}`);
     const spoilt = this.spoil(request);
     if (spoilt) return spoilt === "silence" ? undefined : spoilt;
+    if (request.path === "/evt/power") return this.#subscribe(request);
     if (request.path === "/desc.xml") return { ...page(200), body: describeDevice() };
     if (request.path === "/power.xml") return { ...page(200), body: describeService() };
     if (typeof call === "string") return page(404);
@@ -96,6 +134,7 @@ export class UpnpDevice implements AsyncDisposable {
     if (action === "SetTarget") {
       if (!/^[01]$/.test(args["NewTarget"] ?? "")) return encodeFault(402, "Invalid Args");
       this.#isOn = args["NewTarget"] === "1";
+      for (const sid of this.#subscribers.keys()) this.#notify(sid);
       return encodeResult({ service: POWER, action, args: {} });
     }
     if (action === "GetStatus") {
@@ -111,7 +150,7 @@ function describeDevice(): Uint8Array {
     serviceType: POWER,
     serviceId: "urn:upnp-org:serviceId:SwitchPower",
     controlUrl: "ctl/power",
-    eventUrl: "",
+    eventUrl: "/evt/power",
     scpdUrl: "/power.xml",
   };
   const device = {
@@ -122,7 +161,13 @@ function describeDevice(): Uint8Array {
     udn: "uuid:lamp",
     services: [
       service,
-      { ...service, serviceType: "urn:x:service:Other:2", serviceId: "x", scpdUrl: "" },
+      {
+        ...service,
+        serviceType: "urn:x:service:Other:2",
+        serviceId: "x",
+        scpdUrl: "",
+        eventUrl: "",
+      },
     ],
     devices: [],
   };

@@ -9,6 +9,8 @@ import {
 import { NatError } from "../../../core/errors.ts";
 import { page, POWER, UpnpDevice } from "../upnp_device.ts";
 
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
 describe("UpnpClient", () => {
   const open: AsyncDisposable[] = [];
 
@@ -179,20 +181,96 @@ describe("UpnpClient", () => {
     await assertRejects(() => client.services({ signal }).next(), Error, "enough");
   });
 
+  it("follows what changes, until the loop is left", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    const heard: unknown[] = [];
+    for await (const properties of service.changes()) {
+      heard.push(properties);
+      if (heard.length === 3) break;
+      await service.call("SetTarget", { NewTarget: heard.length === 1, NewReason: "" });
+    }
+
+    assertEquals(heard, [{ Status: "0" }, { Status: "1" }, { Status: "0" }]);
+    // What is asked next waits for the device's answer to that.
+    await service.call("GetStatus");
+    assertEquals(device.subscribers, 0);
+  });
+
+  it("merges what changed for a slow reader", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    const changes = service.changes();
+    await changes.next();
+    for (let i = 0; i < 100; i++) {
+      await service.call("SetTarget", { NewTarget: i % 2 === 0, NewReason: "" });
+    }
+    const last = service.changes();
+    assertEquals((await last.next()).value, { Status: "0" });
+    await last.return!();
+
+    let count = 0;
+    for (let waiting = true; waiting; count++) {
+      const next = changes.next();
+      waiting = await Promise.race([next.then(() => true), pause(100).then(() => false)]);
+    }
+    assert(count > 50 && count <= 66, `${count}`);
+    assertEquals(device.subscribers, 1);
+    await client.close();
+    assertEquals(device.subscribers, 0);
+  });
+
+  it("says why it cannot follow", async () => {
+    const { device, client } = await start();
+    const found: UpnpService[] = [];
+    for await (const service of client.services({ scanMs: 200 })) found.push(service);
+    const outcome = async (service: UpnpService) =>
+      (await assertRejects(() => service.changes().next()) as NatError).code;
+
+    assertEquals(await outcome(found[1]!), "protocol-violation");
+    device.spoil = ({ method }) => method === "SUBSCRIBE" ? page(500) : undefined;
+    assertEquals(await outcome(found[0]!), "protocol-violation");
+    device.spoil = () => undefined;
+    const controller = new AbortController();
+    const changes = found[0]!.changes({ signal: controller.signal });
+    await changes.next();
+    const next = changes.next();
+    controller.abort(new Error("enough"));
+    await assertRejects(() => next, Error, "enough");
+    assertEquals(await changes.next(), { done: true, value: undefined });
+    const { signal } = controller;
+    await assertRejects(() => found[0]!.changes({ signal }).next(), Error, "enough");
+  });
+
+  it("ends its subscriptions at their devices when it is closed", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    const changes = service.changes();
+    await changes.next();
+    const pending = assertRejects(() => changes.next());
+    assertEquals(device.subscribers, 1);
+
+    await client.close();
+    assertEquals(device.subscribers, 0);
+    assertEquals((await pending as NatError).code, "closed");
+    const late = await assertRejects(() => service.changes().next());
+    assertEquals((late as NatError).code, "closed");
+  });
+
   it("is closed: what is under way rejects, and nothing is begun any more", async () => {
     const { device, client } = await start();
     const service = await first(client);
     device.spoil = () => "silence";
-    const calling = service.call("GetStatus");
+    const calling = assertRejects(() => service.call("GetStatus"));
     const services = client.services();
     await services.next();
     await services.next();
-    const scanning = services.next();
+    const scanning = assertRejects(() => services.next());
 
     await client.close();
     await client.close();
-    for (const begin of [() => calling, () => scanning, () => service.call("GetStatus")]) {
-      const error = await assertRejects(begin);
+    const late = assertRejects(() => service.call("GetStatus"));
+    for (const error of await Promise.all([calling, scanning, late])) {
       assertEquals((error as NatError).code, "closed");
     }
     const error = await assertRejects(() => client.services().next());

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { HttpResult } from "../../../core/machine.ts";
+import type { HttpResult, Instant } from "../../../core/machine.ts";
 import { below } from "../../../core/random.ts";
 import { ControlPoint, type FoundService } from "../../../core/upnp/control_point.ts";
 import { writeDescription, writeScpd } from "../../../core/upnp/description.ts";
+import { encodeEvent, encodeSubscribed } from "../../../core/upnp/gena.ts";
 import { encodeFault, encodeResult } from "../../../core/upnp/soap.ts";
 import {
   decodeSsdp,
@@ -23,7 +24,7 @@ const SERVICE = {
   serviceType: "urn:x:service:A:1",
   serviceId: "urn:x:serviceId:A",
   controlUrl: "/ctl",
-  eventUrl: "",
+  eventUrl: "/evt",
   scpdUrl: "/scpd.xml",
 };
 const ROOT = {
@@ -47,6 +48,7 @@ const FOUND: FoundService = {
   },
   control: { to: { address: DEVICE.address, port: 5000 }, path: "/ctl" },
   scpd: { to: { address: DEVICE.address, port: 5000 }, path: "/scpd.xml" },
+  events: { to: { address: DEVICE.address, port: 5000 }, path: "/evt" },
 };
 
 /** What the device answers to what a control point asks. */
@@ -57,9 +59,22 @@ function answerTo({ request }: WorldAction & { readonly type: "request" }): Http
       writeDescription({ device: { ...ROOT, services: [SERVICE], devices: [] }, urlBase: "" }),
     );
   }
+  if (request.path === "/evt") {
+    return { ok: true, ...encodeSubscribed({ sid: "uuid:sid", timeoutSeconds: 300 }) };
+  }
   if (request.path === "/scpd.xml") return page(writeScpd({ actions: [], variables: [] }));
   const call = { service: SERVICE.serviceType, action: "Do", args: { Result: "1" } };
   return { ok: true, ...encodeResult(call) };
+}
+
+/** Opens the sockets for events, or fails to. */
+function listen(machine: ControlPoint, now: Instant, ok = true): void {
+  for (const { key, kind, local } of machine.sockets()) {
+    if (kind !== "http") continue;
+    const failure = { ok: false, code: "network", message: "no", isOpen: false } as const;
+    const open = { ok: true, local: { address: local!.address, port: 7000 } } as const;
+    machine.handleSocket(key, ok ? open : failure, now);
+  }
 }
 
 /** A control point beside one device, which is asked for its description and to act. */
@@ -89,6 +104,8 @@ export const controlPointCase: MachineCase = {
         }
         machine.describe(FOUND, now);
         machine.call(FOUND, "Do", {}, now);
+        machine.subscribe(FOUND, now);
+        listen(machine, now);
       },
       reply(sent) {
         const message = decodeSsdp(sent.data);
@@ -112,11 +129,16 @@ export const controlPointCase: MachineCase = {
             : machine.call(FOUND, "Do", {}, now);
         },
         turn(random, id, now) {
+          if (below(random, 2)) machine.unsubscribe(id, now);
           if (below(random, 2)) return;
           machine.cancel(id, now);
           return "given up";
         },
-        disturb(random, now) {
+        disturb(random, now, ids) {
+          if (below(random, 2)) listen(machine, now, below(random, 4) > 0);
+          const id = ids[below(random, Math.max(1, ids.length))] ?? 0;
+          const event = { sid: "uuid:sid", sequence: below(random, 3), properties: { A: "1" } };
+          machine.handleRequest(1, encodeEvent(`/${id}`, event), DEVICE, now);
           failing = (["", "", "timeout", "refuses"] as const)[below(random, 4)]!;
           if (below(random, 4) === 0) machine.search(now);
           const kind = below(random, 2) ? "alive" : "byebye";
@@ -128,7 +150,7 @@ export const controlPointCase: MachineCase = {
         },
         isFinal(event) {
           const { type } = event as { readonly type: string };
-          return ["described", "called", "failed"].includes(type);
+          return ["described", "called", "failed", "unsubscribed"].includes(type);
         },
         close: (now) => machine.close(now),
       },

@@ -1,6 +1,12 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
-import type { Action, HttpResult, RequestAction } from "../../../core/machine.ts";
+import type {
+  Action,
+  HttpRequest,
+  HttpResult,
+  RequestAction,
+  RespondAction,
+} from "../../../core/machine.ts";
 import {
   ControlPoint,
   type ControlPointEvent,
@@ -8,6 +14,7 @@ import {
   type FoundService,
 } from "../../../core/upnp/control_point.ts";
 import { type Device, writeDescription, writeScpd } from "../../../core/upnp/description.ts";
+import { encodeEvent, encodeSubscribed } from "../../../core/upnp/gena.ts";
 import { encodeFault, encodeResult } from "../../../core/upnp/soap.ts";
 import { encodeAdvert, encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
 import { drain } from "../machine_case.ts";
@@ -112,6 +119,12 @@ class Rig {
     this.answer(request!, description(device));
     const found = this.events().flatMap((event) => event.type === "service" ? event.service : []);
     return found[0]!;
+  }
+
+  /** The statuses of what it answered since it was asked last. */
+  responses(): number[] {
+    return this.#take((action) => action.type === "respond")
+      .map((action) => (action as RespondAction).response.status);
   }
 
   #take(isIt: (action: Action<ControlPointEvent>) => boolean): Action<ControlPointEvent>[] {
@@ -395,6 +408,298 @@ describe("ControlPoint", () => {
     const services = Array.from({ length: 300 }, () => service!);
     rig.answer(rig.requests()[0]!, description({ ...deviceOf(), services }));
     assertEquals(rig.told().length, 256);
+  });
+
+  describe("subscriptions", () => {
+    const AT = { address: HOST, port: 7000 };
+    const SOCKET = `events ${HOST}`;
+    const DEVICE = { address: "192.168.1.1", port: 3000 };
+    const made = (sid: string, timeoutSeconds: number | undefined = 300): HttpResult => ({
+      ok: true,
+      ...encodeSubscribed({ sid, timeoutSeconds }),
+    });
+    const refusal = okPage(new Uint8Array(0), 412);
+
+    /** A control point that has subscribed; the device has confirmed it. */
+    function subscribed(timeoutSeconds?: number): { rig: Rig; id: number; service: FoundService } {
+      const rig = new Rig();
+      const service = rig.find(deviceOf({ eventUrl: "/evt?A" }));
+      const id = rig.point.subscribe(service, 0);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      rig.answer(rig.requests()[0]!, made("uuid:1", timeoutSeconds));
+      return { rig, id, service };
+    }
+
+    let lastHttp = 0;
+    /** Lets an event come; answers with the status that it got, undefined where it got none. */
+    function notify(
+      rig: Rig,
+      id: number,
+      sequence: number,
+      { sid = "uuid:1", from = DEVICE, value = `${sequence}` } = {},
+    ): number | undefined {
+      const request = encodeEvent(`/${id}`, { sid, sequence, properties: { A: value } });
+      rig.point.handleRequest(++lastHttp, request, from, 0);
+      return rig.responses().at(-1);
+    }
+
+    it("are made once there is a socket for their events, at this host's address there", () => {
+      const rig = new Rig();
+      const service = rig.find(deviceOf({ eventUrl: "/evt?A" }));
+      const id = rig.point.subscribe(service, 0);
+
+      assertEquals(rig.point.sockets().at(-1), {
+        kind: "http",
+        key: SOCKET,
+        local: { address: HOST, port: 0 },
+      });
+      assertEquals(rig.requests(), []);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const [{ to, request }] = rig.requests() as [RequestAction];
+      assertEquals([to, request.method, request.path], [
+        { address: "192.168.1.1", port: 5000 },
+        "SUBSCRIBE",
+        "/evt?A",
+      ]);
+      assertEquals(request.headers, [
+        ["CALLBACK", `<http://${HOST}:7000/${id}>`],
+        ["NT", "upnp:event"],
+        ["TIMEOUT", "Second-1800"],
+      ]);
+      const before = rig.point.sockets();
+      assertEquals(rig.point.sockets() === before, true);
+    });
+
+    it("tell what changed, in the order of its numbers", () => {
+      const { rig, id } = subscribed();
+
+      assertEquals([0, 1].map((sequence) => notify(rig, id, sequence)), [200, 200]);
+      assertEquals(rig.events(), [
+        { type: "changed", id, properties: { A: "0" } },
+        { type: "changed", id, properties: { A: "1" } },
+      ]);
+      for (const [i, properties] of [{ A: "2", B: "2" }, { B: "3", C: "3" }].entries()) {
+        const event = encodeEvent(`/${id}`, { sid: "uuid:1", sequence: 2 + i, properties });
+        rig.point.handleRequest(++lastHttp, event, DEVICE, 0);
+      }
+      const properties = { A: "2", B: "3", C: "3" };
+      assertEquals(rig.events(), [{ type: "changed", id, properties }]);
+      assertEquals([rig.point.stats.events, rig.point.stats.badEvents], [4, 0]);
+    });
+
+    it("drop and count what comes from elsewhere, for another one, or is no event", () => {
+      const { rig, id } = subscribed();
+      const stranger = { address: "192.168.1.66", port: 3000 };
+
+      assertEquals(notify(rig, id, 0, { from: stranger }), 412);
+      assertEquals(notify(rig, id, 0, { sid: "uuid:2" }), 412);
+      assertEquals(notify(rig, id + 1, 0), 412);
+      const ask = (request: HttpRequest) => {
+        rig.point.handleRequest(++lastHttp, request, DEVICE, 0);
+        return rig.responses().at(-1);
+      };
+      const event = encodeEvent(`/${id}`, { sid: "uuid:1", sequence: 0, properties: {} });
+      assertEquals(ask({ ...event, method: "GET" }), 405);
+      assertEquals(ask({ ...event, headers: [] }), 412);
+      assertEquals(ask({ ...event, path: "*" }), 412);
+      assertEquals([rig.events(), rig.point.stats.badEvents], [[], 6]);
+      assertEquals(notify(rig, id, 0), 200);
+      assertEquals(rig.told(), ["changed"]);
+    });
+
+    it("hear the first event though it comes before the id that it bears", () => {
+      const rig = new Rig();
+      const service = rig.find(deviceOf({ eventUrl: "/evt" }));
+      const id = rig.point.subscribe(service, 0);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const [request] = rig.requests();
+
+      assertEquals(notify(rig, id, 0), 200);
+      assertEquals(notify(rig, id, 0, { value: "second" }), 200);
+      assertEquals(rig.events(), []);
+      rig.answer(request!, made("uuid:1"));
+      assertEquals(rig.events(), [{ type: "changed", id, properties: { A: "0" } }]);
+      notify(rig, id, 1);
+      assertEquals(rig.told(), ["changed"]);
+    });
+
+    it("believe no first event that bears another id", () => {
+      const rig = new Rig();
+      const id = rig.point.subscribe(rig.find(deviceOf({ eventUrl: "/evt" })), 0);
+      assertEquals(notify(rig, id, 0), 412);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const [request] = rig.requests();
+      assertEquals(notify(rig, id, 1), 412);
+      assertEquals(notify(rig, id, 0, { sid: "uuid:9" }), 200);
+      rig.answer(request!, made("uuid:1"));
+      assertEquals([rig.events(), rig.point.stats.badEvents], [[], 3]);
+    });
+
+    it("are made anew where an event is missing, which tells everything", () => {
+      const { rig, id } = subscribed();
+      notify(rig, id, 0);
+      rig.events();
+
+      assertEquals(notify(rig, id, 2), 200);
+      const [leave] = rig.requests();
+      assertEquals([leave!.request.method, leave!.request.headers], [
+        "UNSUBSCRIBE",
+        [["SID", "uuid:1"]],
+      ]);
+      assertEquals(notify(rig, id, 3), 412);
+      rig.answer(leave!, refusal);
+      const [again] = rig.requests();
+      assertEquals([again!.request.method, again!.request.headers[1]?.[0]], ["SUBSCRIBE", "NT"]);
+      rig.answer(again!, made("uuid:2"));
+      assertEquals(rig.events(), []);
+      notify(rig, id, 0, { sid: "uuid:2" });
+      assertEquals([rig.told(), rig.point.stats.gaps], [["changed"], 1]);
+    });
+
+    it("are renewed at half their time, as long as the device wishes", () => {
+      const { rig, id } = subscribed(300);
+      assertEquals(rig.point.debugTimeout()?.at, 150_000);
+      rig.point.handleTimeout(149_999);
+      assertEquals(rig.requests(), []);
+      rig.point.handleTimeout(150_000);
+      const [renewal] = rig.requests();
+      assertEquals([renewal!.request.method, renewal!.request.headers], [
+        "SUBSCRIBE",
+        [["SID", "uuid:1"], ["TIMEOUT", "Second-1800"]],
+      ]);
+      rig.point.handleResponse(renewal!.id, made("uuid:1", 1), 150_010);
+      assertEquals(rig.point.nextTimeout(), 151_010);
+      notify(rig, id, 0);
+      assertEquals(rig.told(), ["changed"]);
+
+      const forever = new Rig();
+      forever.point.subscribe(forever.find(deviceOf({ eventUrl: "/e" })), 0);
+      forever.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const infinite: HttpResult = {
+        ok: true,
+        ...encodeSubscribed({ sid: "uuid:1", timeoutSeconds: undefined }),
+      };
+      forever.answer(forever.requests()[0]!, infinite);
+      assertEquals([forever.told(), forever.point.nextTimeout()], [[], undefined]);
+    });
+
+    it("are made anew where they cannot be renewed, and fail where that fails", () => {
+      for (
+        const failing of [refusal, made("uuid:other"), { ok: false, reason: "timeout" }] as const
+      ) {
+        const { rig, id } = subscribed();
+        rig.point.handleTimeout(150_000);
+        rig.answer(rig.requests()[0]!, failing);
+        const [anew] = rig.requests();
+        assertEquals(anew!.request.headers[0]?.[0], "CALLBACK");
+        rig.answer(anew!, refusal);
+        const failure = { kind: "http-status", status: 412 } as const;
+        assertEquals(rig.events(), [{ type: "failed", id, failure }]);
+        assertEquals(rig.point.sockets().some(({ kind }) => kind === "http"), false);
+      }
+    });
+
+    it("end at the device, and their socket with the last", () => {
+      const { rig, id, service } = subscribed();
+      const other = rig.point.subscribe(service, 0);
+      rig.answer(rig.requests()[0]!, made("uuid:2"));
+      rig.point.unsubscribe(id, 0);
+      rig.point.unsubscribe(id, 0);
+      const [leave, ...more] = rig.requests();
+      assertEquals([leave!.request.method, more], ["UNSUBSCRIBE", []]);
+      assertEquals(notify(rig, id, 0), 412);
+      rig.answer(leave!, okPage(new Uint8Array(0)));
+      assertEquals(rig.events(), [{ type: "unsubscribed", id }]);
+      assertEquals(rig.point.sockets().some(({ kind }) => kind === "http"), true);
+
+      rig.point.unsubscribe(other, 0);
+      rig.answer(rig.requests()[0]!, { ok: false, reason: "timeout" });
+      assertEquals(rig.events(), [{ type: "unsubscribed", id: other }]);
+      assertEquals(rig.point.sockets().some(({ kind }) => kind === "http"), false);
+      assertEquals(rig.point.nextTimeout(), undefined);
+    });
+
+    it("end once what is asked about them is answered", () => {
+      const rig = new Rig();
+      const service = rig.find(deviceOf({ eventUrl: "/evt" }));
+      const early = rig.point.subscribe(service, 0);
+      rig.point.unsubscribe(early, 0);
+      assertEquals(rig.events(), [{ type: "unsubscribed", id: early }]);
+
+      const id = rig.point.subscribe(service, 0);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const [request] = rig.requests();
+      rig.point.unsubscribe(id, 0);
+      assertEquals(rig.requests(), []);
+      rig.answer(request!, made("uuid:1"));
+      const [leave] = rig.requests();
+      assertEquals(leave!.request.headers, [["SID", "uuid:1"]]);
+      rig.answer(leave!, refusal);
+      assertEquals(rig.events(), [{ type: "unsubscribed", id }]);
+
+      const refused = rig.point.subscribe(service, 0);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const [last] = rig.requests();
+      rig.point.unsubscribe(refused, 0);
+      rig.answer(last!, refusal);
+      assertEquals([rig.requests(), rig.events()], [[], [{ type: "unsubscribed", id: refused }]]);
+    });
+
+    it("fail where this host cannot listen, and where the service has no events", () => {
+      const rig = new Rig();
+      const service = rig.find(deviceOf({ eventUrl: "/evt" }));
+      const id = rig.point.subscribe(service, 0);
+      const failure = { code: "permission", message: "no" } as const;
+      rig.point.handleSocket(SOCKET, { ok: false, isOpen: false, ...failure }, 0);
+      const told = { type: "failed", id, failure: { kind: "cannot-listen", ...failure } } as const;
+      assertEquals(rig.events(), [told]);
+      const again = rig.point.subscribe(service, 0);
+      assertEquals(rig.events(), []);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      assertEquals(rig.requests().length, 1);
+      rig.point.cancel(again, 0);
+
+      const mute = new Rig();
+      const without = mute.point.subscribe(mute.find(deviceOf()), 0);
+      const badUrl = { kind: "bad-url", fault: "bad-url" } as const;
+      assertEquals(mute.events(), [{ type: "failed", id: without, failure: badUrl }]);
+    });
+
+    it("fail with their device, and with the machine", () => {
+      const { rig, id, service } = subscribed();
+      rig.bye("192.168.1.1");
+      assertEquals(rig.events()[0], { type: "failed", id, failure: { kind: "gone" } });
+      assertEquals(rig.point.nextTimeout(), undefined);
+
+      const other = rig.point.subscribe(service, 0);
+      rig.point.close(1);
+      const late = rig.point.subscribe(service, 2);
+      const failure = { kind: "closed" } as const;
+      assertEquals(rig.events(), [other, late].map((id) => ({ type: "failed", id, failure })));
+      assertEquals(rig.point.sockets(), []);
+    });
+
+    it("are given up without a word, and end at the device all the same", () => {
+      const { rig, id, service } = subscribed();
+      rig.point.cancel(id, 0);
+      const [leave] = rig.requests();
+      assertEquals(leave!.request.method, "UNSUBSCRIBE");
+      assertEquals(notify(rig, id, 1), 412);
+      rig.answer(leave!, refusal);
+      assertEquals([rig.events(), rig.point.debugTimeout()], [[], undefined]);
+
+      const waiting = rig.point.subscribe(service, 0);
+      rig.point.cancel(waiting, 0);
+      assertEquals([rig.requests(), rig.events()], [[], []]);
+    });
+
+    it("do not keep the end of a search waiting", () => {
+      const { rig } = subscribed();
+      rig.point.search(0, 10);
+      rig.point.handleTimeout(150_000);
+      assertEquals(rig.requests().length, 1);
+      assertEquals(rig.told(), ["searched"]);
+    });
   });
 
   it("ends what was asked when it is closed, and asks nothing afterwards", () => {

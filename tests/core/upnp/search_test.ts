@@ -551,6 +551,20 @@ describe("DeviceSearch", () => {
     assertEquals(told(search), ["searched"]);
   });
 
+  it("remembers what failed where places come and go", () => {
+    const search = new DeviceSearch({ places: [PLACE] });
+    const failure = { code: "network", message: "no" } as const;
+    search.setPlaces([PLACE, { local: "10.0.0.2" }], 0);
+    search.search(0);
+    search.handleSocket(KEY, { ok: false, isOpen: false, ...failure }, 1);
+    search.setPlaces([PLACE, { local: "10.0.0.3" }], 2);
+    assertEquals(told(search), []);
+    search.handleSocket("search 10.0.0.3", { ok: false, isOpen: false, ...failure }, 3);
+
+    const failures = [{ local: HOST, ...failure }, { local: "10.0.0.3", ...failure }];
+    assertEquals(events(search), [{ type: "searched", found: 0, failures }]);
+  });
+
   it("goes on where a datagram did not leave, and tells so at the end", () => {
     const search = open({ targets: ["a"] });
     search.search(0);
