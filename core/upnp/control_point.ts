@@ -14,7 +14,8 @@
  * @module
  */
 import { checkInteger } from "../check.ts";
-import { formatEndpoint, isSameEndpoint, withoutZone } from "../ip.ts";
+import { classify } from "../cidr.ts";
+import { anyAddress, familyOf, formatEndpoint, isSameEndpoint, withoutZone } from "../ip.ts";
 import type {
   Action,
   DebugTimeout,
@@ -55,6 +56,7 @@ import {
   type DeviceSearchStats,
   type FoundDevice,
   type SearchFailure,
+  type SearchPlace,
 } from "./search.ts";
 import {
   asMPost,
@@ -229,6 +231,7 @@ interface Asked {
  */
 export class ControlPoint implements Machine<ControlPointEvent> {
   readonly #search: DeviceSearch;
+  readonly #places: readonly SearchPlace[];
   readonly #timeoutMs: number;
   readonly #out = new Outbox<ControlPointEvent>(mergeEvents);
   readonly #subscriptions = new Map<UpnpRequestId, Subscription>();
@@ -263,6 +266,7 @@ export class ControlPoint implements Machine<ControlPointEvent> {
   constructor(options: ControlPointOptions) {
     this.#timeoutMs = checkInteger("timeoutMs", options.timeoutMs ?? TIMEOUT_MS, 1, 600_000);
     this.#search = new DeviceSearch(options);
+    this.#places = options.places;
     const { stats: search } = this.#search;
     this.stats = {
       requests: 0,
@@ -633,10 +637,8 @@ export class ControlPoint implements Machine<ControlPointEvent> {
     if (!callback || isAsked) return;
     if ("kind" in callback) return this.#failSubscription(subscription, callback);
     Object.assign(subscription, { sid: undefined, sequence: 0, early: undefined });
-    const { port } = callback;
-    const url = `http://${
-      formatEndpoint({ address: withoutZone(service.root.local), port })
-    }/${id}`;
+    const address = this.#callbackAddress(service, events.to.address);
+    const url = `http://${formatEndpoint({ address, port: callback.port })}/${id}`;
     const request = encodeSubscribe(events.path, url, SUBSCRIPTION_SECONDS);
     const fail = (failure: UpnpFailure) => this.#failSubscription(subscription, failure);
     this.#askAbout(subscription, request, (response, now) => {
@@ -649,6 +651,15 @@ export class ControlPoint implements Machine<ControlPointEvent> {
       else if (early) this.stats.badEvents++;
       subscription.early = undefined;
     }, fail);
+  }
+
+  /** Where a device reaches this host: no link-local address, whose zone is another one there. */
+  #callbackAddress({ root }: FoundService, device: string): string {
+    const isFar = (address: string) =>
+      familyOf(address) === familyOf(device) && classify(withoutZone(address)) !== "link-local";
+    const { addresses = [] } = this.#places.find(({ local }) => local === root.local) ?? {};
+    const own = isFar(root.local) ? root.local : addresses.find(isFar);
+    return withoutZone(own ?? root.local);
   }
 
   #renew(subscription: Subscription): void {
@@ -769,11 +780,11 @@ export class ControlPoint implements Machine<ControlPointEvent> {
       socket,
       service.root.local,
     ]));
-    return [...locals].map(([key, address]) => ({
-      kind: "http",
-      key,
-      local: { address, port: 0 },
-    }));
+    return [...locals].map(([key, local]): SocketSpec => {
+      // Not each runtime listens at an address with a zone.
+      const address = familyOf(local) === 6 ? anyAddress(6) : local;
+      return { kind: "http", key, local: { address, port: 0 } };
+    });
   }
 
   #listSockets(): void {

@@ -66,6 +66,8 @@ export interface SearchPlace {
    * link-local is taken for local.
    */
   readonly networks?: readonly string[];
+  /** This host's other addresses there: where devices are to tell of events, some are better. */
+  readonly addresses?: readonly string[];
   /** The gateway there: it is asked first, and always heard. */
   readonly gateway?: string;
   /** Where to hear announcements: the interface's name for IPv6; for IPv4 it is the address. */
@@ -686,6 +688,7 @@ export function searchPlaces(
   const names = [...new Set(outside.map(({ name }) => name))];
   return names.flatMap((name) => {
     const own = outside.filter((each) => each.name === name);
+    const addresses = own.map(({ address }) => address);
     const networks = own.map((each) => `${withoutZone(each.address)}/${each.prefixLength}`);
     const places = ([4, 6] as const).flatMap((family: Family): SearchPlace[] => {
       const chosen = own.find(({ address }) =>
@@ -695,7 +698,13 @@ export function searchPlaces(
       if (!chosen) return [];
       const gateway = gateways.find((address) => isGatewayAt(address, family, name, networks));
       const { address: local } = chosen;
-      return [{ local, networks, interface: name, ...(gateway !== undefined && { gateway }) }];
+      return [{
+        local,
+        addresses,
+        networks,
+        interface: name,
+        ...(gateway !== undefined && { gateway }),
+      }];
     });
     return places;
   }).slice(0, MAX_PLACES);

@@ -470,6 +470,29 @@ describe("ControlPoint", () => {
       assertEquals(rig.point.sockets() === before, true);
     });
 
+    it("name an address that the device reaches: over IPv6 no link-local one, where there is another", () => {
+      const local = "fe80::5%eth0";
+      const callback = (addresses: readonly string[]) => {
+        const place = { local, addresses, networks: ["2001:db8::/64"] };
+        const point = new ControlPoint({ places: [place], targets: ["ssdp:all"] });
+        const found = new Rig().find(deviceOf({ eventUrl: "/evt" }));
+        const to = { address: "2001:db8::1", port: 5000 };
+        const service = { ...found, root: { ...found.root, local }, events: { to, path: "/" } };
+        point.subscribe(service, 0);
+        const spec = point.sockets().at(-1);
+        assertEquals(spec?.local, { address: "::", port: 0 });
+        point.handleSocket(spec!.key, { ok: true, local: { address: "::", port: 7000 } }, 0);
+        const [request] = drain(point) as [RequestAction];
+        return request.request.headers[0]?.[1];
+      };
+
+      assertEquals(
+        callback(["192.168.1.5", local, "2001:db8::5"]),
+        "<http://[2001:db8::5]:7000/1>",
+      );
+      assertEquals(callback(["192.168.1.5", local]), "<http://[fe80::5]:7000/1>");
+    });
+
     it("tell what changed, in the order of its numbers", () => {
       const { rig, id } = subscribed();
 

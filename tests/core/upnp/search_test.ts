@@ -704,10 +704,13 @@ describe("searchPlaces()", () => {
   it("lists one IPv4 address and the link-local IPv6 one of each interface", () => {
     const networks = ["192.168.1.100/24", "2001:db8:1::5/64", "fe80::5/64", "192.168.1.101/24"];
 
+    const addresses = ["192.168.1.100", "2001:db8:1::5", "fe80::5%eth0", "192.168.1.101"];
+    const eth0 = { addresses, networks, interface: "eth0" };
+    const tun0 = { addresses: ["10.8.0.2"], networks: ["10.8.0.2/32"], interface: "tun0" };
     assertEquals(searchPlaces(INTERFACES, ["192.168.1.1", "fe80::1%eth0"]), [
-      { local: "192.168.1.100", networks, interface: "eth0", gateway: "192.168.1.1" },
-      { local: "fe80::5%eth0", networks, interface: "eth0", gateway: "fe80::1%eth0" },
-      { local: "10.8.0.2", networks: ["10.8.0.2/32"], interface: "tun0" },
+      { local: "192.168.1.100", ...eth0, gateway: "192.168.1.1" },
+      { local: "fe80::5%eth0", ...eth0, gateway: "fe80::1%eth0" },
+      { local: "10.8.0.2", ...tun0 },
     ]);
   });
 
