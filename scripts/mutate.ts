@@ -6,7 +6,7 @@
  * The bugs are a sample of `--count` (100) drawn by `--seed` (1) from all under the paths; the same
  * seed draws the same ones from the same tree. `--list` shows them without running anything,
  * `--verbose` what killed the others. What an area is says `scripts/mutate/area.ts`, what a bug is
- * `scripts/mutate/operators.ts`. Survivors do not change the exit status; tests that fail without a
+ * `scripts/mutate/operators.ts`, and which of them are none, `scripts/mutate/equivalents.ts`. Survivors do not change the exit status; tests that fail without a
  * bug do.
  *
  * Not StrykerJS: over its TAP runner it drives `node:test` at the same speed (37 bugs of one file
@@ -90,7 +90,10 @@ async function main(options: Options): Promise<number> {
       return 0;
     }
     const where = paths.length === 0 ? "everything" : paths.join(", ");
-    console.log(`${plan.mutants.length} of ${plan.total} bugs in ${where}, seed ${seed}`);
+    const { mutants, total, equivalents } = plan;
+    console.log(
+      `${mutants.length} of ${total} bugs in ${where}, seed ${seed}; ${equivalents} change nothing`,
+    );
     const verdicts = await tryAll(plan, {
       jobs,
       tell: (verdict) => tell(verdict, options.isVerbose),

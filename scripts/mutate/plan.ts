@@ -7,6 +7,7 @@ import { below, seededRandom } from "../../core/random.ts";
 import { read } from "../lib/files.ts";
 import { NodeTree, transpiled } from "../lib/node_tree.ts";
 import { Imports, isSimulated, isSource, testsOf } from "./area.ts";
+import { equivalentOf } from "./equivalents.ts";
 import { type Mutant, mutantsOf, mutated } from "./operators.ts";
 
 /** A bug that is to be tried. */
@@ -29,6 +30,8 @@ export interface Plan {
   readonly mutants: readonly Planned[];
   /** How many could be planted. */
   readonly total: number;
+  /** How many more change nothing (`equivalents.ts`). */
+  readonly equivalents: number;
 }
 
 /** What is asked for. */
@@ -84,9 +87,10 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
       throw new RangeError(`No source that bugs are planted in lies under "${prefix}"`);
     }
   }
-  const all = paths
+  const possible = paths
     .filter((path) => prefixes.length === 0 || prefixes.some((prefix) => isUnder(path, prefix)))
     .flatMap((path) => mutantsOf(path, sources.get(path)!));
+  const all = possible.filter((mutant) => !equivalentOf(mutant, sources.get(mutant.path)!));
   // Two edits may come to one program, or to the one that was there: only types differ then.
   const seen = new Set<string>();
   const isNew = (mutant: Mutant): boolean => {
@@ -106,5 +110,5 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
       sources,
     };
   });
-  return { tree, mutants, total: all.length };
+  return { tree, mutants, total: all.length, equivalents: possible.length - all.length };
 }

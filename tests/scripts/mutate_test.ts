@@ -5,6 +5,7 @@ import type { Planned } from "../../scripts/mutate/plan.ts";
 import { withScript } from "./on_deno.ts";
 
 type Operators = typeof import("../../scripts/mutate/operators.ts");
+type Equivalents = typeof import("../../scripts/mutate/equivalents.ts");
 type Plans = typeof import("../../scripts/mutate/plan.ts");
 type Areas = typeof import("../../scripts/mutate/area.ts");
 type Reports = typeof import("../../scripts/mutate/report.ts");
@@ -102,6 +103,40 @@ describe("bugs that can be planted:", () => {
         assertEquals(found.sort(), [...bugs].sort());
       }));
   }
+});
+
+describe("bugs that change nothing", () => {
+  it("are each told by a file, a line and an edit that are there, and with a reason", () =>
+    withScript<Equivalents>(
+      "mutate/equivalents.ts",
+      ({ EQUIVALENTS, equivalentOf }) =>
+        withScript<Operators>("mutate/operators.ts", async ({ mutantsOf }) => {
+          const fitting = new Set<object>();
+          for (const path of new Set(EQUIVALENTS.map(({ path }) => path))) {
+            const text = await readFile(path, "utf8");
+            for (const mutant of mutantsOf(path, text)) {
+              const entry = equivalentOf(mutant, text);
+              if (entry) fitting.add(entry);
+            }
+          }
+          const stale = EQUIVALENTS.filter((one) => !fitting.has(one)).map(({ line }) => line);
+          assertEquals(stale, []);
+          assert(EQUIVALENTS.every(({ reason }) => reason.length > 10));
+        }),
+    ));
+
+  it("are not taken for others on the same line, or the same on another", () =>
+    withScript<Equivalents>("mutate/equivalents.ts", ({ EQUIVALENTS, equivalentOf }) => {
+      const [one] = EQUIVALENTS, text = `${one!.line}\n  ${one!.line}\nother();\n`;
+      const { path, operator, replacement = "" } = one!;
+      const at = (start: number, more: object = {}) =>
+        equivalentOf({ path, operator, start, end: start, replacement, ...more }, text);
+      assertEquals([at(0), at(one!.line.length + 5)], [one, one]);
+      assertEquals(at(text.length - 3), undefined);
+      assertEquals(at(0, { operator: operator === "exit" ? "call" : "exit" }), undefined);
+      assertEquals(at(0, { path: "core/other.ts" }), undefined);
+      if (one!.replacement !== undefined) assertEquals(at(0, { replacement: "7" }), undefined);
+    }));
 });
 
 describe("a sample of bugs", () => {
@@ -215,7 +250,7 @@ describe("bugs that are tried", () => {
         bug("export function contains", "throw new Error();\nexport function contains"),
       ];
       const told: string[] = [];
-      const verdicts = await tryAll({ tree, mutants, total: 4 }, {
+      const verdicts = await tryAll({ tree, mutants, total: 4, equivalents: 0 }, {
         jobs: 2,
         tell: ({ outcome }) => told.push(outcome),
       });
@@ -237,14 +272,17 @@ describe("bugs that are tried", () => {
       }
       const planned = { ...bug(family, `${family}\n  const wrong: number = "a";`), sources };
       const mutants = [{ ...planned, mutant: { ...planned.mutant, operator: "string" as const } }];
-      const [verdict] = await tryAll({ tree, mutants, total: 1 }, { jobs: 1 });
+      const [verdict] = await tryAll({ tree, mutants, total: 1, equivalents: 0 }, { jobs: 1 });
       assertEquals(verdict?.outcome, "refused by the types");
     }));
 
   it("are killed by the clock where they never end", () =>
     withTrial(async ({ tryAll }, tree, bug) => {
       const mutants = [bug(family, "while (true);")];
-      const [verdict] = await tryAll({ tree, mutants, total: 1 }, { jobs: 1, patienceMs: 100 });
+      const [verdict] = await tryAll({ tree, mutants, total: 1, equivalents: 0 }, {
+        jobs: 1,
+        patienceMs: 100,
+      });
       assertEquals([verdict?.outcome, verdict?.by], ["killed", "the time limit"]);
     }));
 
@@ -258,7 +296,7 @@ describe("bugs that are tried", () => {
       ) {
         tree.plant(tests[0]!, `import { describe, it } from "node:test";\n${body}\n`);
         const error = await assertRejects(
-          () => tryAll({ tree, mutants, total: 1 }, { jobs: 1 }),
+          () => tryAll({ tree, mutants, total: 1, equivalents: 0 }, { jobs: 1 }),
           FailingBaseline,
         );
         assertStringIncludes(error.message, said);

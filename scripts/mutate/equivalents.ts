@@ -1,0 +1,45 @@
+/**
+ * Bugs that are none: nothing that a test could see tells the program with such a bug from the one
+ * without. They are not planted. `tests/scripts/mutate_test.ts` fails where one fits no line any
+ * more.
+ *
+ * @module
+ */
+import type { Mutant, Operator } from "./operators.ts";
+
+/** A bug that is none. */
+export interface Equivalent {
+  /** The path of the file from the repository's root. */
+  readonly path: string;
+  /** The line on which the edit begins, without the blanks around it. */
+  readonly line: string;
+  readonly operator: Operator;
+  /** What the edit puts there; absent: whatever it is. */
+  readonly replacement?: string;
+  /** Why nothing changes. */
+  readonly reason: string;
+}
+
+/** All that are known. */
+export const EQUIVALENTS: readonly Equivalent[] = [
+  {
+    path: "core/lease/keeper.ts",
+    line: "if (wanted.portSet) this.#sets.add(lease);",
+    operator: "condition",
+    replacement: "true",
+    reason: "two single ports that overlap have one key, which is refused before",
+  },
+];
+
+/** The entry that a bug falls under, in a file's text without it. */
+export function equivalentOf(
+  { path, start, operator, replacement }: Mutant,
+  text: string,
+): Equivalent | undefined {
+  const from = text.lastIndexOf("\n", start - 1) + 1, to = text.indexOf("\n", start);
+  const line = text.slice(from, to < 0 ? undefined : to).trim();
+  return EQUIVALENTS.find((one) =>
+    one.path === path && one.line === line && one.operator === operator &&
+    (one.replacement === undefined || one.replacement === replacement)
+  );
+}
