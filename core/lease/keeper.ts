@@ -560,8 +560,6 @@ export class LeaseKeeper<R, T> {
         return this.#ask(lease, "recreate", now);
       case "recovering":
         return this.#ask(lease, "recreate", now);
-      default:
-        return this.#arm(lease);
     }
   }
 
@@ -678,7 +676,7 @@ export class LeaseKeeper<R, T> {
 
   /** When recreations leave that leave together; each draws its own where they do not. */
   #recoveryAt(now: Instant): Instant | undefined {
-    if (this.#wire.recreation === "each" || this.#wanted.size === 0) return undefined;
+    if (this.#wire.recreation === "each") return undefined;
     return now + uniform(this.#random, 0, RECREATION_DELAY_MS);
   }
 

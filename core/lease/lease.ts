@@ -178,11 +178,10 @@ export class Lease<R> extends Deadline {
   nextRenewal(fraction: (attempt: number) => number, now: Instant): Instant | undefined {
     const end = this.expiresAt!;
     for (;;) {
-      const attempt = ++this.renewalAttempt % POINTS_A_DAY;
-      const day = Math.floor(this.renewalAttempt / POINTS_A_DAY);
+      const passed = this.renewalAttempt++;
+      const attempt = passed % POINTS_A_DAY + 1, day = Math.floor(passed / POINTS_A_DAY);
       const origin = this.grantedAt + day * DAY_MS;
       if (origin >= end) return undefined;
-      if (attempt === 0) continue;
       const lengthMs = Math.min(end - origin, DAY_MS);
       const at = origin + fraction(attempt) * lengthMs;
       if (at < now) continue;

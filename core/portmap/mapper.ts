@@ -378,7 +378,7 @@ export class PortMapper implements Machine<MapperEvent> {
     for (const one of this.#leaving) {
       if (one.key !== key || one.request.internalPort === 0) continue;
       // A client deletes a mapping once, and answers for it once.
-      if (one.phase === "removing" || isRevokedAt(one, request.gateway)) return one.id;
+      if (one.phase === "removing" || isDeletedAt(one, request.gateway)) return one.id;
     }
     return this.#remove(request, now);
   }
@@ -823,10 +823,7 @@ export class PortMapper implements Machine<MapperEvent> {
       case "recovered":
         return this.#granted(managed, contender, event.mapping, event.revision, now);
       case "failed":
-        if (managed.phase !== "revoking") {
-          this.#race.failed(managed, contender, event.failure, event.retryAt, now);
-        }
-        return;
+        return this.#race.failed(managed, contender, event.failure, event.retryAt, now);
       case "renewal-failed": {
         if (contender.state !== "holding") return;
         const revision = event.revision + managed.revisionOffset;
@@ -1119,7 +1116,6 @@ export class PortMapper implements Machine<MapperEvent> {
         protocol: "udp",
         internalPort: speaker.path.local!.port,
         lifetimeSeconds: ADDRESS_LIFETIME_SECONDS,
-        mode: "once",
         protocols: [speaker.via],
         gateway: speaker.path.gateway,
       };
@@ -1469,15 +1465,11 @@ function checkPath(
   };
 }
 
-/** Whether a gateway, this one where one is named, is asked to delete what was held. */
-function isRevokedAt(
-  { phase, contenders }: ManagedMapping,
-  gateway: Endpoint | undefined,
-): boolean {
-  return phase === "revoking" &&
-    contenders.some(({ id, speaker: { path } }) =>
-      id !== undefined && (gateway === undefined || isSameEndpoint(path.gateway, gateway))
-    );
+/** Whether a gateway, this one where one is named, is asked to delete it. */
+function isDeletedAt({ contenders }: ManagedMapping, gateway: Endpoint | undefined): boolean {
+  return contenders.some(({ id, speaker: { path } }) =>
+    id !== undefined && (gateway === undefined || isSameEndpoint(path.gateway, gateway))
+  );
 }
 
 /** What makes two saved mappings the same one: each gateway has its own. */

@@ -183,6 +183,13 @@ describe("renewal", () => {
     assertEquals(lab.sent(), ["renew 7200"]);
   });
 
+  it("that came to nothing is not on its way any more", () => {
+    const lab = rig(), lease = lab.held();
+    lab.run(HOUR);
+    lab.fail(lease);
+    assertEquals([lab.cancelled, lease.request, lease.phase], [2, undefined, "granted"]);
+  });
+
   it("that is refused beyond the end is told without a time, and lost with it at the end", () => {
     const lab = rig(), lease = lab.held();
     lab.run(HOUR);
@@ -1067,6 +1074,21 @@ describe("an adopted mapping", () => {
     lab.grant(lease);
     lab.run(4000);
     assertEquals([lab.told(), lab.sent()], [[`renewed ${GRANTED} r1`], ["renew 7200"]]);
+  });
+
+  it("that is claimed while it is renewed, or made anew, has that go on as it was", () => {
+    const lab = rig(), lease = claimable(lab);
+    lab.grant(lease);
+    lab.run(HOUR);
+    lab.map();
+    lab.sent();
+    assertEquals([lease.phase, lab.nextIn], ["renewing", HOUR / 2]);
+    const other = rig(), lost = claimable(other);
+    other.grant(lost);
+    other.keeper.gatewayRestarted(undefined, 0);
+    const at = other.nextIn!;
+    other.map();
+    assertEquals([lost.phase, other.nextIn], ["recovering", at]);
   });
 
   it("for a time counts the lifetime under way as the first", () => {

@@ -34,6 +34,18 @@ describe("the external address", () => {
     assertEquals(kinds(rig), ["map"]);
   });
 
+  it("is not asked for again where the gateway announces the one that is known", () => {
+    const { rig } = rigWithGateway();
+    rig.do((client, now) => client.probe(now));
+    rig.do((client, now) => client.map(web, now));
+    rig.do((client, now) => client.endProbe(now));
+    rig.scenario((gateway, now) => gateway.announce(now));
+    assertEquals(rig.client.stats.announcements, 1);
+    rig.takeSent();
+    rig.runTo(3_600_000);
+    assertEquals(kinds(rig), ["map"]);
+  });
+
   it("is asked for again at the application's wish, and told though it is the same", () => {
     const { rig } = rigWithGateway();
     for (let i = 0; i < 2; i++) {

@@ -1,8 +1,10 @@
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { fromHex } from "../../../core/bytes.ts";
 import type { NatPmpEvent } from "../../../core/natpmp/mod.ts";
+import { NatPmpClient } from "../../../core/natpmp/client.ts";
 import { encodeMapResponse } from "../../../core/natpmp/codec.ts";
+import { seededRandom } from "../../../core/random.ts";
 import { GATEWAY, GIVE_UP_AT, Rig, rigWithGateway, rigWithMapping } from "./rig.ts";
 
 const HOUR = 3_600_000;
@@ -19,6 +21,28 @@ const GRANT = {
 function failureOf(event: NatPmpEvent | undefined): unknown {
   return event && "failure" in event ? event.failure : undefined;
 }
+
+it("NatPmpClient: names a gateway that is none, and a protocol that is not its own", () => {
+  const random = seededRandom(1);
+  for (
+    const [gateway, message] of [
+      [{ address: "fe80::1", port: 5351 }, "'gateway.address'"],
+      [{ address: "192.168.1.1", port: 0 }, "'gateway.port'"],
+    ] as const
+  ) assertThrows(() => new NatPmpClient({ gateway, random }), Error, message);
+  const { client } = new Rig();
+  assertThrows(() => client.map({ protocol: 33, internalPort: 1 }, 0), TypeError, "value is 33");
+  assertEquals(
+    client.unfit({ protocol: 33, internalPort: 1 }),
+    "'protocol' must be tcp or udp: current value is 33",
+  );
+});
+
+it("NatPmpClient: counts from 0", () => {
+  const { dropped, ...counts } = new Rig().client.stats;
+  assertEquals(new Set([...Object.values(dropped), ...Object.values(counts)]), new Set([0]));
+  assertEquals(Object.keys(dropped).length, 6);
+});
 
 // The bytes here are made by hand: they are what no gateway by the RFC says.
 describe("NatPmpClient: replies that are odd", () => {

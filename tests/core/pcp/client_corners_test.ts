@@ -11,6 +11,29 @@ const SET = { protocol: 17, internalPort: 6000, portSet: { size: 4 } } as const;
 const SECOND = { address: "192.168.1.2", port: 5351 };
 
 describe("corners of the client", () => {
+  it("its counters begin at 0", () => {
+    const { sent, dropped, ...counts } = new Rig().client.stats;
+    const all = [sent, dropped, counts].flatMap((some) => Object.values(some));
+    assertEquals([new Set(all), all.length], [new Set([0]), 21]);
+  });
+
+  it("the RFC 6886's figure of UNSUPP_VERSION names no opcode: it answers whatever was asked", () => {
+    for (const opcode of ["00", "01", "02"]) {
+      const rig = new Rig();
+      rig.client.probe(0);
+      rig.client.map(TCP, 0);
+      rig.drain();
+      claim(rig.receive(fromHex(`00${opcode}0001 00000000`)));
+      assertEquals(rig.heard().sort(), ["announce-failed", "failed"]);
+    }
+    const rig = new Rig();
+    rig.client.probe(0);
+    rig.client.map(TCP, 0);
+    rig.drain();
+    claim(rig.receive(fromHex("00810001 00000000")));
+    assertEquals(rig.heard(), ["failed"]);
+  });
+
   it("a set whose deletion cannot be read is deleted without it", () => {
     const rig = new Rig();
     const id = rig.mapped(SET);

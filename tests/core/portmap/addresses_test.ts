@@ -162,6 +162,12 @@ describe("a question for the external addresses", () => {
       const end = told(net.events[i], "external-addresses-told");
       assertEquals([end.id, end.code, end.message, end.attempts], [id, "permission", "no", []]);
     }
+    // What did not leave once may leave the next time.
+    const later = open({ protocols: ["nat-pmp"] });
+    const { key: openKey } = later.mapper.sockets()[0]!;
+    later.do((mapper, now) => mapper.handleSocket(openKey, { ...failure, isOpen: true }, now));
+    later.do((mapper, now) => mapper.askAddresses(undefined, now));
+    assertEquals(later.takeTypes(), ["external-address", "external-addresses-told"]);
     const other = open({ protocols: ["pcp"] });
     other.do((mapper, now) => mapper.askAddresses(["nat-pmp"], now));
     const end = told(other.events[0], "external-addresses-told");

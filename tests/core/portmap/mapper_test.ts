@@ -387,6 +387,56 @@ describe("bad input", () => {
       assertEquals(machine.isIdle, true);
     });
   }
+  it("throws on filters, a peer or another host of the other family", () => {
+    const prefix = { family: 6, address: "2001:db8::", prefixLength: 32 } as const;
+    for (
+      const [fields, message] of [
+        [
+          { filters: [{ prefix, port: 0 }] },
+          "must be an IPv4 prefix: current value is 2001:db8::/32",
+        ],
+        [{ thirdParty: "2001:db8::9" }, "'thirdParty'"],
+        [{ remote: { address: "2001:db8::9", port: 9 }, family: 4 }, "'remote.address'"],
+      ] as const
+    ) {
+      const machine = openMapper();
+      assertThrows(() => machine.map({ ...web, ...fields }, 0), TypeError, message);
+    }
+    const own = { family: 4, address: "192.0.2.0", prefixLength: 24 } as const;
+    openMapper().map({ ...web, filters: [{ prefix: own, port: 0 }] }, 0);
+  });
+
+  it("throws once it is closed, whatever is to be mapped, and has told no request's nonce", () => {
+    const machine = openMapper();
+    assertEquals(machine.nonces, 0);
+    machine.close(0);
+    const { protocol: _, ...both } = web;
+    for (
+      const ask of [
+        () => machine.map(web, 0),
+        () => machine.mapBoth(both, 0),
+        () => machine.watch(web, 0),
+      ]
+    ) assertThrows(ask, TypeError, "closed");
+    assertEquals([machine.poll(), machine.nonces], [undefined, 0]);
+  });
+
+  it("throws on what a pair or a watch cannot be", () => {
+    const machine = openMapper();
+    const { protocol: _, ...both } = web, remote = { address: "198.51.100.1", port: 9 };
+    for (
+      const [ask, message] of [
+        [() => machine.mapBoth({ ...both, remote }, 0), "'remote' cannot be for TCP and UDP"],
+        [() => machine.mapBoth({ ...both, portSet: { size: 2 } }, 0), "'portSet' cannot be for"],
+        [() => machine.watch({ ...web, remote }, 0), "'remote' cannot be watched"],
+        [() => machine.watch({ ...web, portSet: { size: 2 } }, 0), "'portSet' cannot be watched"],
+        [() => machine.watch({ ...web, mode: "once" }, 0), "'mode' cannot be watched"],
+        [() => machine.watch({ ...web, boundTo: "here" }, 0), "'boundTo'"],
+      ] as const
+    ) assertThrows(ask, TypeError, message);
+    assert(machine.isIdle);
+  });
+
   for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
     it(`throws on a port that is held already, by ${protocols[0]}, and leaves it as it is`, () => {
       const lab = rig({ gateway: { protocols } });

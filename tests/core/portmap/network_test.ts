@@ -235,6 +235,33 @@ describe("networks", () => {
     assertEquals([group?.group, group?.interface], ["ff02::1", "eth0"]);
   });
 
+  it("announcements over IPv4 are listened for on this host's address, beside other programs", () => {
+    const net = new Net({ announcements: true });
+    net.connect([A]);
+    assertEquals(net.mapper.sockets()[1], {
+      key: "announcements 1",
+      local: { address: "224.0.0.1", port: 5350 },
+      group: "224.0.0.1",
+      reuse: true,
+      interface: A.localAddress!,
+    });
+  });
+
+  it("a socket that opens after all is used, whatever was said of it before", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.do((mapper, now) => mapper.networkChanged([A], now));
+    const { key } = net.mapper.sockets()[0]!;
+    const failure = { ok: false, code: "permission", message: "no", isOpen: false } as const;
+    net.do((mapper, now) => mapper.handleSocket(key, failure, now));
+    assertEquals(net.mapper.sockets(), []);
+    net.do((mapper, now) =>
+      mapper.handleSocket(key, { ok: true, local: { address: A.localAddress!, port: 4 } }, now)
+    );
+    assertEquals(net.mapper.sockets().map((spec) => spec.key), [key]);
+    assertEquals(net.mapper.nextTimeout(), undefined);
+  });
+
   it("two ways to one gateway are one path, the first", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");

@@ -198,6 +198,22 @@ describe("gateways", () => {
     assertEquals([net.ports(A), net.ports(B)], [[8080], []]);
   });
 
+  it("a third one that joins does not put off the second one's turn", () => {
+    const net = race({ protocols: ["pcp"] }, [A]);
+    begin(net);
+    net.connect([A, B]);
+    net.run(500);
+    net.connect([A, B, {
+      gateway: { address: "192.168.3.1", port: 5351 },
+      localAddress: "192.168.3.9",
+    }]);
+    net.run(500);
+    assert(net.waiting.includes("pcp 192.168.2.1"));
+    assert(!net.waiting.includes("pcp 192.168.3.1"));
+    net.run(1000);
+    assert(net.waiting.includes("pcp 192.168.3.1"));
+  });
+
   it("that has said no leaves the other one to go on, and is asked again a minute later", () => {
     const net = race({ protocols: ["pcp"] }, [A, B]);
     const gateway = net.gateways.get(A.gateway.address)!;

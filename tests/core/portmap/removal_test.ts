@@ -39,6 +39,18 @@ describe("a removal", () => {
       assertEquals(net.events.map((event) => "id" in event && event.id), [id, second]);
     });
 
+    it(`tells whom it asked, while nobody answers, by ${via}`, () => {
+      const net = new Net();
+      net.add(A, "203.0.113.7");
+      net.silent.add(A.gateway.address);
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.unmap({ ...web, protocols: [via] }, now));
+      net.run(100);
+      assertEquals(net.mapper.attempts(id, net.now), [
+        { via, gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 100 },
+      ]);
+    });
+
     it(`at a gateway that is left and silent is told as unanswered, by ${via}`, () => {
       const net = new Net({ protocols: [via] });
       net.add(A, "203.0.113.7");

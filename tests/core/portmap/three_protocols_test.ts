@@ -3,10 +3,12 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import { PortMapper } from "../../../core/portmap/mapper.ts";
+import { seededRandom } from "../../../core/random.ts";
 import { IGD_DEVICE } from "../../../core/upnp/igd.ts";
 import { NEIGHBOUR, ScriptedRouter } from "../upnp/scripted_igd.ts";
 import { Home } from "./home.ts";
-import { EXTERNAL, HOST, told } from "./rig.ts";
+import { EXTERNAL, GATEWAY, HOST, told } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
 
@@ -157,6 +159,38 @@ describe("a race of three protocols", () => {
       ),
       [`tcp 22 ${NEIGHBOUR}`, `udp 53 ${NEIGHBOUR}`],
     );
+  });
+
+  it("tells that nobody can tell the table, and why it was not told", () => {
+    const none = new Home({ mapper: { protocols: ["pcp", "nat-pmp"] } });
+    const id = none.do((mapper, now) => mapper.list(now));
+    const { code, entries, attempts, id: of } = told(none.take()[0], "table-told");
+    assertEquals([of, code, entries, attempts], [id, "unsupported", [], []]);
+
+    const silent = new Home({ router: new ScriptedRouter({ answers: () => false }) });
+    const ids = [1, 2].map(() => silent.do((mapper, now) => mapper.list(now)));
+    silent.run(60_000);
+    const ends = silent.take().map((event) => told(event, "table-told"));
+    assertEquals(ends.map((end) => end.id), ids);
+    for (const end of ends) {
+      assertEquals([end.code, end.entries, end.attempts.length], ["no-answer", [], 1]);
+      const [{ via, gateway, outcome, elapsedMs }] = end.attempts as [typeof end.attempts[0]];
+      assertEquals([via, gateway, outcome], ["upnp", "192.168.1.1", "no answer"]);
+      assert(elapsedMs > 0 && elapsedMs < 60_000);
+    }
+  });
+
+  it("asks for the table as soon as a gateway is open, and tells where none can be reached", () => {
+    const mapper = new PortMapper({ random: seededRandom(1), announcements: false });
+    const id = mapper.list(0);
+    assertEquals(mapper.poll(), undefined);
+    mapper.networkChanged([{ gateway: GATEWAY, localAddress: HOST }], 0);
+    assertEquals(mapper.poll(), undefined);
+    const failure = { ok: false, code: "network", message: "no", isOpen: false } as const;
+    mapper.handleSocket(mapper.sockets()[0]!.key, failure, 5);
+    const action = mapper.poll();
+    const end = told(action?.type === "event" ? action.event : undefined, "table-told");
+    assertEquals([end.id, end.code, end.attempts], [id, "unsupported", []]);
   });
 
   it("tells the external address by each that knows it", () => {
