@@ -59,8 +59,8 @@ export class ExternalAddress {
    * @returns Whether it is another address than before.
    */
   heard(response: NatPmpResponse & { kind: "address" }, isAsked: boolean, now: Instant): boolean {
-    const { externalAddress: address, epochSeconds = 0 } = response;
-    if (address === undefined) return false;
+    const { externalAddress: address, epochSeconds } = response;
+    if (address === undefined || epochSeconds === undefined) return false;
     if (address === "0.0.0.0") {
       // D-08: a gateway without an address has none to tell.
       if (isAsked) this.failed({ kind: "protocol-violation", clause: "D-08" });

@@ -29,6 +29,20 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     replacement: "true",
     reason: "two single ports that overlap have one key, which is refused before",
   },
+  {
+    path: "core/lease/keeper.ts",
+    line: "for (const { wanted: other } of wanted.portSet ? this.#wanted.values() : this.#sets) {",
+    operator: "condition",
+    replacement: "true",
+    reason: "of the single ports none overlaps but the very same one, which is refused before",
+  },
+  {
+    path: "core/portmap/mapper.ts",
+    line: "if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);",
+    operator: "condition",
+    replacement: "true",
+    reason: "one that has failed fails once more, with the same words, and both are one event",
+  },
 ];
 
 /** The entry that a bug falls under, in a file's text without it. */

@@ -750,6 +750,14 @@ describe("withdraw()", () => {
     assertEquals([lab.sent(), lab.told()], [[], ["unmapped expired"]]);
   });
 
+  it("of one that is being renewed lets it end in peace, too", () => {
+    const lab = rig(), lease = lab.held();
+    lab.run(HOUR);
+    lab.keeper.withdraw(lease, lab.now);
+    lab.run(HOUR);
+    assertEquals([lab.told(), lab.keeper.size], [["unmapped expired"], 0]);
+  });
+
   it("asks no more though what was wanted has changed meanwhile", () => {
     const lab = rig(), lease = lab.map();
     lab.keeper.renew(lease, 60, 0);
