@@ -676,7 +676,7 @@ export class LeaseKeeper<R, T> {
 
   /** When recreations leave that leave together; each draws its own where they do not. */
   #recoveryAt(now: Instant): Instant | undefined {
-    if (this.#wire.recreation === "each") return undefined;
+    if (this.#wire.recreation === "each" || this.#wanted.size === 0) return undefined;
     return now + uniform(this.#random, 0, RECREATION_DELAY_MS);
   }
 

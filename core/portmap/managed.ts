@@ -168,7 +168,7 @@ export interface Contender {
   /** The external port of what a beaten one was granted after all. */
   latePort: number | undefined;
   /** Its gateway said no by this protocol, and not to be asked so before then. */
-  refusedUntil: Instant;
+  refusedUntil: Instant | undefined;
 }
 
 /** Nonces in hexadecimal digits, by a gateway's address. */
@@ -183,7 +183,7 @@ export function newContender(speaker: Speaker): Contender {
     at: undefined,
     nonce: undefined,
     latePort: undefined,
-    refusedUntil: -Infinity,
+    refusedUntil: undefined,
   };
 }
 
@@ -318,7 +318,7 @@ export class ManagedMapping {
    */
   settle(now: Instant): void {
     // `slice` leaves an array without room to spare.
-    this.contenders = this.contenders.filter(({ id, refusedUntil }) =>
+    this.contenders = this.contenders.filter(({ id, refusedUntil = -Infinity }) =>
       id !== undefined || refusedUntil > now
     ).slice();
     this.attempts = NO_ATTEMPTS;

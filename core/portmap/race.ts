@@ -91,7 +91,8 @@ export class Race {
     }
     managed.contenders = contenders;
     for (const contender of contenders) {
-      if (contender.state === "out" && contender.refusedUntil <= now) contender.state = "waiting";
+      const { state, refusedUntil = -Infinity } = contender;
+      if (state === "out" && refusedUntil <= now) contender.state = "waiting";
     }
     this.#startNextGateway(managed, now);
   }
@@ -99,7 +100,7 @@ export class Race {
   /** A gateway has begun anew, or sees another host: what it refused counts no more. */
   forgive(managed: ManagedMapping, path: Path): void {
     for (const contender of managed.contenders) {
-      if (contender.speaker.path === path) contender.refusedUntil = -Infinity;
+      if (contender.speaker.path === path) contender.refusedUntil = undefined;
     }
   }
 
@@ -226,7 +227,7 @@ export class Race {
   ): void {
     managed.note(contender.speaker, describeFailure(failure), now);
     if (failure.kind === "refused") contender.refusedUntil = failure.retryAt;
-    else if (failure.kind === "unsupported-version") contender.refusedUntil = retryAt ?? -Infinity;
+    else if (failure.kind === "unsupported-version") contender.refusedUntil = retryAt;
     if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
     const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
     if (failure.kind !== "refused" || ways.includes(failure.code)) {

@@ -37,6 +37,13 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "of the single ports none overlaps but the very same one, which is refused before",
   },
   {
+    path: "core/lease/keeper.ts",
+    line: 'if (this.#wire.recreation === "each" || this.#wanted.size === 0) return undefined;',
+    operator: "constant",
+    replacement: "1",
+    reason: "a single one draws its own delay, which is the one that would be drawn for all",
+  },
+  {
     path: "core/portmap/mapper.ts",
     line: "if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);",
     operator: "condition",
