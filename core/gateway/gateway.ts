@@ -310,7 +310,6 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     if (this.#speaks("pcp")) this.#pcp.externalAddressChanged(moved, now);
     else this.#pcp.setEpoch(0, now);
     if (this.#speaks("nat-pmp")) this.#natPmp.announce(now);
-    this.#igd?.handleTimeout(now);
     this.#drain(now);
   }
 
@@ -534,6 +533,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       const server = way === "pcp" ? this.#pcp : this.#natPmp;
       const wasHandled = server.handleDatagram(data, from, socket, now);
       this.#drainServer(server, now);
+      if (this.#igd) this.#drainIgd(this.#igd, now);
       this.#tellChanges();
       this.#exchange = undefined;
       return wasHandled;
@@ -691,6 +691,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   /** SSDP goes the way of datagrams, HTTP's answers one of their own. */
   #drainIgd(igd: IgdServer, now: Instant): void {
     const { profile } = this.#settings;
+    igd.notice(now);
     for (let action = igd.poll(); action; action = igd.poll()) {
       if (action.type === "event") {
         this.#out.emit(action.event);

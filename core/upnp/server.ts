@@ -253,6 +253,12 @@ export class IgdServer implements Machine<ServerEvent> {
     this.#finish();
   }
 
+  /** Looks at what others did to the table, and tells who subscribed. */
+  notice(now: Instant): void {
+    this.#enter(now);
+    this.#finish();
+  }
+
   /** Notes that a packet from `remote` came in for an internal endpoint: pinholes count them. */
   notePacket(protocol: number, internal: Endpoint, remote: Endpoint): void {
     this.#actions.pinholes.notePacket(protocol, internal, remote);
