@@ -10,7 +10,7 @@
  */
 import { putU16, putU32, u16, u32 } from "../bytes.ts";
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
-import { familyOf, formatIPv4, getAddress16, parseIp } from "../ip.ts";
+import { formatIPv4, getAddress16, isMapped, putAddress16 } from "../ip.ts";
 import type { Family } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
 import {
@@ -32,6 +32,8 @@ export const STUN_HEADER_LENGTH = 20;
 const MAX_TEXT_BYTES = 763;
 /** The most bytes of a text as it is sent. */
 const MAX_SENT_TEXT_BYTES = 508;
+/** Messages up to this are cut from blocks of that length, bytes. */
+const LONGEST_CUT = 256, BLOCK_LENGTH = 8192;
 /** The most attributes of unknown types that are told of, and of peer addresses. */
 const MAX_LISTED = 32;
 
@@ -393,14 +395,21 @@ function putTiebreaker(type: number, name: string, value: bigint): void {
 }
 
 function putEndpoint(type: number, name: string, endpoint: Endpoint, isXored: boolean): void {
-  const canonical = checkAddress(`${name}.address`, endpoint.address);
-  const isShort = familyOf(canonical) === 4;
-  const bytes = parseIp(canonical)!;
+  const { port } = endpoint;
+  if (!(port >= 0 && port <= 0xffff && Number.isInteger(port))) checkPort(`${name}.port`, port, 0);
+  try {
+    putAddress16(address, 0, endpoint.address);
+  } catch {
+    checkAddress(`${name}.address`, endpoint.address);
+  }
+  const isShort = isMapped(address);
   const at = open(type, isShort ? 8 : 20);
-  const port = checkPort(`${name}.port`, endpoint.port, 0);
   putU16(out, at, isShort ? 1 : 2);
   putU16(out, at + 2, isXored ? port ^ (COOKIE >>> 16) : port);
-  for (let i = 0; i < bytes.length; i++) out[at + 4 + i] = bytes[i]! ^ (isXored ? mask[i]! : 0);
+  const skip = isShort ? 12 : 0;
+  for (let i = skip; i < 16; i++) {
+    out[at + 4 + i - skip] = address[i]! ^ (isXored ? mask[i - skip]! : 0);
+  }
 }
 
 function putAlgorithms(type: number, algorithms: readonly StunPasswordAlgorithm[]): void {
@@ -557,7 +566,24 @@ export function encodeStun(message: StunMessageFields, seal: StunSeal = {}): Uin
     putU32(out, at, fingerprintOf(out, at - 4));
   }
   putU16(out, 2, end - STUN_HEADER_LENGTH);
-  return out.slice(0, end);
+  return cutOff(end);
+}
+
+/** A block from which short messages are cut: some engines take a microsecond for each array. */
+let block = new Uint8Array(0);
+let cutAt = 0;
+
+/** What was written, in bytes that nothing else is written into. */
+function cutOff(length: number): Uint8Array {
+  if (length > LONGEST_CUT) return out.slice(0, length);
+  if (cutAt + length > block.length) {
+    block = new Uint8Array(BLOCK_LENGTH);
+    cutAt = 0;
+  }
+  const bytes = block.subarray(cutAt, cutAt + length);
+  for (let i = 0; i < length; i++) bytes[i] = out[i]!;
+  cutAt += length;
+  return bytes;
 }
 
 function putIntegrity(key: Uint8Array, hash: IntegrityHash): void {

@@ -14,6 +14,12 @@ export const PEERS: Readonly<Record<string, string>> = {
   "@achingbrain/nat-port-mapper": "4.0.5",
 };
 
+/** Packages with a STUN codec. */
+export const STUN_PEERS: Readonly<Record<string, string>> = {
+  "stun": "2.1.0",
+  "werift": "0.25.2",
+};
+
 const INSTALL_GUARD_MS = 120_000;
 let installed: Promise<string> | undefined;
 
@@ -33,7 +39,7 @@ export function installPeers(peers: Readonly<Record<string, string>> = PEERS): P
       cwd: folder,
       guardMs: INSTALL_GUARD_MS,
     });
-    for (const file of ["client.js", "server.js"]) {
+    for (const file of ["client.js", "server.js", "stun.js"]) {
       await Deno.copyFile(`${ROOT}/scripts/bench/peers/${file}`, `${folder}/${file}`);
     }
     return folder;

@@ -20,6 +20,7 @@ import { server } from "./server.ts";
 import { sim } from "./sim.ts";
 import { size } from "./size.ts";
 import { start } from "./start.ts";
+import { stun } from "./stun.ts";
 
 const TOPICS: Readonly<Record<string, TopicRun>> = {
   "open-port": openPort,
@@ -31,6 +32,7 @@ const TOPICS: Readonly<Record<string, TopicRun>> = {
   "peers": peers,
   "server": server,
   "sim": sim,
+  "stun": stun,
 };
 
 const USAGE = `usage: deno task bench [name…] [--quick] [--json FILE]

@@ -100,6 +100,34 @@ export async function socketRate(
   return { echo: middle(rates.echo), pcp: middle(rates.pcp), natPmp: middle(rates.natPmp) };
 }
 
+/** A bare echo and another server of one runtime, in turns, asked for the same thing. */
+export async function besideEcho(
+  on: Runtime,
+  task: "stun-server",
+  what: LoadOptions["what"],
+  timeMs: number,
+  turns: number,
+): Promise<Record<"echo" | "it", Rate>> {
+  const servers = { echo: await startServer(on, "echo"), it: await startServer(on, task) };
+  const rates: Record<"echo" | "it", Rate[]> = { echo: [], it: [] };
+  const at = { address: "127.0.0.1", local: "127.0.0.1", what };
+  try {
+    for (let turn = -1; turn < turns; turn++) {
+      for (const name of ["echo", "it"] as const) {
+        const { port, pid } = servers[name];
+        const ms = turn < 0 ? Math.min(timeMs, 500) : timeMs;
+        const rate = await measureRate({ ...at, port }, pid, ms);
+        // The first turn only warms up.
+        if (turn >= 0) rates[name].push(rate);
+      }
+    }
+  } finally {
+    servers.echo.end();
+    servers.it.end();
+  }
+  return { echo: middle(rates.echo), it: middle(rates.it) };
+}
+
 /** A server process. */
 export interface Running {
   readonly pid: number;
@@ -107,7 +135,10 @@ export interface Running {
   end(): void;
 }
 
-async function startServer(on: Runtime, task: "echo" | "gateway"): Promise<Running> {
+async function startServer(
+  on: Runtime,
+  task: "echo" | "gateway" | "stun-server",
+): Promise<Running> {
   // It ends with its input, which is open as long as this process lives.
   const process = new LabProcess(await taskCommand(on, task, {}), { takesLines: true });
   const { port } = JSON.parse(await process.line((line) => line.startsWith("{")));

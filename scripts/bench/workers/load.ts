@@ -6,6 +6,7 @@
  */
 import { encodeAddressRequest, encodeMapRequest } from "../../../core/natpmp/codec.ts";
 import { encodeRequest } from "../../../core/pcp/codec.ts";
+import { encodeStun, STUN_METHOD } from "../../../core/stun/codec.ts";
 import { bareSocket } from "./bare_udp.ts";
 
 /** What `load` takes. */
@@ -15,7 +16,7 @@ export interface LoadOptions {
   /** Where requests leave from: PCP has it in them. */
   readonly local: string;
   /** `echo` sends what `pcp` sends. */
-  readonly what: "echo" | "pcp" | "nat-pmp" | "address";
+  readonly what: "echo" | "pcp" | "nat-pmp" | "address" | "stun";
   readonly timeMs: number;
   /** How many requests are under way. */
   readonly window: number;
@@ -46,7 +47,9 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
   const socket = await bareSocket((data) => {
     if (isOver) return;
     answers++;
-    if (what !== "echo" && data[3] !== 0) refused++;
+    if (what === "stun" ? data[0] !== 1 || data[1] !== 1 : what !== "echo" && data[3] !== 0) {
+      refused++;
+    }
     send();
   }, local);
   const from = performance.now();
@@ -69,6 +72,10 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
 function request(what: LoadOptions["what"], local: string, number: number): Uint8Array {
   const ports = { internalPort: 6000 + number, lifetimeSeconds: 7200 };
   if (what === "address") return encodeAddressRequest();
+  if (what === "stun") {
+    const transactionId = Uint8Array.from({ length: 12 }, (_, i) => number + i);
+    return encodeStun({ class: "request", method: STUN_METHOD.BINDING, transactionId });
+  }
   if (what === "nat-pmp") {
     const suggestedExternalPort = ports.internalPort;
     return encodeMapRequest({ ...ports, protocol: "udp", suggestedExternalPort });

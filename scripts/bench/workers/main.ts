@@ -13,12 +13,19 @@ import { loss, type LossOptions, type LossResult } from "./loss.ts";
 import { openOnce, type OpenOnceOptions, type OpenOnceResult } from "./open_once.ts";
 import { type OpenPortOptions, type OpenPortResult, openPortTask } from "./open_port.ts";
 import { scale, type ScaleOptions, type ScaleResult } from "./scale.ts";
-import { type GatewayTaskOptions, type ListenOptions, serveEcho, serveGateway } from "./servers.ts";
+import {
+  type GatewayTaskOptions,
+  type ListenOptions,
+  serveEcho,
+  serveGateway,
+  serveStun,
+} from "./servers.ts";
 import {
   serverMachine,
   type ServerMachineOptions,
   type ServerMachineResult,
 } from "./server_machine.ts";
+import { stunCodec, type StunCodecOptions, type StunCodecResult } from "./stun_codec.ts";
 import { sim, type SimOptions, type SimResult } from "./sim.ts";
 
 /** What each task takes and prints at its end; servers print nothing. */
@@ -33,6 +40,8 @@ export interface Tasks {
   "scale": [ScaleOptions, ScaleResult];
   "server-machine": [ServerMachineOptions, ServerMachineResult];
   "sim": [SimOptions, SimResult];
+  "stun-codec": [StunCodecOptions, StunCodecResult];
+  "stun-server": [ListenOptions, undefined];
 }
 
 /** A task's name. */
@@ -49,6 +58,8 @@ const TASKS: { readonly [T in Task]: (options: Tasks[T][0]) => Promise<Tasks[T][
   "scale": scale,
   "server-machine": serverMachine,
   "sim": sim,
+  "stun-codec": stunCodec,
+  "stun-server": serveStun,
 };
 
 async function main(name: string, options: string): Promise<void> {

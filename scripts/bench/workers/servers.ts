@@ -9,6 +9,7 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { type GatewayServerOptions, startGateway } from "../../../adapters/gateway_server.ts";
+import { startStunServer } from "../../../adapters/stun_server.ts";
 import { bareSocket } from "./bare_udp.ts";
 
 /** Where a server is to listen. */
@@ -36,6 +37,14 @@ export async function serveEcho({ listen, port }: ListenOptions): Promise<undefi
 export async function serveGateway(options: GatewayTaskOptions): Promise<undefined> {
   const gateway = await startGateway({ announceTo: [], ...options });
   serve(gateway.endpoint.port, (line) => gateway.command(line));
+}
+
+/** The STUN server, without a bound on what one address may ask. */
+export async function serveStun(
+  { listen = "127.0.0.1", port = 0 }: ListenOptions,
+): Promise<undefined> {
+  const server = await startStunServer({ listen: { address: listen, port }, maxPerSecond: 1e9 });
+  serve(server.endpoint.port, () => Promise.resolve());
 }
 
 function serve(port: number, command: (line: string) => Promise<unknown>): void {
