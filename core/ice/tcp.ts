@@ -42,7 +42,7 @@ import {
 import { StunFramer } from "../stun/framing.ts";
 import { shortTermKey } from "../stun/integrity.ts";
 import { Timers } from "../timers.ts";
-import { type IceFailure, type IceRole, MAX_PROBES_PER_ENDPOINT } from "./agent.ts";
+import type { IceFailure, IceRole } from "./agent.ts";
 import {
   type Candidate,
   candidatePriority,
@@ -122,9 +122,14 @@ export interface TcpPunchStats {
 
 /** How long one SYN with its retransmissions is given, milliseconds: they go at 0, 1 and 3 s. */
 const DIAL_MS = 4000;
-/** The least and the most between two attempts at one endpoint, milliseconds. */
-const RETRY_MS = 100;
-const MAX_RETRY_MS = 1000;
+/**
+ * The least and the most between two attempts at an endpoint that refuses, milliseconds: where both
+ * NATs reset what is unasked, two SYNs must be on their way at once.
+ */
+const RETRY_MS = 60;
+const MAX_RETRY_MS = 240;
+/** No endpoint of a ticket is dialled more often: who wrote it chose whom that meets. */
+const MAX_DIALS_PER_ENDPOINT = 120;
 /** From the end of listening to the dials, and from those to listening again, milliseconds. */
 const TURN_MS = 4;
 /** How long the controlled peer listens before it dials, where it is asked to meet, milliseconds. */
@@ -588,7 +593,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
   #mayDial(to: Endpoint): boolean {
     const key = formatEndpoint(to);
     const count = this.#dialsTo.get(key) ?? 0;
-    if (count < MAX_PROBES_PER_ENDPOINT) {
+    if (count < MAX_DIALS_PER_ENDPOINT) {
       this.#dialsTo.set(key, count + 1);
       return true;
     }
@@ -609,8 +614,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
     if (this.#nominated === stream) this.#nominated = undefined;
     const { target } = stream;
     if (target) {
-      const waitMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** Math.min(target.attempts - 1, 4));
-      target.dueAt = now + waitMs * uniform(this.#random, 0.5, 1);
+      target.dueAt = now + uniform(this.#random, RETRY_MS, MAX_RETRY_MS);
     }
     if (this.#nominated) return;
     this.#planDial(now);

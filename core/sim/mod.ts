@@ -69,6 +69,7 @@ export {
 export { Nat } from "./nat.ts";
 export { type NatHairpin, type NatOptions, type PortForwarder } from "./nat_options.ts";
 export { type NatDependence, type NatMapping, type NatPortAssignment } from "./nat_table.ts";
+export { SimStream } from "./streams.ts";
 export { StrictMachine } from "./strict.ts";
 export {
   type NoteEntry,

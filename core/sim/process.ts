@@ -19,6 +19,7 @@ import { anyAddress, familyOf } from "../ip.ts";
 import { isSameSocket } from "../sockets.ts";
 import { type HttpHost, SimHttp } from "./http.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
+import { type SimStream, SimStreams } from "./streams.ts";
 import type { SimSocket, SocketOptions } from "./socket.ts";
 
 /** What a machine that runs needs of its host. */
@@ -104,6 +105,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   /** The sockets that the machine has listed; those that could not be had have none. */
   readonly #listed = new Map<string, ListedSocket>();
   readonly #http: SimHttp;
+  readonly #streams: SimStreams;
   /** What the machine has listed last; the same array says the same. */
   #lastList: readonly SocketSpec[] | undefined;
   #wakeAt: Instant | undefined;
@@ -129,6 +131,11 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
         this.machine.handleRequest(id, request, from, this.#context.now);
         this.#drain();
       },
+    });
+    this.#streams = new SimStreams(context, host, (id, happened) => {
+      if (this.#isStopped) return;
+      this.machine.handleStream?.(id, happened, this.#context.now);
+      this.#drain();
     });
     this.sockets = {
       client: sockets.client && this.#open("client", sockets.client),
@@ -157,6 +164,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     this.#isStopped = true;
     for (const socket of this.#all) socket.close();
     this.#http.stop();
+    this.#streams.stop();
     this.#context.wake(this, undefined);
     this.#host.forget(this);
   }
@@ -173,6 +181,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   schedule(): void {
     if (this.#isStopped) return;
     this.#http.schedule();
+    this.#streams.schedule();
     const next = this.machine.nextTimeout();
     if (next === this.#wakeAt) return;
     this.#wakeAt = next;
@@ -209,6 +218,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
       if (specs.some((wanted) => isSameSocket(wanted, spec, local))) continue;
       this.#listed.delete(key);
       if (spec.kind === "http") this.#http.unlisten(key);
+      if (spec.kind === "tcp") this.#streams.unlisten(key);
       if (!socket) continue;
       socket.close();
       this.#all.splice(this.#all.indexOf(socket), 1);
@@ -221,11 +231,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
   #openListed(spec: SocketSpec): void {
     const { key, kind = "udp", local: wanted, connect, group } = spec;
     if (kind === "http") return this.#listenHttp(spec);
-    if (kind !== "udp") {
-      this.#listed.set(key, { spec, socket: undefined, local: undefined });
-      const message = `Cannot listen: there is no ${kind} in the simulation`;
-      return this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
-    }
+    if (kind === "tcp") return this.#listenTcp(spec);
     const isAny = wanted === undefined || wanted.address === anyAddress(familyOf(wanted.address));
     const source = isAny ? this.#host.addressToward(connect?.address ?? "0.0.0.0") : wanted.address;
     const isOwn = group !== undefined || source === undefined || this.#host.hasAddress(source);
@@ -262,6 +268,25 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
   }
 
+  #listenTcp(spec: SocketSpec): void {
+    const { key, local: wanted } = spec;
+    const isAny = wanted === undefined || isWildcard(wanted.address);
+    const address = isAny ? this.#host.addressToward("0.0.0.0") : wanted.address;
+    const port = address !== undefined && this.#host.hasAddress(address)
+      ? this.#streams.listen(key, { address, port: wanted?.port ?? 0 })
+      : undefined;
+    const local = port === undefined ? undefined : { address: address!, port };
+    this.#listed.set(key, { spec, socket: undefined, local });
+    if (local) return this.#tellSocket(key, { ok: true, local });
+    const message = `Cannot listen on ${address}, port ${wanted?.port}`;
+    this.#tellSocket(key, { ok: false, code: "network", message, isOpen: false });
+  }
+
+  /** Gives a stream that the machine has handed over. */
+  take(id: number): SimStream | undefined {
+    return this.#streams.take(id);
+  }
+
   #tellSocket(key: string, result: SocketResult): void {
     this.machine.handleSocket?.(key, result, this.#context.now);
   }
@@ -286,7 +311,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
           this.#http.respond(action.id, action.response);
           break;
         case "stream":
-          if (action.do === "connect") this.#refuseStream(action.id);
+          this.#streams.act(action);
           break;
       }
       if (this.#isStopped) return;
@@ -320,9 +345,5 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     if (this.#isStopped) return;
     this.machine.handleResponse?.(id, result, this.#context.now);
     this.#drain();
-  }
-
-  #refuseStream(id: number): void {
-    this.machine.handleStream?.(id, { type: "closed", reason: "failed" }, this.#context.now);
   }
 }

@@ -39,6 +39,7 @@ export async function buildPrograms(): Promise<void> {
     const bundle = ["bundle", "--quiet", "--platform=deno", source, "--output", bundleOf(program)];
     await must([Deno.execPath(), ...bundle], { cwd: ROOT });
   }
+  await must([Deno.execPath(), "cache", `${ROOT}/scripts/lab/peers/werift_peer.ts`], { cwd: ROOT });
   await Deno.writeTextFile(`${ROOT}/.build/lab/package.json`, '{ "type": "module" }\n');
 }
 

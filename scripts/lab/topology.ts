@@ -17,11 +17,14 @@
  * @module
  */
 
-/** The namespaces of the lab. */
-export type Place = "host" | "host2" | "gw" | "inet" | "pub";
+/** The namespaces of the lab's own. */
+export type HomePlace = "host" | "host2" | "gw" | "inet" | "pub";
 
-/** All of them. */
-export const PLACES: readonly Place[] = ["inet", "gw", "host", "host2", "pub"];
+/** The namespaces of the lab, those of the second home included (`second_home.ts`). */
+export type Place = HomePlace | "gw2" | "peer";
+
+/** Those of its own. */
+export const PLACES: readonly HomePlace[] = ["inet", "gw", "host", "host2", "pub"];
 
 /** The addresses of the lab. */
 export const ADDRESS = {
@@ -44,8 +47,8 @@ export const ADDRESS = {
 export const HOST_INTERFACE = "eth0";
 
 /** Commands for `ip -batch` outside of the namespaces. */
-export function makeNamespaces(name: (place: Place) => string): string {
-  const veth = (place: Place, link: string, peerPlace: Place, peer: string) =>
+export function makeNamespaces(name: (place: HomePlace) => string): string {
+  const veth = (place: HomePlace, link: string, peerPlace: HomePlace, peer: string) =>
     `link add name ${link} netns ${name(place)} type veth ` +
     `peer name ${peer} netns ${name(peerPlace)}`;
   return [
@@ -58,7 +61,7 @@ export function makeNamespaces(name: (place: Place) => string): string {
 }
 
 /** Commands for `ip -batch` inside each namespace. */
-export const INSIDE: Readonly<Record<Place, string>> = {
+export const INSIDE: Readonly<Record<HomePlace, string>> = {
   inet: bridge("br0", ["to-gw", "to-pub"]),
   gw: [
     bridge("lan", ["to-host", "to-host2"]),

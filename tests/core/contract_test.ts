@@ -11,7 +11,7 @@ import { below, type RandomSource, seededRandom } from "../../core/random.ts";
 import { StrictMachine } from "../../core/sim/strict.ts";
 import { simulatedGatewayCase } from "./gateway/contract_case.ts";
 import { courierCase } from "./courier_case.ts";
-import { iceAgentCase } from "./ice/contract_case.ts";
+import { iceAgentCase, tcpPunchCase } from "./ice/contract_case.ts";
 import { drain, type MachineCase, type MachineUnderTest } from "./machine_case.ts";
 import { natPmpClientCase } from "./natpmp/contract_case.ts";
 import { natPmpServerCase } from "./natpmp/server_contract_case.ts";
@@ -36,6 +36,7 @@ const CASES: readonly MachineCase[] = [
   stunServerCase,
   natBehaviourCase,
   iceAgentCase,
+  tcpPunchCase,
   courierCase,
   deviceSearchCase,
   igdServerCase,

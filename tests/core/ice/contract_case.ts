@@ -1,14 +1,15 @@
 /**
- * How the ICE agent joins the machine contract's table of tests.
+ * How the ICE agent and the TCP punch join the machine contract's table of tests.
  *
  * @module
  */
 import { IceAgent } from "../../../core/ice/agent.ts";
-import { createRendezvous } from "../../../core/ice/ticket.ts";
+import { TcpPunch } from "../../../core/ice/tcp.ts";
+import { createRendezvous, type PublicRendezvous } from "../../../core/ice/ticket.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { decodeStun, encodeStun } from "../../../core/stun/codec.ts";
 import { shortTermKey } from "../../../core/stun/integrity.ts";
-import type { MachineCase } from "../machine_case.ts";
+import type { MachineCase, WorldAction } from "../machine_case.ts";
 import { STUN } from "./rig.ts";
 
 const LOCAL = { address: "192.0.2.7", port: 40_000 };
@@ -47,6 +48,62 @@ export const iceAgentCase: MachineCase = {
           sent.to.port === PEER.port ? { key: shortTermKey(peer.pwd), fingerprint: true } : {},
         );
         return { data, from: sent.to };
+      },
+    };
+  },
+};
+
+/** The peer's answer to a check on a stream; undefined where it is none. */
+function answerOnStream(data: Uint8Array, peer: PublicRendezvous): Uint8Array | undefined {
+  const request = decodeStun(data.slice(2));
+  if (typeof request === "string" || request.class !== "request") return undefined;
+  const { method, transactionId } = request;
+  const attributes = { xorMappedAddress: LOCAL };
+  const bytes = encodeStun(
+    { class: "success", method, transactionId, attributes },
+    { key: shortTermKey(peer.pwd), fingerprint: true },
+  );
+  const framed = new Uint8Array(2 + bytes.length);
+  framed[1] = bytes.length;
+  framed.set(bytes, 2);
+  return framed;
+}
+
+/** A punch whose server is silent, and whose peer takes one connection and refuses another. */
+export const tcpPunchCase: MachineCase = {
+  name: "TcpPunch",
+  create(seed) {
+    const machine = new TcpPunch({
+      random: seededRandom(seed),
+      hosts: [LOCAL.address],
+      role: "controlling",
+    });
+    const tcp = { transport: "tcp", tcpType: "so", type: "host", foundation: "1" } as const;
+    const { public: peer } = createRendezvous([
+      { ...PEER, ...tcp, priority: 2 ** 30 },
+      { ...PEER, ...tcp, port: 9, priority: 2 ** 29 },
+    ], seededRandom(99));
+    return {
+      machine,
+      begin(now) {
+        machine.gather(now);
+        machine.handleSocket("tcp0", { ok: true, local: LOCAL }, now);
+        machine.handleTimeout(now + 4);
+        machine.setRemote(peer, now);
+      },
+      reply: () => undefined,
+      perform(action: WorldAction, it, now) {
+        if (action.type !== "stream") return false;
+        const { id } = action;
+        if (action.do === "connect" && action.to.port === PEER.port) {
+          it.handleStream?.(id, { type: "open", local: LOCAL, peer: PEER }, now);
+        } else if (action.do === "connect") {
+          it.handleStream?.(id, { type: "closed", reason: "refused" }, now);
+        } else if (action.do === "write") {
+          const data = answerOnStream(action.data, peer);
+          if (data) it.handleStream?.(id, { type: "data", data }, now);
+        } else return false;
+        return true;
       },
     };
   },

@@ -1,0 +1,610 @@
+/**
+ * The TCP punch between NATs of every kind, in virtual time and over the simulation's TCP; and what
+ * it believes.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { putU16 } from "../../../core/bytes.ts";
+import { type Candidate, candidatePriority } from "../../../core/ice/candidate.ts";
+import { TcpPunch, type TcpPunchEvent, type TcpPunchOptions } from "../../../core/ice/tcp.ts";
+import {
+  createRendezvous,
+  formatTicket,
+  parseTicket,
+  type PublicRendezvous,
+  TicketError,
+} from "../../../core/ice/ticket.ts";
+import type { Action, Endpoint, StreamAction } from "../../../core/machine.ts";
+import { seededRandom } from "../../../core/random.ts";
+import type { Process } from "../../../core/sim/process.ts";
+import { World } from "../../../core/sim/world.ts";
+import { decodeStun, encodeStun, type StunMessage } from "../../../core/stun/codec.ts";
+import { shortTermKey } from "../../../core/stun/integrity.ts";
+import { StunServer } from "../../../core/stun/server.ts";
+import { drain } from "../machine_case.ts";
+import { type NatBehaviour, SERVER } from "./rig.ts";
+
+const KEEPING: NatBehaviour = {
+  mapping: "endpoint-independent",
+  filtering: "address-and-port-dependent",
+  ports: "preserving",
+};
+const MOVING: NatBehaviour = { ...KEEPING, ports: "random" };
+const RESETTING: NatBehaviour = { ...KEEPING, rejects: true };
+const OPEN: NatBehaviour = { ...MOVING, filtering: "endpoint-independent" };
+const HARD: NatBehaviour = { ...MOVING, mapping: "address-and-port-dependent" };
+
+const SERVERS: readonly Endpoint[] = [
+  { address: SERVER.addresses[0], port: SERVER.ports[0] },
+  { address: SERVER.addresses[1], port: SERVER.ports[1] },
+];
+
+interface Setting {
+  readonly seed?: number;
+  readonly nats?: readonly [NatBehaviour | undefined, NatBehaviour | undefined];
+  readonly shared?: boolean;
+  readonly loss?: number;
+  readonly agents?: readonly [Partial<TcpPunchOptions>, Partial<TcpPunchOptions>];
+}
+
+/** Two peers, gathered. */
+class Scene {
+  readonly world: World;
+  readonly peers: readonly Process<TcpPunchEvent, TcpPunch>[];
+
+  constructor({ seed = 1, nats = [undefined, undefined], shared, loss = 0, agents }: Setting = {}) {
+    this.world = new World({ seed });
+    const internet = this.world.segment("internet", { delayMs: 20, loss });
+    const stun = this.world.host("stun");
+    stun.attach(internet, [...SERVER.addresses]);
+    stun.run(new StunServer({ listen: SERVERS[0]!, alternate: SERVERS[1]! }));
+    const lan = this.world.segment("lan");
+    if (shared) {
+      this.world.nat("nat", {
+        ...KEEPING,
+        hairpin: "none",
+        inside: [lan, "192.168.0.1"],
+        outside: [internet, "203.0.113.1"],
+      });
+    }
+    this.peers = [0, 1].map((i) => {
+      const host = this.world.host("ab"[i]!);
+      const behaviour = nats[i];
+      let address = `203.0.113.${11 + i}`;
+      if (shared) {
+        address = `192.168.0.${2 + i}`;
+        host.attach(lan, address, { gateway: "192.168.0.1" });
+      } else if (behaviour) {
+        const own = this.world.segment(`lan ${i}`, { delayMs: 0 });
+        address = `192.168.${1 + i}.2`;
+        this.world.nat(`nat ${i}`, {
+          ...behaviour,
+          inside: [own, `192.168.${1 + i}.1`],
+          outside: [internet, `203.0.113.${1 + i}`],
+        });
+        host.attach(own, address, { gateway: `192.168.${1 + i}.1` });
+      } else host.attach(internet, address);
+      const punch = new TcpPunch({
+        random: seededRandom(seed * 1000 + i),
+        hosts: [address],
+        servers: SERVERS,
+        ...agents?.[i],
+      });
+      return host.run<TcpPunchEvent, TcpPunch>(punch);
+    });
+    for (const peer of this.peers) peer.do((punch, now) => punch.gather(now));
+    this.world.runFor(5000);
+  }
+
+  exchange(skewMs = 0): void {
+    const tickets = this.peers.map(({ machine }) => formatTicket(machine.rendezvous));
+    this.peers[0]!.do((punch, now) => punch.setRemote(parseTicket(tickets[1]!), now));
+    this.world.runFor(skewMs);
+    this.peers[1]!.do((punch, now) => punch.setRemote(parseTicket(tickets[0]!), now));
+  }
+
+  settle(ms = 60_000): void {
+    const until = this.world.now + ms;
+    const isOver = () =>
+      this.peers.every(({ events }) => events.some(({ event }) => event.type !== "gathered"));
+    while (!isOver() && this.world.now < until && this.world.step());
+  }
+
+  last<T extends TcpPunchEvent["type"]>(type: T): (TcpPunchEvent & { type: T } | undefined)[] {
+    return this.peers.map(({ events }) =>
+      events.map(({ event }) => event).findLast((event) => event.type === type)
+    ) as (TcpPunchEvent & { type: T } | undefined)[];
+  }
+}
+
+/** One connection, the same at both ends, that carries bytes both ways. */
+function assertConnected(scene: Scene, what = ""): void {
+  const [a, b] = scene.last("connected");
+  if (!a || !b) throw new Error(`${what} ${JSON.stringify(scene.last("failed"))}`);
+  assertEquals([a.mapped, b.mapped], [b.remote, a.remote]);
+  const [left, right] = [a, b].map(({ stream }, i) => scene.peers[i]!.take(stream)!);
+  const text = (n: number) => new TextEncoder().encode(`${"0123456789".repeat(500)}${n}`);
+  left!.send(text(1));
+  right!.send(text(2));
+  scene.world.runFor(10_000);
+  assertEquals(left!.received, text(2), what);
+  assertEquals(right!.received, text(1), what);
+  assertEquals(scene.peers.map(({ machine }) => machine.sockets()), [[], []]);
+  assertEquals(scene.peers.map(({ machine }) => machine.nextTimeout()), [undefined, undefined]);
+}
+
+describe("two natkits meet over TCP", () => {
+  const kinds = { none: undefined, keeping: KEEPING, moving: MOVING, open: OPEN };
+  for (const [nameA, a] of Object.entries(kinds)) {
+    it(`through easy NATs: ${nameA} and each`, () => {
+      for (const [nameB, b] of Object.entries(kinds)) {
+        for (const skewMs of [0, 700]) {
+          const scene = new Scene({ nats: [a, b] });
+          scene.exchange(skewMs);
+          const since = scene.world.now;
+          scene.settle();
+          const what = `${nameA} ${nameB} ${skewMs}`;
+          assertConnected(scene, what);
+          const at = Math.max(...scene.peers.map(({ events }) => events.at(-1)!.at));
+          assert(at - since < 2000, `${what}: ${at - since} ms`);
+        }
+      }
+    });
+  }
+
+  it("though both NATs reset what is unasked, whoever is late", () => {
+    for (const seed of [1, 2, 3, 4, 5, 6]) {
+      const scene = new Scene({ seed, nats: [RESETTING, RESETTING] });
+      scene.exchange(seed * 300);
+      scene.settle();
+      assertConnected(scene, `seed ${seed}`);
+    }
+  });
+
+  it("though one NAT is hard, where the other lets everybody in", () => {
+    const scene = new Scene({ nats: [HARD, OPEN] });
+    scene.exchange();
+    scene.settle();
+    assertConnected(scene);
+  });
+
+  it("not through two hard NATs, and that is the reason", () => {
+    const scene = new Scene({ nats: [HARD, HARD] });
+    scene.exchange();
+    scene.settle();
+    assertEquals(scene.last("failed").map((event) => event?.reason), ["hard-nat", "hard-nat"]);
+    assertEquals(scene.peers.map(({ machine }) => machine.sockets()), [[], []]);
+  });
+
+  it("behind one NAT by their own addresses", () => {
+    const scene = new Scene({ shared: true });
+    scene.exchange();
+    scene.settle();
+    assertConnected(scene);
+    assertEquals(scene.last("connected")[0]?.remote.address, "192.168.0.3");
+  });
+
+  it("with a tenth of all packets lost", () => {
+    for (const seed of [1, 2, 3, 4]) {
+      const scene = new Scene({ seed, nats: [KEEPING, MOVING], loss: 0.1 });
+      scene.exchange();
+      scene.settle();
+      assertConnected(scene, `seed ${seed}`);
+    }
+  });
+
+  it("when the other one comes fifteen seconds later", () => {
+    for (const nats of [[KEEPING, KEEPING], [RESETTING, KEEPING], [KEEPING, RESETTING]] as const) {
+      const scene = new Scene({ nats });
+      scene.exchange(15_000);
+      scene.settle();
+      assertConnected(scene, JSON.stringify(nats));
+    }
+  });
+
+  it("whatever roles they were given", () => {
+    for (const role of ["controlling", "controlled"] as const) {
+      const scene = new Scene({ nats: [KEEPING, KEEPING], agents: [{ role }, { role }] });
+      scene.exchange();
+      scene.settle();
+      assertConnected(scene, role);
+      const roles = scene.peers.map(({ machine }) => machine.role);
+      assertEquals(roles.sort(), ["controlled", "controlling"]);
+    }
+  });
+
+  it("without servers, where nothing stands between", () => {
+    const scene = new Scene({ agents: [{ servers: [] }, { servers: [] }] });
+    scene.exchange();
+    scene.settle();
+    assertConnected(scene);
+  });
+
+  it("and a server that is silent is waited for no longer than it was told", () => {
+    const servers = [{ address: "198.51.100.77", port: 3478 }];
+    const scene = new Scene({ agents: [{ servers, gatherTimeoutMs: 1000 }, {}] });
+    const { at } = scene.peers[0]!.events.find(({ event }) => event.type === "gathered")!;
+    assert(at >= 1000 && at < 1100, `${at} ms`);
+  });
+});
+
+// One end alone, its driver and its peer played by hand.
+
+const LOCAL: Endpoint = { address: "192.0.2.7", port: 40_000 };
+const PEER: Endpoint = { address: "203.0.113.9", port: 50_000 };
+
+class Bench {
+  readonly punch: TcpPunch;
+  readonly peer: PublicRendezvous;
+  readonly actions: Action<unknown>[] = [];
+  now = 0;
+
+  constructor(options: Partial<TcpPunchOptions> = {}, candidates = [candidate(PEER)]) {
+    this.punch = new TcpPunch({ random: seededRandom(1), hosts: [LOCAL.address], ...options });
+    this.peer = createRendezvous(candidates, seededRandom(2)).public;
+    this.punch.gather(0);
+    this.punch.handleSocket("tcp0", { ok: true, local: LOCAL }, 0);
+    this.run(10);
+  }
+
+  /** Lets time pass, and keeps what is wanted. */
+  run(ms: number): void {
+    const until = this.now + ms;
+    for (;;) {
+      this.actions.push(...drain(this.punch));
+      const next = this.punch.nextTimeout();
+      if (next === undefined || next > until) break;
+      this.now = Math.max(this.now, next);
+      this.punch.handleTimeout(this.now);
+    }
+    this.now = until;
+  }
+
+  take<D extends StreamAction["do"]>(what: D): (StreamAction & { do: D })[] {
+    this.run(0);
+    return this.actions.filter((action) => action.type === "stream" && action.do === what)
+      .map((action) => {
+        this.actions.splice(this.actions.indexOf(action), 1);
+        return action as StreamAction & { do: D };
+      });
+  }
+
+  /** The STUN messages written to a stream. */
+  written(id: number): StunMessage[] {
+    return this.take("write").filter((action) => action.id === id).map(({ data }) => {
+      const length = data[0]! * 256 + data[1]!;
+      assertEquals(length, data.length - 2);
+      const message = decodeStun(data.slice(2));
+      if (typeof message === "string") throw new Error(message);
+      return message;
+    });
+  }
+
+  feed(id: number, ...messages: Uint8Array[]): void {
+    const data = new Uint8Array(messages.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const message of messages) {
+      data.set(message, at);
+      at += message.length;
+    }
+    this.punch.handleStream(id, { type: "data", data }, this.now);
+  }
+
+  open(id: number): void {
+    this.punch.handleStream(id, { type: "open", local: LOCAL, peer: PEER }, this.now);
+  }
+
+  request(more: { use?: boolean; key?: string } = {}): Uint8Array {
+    const { ufrag, pwd } = this.punch.rendezvous;
+    const isControlling = this.punch.role === "controlled";
+    return framed(encodeStun({
+      class: "request",
+      method: 1,
+      transactionId: new Uint8Array(12).fill(more.use ? 2 : 1),
+      attributes: {
+        username: `${ufrag}:${this.peer.ufrag}`,
+        priority: 1,
+        ...(isControlling ? { iceControlling: 1n } : { iceControlled: 1n }),
+        ...(more.use && { useCandidate: true as const }),
+      },
+    }, { key: shortTermKey(more.key ?? pwd), fingerprint: true }));
+  }
+
+  answer(check: StunMessage, key: string = this.peer.pwd): Uint8Array {
+    return framed(encodeStun({
+      class: "success",
+      method: 1,
+      transactionId: check.transactionId,
+      attributes: { xorMappedAddress: LOCAL },
+    }, { key: shortTermKey(key), fingerprint: true }));
+  }
+}
+
+function candidate({ address, port }: Endpoint, more: Partial<Candidate> = {}): Candidate {
+  return {
+    foundation: "1",
+    transport: "tcp",
+    priority: candidatePriority(126, 1),
+    address,
+    port,
+    type: "host",
+    tcpType: "so",
+    ...more,
+  };
+}
+
+function framed(message: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(2 + message.length);
+  putU16(frame, 0, message.length);
+  frame.set(message, 2);
+  return frame;
+}
+
+describe("the one port", () => {
+  it("listens to find one, and is let go before it dials", () => {
+    const punch = new TcpPunch({
+      random: seededRandom(1),
+      hosts: [LOCAL.address],
+      servers: [SERVERS[0]!],
+    });
+    punch.gather(0);
+    assertEquals(punch.sockets(), [
+      { kind: "tcp", key: "tcp0", local: { address: LOCAL.address, port: 0 } },
+    ]);
+    punch.handleSocket("tcp0", { ok: true, local: LOCAL }, 0);
+    assertEquals(punch.sockets(), []);
+    assertEquals(drain(punch), []);
+    punch.handleTimeout(punch.nextTimeout()!);
+    const [dial] = drain(punch) as (StreamAction & { do: "connect" })[];
+    assertEquals([dial!.do, dial!.local, dial!.to], ["connect", LOCAL, SERVERS[0]!]);
+  });
+
+  it("dials first and then listens, and never both at once", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.punch.setRemote(bench.peer, bench.now);
+    assertEquals(bench.take("connect").map(({ to, local }) => [to, local]), [[PEER, LOCAL]]);
+    assertEquals(bench.punch.sockets(), []);
+    bench.run(10);
+    assertEquals(bench.punch.sockets(), [{ kind: "tcp", key: "tcp0", local: LOCAL }]);
+    for (let i = 0; i < 20; i++) {
+      const dialled = bench.take("connect");
+      if (dialled.length > 0) {
+        assertEquals(bench.punch.sockets(), [], "dialled while listening");
+        for (const { id } of dialled) {
+          bench.punch.handleStream(id, { type: "closed", reason: "refused" }, bench.now);
+        }
+      }
+      bench.run(5);
+    }
+  });
+
+  it("listens first where the other one decides", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.punch.setRemote(bench.peer, bench.now);
+    assertEquals(bench.take("connect"), []);
+    assertEquals(bench.punch.sockets().length, 1);
+    bench.run(60);
+    assertEquals(bench.take("connect").length, 1);
+  });
+
+  it("dials where the peer waits or opens too, and not where it only dials", () => {
+    const types = [
+      candidate(PEER, { tcpType: "active" }),
+      candidate({ ...PEER, port: 2 }, { tcpType: "passive" }),
+      candidate({ ...PEER, port: 3 }),
+      candidate({ ...PEER, port: 4 }, { transport: "udp" }),
+      candidate({ address: "2001:db8::1", port: 5 }),
+    ];
+    const bench = new Bench({ role: "controlling" }, types);
+    bench.punch.setRemote(bench.peer, bench.now);
+    assertEquals(bench.take("connect").map(({ to }) => to.port), [2, 3]);
+  });
+
+  it("dials again what refused, and no endpoint without end", () => {
+    const bench = new Bench({ role: "controlling", timeoutMs: 3_600_000 });
+    bench.punch.setRemote(bench.peer, bench.now);
+    let dials = 0;
+    for (let i = 0; i < 20_000; i++) {
+      for (const { id } of bench.take("connect")) {
+        dials++;
+        bench.punch.handleStream(id, { type: "closed", reason: "refused" }, bench.now);
+      }
+      bench.run(50);
+    }
+    assertEquals(dials, 120);
+    assertEquals(bench.punch.stats.refused, 120);
+    assert(bench.punch.stats.withheld > 0);
+  });
+});
+
+describe("a stream", () => {
+  /** An end with one stream that is up. */
+  function up(role: "controlling" | "controlled"): { bench: Bench; id: number } {
+    const bench = new Bench({ role });
+    bench.punch.setRemote(bench.peer, bench.now);
+    bench.run(60);
+    const { id } = bench.take("connect")[0]!;
+    bench.open(id);
+    return { bench, id };
+  }
+
+  it("begins with a check, framed as RFC 4571 has it", () => {
+    const { bench, id } = up("controlling");
+    const [check] = bench.written(id);
+    const { attributes, integrityAt, hasFingerprint } = check!;
+    assertEquals(attributes.username, `${bench.peer.ufrag}:${bench.punch.rendezvous.ufrag}`);
+    assert(attributes.iceControlling !== undefined && attributes.useCandidate === undefined);
+    assert(integrityAt > 0 && hasFingerprint);
+  });
+
+  it("is nominated by the controlling one, and handed over after the answer, what follows unread", () => {
+    const { bench, id } = up("controlling");
+    const [check] = bench.written(id);
+    bench.feed(id, bench.answer(check!));
+    const [nomination] = bench.written(id);
+    assertEquals(nomination!.attributes.useCandidate, true);
+    assertEquals(bench.take("hand-over"), []);
+    const rest = new TextEncoder().encode("GET / HTTP/1.1");
+    bench.feed(id, bench.answer(nomination!), rest);
+    const [handed] = bench.take("hand-over");
+    assertEquals([handed!.id, handed!.unread], [id, rest]);
+    const event = bench.actions.find((action) =>
+      action.type === "event" && "stream" in (action.event as object)
+    );
+    assert(event !== undefined);
+  });
+
+  it("is handed over by the controlled one once it has nothing more to hear", () => {
+    const { bench, id } = up("controlled");
+    const [check] = bench.written(id);
+    bench.feed(id, bench.request({ use: true }));
+    assertEquals(bench.written(id).map((message) => message.class), ["success"]);
+    assertEquals(bench.take("hand-over"), [], "its own check is not answered yet");
+    const rest = new Uint8Array([0, 1, 2]);
+    bench.feed(id, bench.answer(check!), rest);
+    assertEquals(bench.take("hand-over").map(({ unread }) => unread), [rest]);
+  });
+
+  it("cut anywhere is put together again", () => {
+    const { bench, id } = up("controlling");
+    const answer = bench.answer(bench.written(id)[0]!);
+    for (const byte of answer) bench.feed(id, new Uint8Array([byte]));
+    assertEquals(bench.written(id)[0]?.attributes.useCandidate, true);
+  });
+
+  it("that says something else, too much or nothing is closed, and the peer dialled again", () => {
+    const random = new Uint8Array(50).fill(7);
+    random[0] = 0;
+    random[1] = 40;
+    for (
+      const words of [
+        random,
+        new Uint8Array([255, 255, 1]),
+        framed(new Uint8Array(20)),
+        undefined,
+      ]
+    ) {
+      const { bench, id } = up("controlling");
+      if (words) bench.feed(id, words);
+      else bench.run(5100);
+      assertEquals(bench.take("close").map((action) => action.id), [id]);
+      bench.run(1000);
+      assert(bench.take("connect").length >= 1);
+    }
+  });
+
+  it("of somebody without the password is closed unanswered", () => {
+    const { bench, id } = up("controlled");
+    bench.written(id);
+    bench.feed(id, bench.request({ use: true, key: "x".repeat(24) }));
+    assertEquals(bench.written(id), []);
+    assertEquals(bench.take("close").length, 1);
+    assertEquals(bench.punch.stats.forged, 1);
+    const other = up("controlling");
+    const [check] = other.bench.written(other.id);
+    other.bench.feed(other.id, other.bench.answer(check!, "x".repeat(24)));
+    assertEquals(other.bench.take("close").length, 1);
+  });
+
+  it("that is chosen leaves the others closed", () => {
+    const bench = new Bench({ role: "controlling" }, [
+      candidate(PEER),
+      candidate({ ...PEER, port: 9 }),
+    ]);
+    bench.punch.setRemote(bench.peer, bench.now);
+    const [one, other] = bench.take("connect").map(({ id }) => id);
+    bench.open(one!);
+    bench.open(other!);
+    const writes = bench.take("write");
+    const checks = [one, other].map((id) =>
+      decodeStun(writes.find((write) => write.id === id)!.data.slice(2)) as StunMessage
+    );
+    bench.feed(other!, bench.answer(checks[1]!));
+    bench.feed(one!, bench.answer(checks[0]!));
+    const nominations = bench.written(other!);
+    assertEquals(nominations.length, 1, "the first that works");
+    bench.feed(other!, bench.answer(nominations[0]!));
+    assertEquals(bench.take("hand-over").map(({ id }) => id), [other]);
+    assertEquals(bench.take("close").map(({ id }) => id), [one]);
+  });
+
+  it("that breaks after it was chosen leaves another one its place", () => {
+    const bench = new Bench({ role: "controlling" }, [
+      candidate(PEER),
+      candidate({ ...PEER, port: 9 }),
+    ]);
+    bench.punch.setRemote(bench.peer, bench.now);
+    const [one, other] = bench.take("connect").map(({ id }) => id);
+    for (const id of [one!, other!]) {
+      bench.open(id);
+      bench.feed(id, bench.answer(bench.written(id)[0]!));
+    }
+    bench.punch.handleStream(one!, { type: "closed", reason: "failed" }, bench.now);
+    const [nomination] = bench.written(other!);
+    assertEquals(nomination?.attributes.useCandidate, true);
+  });
+
+  it("of strangers are few at once", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.punch.setRemote(bench.peer, bench.now);
+    for (let i = 1; i <= 100; i++) {
+      bench.punch.handleStream(
+        -i,
+        { type: "open", local: LOCAL, peer: PEER, socket: "tcp0" },
+        bench.now,
+      );
+    }
+    assertEquals(bench.take("close").length, 100 - 32);
+    assertEquals(bench.punch.stats.turnedAway, 100 - 32);
+    bench.run(6000);
+    assertEquals(bench.take("close").length, 32, "they said nothing");
+  });
+});
+
+describe("its limits", () => {
+  it("are checked before anything is dialled", () => {
+    const random = seededRandom(1);
+    assertThrows(() => new TcpPunch({ random, hosts: [] }), TypeError, "'hosts'");
+    assertThrows(() => new TcpPunch({ random, hosts: ["x"] }), TypeError, "'hosts'");
+    const make = (options: object) => new TcpPunch({ random, hosts: ["192.0.2.1"], ...options });
+    assertThrows(() => make({ port: 65536 }), RangeError, "'port'");
+    assertThrows(() => make({ timeoutMs: 0 }), RangeError, "'timeoutMs'");
+    assertThrows(() => make({ servers: [{ address: "y", port: 1 }] }), TypeError, "'servers'");
+    const bench = new Bench();
+    const wrong = { ...bench.peer, candidates: [candidate({ address: "224.0.0.1", port: 1 })] };
+    assertThrows(() => bench.punch.setRemote(wrong, 0), TicketError);
+    assertThrows(() => bench.punch.addMapped({ address: "0.0.0.0", port: 1 }, LOCAL.address, 0));
+    assertEquals(bench.take("connect"), []);
+  });
+
+  it("a port that cannot be had is told", () => {
+    const punch = new TcpPunch({ random: seededRandom(1), hosts: [LOCAL.address] });
+    punch.gather(0);
+    const message = "Address already in use";
+    punch.handleSocket("tcp0", { ok: false, code: "network", message, isOpen: false }, 0);
+    assertEquals(drain(punch), [
+      { type: "event", event: { type: "failed", reason: "network", message } },
+    ]);
+  });
+
+  it("what a gateway maps beats what a server saw", () => {
+    const bench = new Bench();
+    bench.punch.addMapped({ address: "203.0.113.1", port: 7 }, LOCAL.address, bench.now);
+    const [host, mapped] = bench.punch.rendezvous.candidates;
+    assertEquals([host!.type, mapped!.type, mapped!.port], ["host", "srflx", 7]);
+    assert(mapped!.priority > candidatePriority(100, 65535));
+  });
+
+  it("close ends it without a word", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.punch.setRemote(bench.peer, bench.now);
+    const { id } = bench.take("connect")[0]!;
+    bench.punch.close(bench.now);
+    assertEquals(bench.take("close").map((action) => action.id), [id]);
+    bench.punch.handleStream(id, { type: "open", local: LOCAL, peer: PEER }, bench.now);
+    assertEquals(drain(bench.punch), []);
+    assertEquals(bench.punch.nextTimeout(), undefined);
+  });
+});
