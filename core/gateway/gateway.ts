@@ -526,7 +526,9 @@ export class SimulatedGateway implements Machine<ServerEvent> {
 
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#enter(now);
-    if (socket.startsWith("ssdp")) return this.#hearSsdp(data, from, socket, now);
+    if (socket.startsWith("ssdp") || this.#ingress.isSearch(data)) {
+      return this.#hearSsdp(data, from, socket, now);
+    }
     const way = this.#ingress.route(data, from);
     if (way === "pcp" || way === "nat-pmp") {
       this.#exchange = { request: data, from, delayMs: 0, changes: NO_CHANGES };

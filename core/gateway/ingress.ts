@@ -50,10 +50,23 @@ export class Ingress {
     this.on = new Set(settings.protocols);
   }
 
-  /** Whether anything listens on the port of PCP and NAT-PMP. */
+  /**
+   * Whether anything listens on the port of PCP and NAT-PMP. UPnP does where it has no port of its
+   * own that everybody knows.
+   */
   get isListening(): boolean {
-    const isOn = this.on.has("pcp") || this.on.has("nat-pmp");
+    const isOn = this.#speaksThere || (this.on.has("upnp") && this.#settings.upnp?.ssdpPort === 0);
     return this.isNat && isOn && !this.#settings.profile?.isUnreachable;
+  }
+
+  /** Whether a datagram to that port is a search that UPnP hears there. */
+  isSearch(data: Uint8Array): boolean {
+    // "M-": PCP's and NAT-PMP's versions begin with 0 or 2.
+    return this.hasUpnp && data[0] === 0x4d && data[1] === 0x2d;
+  }
+
+  get #speaksThere(): boolean {
+    return this.on.has("pcp") || this.on.has("nat-pmp");
   }
 
   /** Whether UPnP is on. */
@@ -85,7 +98,7 @@ export class Ingress {
   }
 
   #route(data: Uint8Array, { address }: Endpoint): Way {
-    if (!this.isListening) return "off";
+    if (!this.isListening || !this.#speaksThere) return "off";
     const { isInside, profile } = this.#settings;
     if (!isInside(address) || this.#table.externalAddresses.includes(address)) return "outside";
     if (this.deaf > 0) {

@@ -118,6 +118,8 @@ interface Advert {
 
 interface Answer extends Advert {
   readonly own: SsdpInterface;
+  /** The key of the socket that it leaves by. */
+  readonly by: string;
   readonly to: Endpoint;
 }
 
@@ -198,7 +200,10 @@ export class SsdpResponder {
     this.#due.clear();
   }
 
-  /** Takes what came by a socket. */
+  /**
+   * Takes what came by a socket. One that is none of the interfaces' is another's that takes unicast
+   * searches as well; what came there is answered from there.
+   */
   hear(data: Uint8Array, from: Endpoint, socket: string, now: Instant): Heard {
     const message = decodeSsdp(data);
     const own = this.#interfaceOf(from, socket);
@@ -222,7 +227,8 @@ export class SsdpResponder {
     if (habits.busyMs !== undefined) this.#busyUntil = now + habits.busyMs;
     for (const advert of adverts) {
       const spread = isMulticast ? 1000 * Math.min(message.mx!, SSDP_MAX_MX) : 0;
-      this.#answerAt({ ...advert, own, to: from }, spread, now);
+      const by = isMulticast || socket === own.socket ? own.socket : socket;
+      this.#answerAt({ ...advert, own, by, to: from }, spread, now);
     }
     return { kind: "search", target: message.target, answers: adverts.length };
   }
@@ -262,8 +268,9 @@ export class SsdpResponder {
   #interfaceOf({ address }: Endpoint, socket: string): SsdpInterface | undefined {
     const { interfaces } = this.#options;
     const fitting = interfaces.filter((own) => isNear(own, address));
+    const isOthers = interfaces.some((own) => own.socket === socket);
     return fitting.find((own) => own.socket === socket || isOfGroup(own, socket)) ??
-      (interfaces.some((own) => isOfGroup(own, socket)) ? fitting[0] : undefined);
+      (isOthers ? undefined : fitting[0]);
   }
 
   #fitting({ target }: SsdpMessage): Advert[] {
@@ -305,11 +312,11 @@ export class SsdpResponder {
     this.#due.set(key, now + uniform(this.#options.random, 0, spreadMs), "answer");
   }
 
-  #answer({ own, to, target, usn }: Answer): void {
+  #answer({ own, by, to, target, usn }: Answer): void {
     const advert = this.#advert(own, { target, usn });
     if (!advert) return;
     this.stats.answers++;
-    const socket = this.#options.habits.answersElsewhere ? "other" : own.socket;
+    const socket = this.#options.habits.answersElsewhere ? "other" : by;
     this.#options.send(socket, to, encodeSearchResponse(advert));
   }
 

@@ -112,6 +112,22 @@ describe("startGateway()", () => {
     await assertRejects(() => fetch(location));
   });
 
+  it("is asked by UPnP at its endpoint, as by the others", async () => {
+    const server = await start({ protocols: ["upnp"] });
+    const nat = await Nat.open({ gateway: server.endpoint, protocols: ["upnp"] });
+    open.push(nat);
+
+    const mapping = await nat.map(8080);
+
+    assertEquals([mapping.via, mapping.external], ["upnp", {
+      address: "203.0.113.7",
+      port: 8080,
+    }]);
+    assertEquals(server.entries().map(({ origin }) => origin), ["upnp"]);
+    await mapping.close();
+    assertEquals(server.entries(), []);
+  });
+
   it("does what its scenario commands say", async () => {
     const server = await start();
 

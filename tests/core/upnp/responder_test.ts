@@ -121,6 +121,23 @@ describe("IgdServer: searches", () => {
     assertEquals(rig.gateway.stats.upnp?.dropped.outside, 1);
   });
 
+  it("hears unicast searches at PCP's port as well, and answers from there", () => {
+    const rig = quietRig({ protocols: ["pcp", "upnp"] });
+    const data = encodeSearch({ host: { ...SSDP, address: OWN }, target: "upnp:rootdevice" });
+    assertEquals(rig.gateway.handleDatagram(data, ALICE, "server", rig.now), true);
+    const [answer, ...others] = rig.drain().sent;
+    assertEquals([answer?.socket, messageOf(answer!.data).location, others], [
+      "server",
+      LOCATION,
+      [],
+    ]);
+    rig.command("protocol upnp off");
+    rig.drain();
+    rig.gateway.handleDatagram(data, ALICE, "server", rig.now);
+    // To PCP it is an unknown version.
+    assertEquals(rig.drain().sent.map(({ data }) => data[0]), [2]);
+  });
+
   it("bounds the answers that wait", () => {
     const rig = quietRig();
     const data = encodeSearch({ host: SSDP, target: "ssdp:all", mx: 5 });
