@@ -15,6 +15,7 @@ import { viaName } from "../text.ts";
 import { readPortAndProtocol } from "../values.ts";
 import { inUse, openToMap } from "./earlier_runs.ts";
 import { Keeper } from "./keeper.ts";
+import { answerOf } from "./map.ts";
 
 /** The state file's entries are to outlive a run that is killed, however long it ran. */
 const REFRESH_SECONDS = 1800;
@@ -39,6 +40,16 @@ export async function run(context: Context): Promise<number> {
         description: flags.description,
       }),
     });
+    const first = new Promise<void>((resolve) => {
+      const off = watch.onChange((assignments) => {
+        if (assignments.every(({ via }) => via === "local")) return;
+        off();
+        resolve();
+      });
+      stop.addEventListener("abort", () => resolve());
+      void kept.lost.then(resolve);
+    });
+    void context.waitingFor(answerOf(nat), first);
     await tellAll(context, watch, kept);
     if (kept.other) throw inUse(kept.other);
     return stop.aborted ? 0 : 1;

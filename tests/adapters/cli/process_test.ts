@@ -262,6 +262,31 @@ if (process.env[AS_COMMAND]) {
       assertEquals(JSON.parse(await readFile(state(), "utf8")).entries, []);
     });
 
+    it("says to a person what a watched port waits for", async () => {
+      await gateway!.command("deaf 1000");
+      const [, at] = here();
+      const child = natkit("watch", "6000/tcp", "--gateway", at!);
+      await until(() => child.err.includes("Waiting for 127.0.0.1"));
+      child.signal("SIGINT");
+      assertEquals(await child.end(), 130, child.err);
+      assertEquals(child.err.split("Waiting for").length, 2);
+    });
+
+    it("examines the gateway, and leaves nothing there", async () => {
+      const child = natkit("doctor", "--via", "pcp,nat-pmp", ...here());
+      assertEquals(await child.end(), 0, child.err);
+      const [report] = child.events as {
+        gateways: { protocols: { via: string; external: string; elapsedMs: number }[] }[];
+        findings: { code: string }[];
+      }[];
+      assertEquals(
+        report!.gateways[0]!.protocols.map(({ via, external }) => `${via} ${external}`),
+        ["pcp 203.0.113.7", "nat-pmp 203.0.113.7"],
+      );
+      assert(report!.findings.some(({ code }) => code === "open"), child.out);
+      assertEquals(ports(), []);
+    });
+
     it("unmaps at the gateway that the state names", async () => {
       const other = await startGateway({ announceTo: [] });
       try {
