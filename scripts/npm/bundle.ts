@@ -3,8 +3,9 @@
  * they share. To open a file costs more than to read it, and `natkit` alone is seventy modules.
  *
  * Left to itself a bundler cuts wherever two entry points differ, which leaves `natkit` twenty-seven
- * files. So what it loads is two (and a helper of the bundler), of which the other entry points take what they need: the protocols
- * apart, so that who bundles one of them anew gets nothing of the sockets.
+ * files. So what it loads is three (and a helper of the bundler), of which the other entry points take
+ * what they need: the protocols apart, so that who bundles one of them anew gets nothing of the sockets,
+ * and UPnP apart from those, with what reads its XML.
  *
  * @module
  */
@@ -13,11 +14,19 @@ import { filesBelow } from "../lib/files.ts";
 import { bundledPackage } from "../lib/package.ts";
 import { filesNamed, INLINED, isModuleOf, readManifest, versionOf } from "./manifest.ts";
 
-/** The modules of the command that share a file; what runs a gateway is loaded where it is asked. */
-const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo|stun_server))/;
+/** The modules of the command that share a file; what runs a gateway, or punches, where it is asked. */
+const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo|stun_server|punch))/;
 
-/** Protocols and what they stand on. */
-const PROTOCOLS = /^core\/(?!portmap)/;
+/** Protocols and what they stand on; UPnP apart, since nobody else is to load what reads XML. */
+const PROTOCOLS = /^core\/(?!portmap|upnp)/;
+const UPNP = /^core\/upnp\//;
+
+/**
+ * What a port loads where it is asked for more, and the command as well: else it all would be the
+ * command's, and who bundles a port get that.
+ */
+const HOLES = /^core\/(stun|ice|hash)\/(?!.*server)/;
+const ON_DEMAND = /^adapters\/api\/(\w+)\.js$/;
 
 /** Where the shared files go. */
 const FOLDER = "shared";
@@ -78,9 +87,17 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
         {
           name: "protocols",
           test: (id) => loaded.has(id) && PROTOCOLS.test(pathOf(id)),
-          priority: 2,
+          priority: 5,
         },
-        { name: "natkit", test: (id) => loaded.has(id), priority: 1 },
+        { name: "upnp", test: (id) => loaded.has(id) && UPNP.test(pathOf(id)), priority: 4 },
+        { name: "natkit", test: (id) => loaded.has(id), priority: 3 },
+        { name: "holes", test: (id) => HOLES.test(pathOf(id)), priority: 2 },
+        {
+          name: (id) => ON_DEMAND.exec(pathOf(id))?.[1] ?? null,
+          test: (id) => ON_DEMAND.test(pathOf(id)),
+          debugName: "on demand",
+          priority: 1,
+        },
         { name: "command", test: (id) => COMMAND.test(pathOf(id)) },
       ],
     },

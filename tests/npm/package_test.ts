@@ -19,7 +19,7 @@ const manifest = (): { version: string; exports: object; bin: { natkit: string }
   JSON.parse(readFileSync(`${PACKAGE}/package.json`, "utf8"));
 
 /** A program pays for each file that it opens: `natkit` is a hundred modules in these. */
-const MOST_FILES = 4;
+const MOST_FILES = 5;
 
 /** The package's files that importing one of them loads, by `import` and `export … from`. */
 function filesLoaded(entry: string): string[] {
@@ -152,6 +152,18 @@ describe("the npm package", () => {
       assertEquals(packages, [], entry);
       const texts = filesLoaded(entry).map((path) => readFileSync(`${PACKAGE}/${path}`, "utf8"));
       assert(texts.some((text) => /^\/\*! sax .*License/m.test(text)), entry);
+    }
+  });
+
+  it("leaves UPnP, and what reads its XML, out of the other protocols", () => {
+    for (const entry of ["core/pcp/mod.js", "core/natpmp/mod.js", "core/stun/mod.js"]) {
+      const loaded = filesLoaded(entry);
+      const sources = loaded.flatMap(sourcesOf);
+      assertEquals(sources.filter((path) => path.startsWith("core/upnp/")), [], entry);
+      assert(sources.length > 3, entry);
+      for (const path of loaded) {
+        assert(!readFileSync(`${PACKAGE}/${path}`, "utf8").includes("/*! sax"), path);
+      }
     }
   });
 
