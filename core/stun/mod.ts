@@ -1,6 +1,7 @@
 /**
  * STUN (RFC 8489) and NAT behaviour discovery (RFC 5780): the wire format, with the attributes of ICE
- * and TURN, and the machines of a client, a server and a discovery.
+ * and TURN, and the machines of a client, a
+ * server, a discovery and a TURN client (RFC 8656).
  *
  * @example What a server saw of us, driven by hand
  * ```ts
@@ -27,6 +28,7 @@ export {
   userhash,
 } from "./integrity.ts";
 export * from "./server.ts";
+export * from "./turn.ts";
 export type * from "../machine.ts";
 export type { Family } from "../ip.ts";
 export type { RandomSource } from "../random.ts";

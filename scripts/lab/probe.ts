@@ -6,6 +6,7 @@
  * - `source ADDRESS`: the address to ask a gateway from
  * - `send ADDRESS PORT [connect]`: sends one datagram; from where, and what was told
  * - `serve PORT`: answers each connection and datagram with who the peer is, `ready` once mapped
+ * - `relay SERVER PORT PEER_PORT`: an allocation at a TURN server, and what a peer there answers
  * - `watch`: `ready`, then a line for each change of the fingerprint, until it is ended
  *
  * @module
@@ -21,7 +22,10 @@ import {
 } from "../../adapters/discovery/mod.ts";
 import { Nat } from "../../adapters/api/nat.ts";
 import type { Assignment } from "../../core/portmap/managed.ts";
+import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import { TurnClient, type TurnEvent } from "../../core/stun/turn.ts";
 
 const runtime = systemRuntime();
 const print = (value: unknown) => console.log(JSON.stringify(value));
@@ -92,6 +96,32 @@ async function serve(port: number): Promise<void> {
   print("ready");
 }
 
+/** An address at a TURN server, by which a peer is asked who it takes us for. */
+async function relay(server: Endpoint, peer: Endpoint): Promise<void> {
+  const random = runtime.random;
+  const client = new TurnClient({ server, username: "user", password: "pass", random });
+  const driver = new Driver<TurnEvent, TurnClient>(runtime, (event) => {
+    if (event.type === "data") print({ ...event, data: new TextDecoder().decode(event.data) });
+    else print(event);
+    const hello = new TextEncoder().encode("hello");
+    if (event.type === "permitted") {
+      // Both ways: in an indication, and when it is bound by a channel.
+      driver.do((it, now) => it.send(peer, hello, now));
+      driver.do((it, now) => it.bindChannel(peer, now));
+      runtime.setTimer(SEND_MS, () => driver.do((it, now) => it.send(peer, hello, now)), true);
+      runtime.setTimer(2 * SEND_MS, () => {
+        driver.do((it, now) => it.close(now));
+        print(client.stats.relayed);
+        driver.close();
+      }, true);
+    }
+  });
+  await driver.open({ key: "client", local: { address: "0.0.0.0", port: 0 } });
+  driver.start(client);
+  driver.do((it, now) => it.allocate(now));
+  driver.do((it, now) => it.permit(peer.address, now));
+}
+
 const [command, address = "", port, flag] = process.argv.slice(2);
 switch (command) {
   case "network":
@@ -102,6 +132,9 @@ switch (command) {
     break;
   case "send":
     await send(address, Number(port), flag === "connect");
+    break;
+  case "relay":
+    await relay({ address, port: Number(port) }, { address, port: Number(flag) });
     break;
   case "serve":
     await serve(Number(address));

@@ -21,7 +21,12 @@ import { portMapperCase } from "./portmap/contract_case.ts";
 import { igdClientCase } from "./upnp/contract_case.ts";
 import { controlPointCase } from "./upnp/control_point_contract_case.ts";
 import { deviceSearchCase } from "./upnp/search_contract_case.ts";
-import { natBehaviourCase, stunClientCase, stunServerCase } from "./stun/contract_case.ts";
+import {
+  natBehaviourCase,
+  stunClientCase,
+  stunServerCase,
+  turnClientCase,
+} from "./stun/contract_case.ts";
 import { igdServerCase } from "./upnp/server_contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
@@ -35,6 +40,7 @@ const CASES: readonly MachineCase[] = [
   stunClientCase,
   stunServerCase,
   natBehaviourCase,
+  turnClientCase,
   iceAgentCase,
   tcpPunchCase,
   courierCase,

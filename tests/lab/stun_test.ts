@@ -8,6 +8,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { Lab } from "../../scripts/lab/lab.ts";
 import type { LabContext, LabTest } from "../../scripts/lab/main.ts";
 import { must } from "../../scripts/lib/process.ts";
+import { serve } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
 import { assertStatus, field, only } from "./support.ts";
 
@@ -151,10 +152,14 @@ async function natkitSays({ natkit }: LabContext): Promise<readonly unknown[]> {
   return [found.type, found.mapping, found.filtering];
 }
 
-async function withCoturn(lab: Lab, test: () => Promise<void>): Promise<void> {
+async function withCoturn(
+  lab: Lab,
+  test: () => Promise<void>,
+  how: readonly string[] = ["--stun-only"],
+): Promise<void> {
   const server = lab.spawn("pub", [
     "turnserver",
-    ...["-n", "--no-cli", "--no-tls", "--no-dtls", "--stun-only", "--log-file", "stdout"],
+    ...["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout", ...how],
     ...["-L", ADDRESS.pub, "-L", ADDRESS.pubOther, "-p", "3478", "--alt-listening-port", "3479"],
     ...["--pidfile", `${lab.folder}/turnserver.pid`, "--userdb", `${lab.folder}/turndb`],
   ]);
@@ -190,6 +195,33 @@ export const tests: Record<string, LabTest> = {
       assertStringIncludes(await debianSays(lab), `Primary: ${debian}`);
     });
     assertEquals((await server.end("SIGTERM")).code, 143);
+  },
+
+  "a TURN client has an address at coturn, and talks by it both ways": async (context) => {
+    const { lab, probes } = context;
+    const users = ["--lt-cred-mech", "--user", "user:pass", "--realm", "example.org"];
+    const relay = ["--relay-ip", ADDRESS.pub];
+    const peer = await serve(lab, "pub", "udp", 7000);
+    await withCoturn(lab, async () => {
+      for (const words of Object.values(probes)) {
+        const argv = [...words, "relay", ADDRESS.pub, "3478", "7000"];
+        const { stdout, stderr } = await lab.exec("host", argv);
+        const lines = stdout.trim().split("\n");
+        assertEquals(lines.length, 5, stdout + stderr);
+        const [allocated, permitted, first, second, stats] = lines.map((line) => JSON.parse(line));
+        assertEquals(allocated.reflexive.address, ADDRESS.wan);
+        assertEquals([allocated.relayed.address, permitted.type], [ADDRESS.pub, "permitted"]);
+        for (const { data, from } of [first, second]) {
+          // The peer takes us for the relay.
+          assertEquals([data, from], [
+            `::ffff:${ADDRESS.pub}`,
+            { address: ADDRESS.pub, port: 7000 },
+          ]);
+        }
+        assertEquals(stats, { sent: 2, received: 2 });
+      }
+    }, [...users, ...relay]);
+    peer.signal("SIGKILL");
   },
 
   "stun tells the gateway's address at coturn, over UDP and TCP": async ({ lab, natkit }) => {

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import { encodeStun, isStun, STUN_METHOD } from "../../../core/stun/codec.ts";
+import { decodeStun, encodeStun, isStun, STUN_METHOD } from "../../../core/stun/codec.ts";
 import { NatBehaviour } from "../../../core/stun/behaviour.ts";
 import { StunClient, type StunClientEvent } from "../../../core/stun/client.ts";
+import { longTermKey } from "../../../core/stun/integrity.ts";
 import { StunServer } from "../../../core/stun/server.ts";
+import { TurnClient } from "../../../core/stun/turn.ts";
 import type { Machine } from "../../../core/machine.ts";
 import { below, type RandomSource, seededRandom } from "../../../core/random.ts";
 import type { MachineCase, WorldAction } from "../machine_case.ts";
@@ -159,6 +161,42 @@ export const natBehaviourCase: MachineCase = {
             otherAddress: OTHER,
           },
         });
+        return { data: answer, from: to };
+      },
+    };
+  },
+};
+
+/** A TURN client with a server that grants all it is asked, and peers that answer. */
+export const turnClientCase: MachineCase = {
+  name: "TurnClient",
+  create(seed) {
+    const machine = new TurnClient({
+      server: SERVER,
+      username: "user",
+      password: "pass",
+      random: seededRandom(seed),
+    });
+    const key = longTermKey("user", "r", "pass");
+    return {
+      machine,
+      begin(now) {
+        machine.allocate(now);
+        machine.permit("192.0.2.9", now);
+      },
+      reply({ data, to }) {
+        const asked = decodeStun(data);
+        if (typeof asked === "string" || asked.class !== "request") return undefined;
+        const { method, transactionId, integrityAt } = asked;
+        const isKnown = integrityAt > 0;
+        const answer = encodeStun({
+          class: isKnown ? "success" : "error",
+          method,
+          transactionId,
+          attributes: isKnown
+            ? { xorRelayedAddress: OTHER, xorMappedAddress: CLIENT, lifetimeSeconds: 600 }
+            : { errorCode: { code: 401, reason: "" }, realm: "r", nonce: "n" },
+        }, isKnown ? { key } : {});
         return { data: answer, from: to };
       },
     };
