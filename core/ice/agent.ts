@@ -109,9 +109,9 @@ export interface IceAgentOptions {
 
 /** The most that is spent on guessing ports; `sockets` and `probes` of 0 switch it off. */
 export interface ProbingBudget {
-  /** Packets in a second. Default 80. */
+  /** Packets in a second, checks and answers included. Default 80. */
   readonly packetsPerSecond?: number;
-  /** Packets in all. Default 2000. */
+  /** Packets in all. Default 2400. */
   readonly probes?: number;
   /** Sockets that are open at once beside the others. Default 256. */
   readonly sockets?: number;
@@ -349,6 +349,8 @@ export class IceAgent implements Machine<IceEvent> {
   #plan: ProbingPlan | undefined;
   #ports: PortSequence | undefined;
   #probeRound = 0;
+  /** When packets left in the last second, while ports are guessed. */
+  readonly #sentAt: Instant[] = [];
 
   /**
    * Makes an agent; nothing happens before {@linkcode gather}.
@@ -369,7 +371,7 @@ export class IceAgent implements Machine<IceEvent> {
     };
     this.#budget = {
       packetsPerSecond: checkInteger("packetsPerSecond", budget.packetsPerSecond ?? 80, 1, 10_000),
-      probes: checkInteger("probes", budget.probes ?? 2000, 0, 100_000),
+      probes: checkInteger("probes", budget.probes ?? 2400, 0, 100_000),
       sockets: checkInteger("sockets", budget.sockets ?? 256, 0, MAX_GUESTS),
     };
     if (hosts.length + sockets.length === 0) {
@@ -835,6 +837,9 @@ export class IceAgent implements Machine<IceEvent> {
     this.#timers.delete("pace");
     if (this.#isAgreed || this.#phase !== "open") return;
     if (this.#startedAt === undefined || now < this.#startedAt) return;
+    if (this.#timers.at("probe") !== undefined && !this.#hasRoom(now)) {
+      return this.#timers.set("pace", now + DEFAULT_PACING_MS, "no room for a check");
+    }
     const next = this.#list.next();
     if (next) {
       this.#lastCheckAt = now;
@@ -915,17 +920,18 @@ export class IceAgent implements Machine<IceEvent> {
     transaction.sends++;
     if (kind === "probe") {
       this.stats.probes++;
-      return this.#sendBy(socket, to, data);
+      return this.#sendBy(socket, to, data, now);
     }
     if (kind === "check") this.stats.checks++;
     const waitMs = transaction.sends < MAX_SENDS
       ? rtoMs * 2 ** (transaction.sends - 1)
       : rtoMs * LAST_WAIT;
     this.#timers.set(transaction, now + waitMs, `retransmit ${kind}`);
-    this.#sendBy(socket, to, data, kind === "consent" ? "consent" : undefined);
+    this.#sendBy(socket, to, data, now, kind === "consent" ? "consent" : undefined);
   }
 
-  #sendBy(socket: string, to: Endpoint, data: Uint8Array, key?: string): void {
+  #sendBy(socket: string, to: Endpoint, data: Uint8Array, now: Instant, key?: string): void {
+    if (this.#timers.at("probe") !== undefined) this.#sentAt.push(now);
     const destinations = this.#bases.get(socket)?.destinations;
     const name = formatEndpoint(to);
     if (destinations && !destinations.has(name)) destinations.set(name, destinations.size);
@@ -1040,7 +1046,7 @@ export class IceAgent implements Machine<IceEvent> {
         fingerprint: true,
       });
       this.stats.answered++;
-      this.#sendBy(socket, from, bytes);
+      this.#sendBy(socket, from, bytes, now);
     };
     const unknown = unknownRequired(message);
     if (unknown.length > 0) {
@@ -1344,7 +1350,9 @@ export class IceAgent implements Machine<IceEvent> {
       return this.#timers.set("probe", now + NOMINATION_MS, "guess ports");
     }
     this.#timers.set("probe", now + 1000 / this.#budget.packetsPerSecond, "guess ports");
-    const isSecondHalf = now - this.#startedAt! > this.#options.timeoutMs / 2;
+    if (!this.#hasRoom(now)) return;
+    const isSecondHalf = now - this.#startedAt! > this.#options.timeoutMs / 2 ||
+      this.stats.probes >= this.#budget.probes / 2;
     switch (isSecondHalf ? plan.then : plan.role) {
       case "probe":
         return this.#probePort(plan, target, now);
@@ -1353,6 +1361,12 @@ export class IceAgent implements Machine<IceEvent> {
       case "open":
         return this.#openNext(target, now);
     }
+  }
+
+  /** Whether what was sent in the last second leaves room for one more. */
+  #hasRoom(now: Instant): boolean {
+    while (this.#sentAt.length > 0 && this.#sentAt[0]! <= now - 1000) this.#sentAt.shift();
+    return this.#sentAt.length < this.#budget.packetsPerSecond;
   }
 
   /**

@@ -73,6 +73,9 @@ async function exchange(context: Context, input: LineInput, told: Told): Promise
   output.event(
     flags.sdp ? { event: "ticket", sdp: told.sdp } : { event: "ticket", ticket: told.ticket },
   );
+  if (flags.stun === undefined) {
+    output.progress("Without --stun only peers of this network are reached, and those without NAT");
+  }
   output.progress("Give that to the peer, and its ticket to this command");
   const peer = flags.sdp ? await input.untilEmptyLine() : ticketOf(await input.line());
   stop.throwIfAborted();

@@ -307,6 +307,48 @@ describe("after they have met", () => {
     assert(new Set(gaps.map(Math.round)).size > 5);
   });
 
+  it("an end is told to the peer once, though packets get lost, and data flows on", () => {
+    const rig = new Rig({ nats: [HOME, HOME], loss: 0.3, seed: 4 });
+    rig.exchange();
+    rig.settle();
+    assertConnected(rig);
+    rig.peers[0].process.do((agent, now) => {
+      agent.end(now);
+      agent.end(now);
+    });
+    rig.world.runFor(20_000);
+    const ends = rig.peers.map(({ process }) =>
+      process.events.filter(({ event }) => event.type === "ended").length
+    );
+    assertEquals(ends, [0, 1]);
+    const [a, b] = rig.last("connected");
+    const data = new Uint8Array([99]);
+    let heard = 0;
+    rig.peers[0].process.listed(a!.socket)!.onDatagram = () => heard++;
+    for (let i = 0; i < 20; i++) {
+      assertEquals(rig.peers[1].process.do((agent, now) => agent.send(data, now)), true);
+    }
+    rig.world.runFor(100);
+    assert(heard > 0 && heard <= 20, `${heard} of ${b!.socket}`);
+  });
+
+  it("nothing is sent before, and what is sent is what it was at the call", () => {
+    const bench = new Bench({ role: "controlling" });
+    assertEquals(bench.agent.send(new Uint8Array(1), 0), false);
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+    bench.feed(bench.answer(bench.sent(60)[0]!), 70);
+    drain(bench.agent);
+    const data = new Uint8Array([1, 2]);
+    assertEquals(bench.agent.send(data, 80), true);
+    data[0] = 9;
+    const [action] = drain(bench.agent) as SendAction[];
+    assertEquals([...action!.data], [1, 2]);
+    assertEquals([action!.socket, action!.to], ["ice0", PEER]);
+    bench.agent.close(90);
+    assertEquals(bench.agent.send(data, 90), false);
+  });
+
   it("a restart begins anew while the old pair serves (RFC 8445 §9)", () => {
     const rig = new Rig({ nats: [HOME, HOME] });
     rig.exchange();

@@ -28,6 +28,8 @@ export interface RigOptions {
   readonly seed?: number;
   /** The NAT before each; without one the peer is on the internet. */
   readonly nats?: readonly [NatBehaviour | undefined, NatBehaviour | undefined];
+  /** Another NAT before each of those: its provider's. */
+  readonly outer?: readonly [NatBehaviour | undefined, NatBehaviour | undefined];
   /** One NAT before both. */
   readonly shared?: NatBehaviour;
   /** From one peer to the other, one way, milliseconds. Default 20. */
@@ -102,10 +104,20 @@ export class Rig {
       } else if (behaviour) {
         const own = this.world.segment(`lan ${name}`, { delayMs: 0 });
         address = `192.168.${1 + i}.2`;
+        const outer = options.outer?.[i];
+        const between = outer && this.world.segment(`provider ${name}`, { delayMs: 0 });
+        if (outer) {
+          this.world.nat(`outer ${name}`, {
+            ...outer,
+            inside: [between!, `100.64.${i}.1`],
+            outside: [internet, `203.0.113.${1 + i}`],
+          });
+        }
         nat = this.world.nat(`nat ${name}`, {
           ...behaviour,
           inside: [own, `192.168.${1 + i}.1`],
-          outside: [internet, `203.0.113.${1 + i}`],
+          outside: between ? [between, `100.64.${i}.2`] : [internet, `203.0.113.${1 + i}`],
+          ...(between && { gateway: `100.64.${i}.1` }),
         });
         host.attach(own, address, { gateway: `192.168.${1 + i}.1` });
       } else {

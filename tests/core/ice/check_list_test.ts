@@ -1,0 +1,106 @@
+/**
+ * The check list: what is checked next, what waits for what, and how many pairs there may be.
+ *
+ * @module
+ */
+import { describe, it } from "node:test";
+import { assert, assertEquals } from "@std/assert";
+import type { Candidate } from "../../../core/ice/candidate.ts";
+import { type Base, CheckList } from "../../../core/ice/check_list.ts";
+
+const BASE: Base = {
+  socket: "a",
+  local: { address: "192.0.2.1", port: 1 },
+  priority: 1000,
+  foundation: "1",
+};
+const remote = (port: number, more: Partial<Candidate> = {}): Candidate => ({
+  foundation: `${port}`,
+  transport: "udp",
+  priority: port,
+  address: "203.0.113.1",
+  port,
+  type: "host",
+  ...more,
+});
+
+describe("a check list", () => {
+  it("keeps a pair for each socket and endpoint, best first by RFC 8445 §6.1.2.3", () => {
+    const list = new CheckList();
+    const one = list.add(BASE, remote(5));
+    assertEquals(list.add(BASE, remote(5)), one);
+    list.add(BASE, remote(9));
+    list.add({ ...BASE, socket: "b" }, remote(5));
+    assertEquals(list.pairs.map((pair) => pair.remote.port), [9, 5, 5]);
+    assertEquals(list.find("a", { address: "203.0.113.1", port: 5 }), one);
+    assertEquals(list.find("c", { address: "203.0.113.1", port: 5 }), undefined);
+    const before = one!.priority;
+    list.setRole(false);
+    assertEquals(before - one!.priority, 1n, "G > D counts one more");
+  });
+
+  it("checks one of each foundation first, and those alike once it succeeded (§6.1.2.6)", () => {
+    const list = new CheckList();
+    const alike = [3, 2, 1].map((port) => list.add(BASE, remote(port, { foundation: "x" }))!);
+    const other = list.add(BASE, remote(4))!;
+    assertEquals([...alike, other].map(({ state }) => state), [
+      "waiting",
+      "frozen",
+      "frozen",
+      "waiting",
+    ]);
+    const next = list.next()!;
+    assertEquals([next.pair.remote.port, next.isTriggered], [4, false]);
+    other.state = "in-progress";
+    assertEquals(list.next()!.pair.remote.port, 3);
+    list.succeed(alike[0]!);
+    assertEquals(alike.map(({ state }) => state), ["succeeded", "waiting", "waiting"]);
+    assertEquals(list.add(BASE, remote(8, { foundation: "x" }))!.state, "waiting");
+  });
+
+  it("thaws what waits for nobody, and at last what waits for one that is slow", () => {
+    const list = new CheckList();
+    const [first, second] = [2, 1].map((port) =>
+      list.add(BASE, remote(port, { foundation: "x" }))!
+    );
+    first!.state = "failed";
+    assertEquals(list.next()!.pair, second);
+    first!.state = "in-progress";
+    assertEquals(list.next()!.pair, second);
+    second!.state = "failed";
+    assertEquals(list.next(), undefined);
+    list.retry();
+    assertEquals([first!.state, second!.state], ["in-progress", "waiting"]);
+  });
+
+  it("does first what the peer asked for, in its order, each once (§6.1.4.1)", () => {
+    const list = new CheckList();
+    const [a, b, c] = [30, 20, 10].map((port) => list.add(BASE, remote(port))!);
+    c!.state = "failed";
+    b!.state = "succeeded";
+    for (const pair of [c!, b!, c!]) list.trigger(pair);
+    assertEquals([c!.state, b!.state], ["waiting", "succeeded"]);
+    assert(list.hasWork);
+    assertEquals([list.next(), list.next()], [
+      { pair: c!, isTriggered: true },
+      { pair: b!, isTriggered: true },
+    ]);
+    assertEquals(list.next(), { pair: a!, isTriggered: false });
+  });
+
+  it("has no more than a hundred pairs: a better one takes the place of the worst", () => {
+    const list = new CheckList();
+    for (let port = 1; port <= 100; port++) list.add(BASE, remote(100 + port));
+    assertEquals(list.add(BASE, remote(50)), undefined);
+    const worst = list.find("a", { address: "203.0.113.1", port: 101 })!;
+    list.trigger(worst);
+    assert(list.add(BASE, remote(999)));
+    assertEquals(list.pairs.length, 100);
+    assertEquals(list.find("a", worst.remote), undefined);
+    assertEquals(list.next()!.isTriggered, false, "what is gone is not checked");
+    for (const pair of list.pairs) pair.state = "succeeded";
+    assertEquals(list.add(BASE, remote(2000)), undefined, "what works stays");
+    list.clear();
+    assertEquals([list.pairs.length, list.hasWork], [0, false]);
+  });
+});
