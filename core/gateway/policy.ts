@@ -94,9 +94,12 @@ export class GatewayPolicy {
 
   /** What becomes of a request, which came in these bytes. */
   decide(request: ServerRequest, data: Uint8Array, now: Instant): GatewayDecision {
-    const decision = this.#command(request) ??
+    let decision = this.#command(request) ??
       this.#rule(request, data) ??
       this.#decide?.(request, now);
+    if (decision?.kind === "refuse" && request.via === "upnp") {
+      decision = { ...decision, code: this.#igdCode(decision.code) };
+    }
     if (decision?.kind === "reshape" && decision.adoptsNonce && !isNonceRight(request)) {
       const { existing, nonce } = request;
       this.#table.renew(existing!, { expiresAt: existing!.expiresAt, nonce });
@@ -111,14 +114,13 @@ export class GatewayPolicy {
 
   #command({ via, operation, from }: ServerRequest): GatewayDecision {
     if (operation === "announce") return undefined;
-    const isUpnp = via === "upnp";
-    if (this.refusal !== undefined && (isUpnp || this.refusal < 256)) {
-      return { kind: "refuse", code: isUpnp ? this.#igdCode(this.refusal) : this.refusal };
+    if (this.refusal !== undefined && (via === "upnp" || this.refusal < 256)) {
+      return { kind: "refuse", code: this.refusal };
     }
     const isAboutMappings = operation !== "address" && operation !== "read";
-    if (!isAboutMappings || !this.#denied.has(from.address)) return undefined;
-    const { NOT_AUTHORIZED } = PCP_RESULT;
-    return { kind: "refuse", code: isUpnp ? this.#igdCode(NOT_AUTHORIZED) : NOT_AUTHORIZED };
+    return isAboutMappings && this.#denied.has(from.address)
+      ? { kind: "refuse", code: PCP_RESULT.NOT_AUTHORIZED }
+      : undefined;
   }
 
   /** A PCP result in UPnP's words (RFC 6970 §5.4). */

@@ -132,7 +132,8 @@ const LIST: readonly Profile[] = [
     summary:
       "PCP: 120…86400 s, no PORT_SET or DESCRIPTION padding, any nonce renews, deleting nothing " +
       "is NO_RESOURCES, ill-sized requests get a version-0 header. NAT-PMP: 8-byte errors, ports " +
-      "searched upwards, delete-all takes both protocols, takes over what PCP mapped",
+      "searched upwards, delete-all takes both protocols, takes over what PCP mapped. UPnP: 718 for " +
+      "another host's address, deleting nothing works",
     natPmp: {
       maxLifetimeSeconds: LONGEST_SECONDS,
       portChoice: "upwards",
@@ -148,6 +149,7 @@ const LIST: readonly Profile[] = [
       maxLifetimeSeconds: DAY_SECONDS,
       announceCopies: 1,
     },
+    upnp: { version: 2, habits: { foreignFault: 718, deletesNothing: true } },
     resetsEpochOnNewAddress: true,
     illSizedReply: [0x00, 0x80, 0x00, 0x03],
     requests: [
@@ -220,7 +222,8 @@ const LIST: readonly Profile[] = [
     name: "no-external-address",
     device: "unnamed gateways",
     source: "libnatpmp#16 (peers.md row 11)",
-    summary: "NAT-PMP succeeds and tells 0.0.0.0 for the external address",
+    summary: "NAT-PMP and UPnP succeed and tell 0.0.0.0 for the external address",
+    upnp: { connections: [{ address: "0.0.0.0" }] },
     replies: [{
       when: { protocol: "nat-pmp", opcodes: [0] },
       then: [{ kind: "external-address", address: "0.0.0.0" }],
@@ -230,7 +233,8 @@ const LIST: readonly Profile[] = [
     name: "private-external-address",
     device: "unnamed gateways",
     source: "libnatpmp#16 (peers.md row 11)",
-    summary: "both protocols tell a private external address: another NAT stands above",
+    summary: "all protocols tell a private external address: another NAT stands above",
+    upnp: { connections: [{ address: "10.64.0.2" }] },
     replies: [{
       when: { isError: false },
       then: [{ kind: "external-address", address: "10.64.0.2" }],

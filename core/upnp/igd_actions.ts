@@ -436,7 +436,8 @@ export class IgdActions {
     if (!isEnabled) return UPNP_ERROR.ActionFailed;
     if (familyOf(internalClient) !== 4) return UPNP_ERROR.InvalidArgs;
     if (this.#settings.isSecure && internalClient !== client) {
-      return isV2 ? UPNP_ERROR.ActionNotAuthorized : IGD_ERROR.ConflictInMappingEntry;
+      return this.#habits.foreignFault ??
+        (isV2 ? UPNP_ERROR.ActionNotAuthorized : IGD_ERROR.ConflictInMappingEntry);
     }
     const low = this.#refusePort(internalPort) ??
       (externalPort === 0 ? undefined : this.#refusePort(externalPort));

@@ -536,7 +536,9 @@ export class IgdServer implements Machine<ServerEvent> {
       this.#counts.dropped.policy++;
       return undefined;
     }
-    const outcome = decision?.kind === "refuse" ? decision.code : this.#actions.perform(call, now);
+    const outcome = decision?.kind === "refuse"
+      ? faultCode(decision.code)
+      : this.#actions.perform(call, now);
     if (outcome === "drop") {
       this.#counts.dropped.policy++;
       return undefined;
@@ -545,7 +547,9 @@ export class IgdServer implements Machine<ServerEvent> {
     if (typeof outcome === "number") return this.#fault(outcome);
     this.#counts.results.done++;
     const { args } = outcome;
-    const response = encodeResult({ service: soap.service, action: soap.action, args });
+    // As the device spells it: what the client wrote is not to be said back.
+    const service = place.service.serviceType.replace(/\d+$/, `${call.version}`);
+    const response = encodeResult({ service, action: call.action, args });
     return call.action === "GetListOfPortMappings"
       ? withCdata(response, args["NewPortListing"] ?? "")
       : response;
@@ -706,6 +710,11 @@ function plainRequest(
     nonce: undefined,
     existing: undefined,
   };
+}
+
+/** A policy's code where UPnP has such codes. */
+function faultCode(code: number): number {
+  return Number.isInteger(code) && code >= 256 && code <= 999 ? code : UPNP_ERROR.ActionFailed;
 }
 
 /** A list is a document in the document: miniupnpc does not decode what is escaped twice. */

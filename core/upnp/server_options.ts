@@ -56,6 +56,8 @@ export interface IgdHabits {
   readonly repeatFault?: number;
   /** Another host's mapping is overwritten without a word. */
   readonly overwrites?: boolean;
+  /** The code of a mapping for another host; 606, in version 1 718. */
+  readonly foreignFault?: number;
   /** The code where another has the port; 718, and in version 2 729 for another mechanism. */
   readonly conflictFault?: number;
   /** From so many mappings on it says that it made one and makes none. */

@@ -114,8 +114,8 @@ async function start(
   const options: GatewayServerOptions = {
     ...dropUndefined({
       external,
-      // A profile knows what its gateway speaks.
-      protocols: spoken ?? (profile === undefined ? all : undefined),
+      // A profile may know what its gateway speaks.
+      protocols: spoken ?? (PROFILES[profile ?? ""]?.protocols ? undefined : all),
       profile,
       announcePort: flags["announce-port"],
     }),

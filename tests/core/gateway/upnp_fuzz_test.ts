@@ -104,6 +104,13 @@ function mutate(random: RandomSource, request: HttpRequest): HttpRequest {
     path += pick(random, ["?", "/", "%00", "x".repeat(3000), "\r\n"]);
   } else if (how === 4) {
     method = pick(random, ["M-POST", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "__proto__"]);
+  } else if (how === 6) {
+    const which = random.u32() % headers.length;
+    headers = headers.map(([name, value], i) => {
+      const at = random.u32() % (value.length + 1);
+      const added = i === which ? pick(random, ["<", '"', "#", "&", "ü", ":"]) : "";
+      return [name, value.slice(0, at) + added + value.slice(at)];
+    });
   } else if (how === 5) {
     const text = `<a>${"<b>".repeat(random.u32() % 10_000)}`;
     body = new TextEncoder().encode(text);

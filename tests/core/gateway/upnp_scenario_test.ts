@@ -110,6 +110,25 @@ describe("scenarios reach UPnP", () => {
     assertEquals(rig.gateway.stats.upnp?.dropped.policy, 1);
   });
 
+  it("profiles of PCP and NAT-PMP have their UPnP, too", () => {
+    const upnp = { protocols: ["pcp", "nat-pmp", "upnp"] } as const;
+    const real = new IgdRig({ ...upnp, profile: "miniupnpd-2.3.1" });
+    assertEquals(real.add(80, { client: BOB.address }), 718);
+    assertEquals(real.call("DeletePortMapping", named(80)), {});
+    assertEquals(add(new IgdRig({ ...upnp, profile: "not-authorized" })), 606);
+    assertEquals(
+      ["no-external-address", "private-external-address"].map((profile) =>
+        new IgdRig({ ...upnp, profile }).call("GetExternalIPAddress")
+      ),
+      [{ NewExternalIPAddress: "0.0.0.0" }, { NewExternalIPAddress: "10.64.0.2" }],
+    );
+  });
+
+  it("a policy's code that is none of UPnP's is Action Failed", () => {
+    const seen = (code: number) => add(new IgdRig({ decide: () => ({ kind: "refuse", code }) }));
+    assertEquals([seen(2), seen(0), seen(1000), seen(1.5), seen(725)], [606, 501, 501, 501, 725]);
+  });
+
   it("is made without UPnP, with it off, and with it on", () => {
     const off = new IgdRig({ protocols: ["pcp"] });
     assertEquals(off.gateway.sockets!().map(({ key }) => key), []);

@@ -171,6 +171,26 @@ describe("IgdServer: calls", () => {
     assertEquals(rig.gateway.stats.upnp?.requests.actions, 3);
   });
 
+  it("says nothing back that a client put into SOAPAction", () => {
+    const rig = new IgdRig();
+    for (const prefix of ["a<b", '"', "ü\u0000", "#", "&", " "]) {
+      const call = encodeCall(
+        { service: IGD_SERVICE.WAN_IP_1, action: "GetExternalIPAddress", args: {} },
+        "/ctl/IPConn1",
+      );
+      const field = [
+        "SOAPAction",
+        `"${prefix}:service:WANIPConnection:1#GetExternalIPAddress"`,
+      ] as const;
+      const headers = [...call.headers.filter(([name]) => name !== "SOAPAction"), field];
+      const [answer] = rig.ask({ ...call, headers }).responses;
+      assert(
+        !new TextDecoder().decode(answer!.response.body).includes(`${prefix}:service:`),
+        prefix,
+      );
+    }
+  });
+
   it("tells address, status, type, line and default connection", () => {
     const rig = new IgdRig();
     rig.now = 90_500;
