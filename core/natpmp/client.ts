@@ -28,6 +28,7 @@
 import { isSameEndpoint } from "../ip.ts";
 import { RECREATION_DELAY_MS } from "../backoff.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
+import { EpochRecord } from "../lease/epoch.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
 import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
 import { protocolName, readState, type SavedState, saveLease } from "../lease/saved.ts";
@@ -48,7 +49,7 @@ import type { RandomSource } from "../random.ts";
 import { Timers } from "../timers.ts";
 import { type AddressEvent, ExternalAddress } from "./address.ts";
 import { decodeResponse, NATPMP_RESULT, type NatPmpResponse, natPmpResultName } from "./codec.ts";
-import { NatPmpEpoch } from "./epoch.ts";
+import { isSameTable } from "./epoch.ts";
 import { EXCHANGE_TIMER, isAnswer, type Job, type NatPmpLease, RequestQueue } from "./queue.ts";
 
 /** How a NAT-PMP client is made. */
@@ -170,7 +171,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   readonly #outbox = new Outbox<NatPmpEvent>(mergeMappingEvents);
   /** The exchange's own; those of mappings are the keeper's. */
   readonly #timers = new Timers<string>();
-  readonly #epoch = new NatPmpEpoch();
+  readonly #epoch = new EpochRecord(isSameTable);
   readonly #queue: RequestQueue;
   readonly #keeper: LeaseKeeper<Job, NatPmpMapping>;
   readonly #address: ExternalAddress;
@@ -546,7 +547,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   #hearEpoch(response: NatPmpResponse, answered: Job | undefined): void {
     const { epochSeconds } = response;
     if (epochSeconds === undefined) return;
-    if (this.#epoch.check(epochSeconds, this.#now) === "lost") {
+    if (!this.#epoch.check(epochSeconds, this.#now)) {
       this.stats.restarts++;
       this.#outbox.emit({ type: "gateway-restarted" }, "restart");
       const except = answered?.kind === "map" ? answered.lease : undefined;

@@ -11,9 +11,10 @@
  */
 import { pcpRetransmissionTimeMs } from "../backoff.ts";
 import { withoutZone } from "../ip.ts";
+import { EpochRecord } from "../lease/epoch.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { RandomSource } from "../random.ts";
-import { EpochRecord } from "./epoch.ts";
+import { isEpochValid } from "./epoch.ts";
 
 /** How long all addresses are left alone after none answered, milliseconds (RFC 7488 §3(5)). */
 export const EXHAUSTED_WAIT_MS = 900_000;
@@ -67,7 +68,7 @@ export interface Request {
 /** The addresses of one server. */
 export class ServerList {
   /** The epoch of the address in use. */
-  readonly epoch: EpochRecord = new EpochRecord();
+  readonly epoch: EpochRecord = new EpochRecord(isEpochValid);
   /** Whether the address in use has answered since it was taken into use. */
   hasAnswered = false;
   readonly #list: readonly Endpoint[];

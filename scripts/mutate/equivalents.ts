@@ -44,6 +44,18 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "a single one draws its own delay, which is the one that would be drawn for all",
   },
   {
+    path: "core/lease/epoch.ts",
+    line: "#seconds = 0;",
+    operator: "constant",
+    reason: "it is set with the time of the first packet, and compared from the second on",
+  },
+  {
+    path: "core/pcp/client.ts",
+    line: "state: lease.state(request?.sends ?? 0),",
+    operator: "constant",
+    reason: "the number of sendings counts while it is asked for, when there is a request",
+  },
+  {
     path: "core/portmap/mapper.ts",
     line: "if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);",
     operator: "condition",

@@ -236,12 +236,12 @@ export const PLANTED: readonly PlantedBug[] = [
     'const external = { address: this.#address.known ?? "", port: port ^ 1 };',
   ),
   // ---- Epochs ----
-  natPmpEpoch("NAT-PMP's epoch rule is too strict", "estimate - 2", "estimate - 1"),
-  natPmpEpoch("NAT-PMP's epoch rule is too lax", "estimate - 2", "estimate - 3"),
-  natPmpEpoch("NAT-PMP is deaf to the epoch", '"lost" : "same";', '"same" : "same";'),
+  natPmpEpoch("NAT-PMP's epoch rule is too strict", "/ 1000 - 2", "/ 1000 - 1"),
+  natPmpEpoch("NAT-PMP's epoch rule is too lax", "/ 1000 - 2", "/ 1000 - 3"),
+  natPmpEpoch("NAT-PMP is deaf to the epoch", "return current >=", "return true || current >="),
   pcpEpoch("PCP's epoch rule is too strict", "serverDelta < -1", "serverDelta < 0"),
   pcpEpoch("PCP's epoch rule is too lax", "serverDelta + 2 >=", "serverDelta + 3 >="),
-  pcpEpoch("PCP is deaf to the epoch", "    return isValid;", "    return isValid || true;"),
+  pcpEpoch("PCP is deaf to the epoch", "if (serverDelta < -1) return false;", "return true;"),
   // ---- What is kept ----
   savedLease(
     "the nonce is lost in what is saved",

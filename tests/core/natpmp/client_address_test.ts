@@ -5,7 +5,7 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { GIVE_UP_AT, Rig, rigWithGateway, rigWithMapping } from "./rig.ts";
+import { EXTERNAL, GIVE_UP_AT, Rig, rigWithGateway, rigWithMapping } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080 } as const;
 const kinds = (rig: Rig) => rig.takeSent().map(({ request }) => request.kind);
@@ -32,6 +32,15 @@ describe("the external address", () => {
     rig.takeSent();
     rig.runTo(3_600_000);
     assertEquals(kinds(rig), ["map"]);
+  });
+
+  it("is told with what is not granted yet, and with what was lost, as it is known", () => {
+    const { rig } = rigWithGateway();
+    rig.do((client, now) => client.probe(now));
+    rig.deafen();
+    const id = rig.do((client, now) => client.map(web, now));
+    const { externalAddress, external } = rig.client.mapping(id)!;
+    assertEquals([externalAddress, external], [EXTERNAL, undefined]);
   });
 
   it("is not asked for again where the gateway announces the one that is known", () => {

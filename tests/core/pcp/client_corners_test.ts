@@ -24,6 +24,7 @@ describe("corners of the client", () => {
       rig.client.map(TCP, 0);
       rig.drain();
       claim(rig.receive(fromHex(`00${opcode}0001 00000000`)));
+      assertEquals(rig.client.stats.received, 1);
       assertEquals(rig.heard().sort(), ["announce-failed", "failed"]);
     }
     const rig = new Rig();

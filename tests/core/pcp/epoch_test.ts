@@ -1,6 +1,6 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
-import { EpochRecord, isEpochValid } from "../../../core/pcp/epoch.ts";
+import { isEpochValid } from "../../../core/pcp/epoch.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { claim } from "./support.ts";
 
@@ -25,9 +25,14 @@ const TRUTH: readonly (readonly [number, number, number, boolean])[] = [
 describe("isEpochValid()", () => {
   for (const [elapsed, previous, current, verdict] of TRUTH) {
     it(`${previous} then ${current} after ${elapsed} s is ${verdict ? "valid" : "invalid"}`, () => {
-      assertEquals(isEpochValid(elapsed, previous, current), verdict);
+      assertEquals(isEpochValid(1000 * elapsed, previous, current), verdict);
     });
   }
+
+  it("counts the client's time in whole seconds", () => {
+    assertEquals(isEpochValid(2999, 1000, 1000), true);
+    assertEquals(isEpochValid(3000, 1000, 1000), false);
+  });
 
   it("takes a server whose clock is up to 3 % off, and a restart for none", () => {
     const random = seededRandom(5);
@@ -35,34 +40,10 @@ describe("isEpochValid()", () => {
       const elapsed = random.u32() % 100_000, previous = random.u32() % 1_000_000;
       const drift = ((random.u32() % 601) - 300) / 10_000;
       const current = previous + Math.floor(elapsed * (1 + drift));
-      claim(isEpochValid(elapsed, previous, current), `${elapsed} ${drift}`);
+      claim(isEpochValid(1000 * elapsed, previous, current), `${elapsed} ${drift}`);
       // Back from a restart `uptime` seconds ago, with more behind it than the tolerance.
       const uptime = random.u32() % 60;
-      if (previous > uptime + 1) claim(!isEpochValid(elapsed, previous, uptime));
+      if (previous > uptime + 1) claim(!isEpochValid(1000 * elapsed, previous, uptime));
     }
-  });
-});
-
-describe("EpochRecord", () => {
-  it("takes the first epoch as it is, and again after forget()", () => {
-    const record = new EpochRecord();
-    assertEquals([record.isKnown, record.check(7, 0), record.isKnown], [false, true, true]);
-    assertEquals(record.check(1_000_000, 1000), false);
-    record.forget();
-    assertEquals([record.isKnown, record.check(7, 2000)], [false, true]);
-  });
-
-  it("records an epoch that does not fit, so that it is told once", () => {
-    const record = new EpochRecord();
-    record.check(5000, 0);
-    assertEquals(record.check(0, 1000), false);
-    assertEquals(record.check(1, 2000), true);
-  });
-
-  it("counts the client's time in whole seconds", () => {
-    const record = new EpochRecord();
-    record.check(1000, 0);
-    assertEquals(record.check(1000, 2999), true);
-    assertEquals(record.check(1000, 5999), false);
   });
 });
