@@ -74,7 +74,6 @@ export class Race {
   /** Begins, or begins anew with those that are out: a request on its way goes on. */
   begin(managed: ManagedMapping, now: Instant): void {
     managed.retryAt = managed.nextGatewayAt = undefined;
-    if (managed.phase === "held") managed.phase = "racing";
     const known = managed.contenders;
     const contenders: Contender[] = [];
     for (const path of this.#host.pathsFor(managed)) {
@@ -85,9 +84,6 @@ export class Race {
         if (isDone) this.#leave(managed, contender, "abandon", now);
         contenders.push(contender);
       }
-    }
-    for (const contender of known) {
-      if (!contenders.includes(contender)) this.#leave(managed, contender, "abandon", now);
     }
     managed.contenders = contenders;
     for (const contender of contenders) {

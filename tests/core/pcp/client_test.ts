@@ -156,6 +156,7 @@ describe("PcpClient.map()", () => {
       [{ thirdParty: "nobody" }, TypeError, "nobody"],
       [{ description: "x".repeat(1017) }, RangeError, "1017"],
       [{ description: "x".repeat(1016) }, RangeError, "room"],
+      [{ description: "x".repeat(1013) }, RangeError, "room"],
       [{ portSet: { size: 1 } }, RangeError, "portSet.size"],
       [{ portSet: { size: 60000 } }, RangeError, "60000"],
       [
