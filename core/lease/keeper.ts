@@ -632,7 +632,6 @@ export class LeaseKeeper<R, T> {
   /** What was granted is no more. Kept alive it is asked for again, at `retryAt` or at once. */
   #lose(lease: Lease<R>, failure: Failure, retryAt: Instant | undefined, now: Instant): void {
     lease.expiresAt = undefined;
-    lease.isStale = false;
     if (!lease.isKeptAlive) {
       this.#wire.cancel(lease);
       return this.#end(lease, "expired", failure, now);

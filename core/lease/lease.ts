@@ -88,7 +88,7 @@ export class Lease<R> extends Deadline {
   reported: Endpoint | undefined;
   /** Until when the gateway may hold it, by the requests that it may have got. */
   mayExistUntil: Instant = -Infinity;
-  /** The grant is of a table that the gateway lost, or of an address that this host had. */
+  /** The grant, if any, is of a table that the gateway lost, or of an address that this host had. */
   isStale = false;
   /** Whether the application was told that it is lost, and not yet that it is back. */
   isLost = false;

@@ -44,6 +44,33 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "a single one draws its own delay, which is the one that would be drawn for all",
   },
   {
+    path: "core/lease/lease.ts",
+    line: "const POINTS_A_DAY = 30;",
+    operator: "constant",
+    replacement: "31",
+    reason: "of a day less than a tenth of a millisecond is left after the thirtieth point",
+  },
+  {
+    path: "core/pcp/answers.ts",
+    line: "return description === undefined && !portSet",
+    operator: "condition",
+    replacement: "false",
+    reason: "fields that are undefined weigh something, and say as much as none",
+  },
+  {
+    path: "core/pcp/client.ts",
+    line: "if (remembered && isSameEndpoint(remembered, external)) return remembered;",
+    operator: "condition",
+    replacement: "false",
+    reason: "another endpoint of the same address and port weighs more, and says the same",
+  },
+  {
+    path: "core/portmap/managed.ts",
+    line: "#lifetimeSeconds = 0;",
+    operator: "constant",
+    reason: "it is taken with the maker, without whom it is not read",
+  },
+  {
     path: "core/lease/epoch.ts",
     line: "#seconds = 0;",
     operator: "constant",

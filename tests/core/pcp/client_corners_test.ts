@@ -11,6 +11,73 @@ const SET = { protocol: 17, internalPort: 6000, portSet: { size: 4 } } as const;
 const SECOND = { address: "192.168.1.2", port: 5351 };
 
 describe("corners of the client", () => {
+  it("what waits to be fetched is due at the moment of the last call (rule 3)", () => {
+    const calls: readonly ((rig: Rig, id: number) => unknown)[] = [
+      ({ client }) => client.map({ ...TCP, internalPort: 1 }, 7),
+      ({ client }, id) => client.renew(id, undefined, 7),
+      ({ client }, id) => client.revoke(id, 7),
+      ({ client }) => client.unmap({ ...TCP, internalPort: 2 }, 7),
+      ({ client }, id) => client.withdraw(id, 7),
+      ({ client }) => client.probe(7),
+      ({ client }) => client.endProbe(7),
+      ({ client }) => client.close(7),
+      ({ client }) => client.networkChanged("10.0.0.5", 7),
+      ({ client }) => client.handleDatagram(new Uint8Array(1), SERVER, "client", 7),
+      ({ client }) => client.handleUnreachable(SECOND, "client", 7),
+      ({ client }) => client.handleTimeout(7),
+    ];
+    for (const [i, call] of calls.entries()) {
+      const rig = new Rig();
+      const id = rig.client.map(TCP, 5);
+      rig.client.map({ ...TCP, internalPort: 9 }, 5);
+      call(rig, id);
+      assertEquals(rig.client.nextTimeout(), 7, `call ${i}`);
+    }
+    const rig = new Rig();
+    rig.client.map({ ...TCP, internalPort: 9 }, 5);
+    rig.client.abandon(rig.client.map(TCP, 5), 7);
+    assertEquals(rig.client.nextTimeout(), 7);
+  });
+
+  it("a request given up may be granted as long as the lifetime that it asks for", () => {
+    const rig = new Rig();
+    const id = rig.client.map({ ...TCP, lifetimeSeconds: 60 }, 0);
+    rig.drain();
+    rig.client.withdraw(id, 0);
+    rig.advance(59_999);
+    assertEquals(rig.heard(), []);
+    rig.advance(1);
+    assertEquals(rig.heard(), ["unmapped"]);
+  });
+
+  it("a server without resources is asked at once from another network", () => {
+    const rig = new Rig();
+    rig.client.map(TCP, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.NO_RESOURCES, 600);
+    rig.client.networkChanged("10.0.0.5", 0);
+    assertEquals(rig.drain().length, 1);
+  });
+
+  it("an announcement hastens nothing where the server was heard before", () => {
+    const rig = new Rig();
+    rig.mapped({ internalPort: 1 });
+    rig.client.map(TCP, 0);
+    const [sent] = rig.drain();
+    // A success without a port is none: half a minute's rest.
+    rig.receive(forge(sent!.request, { external: { ...EXTERNAL, port: 0 } }));
+    rig.announce(1000);
+    assertEquals(rig.advance(29_999), []);
+    assertEquals(rig.advance(1).length, 1);
+  });
+
+  it("its question leaves by the client's own socket", () => {
+    const { client } = new Rig();
+    client.probe(0);
+    const action = client.poll();
+    claim(action?.type === "send" && action.socket === "client");
+  });
+
   it("its counters begin at 0", () => {
     const { sent, dropped, ...counts } = new Rig().client.stats;
     const all = [sent, dropped, counts].flatMap((some) => Object.values(some));

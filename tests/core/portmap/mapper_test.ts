@@ -351,11 +351,46 @@ describe("a later run", () => {
   });
 });
 
+describe("what waits to be fetched", () => {
+  it("is due at the moment of the last call, whatever that was (rule 3)", () => {
+    const { protocol: _, ...both } = web;
+    const calls: readonly ((mapper: PortMapper, id: number, now: number) => unknown)[] = [
+      (mapper, _, now) => mapper.networkChanged([{ gateway: GATEWAY, localAddress: HOST }], now),
+      (mapper, _, now) => mapper.localAddressesChanged([HOST], now),
+      (mapper, _, now) =>
+        mapper.handleSocket("none", { ok: true, local: { address: HOST, port: 1 } }, now),
+      (mapper, _, now) => mapper.map({ ...web, internalPort: 1 }, now),
+      (mapper, _, now) => mapper.mapBoth({ ...both, internalPort: 2 }, now),
+      (mapper, _, now) => mapper.unmap({ ...web, internalPort: 3 }, now),
+      (mapper, _, now) => mapper.unmapAll("udp", now),
+      (mapper, _, now) => mapper.watch({ ...web, internalPort: 4 }, now),
+      (mapper, id, now) => mapper.renew(id, undefined, now),
+      (mapper, _, now) => mapper.revoke(99, now),
+      (mapper, _, now) => mapper.abandon(99, now),
+      (mapper, _, now) => mapper.askAddresses(undefined, now),
+      (mapper, _, now) => mapper.endQuestion(99, now),
+      (mapper, _, now) => mapper.list(now),
+      (mapper, _, now) => mapper.close(now),
+      (mapper, _, now) => mapper.handleDatagram(new Uint8Array(2), GATEWAY, "none", now),
+      (mapper, _, now) => mapper.handleUnreachable(GATEWAY, "none", now),
+      (mapper, _, now) => mapper.handleTimeout(now),
+    ];
+    for (const [i, call] of calls.entries()) {
+      const mapper = openMapper();
+      const id = mapper.map(web, 5);
+      assertEquals(mapper.nextTimeout(), 5);
+      call(mapper, id, 7);
+      assertEquals(mapper.nextTimeout(), 7, `call ${i}`);
+    }
+  });
+});
+
 describe("bad input", () => {
   const cases: readonly (readonly [string, Record<string, unknown>, string])[] = [
     ["a port of 0", { internalPort: 0 }, "'internalPort'"],
     ["a port beyond 65535", { internalPort: 65536 }, "65536"],
     ["an unknown protocol", { protocol: "icmp" }, "'protocol'"],
+    ["a protocol by its number", { protocol: 6 }, "'protocol'"],
     ["a lifetime of 0", { lifetimeSeconds: 0 }, "'lifetimeSeconds'"],
     ["a mode of 0 lifetimes", { mode: 0 }, "'mode'"],
     [

@@ -262,6 +262,28 @@ describe("networks", () => {
     assertEquals(net.mapper.nextTimeout(), undefined);
   });
 
+  it("a gateway that is left with nothing there is done with at once", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.connect([B]);
+    assertEquals(net.mapper.sockets().map(({ local }) => local?.address), [B.localAddress]);
+    assertEquals([net.mapper.stats.paths, net.mapper.stats.left], [2, 1]);
+  });
+
+  it("one gateway whose socket cannot be had leaves the other one to map", () => {
+    const net = new Net();
+    net.add(B, "198.51.100.7");
+    net.do((mapper, now) => mapper.networkChanged([A, B], now));
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    const failure = { ok: false, code: "permission", message: "no", isOpen: false } as const;
+    net.do((mapper, now) => mapper.handleSocket(mapper.sockets()[0]!.key, failure, now));
+    assertEquals(net.takeTypes(), []);
+    net.connect([A, B], [B]);
+    net.run(2000);
+    assertEquals([net.takeTypes(), net.mapper.mapping(id)?.gateway], [["mapped"], B.gateway]);
+  });
+
   it("two ways to one gateway are one path, the first", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");

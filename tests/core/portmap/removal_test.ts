@@ -97,6 +97,18 @@ describe("a removal", () => {
     assert(net.mapper.isIdle);
   });
 
+  it("of all is asked for each time that it is wanted", () => {
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    for (let i = 0; i < 2; i++) {
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      net.do((mapper, now) => mapper.abandon(id, now));
+      net.do((mapper, now) => mapper.unmapAll("tcp", now));
+      assertEquals([net.takeTypes(), net.ports(A)], [["mapped", "unmapped"], []]);
+    }
+  });
+
   it("that waits for a gateway begins there", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
