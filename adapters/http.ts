@@ -18,6 +18,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
 import type {
   Endpoint,
@@ -46,10 +47,34 @@ const IDLE_MS = 1000;
 /** HTTP's own port, which a Host field leaves out. */
 const HTTP_PORT = 80;
 
+/** What is used of Deno's own TCP. */
+interface DenoTcp {
+  connect(to: { hostname: string; port: number }): Promise<{
+    readonly readable: ReadableStream<Uint8Array>;
+    readonly writable: WritableStream<Uint8Array>;
+  }>;
+}
+
+/** Connections; Deno's `node:net` dials no address with a zone, but its own API does. */
+class Connections extends Agent {
+  override createConnection(
+    ...[options, done]: Parameters<Agent["createConnection"]>
+  ): ReturnType<Agent["createConnection"]> {
+    const { host: hostname, port } = options;
+    const { Deno } = globalThis as { readonly Deno?: DenoTcp };
+    if (!Deno || !done || !hostname?.includes("%")) return super.createConnection(options, done);
+    Deno.connect({ hostname, port: Number(port) }).then(
+      ({ readable, writable }) => done(null, Duplex.fromWeb({ readable, writable } as never)),
+      (error) => done(error, undefined as never),
+    );
+    return undefined as never;
+  }
+}
+
 /** HTTP for one machine. */
 export class NodeHttp implements Http {
   readonly #handlers: HttpHandlers;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #agent: Agent = new Connections({ keepAlive: true, maxSockets: 1 });
   /** Stops the time after which connections that nobody needed are closed. */
   #stopIdle = (): void => {};
   /** What ends each request of ours that is under way. */
@@ -94,7 +119,7 @@ export class NodeHttp implements Http {
     // A name would be looked up, and might be another host's than the one that was checked.
     const address = canonicalAddress(to.address);
     if (address === undefined) return fail("failed");
-    const attempt = (agent: Agent | false): void => {
+    const attempt = (agent: Agent): void => {
       try {
         const asked = send(action, address, agent);
         abandon = () => void asked.destroy();
@@ -112,7 +137,7 @@ export class NodeHttp implements Http {
           // What came of the answer until then is told by the answer itself.
           if (isAnswered || !this.#asked.has(cancel)) return;
           // A connection that was kept may have been closed there just now.
-          if (asked.reusedSocket && agent) attempt(false);
+          if (asked.reusedSocket && agent === this.#agent) attempt(new Connections());
           else fail(failureReason(error));
         });
       } catch {
@@ -223,7 +248,7 @@ function answer(outgoing: ServerResponse, { status, headers, body }: HttpRespons
 }
 
 /** Sends a request. */
-function send(action: RequestAction, address: string, agent: Agent | false): ClientRequest {
+function send(action: RequestAction, address: string, agent: Agent): ClientRequest {
   const { to, request, local } = action;
   const { method, path, body } = request;
   const names = new Set(request.headers.map(([name]) => name.toLowerCase()));

@@ -7,6 +7,8 @@
  * - `send ADDRESS PORT [connect]`: sends one datagram; from where, and what was told
  * - `serve PORT`: answers each connection and datagram with who the peer is, `ready` once mapped
  * - `relay SERVER PORT PEER_PORT`: an allocation at a TURN server, and what a peer there answers
+ * - `get ADDRESS PORT PATH`: the status and length of what HTTP answers, or why it does not
+ * - `follow NAME`: what changes at the first UPnP service of that name, a line each
  * - `watch`: `ready`, then a line for each change of the fingerprint, until it is ended
  *
  * @module
@@ -21,6 +23,7 @@ import {
   sourceToward,
 } from "../../adapters/discovery/mod.ts";
 import { Nat } from "../../adapters/api/nat.ts";
+import { UpnpClient } from "../../adapters/api/upnp_client.ts";
 import type { Assignment } from "../../core/portmap/managed.ts";
 import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
@@ -122,7 +125,28 @@ async function relay(server: Endpoint, peer: Endpoint): Promise<void> {
   driver.do((it, now) => it.permit(peer.address, now));
 }
 
-const [command, address = "", port, flag] = process.argv.slice(2);
+async function get(address: string, port: number, path: string): Promise<void> {
+  const http = await runtime.openHttp!({
+    onResult: (_, result) => {
+      print(result.ok ? { status: result.status, length: result.body.length } : result.reason);
+      http.close();
+    },
+    onRequest() {},
+  });
+  const request = { method: "GET", path, headers: [] };
+  const limits = { maxBytes: 100_000, timeoutMs: 5000 };
+  http.request({ type: "request", id: 1, to: { address, port }, request, ...limits });
+}
+
+async function follow(name: string): Promise<void> {
+  const client = await UpnpClient.open({ runtime });
+  for await (const service of client.services()) {
+    if (!service.serviceType.includes(`:${name}:`)) continue;
+    for await (const properties of service.changes()) print(properties);
+  }
+}
+
+const [command, address = "", port, flag = ""] = process.argv.slice(2);
 switch (command) {
   case "network":
     await network();
@@ -138,6 +162,12 @@ switch (command) {
     break;
   case "serve":
     await serve(Number(address));
+    break;
+  case "get":
+    await get(address, Number(port), flag);
+    break;
+  case "follow":
+    await follow(address);
     break;
   case "watch":
     await watch();

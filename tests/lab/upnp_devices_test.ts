@@ -8,7 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { LabContext, LabTest } from "../../scripts/lab/main.ts";
 import type { Lab } from "../../scripts/lab/lab.ts";
 import type { LabProcess } from "../../scripts/lab/process.ts";
-import { ADDRESS } from "../../scripts/lab/topology.ts";
+import { ADDRESS, HOST_INTERFACE } from "../../scripts/lab/topology.ts";
 import { assertStatus, field, only, until } from "./support.ts";
 
 const MEDIA_PORT = 8200;
@@ -154,6 +154,44 @@ export const tests: Record<string, LabTest> = {
       ]);
       const handle = /dport 1900 drop # handle (\d+)/.exec(stdout)?.[1];
       await mustNft(lab, `delete rule inet filter input handle ${handle}`);
+    }
+  },
+
+  "a device is asked at its link-local address": async ({ probes, lab }) => {
+    const args = ["get", `${ADDRESS.gateway6}%${HOST_INTERFACE}`, "49152", "/rootDesc.xml"];
+    for (const [way, command] of Object.entries(probes)) {
+      const { stdout, stderr } = await lab.exec("host", [...command, ...args]);
+      const { status, length } = JSON.parse(stdout || "{}");
+      assert(status === 200 && length > 1000, `${way}: ${stdout}${stderr}`);
+    }
+  },
+
+  "the gateway tells its address, and of a mapping as it is made": async ({ probes, lab }) => {
+    for (const [way, command] of Object.entries(probes)) {
+      const following = lab.spawn("host", [...command, "follow", "WANIPConnection"]);
+      const told = async (name: string, value: string) => {
+        const isIt = (line: string) => JSON.parse(line)[name] === value;
+        await following.line((line) => line.startsWith("{") && isIt(line)).catch((error) => {
+          throw new Error(`${way}: ${name} ${value}: ${error.message}\n${following.said()}`);
+        });
+      };
+      try {
+        await told("ExternalIPAddress", ADDRESS.wan);
+        const { code } = await lab.exec("host", [
+          "upnpc",
+          "-a",
+          ADDRESS.host,
+          "6300",
+          "6300",
+          "UDP",
+        ]);
+        assertEquals(code, 0);
+        await told("PortMappingNumberOfEntries", "1");
+      } finally {
+        following.signal("SIGKILL");
+        await following.status;
+        await lab.exec("host", ["upnpc", "-d", "6300", "UDP"]);
+      }
     }
   },
 };

@@ -493,6 +493,30 @@ describe("ControlPoint", () => {
       assertEquals(callback(["192.168.1.5", local]), "<http://[fe80::5]:7000/1>");
     });
 
+    it("have a socket for each of this host's addresses", () => {
+      const other = "10.0.0.2";
+      const point = new ControlPoint({
+        places: [{ local: HOST }, { local: other }],
+        listen: false,
+      });
+      const service = new Rig().find(deviceOf({ eventUrl: "/evt" }));
+      const to = { address: "10.0.0.1", port: 5000 };
+      const away = {
+        ...service,
+        root: { ...service.root, local: other },
+        events: { to, path: "/e" },
+      };
+      for (const each of [service, away, away]) point.subscribe(each, 0);
+      const keys = point.sockets().filter(({ kind }) => kind === "http").map(({ key }) => key);
+      assertEquals(keys, [SOCKET, `events ${other}`]);
+
+      point.handleSocket(`events ${other}`, { ok: true, local: { address: other, port: 7 } }, 0);
+      const requests = drain(point) as RequestAction[];
+      assertEquals(requests.map((each) => each.request.headers[0]?.[1]), ["<http://10.0.0.2:7/2>"]);
+      point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      assertEquals(drain(point).length, 1);
+    });
+
     it("tell what changed, in the order of its numbers", () => {
       const { rig, id } = subscribed();
 
