@@ -62,6 +62,15 @@ export type {
   NatType,
 } from "./core/stun/behaviour.ts";
 export type { StunCredentials, StunFailure } from "./core/stun/client.ts";
+export type { UdpChannel } from "./adapters/api/punch.ts";
+export type { PunchedTcp } from "./adapters/api/punch_tcp.ts";
+export type {
+  MappedPort,
+  PortOpener,
+  PunchOptions,
+  RendezvousOptions,
+} from "./adapters/api/rendezvous.ts";
+export type { IceRole } from "./core/ice/agent.ts";
 export { PcpClient, type PcpClientOptions } from "./adapters/api/pcp_client.ts";
 export { NatPmpClient, type NatPmpClientOptions } from "./adapters/api/nat_pmp_client.ts";
 export { MappingHandle } from "./adapters/api/mapping_handle.ts";

@@ -67,6 +67,9 @@ import {
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
 import { MappedTcpServer, MappedUdpSocket, PortWatch } from "./port_watch.ts";
 import type { DiagnoseOptions } from "./diagnose.ts";
+import type { UdpChannel } from "./punch.ts";
+import type { PunchedTcp } from "./punch_tcp.ts";
+import type { PunchOptions, RendezvousOptions } from "./rendezvous.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** How long the other protocols are waited for once one has told the external address. */
@@ -304,6 +307,47 @@ export class Nat implements AsyncDisposable {
       socket.close();
       throw error;
     }
+  }
+
+  /**
+   * Reaches a peer by UDP through the NATs between, with the gateways mapping the port too where they
+   * do; as `punchUdp` of `@natkit/natkit/ice` does.
+   *
+   * @param exchange Gets this side's ticket, takes it to the peer and resolves with the peer's.
+   * @throws {TypeError | RangeError} On options that are none.
+   * @throws {TicketError} Where the peer's ticket cannot be used.
+   * @throws {NatError} `no-answer`; `hard-nat` where no hole can be punched; `closed`.
+   */
+  async punchUdp(
+    exchange: (ticket: string) => string | Promise<string>,
+    options: RendezvousOptions & PunchOptions = {},
+  ): Promise<UdpChannel> {
+    const { punchUdp } = await import("./punch.ts");
+    return await punchUdp(exchange, {
+      nat: this,
+      runtime: this.#runtime,
+      ...checkOptions(options),
+    });
+  }
+
+  /**
+   * Reaches a peer by TCP, likewise; as `punchTcp` of `@natkit/natkit/ice` does.
+   *
+   * @param exchange Gets this side's ticket, takes it to the peer and resolves with the peer's.
+   * @throws {TypeError | RangeError} On options that are none.
+   * @throws {TicketError} Where the peer's ticket cannot be used.
+   * @throws {NatError} As {@linkcode Nat.punchUdp}.
+   */
+  async punchTcp(
+    exchange: (ticket: string) => string | Promise<string>,
+    options: RendezvousOptions & PunchOptions = {},
+  ): Promise<PunchedTcp> {
+    const { punchTcp } = await import("./punch_tcp.ts");
+    return await punchTcp(exchange, {
+      nat: this,
+      runtime: this.#runtime,
+      ...checkOptions(options),
+    });
   }
 
   /**

@@ -11,9 +11,9 @@ import type { Endpoint } from "../../core/machine.ts";
 import { callBack } from "../callback.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
-import type { PortMapping } from "./port_mapping.ts";
 import {
   agentOptions,
+  type MappedPort,
   mapPort,
   prepare,
   punchError,
@@ -161,7 +161,7 @@ export class UdpRendezvous implements AsyncDisposable {
     readonly socket: string;
   }[] = [];
   #onEvent: (event: IceEvent) => void = () => {};
-  #mapping: PortMapping | undefined;
+  #mapping: MappedPort | undefined;
   #channel: UdpChannel | undefined;
   #isClosed = false;
 

@@ -10,9 +10,9 @@ import type { PublicRendezvous } from "../../core/ice/ticket.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
-import type { PortMapping } from "./port_mapping.ts";
 import {
   agentOptions,
+  type MappedPort,
   mapPort,
   prepare,
   punchError,
@@ -42,7 +42,7 @@ export class TcpRendezvous implements AsyncDisposable {
   readonly #runtime: Runtime;
   readonly #driver: Driver<TcpPunchEvent, TcpPunch>;
   #onEvent: (event: TcpPunchEvent) => void = () => {};
-  #mapping: PortMapping | undefined;
+  #mapping: MappedPort | undefined;
   /** Between dialling and listening no socket is open that would keep the process alive. */
   readonly #letGo: () => void;
   #isClosed = false;

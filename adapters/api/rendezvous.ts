@@ -22,9 +22,24 @@ import type { Transport } from "../../core/mapping.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
 import { parseServer } from "../host_name.ts";
-import type { Nat } from "./nat.ts";
-import type { PortMapping } from "./port_mapping.ts";
 import { checkOptions } from "./wait.ts";
+
+/** A port of this host that a gateway sends to from outside. */
+export interface MappedPort {
+  /** Where others send to. */
+  readonly external: Endpoint;
+  /** Gives it back. */
+  close(): Promise<void>;
+}
+
+/** What asks gateways for ports: a `Nat`. */
+export interface PortOpener {
+  /** Opens one; rejects with a NatError where no gateway does. */
+  map(
+    port: number,
+    options: { readonly protocol: Transport; readonly signal?: AbortSignal },
+  ): Promise<MappedPort>;
+}
 
 /** How to open a rendezvous. */
 export interface RendezvousOptions {
@@ -34,8 +49,8 @@ export interface RendezvousOptions {
    * not behind a NAT. Two, or one with two addresses (RFC 5780), show what kind of NAT there is.
    */
   readonly stunServers?: readonly (string | Endpoint)[];
-  /** The gateways of this context are asked to map the port too. */
-  readonly nat?: Nat;
+  /** A `Nat`, whose gateways are asked to map the port too. */
+  readonly nat?: PortOpener;
   /** The port to use, 0…65535; 0 (the default) takes a free one. */
   readonly localPort?: number;
   /** The addresses of this host to use. Default: those of its interfaces. */
@@ -167,7 +182,7 @@ export async function mapPort(
   protocol: Transport,
   told: PublicRendezvous,
   add: (external: Endpoint, local: string) => void,
-): Promise<PortMapping | undefined> {
+): Promise<MappedPort | undefined> {
   const own = told.candidates.find(({ type, address }) =>
     type === "host" && familyOf(address) === 4
   );

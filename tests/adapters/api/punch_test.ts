@@ -8,13 +8,16 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
+  parseTicket,
   punchTcp,
   punchUdp,
   TcpRendezvous,
   TicketError,
   UdpRendezvous,
 } from "../../../adapters/api/ice.ts";
+import { Nat } from "../../../adapters/api/nat.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
+import { startGateway } from "../../../adapters/gateway_server.ts";
 import { NatError } from "../../../core/errors.ts";
 
 const HERE = { localAddresses: ["127.0.0.1"] };
@@ -140,6 +143,37 @@ async function freePort(): Promise<number> {
   await new Promise<void>((resolve) => socket.close(() => resolve()));
   return port;
 }
+
+describe("Nat", () => {
+  it("punches too, and its gateways map the ports meanwhile", async () => {
+    const gateway = await startGateway({ listen: "127.0.0.1", port: 0, external: ["203.0.113.7"] });
+    const nat = await Nat.open({ gateway: gateway.endpoint });
+    for (const protocol of ["udp", "tcp"] as const) {
+      const [toA, toB] = postOffice();
+      const tickets: string[] = [];
+      const watched = (ticket: string) => {
+        tickets.push(ticket);
+        return toA(ticket);
+      };
+      if (protocol === "udp") {
+        const [a, b] = await Promise.all([nat.punchUdp(watched, HERE), punchUdp(toB, HERE)]);
+        assertEquals(a.peer, b.local);
+        await Promise.all([a.close(), b.close()]);
+      } else {
+        const [a, b] = await Promise.all([nat.punchTcp(watched, HERE), punchTcp(toB, HERE)]);
+        assertEquals(a.peer, b.local);
+        for (const { socket } of [a, b]) socket.destroy();
+      }
+      const { candidates } = parseTicket(tickets[0]!);
+      assertEquals(candidates.map(({ type, address }) => `${type} ${address}`), [
+        "host 127.0.0.1",
+        "srflx 203.0.113.7",
+      ]);
+    }
+    await nat.close();
+    await gateway.close();
+  });
+});
 
 async function assertThrowsClosed(act: () => void): Promise<boolean> {
   const error = await assertRejects(() => Promise.resolve().then(act), NatError);
