@@ -40,7 +40,8 @@ it("NatPmpClient: names a gateway that is none, and a protocol that is not its o
 
 it("NatPmpClient: counts from 0", () => {
   const { dropped, ...counts } = new Rig().client.stats;
-  assertEquals(new Set([...Object.values(dropped), ...Object.values(counts)]), new Set([0]));
+  const all = [...Object.values(dropped), ...Object.values(counts)];
+  assert(all.every((count) => count === 0));
   assertEquals(Object.keys(dropped).length, 6);
 });
 

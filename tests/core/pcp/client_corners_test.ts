@@ -81,7 +81,7 @@ describe("corners of the client", () => {
   it("its counters begin at 0", () => {
     const { sent, dropped, ...counts } = new Rig().client.stats;
     const all = [sent, dropped, counts].flatMap((some) => Object.values(some));
-    assertEquals([new Set(all), all.length], [new Set([0]), 21]);
+    assertEquals([all.filter((count) => count !== 0), all.length], [[], 21]);
   });
 
   it("the RFC 6886's figure of UNSUPP_VERSION names no opcode: it answers whatever was asked", () => {
