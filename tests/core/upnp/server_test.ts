@@ -1,12 +1,16 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { Action } from "../../../core/machine.ts";
+import type { ServerEvent } from "../../../core/table/server_request.ts";
 import { MappingTable } from "../../../core/table/table.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { readScpd } from "../../../core/upnp/description.ts";
+import { readDescription, readScpd } from "../../../core/upnp/description.ts";
+import { encodeSubscribe } from "../../../core/upnp/gena.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
-import { IgdServer } from "../../../core/upnp/server.ts";
+import { IgdServer, type IgdServerOptions } from "../../../core/upnp/server.ts";
 import { encodeCall } from "../../../core/upnp/soap.ts";
-import { ALICE, BOB, EXTERNAL, IgdRig, mapping, named, OWN } from "./igd_rig.ts";
+import { encodeSearch } from "../../../core/upnp/ssdp.ts";
+import { ALICE, BOB, EXTERNAL, IgdRig, mapping, named, OWN, SSDP } from "./igd_rig.ts";
 
 const V1 = { upnp: { version: 1 } } as const;
 
@@ -476,5 +480,177 @@ describe("IgdServer: mappings", () => {
     assertEquals(rig.add(7000), 729);
     assertEquals(rig.call("DeletePortMapping", named(7000)), 731);
     assertEquals(rig.call("DeletePortMapping", named(7000), ALICE, IGD_SERVICE.WAN_IP_1), 606);
+  });
+});
+
+describe("IgdServer: by itself", () => {
+  function make(options: Partial<IgdServerOptions> = {}) {
+    const table = new MappingTable({ externalAddresses: [EXTERNAL] });
+    const interfaces = [{ address: OWN, prefixLength: 24 }];
+    const server = new IgdServer({ table, interfaces, random: seededRandom(1), ...options });
+    const drain = () => {
+      const actions: Action<ServerEvent>[] = [];
+      for (let action = server.poll(); action; action = server.poll()) actions.push(action);
+      return actions;
+    };
+    return { table, server, drain };
+  }
+
+  const GET = { method: "GET", path: "/rootDesc.xml", headers: [["Host", OWN]] } as const;
+
+  it("lists its sockets while it is on: HTTP, SSDP, and SSDP's group once the port is known", () => {
+    const { server } = make({ ssdpPort: 0, httpPort: 8000 });
+    assertEquals(server.sockets(), []);
+    server.start(0);
+    const http = { key: `http ${OWN}`, kind: "http", local: { address: OWN, port: 8000 } };
+    const ssdp = { key: `ssdp ${OWN}`, local: { address: OWN, port: 0 }, reuse: true };
+    assertEquals(server.sockets() as unknown, [http, ssdp]);
+    assertEquals(server.sockets() === server.sockets(), true);
+    server.handleSocket(ssdp.key, { ok: true, local: { address: OWN, port: 5555 } }, 0);
+    assertEquals(server.sockets() as unknown, [
+      http,
+      { ...ssdp, local: { address: OWN, port: 5555 } },
+      {
+        key: `ssdp-group ${OWN}`,
+        local: { address: "239.255.255.250", port: 5555 },
+        group: "239.255.255.250",
+        interface: OWN,
+        reuse: true,
+      },
+    ]);
+    server.bye(1);
+    assertEquals(server.sockets(), []);
+  });
+
+  it("over IPv6 joins the groups of link and site by the interface's name", () => {
+    for (
+      const [one, name] of [
+        [{ address: "2001:db8::1", prefixLength: 64, name: "lan0" }, "lan0"],
+        [{ address: "fe80::1%eth7" }, "eth7"],
+      ] as const
+    ) {
+      const { server } = make({ interfaces: [one] });
+      server.start(0);
+      const groups = server.sockets().filter(({ group }) => group !== undefined);
+      assertEquals(groups.map(({ group, interface: joined, local }) => [group, joined, local]), [
+        ["ff02::c", name, { address: "ff02::c", port: 1900 }],
+        ["ff05::c", name, { address: "ff05::c", port: 1900 }],
+      ]);
+      server.handleSocket(
+        `http ${one.address}`,
+        { ok: true, local: { address: one.address, port: 80 } },
+        0,
+      );
+      assertEquals(server.locations, [
+        `http://[${one.address.replace(/%.*/, "")}]:80/rootDesc.xml`,
+      ]);
+      const search = encodeSearch({ host: { address: "ff02::c", port: 1900 }, target: "ssdp:all" });
+      const socket = `ssdp ${one.address}`;
+      const from = { address: "fe80::5%eth7", port: 4 };
+      assertEquals(server.handleDatagram(search, from, socket, 0), true);
+    }
+  });
+
+  it("announces itself once HTTP's port is known, and not before; a socket that failed is none", () => {
+    const { server, drain } = make();
+    server.start(0);
+    const failure = { ok: false, code: "network", message: "taken", isOpen: false } as const;
+    server.handleSocket(`http ${OWN}`, failure, 0);
+    assertEquals([drain(), server.locations], [[], []]);
+    server.handleSocket(`ssdp ${OWN}`, { ok: true, local: { address: OWN, port: 1900 } }, 1);
+    assertEquals([drain(), server.locations], [[], []]);
+    server.handleSocket(`http ${OWN}`, { ok: true, local: { address: OWN, port: 81 } }, 2);
+    assertEquals(drain().length, 11);
+    assertEquals(server.locations, [`http://${OWN}:81/rootDesc.xml`]);
+    server.silence();
+    assertEquals([server.locations, server.nextTimeout()], [[], undefined]);
+  });
+
+  it("BOOTID grows with each start, and jumps within 31 bits", () => {
+    const { server } = make();
+    assertEquals(server.bootId, 0);
+    server.start(0);
+    server.start(1);
+    assertEquals(server.bootId, 2);
+    server.setBootId(0x7fff_ffff, 2);
+    assertEquals(server.bootId, 0x7fff_ffff);
+    server.setBootId(0x8000_0005, 3);
+    assertEquals(server.bootId, 5);
+  });
+
+  it("tells the table's changes where it is to tell all, and nothing where it is to tell none", () => {
+    const told = (trace: IgdServerOptions["trace"]) => {
+      const { server, table, drain } = make(trace === undefined ? {} : { trace });
+      server.start(0);
+      const internal = { address: ALICE.address, port: 80 };
+      table.mapInbound({ origin: "admin", protocol: 6, internal, expiresAt: 10 }, 0);
+      server.handleRequest(1, GET, ALICE, 1);
+      server.handleTimeout(10);
+      return drain().flatMap((action) =>
+        action.type !== "event"
+          ? []
+          : action.event.type === "mapping"
+          ? [action.event.change]
+          : [action.event.type]
+      );
+    };
+    assertEquals(told(true), ["request", "response", "added", "expired"]);
+    assertEquals(told("packets"), ["request", "response"]);
+    assertEquals([told(false), told(undefined)], [[], []]);
+  });
+
+  it("wakes for what is next: an answer, an announcement, a lease, a pinhole, a subscription", () => {
+    const { server, table, drain } = make();
+    assertEquals([server.nextTimeout(), server.debugTimeout()], [undefined, undefined]);
+    server.start(0);
+    server.handleSocket(`http ${OWN}`, { ok: true, local: { address: OWN, port: 81 } }, 0);
+    assertEquals(server.debugTimeout(), { at: 0, reason: "drain" });
+    drain();
+    assertEquals(server.debugTimeout(), { at: 250, reason: "announce the device" });
+    server.handleTimeout(250);
+    server.handleTimeout(750);
+    drain();
+    assertEquals(server.debugTimeout()?.reason, "announce the device");
+    const internal = { address: ALICE.address, port: 80 };
+    table.mapInbound({ origin: "admin", protocol: 6, internal, expiresAt: 70_000 }, 0);
+    assertEquals(server.debugTimeout(), { at: 70_000, reason: "lease of mapping 1" });
+    const callback = encodeSubscribe("/evt/IPConn1", `http://${ALICE.address}/`, 60);
+    const headers = [["Host", OWN], ...callback.headers] as const;
+    server.handleRequest(1, { ...callback, headers }, ALICE, 1000);
+    drain();
+    assertEquals(server.debugTimeout(), { at: 61_000, reason: "end a subscription" });
+    const search = encodeSearch({ host: SSDP, target: "upnp:rootdevice", mx: 1 });
+    server.handleDatagram(search, ALICE, `ssdp-group ${OWN}`, 1000);
+    const next = server.debugTimeout();
+    assertEquals([next?.reason, next!.at <= 2000, server.nextTimeout()], [
+      "answer a search",
+      true,
+      next?.at,
+    ]);
+    server.handleUnreachable(ALICE, "ssdp", 1001);
+    assertEquals(drain(), []);
+  });
+
+  it("gives each device its own UUID, and the one it is told to its root", () => {
+    const udns = (uuid: string) => {
+      const { server, drain } = make({ uuid, connections: [{}, {}] });
+      server.start(0);
+      server.handleRequest(1, GET, ALICE, 0);
+      const [answer] = drain();
+      const read = answer?.type === "respond" ? readDescription(answer.response.body) : "none";
+      if (typeof read === "string") throw new Error(read);
+      const all = [read.device];
+      for (const one of all) all.push(...one.devices);
+      return all.map(({ udn }) => udn);
+    };
+    const start = "uuid:00000000-0000-4000-8000-0000000000";
+    assertEquals(udns("00000000-0000-4000-8000-0000000000fe"), [
+      `${start}fe`,
+      `${start}ff`,
+      `${start}00`,
+      `${start}01`,
+    ]);
+    assertEquals(udns("no-uuid-xy")[1], "uuid:no-uuid-01");
+    assertEquals(udns("no-uuid-xy").length, 4);
   });
 });
