@@ -27,7 +27,7 @@ import {
   stunServerCase,
   turnClientCase,
 } from "./stun/contract_case.ts";
-import { igdServerCase } from "./upnp/server_contract_case.ts";
+import { gatewayWithUpnpCase, igdServerCase } from "./upnp/server_contract_case.ts";
 
 const CASES: readonly MachineCase[] = [
   natPmpClientCase,
@@ -46,6 +46,7 @@ const CASES: readonly MachineCase[] = [
   courierCase,
   deviceSearchCase,
   igdServerCase,
+  gatewayWithUpnpCase,
   controlPointCase,
 ];
 
