@@ -937,6 +937,39 @@ export class IgdClient implements Machine<IgdEvent> {
     lease.request = undefined;
     const retryAt = failure.kind === "refused" ? failure.retryAt : undefined;
     this.#keeper.failed(lease, failure, retryAt, this.#now);
+    // What was not answered may have been done.
+    if (this.#keeper.get(lease.id) !== lease) this.#sweep(lease, undefined);
+  }
+
+  /** Deletes what the device may have made of a lease beside what it holds. */
+  #sweep(lease: IgdLease, held: number | undefined): void {
+    const { ports } = this.#madeOf(lease);
+    const strays = [...ports].filter((port) => port !== held);
+    if (strays.length === 0) return;
+    for (const port of strays) ports.delete(port);
+    this.#queue.add({
+      name: `sweep ${lease.key}`,
+      run: () => this.#deleteStrays(lease, strays),
+      fail: () => {},
+    });
+  }
+
+  *#deleteStrays(lease: IgdLease, strays: number[]): Steps<Ending> {
+    const { connection } = this.#igd!;
+    if (!connection) return "done";
+    for (let port = strays.at(-1); port !== undefined; port = strays.at(-1)) {
+      const successor = this.#keeper.find(lease.key);
+      if (!(successor && this.#madeOf(successor).ports.has(port))) {
+        const look = yield* this.#look(connection, lease, port);
+        if (look === "gone") return "again";
+        if (typeof look === "object" && look.holder === "we") {
+          const outcome = yield* this.#remove(connection, lease, port);
+          if (outcome.type === "gone") return "again";
+        }
+      }
+      strays.pop();
+    }
+    return "done";
   }
 
   // ---- Making a mapping --------------------------------------------------------------------
@@ -1133,6 +1166,7 @@ export class IgdClient implements Machine<IgdEvent> {
       : seconds;
     const external = { address: this.#address!, port };
     this.#keeper.granted(lease, { external, lifetimeSeconds, isPermanent }, this.#now);
+    this.#sweep(lease, port);
     const isKnown = ask === "renew" && this.#habits.extendsLeases !== undefined;
     if (this.#habits.showsTable !== false && !isKnown && !lease.request) {
       this.#verify(lease, ask, port, seconds, leftBefore);

@@ -21,6 +21,7 @@ import { sim } from "./sim.ts";
 import { size } from "./size.ts";
 import { start } from "./start.ts";
 import { stun } from "./stun.ts";
+import { upnp } from "./upnp.ts";
 
 const TOPICS: Readonly<Record<string, TopicRun>> = {
   "open-port": openPort,
@@ -28,6 +29,7 @@ const TOPICS: Readonly<Record<string, TopicRun>> = {
   "codec": codec,
   "scale": scale,
   "start": start,
+  "upnp": upnp,
   "size": size,
   "peers": peers,
   "server": server,

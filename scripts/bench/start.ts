@@ -31,7 +31,7 @@ const OTHERS = [
 ] as const;
 
 /** Elapsed milliseconds of each subject, and what went wrong with it. */
-interface Times {
+export interface Times {
   readonly ok: number[];
   why?: string;
 }
@@ -80,7 +80,7 @@ async function* toMapping(folder: string, rounds: number, isQuick: boolean): Asy
     return await lab.exec("host", argv, { guardMs: GUARD_MS });
   });
   await stop(server);
-  yield* rowsOf(what, times);
+  yield* rowsOf(what, times, NATKIT, OTHERS);
   yield* atMiniupnpd(lab, folder, rounds, isQuick);
 }
 
@@ -96,20 +96,33 @@ async function* atMiniupnpd(
   const times = await inTurns(
     isQuick ? [NATKIT] : ["bare request", NATKIT, ...OTHERS],
     rounds,
-    async (subject) => {
-      // It protects mappings as well, and cannot be made to forget them.
-      const argv = [`${folder}/client.js`, subject, ADDRESS.gateway, ADDRESS.host, `${port++}`];
-      const result = await lab.exec("host", ["node", ...argv], { guardMs: GUARD_MS });
-      const { elapsedMs = result.elapsedMs } = JSON.parse(result.stdout || "{}");
-      return { ...result, elapsedMs };
-    },
+    // It protects mappings as well, and cannot be made to forget them.
+    (subject) => timeClient(lab, folder, subject, port++),
   );
-  yield* rowsOf("miniupnpd, in process: first mapping", times);
+  yield* rowsOf("miniupnpd, in process: first mapping", times, NATKIT, OTHERS);
+}
+
+/** One mapping in a fresh process, without what came before it. */
+export async function timeClient(
+  lab: Lab,
+  folder: string,
+  subject: string,
+  port: number,
+): Promise<RunResult> {
+  const argv = [`${folder}/client.js`, subject, ADDRESS.gateway, ADDRESS.host, `${port}`];
+  const result = await lab.exec("host", ["node", ...argv], { guardMs: GUARD_MS });
+  const { elapsedMs = result.elapsedMs } = JSON.parse(result.stdout || "{}");
+  return { ...result, elapsedMs };
 }
 
 /** A row for each subject; natkit's is to be the smallest but for what is bare. */
-function rowsOf(what: string, times: ReadonlyMap<string, Times>): Row[] {
-  const others = OTHERS.flatMap((subject) => {
+export function rowsOf(
+  what: string,
+  times: ReadonlyMap<string, Times>,
+  natkit: string,
+  rivals: readonly string[],
+): Row[] {
+  const others = rivals.flatMap((subject) => {
     const { ok = [] } = times.get(subject) ?? {};
     return ok.length === 0 ? [] : median(ok);
   });
@@ -121,13 +134,13 @@ function rowsOf(what: string, times: ReadonlyMap<string, Times>): Row[] {
     const failures = why === undefined ? "" : `; ${why}`;
     const note = `fastest ${show(Math.min(...ok), "ms")} of ${ok.length}${failures}`;
     const value = median(ok);
-    const isAim = subject === NATKIT && others.length > 0;
+    const isAim = subject === natkit && others.length > 0;
     return isAim ? atMost(Math.min(...others), { ...row, value, note }) : { ...row, value, note };
   });
 }
 
 /** Runs each subject once a round. */
-async function inTurns(
+export async function inTurns(
   subjects: readonly string[],
   rounds: number,
   runOne: (subject: string) => Promise<RunResult>,

@@ -162,8 +162,12 @@ export class ScriptedRouter {
     return this.options.location ?? `http://${ROUTER}:${PORT}/desc.xml`;
   }
 
-  /** Takes another host's mapping into the table. */
+  /** Takes another host's mapping into the table, in the place of what was there. */
   occupy(externalPort: number, protocol = "TCP", internalClient: string = NEIGHBOUR): void {
+    const at = this.rows.findIndex((row) =>
+      row.externalPort === externalPort && row.protocol === protocol
+    );
+    if (at >= 0) this.rows.splice(at, 1);
     this.rows.push({
       remoteHost: "",
       externalPort,
@@ -321,6 +325,8 @@ export class ScriptedRouter {
   ): Readonly<Record<string, string>> | number {
     if (this.options.version !== 2) return 401;
     for (let port = Number(args["NewExternalPort"]); port < 65_536; port++) {
+      const known = this.find({ ...args, NewExternalPort: String(port) });
+      if (known && known.internalClient !== args["NewInternalClient"]) continue;
       const done = this.AddPortMapping({ ...args, NewExternalPort: String(port) }, now);
       if (typeof done !== "number") return { NewReservedPort: String(port) };
     }
