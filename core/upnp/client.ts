@@ -936,9 +936,11 @@ export class IgdClient implements Machine<IgdEvent> {
     if (job.isCancelled) return;
     lease.request = undefined;
     const retryAt = failure.kind === "refused" ? failure.retryAt : undefined;
+    const { mayExistUntil } = lease;
     this.#keeper.failed(lease, failure, retryAt, this.#now);
-    // What was not answered may have been done.
+    // What was not answered may have been done, and a no to this request is none to an earlier one.
     if (this.#keeper.get(lease.id) !== lease) this.#sweep(lease, undefined);
+    else if (this.#madeOf(lease).ports.size > 0) lease.mayExistUntil = mayExistUntil;
   }
 
   /** Deletes what the device may have made of a lease beside what it holds. */

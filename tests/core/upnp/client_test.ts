@@ -124,6 +124,35 @@ describe("IgdClient", () => {
     assertEquals(rig.router.rows.length, 1);
   });
 
+  it("deletes at its end what it could not ask for again at a router that is not connected", () => {
+    const rig = held();
+    rig.router.options = {
+      bootId: 2,
+      acts: { GetExternalIPAddress: () => ({ NewExternalIPAddress: "0.0.0.0" }) },
+    };
+    rig.notice("alive", { bootId: 2 });
+    rig.run(10_000);
+    assertEquals(rig.types(), ["gateway-restarted", "lost"]);
+    rig.router.options = { bootId: 2 };
+    rig.do((client, now) => client.close(now));
+    assertEquals(rig.router.rows, []);
+  });
+
+  it("deletes what a request made that was given up as unanswered", () => {
+    const router = new ScriptedRouter({
+      acts: {
+        AddPortMapping: (args, now, self) => {
+          self.AddPortMapping(args, now);
+          return undefined;
+        },
+      },
+    });
+    const rig = new Rig({ router });
+    rig.map({ mode: "once" });
+    assertEquals(rig.types(), ["external-address", "failed"]);
+    assertEquals([router.rows, rig.client.isIdle], [[], true]);
+  });
+
   it("refuses what UPnP cannot do before anything is sent", () => {
     const client = new IgdClient({ gateway: GATEWAY, localAddress: HOST, random: seededRandom(1) });
     const web = { protocol: "tcp", internalPort: 80 } as const;
