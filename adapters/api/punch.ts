@@ -283,7 +283,13 @@ export class UdpRendezvous implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#driver.machine) this.#driver.do((agent, now) => agent.close(now));
+    if (this.#driver.machine) {
+      this.#driver.do((agent, now) => {
+        // So that the peer need not wait for its consent to run out.
+        agent.end(now);
+        agent.close(now);
+      });
+    }
     this.#driver.close();
     this.#channel?.finish("closed");
     await this.#mapping?.close();

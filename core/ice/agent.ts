@@ -198,6 +198,8 @@ const MAX_EARLY = 16;
 const MAX_SERVERS = 8;
 /** A pair is checked at the peer's wish no more often than this, milliseconds. */
 const TRIGGER_MS = 200;
+/** So many checks of a pair may wait for an answer. */
+const MAX_ASKED = 4;
 /** How long a better pair is waited for where both are behind one NAT, milliseconds. */
 const BETTER_PAIR_MS = 100;
 /** A nomination that is not answered for so long may go to another pair, milliseconds. */
@@ -397,9 +399,9 @@ export class IceAgent implements Machine<IceEvent> {
     return this.#role;
   }
 
-  /** The pair that was agreed on. */
+  /** The pair that was agreed on; after a restart that of before, until there is a new one. */
   get selected(): { readonly socket: string; readonly remote: Endpoint } | undefined {
-    if (!this.#isAgreed || !this.#selected) return undefined;
+    if (this.#phase !== "open" || !this.#selected) return undefined;
     const { base, remote: { address, port } } = this.#selected;
     return { socket: base.socket, remote: { address, port } };
   }
@@ -1106,10 +1108,10 @@ export class IceAgent implements Machine<IceEvent> {
     // Many ways may lead to one socket; what comes by them asks for one check, not for as many.
     if (pair.state === "in-progress" && now - pair.triggeredAt < TRIGGER_MS) return;
     pair.triggeredAt = now;
-    // The check under way is answered perhaps, but not sent again.
-    for (const transaction of this.#transactions.values()) {
-      if (transaction.pair === pair) this.#timers.delete(transaction);
-    }
+    // The checks under way are answered perhaps, but not sent again; old ones are forgotten.
+    const asked = [...this.#transactions.values()].filter((one) => one.pair === pair);
+    for (const transaction of asked) this.#timers.delete(transaction);
+    for (const transaction of asked.slice(0, -MAX_ASKED)) this.#end(transaction);
     this.#list.trigger(pair);
     this.#work(now);
   }
@@ -1283,9 +1285,14 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   #closeOthers(): void {
-    const keep = this.#selected?.base.socket;
-    this.#sockets = this.#sockets.filter(({ key }) => key === keep);
-    for (const key of this.#bases.keys()) if (key !== keep) this.#bases.delete(key);
+    const { base } = this.#selected!;
+    this.#sockets = this.#sockets.filter(({ key }) => key === base.socket);
+    for (const key of this.#bases.keys()) if (key !== base.socket) this.#bases.delete(key);
+    // A restart tells what is there still.
+    const isLeft = (one: Candidate) => isSameEndpoint(one.related ?? one, base.local);
+    this.#local.splice(0, this.#local.length, ...this.#local.filter(isLeft));
+    const kept = this.#bases.get(base.socket);
+    if (kept && this.#local.length === 0) this.#addLocal("host", base.local, kept, "");
   }
 
   // Consent (RFC 7675)

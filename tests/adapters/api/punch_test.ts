@@ -76,6 +76,14 @@ describe("punchUdp", () => {
     await Promise.all([a.close(), b.close()]);
   });
 
+  it("tells the reader at once when the peer closes", async () => {
+    const [toA, toB] = postOffice();
+    const [a, b] = await Promise.all([punchUdp(toA, HERE), punchUdp(toB, HERE)]);
+    await a.close();
+    for await (const data of b) throw new Error(`unasked: ${text(data)}`);
+    await b.close();
+  });
+
   it("refuses a ticket that is none, and leaves nothing open", async () => {
     await assertRejects(() => punchUdp(() => "hello", HERE), TicketError, "natkit1:");
     const other = await UdpRendezvous.open(HERE);
