@@ -112,6 +112,7 @@ export type {
   Finding,
   FindingCode,
   GatewayReport,
+  NatReport,
   ProtocolReport,
   ReflexiveReport,
 } from "./core/portmap/diagnosis.ts";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { dropUndefined } from "../../core/defined.ts";
 import { type Attempt, NatError } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
@@ -10,6 +11,7 @@ import {
   diagnose as conclude,
   type Diagnosis,
   type GatewayReport,
+  type NatReport,
   type ProtocolReport,
   type ReflexiveReport,
 } from "../../core/portmap/diagnosis.ts";
@@ -27,7 +29,7 @@ const PATIENCE_MS = 4000;
 export interface DiagnoseOptions extends WaitOptions {
   /** How long to wait for gateways that are silent, milliseconds. Default 4000. */
   readonly timeoutMs?: number;
-  /** STUN servers to ask how they see this host, `"HOST:PORT"`. Default: none. */
+  /** STUN servers to ask how they see this host and what NAT is there. Default: none. */
   readonly stunServers?: readonly string[];
 }
 
@@ -39,8 +41,9 @@ export async function examine(
 ): Promise<Diagnosis> {
   const gateways = connection.do((mapper) => mapper.gateways);
   const asking = askServers(runtime, options);
-  // Should it fail, that is told where it is waited for.
-  asking.catch(() => {});
+  const askingNat = askNat(runtime, options);
+  // Should they fail, that is told where they are waited for.
+  for (const pending of [asking, askingNat]) pending.catch(() => {});
   const [network, localAddresses, ...reports] = await Promise.all([
     readNetwork(runtime).catch((): Network => ({ gateways: [], detours: [] })),
     readLocalAddresses(runtime),
@@ -60,7 +63,35 @@ export async function examine(
     detours: reportsOf(network),
     localAddresses,
     reflexive: await asking,
+    ...await askingNat,
   });
+}
+
+/** What kind of NAT servers outside see, within the patience; undefined where none is asked. */
+async function askNat(
+  runtime: Runtime,
+  { stunServers = [], timeoutMs = PATIENCE_MS, signal }: DiagnoseOptions,
+): Promise<{ readonly nat?: NatReport }> {
+  if (stunServers.length === 0) return {};
+  const { natBehaviour } = await import("./stun.ts");
+  const controller = new AbortController();
+  const end = () => controller.abort(signal?.reason);
+  const cancel = runtime.setTimer(timeoutMs, end, true);
+  signal?.addEventListener("abort", end);
+  try {
+    const { type, mapping, filtering } = await natBehaviour(stunServers.slice(0, 8), {
+      runtime,
+      signal: controller.signal,
+    });
+    return { nat: { type, ...dropUndefined({ mapping, filtering }) } };
+  } catch (error) {
+    // What each server came to is told beside it.
+    if (error instanceof NatError || controller.signal.aborted && !signal?.aborted) return {};
+    throw error;
+  } finally {
+    cancel();
+    signal?.removeEventListener("abort", end);
+  }
 }
 
 /** How servers outside see this host, each as it is named. */
@@ -90,12 +121,14 @@ export async function examineWithoutGateway(
   runtime: Runtime,
   options: DiagnoseOptions = {},
 ): Promise<Diagnosis> {
-  const [network, localAddresses, reflexive] = await Promise.all([
+  const [network, localAddresses, reflexive, nat] = await Promise.all([
     readNetwork(runtime),
     readLocalAddresses(runtime),
     askServers(runtime, options),
+    askNat(runtime, options),
   ]);
-  return conclude({ gateways: [], detours: reportsOf(network), localAddresses, reflexive });
+  const detours = reportsOf(network);
+  return conclude({ gateways: [], detours, localAddresses, reflexive, ...nat });
 }
 
 function reportsOf({ detours }: Network) {

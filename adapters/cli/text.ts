@@ -192,6 +192,14 @@ function report(event: Diagnosis, style: Style): string {
   for (const { server, address, outcome, elapsedMs } of event.reflexive) {
     lines.push(`STUN ${server}: ${address ?? outcome} (${elapsedMs} ms)`);
   }
+  if (event.nat) {
+    const { type, mapping, filtering } = event.nat;
+    const parts = [
+      ...mapping === undefined ? [] : [`${mapping} mapping`],
+      ...filtering === undefined ? [] : [`${filtering} filtering`],
+    ].join(", ");
+    lines.push(`NAT: ${TYPE_NAMES[type]}${parts === "" ? "" : ` (${parts})`}`);
+  }
   const marks = {
     problem: style.bad("problem"),
     note: style.warning("note"),

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { NatDependence, NatType } from "../stun/behaviour.ts";
 import { classify, isBehindAnotherNat } from "../cidr.ts";
 import type { Via } from "../errors.ts";
 import type { Family } from "../ip.ts";
@@ -61,6 +62,16 @@ export interface ReflexiveReport {
   readonly elapsedMs: number;
 }
 
+/** What kind of NAT stands in between, as servers outside tell (RFC 5780). */
+export interface NatReport {
+  /** In a word. */
+  readonly type: NatType;
+  /** Which remotes share a mapping, where that was found. */
+  readonly mapping?: NatDependence;
+  /** Which remotes a mapping lets in, where that was found. */
+  readonly filtering?: NatDependence;
+}
+
 /** What conclusions are drawn from. */
 export interface DiagnosisFacts {
   /** The gateways, the best first. */
@@ -71,6 +82,8 @@ export interface DiagnosisFacts {
   readonly localAddresses: readonly string[];
   /** What servers outside see. */
   readonly reflexive: readonly ReflexiveReport[];
+  /** What kind of NAT there is, where servers were asked. */
+  readonly nat?: NatReport;
 }
 
 /** What a {@linkcode Finding} is about; stable. */
@@ -99,6 +112,12 @@ export type FindingCode =
   | "upnp-only"
   /** Nobody outside was asked whether the gateway's address is the one that counts. */
   | "unverified"
+  /** Holes can be punched: one mapping serves all peers. */
+  | "punchable"
+  /** Holes can hardly be punched: each peer gets a mapping of its own. */
+  | "hard-nat"
+  /** No server answers over UDP. */
+  | "udp-blocked"
   /** IPv6 is there, and the router opens its firewall. */
   | "ipv6-open"
   /** IPv6 is there, and no protocol opens the router's firewall. */
@@ -129,7 +148,12 @@ const SEVERITIES: readonly Finding["severity"][] = ["problem", "note", "good"];
 
 /** What follows from the facts, the weightiest first. */
 export function diagnose(facts: DiagnosisFacts): Diagnosis {
-  const findings = [...routeFindings(facts), ...ipv4Findings(facts), ...ipv6Findings(facts)];
+  const findings = [
+    ...routeFindings(facts),
+    ...ipv4Findings(facts),
+    ...natFindings(facts),
+    ...ipv6Findings(facts),
+  ];
   findings.sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity));
   return { ...facts, findings };
 }
@@ -286,6 +310,37 @@ function explainAddress(
       "NAT stands above it, or a VPN takes the traffic",
     remedy: "Open the port at that one as well, or leave the VPN out for this program",
   };
+}
+
+/** Whether two hosts that sit behind such NATs can meet without anybody's help. */
+function natFindings({ nat }: DiagnosisFacts): Finding[] {
+  switch (nat?.type) {
+    case undefined:
+    case "unknown":
+      return [];
+    case "blocked":
+      return [{
+        code: "udp-blocked",
+        severity: "note",
+        message: "No STUN server answered over UDP: a firewall blocks it, or the servers are down",
+        remedy: "Try another STUN server; where UDP is blocked, TCP is left",
+      }];
+    case "symmetric":
+      return [{
+        code: "hard-nat",
+        severity: "note",
+        message: "Holes can hardly be punched: the NAT gives each peer another port (symmetric)",
+        remedy: "Map a port at the gateway, use IPv6, or name a TURN server",
+      }];
+    default:
+      return [{
+        code: "punchable",
+        severity: "good",
+        message: nat!.type === "open" || nat!.type === "firewall"
+          ? "Holes can be punched: no NAT stands in between"
+          : `Holes can be punched: the NAT has one port for all peers (${nat!.type})`,
+      }];
+  }
 }
 
 function ipv6Findings({ gateways, localAddresses }: DiagnosisFacts): Finding[] {

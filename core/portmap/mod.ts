@@ -19,6 +19,7 @@ export {
   type Finding,
   type FindingCode,
   type GatewayReport,
+  type NatReport,
   type ProtocolReport,
   type ReflexiveReport,
 } from "./diagnosis.ts";

@@ -296,7 +296,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#outbox.touch(now);
     const isMine = this.#client.handleDatagram(data, from, socket, now) ||
-      this.#returned(data, from, socket, now);
+      this.#returned(data, from, socket);
     if (!isMine) this.stats.dropped.unknown++;
     this.#turn(now);
     return isMine;
@@ -319,7 +319,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
     }
     for (const key of due) {
       if (key === "hairpin") this.#sendHairpin(now);
-      else if (key !== "pace") this.#wakeRest(key, now);
+      else if (key !== "pace") this.#wakeRest(key);
     }
     this.#turn(now);
   }
@@ -570,8 +570,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
   }
 
   /** Takes our own packet, if it is one. */
-  #returned(data: Uint8Array, from: Endpoint, socket: string, _now: Instant): boolean {
-    if (this.#hairpinKey === undefined) return false;
+  #returned(data: Uint8Array, from: Endpoint, socket: string): boolean {
     const message = decodeStun(data);
     if (typeof message === "string") return false;
     if (transactionKey(message.transactionId) !== this.#hairpinKey) return false;
@@ -629,7 +628,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
   }
 
   /** Has the server answer to a binding that was left alone (RFC 5780 §4.6). */
-  #wakeRest(key: string, _now: Instant): void {
+  #wakeRest(key: string): void {
     const [role, port] = key.split(":");
     const rest = this.#rests.find((each) => each.role === role);
     if (!rest || rest.isAlive !== undefined) return;

@@ -16,7 +16,7 @@ import { answerOf } from "./map.ts";
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
   checkFlags(context.flags);
-  const { gateways, detours, localAddresses, reflexive, findings } = await examine(context);
+  const { gateways, detours, localAddresses, reflexive, nat, findings } = await examine(context);
   const inTenths = <R extends { readonly elapsedMs: number }>(report: R): R => ({
     ...report,
     elapsedMs: tenths(report.elapsedMs),
@@ -29,6 +29,7 @@ export async function run(context: Context): Promise<number> {
     detours,
     localAddresses,
     reflexive: reflexive.map(inTenths),
+    ...dropUndefined({ nat }),
     findings,
   });
   return 0;

@@ -1,6 +1,8 @@
 import { afterEach, describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Nat } from "../../../adapters/api/nat.ts";
 import { natBehaviour, reflexiveAddress } from "../../../adapters/api/stun.ts";
+import { startGateway } from "../../../adapters/gateway_server.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
 import { startStunServer, type StartStunServerOptions } from "../../../adapters/stun_server.ts";
 import { NatError } from "../../../core/errors.ts";
@@ -147,6 +149,45 @@ describe("natBehaviour()", () => {
     await rejects("'servers' must be one to eight servers", []);
     await rejects("'servers' must be HOST", ["a b"]);
     await rejects("'maxLifetimeSeconds'", [LOCAL], { maxLifetimeSeconds: 1 });
+  });
+});
+
+describe("Nat.diagnose() with STUN servers", () => {
+  it("tells how each sees this host, or why not, and what NAT there is", async () => {
+    const alternate = { address: OTHER, port: await freePort() };
+    const { endpoint } = await start({ alternate });
+    const gateway = await startGateway({ external: LOCAL });
+    const nat = await Nat.open({ gateway: gateway.endpoint, protocols: ["pcp"] });
+    open.push(gateway, nat);
+    const closed = formatEndpoint({ address: LOCAL, port: await freePort() });
+    const stunServers = [formatEndpoint(endpoint), closed];
+    const { reflexive, nat: found, findings } = await nat.diagnose({
+      stunServers,
+      timeoutMs: 3000,
+    });
+    assertEquals(reflexive.map(({ server, address, outcome }) => [server, address, outcome]), [
+      [stunServers[0], LOCAL, "answered"],
+      [stunServers[1], undefined, "no answer"],
+    ]);
+    assertEquals(found, {
+      type: "open",
+      mapping: "endpoint-independent",
+      filtering: "endpoint-independent",
+    });
+    assert(findings.some(({ code }) => code === "punchable"));
+  });
+
+  it("ends with what it knows where the time is up, and where it is given up", async () => {
+    const silent = formatEndpoint(await oddServer(() => undefined));
+    const gateway = await startGateway();
+    const nat = await Nat.open({ gateway: gateway.endpoint, protocols: ["pcp"] });
+    open.push(gateway, nat);
+    const told = await nat.diagnose({ stunServers: [silent], timeoutMs: 100 });
+    assertEquals([told.reflexive[0]?.outcome, told.nat], ["no answer", undefined]);
+    const controller = new AbortController();
+    const asking = nat.diagnose({ stunServers: [silent], signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await assertRejects(() => asking, Error, "enough");
   });
 });
 

@@ -43,6 +43,28 @@ const CASES: readonly (readonly [string, Partial<DiagnosisFacts>, readonly Findi
   ["nobody outside was asked", {
     gateways: [v4(answered("pcp", "11.0.0.1"))],
   }, ["unverified", "no-ipv6", "open"]],
+  ["a NAT lets holes be punched", {
+    gateways: [v4(answered("pcp", "11.0.0.1"))],
+    reflexive: seenAs("11.0.0.1"),
+    nat: { type: "port-restricted-cone" },
+  }, ["no-ipv6", "open", "punchable"]],
+  ["there is no NAT", {
+    gateways: [v4(answered("pcp", "11.0.0.1"))],
+    reflexive: seenAs("11.0.0.1"),
+    nat: { type: "firewall" },
+  }, ["no-ipv6", "open", "punchable"]],
+  ["a NAT gives each peer another port", {
+    gateways: [v4(failed("pcp", "no answer"))],
+    nat: { type: "symmetric" },
+  }, ["all-silent", "hard-nat", "no-ipv6"]],
+  ["UDP does not come through", {
+    gateways: [v4(failed("pcp", "no answer"))],
+    nat: { type: "blocked" },
+  }, ["all-silent", "udp-blocked", "no-ipv6"]],
+  ["the NAT could not be made out", {
+    gateways: [v4(failed("pcp", "no answer"))],
+    nat: { type: "unknown" },
+  }, ["all-silent", "no-ipv6"]],
   ["UPnP alone answers", {
     gateways: [v4(failed("pcp", "unreachable"), answered("upnp", "11.0.0.1"))],
     reflexive: seenAs("11.0.0.1"),

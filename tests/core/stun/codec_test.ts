@@ -122,7 +122,7 @@ describe("the vector of RFC 8489 B.1", () => {
 });
 
 describe("the long-term key", () => {
-  it("is RFC 8489's example for user, realm, pass", () => {
+  it("STUN-10 is RFC 8489's example for user, realm, pass", () => {
     assertEquals(toHex(longTermKey("user", "realm", "pass")), "8493fbc53ba582fb4c044c456bdc40eb");
   });
 
@@ -225,7 +225,7 @@ describe("attributes", () => {
     assertEquals(read(raw("00060001 61202020")).attributes, { username: "a" });
   });
 
-  it("after the integrity are left out, save a second integrity and the fingerprint", () => {
+  it("STUN-01, STUN-02 after the integrity are left out, save a second integrity and the fingerprint", () => {
     const key = shortTermKey("x");
     const whole = request({ username: "a" }, { key, integrity: "both", fingerprint: true });
     const message = read(whole);
@@ -465,7 +465,7 @@ describe("bad bytes", () => {
     }
   });
 
-  it("are named by what is wrong", () => {
+  it("STUN-04 are named by what is wrong", () => {
     const good = request({ username: "abc" }, { fingerprint: true });
     const change = (at: number, value: number) => {
       const bytes = good.slice();
@@ -483,7 +483,7 @@ describe("bad bytes", () => {
     assertEquals(decodeStun(new Uint8Array(0)), "too-short");
   });
 
-  it("after a fingerprint make it none", () => {
+  it("STUN-03 after a fingerprint make it none", () => {
     const good = request({}, { fingerprint: true });
     const longer = new Uint8Array(good.length + 4);
     longer.set(good);

@@ -449,6 +449,7 @@ describe("a STUN server cannot be made", () => {
       [{ ...BOTH, alternate: { address: A1, port: 3479 } }, "another address and another port"],
       [{ ...BOTH, alternate: { address: A2, port: 3478 } }, "another address and another port"],
       [{ ...BOTH, alternate: { address: A2, port: 0 } }, "'alternate.port'"],
+      [{ ...BOTH, alternate: { address: "x", port: 1 } }, "'alternate.address' must be an IP"],
       [{ ...BOTH, alternate: { address: "::1", port: 1 } }, "must be an IPv4 address"],
       [{ ...BOTH, listen: { address: "0.0.0.0", port: 1 } }, "'listen.address' must be one"],
       [{ ...BOTH, alternate: { address: "0.0.0.0", port: 1 } }, "'alternate.address' must be"],
