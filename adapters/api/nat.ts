@@ -583,9 +583,9 @@ export class Nat implements AsyncDisposable {
       }
       // At first nobody waits for what the socket to it will tell anyway.
       const isTold = isFirst && familyOf(named.address) === 4 && this.#runtime.addressToward;
-      if (isTold && own === undefined) return [{ gateway: named }];
+      if (isTold && own === undefined) return [{ gateway: named, isNamed: true }];
       const source = own ?? await sourceToward(this.#runtime, named.address);
-      return [{ gateway: named, ...toSource(source, own !== undefined) }];
+      return [{ gateway: named, isNamed: true, ...toSource(source, own !== undefined) }];
     }
     const network = await readNetwork(this.#runtime);
     this.#warnings = network.detours.map(explainDetour);

@@ -117,6 +117,8 @@ export interface ClientOptions {
   readonly interface: string | undefined;
   /** Whether to listen for announcements. */
   readonly announcements: boolean;
+  /** Whether the application named the gateway: then nobody else is taken for it. */
+  readonly isNamed: boolean;
 }
 
 /** A protocol, as the race goes by it. */

@@ -1452,7 +1452,7 @@ export class PortMapper implements Machine<MapperEvent> {
 }
 
 function checkPath(
-  { gateway, localAddress, interface: name, way }: NetworkPath,
+  { gateway, localAddress, interface: name, way, isNamed }: NetworkPath,
 ): NetworkPath {
   const address = checkAddress("gateway.address", gateway?.address);
   return {
@@ -1462,6 +1462,7 @@ function checkPath(
     }),
     ...(name !== undefined && { interface: name }),
     ...(way !== undefined && { way }),
+    ...(isNamed && { isNamed }),
   };
 }
 

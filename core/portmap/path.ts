@@ -68,6 +68,8 @@ export interface NetworkPath {
   readonly way?: string;
   /** The name of the interface towards it, which announcements over IPv6 need. */
   readonly interface?: string;
+  /** Whether the application named this gateway: then nobody else is taken for it. */
+  readonly isNamed?: boolean;
 }
 
 /** Where a path leads to a gateway beyond another one, which translates on the way. */
@@ -269,6 +271,7 @@ export class Path {
           random,
           fastStart,
           interface: this.#spec.interface,
+          isNamed: this.#spec.isNamed ?? false,
           announcements,
         };
         const client = protocol.make(options);

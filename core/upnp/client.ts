@@ -99,6 +99,8 @@ export interface IgdClientOptions {
   readonly random: RandomSource;
   /** The name of the interface towards it, which multicast over IPv6 needs. */
   readonly interface?: string | undefined;
+  /** Whether the gateway was named: then no other device is taken for it. @default {false} */
+  readonly isNamed?: boolean;
   /** Whether to listen for what devices announce. @default {true} */
   readonly announcements?: boolean;
   /** What an earlier client exported: its mappings are asked for again, with their ports. */
@@ -307,6 +309,7 @@ export class IgdClient implements Machine<IgdEvent> {
   readonly #queue: CallQueue;
   readonly #made: WeakMap<IgdLease, Made> = new WeakMap();
   readonly #subscription: Subscription;
+  readonly #isNamed: boolean;
   #local: string;
   #finder: IgdFinder;
   #igd: Igd | undefined;
@@ -339,7 +342,7 @@ export class IgdClient implements Machine<IgdEvent> {
    * state is not one.
    */
   constructor(options: IgdClientOptions) {
-    const { random, announcements = true, state } = options;
+    const { random, announcements = true, isNamed = false, state } = options;
     this.#gateway = {
       address: checkAddress("gateway.address", options.gateway?.address),
       port: checkPort("gateway.port", options.gateway?.port),
@@ -348,6 +351,7 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#local = checkAddress("localAddress", options.localAddress, family);
     this.#random = random;
     this.#interface = options.interface;
+    this.#isNamed = isNamed;
     this.#announcements = announcements;
     this.#queue = new CallQueue((id, { to, request, maxBytes, timeoutMs }) => {
       this.stats.requests++;
@@ -664,6 +668,7 @@ export class IgdClient implements Machine<IgdEvent> {
       gateway: this.#gateway,
       localAddress: this.#local,
       interface: this.#interface,
+      isNamed: this.#isNamed,
     };
     return new IgdFinder(options, this.#queue, {
       send: (to, data) => {

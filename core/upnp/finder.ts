@@ -76,6 +76,8 @@ export interface FinderOptions {
   readonly localAddress: string;
   /** The name of the interface towards it, which multicast over IPv6 needs. */
   readonly interface?: string | undefined;
+  /** Whether it was named: then nobody else's answer will do. */
+  readonly isNamed?: boolean | undefined;
 }
 
 /** Where SSDP's multicast goes. */
@@ -215,7 +217,7 @@ export class IgdFinder {
       return false;
     }
     if (message.kind !== "response" || message.location === undefined) return false;
-    if (!this.isOnLink(from.address)) {
+    if (!this.isOnLink(from.address) || this.#isAnother(from.address)) {
       this.#host.dropped("off-link");
       return false;
     }
@@ -234,6 +236,12 @@ export class IgdFinder {
     if (this.#mayBeGateway(from.address)) this.#look(candidate);
     else if (this.#host.now() - this.#startedAt! >= OTHERS_AFTER_MS) this.#lookAtOthers();
     return true;
+  }
+
+  /** Whether it is not the gateway that was named. */
+  #isAnother(address: string): boolean {
+    const { gateway, isNamed } = this.#options;
+    return isNamed === true && withoutZone(address) !== withoutZone(gateway.address);
   }
 
   /** Whether an address is one of this host's neighbours, for all that can be known here. */

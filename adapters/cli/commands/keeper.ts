@@ -100,11 +100,12 @@ export class Keeper {
     return this.#writing;
   }
 
-  /** Forgets what was asked for in vain. */
+  /** Forgets what was asked for in vain, now that this run has taken it back. */
   async forgetAsked(): Promise<void> {
     const left = this.#last?.mappings ?? [];
     this.#forget(
       [...this.#kept.values()].filter(({ mapping }) =>
+        mapping.external === undefined ||
         !left.some(({ gateway, nonce }) => gateway === mapping.gateway && nonce === mapping.nonce)
       ),
     );

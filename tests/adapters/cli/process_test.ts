@@ -236,6 +236,27 @@ if (process.env[AS_COMMAND]) {
       assertEquals(JSON.parse(await readFile(state(), "utf8")).entries, []);
     });
 
+    it("forgets what nobody answered, and what a run that was killed asked for in vain", async () => {
+      const silent = createSocket("udp4");
+      const asked = new Promise<void>((resolve) => silent.on("message", () => resolve()));
+      await new Promise<void>((resolve) => silent.bind(0, "127.0.0.1", resolve));
+      const entries = async () => JSON.parse(await readFile(state(), "utf8")).entries.length;
+      try {
+        const at = ["--gateway", `127.0.0.1:${silent.address().port}`, "--json"];
+        const child = natkit("map", "6000", "--timeout", "1", ...at);
+        assertEquals([await child.end(), await entries()], [1, 0]);
+        const killed = natkit("map", "6000", ...at);
+        await until(() => entries().then((count) => count === 1, () => false));
+        await asked;
+        killed.signal("SIGKILL");
+        await killed.end();
+        const unmap = natkit("unmap", "--all", "--via", "pcp", "--timeout", "1", ...at);
+        assertEquals([await unmap.end(), await entries()], [0, 0], unmap.out + unmap.err);
+      } finally {
+        silent.close();
+      }
+    });
+
     it("watches a port: the whole set at once, at each change, and at each line", async () => {
       const child = natkit("watch", "6000/tcp", ...here());
       const outside = async (nth: number) => {

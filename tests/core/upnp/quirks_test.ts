@@ -156,6 +156,28 @@ describe("SSDP", () => {
     assertEquals(old.asked, []);
   });
 
+  it("a gateway that was named is asked alone: no other device is taken for it", () => {
+    const dead = new ScriptedRouter({ answers: () => false });
+    const other = new ScriptedRouter({
+      from: { address: "192.168.1.3", port: 1900 },
+      location: `http://192.168.1.3:${PORT}/desc.xml`,
+    });
+    for (const isNamed of [false, true]) {
+      const others = [{ address: "192.168.1.3", router: other }];
+      const rig = new Rig({ router: dead, others, isNamed });
+      rig.map();
+      rig.runTo(5000);
+      assertEquals(rig.take().map(({ type }) => type).includes("mapped"), !isNamed);
+    }
+    const rig = new Rig({
+      router: new ScriptedRouter({ answers: (_, to) => to.address === GROUP }),
+      isNamed: true,
+    });
+    rig.map();
+    rig.runTo(5000);
+    assertMapped(rig);
+  });
+
   it("26 firewalls that drop answers to multicast: unicast goes first", () => {
     const rig = met({ answers: (_, to) => to.address === ROUTER });
     assertMapped(rig);

@@ -19,6 +19,7 @@ export interface RigOptions {
   readonly gateway?: Endpoint;
   readonly localAddress?: string;
   readonly interface?: string;
+  readonly isNamed?: boolean;
 }
 
 export class Rig {
@@ -46,6 +47,7 @@ export class Rig {
       localAddress: options.localAddress ?? HOST,
       random: seededRandom(options.seed ?? 1),
       interface: options.interface,
+      isNamed: options.isNamed ?? false,
       ...(options.state && { state: options.state }),
     });
   }
