@@ -320,8 +320,7 @@ export class PortMapper implements Machine<MapperEvent> {
   /** Whether nothing is held, asked for or about to be told to a gateway. */
   get isIdle(): boolean {
     return this.#managed.size === 0 && this.#addresses.size === 0 && this.#watches.size === 0 &&
-      this.#pairs.size === 0 &&
-      this.#outbox.size === 0 &&
+      this.#pairs.size === 0 && this.#lists.length === 0 && this.#outbox.size === 0 &&
       this.#paths.every((path) => path.isIdle);
   }
 
@@ -597,6 +596,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#outbox.touch(now);
     this.#isClosed = true;
     this.#addresses.endAll(now);
+    this.#lists.length = 0;
     this.#watches.closeAll(now);
     this.#pairs.revokeAll(now);
     for (const managed of [...this.#managed.values()]) {

@@ -36,6 +36,8 @@ export interface Job {
   readonly name: string;
   /** Part of the search for the device, or of taking leave: it runs though none is known. */
   readonly needsNoDevice?: boolean;
+  /** Nobody waits for it: it is done where the device is known, and forgotten at the end. */
+  readonly isOptional?: boolean;
   /** Does it. */
   run(): Steps<Ending>;
   /** The device cannot be asked. */
@@ -64,14 +66,14 @@ export class CallQueue {
     this.#ask = ask;
   }
 
-  /** Whether nothing is to be done. */
+  /** Whether nothing is to be done that somebody waits for. */
   get isEmpty(): boolean {
-    return this.#current === undefined && this.#waiting.length === 0;
+    return this.#current === undefined && this.#waiting.every(({ isOptional }) => isOptional);
   }
 
-  /** Whether something waits that needs the device. */
+  /** Whether something waits for which the device is to be looked for. */
   get needsDevice(): boolean {
-    return this.#waiting.some(({ needsNoDevice }) => !needsNoDevice);
+    return this.#waiting.some(({ needsNoDevice, isOptional }) => !needsNoDevice && !isOptional);
   }
 
   /** Lets the device's jobs run, or wait. */
@@ -94,6 +96,11 @@ export class CallQueue {
   cancel(job: Job): void {
     job.isCancelled = true;
     this.#waiting = this.#waiting.filter((one) => one !== job);
+  }
+
+  /** Forgets what nobody waits for. */
+  dropOptional(): void {
+    this.#waiting = this.#waiting.filter(({ isOptional }) => !isOptional);
   }
 
   /** Takes out the jobs that a search was for: all that need the device, but those that joined it. */
@@ -141,6 +148,8 @@ export class CallQueue {
 
 /** A service that can be called. */
 export interface ServiceAt {
+  /** What its device calls it. */
+  readonly id: string;
   /** Its type, as its device spells it: what it is called by (peers' quirk 29). */
   readonly serviceType: string;
   /** Where it is controlled. */

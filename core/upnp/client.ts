@@ -321,12 +321,12 @@ export class IgdClient implements Machine<IgdEvent> {
   #isProbed = false;
   /** The device said byebye. */
   #saidBye = false;
-  /** It is being asked whether all is as it was. */
-  #isChecking = false;
+  /** Asks whether all is as it was. */
+  #checking: Job | undefined;
   /** Which lease is looked at in turn. */
   #turn = 0;
   /** Questions for the table. */
-  readonly #lists: Set<MappingId> = new Set();
+  readonly #lists: Map<MappingId, Job> = new Map();
   #nextListId = -1;
   #searches = 0;
   /** The search socket's key, while there is one. */
@@ -476,16 +476,17 @@ export class IgdClient implements Machine<IgdEvent> {
   list(now: Instant): MappingId {
     this.#begin(now);
     const id = this.#nextListId--;
-    this.#lists.add(id);
     const tell = (entries: readonly PortMappingEntry[], failure?: Failure) => {
-      this.#lists.delete(id);
+      if (!this.#lists.delete(id)) return;
       this.#outbox.emit({ type: "table-told", id, entries, ...(failure && { failure }) }, id);
     };
-    this.#queue.add({
+    const job: Job = {
       name: "list",
       run: () => this.#list(tell),
       fail: (failure) => tell([], failure),
-    });
+    };
+    this.#lists.set(id, job);
+    this.#queue.add(job);
     this.#advance();
     return id;
   }
@@ -507,6 +508,10 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#begin(now);
     this.#isClosed = true;
     this.#isProbed = false;
+    for (const job of this.#lists.values()) this.#queue.cancel(job);
+    this.#lists.clear();
+    if (this.#checking) this.#queue.cancel(this.#checking);
+    this.#queue.dropOptional();
     for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, this.#now);
     this.#advance();
   }
@@ -847,12 +852,12 @@ export class IgdClient implements Machine<IgdEvent> {
   }
 
   #addCheck(): void {
-    if (this.#isChecking || this.#held().length === 0) return;
-    this.#isChecking = true;
+    if (this.#checking || this.#held().length === 0) return;
     const end = () => {
-      this.#isChecking = false;
+      this.#checking = undefined;
     };
-    this.#queue.add({ name: "check", run: () => this.#lookAround(end), fail: end });
+    this.#checking = { name: "check", run: () => this.#lookAround(end), fail: end };
+    this.#queue.add(this.#checking);
   }
 
   /** Asks what nobody tells: the address, and whether the mapping whose turn it is is there. */
@@ -1196,6 +1201,7 @@ export class IgdClient implements Machine<IgdEvent> {
       lease.grant!.external.port === port;
     this.#queue.add({
       name: `verify ${lease.key}`,
+      isOptional: true,
       run: () => this.#readBack(lease, ask, port, seconds, leftBefore, isStill),
       fail: () => {},
     });

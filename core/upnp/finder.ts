@@ -13,7 +13,8 @@
  * another address than the gateway's waits for a second: it may be the gateway's under another name
  * (quirk 19), or another router's (quirk 25).
  *
- * *Which connection.* Where a device has several, the one that says that it is up (quirks 31, 32).
+ * *Which connection.* Where a device has several, the one that says that it is up (quirks 31, 32);
+ * where none says anything, the one that is the default route first.
  *
  * @module
  */
@@ -330,7 +331,7 @@ export class IgdFinder {
     const { device, base } = described;
     const services = allServices(device);
     const { localAddress } = this.#options;
-    const at = ({ serviceType, controlUrl, eventUrl }: Service): ServiceAt[] => {
+    const at = ({ serviceId: id, serviceType, controlUrl, eventUrl }: Service): ServiceAt[] => {
       const resolve = (url: string) => {
         const local = resolveLocal(url, base, owner);
         // What a device gives as the base may be anything (quirk 36).
@@ -343,7 +344,7 @@ export class IgdFinder {
       }
       const events = eventUrl === "" ? "bad-url" : resolve(eventUrl);
       const eventPath = typeof events === "string" ? undefined : events.path;
-      return [{ serviceType, to: url.to, path: url.path, eventPath }];
+      return [{ id, serviceType, to: url.to, path: url.path, eventPath }];
     };
     const of = (...kinds: readonly string[]) =>
       services.filter(({ serviceType }) => {
@@ -368,7 +369,8 @@ export class IgdFinder {
     if (connections.length === 0) {
       return mapping.length > 0 ? violation("its control URL leads elsewhere") : undefined;
     }
-    const up = yield* this.#choose(connections);
+    const [forwarding] = of("Layer3Forwarding").flatMap(at);
+    const up = yield* this.#choose(connections, forwarding);
     if (!up) return notConnected(this.#host.now());
     const externalAddress = up.address;
     return { igd: { ...igd, connection: up.connection }, externalAddress };
@@ -412,6 +414,7 @@ export class IgdFinder {
   /** The connection that is up, and its external address. */
   *#choose(
     connections: readonly ServiceAt[],
+    forwarding: ServiceAt | undefined,
   ): Steps<{ readonly connection: ServiceAt; readonly address: string } | undefined> {
     let order = connections;
     if (connections.length > 1) {
@@ -425,6 +428,10 @@ export class IgdFinder {
         }
       }
       order = [...up, ...unknown];
+      if (order.length > 1 && up.length === 0 && forwarding) {
+        const first = yield* defaultConnection(forwarding);
+        order = order.toSorted((a, b) => Number(b.id === first) - Number(a.id === first));
+      }
     }
     for (const connection of order) {
       const outcome = yield* callAction(connection, "GetExternalIPAddress");
@@ -446,6 +453,14 @@ export class IgdFinder {
     // Over IPv6 a device has several addresses of one link, and answers from any.
     return familyOf(host) === 6 && this.isOnLink(host);
   }
+}
+
+/** The id of the connection that a device takes for its default route, where it says so. */
+function* defaultConnection(forwarding: ServiceAt): Steps<string | undefined> {
+  const outcome = yield* callAction(forwarding, "GetDefaultConnectionService");
+  if (outcome.type !== "done") return undefined;
+  // `uuid:…:WANConnectionDevice:1,urn:upnp-org:serviceId:WANIPConn1`
+  return outcome.args["NewDefaultConnectionService"]?.split(",")[1]?.trim();
 }
 
 /** The external address in an answer; undefined where there is none (UPNP-C-11). */

@@ -145,6 +145,7 @@ export class Subscription {
   #subscribe(): void {
     this.#queue.add({
       name: "subscribe",
+      isOptional: true,
       run: () => this.#ask(),
       fail: () => this.#forget(),
     });

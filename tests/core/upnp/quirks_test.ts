@@ -250,6 +250,21 @@ describe("descriptions and URLs", () => {
     assertEquals(adds(rig)[0]!.path, "/ctl/ip");
   });
 
+  it("31 of connections that say nothing of their status the default route first", () => {
+    const other = { ...SERVICES.ip1, serviceId: "urn:upnp-org:serviceId:Other" };
+    const rig = met({
+      device: gatewayDevice([{ ...other, controlUrl: "/ctl/other" }, SERVICES.ip1]),
+      acts: {
+        GetStatusInfo: () => 401,
+        GetDefaultConnectionService: () => ({
+          NewDefaultConnectionService: `${UUID}:WANConnectionDevice:1,${SERVICES.ip1.serviceId}`,
+        }),
+      },
+    });
+    assertMapped(rig);
+    assertEquals(adds(rig)[0]!.path, "/ctl/ip");
+  });
+
   it("32 WANIP and WANPPP both: a type is never called at the other's URL", () => {
     const rig = new Rig({
       router: new ScriptedRouter({
