@@ -385,6 +385,20 @@ describe("ControlPoint", () => {
     assertEquals(rig.told().filter((text) => text.startsWith("service")), []);
   });
 
+  it("takes the descriptions of devices that stay while another goes", () => {
+    const rig = new Rig();
+    rig.hear("192.168.1.1");
+    rig.hear("192.168.1.2");
+    rig.hear("192.168.1.2", locationOf("192.168.1.2", "/other"));
+    const [, second] = rig.requests();
+    rig.bye("192.168.1.1");
+    rig.answer(second!, description(deviceOf()));
+    rig.answer(rig.requests()[0]!, description(deviceOf({}, "urn:x:service:Other:1")));
+
+    const told = rig.told().filter((text) => text.startsWith("service"));
+    assertEquals(told, [`service ${TYPE}`, "service urn:x:service:Other:1"]);
+  });
+
   it("does not chase who announces ever new descriptions", () => {
     const rig = new Rig();
     for (let i = 0; i < 1000; i++) {
