@@ -315,19 +315,21 @@ export class UpnpClient implements AsyncDisposable {
     const followed = new Set(this.#followed);
     this.#isClosed = true;
     for (const listener of [...this.#listeners]) listener(undefined);
-    const late = () => undefined;
-    await waitFor<void>(this.#runtime, { timeoutMs: CLOSE_MS }, late, (settle) => {
-      const onEvent = (event: ControlPointEvent | undefined): void => {
-        const isEnd = event?.type === "unsubscribed" || event?.type === "failed";
-        if (isEnd) followed.delete(event.id);
-        if (followed.size === 0) settle.resolve();
-      };
-      this.#listeners.add(onEvent);
-      for (const id of followed) this.#driver.do((point, now) => point.unsubscribe(id, now));
-      onEvent(undefined);
-    }).catch(() => {});
+    if (followed.size > 0) await this.#leave(followed).catch(() => {});
     this.#driver.do((point, now) => point.close(now));
     this.#driver.close();
+  }
+
+  /** Ends subscriptions; rejects where devices take their time. */
+  #leave(followed: Set<UpnpRequestId>): Promise<void> {
+    const late = () => closedError("end subscriptions");
+    return waitFor<void>(this.#runtime, { timeoutMs: CLOSE_MS }, late, (settle) => {
+      this.#listeners.add((event) => {
+        if (event?.type === "unsubscribed" || event?.type === "failed") followed.delete(event.id);
+        if (followed.size === 0) settle.resolve();
+      });
+      for (const id of [...followed]) this.#driver.do((point, now) => point.unsubscribe(id, now));
+    });
   }
 
   #serviceOf(found: FoundService): UpnpService {

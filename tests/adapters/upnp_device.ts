@@ -40,6 +40,8 @@ export class UpnpDevice implements AsyncDisposable {
     string,
     { readonly to: Endpoint; readonly path: string; sequence: number }
   >();
+  /** Requests that it keeps silent about. */
+  readonly #held: number[] = [];
   #isOn = false;
   #lastId = 0;
   #http: Http | undefined;
@@ -54,6 +56,7 @@ export class UpnpDevice implements AsyncDisposable {
       onRequest: (id, request) => {
         const response = device.#answer(request);
         if (response) device.#http!.respond({ type: "respond", id, response });
+        else device.#held.push(id);
       },
     });
     const { local } = await device.#http.listen({ address: HOST, port: 0 });
@@ -88,6 +91,13 @@ export class UpnpDevice implements AsyncDisposable {
     this.#http?.close();
     this.#socket?.close();
     return Promise.resolve();
+  }
+
+  /** Refuses what it has kept silent about. */
+  release(): void {
+    for (const id of this.#held.splice(0)) {
+      this.#http!.respond({ type: "respond", id, response: page(500) });
+    }
   }
 
   /** How many follow its changes. */

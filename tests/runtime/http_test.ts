@@ -278,16 +278,22 @@ describe("HTTP of devices on this runtime", () => {
   });
 
   describe("asked", () => {
-    async function server(): Promise<Endpoint> {
+    /** How many requests for silence have come, and who waits for more. */
+    let muted = 0;
+    let onMute = (): void => {};
+
+    async function server(onClose: (close: () => void) => void = () => {}): Promise<Endpoint> {
       const body = new TextEncoder().encode(BODY);
       const http = await openHttp({
         onResult: () => {},
         onRequest: (id, { path }) => {
+          if (path === "/mute") return onMute();
           const headers = path === "/last" ? [["Connection", "close"] as const] : [];
           http.respond({ type: "respond", id, response: { status: 200, headers, body } });
         },
       });
       open.push(() => http.close());
+      onClose(() => http.close());
       return (await http.listen({ address: "127.0.0.1", port: 0 })).local;
     }
 
@@ -312,6 +318,31 @@ describe("HTTP of devices on this runtime", () => {
       const heard = await talk(to, get("/") + get("/") + get("/last")).end;
 
       assertEquals(heard.split(BODY).length, 4);
+    });
+
+    it("lets 64 wait for their answers, and tells the next one that it is busy", async () => {
+      const to = await server();
+      const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+      muted = 0;
+      const all = new Promise<void>((resolve) => onMute = () => void (++muted === 64 && resolve()));
+      const waiting = Array.from({ length: 64 }, () => talk(to, get("/mute")).socket);
+      await guarded(all);
+
+      const heard = await talk(to, get("/last")).end;
+      assert(heard.startsWith("HTTP/1.1 503 "), heard);
+      for (const socket of waiting.slice(0, 5)) socket.destroy();
+      let answer = heard;
+      while (!answer.includes(BODY)) answer = await talk(to, get("/last")).end;
+    });
+
+    it("ends the connections of others when it is closed", async () => {
+      let close = () => {};
+      const to = await server((it) => close = it);
+      const { socket, end } = talk(to, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+      await guarded(new Promise<void>((resolve) => socket.once("data", () => resolve())));
+
+      close();
+      assert((await end).includes(BODY));
     });
 
     it("lets 128 connect, and turns the next one away", async () => {

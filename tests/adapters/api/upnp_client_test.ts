@@ -90,7 +90,8 @@ describe("UpnpClient", () => {
 
     const refused = await assertRejects(() => service.call("SetTarget", { NewTarget: 7 }));
     assert(refused instanceof UpnpError);
-    const { code, description, action, serviceType, message } = refused as UpnpError;
+    const { name, code, description, action, serviceType, message } = refused as UpnpError;
+    assertEquals(name, "UpnpError");
     assertEquals([code, description, action, serviceType], [
       402,
       "Invalid Args",
@@ -120,6 +121,21 @@ describe("UpnpClient", () => {
     assertEquals(await outcome(), "protocol-violation: the answer is too large");
     device.spoil = () => "silence";
     assertEquals(await outcome({ timeoutMs: 50 }), "no-answer: no answer");
+  });
+
+  it("asks nothing any more for who gave up waiting", async () => {
+    const { device, client } = await start();
+    const service = await first(client);
+    device.spoil = () => "silence";
+    const patient = assertRejects(() => service.call("GetStatus"));
+    const hasty = { timeoutMs: 30 };
+    await assertRejects(() => service.call("SetTarget", { NewTarget: 1 }, hasty), NatError);
+
+    device.spoil = () => undefined;
+    device.release();
+    await patient;
+    await service.call("GetStatus");
+    assertEquals(device.asked.filter((text) => text.includes("SetTarget")), []);
   });
 
   it("reads a description again that it could not read", async () => {

@@ -740,6 +740,16 @@ describe("ControlPoint", () => {
       assertEquals(rig.point.sockets(), []);
     });
 
+    it("end as it was wished where their device goes meanwhile", () => {
+      const { rig, id } = subscribed();
+      rig.point.unsubscribe(id, 0);
+      const [leave] = rig.requests();
+      rig.bye("192.168.1.1");
+      assertEquals(rig.events()[0], { type: "unsubscribed", id });
+      rig.answer(leave!, refusal);
+      assertEquals(rig.events(), []);
+    });
+
     it("are given up without a word, and end at the device all the same", () => {
       const { rig, id, service } = subscribed();
       rig.point.cancel(id, 0);
