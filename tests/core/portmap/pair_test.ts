@@ -81,6 +81,11 @@ describe("TCP and UDP on one port", () => {
     take(gateway, "udp", 2000);
     net.do((mapper, now) => mapper.mapBoth(game, now));
     net.run(600_000);
+    // Six ports were tried: the wished one, that which UDP was given, and four that nobody owns.
+    const tcp = net.sent.filter(({ data }) => data[1] === 1 && data[36] === 6 && data[7] !== 0);
+    const wished = tcp.map(({ data }) => data[42]! << 8 | data[43]!);
+    assertEquals([wished.length, wished[0]], [6, 27_015]);
+    assert(wished.slice(2).every((port) => port >= 49_152), wished.join());
     const [event, ...more] = takeEvents(net);
     assertEquals([told(event, "failed").code, more], ["refused", []]);
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);

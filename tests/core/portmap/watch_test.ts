@@ -59,6 +59,27 @@ describe("a watched port", () => {
     assertEquals(sets(net), []);
   });
 
+  it("tells what is new after 100 ms, with what has come meanwhile, and what is gone after 1 s", () => {
+    const { net } = watched();
+    const addresses = (...list: string[]) => net.mapper.localAddressesChanged(list, net.now);
+    const [a, b] = LOCAL as [string, string];
+    addresses(a);
+    net.run(99);
+    addresses(a, b);
+    assertEquals(sets(net), []);
+    net.run(1);
+    const pcp = "pcp:203.0.113.7:8080";
+    assertEquals(sets(net), [`local:${a}:8080 local:${b}:8080 ${pcp}`]);
+    addresses(a);
+    net.run(999);
+    assertEquals(sets(net), []);
+    net.run(1);
+    assertEquals(sets(net), [`local:${a}:8080 ${pcp}`]);
+    addresses(b);
+    net.run(100);
+    assertEquals(sets(net), [`local:${b}:8080 ${pcp}`]);
+  });
+
   it("follows the network: gateways that come and go, and addresses", () => {
     const { net } = watched();
     net.add(B, "198.51.100.7");
