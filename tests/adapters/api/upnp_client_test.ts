@@ -34,9 +34,18 @@ describe("UpnpClient", () => {
     throw new Error("nothing was found");
   }
 
-  async function scan(client: UpnpClient, scanMs: number = 300): Promise<string[]> {
-    const found: string[] = [];
-    for await (const { serviceType } of client.services({ scanMs })) found.push(serviceType);
+  async function scan(client: UpnpClient, scanMs: number): Promise<UpnpService[]> {
+    const found: UpnpService[] = [];
+    for await (const service of client.services({ scanMs })) found.push(service);
+    return found;
+  }
+
+  /** Both of the lamp's services, which ends the scan. */
+  async function both(client: UpnpClient): Promise<UpnpService[]> {
+    const found: UpnpService[] = [];
+    for await (const service of client.services()) {
+      if (found.push(service) === 2) break;
+    }
     return found;
   }
 
@@ -45,8 +54,9 @@ describe("UpnpClient", () => {
   it("hands out each service as it is found, once, and again in the next scan", async () => {
     const { device, client } = await start();
 
-    assertEquals(await scan(client), TYPES);
-    assertEquals(await scan(client), TYPES);
+    const found = await both(client);
+    assertEquals(found.map(({ serviceType }) => serviceType), TYPES);
+    assertEquals(await scan(client, 100), found);
     assertEquals(device.asked, ["GET /desc.xml"]);
   });
 
@@ -151,8 +161,7 @@ describe("UpnpClient", () => {
 
   it("says that a service has no description", async () => {
     const { client } = await start();
-    const found: UpnpService[] = [];
-    for await (const service of client.services({ scanMs: 200 })) found.push(service);
+    const found = await both(client);
 
     const error = await assertRejects(() => found[1]!.description());
     assertEquals((error as NatError).code, "protocol-violation");
@@ -175,7 +184,7 @@ describe("UpnpClient", () => {
   it("leaves out a device whose description is none, and goes on", async () => {
     const { device, client } = await start();
     device.spoil = () => page(200, "<html/>");
-    assertEquals(await scan(client, 100), []);
+    while (device.asked.length === 0) assertEquals(await scan(client, 100), []);
     assertEquals(device.asked, ["GET /desc.xml"]);
   });
 
@@ -238,8 +247,7 @@ describe("UpnpClient", () => {
 
   it("says why it cannot follow", async () => {
     const { device, client } = await start();
-    const found: UpnpService[] = [];
-    for await (const service of client.services({ scanMs: 200 })) found.push(service);
+    const found = await both(client);
     const outcome = async (service: UpnpService) =>
       (await assertRejects(() => service.changes().next()) as NatError).code;
 
