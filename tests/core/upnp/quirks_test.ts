@@ -510,9 +510,18 @@ describe("SOAP", () => {
     rig.map();
     rig.take();
     rig.router.takeActions();
+    rig.runTo(3_539_999);
+    rig.router.takeActions();
     rig.runTo(3_600_001);
     assertEquals(rig.types(), ["renewed"]);
     assertEquals(rig.router.table(), [`TCP 8080->${HOST}:8080`]);
+    assertEquals(rig.router.takeActions().slice(-5), [
+      "GetSpecificPortMappingEntry",
+      "AddPortMapping",
+      "DeletePortMapping",
+      "AddPortMapping",
+      "GetSpecificPortMappingEntry",
+    ]);
   });
 
   it("47 TP-Link W8951ND: 718 to the renewal, and 714 when one looks: another port", () => {
