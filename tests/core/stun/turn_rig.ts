@@ -32,6 +32,8 @@ export class TurnRig {
   /** What the server says instead, by method; `"silence"` for nothing. */
   says: (message: StunMessage) => StunAttributes | "silence" | undefined = () => undefined;
   lifetimeSeconds = 600;
+  /** The keys of the sockets by which anything left. */
+  readonly sockets: Set<string> = new Set();
   nonce = "n1";
 
   constructor(options: Partial<TurnClientOptions> = {}) {
@@ -62,13 +64,16 @@ export class TurnRig {
       if (actions.length === 0) return;
       for (const action of actions) {
         if (action.type === "event") this.events.push(action.event as TurnEvent);
-        else if (action.type === "send") this.#serve(action.to, action.data);
+        else if (action.type === "send") {
+          this.sockets.add(action.socket);
+          this.#serve(action.to, action.data, action.socket);
+        }
       }
     }
     throw new Error("It does not come to an end");
   }
 
-  #serve(to: Endpoint, data: Uint8Array): void {
+  #serve(to: Endpoint, data: Uint8Array, socket: string): void {
     if (isChannelData(data)) {
       const length = u16(data, 2);
       this.channelled.push({ number: u16(data, 0), data: data.slice(4, 4 + length) });
@@ -84,7 +89,7 @@ export class TurnRig {
       const bytes = encodeStun({ class: of, method, transactionId, attributes: said }, {
         ...(isSigned && { key }),
       });
-      this.feed(bytes, to);
+      this.feed(bytes, to, socket);
     };
     if (attributes.nonce !== this.nonce || !hasIntegrity(message, key)) {
       const code = message.integrityAt > 0 ? 438 : 401;

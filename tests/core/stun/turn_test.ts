@@ -1,5 +1,6 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { toHex } from "../../../core/bytes.ts";
 import { STUN_METHOD } from "../../../core/stun/codec.ts";
 import type { TurnClientOptions } from "../../../core/stun/turn.ts";
 import { CLIENT, SERVER } from "./rig.ts";
@@ -203,10 +204,16 @@ describe("TURN permissions (RFC 8656 §9)", () => {
   it("that are not renewed run out after five minutes", () => {
     const rig = TurnRig.allocated();
     rig.says = ({ method }) => method === CREATE_PERMISSION ? "silence" : undefined;
-    rig.runUntil(299_000);
+    rig.runUntil(299_999);
     assertEquals(rig.events, []);
     assert(rig.indicate(PEER, hello));
     assertEquals(rig.events.length, 1);
+    rig.now = 300_000;
+    rig.indicate(PEER, hello);
+    assertEquals(rig.events.length, 1);
+    // Ten seconds after each silence it is asked anew.
+    const asked = [...new Set(rig.heard.map(({ message }) => toHex(message.transactionId)))];
+    assert(asked.length >= 3 && asked.length <= 6, `${asked.length}`);
     rig.runUntil(400_000);
     assertEquals(rig.events.at(-1), {
       type: "refused",
@@ -214,7 +221,7 @@ describe("TURN permissions (RFC 8656 §9)", () => {
       failure: { kind: "no-answer" },
     });
     rig.indicate(PEER, hello);
-    assertEquals(rig.client.stats.dropped["not-permitted"], 1);
+    assertEquals(rig.client.stats.dropped["not-permitted"], 2);
   });
 
   it("are no more than 256", () => {
@@ -304,6 +311,32 @@ describe("data by a TURN relay", () => {
     bytes.fill(0);
     rig.drain();
     assertEquals(rig.events, [{ type: "data", from: PEER, data: Uint8Array.of(8, 9) }]);
+  });
+
+  it("goes by the socket that is named, as all else does", () => {
+    const rig = TurnRig.allocated({ socket: "ice0" });
+    rig.client.bindChannel(PEER, 0);
+    rig.drain();
+    rig.client.send(PEER, hello, 0);
+    rig.drain();
+    assertEquals([...rig.sockets], ["ice0"]);
+  });
+
+  it("goes by a channel again once that is renewed after a silence", () => {
+    const rig = TurnRig.allocated();
+    rig.client.bindChannel(PEER, 0);
+    rig.drain();
+    rig.says = ({ method }) => method === CHANNEL_BIND ? "silence" : undefined;
+    rig.runUntil(560_000);
+    rig.client.send(PEER, hello, rig.now);
+    rig.drain();
+    assertEquals([rig.channelled.length, rig.times(SEND).length], [0, 1]);
+    rig.says = () => undefined;
+    rig.runUntil(580_000);
+    rig.client.send(PEER, hello, rig.now);
+    rig.drain();
+    assertEquals(rig.channelled.length, 1);
+    assert(rig.times(CHANNEL_BIND).at(-1)! > 560_000);
   });
 
   it("is not sent where it may not be", () => {
