@@ -149,11 +149,6 @@ export class Timers<K> {
     return this.#heap.first?.armedAt;
   }
 
-  /** The key of the earliest deadline. */
-  nextKey(): K | undefined {
-    return this.#heap.first?.key;
-  }
-
   /** The earliest deadline with its reason. */
   next(): (DebugTimeout & { readonly key: K }) | undefined {
     const { first } = this.#heap;

@@ -10,9 +10,9 @@ import type { Instant } from "../machine.ts";
 import type { RandomSource } from "../random.ts";
 import { encodeRequest } from "./codec.ts";
 import { NO_OPTIONS } from "./options.ts";
-import { type Request, Retransmission } from "./transport.ts";
+import { Request, Retransmission } from "./transport.ts";
 
-/** The key of the ANNOUNCE among timers and output; mappings count from 1. */
+/** The owner of the ANNOUNCE and its key in output; mappings count from 1. */
 export const ANNOUNCE = 0;
 
 /** How often each address is asked where the client sets no limit. */
@@ -30,6 +30,11 @@ export class Announce {
     this.#random = random;
     this.#isFast = isFast;
     this.#maxAttempts = maxAttempts || ATTEMPTS;
+  }
+
+  /** The request that waits for its answer. */
+  get request(): Request | undefined {
+    return this.#request;
   }
 
   /** Whether it waits for its answer. */
@@ -50,20 +55,21 @@ export class Announce {
       clientAddress: withoutZone(localAddress),
       options: NO_OPTIONS,
     });
-    this.#request = { packet, retransmission: new Retransmission(this.#isFast), sends: 0 };
+    this.#request = new Request(ANNOUNCE, packet, new Retransmission(this.#isFast));
   }
 
   /** Starts over, at another address of the server. */
   beginAnew(): void {
-    const { packet } = this.#request!;
-    this.#request = { packet, retransmission: new Retransmission(this.#isFast), sends: 0 };
+    const request = this.#request!;
+    request.sends = 0;
+    request.retransmission = new Retransmission(this.#isFast);
   }
 
-  /** Counts a sending. */
-  send(now: Instant): { readonly packet: Uint8Array; readonly nextAt: Instant } {
+  /** Counts a sending; when the next is due. */
+  sent(now: Instant): Instant {
     const request = this.#request!;
     request.sends++;
-    return { packet: request.packet, nextAt: request.retransmission!.next(this.#random, now) };
+    return request.retransmission!.next(this.#random, now);
   }
 
   /** It is over. */

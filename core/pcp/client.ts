@@ -48,7 +48,7 @@ import {
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { DeadlineHeap } from "../timers.ts";
 import { ANNOUNCE, Announce } from "./announce.ts";
 import {
   answeredKey,
@@ -78,7 +78,7 @@ import {
   type PcpLease,
   requestOf,
 } from "./request.ts";
-import { EXHAUSTED_WAIT_MS, type Request, Retransmission, ServerList } from "./transport.ts";
+import { EXHAUSTED_WAIT_MS, Request, Retransmission, ServerList } from "./transport.ts";
 
 /** How a {@linkcode PcpClient} is made. */
 export interface PcpClientOptions {
@@ -229,7 +229,7 @@ export class PcpClient implements Machine<PcpEvent> {
   readonly #announce: Announce;
   readonly #outbox: Outbox<PcpEvent> = new Outbox(mergeMappingEvents);
   /** When requests are sent again; those of leases without one in flight are the keeper's. */
-  readonly #timers: Timers<MappingId> = new Timers();
+  readonly #requests: DeadlineHeap<Request> = new DeadlineHeap();
   /** Leases whose options that need padding are left out, since the server could not read them. */
   readonly #leavesOutPadded: Set<MappingId> = new Set();
   #localAddress: string;
@@ -411,6 +411,7 @@ export class PcpClient implements Machine<PcpEvent> {
     this.#noResources = undefined;
     this.#keeper.hostMoved(now);
     if (!this.#announce.isInFlight) return;
+    this.#forget(this.#announce.request);
     this.#announce.begin(address);
     this.#sendAnnounce(now);
   }
@@ -481,11 +482,10 @@ export class PcpClient implements Machine<PcpEvent> {
   /** Does what is due. */
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
-    for (;;) {
-      const id = this.#timers.popDue(now);
-      if (id === undefined) break;
-      if (id === ANNOUNCE) this.#announceDue(now);
-      else this.#requestDue(this.#keeper.get(id)!, now);
+    const requests = this.#requests;
+    for (let due = requests.popDue(now); due; due = requests.popDue(now)) {
+      if (due.owner === ANNOUNCE) this.#announceDue(now);
+      else this.#requestDue(this.#keeper.get(due.owner)!, now);
     }
     this.#keeper.handleTimeout(now);
   }
@@ -504,11 +504,11 @@ export class PcpClient implements Machine<PcpEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output is waiting" };
-    const request = this.#timers.next(), lease = this.#keeper.next();
-    if (lease && lease.at < (request?.at ?? Infinity)) return lease;
-    if (!request) return undefined;
-    const { key, at: due, reason } = request;
-    return { at: due, reason: key === ANNOUNCE ? reason : `${reason}, mapping ${key}` };
+    const request = this.#requests.first, lease = this.#keeper.next();
+    if (!request || (lease && lease.at < request.armedAt)) return lease;
+    const { owner, armedAt } = request;
+    const what = owner === ANNOUNCE ? " ANNOUNCE" : `, mapping ${owner}`;
+    return { at: armedAt, reason: `retransmit${what}` };
   }
 
   // ---- Answers -----------------------------------------------------------------------------
@@ -604,8 +604,7 @@ export class PcpClient implements Machine<PcpEvent> {
     this.#keeper.gatewayAnswers(answered, now);
     for (const lease of this.#inFlight()) {
       if (lease === answered) continue;
-      const at = this.#timers.at(lease.id) ?? -Infinity;
-      if (lease.phase === "asking" && at > now + RECREATION_DELAY_MS) {
+      if (lease.phase === "asking" && lease.request!.armedAt > now + RECREATION_DELAY_MS) {
         this.#keeper.hasten(lease, now);
       }
     }
@@ -716,7 +715,7 @@ export class PcpClient implements Machine<PcpEvent> {
       Math.max(MIN_RENEWAL_GAP_MS, pcpRetransmissionTimeMs(previousMs, this.#random)),
     send: (lease, ask, now) => this.#send(lease, ask, now),
     cancel: (lease) => {
-      this.#timers.delete(lease.id);
+      this.#forget(lease.request);
       this.#outbox.unsend(lease.id);
       lease.request = undefined;
       if (!this.#keeper.get(lease.id)) this.#leavesOutPadded.delete(lease.id);
@@ -754,17 +753,23 @@ export class PcpClient implements Machine<PcpEvent> {
       lease.sentRevision === lease.revision;
     if (!isSameSeries) {
       const leavesOutPadded = this.#leavesOutPadded.has(lease.id);
-      lease.request = {
-        packet: ask === "delete"
+      this.#forget(request);
+      lease.request = new Request(
+        lease.id,
+        ask === "delete"
           ? deletionOf(lease, this.#localAddress, leavesOutPadded)
           : requestOf(lease, this.#localAddress, leavesOutPadded, now),
-        retransmission: ask === "renew" ? undefined : this.#newSchedule(ask),
-        sends: 0,
-      };
+        ask === "renew" ? undefined : this.#newSchedule(ask),
+      );
     } else if (this.#isExhausted(request)) {
       return this.#exhaust({ kind: "no-answer" }, now);
     }
     this.#transmit(lease, now);
+  }
+
+  /** A request is over, or begins anew. */
+  #forget(request: Request | undefined): void {
+    if (request) this.#requests.delete(request);
   }
 
   #newSchedule(ask: Ask): Retransmission {
@@ -783,7 +788,7 @@ export class PcpClient implements Machine<PcpEvent> {
     this.#outbox.send("client", this.#servers.current, request.packet, lease.id);
     const { retransmission } = request;
     if (retransmission) {
-      this.#timers.set(lease.id, retransmission.next(this.#random, now), "retransmit");
+      this.#requests.set(request, retransmission.next(this.#random, now));
     }
   }
 
@@ -831,10 +836,10 @@ export class PcpClient implements Machine<PcpEvent> {
   // ---- ANNOUNCE ----------------------------------------------------------------------------
 
   #sendAnnounce(now: Instant): void {
-    const { packet, nextAt } = this.#announce.send(now);
+    const request = this.#announce.request!;
     this.stats.sent.announce++;
-    this.#outbox.send("client", this.#servers.current, packet, ANNOUNCE);
-    this.#timers.set(ANNOUNCE, nextAt, "retransmit ANNOUNCE");
+    this.#outbox.send("client", this.#servers.current, request.packet, ANNOUNCE);
+    this.#requests.set(request, this.#announce.sent(now));
   }
 
   #announceDue(now: Instant): void {
@@ -851,8 +856,8 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 
   #endAnnounce(): void {
+    this.#forget(this.#announce.request);
     this.#announce.end();
-    this.#timers.delete(ANNOUNCE);
     this.#outbox.unsend(ANNOUNCE);
   }
 

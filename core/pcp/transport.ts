@@ -13,7 +13,9 @@ import { pcpRetransmissionTimeMs } from "../backoff.ts";
 import { withoutZone } from "../ip.ts";
 import { EpochRecord } from "../lease/epoch.ts";
 import type { Endpoint, Instant } from "../machine.ts";
+import type { MappingId } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
+import { Deadline } from "../timers.ts";
 import { isEpochValid } from "./epoch.ts";
 
 /** How long all addresses are left alone after none answered, milliseconds (RFC 7488 §3(5)). */
@@ -55,14 +57,28 @@ export class Retransmission {
   }
 }
 
-/** A request in flight. */
-export interface Request {
+/** A request in flight, by when it is sent again. */
+export class Request extends Deadline {
+  /** The mapping that it is for; 0: the ANNOUNCE. */
+  readonly owner: MappingId;
   /** Its bytes: a retransmission is the same. */
   readonly packet: Uint8Array;
-  /** When it is sent again; absent for a renewal, which its lease's schedule sends again. */
+  /** Its schedule; absent for a renewal, which its lease's schedule sends again. */
   retransmission: Retransmission | undefined;
   /** How many times it was sent to the address in use. */
-  sends: number;
+  sends = 0;
+
+  /** Makes one that has not been sent. */
+  constructor(
+    owner: MappingId,
+    packet: Uint8Array,
+    retransmission: Retransmission | undefined,
+  ) {
+    super();
+    this.owner = owner;
+    this.packet = packet;
+    this.retransmission = retransmission;
+  }
 }
 
 /** The addresses of one server. */
