@@ -1,7 +1,7 @@
 /**
- * natkit makes a program behind a NAT reachable: it opens ports on the home gateway by PCP and
- * NAT-PMP, keeps them open through reboots, sleep and network changes, and tells the program its
- * external addresses. Deno, Node and Bun.
+ * natkit makes a program behind a NAT reachable: it opens ports on the home gateway by PCP,
+ * NAT-PMP and UPnP, keeps them open through reboots, sleep and network changes, tells the program its
+ * addresses, and punches holes between two NATs. Deno, Node and Bun.
  *
  * @example Open a port
  * ```ts

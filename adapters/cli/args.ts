@@ -32,6 +32,8 @@ export interface CommandSpec {
   readonly flags: readonly FlagName[];
   /** What the help text says beside that. */
   readonly notes: string;
+  /** Command lines that show its use, without the program's name. */
+  readonly examples: readonly string[];
 }
 
 /** A command line taken apart. */
@@ -47,6 +49,9 @@ export interface ParsedArgs<Spec extends CommandSpec> {
 /** The flags that stand with every command and without one. */
 export const COMMON_FLAGS: readonly FlagName[] = ["json", "help", "version"];
 
+/** As some programs have it, and others `-V`. */
+const SHORT_VERSION = "v";
+
 type Token = Readonly<
   NonNullable<ReturnType<typeof parseArgs<ParseArgsConfig & { tokens: true }>>["tokens"]>[number]
 >;
@@ -55,6 +60,8 @@ type OptionToken = Extract<Token, { kind: "option" }>;
 function tokensOf(args: readonly string[]): readonly Token[] {
   const options: NonNullable<ParseArgsConfig["options"]> = {
     help: { type: "boolean", short: "h" },
+    version: { type: "boolean", short: "V" },
+    [SHORT_VERSION]: { type: "boolean" },
   };
   for (const [name, flag] of Object.entries<Flag>(FLAGS)) {
     options[name] ??= { type: flag.read ? "string" : "boolean" };
@@ -80,12 +87,14 @@ export function parse<Spec extends CommandSpec>(
   commands: readonly Spec[],
 ): ParsedArgs<Spec> {
   const tokens = tokensOf(args);
-  const [name, ...positionals] = tokens.flatMap((token) =>
-    token.kind === "positional" ? [token.value] : []
-  );
+  const words = tokens.flatMap((token) => token.kind === "positional" ? [token.value] : []);
+  const flags: Record<string, unknown> = {};
+  // `help` and `version` as words: `natkit help map` is `natkit map --help`.
+  const asFlag = words[0] === "help" || words[0] === "version" ? words.shift() : undefined;
+  if (asFlag !== undefined) flags[asFlag] = true;
+  const [name, ...positionals] = words;
   const command = commands.find((one) => one.name === name);
   if (name !== undefined && !command) throw new UsageError(unknownCommand(name, commands));
-  const flags: Record<string, unknown> = {};
   for (const token of tokens) {
     if (token.kind === "option") take(token, command, flags);
   }
@@ -95,7 +104,38 @@ export function parse<Spec extends CommandSpec>(
 
 function unknownCommand(name: string, commands: readonly CommandSpec[]): string {
   const names = commands.map((command) => command.name).join(", ");
-  return `Unknown command "${name}": commands are ${names}`;
+  const nearest = nearestTo(name, commands.map((command) => command.name));
+  return `Unknown command "${name}"${meant(nearest)}: commands are ${names}`;
+}
+
+function meant(nearest: string | undefined): string {
+  return nearest === undefined ? "" : ` (did you mean ${nearest}?)`;
+}
+
+/** The word that a mistyped one may have been: two slips of the fingers away at most. */
+function nearestTo(word: string, known: readonly string[]): string | undefined {
+  let best: string | undefined, least = Math.min(3, word.length);
+  for (const one of known) {
+    const slips = slipsBetween(word, one);
+    if (slips < least) [best, least] = [one, slips];
+  }
+  return best;
+}
+
+/** How many letters are too many, missing, wrong or swapped with the next. */
+function slipsBetween(a: string, b: string): number {
+  let before: number[] = [], last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const isSame = a[i - 1] === b[j - 1];
+      row[j] = Math.min(row[j - 1]! + 1, last[j]! + 1, last[j - 1]! + (isSame ? 0 : 1));
+      const isSwap = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (isSwap) row[j] = Math.min(row[j]!, before[j - 2]! + 1);
+    }
+    [before, last] = [last, row];
+  }
+  return last[b.length]!;
 }
 
 function take(
@@ -104,11 +144,14 @@ function take(
   flags: Record<string, unknown>,
 ): void {
   const shown = token.rawName;
-  if (!Object.hasOwn(FLAGS, token.name)) {
+  const isVersion = shown === `-${SHORT_VERSION}`;
+  if (!isVersion && !Object.hasOwn(FLAGS, token.name)) {
     const value = token.value === undefined ? "" : `="${token.value}"`;
-    throw new UsageError(`Unknown flag ${shown}${value}`);
+    const known = [...COMMON_FLAGS, ...command?.flags ?? []];
+    const nearest = nearestTo(token.name, known);
+    throw new UsageError(`Unknown flag ${shown}${value}${meant(nearest && `--${nearest}`)}`);
   }
-  const name = token.name as FlagName;
+  const name = isVersion ? "version" : token.name as FlagName;
   const flag: Flag = FLAGS[name];
   if (!COMMON_FLAGS.includes(name) && !command?.flags.includes(name)) {
     throw new UsageError(

@@ -12,7 +12,11 @@ const WIDTH = 96;
 export function generalHelp(commands: readonly CommandSpec[]): string {
   const rows = commands.map((command) => [synopsis(command), command.summary] as const);
   return [
-    "natkit opens ports on the home gateway by PCP and NAT-PMP, and is a gateway to test against.",
+    ...wrap(
+      "natkit makes a program behind a NAT reachable: it opens ports on the home gateway by PCP, " +
+        "NAT-PMP and UPnP, punches holes between two NATs, and is a gateway to test against.",
+      WIDTH,
+    ),
     "",
     "Usage: natkit COMMAND [FLAGS]",
     "",
@@ -22,7 +26,7 @@ export function generalHelp(commands: readonly CommandSpec[]): string {
     "Flags of every command:",
     ...table(COMMON_FLAGS.map(flagRow)),
     "",
-    "natkit COMMAND --help tells more. Flags may stand anywhere.",
+    "natkit help COMMAND tells more. Flags may stand anywhere.",
     "Exit status: 0 done, 1 failed, 2 wrong usage; 129 after SIGHUP, 130 after SIGINT and 143 after",
     "SIGTERM, with mappings deleted. A second signal ends natkit at once.",
     "",
@@ -41,6 +45,9 @@ export function commandHelp(command: CommandSpec, lists: readonly HelpList[] = [
     "Flags:",
     ...table(flags.map(flagRow)),
     ...lists.flatMap(([title, rows]) => ["", `${title}:`, ...table(rows)]),
+    "",
+    command.examples.length === 1 ? "Example:" : "Examples:",
+    ...command.examples.map((line) => `  natkit ${line}`),
     "",
   ].join("\n");
 }

@@ -30,6 +30,11 @@ export const COMMANDS: readonly Command[] = [
     ],
     notes: "PORT is the port on this host, tcp where nothing is said.\n" +
       "Events: mapped, renewed, moved, lost, unmapped.",
+    examples: [
+      "map 25565",
+      "map 6000/udp --external-port 6000 --lifetime 3600",
+      "map 8080 --mode once --json",
+    ],
     load: () => import("./map.ts"),
   },
   {
@@ -44,6 +49,7 @@ export const COMMANDS: readonly Command[] = [
       "known from the state file, with their gateways and protocols; for others every protocol is\n" +
       "tried. What a natkit that runs holds is left to that one.\n" +
       "Events: unmapped.",
+    examples: ["unmap 8080", "unmap --all"],
     load: () => import("./unmap.ts"),
   },
   {
@@ -66,6 +72,7 @@ export const COMMANDS: readonly Command[] = [
     ],
     notes: "PORT is the port on this host from which packets to the peer leave.\n" +
       "Events: mapped with remote, renewed, moved, lost, unmapped.",
+    examples: ["peer 5000/udp 198.51.100.20 3478"],
     load: () => import("./peer.ts"),
   },
   {
@@ -75,6 +82,7 @@ export const COMMANDS: readonly Command[] = [
     minPositionals: 0,
     flags: ["via", "gateway", "internal-address", "timeout"],
     notes: "Events: address.",
+    examples: ["address", "address --via upnp"],
     load: () => import("./address.ts"),
   },
   {
@@ -95,6 +103,7 @@ export const COMMANDS: readonly Command[] = [
       "PORT is the port on this host, tcp where nothing is said. This host's own addresses are\n" +
       "among them (via local). A line on standard input, where that is no terminal, tells them again.\n" +
       "Events: assignments.",
+    examples: ["watch 6000/tcp"],
     load: () => import("./watch.ts"),
   },
   {
@@ -105,6 +114,7 @@ export const COMMANDS: readonly Command[] = [
     flags: ["via", "gateway", "internal-address", "stun", "timeout"],
     notes: "Each gateway is asked by each protocol; one that is silent is waited for 4 s.\n" +
       "Events: report.",
+    examples: ["doctor", "doctor --stun stun.example.net:3478 --json"],
     load: () => import("./doctor.ts"),
   },
   {
@@ -115,6 +125,7 @@ export const COMMANDS: readonly Command[] = [
     flags: ["gateway", "internal-address", "timeout"],
     notes: "Only UPnP can tell them; what other protocols mapped a gateway may leave out.\n" +
       "Events: mapping.",
+    examples: ["list"],
     load: () => import("./list.ts"),
   },
   {
@@ -128,6 +139,11 @@ export const COMMANDS: readonly Command[] = [
       "SERVICE is a service's type or id, or its name with or without the version, as in\n" +
       "WANIPConnection:1; the first one that is found counts.\n" +
       "Events: service, action, result.",
+    examples: [
+      "upnp services",
+      "upnp actions WANIPConnection",
+      "upnp call WANIPConnection GetExternalIPAddress",
+    ],
     load: () => import("./upnp.ts"),
   },
   {
@@ -151,6 +167,7 @@ export const COMMANDS: readonly Command[] = [
       "whole, over UDP each line is a datagram. --timeout is how long the peer is tried (default\n" +
       "30). With --json what the peer sends comes in data events, as text or base64.\n" +
       "Events: ticket, punched, data.",
+    examples: ["punch --stun stun.example.net:3478", "punch --tcp < photo.jpg"],
     load: () => import("./punch.ts"),
   },
   {
@@ -160,6 +177,7 @@ export const COMMANDS: readonly Command[] = [
     minPositionals: 1,
     flags: ["tcp", "timeout"],
     notes: "Over IPv4 and IPv6, where the name has both. Events: address.",
+    examples: ["stun stun.example.net"],
     load: () => import("./stun.ts"),
   },
   {
@@ -173,6 +191,7 @@ export const COMMANDS: readonly Command[] = [
       "Mapping and filtering need a server with two addresses, such as natkit stun-server with\n" +
       "--alternate, or coturn. Of several the first that answers with a second address is asked.\n" +
       "Events: nat-type.",
+    examples: ["nat-type --stun stun.example.net:3478"],
     load: () => import("./nat_type.ts"),
   },
   {
@@ -184,6 +203,7 @@ export const COMMANDS: readonly Command[] = [
     notes:
       "It listens on port 3478 until SIGINT or SIGTERM. With --alternate it listens on both\n" +
       "addresses with both ports, and serves nat-type (RFC 5780). Events: listening.",
+    examples: ["stun-server --listen 192.0.2.1:3478 --alternate 192.0.2.2:3479"],
     load: () => import("./stun_server.ts"),
   },
   {
@@ -204,6 +224,10 @@ export const COMMANDS: readonly Command[] = [
     notes:
       "It runs until SIGINT, SIGTERM or quit. An IPv6 --listen makes a firewall without NAT.\n" +
       "Events: listening, request, response, mapping, scenario.",
+    examples: [
+      "gateway --listen 127.0.0.1 --external 203.0.113.7",
+      "gateway --listen 127.0.0.1 --profile miniupnpd --forward",
+    ],
     load: () => import("./gateway.ts"),
   },
   {
@@ -214,6 +238,7 @@ export const COMMANDS: readonly Command[] = [
     flags: [],
     notes: "Nothing outside this host is touched. Events: listening, mapped, scenario, renewed,\n" +
       "moved, lost, unmapped.",
+    examples: ["demo"],
     load: () => import("./demo.ts"),
   },
 ];

@@ -14,8 +14,17 @@ const COMMANDS: readonly CommandSpec[] = [
     minPositionals: 1,
     flags: EVERY_FLAG,
     notes: "",
+    examples: [],
   },
-  { name: "rest", summary: "", positionals: [], minPositionals: 0, flags: [], notes: "" },
+  {
+    name: "rest",
+    summary: "",
+    positionals: [],
+    minPositionals: 0,
+    flags: [],
+    notes: "",
+    examples: [],
+  },
 ];
 
 const LONG = "é".repeat(508);
@@ -183,8 +192,17 @@ describe("parse() reads", () => {
     assertEquals(positionals, ["--json", "-x"]);
   });
 
-  it("-h as --help", () => {
+  it("-h as --help, -V and -v as --version", () => {
     assertEquals(flagsOf("-h"), { help: true });
+    assertEquals(flagsOf("-V"), { version: true });
+    assertEquals(flagsOf("do", "-v"), { version: true });
+  });
+
+  it("help and version as words", () => {
+    assertEquals(parse(["version"], COMMANDS).flags, { version: true });
+    assertEquals(parse(["help", "--json"], COMMANDS).flags, { help: true, json: true });
+    const { command, flags } = parse(["help", "do"], COMMANDS);
+    assertEquals([command?.name, flags], ["do", { help: true }]);
   });
 
   it("--help and --version without a command and without its positionals", () => {
@@ -256,8 +274,25 @@ describe("parse() refuses", () => {
   });
 
   it("commands that do not exist", () => {
-    assertEquals(messageOf("undo"), 'Unknown command "undo": commands are do, rest');
+    assertEquals(messageOf("redo it"), 'Unknown command "redo it": commands are do, rest');
     assertEquals(messageOf(""), 'Unknown command "": commands are do, rest');
+    assertEquals(messageOf("help", "x"), 'Unknown command "x": commands are do, rest');
+  });
+
+  it("a slip of the fingers, with the word that may have been meant", () => {
+    const guess = (word: string) => /\(did you mean (\S+)\?\)/.exec(messageOf(word))?.[1];
+    assertEquals(["rset", "reste", "res", "rust", "undo"].map(guess), [
+      "rest",
+      "rest",
+      "rest",
+      "rest",
+      "do",
+    ]);
+    assertEquals(["restful", "r", "d"].map(guess), [undefined, undefined, undefined]);
+    const flag = messageOf("do", "x", "--lifetmie=5");
+    assertEquals(flag, 'Unknown flag --lifetmie="5" (did you mean --lifetime?)');
+    // Not one that this command does not have.
+    assertEquals(messageOf("rest", "--lifetmie"), "Unknown flag --lifetmie");
   });
 
   it("too few and too many positionals", () => {
