@@ -69,6 +69,7 @@ export type {
   PortOpener,
   PunchOptions,
   RendezvousOptions,
+  TurnServer,
 } from "./adapters/api/rendezvous.ts";
 export type { IceRole } from "./core/ice/agent.ts";
 export { PcpClient, type PcpClientOptions } from "./adapters/api/pcp_client.ts";

@@ -31,4 +31,10 @@
 export * from "../../core/ice/mod.ts";
 export { type PunchedTcp, punchTcp, TcpRendezvous } from "./punch_tcp.ts";
 export { punchUdp, UdpChannel, UdpRendezvous } from "./punch.ts";
-export type { MappedPort, PortOpener, PunchOptions, RendezvousOptions } from "./rendezvous.ts";
+export type {
+  MappedPort,
+  PortOpener,
+  PunchOptions,
+  RendezvousOptions,
+  TurnServer,
+} from "./rendezvous.ts";

@@ -42,6 +42,8 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
   readonly local: Endpoint;
   /** How the peer sees this host. */
   readonly mapped: Endpoint;
+  /** Whether a relay of this side is between. */
+  readonly isRelayed: boolean;
   /** From the peer's ticket to the agreement on a path, milliseconds. */
   readonly elapsedMs: number;
   /** How it ended: `"closed"` here, or `"lost"`: the peer has not answered for 30 s. */
@@ -58,11 +60,12 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
   dropped = 0;
 
   /** Made by {@linkcode UdpRendezvous.punch}. */
-  constructor(link: Link, { local, mapped, remote, elapsedMs }: Connected) {
+  constructor(link: Link, { local, mapped, remote, isRelayed, elapsedMs }: Connected) {
     this.#link = link;
     this.local = local;
     this.mapped = mapped;
     this.#peer = remote;
+    this.isRelayed = isRelayed;
     this.elapsedMs = elapsedMs;
     this.ended = new Promise((resolve) => this.#end = resolve);
   }
@@ -198,13 +201,14 @@ export class UdpRendezvous implements AsyncDisposable {
    * ```
    */
   static async open(options: RendezvousOptions = {}): Promise<UdpRendezvous> {
-    const { runtime, servers, addresses, port } = await prepare(options);
+    const { runtime, servers, relays, addresses, port } = await prepare(options);
     const rendezvous = new UdpRendezvous(runtime);
     const agent = new IceAgent({
       random: runtime.random,
       hosts: addresses,
       port,
       servers,
+      relays,
       ...agentOptions(options),
     });
     const { signal } = options;
@@ -314,6 +318,7 @@ export class UdpRendezvous implements AsyncDisposable {
   #handle(event: IceEvent): void {
     this.#onEvent(event);
     if (event.type === "connected") this.#channel?.move(event.remote);
+    if (event.type === "relayed") this.#receive(event.data, event.from, event.socket);
     if (event.type === "ended") this.#channel?.finishReading();
     if (event.type !== "lost") return;
     this.#channel?.finish("lost");

@@ -9,6 +9,7 @@ import { classify, isLoopback } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
 import type { IceFailure, IceRole } from "../../core/ice/agent.ts";
+import type { RelayServer } from "../../core/ice/relays.ts";
 import {
   formatSdp,
   formatTicket,
@@ -21,7 +22,7 @@ import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
-import { parseServer } from "../host_name.ts";
+import { parseServer, type ServerName } from "../host_name.ts";
 import { checkOptions } from "./wait.ts";
 
 /** A port of this host that a gateway sends to from outside. */
@@ -41,6 +42,16 @@ export interface PortOpener {
   ): Promise<MappedPort>;
 }
 
+/** A TURN server, and who we are there. */
+export interface TurnServer {
+  /** `"HOST"`, `"HOST:PORT"`, `"[IPV6]:PORT"` or an endpoint; it is asked over UDP. */
+  readonly server: string | Endpoint;
+  /** Who we are there. */
+  readonly username: string;
+  /** The password of that. */
+  readonly password: string;
+}
+
 /** How to open a rendezvous. */
 export interface RendezvousOptions {
   /**
@@ -49,6 +60,11 @@ export interface RendezvousOptions {
    * not behind a NAT. Two, or one with two addresses (RFC 5780), show what kind of NAT there is.
    */
   readonly stunServers?: readonly (string | Endpoint)[];
+  /**
+   * TURN servers (UDP only): the last way, which reaches every peer, by a third party. One of the
+   * two peers suffices to have one.
+   */
+  readonly turnServers?: readonly TurnServer[];
   /** A `Nat`, whose gateways are asked to map the port too. */
   readonly nat?: PortOpener;
   /** The port to use, 0…65535; 0 (the default) takes a free one. */
@@ -84,6 +100,7 @@ const STUN_PORT = 3478;
 export interface Setup {
   readonly runtime: Runtime;
   readonly servers: readonly Endpoint[];
+  readonly relays: readonly RelayServer[];
   readonly addresses: readonly string[];
   readonly port: number;
 }
@@ -95,26 +112,42 @@ export interface Setup {
  * @throws {NatError} `permission` or `network`.
  */
 export async function prepare(options: RendezvousOptions): Promise<Setup> {
-  const { stunServers = [], localAddresses, localPort, signal } = checkOptions(options);
+  const { stunServers = [], turnServers = [], localAddresses, localPort, signal } = checkOptions(
+    options,
+  );
   const port = checkPort("localPort", localPort ?? 0, 0);
-  const names = stunServers.map((server) => {
-    if (typeof server !== "string") {
-      return { host: checkAddress("stunServers", server?.address), port: server.port };
-    }
-    const name = parseServer(server, STUN_PORT);
-    if (name) return name;
-    throw new TypeError(
-      `'stunServers' must name HOST or HOST:PORT: current value is ${show(server)}`,
-    );
-  });
+  const names = stunServers.map((server) => readServer("stunServers", server));
+  const turns = turnServers.map(({ server, username, password }) => ({
+    name: readServer("turnServers", server),
+    username: checkText("turnServers", username),
+    password: checkText("turnServers", password),
+  }));
   const given = localAddresses?.map((address) => checkAddress("localAddresses", address));
   signal?.throwIfAborted();
   const runtime = options.runtime ?? systemRuntime();
   const { resolveServer } = await import("../names.ts");
   const servers = (await Promise.all(names.map((name) => resolveServer(name)))).flat();
+  const relays = await Promise.all(turns.map(async ({ name, ...who }) => {
+    const [server] = await resolveServer(name);
+    return { server: server!, ...who };
+  }));
   const addresses = given ?? ownAddresses(runtime);
   signal?.throwIfAborted();
-  return { runtime, servers, addresses, port };
+  return { runtime, servers, relays, addresses, port };
+}
+
+function readServer(option: string, server: string | Endpoint): ServerName {
+  if (typeof server !== "string") {
+    return { host: checkAddress(option, server?.address), port: checkPort(option, server.port) };
+  }
+  const name = parseServer(server, STUN_PORT);
+  if (name) return name;
+  throw new TypeError(`'${option}' must name HOST or HOST:PORT: current value is ${show(server)}`);
+}
+
+function checkText(option: string, text: unknown): string {
+  if (typeof text === "string" && text !== "") return text;
+  throw new TypeError(`'${option}' must have a username and a password`);
 }
 
 /** The addresses at which this host may be reached; without a network those that it has for itself. */

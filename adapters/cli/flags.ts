@@ -24,7 +24,9 @@ import {
   readPort,
   readStunServer,
   readText,
+  readTurnServer,
   readVia,
+  type TurnServer,
   UsageError,
 } from "./values.ts";
 import { viaName } from "./text.ts";
@@ -63,6 +65,7 @@ export interface FlagValues {
   readonly scan?: number;
   readonly target?: readonly string[];
   readonly device?: string;
+  readonly turn?: readonly TurnServer[];
   readonly udp?: true;
   readonly sdp?: true;
   readonly controlling?: true;
@@ -221,6 +224,12 @@ export const FLAGS: Table = {
     placeholder: "TEXT",
     summary: "of this device only: its UDN, address or name",
     read: readText,
+  },
+  turn: {
+    placeholder: "USER:PASSWORD@HOST:PORT",
+    summary: "a TURN server, the last way to the peer (UDP; may be repeated)",
+    isRepeatable: true,
+    read: readTurnServer,
   },
   udp: { summary: "over UDP (the default)" },
   sdp: { summary: "tickets as lines of SDP up to an empty line, for any ICE stack" },

@@ -109,6 +109,24 @@ export const readEndpoint: Reader<Endpoint> = (name, text) => {
 export const readStunServer: Reader<string> = (name, text) =>
   parseServer(text, STUN_PORT) ? text : fail(name, "HOST, HOST:PORT or [IPV6]:PORT", text);
 
+/** A TURN server, and who we are there. */
+export interface TurnServer {
+  readonly server: string;
+  readonly username: string;
+  readonly password: string;
+}
+
+/** A TURN server as it is written: `USER:PASSWORD@HOST:PORT`; the password may hold `:` and `@`. */
+export const readTurnServer: Reader<TurnServer> = (name, text) => {
+  const match = /^([^:]+):(.+)@([^@]+)$/.exec(text);
+  const server = match?.[3] ?? "";
+  // Not shown: there is a password in it.
+  if (!match || !parseServer(server, STUN_PORT)) {
+    throw new UsageError(`${name} must be USER:PASSWORD@HOST:PORT`);
+  }
+  return { username: match[1]!, password: match[2]!, server };
+};
+
 /** `ADDRESS/PREFIX`, `ADDRESS/PREFIX:PORT` or `[IPV6/PREFIX]:PORT`. */
 export const readFilter: Reader<RemoteFilter> = (name, text) => {
   try {

@@ -11,6 +11,7 @@
  */
 import { copyBytes } from "../bytes.ts";
 import { checkAddress, checkInteger } from "../check.ts";
+import { classify, isPrivate } from "../cidr.ts";
 import { familyOf, formatEndpoint, isSameEndpoint } from "../ip.ts";
 import type {
   Action,
@@ -36,6 +37,7 @@ import {
   unknownRequired,
 } from "../stun/codec.ts";
 import { shortTermKey } from "../stun/integrity.ts";
+import type { TurnEvent } from "../stun/turn.ts";
 import { Timers } from "../timers.ts";
 import {
   type Candidate,
@@ -48,6 +50,7 @@ import {
   whyUnreachable,
 } from "./candidate.ts";
 import { type Base, CheckList, type Pair } from "./check_list.ts";
+import { isRelayKey, Relays, type RelayServer } from "./relays.ts";
 import {
   AHEAD,
   behaviourOf,
@@ -92,6 +95,8 @@ export interface IceAgentOptions {
   readonly sockets?: readonly OwnSocket[];
   /** STUN servers that tell what this host looks like from outside. */
   readonly servers?: readonly Endpoint[];
+  /** TURN servers: what goes by them reaches every peer, and is the last that is tried. */
+  readonly relays?: readonly RelayServer[];
   /** The role to begin with; by default the two tickets decide, or it is controlling. */
   readonly role?: IceRole;
   /**
@@ -126,10 +131,12 @@ export type IceEvent =
   /** A pair is agreed on: from here on data can flow both ways. */
   | {
     readonly type: "connected";
-    /** The key of the socket. */
+    /** The key of the socket; one of no socket where a relay is between. */
     readonly socket: string;
-    /** Where it is bound. */
+    /** Where it is bound, or the relayed address. */
     readonly local: Endpoint;
+    /** Whether it goes by a relay: use `send`, and hear `relayed`. */
+    readonly isRelayed: boolean;
     /** The peer, as this host reaches it. */
     readonly remote: Endpoint;
     /** This host, as the peer sees it. */
@@ -139,6 +146,16 @@ export type IceEvent =
   }
   /** It did not come to that; nothing goes on. */
   | { readonly type: "failed"; readonly reason: IceFailure; readonly message: string }
+  /** A datagram of the application came by a relay. */
+  | {
+    readonly type: "relayed";
+    /** The key under which `connected` told it. */
+    readonly socket: string;
+    /** Who sent it, as the relay saw it. */
+    readonly from: Endpoint;
+    /** The datagram. */
+    readonly data: Uint8Array;
+  }
   /** The peer, a natkit, will send no more datagrams; it may still take some. */
   | { readonly type: "ended" }
   /** The peer answers no more (RFC 7675 §5.1): nothing may be sent to it. */
@@ -216,6 +233,9 @@ const END_ATTRIBUTE = 0xc0a7;
 /** That is said so often at this distance, and again with each question for consent. */
 const END_AGAIN = 2;
 const END_AGAIN_MS = 100;
+/** How long a direct path is waited for before a relay is used, milliseconds; or while guessing. */
+const DIRECT_MS = 1000;
+const DIRECT_BY_GUESS_MS = 10_000;
 /** How long checks alone are given before ports are guessed, milliseconds. */
 const GRACE_MS = 500;
 /** How long predicted ports are given before many sockets are opened, milliseconds. */
@@ -312,7 +332,11 @@ export class IceAgent implements Machine<IceEvent> {
     withheld: 0,
   };
   readonly #random: RandomSource;
-  readonly #options: Required<Omit<IceAgentOptions, "role" | "random" | "hosts" | "budget">>;
+  readonly #options: Required<
+    Omit<IceAgentOptions, "role" | "random" | "hosts" | "budget" | "relays">
+  >;
+  readonly #relays: Relays;
+  readonly #hasRelays: boolean;
   readonly #hosts: readonly string[];
   readonly #budget: Required<ProbingBudget>;
   readonly #outbox = new Outbox<IceEvent>();
@@ -379,6 +403,8 @@ export class IceAgent implements Machine<IceEvent> {
     if (hosts.length + sockets.length === 0) {
       throw new TypeError("'hosts' or 'sockets' must name where to listen");
     }
+    this.#relays = new Relays(options.relays ?? [], random);
+    this.#hasRelays = (options.relays ?? []).length > 0;
     this.#role = role ?? "controlling";
     this.#isRoleGiven = role !== undefined;
     this.addServers(servers);
@@ -433,7 +459,11 @@ export class IceAgent implements Machine<IceEvent> {
     this.#outbox.touch(now);
     const selected = this.selected;
     if (!selected) return false;
-    this.#outbox.send(selected.socket, selected.remote, copyBytes(data));
+    const { socket, remote } = selected;
+    if (isRelayKey(socket)) {
+      this.#relays.send(socket, remote, data, now);
+      this.#drainRelays(now);
+    } else this.#outbox.send(socket, remote, copyBytes(data));
     return true;
   }
 
@@ -448,10 +478,11 @@ export class IceAgent implements Machine<IceEvent> {
       local: { address, port: this.#options.port },
     }));
     for (const { key, local } of this.#options.sockets) this.#opened(key, local, now);
-    if (this.#servers.length > 0) {
+    if (this.#servers.length > 0 || this.#hasRelays) {
       this.#timers.set("gather", now + this.#options.gatherTimeoutMs, "servers are silent");
       this.#timers.set("keep alive", now + KEEPALIVE_MS, "keep bindings alive");
     }
+    this.#drainRelays(now);
     this.#checkGathered();
   }
 
@@ -517,7 +548,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#startedAt = startAt;
     this.#timers.set("overall", startAt + this.#options.timeoutMs, "the peer is not reached");
     this.#timers.set("pace", startAt, "next check");
-    for (const candidate of told.candidates) this.#addRemote(candidate);
+    for (const candidate of told.candidates) this.#addRemote(candidate, now);
     for (const early of this.#early.splice(0)) this.#hearCheck(early, now);
     if (startAt <= now) this.#pace(now);
     const plan = planProbing(this.#hint(), told.hint, this.#isControlling);
@@ -535,7 +566,7 @@ export class IceAgent implements Machine<IceEvent> {
     const peer = this.#credentials?.peer;
     if (!peer || this.#phase !== "open") return;
     checkPublic({ ...peer, candidates: [...this.#remote, candidate] });
-    this.#addRemote(candidate);
+    this.#addRemote(candidate, now);
     this.#work(now);
   }
 
@@ -568,6 +599,8 @@ export class IceAgent implements Machine<IceEvent> {
   /** Ends it: no socket is listed any more, and nothing is told. */
   close(now: Instant): void {
     this.#outbox.touch(now);
+    this.#relays.close(undefined, now);
+    this.#drainRelays(now);
     this.#phase = "closed";
     this.#timers.clear();
     this.#transactions.clear();
@@ -585,11 +618,12 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#phase !== "open" || !this.#sockets.some((spec) => spec.key === key)) return;
     if (result.ok) {
       this.#opened(key, result.local, now);
+      this.#drainRelays(now);
     } else if (!result.isOpen) {
       this.#bases.delete(key);
       this.#sockets = this.#sockets.filter((spec) => spec.key !== key);
       if (this.#bases.size === 0 && this.#sockets.length === 0) {
-        return this.#fail("network", result.message);
+        return this.#fail("network", result.message, now);
       }
     }
     this.#checkGathered();
@@ -598,6 +632,15 @@ export class IceAgent implements Machine<IceEvent> {
   /** {@inheritDoc Machine.handleDatagram} */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.#outbox.touch(now);
+    if (this.#phase === "open" && this.#relays.handleDatagram(data, from, socket, now)) {
+      this.#drainRelays(now);
+      return true;
+    }
+    return this.#hear(data, from, socket, now);
+  }
+
+  /** False where it is the application's. */
+  #hear(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     if (!isStun(data)) {
       this.stats.data++;
       return false;
@@ -629,6 +672,8 @@ export class IceAgent implements Machine<IceEvent> {
   /** {@inheritDoc Machine.handleTimeout} */
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
+    this.#relays.handleTimeout(now);
+    this.#drainRelays(now);
     for (let due = this.#timers.popDue(now); due !== undefined; due = this.#timers.popDue(now)) {
       if (typeof due === "object") this.#retransmit(due, now);
       else this.#pulse(due, now);
@@ -637,13 +682,16 @@ export class IceAgent implements Machine<IceEvent> {
 
   /** {@inheritDoc Machine.nextTimeout} */
   nextTimeout(): Instant | undefined {
-    return this.#outbox.wakeAt() ?? this.#timers.nextAt();
+    return this.debugTimeout()?.at;
   }
 
   /** {@inheritDoc Machine.debugTimeout} */
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
-    return at === undefined ? this.#timers.next() : { at, reason: "output waits" };
+    if (at !== undefined) return { at, reason: "output waits" };
+    const own = this.#timers.next(), relay = this.#relays.debugTimeout();
+    if (!own || (relay && relay.at < own.at)) return relay;
+    return { at: own.at, reason: own.reason };
   }
 
   /** {@inheritDoc Machine.poll} */
@@ -687,9 +735,9 @@ export class IceAgent implements Machine<IceEvent> {
       case "probe":
         return this.#guess(now);
       case "overall":
-        return this.#giveUp();
+        return this.#giveUp(now);
       case "linger":
-        return this.#closeOthers();
+        return this.#closeOthers(now);
       case "consent":
         return this.#askConsent(now);
     }
@@ -716,9 +764,73 @@ export class IceAgent implements Machine<IceEvent> {
     this.#bases.set(key, base);
     if (isOneOfMany) return;
     this.#addLocal("host", local, base, "");
+    this.#relays.begin(key, local, now);
     for (const server of this.#servers) this.#ask(base, server, now);
-    for (const remote of this.#remote) this.#pair(base, remote);
+    for (const remote of this.#remote) this.#pair(base, remote, now);
     if (this.#credentials?.peer) this.#work(now);
+  }
+
+  // Relays (RFC 8445 §5.1.1.2)
+
+  #drainRelays(now: Instant): void {
+    for (let one = this.#relays.poll(); one; one = this.#relays.poll()) {
+      if ("event" in one) this.#hearRelay(one.key, one.event, now);
+      else this.#outbox.send(one.socket, one.to, one.data);
+    }
+  }
+
+  #hearRelay(key: string, event: TurnEvent, now: Instant): void {
+    const base = this.#bases.get(key);
+    switch (event.type) {
+      case "allocated": {
+        const { relayed, reflexive } = event;
+        const local = this.#bases.get(this.#relays.carrierOf(key)!)?.local;
+        const made: OpenBase = {
+          socket: key,
+          local: relayed,
+          priority: candidatePriority(typePreference("relay"), 65535 - this.#bases.size),
+          foundation: this.#foundations.of("relay", "udp", relayed.address),
+          observations: [],
+          destinations: new Map(),
+        };
+        this.#bases.set(key, made);
+        this.#local.push({
+          foundation: made.foundation,
+          transport: "udp",
+          priority: made.priority,
+          address: relayed.address,
+          port: relayed.port,
+          type: "relay",
+          ...(reflexive ? { related: reflexive } : local && { related: local }),
+        });
+        this.#outbox.emit({ type: "candidate", candidate: this.#local.at(-1)! });
+        for (const remote of this.#remote) this.#pair(made, remote, now);
+        this.#work(now);
+        return this.#checkGathered();
+      }
+      case "permitted":
+        for (const pair of this.#list.pairs) {
+          const isMeant = pair.base.socket === key && pair.remote.address === event.address;
+          if (isMeant && pair.state === "in-progress") this.#list.trigger(pair);
+        }
+        return this.#work(now);
+      case "data":
+        if (!base) return;
+        if (this.#hear(event.data, event.from, key, now)) return;
+        return this.#outbox.emit({
+          type: "relayed",
+          socket: key,
+          from: event.from,
+          data: event.data,
+        });
+      case "failed":
+        this.#bases.delete(key);
+        for (const pair of this.#list.pairs) {
+          if (pair.base.socket === key) pair.state = "failed";
+        }
+        this.#checkGathered();
+        if (this.#selected?.base.socket === key) this.#lose(now);
+    }
   }
 
   #addLocal(
@@ -792,8 +904,9 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#isGathered || this.#phase !== "open") return;
     const isOpening = this.#sockets.some(({ key }) => !this.#bases.has(key));
     const isAsking = [...this.#transactions.values()].some(({ kind }) => kind === "gather");
-    const isDue = this.#timers.at("gather") === undefined && this.#servers.length > 0;
-    if (isOpening || (isAsking && !isDue)) return;
+    const isDue = this.#timers.at("gather") === undefined &&
+      (this.#servers.length > 0 || this.#hasRelays);
+    if (isOpening || ((isAsking || this.#relays.isPending) && !isDue)) return;
     this.#isGathered = true;
     this.#timers.delete("gather");
     const rendezvous = this.rendezvous!;
@@ -813,18 +926,23 @@ export class IceAgent implements Machine<IceEvent> {
 
   // Checks (RFC 8445 §6, §7)
 
-  #addRemote(candidate: Candidate): void {
+  #addRemote(candidate: Candidate, now: Instant): void {
     if (candidate.transport !== "udp") return;
     const known = this.#remote.find((one) => isSameCandidate(one, candidate));
     if (known) return;
     this.#remote.push(candidate);
-    for (const base of this.#bases.values()) this.#pair(base, candidate);
+    for (const base of this.#bases.values()) this.#pair(base, candidate, now);
   }
 
-  #pair(base: Base, remote: Candidate): void {
-    if (canPair(base.local.address, remote.address) && !isGuest(base)) {
-      this.#list.add(base, remote);
+  #pair(base: Base, remote: Candidate, now: Instant): void {
+    if (!canPair(base.local.address, remote.address) || isGuest(base)) return;
+    if (isRelayKey(base.socket)) {
+      // A relay on the internet knows nobody's home, and some end an allocation over the attempt.
+      if (isInside(remote.address) && !isInside(base.local.address)) return;
+      this.#relays.permit(base.socket, remote.address, now);
+      this.#drainRelays(now);
     }
+    this.#list.add(base, remote);
   }
 
   /** Sends what waits as soon as the pace lets it. */
@@ -937,7 +1055,9 @@ export class IceAgent implements Machine<IceEvent> {
     const destinations = this.#bases.get(socket)?.destinations;
     const name = formatEndpoint(to);
     if (destinations && !destinations.has(name)) destinations.set(name, destinations.size);
-    this.#outbox.send(socket, to, data, key);
+    if (!isRelayKey(socket)) return this.#outbox.send(socket, to, data, key);
+    this.#relays.send(socket, to, data, now);
+    this.#drainRelays(now);
   }
 
   /** Counts a packet to an endpoint that a ticket named; false where it has got its share. */
@@ -985,28 +1105,31 @@ export class IceAgent implements Machine<IceEvent> {
     this.#timers.set("pace", at, "try again");
   }
 
-  #giveUp(): void {
+  #giveUp(now: Instant): void {
     if (this.#isAgreed) return;
     const peer = this.#credentials?.peer;
     if (this.#hasHeardPeer) {
-      return this.#fail("one-way", "What the peer sends arrives here, but no answer there");
+      return this.#fail("one-way", "What the peer sends arrives here, but no answer there", now);
     }
     if (isHard(this.#hint()) && isHard(peer?.hint)) {
       return this.#fail(
         "hard-nat",
         "Both NATs give each destination another port, and those cannot be foreseen: " +
           "a relay (TURN) or a port that the gateway maps is needed",
+        now,
       );
     }
-    this.#fail("no-answer", "Nothing of the peer has arrived");
+    this.#fail("no-answer", "Nothing of the peer has arrived", now);
   }
 
-  #fail(reason: IceFailure, message: string): void {
+  #fail(reason: IceFailure, message: string, now: Instant): void {
     if (this.#selected) {
       // A restart that failed: the pair of before serves on.
       this.#timers.delete("overall");
       return this.#outbox.emit({ type: "failed", reason, message });
     }
+    this.#relays.close(undefined, now);
+    this.#drainRelays(now);
     this.#timers.clear();
     this.#transactions.clear();
     this.#list.clear();
@@ -1218,21 +1341,28 @@ export class IceAgent implements Machine<IceEvent> {
    */
   #mayNominateAtOnce(pair: Pair, now: Instant): boolean {
     return this.#isControlling && this.#credentials!.peer!.hint !== undefined &&
-      this.#nominated === undefined && !this.#mayGetBetter(pair, now);
+      this.#nominated === undefined && this.#betterUntil(pair, now) <= now;
   }
 
-  /** Whether both are behind one NAT and a pair inside of it may still come up. */
-  #mayGetBetter(pair: Pair, now: Instant): boolean {
-    const since = this.#firstValidAt ?? this.#startedAt ?? now;
-    if (now - since >= BETTER_PAIR_MS || pair.remote.type === "host") return false;
+  /**
+   * How long a better pair than this one is waited for: a direct one where it goes by a relay, one
+   * inside where both are behind one NAT.
+   */
+  #betterUntil(pair: Pair, now: Instant): Instant {
+    const startedAt = this.#startedAt ?? now;
+    if (isByRelay(pair)) {
+      const isGuessing = this.#plan !== undefined && this.#plan.role !== "none";
+      return startedAt + (isGuessing ? DIRECT_BY_GUESS_MS : DIRECT_MS);
+    }
+    if (pair.remote.type === "host") return now;
     const isShared = this.#local.some(({ type, address }) =>
       type === "srflx" && address === pair.remote.address
     );
+    const isOpen = ({ state }: Pair) => state === "in-progress" || state === "waiting";
     return isShared &&
-      this.#list.pairs.some((other) =>
-        other.priority > pair.priority &&
-        (other.state === "in-progress" || other.state === "waiting")
-      );
+        this.#list.pairs.some((other) => other.priority > pair.priority && isOpen(other))
+      ? (this.#firstValidAt ?? startedAt) + BETTER_PAIR_MS
+      : now;
   }
 
   #nominate(now: Instant): void {
@@ -1241,14 +1371,14 @@ export class IceAgent implements Machine<IceEvent> {
     const best = this.#list.pairs.find(({ state }) => state === "succeeded");
     if (!best) return;
     if (this.#nominated && this.#isUnderWay(this.#nominated.pair)) {
-      const until = this.#nominated.at + NOMINATION_MS;
+      const answerBy = this.#nominated.at + NOMINATION_MS;
       if (this.#nominated.pair === best) return;
-      if (now < until) return this.#timers.set("nominate", until, "a nomination is not answered");
+      if (now < answerBy) {
+        return this.#timers.set("nominate", answerBy, "a nomination is not answered");
+      }
     }
-    if (this.#mayGetBetter(best, now)) {
-      const since = this.#firstValidAt ?? now;
-      return this.#timers.set("nominate", since + BETTER_PAIR_MS, "a better pair may come up");
-    }
+    const until = this.#betterUntil(best, now);
+    if (until > now) return this.#timers.set("nominate", until, "a better pair may come up");
     this.#check(best, now, true);
   }
 
@@ -1274,20 +1404,31 @@ export class IceAgent implements Machine<IceEvent> {
     this.#timers.set("linger", now + LINGER_MS, "close the other sockets");
     this.#setConsentTimer(now);
     const { base, remote, mapped } = pair;
+    const isRelayed = isRelayKey(base.socket);
+    if (isRelayed) {
+      this.#relays.bind(base.socket, { address: remote.address, port: remote.port }, now);
+      this.#drainRelays(now);
+    }
     this.#outbox.emit({
       type: "connected",
       socket: base.socket,
       local: base.local,
+      isRelayed,
       remote: { address: remote.address, port: remote.port },
       mapped: mapped ?? base.local,
       elapsedMs: now - (this.#startedAt ?? now),
     }, "connected");
   }
 
-  #closeOthers(): void {
+  #closeOthers(now: Instant): void {
     const { base } = this.#selected!;
-    this.#sockets = this.#sockets.filter(({ key }) => key === base.socket);
-    for (const key of this.#bases.keys()) if (key !== base.socket) this.#bases.delete(key);
+    const carrier = this.#relays.carrierOf(base.socket) ?? base.socket;
+    this.#relays.close(base.socket, now);
+    this.#drainRelays(now);
+    this.#sockets = this.#sockets.filter(({ key }) => key === carrier);
+    for (const key of this.#bases.keys()) {
+      if (key !== base.socket && key !== carrier) this.#bases.delete(key);
+    }
     // A restart tells what is there still.
     const isLeft = (one: Candidate) => isSameEndpoint(one.related ?? one, base.local);
     this.#local.splice(0, this.#local.length, ...this.#local.filter(isLeft));
@@ -1307,10 +1448,7 @@ export class IceAgent implements Machine<IceEvent> {
     const pair = this.#selected;
     if (!pair) return;
     const remote = { address: pair.remote.address, port: pair.remote.port };
-    if (now - this.#consentAt >= CONSENT_EXPIRES_MS) {
-      this.#outbox.emit({ type: "lost", remote });
-      return this.close(now);
-    }
+    if (now - this.#consentAt >= CONSENT_EXPIRES_MS) return this.#lose(now);
     for (const transaction of [...this.#transactions.values()]) {
       if (transaction.kind === "consent" && transaction.sends > 0) this.#timers.delete(transaction);
     }
@@ -1340,6 +1478,12 @@ export class IceAgent implements Machine<IceEvent> {
     }
   }
 
+  #lose(now: Instant): void {
+    const { address, port } = this.#selected!.remote;
+    this.#outbox.emit({ type: "lost", remote: { address, port } });
+    this.close(now);
+  }
+
   /** Answers to all questions of the last 30 s count; older ones are forgotten. */
   #forgetConsents(): void {
     const asked = [...this.#transactions.values()].filter(({ kind }) => kind === "consent");
@@ -1353,7 +1497,7 @@ export class IceAgent implements Machine<IceEvent> {
     const target = this.#target();
     if (!plan || !target || this.#isAgreed || this.stats.probes >= this.#budget.probes) return;
     // A way is found, and has a second to prove itself.
-    if (this.#list.count("succeeded") > 0) {
+    if (this.#list.pairs.some((pair) => pair.state === "succeeded" && !isByRelay(pair))) {
       return this.#timers.set("probe", now + NOMINATION_MS, "guess ports");
     }
     this.#timers.set("probe", now + 1000 / this.#budget.packetsPerSecond, "guess ports");
@@ -1394,7 +1538,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   #mainBase(remote: string): OpenBase | undefined {
     return [...this.#bases.values()].find((base) =>
-      !isGuest(base) && canPair(base.local.address, remote)
+      !isGuest(base) && !isRelayKey(base.socket) && canPair(base.local.address, remote)
     );
   }
 
@@ -1465,6 +1609,16 @@ export class IceAgent implements Machine<IceEvent> {
 
 function isEnd({ type }: { readonly type: number }): boolean {
   return type === END_ATTRIBUTE;
+}
+
+/** Whether an address means something within a network alone. */
+function isInside(address: string): boolean {
+  return isPrivate(address) || ["shared", "link-local", "loopback"].includes(classify(address));
+}
+
+/** Whether a relay is between, ours or the peer's. */
+function isByRelay({ base, remote }: Pair): boolean {
+  return isRelayKey(base.socket) || remote.type === "relay";
 }
 
 /** Whether it is one of the many sockets that are opened to be hit by chance. */

@@ -17,6 +17,7 @@ export {
   parseCandidate,
   type TcpType,
 } from "./candidate.ts";
+export type { RelayServer } from "./relays.ts";
 export * from "./tcp.ts";
 export * from "./ticket.ts";
 export type * from "../machine.ts";

@@ -209,23 +209,39 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
     return this.#listed.get(key)?.socket;
   }
 
-  /** Opens and closes what the list says; whether any was opened, which may change the list. */
+  /**
+   * Opens what the list says, and closes what it says otherwise; whether any was opened, which may
+   * change the list. What is on it no more is closed by `#closeUnlisted`, once all has left.
+   */
   #reconcile(): boolean {
     const specs = this.machine.sockets?.();
     if (!specs || specs === this.#lastList) return false;
     this.#lastList = specs;
-    for (const [key, { spec, socket, local }] of this.#listed) {
-      if (specs.some((wanted) => isSameSocket(wanted, spec, local))) continue;
-      this.#listed.delete(key);
-      if (spec.kind === "http") this.#http.unlisten(key);
-      if (spec.kind === "tcp") this.#streams.unlisten(key);
-      if (!socket) continue;
-      socket.close();
-      this.#all.splice(this.#all.indexOf(socket), 1);
+    for (const [key, { spec, local }] of this.#listed) {
+      const wanted = specs.find((one) => one.key === key);
+      if (wanted && !isSameSocket(wanted, spec, local)) this.#closeListed(key);
     }
     const wanted = specs.filter(({ key }) => !this.#listed.has(key));
     for (const spec of wanted) this.#openListed(spec);
     return wanted.length > 0;
+  }
+
+  #closeUnlisted(): void {
+    const specs = this.#lastList;
+    if (!specs || this.#listed.size === specs.length) return;
+    for (const key of [...this.#listed.keys()]) {
+      if (!specs.some((wanted) => wanted.key === key)) this.#closeListed(key);
+    }
+  }
+
+  #closeListed(key: string): void {
+    const { spec, socket } = this.#listed.get(key)!;
+    this.#listed.delete(key);
+    if (spec.kind === "http") this.#http.unlisten(key);
+    if (spec.kind === "tcp") this.#streams.unlisten(key);
+    if (!socket) return;
+    socket.close();
+    this.#all.splice(this.#all.indexOf(socket), 1);
   }
 
   #openListed(spec: SocketSpec): void {
@@ -316,6 +332,7 @@ export class Process<E, M extends Machine<E> = Machine<E>> implements Sleeper {
       }
       if (this.#isStopped) return;
     }
+    this.#closeUnlisted();
     this.schedule();
     this.#options.onDrained?.(this.#context.now);
   }

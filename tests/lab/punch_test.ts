@@ -106,6 +106,41 @@ function fails(
     });
 }
 
+/** A relay (coturn) is the way where there is no other; one side knows it. */
+const byRelay: LabTest = (context) =>
+  between(context, ["symmetric", "symmetric"], async (host, peer) => {
+    const { lab } = context;
+    const coturn = lab.spawn("pub", [
+      ...["turnserver", "-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout"],
+      ...["--lt-cred-mech", "-r", "example.org", "-u", "natkit:secret", "-p", "3500"],
+      ...["-L", ADDRESS.pub, "-E", ADDRESS.pub, "--userdb", `${lab.folder}/relaydb`],
+      ...["--pidfile", `${lab.folder}/relay.pid`],
+    ]);
+    try {
+      await coturn.line((line) => line.includes("IO method (admin thread)"));
+      const turn = ["--turn", `natkit:secret@${ADDRESS.pub}:3500`];
+      const ends = [
+        host.start("punch", "--udp", ...STUN, ...turn),
+        peer.start("punch", "--udp", ...STUN),
+      ];
+      const [a, b] = ends as [RunningNatkit, RunningNatkit];
+      const [forB, forA] = await Promise.all([a.event("ticket"), b.event("ticket")]);
+      await Promise.all([a.write(String(forA.ticket)), b.write(String(forB.ticket))]);
+      try {
+        const [, atB] = await Promise.all([a.event("punched", 40_000), b.event("punched", 40_000)]);
+        assertEquals(field(atB, "remote.address"), ADDRESS.pub);
+        await Promise.all([a.write("from the host"), b.write("from the peer")]);
+        assertEquals((await a.event("data")).text, "from the peer");
+        assertEquals((await b.event("data")).text, "from the host");
+      } finally {
+        await Promise.all([a.end("SIGTERM"), b.end("SIGTERM")]);
+      }
+    } finally {
+      coturn.signal("SIGKILL");
+      await coturn.status;
+    }
+  });
+
 /** Another ICE stack at the other end: its program prints SDP, reads SDP, then pipes lines. */
 function beside(program: readonly string[], role: "controlling" | "controlled"): LabTest {
   return (context) =>
@@ -159,6 +194,7 @@ export const tests: Record<string, LabTest> = {
     ["symmetric", "symmetric"],
     "hard-nat",
   ),
+  "punch UDP: symmetric x symmetric by a relay": byRelay,
   "punch TCP: keeping x keeping": meets("tcp", ["keeping", "keeping"]),
   "punch TCP: keeping x keeping, 2.5 s late": meets("tcp", ["keeping", "keeping"], 2500),
   // Where both reset, and nothing takes time, it is luck: that is tried in the virtual network.

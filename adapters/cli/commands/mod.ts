@@ -155,6 +155,7 @@ export const COMMANDS: readonly Command[] = [
       "udp",
       "tcp",
       "stun",
+      "turn",
       "internal-address",
       "sdp",
       "controlling",

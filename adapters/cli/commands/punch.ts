@@ -41,18 +41,20 @@ export async function run(context: Context): Promise<number> {
 }
 
 /** Throws where two flags contradict each other. */
-function checkPunchFlags({ udp, tcp, sdp, controlling, controlled }: FlagValues): void {
+function checkPunchFlags(flags: FlagValues): void {
+  const { udp, tcp, sdp, turn, controlling, controlled } = flags;
   if (udp && tcp) throw new UsageError("--udp and --tcp cannot be given both");
   if (controlling && controlled) {
     throw new UsageError("--controlling and --controlled cannot be given both");
   }
+  if (tcp && turn) throw new UsageError("--turn needs --udp: relays of TCP are not spoken");
   if (tcp && sdp) {
     throw new UsageError("--sdp needs --udp: other ICE stacks frame what they send over TCP");
   }
 }
 
 function optionsOf({ flags, runtime, stop, timeoutMs }: Context): RendezvousOptions {
-  const { stun, controlling, controlled } = flags;
+  const { stun, turn, controlling, controlled } = flags;
   const own = flags["internal-address"];
   const role: IceRole | undefined = controlling
     ? "controlling"
@@ -62,7 +64,7 @@ function optionsOf({ flags, runtime, stop, timeoutMs }: Context): RendezvousOpti
   return {
     runtime,
     signal: stop,
-    ...dropUndefined({ stunServers: stun, role, timeoutMs }),
+    ...dropUndefined({ stunServers: stun, turnServers: turn, role, timeoutMs }),
     ...(own !== undefined && { localAddresses: [own] }),
   };
 }
@@ -73,7 +75,7 @@ async function exchange(context: Context, input: LineInput, told: Told): Promise
   output.event(
     flags.sdp ? { event: "ticket", sdp: told.sdp } : { event: "ticket", ticket: told.ticket },
   );
-  if (flags.stun === undefined) {
+  if (flags.stun === undefined && flags.turn === undefined) {
     output.progress("Without --stun only peers of this network are reached, and those without NAT");
   }
   output.progress("Give that to the peer, and its ticket to this command");
@@ -106,6 +108,7 @@ async function overUdp(context: Context, input: LineInput): Promise<number> {
     const peer = await exchange(context, input, rendezvous);
     const channel = await rendezvous.punch(peer, { signal: stop });
     tellPunched(context, "udp", channel);
+    if (channel.isRelayed) output.progress("A relay is between: no direct path was found");
     output.progress("Each line is sent as one datagram; datagrams may be lost on the way");
     const sending = sendLines(context, input, channel);
     const receiving = receiveLines(context, channel);

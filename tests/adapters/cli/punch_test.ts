@@ -146,11 +146,15 @@ describe("natkit punch", () => {
         [["--controlling", "--controlled"], "--controlled"],
         [["--tcp", "--sdp"], "--sdp"],
         [["--stun", "a b"], "a b"],
+        [["--tcp", "--turn", "a:b@127.0.0.1"], "--turn"],
+        [["--turn", "a:b"], "USER:PASSWORD@HOST:PORT"],
+        [["--turn", "a:secret@b c"], "USER:PASSWORD@HOST:PORT"],
       ] as const
     ) {
       const end = new End(...flags);
       assertEquals(await end.status, 2);
       assertStringIncludes(end.io.err, word);
+      assert(!end.io.err.includes("secret"), "a password is not shown");
     }
   });
 });

@@ -79,11 +79,13 @@ export class Rig {
   readonly world: World;
   readonly peers: readonly [Peer, Peer];
 
-  constructor(options: RigOptions = {}) {
+  /** @param addMore Puts more onto the internet. */
+  constructor(options: RigOptions = {}, addMore?: (world: World, internet: Segment) => void) {
     const { seed = 1, nats = [undefined, undefined], shared, delayMs = 20, loss = 0 } = options;
     this.world = new World({ seed, trace: { size: options.trace ?? 0 } });
     const internet = this.world.segment("internet", { delayMs, loss });
     addServer(this.world, internet, options.tellsOther);
+    addMore?.(this.world, internet);
     const lan = shared && this.world.segment("lan");
     if (shared) {
       this.world.nat("nat", {
