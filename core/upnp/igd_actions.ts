@@ -376,7 +376,7 @@ export class IgdActions {
       internal,
       suggestedAddress,
       suggestedPort: externalPort,
-      isExact: isExact && externalPort !== 0,
+      isExact,
       isAdditional: true,
       namesAddress: false,
       requester,

@@ -8,7 +8,7 @@ import { readDescription, readScpd } from "../../../core/upnp/description.ts";
 import { encodeSubscribe } from "../../../core/upnp/gena.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
 import { IgdServer, type IgdServerOptions } from "../../../core/upnp/server.ts";
-import { encodeCall } from "../../../core/upnp/soap.ts";
+import { encodeCall, type SoapArguments } from "../../../core/upnp/soap.ts";
 import { encodeSearch } from "../../../core/upnp/ssdp.ts";
 import { ALICE, BOB, EXTERNAL, IgdRig, mapping, named, OWN, SSDP } from "./igd_rig.ts";
 
@@ -286,6 +286,28 @@ describe("IgdServer: mappings", () => {
     assertEquals(rig.call("DeletePortMapping", named(65_536)), 601);
   });
 
+  it("maps, shows and deletes the first port and the last", () => {
+    const rig = new IgdRig();
+    for (const port of [1, 65_535]) {
+      assertEquals(rig.add(port), {});
+      assertEquals(typeof rig.call("GetSpecificPortMappingEntry", named(port)), "object");
+      assertEquals(rig.call("DeletePortMapping", named(port)), {});
+    }
+    assertEquals(rig.add(80, { internalPort: 65_535 }), {});
+  });
+
+  it("gives no other port than the one asked for", () => {
+    const rig = new IgdRig({ protocols: ["nat-pmp", "upnp"] });
+    // NAT-PMP keeps the companion's port for Bob.
+    const map = Uint8Array.of(0, 1, 0, 0, 0, 90, 0, 90, 0, 0, 0, 200);
+    rig.gateway.handleDatagram(map, BOB, "server", 0);
+    rig.drain();
+    assertEquals(rig.add(90), 718);
+    assertEquals(rig.table().length, 1);
+    const { NewReservedPort: other } = rig.call("AddAnyPortMapping", mapping(90)) as SoapArguments;
+    assert(other !== "90");
+  });
+
   it("501 for a mapping that is to do nothing (RFC 6970 §5.3)", () => {
     const rig = new IgdRig();
     assertEquals(rig.add(80, { enabled: "0" }), 501);
@@ -421,6 +443,23 @@ describe("IgdServer: mappings", () => {
     assertEquals(rig.call("DeletePortMappingRange", range(101, 103)), 730);
     assertEquals(rig.call("DeletePortMappingRange", range(101, 103, "1")), 606);
     assertEquals(rig.call("DeletePortMappingRange", range(3, 2)), 733);
+    const bad = (more: object) =>
+      rig.call("DeletePortMappingRange", { ...range(100, 200), ...more } as SoapArguments);
+    assertEquals(
+      [
+        bad({ NewStartPort: "x" }),
+        bad({ NewEndPort: "" }),
+        bad({ NewProtocol: "any" }),
+        bad({ NewManage: "2" }),
+        bad({ NewStartPort: "65536" }),
+      ],
+      Array(5).fill(402),
+    );
+    assertEquals(list(range(100, 100)), ["100"]);
+    assertEquals([rig.call("DeletePortMappingRange", range(100, 100)), rig.table().length], [
+      {},
+      1,
+    ]);
   });
 
   it("a listing says all of a mapping, escaped, and ends before it is too long for a client", () => {
