@@ -391,6 +391,6 @@ function versionOf(
 ): { readonly type: string; readonly version: number } | undefined {
   const colon = target.lastIndexOf(":");
   const text = target.slice(colon + 1);
-  if (!target.startsWith("urn:") || !/^[0-9]{1,3}$/.test(text)) return undefined;
+  if (!/^[0-9]{1,3}$/.test(text)) return undefined;
   return { type: target.slice(0, colon), version: Number(text) };
 }

@@ -734,8 +734,7 @@ function absolute(prefix: string): string {
 
 /** Whether a Host field is there and holds an address. */
 function namesAddress(host: string | undefined): boolean {
-  if (host === undefined) return false;
-  return parseEndpoint(host, 80) !== undefined;
+  return parseEndpoint(host ?? "", 80) !== undefined;
 }
 
 function lastDigits(uuid: string, number: number): string {

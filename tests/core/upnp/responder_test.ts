@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
-import { encodeSearch } from "../../../core/upnp/ssdp.ts";
+import { encodeAdvert, encodeSearch, encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
 import { ALICE, BOB, HTTP_PORT, IgdRig, messageOf, OWN, SSDP } from "./igd_rig.ts";
 
 const LOCATION = `http://${OWN}:${HTTP_PORT}/rootDesc.xml`;
@@ -64,6 +64,13 @@ describe("IgdServer: searches", () => {
       ALICE.port,
       BOB.port,
     ]);
+    // It leaves when it was to leave at first, however often the search is heard meanwhile.
+    rig.gateway.handleDatagram(data, ALICE, `ssdp-group ${OWN}`, rig.now);
+    const at = rig.gateway.nextTimeout();
+    for (let i = 0; i < 5; i++) {
+      rig.gateway.handleDatagram(data, ALICE, `ssdp-group ${OWN}`, rig.now);
+      assertEquals(rig.gateway.nextTimeout(), at);
+    }
   });
 
   it("knows every target: devices, UUIDs, services, lower versions as they are asked for", () => {
@@ -115,9 +122,12 @@ describe("IgdServer: searches", () => {
     assertEquals(hear(text.replaceAll('"', "")), false);
     assertEquals(hear(text.replace("M-SEARCH", "NOTIFY")), false);
     assertEquals(hear("\r\n\r\n"), false);
+    const advert = { target: "upnp:rootdevice", usn: "uuid:x", location: "http://192.168.1.9/" };
+    assertEquals(hear(new TextDecoder().decode(encodeAdvert("alive", SSDP, advert))), false);
+    assertEquals(hear(new TextDecoder().decode(encodeSearchResponse(advert))), false);
     assertEquals(hear(text, { address: "192.168.2.1", port: 1 }), false);
     assertEquals(hear(text), true);
-    assertEquals(rig.gateway.stats.upnp?.ssdp.ignored, 3);
+    assertEquals(rig.gateway.stats.upnp?.ssdp.ignored, 5);
     assertEquals(rig.gateway.stats.upnp?.dropped.outside, 1);
   });
 

@@ -38,6 +38,11 @@ describe("IgdServer: description", () => {
     );
     assertEquals(new Set([device, wan, connection].map((one) => one!.udn)).size, 3);
     assert(/^uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(device.udn));
+    assertEquals([device, wan, connection].map((one) => one?.presentationUrl), [
+      `http://${OWN}:5000/`,
+      undefined,
+      undefined,
+    ]);
   });
 
   it("is IGD:1 where that is asked for, without a firewall", () => {
@@ -74,6 +79,7 @@ describe("IgdServer: description", () => {
       [404, 404, 405],
     );
     assertEquals([ask("DELETE", "/scpd/IPConn1"), ask("POST", "/evt/IPConn1")], [405, 405]);
+    assertEquals([ask("SUBSCRIBE", "/ctl/IPConn1"), ask("GET", "/evt/IPConn1")], [405, 405]);
     assertEquals(
       new TextDecoder().decode(rig.get("/")?.body),
       "Simulated gateway: 0 port mappings, external address 203.0.113.7\n",
@@ -90,6 +96,9 @@ describe("IgdServer: description", () => {
     assertEquals(rig.get("/rootDesc.xml", ALICE, [["Host", "evil.example:5000"]])?.status, 400);
     assertEquals(rig.get("/rootDesc.xml", ALICE, [])?.status, 400);
     assertEquals(rig.get("/rootDesc.xml", ALICE, [["HOST", OWN]])?.status, 200);
+    const all = new IgdRig({ internalPrefixes: ["0.0.0.0/0"] });
+    assertEquals(all.get("/rootDesc.xml", { address: EXTERNAL, port: 1 })?.status, 403);
+    assertEquals(all.get("/rootDesc.xml", outside)?.status, 200);
     const { dropped } = rig.gateway.stats.upnp!;
     assertEquals(dropped, { outside: 2, "no-host": 2, policy: 0 });
   });
@@ -226,6 +235,9 @@ describe("IgdServer: calls", () => {
     assert(/:WANConnectionDevice:1,urn:upnp-org:serviceId:WANIPConn1$/.test(
       (forwarding as Record<string, string>)["NewDefaultConnectionService"]!,
     ));
+    rig.command("reboot");
+    rig.now += 5000;
+    assertEquals((rig.call("GetStatusInfo") as SoapArguments)["NewUptime"], "5");
     rig.command("external none");
     assertEquals(rig.call("GetExternalIPAddress"), { NewExternalIPAddress: "" });
     assertEquals(
@@ -233,6 +245,58 @@ describe("IgdServer: calls", () => {
       "Disconnected",
     );
     assertEquals(rig.add(80), 501);
+  });
+
+  it("the default connection is the first that is up, by its kind", () => {
+    const ppp = { service: IGD_SERVICE.WAN_PPP_1 };
+    const seen = (connections: IgdServerOptions["connections"]) => {
+      const rig = new IgdRig({ upnp: { connections: connections! } });
+      const path = ["/ctl/L3F", IGD_SERVICE.FORWARDING_1] as const;
+      const answer = rig.call("GetDefaultConnectionService", {}, ALICE, path[1], path[0]);
+      return (answer as SoapArguments)["NewDefaultConnectionService"]!.split(":").at(-1);
+    };
+    assertEquals(
+      [
+        seen([{}]),
+        seen([ppp]),
+        seen([{ ...ppp, status: "Unconfigured" }, {}]),
+        seen([{ status: "Disconnected" }, ppp]),
+        seen([{ ...ppp, status: "Disconnected" }]),
+      ],
+      ["WANIPConn1", "WANPPPConn1", "WANIPConn1", "WANPPPConn1", "WANPPPConn1"],
+    );
+  });
+
+  it("counts what it is asked and how that ends", () => {
+    const { upnp } = new IgdRig().gateway.stats;
+    assertEquals([upnp?.requests, upnp?.results, upnp?.events], [
+      { descriptions: 0, actions: 0, subscriptions: 0, unknown: 0 },
+      { done: 0, faults: 0 },
+      {
+        subscribed: 0,
+        renewed: 0,
+        unsubscribed: 0,
+        refused: 0,
+        expired: 0,
+        events: 0,
+        failed: 0,
+      },
+    ]);
+    const rig = new IgdRig();
+    rig.get("/rootDesc.xml");
+    rig.get("/scpd/L3F");
+    rig.get("/none");
+    rig.add(80);
+    rig.call("Nonsense");
+    rig.add(0);
+    rig.ask(encodeSubscribe("/evt/L3F", "http://192.168.1.7/"));
+    const after = rig.gateway.stats.upnp!;
+    assertEquals([after.requests, after.results], [
+      { descriptions: 2, actions: 3, subscriptions: 1, unknown: 1 },
+      { done: 1, faults: 2 },
+    ]);
+    const { ssdp } = new IgdRig().gateway.stats.upnp!;
+    assertEquals(ssdp, { searches: 0, answers: 0, announcements: 11, ignored: 0, overflowed: 0 });
   });
 
   it("lets nobody change or end the connection", () => {
@@ -668,6 +732,91 @@ describe("IgdServer: by itself", () => {
     ]);
     server.handleUnreachable(ALICE, "ssdp", 1001);
     assertEquals(drain(), []);
+  });
+
+  it("tells of a request that is about no mapping with nothing of one", () => {
+    const { server, drain } = make({ trace: "packets" });
+    server.start(0);
+    const subscribe = encodeSubscribe("/evt/IPConn1", `http://${ALICE.address}/`);
+    const request = { ...subscribe, headers: [...GET.headers, ...subscribe.headers] };
+    server.handleRequest(1, request, ALICE, 0);
+    const nowhere = { address: "0.0.0.0", port: 0 };
+    assertEquals(drain().filter(({ type }) => type === "event").map((one) => one as unknown), [
+      {
+        type: "event",
+        event: {
+          type: "request",
+          request: {
+            via: "upnp",
+            operation: "subscribe",
+            action: "SUBSCRIBE",
+            from: ALICE,
+            protocol: 0,
+            internal: { address: ALICE.address, port: 0 },
+            suggested: nowhere,
+            remote: undefined,
+            lifetimeSeconds: 0,
+            nonce: undefined,
+            existing: undefined,
+          },
+        },
+      },
+      {
+        type: "event",
+        event: {
+          type: "response",
+          via: "upnp",
+          to: ALICE,
+          operation: "subscribe",
+          action: "SUBSCRIBE",
+          resultCode: 0,
+          result: "SUCCESS",
+          lifetimeSeconds: undefined,
+          external: undefined,
+          isUnsolicited: false,
+        },
+      },
+    ]);
+  });
+
+  it("takes each call as news of the time: leases end, and what is to leave is due then", () => {
+    const { server, table, drain } = make();
+    const internal = { address: ALICE.address, port: 80 };
+    const again = (at: number) => {
+      table.mapInbound({ origin: "admin", protocol: 6, internal, expiresAt: at }, at - 1);
+    };
+    server.start(0);
+    server.handleSocket(`http ${OWN}`, { ok: true, local: { address: OWN, port: 81 } }, 0);
+    const calls: ((now: number) => void)[] = [
+      (now) => server.handleUnreachable(ALICE, "ssdp", now),
+      (now) => server.handleResponse(99, { ok: false, reason: "failed" }, now),
+      (now) => server.handleDatagram(new Uint8Array(1), ALICE, "ssdp", now),
+      (now) => server.handleRequest(1, GET, ALICE, now),
+      (now) => server.handleSocket("other", { ok: true, local: ALICE }, now),
+      (now) => server.handleTimeout(now),
+      (now) => server.notice(now),
+      (now) => server.announce(now),
+      (now) => server.setBootId(5, now),
+      (now) => server.forget(now),
+      (now) => server.start(now),
+      (now) => server.bye(now),
+    ];
+    let now = 10_000;
+    for (const [i, call] of calls.entries()) {
+      drain();
+      again(now);
+      call(now);
+      assertEquals(table.size, 0, `call ${i}`);
+      now += 10_000;
+    }
+    server.start(now);
+    drain();
+    server.announce(now + 7);
+    assertEquals(server.nextTimeout(), now + 7);
+    drain();
+    server.silence();
+    const search = encodeSearch({ host: SSDP, target: "upnp:rootdevice" });
+    assertEquals(server.handleDatagram(search, ALICE, `ssdp ${OWN}`, now + 8), false);
   });
 
   it("gives each device its own UUID, and the one it is told to its root", () => {
