@@ -29,6 +29,7 @@
  * @module
  */
 export * from "../../core/ice/mod.ts";
+export type { TcpConnection } from "./bound_socket.ts";
 export { type PunchedTcp, punchTcp, TcpRendezvous } from "./punch_tcp.ts";
 export { punchUdp, UdpChannel, UdpRendezvous } from "./punch.ts";
 export type {

@@ -10,6 +10,7 @@ import type { PublicRendezvous } from "../../core/ice/ticket.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
+import type { TcpConnection } from "./bound_socket.ts";
 import {
   agentOptions,
   type MappedPort,
@@ -25,8 +26,11 @@ import { checkOptions, waitFor } from "./wait.ts";
 
 /** A connection that was punched. */
 export interface PunchedTcp {
-  /** The connection: a `Socket` of `node:net` on all three runtimes, paused. It is yours to close. */
-  readonly socket: Socket;
+  /**
+   * The connection: a `Socket` of `node:net` on all three runtimes, paused. It is yours to close.
+   * Typed by what it is sure to have, so that who uses it needs no types of Node's.
+   */
+  readonly socket: TcpConnection;
   /** This end of it. */
   readonly local: Endpoint;
   /** How the peer sees this host. */

@@ -187,7 +187,7 @@ async function overTcp(context: Context, input: LineInput): Promise<number> {
     const peer = await exchange(context, input, rendezvous);
     const punched = await rendezvous.punch(peer, { signal: stop });
     tellPunched(context, "tcp", punched);
-    const { socket } = punched;
+    const socket = punched.socket as Socket;
     const onStop = () => socket.destroy();
     stop.addEventListener("abort", onStop);
     let failure: Error | undefined;

@@ -34,9 +34,9 @@ function postOffice(): [(ticket: string) => Promise<string>, (ticket: string) =>
   }) as [(ticket: string) => Promise<string>, (ticket: string) => Promise<string>];
 }
 
-async function readAll(socket: Socket): Promise<string> {
+async function readAll(socket: AsyncIterable<Uint8Array>): Promise<string> {
   let all = "";
-  for await (const data of socket) all += String(data);
+  for await (const data of socket) all += new TextDecoder().decode(data);
   return all;
 }
 
