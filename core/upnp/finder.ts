@@ -241,8 +241,7 @@ export class IgdFinder {
 
   /** Whether it is not the gateway that was named. */
   #isAnother(address: string): boolean {
-    const { gateway, isNamed } = this.#options;
-    return isNamed === true && withoutZone(address) !== withoutZone(gateway.address);
+    return this.#options.isNamed === true && !this.#mayBeGateway(address);
   }
 
   /** Whether an address is one of this host's neighbours, for all that can be known here. */

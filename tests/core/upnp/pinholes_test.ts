@@ -26,6 +26,7 @@ function rig6(options: RouterOptions = {}): Rig {
   });
   return new Rig({
     router,
+    isNamed: true,
     gateway: { address: "fe80::1%eth0", port: 1900 },
     localAddress: HOST6,
     others: [{ address: ROUTER6, router }],

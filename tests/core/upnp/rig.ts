@@ -47,6 +47,7 @@ export class Rig {
       localAddress: options.localAddress ?? HOST,
       random: seededRandom(options.seed ?? 1),
       interface: options.interface,
+      ...(options.isNamed !== undefined && { isNamed: options.isNamed }),
       isNamed: options.isNamed ?? false,
       ...(options.state && { state: options.state }),
     });
