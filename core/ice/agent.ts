@@ -920,7 +920,7 @@ export class IceAgent implements Machine<IceEvent> {
     const seen = inTurn(base);
     return {
       mapping: behaviourOf(seen, base.local),
-      ports: [...new Set(seen.map(({ mapped }) => mapped.port))].slice(-8),
+      ports: [...new Set(seen.map(({ mapped }) => mapped.port))],
     };
   }
 

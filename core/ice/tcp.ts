@@ -142,6 +142,7 @@ const MAX_STRANGERS = 32;
 const MAX_FRAME = 1024;
 /** How long a server's stream may take to come up, milliseconds. */
 const SERVER_MS = 10_000;
+/** How many servers are asked; a ticket's hint has room for as many ports. */
 const MAX_SERVERS = 8;
 
 /** An address of this host with the one port. */
@@ -389,7 +390,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
         if (!known) return;
         this.#streams.delete(id);
         this.#timers.delete(id);
-        if (known.kind === "server") return this.#checkGathered(now);
+        if (known.kind === "server") return this.#checkGathered();
         if (happened.reason === "refused") this.stats.refused++;
         this.#over(known, now);
     }
@@ -445,7 +446,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
           // One that has answered stays, to keep the mapping.
           if (stream.kind === "server" && !hasAnswered(stream)) this.#closeStream(id);
         }
-        return this.#checkGathered(now);
+        return this.#checkGathered();
       case "dial":
         this.#listenNoMore();
         return this.#timers.set("dial now", now + TURN_MS, "dial");
@@ -487,7 +488,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
       }
     }
     this.#timers.set("gather", now + this.#gatherTimeoutMs, "servers are silent");
-    this.#checkGathered(now);
+    this.#checkGathered();
   }
 
   #hearServer(id: number, stream: ServerStream, data: Uint8Array, now: Instant): void {
@@ -504,10 +505,10 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
       if (isFirst) this.#addLocal("srflx", mapped, base, server.address);
     }
     if (framer.isBroken) this.#closeStream(id);
-    this.#checkGathered(now);
+    this.#checkGathered();
   }
 
-  #checkGathered(now: Instant): void {
+  #checkGathered(): void {
     if (this.#phase !== "gathering") return;
     const isAsking = [...this.#streams.values()].some((stream) =>
       stream.kind === "server" && !hasAnswered(stream)
@@ -515,7 +516,6 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
     if (isAsking && this.#timers.at("gather") !== undefined) return;
     this.#timers.delete("gather");
     this.#phase = "gathered";
-    this.#outbox.touch(now);
     this.#outbox.emit({ type: "gathered", rendezvous: this.rendezvous });
   }
 
@@ -546,7 +546,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
     const seen = base?.observations ?? [];
     return {
       mapping: behaviourOf(seen, base?.local),
-      ports: [...new Set(seen.map(({ mapped }) => mapped.port))].slice(-8),
+      ports: [...new Set(seen.map(({ mapped }) => mapped.port))],
     };
   }
 

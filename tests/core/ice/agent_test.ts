@@ -614,6 +614,22 @@ describe("a check", () => {
     assertEquals(bench.agent.selected, { socket: "ice0", remote: PEER });
   });
 
+  it("of a natkit nominates at once, and another pair where that is not answered in a second", () => {
+    const bench = new Bench({ role: "controlling" }, [host(OTHER, { foundation: "2" })]);
+    const hint = { mapping: "unknown", ports: [] } as const;
+    bench.agent.setRemote({ ...bench.peer, hint, pacingMs: 5 }, 0);
+    const [ordinary] = bench.sent(0);
+    bench.feed(bench.request(), 20);
+    const [, nomination] = bench.sent(20);
+    assertEquals([nomination!.to, nomination!.attributes.useCandidate], [PEER, true]);
+    bench.feed(bench.answer(ordinary!), 30, OTHER);
+    const nominated = (now: number) =>
+      bench.sent(now).filter(({ attributes }) => attributes.useCandidate).map(({ to }) => to.port);
+    assertEquals(nominated(30), []);
+    assertEquals(nominated(1019), [PEER.port], "sent again");
+    assertEquals(nominated(1020), [OTHER.port]);
+  });
+
   it("answered by somebody without the password is not answered", () => {
     const bench = new Bench({ role: "controlling" });
     bench.agent.setRemote(bench.peer, 0);
@@ -926,6 +942,11 @@ describe("gathering", () => {
     assertEquals(b!.hint?.mapping, "address-and-port-dependent");
     assertEquals(b!.hint?.ports.length, 4);
     assertEquals(b!.candidates.length, 2, "one reflexive candidate is as good as four");
+    rig.world.runFor(60_000);
+    for (const { process } of rig.peers) {
+      const told = process.events.filter(({ event }) => event.type === "gathered");
+      assertEquals(told.length, 1, "told once, though servers are asked on");
+    }
     const related = a!.candidates[1]!.related;
     assertEquals(related?.address, "192.168.1.2");
     assert(formatSdp(a!).some((line) => line.includes("typ srflx raddr 192.168.1.2")));

@@ -406,13 +406,18 @@ describe("the one port", () => {
     const bench = new Bench({ role: "controlling", timeoutMs: 3_600_000 });
     bench.punch.setRemote(bench.peer, bench.now);
     let dials = 0;
-    for (let i = 0; i < 20_000; i++) {
+    const times: number[] = [];
+    for (let i = 0; i < 100_000; i++) {
       for (const { id } of bench.take("connect")) {
         dials++;
+        times.push(bench.now);
         bench.punch.handleStream(id, { type: "closed", reason: "refused" }, bench.now);
       }
-      bench.run(50);
+      bench.run(10);
     }
+    const gaps = times.slice(1).map((at, i) => at - times[i]!);
+    assert(Math.min(...gaps) >= 50 && Math.min(...gaps) < 100, gaps.join(" "));
+    assert(Math.max(...gaps) <= 260 && Math.max(...gaps) > 200, gaps.join(" "));
     assertEquals(dials, 120);
     assertEquals(bench.punch.stats.refused, 120);
     assert(bench.punch.stats.withheld > 0);
@@ -530,6 +535,25 @@ describe("a stream", () => {
     assertEquals(bench.take("close").map(({ id }) => id), [one]);
   });
 
+  it("that is chosen ends the dialling, but not the listening", () => {
+    const bench = new Bench({ role: "controlling" }, [
+      candidate(PEER),
+      candidate({ ...PEER, port: 9 }),
+    ]);
+    bench.punch.setRemote(bench.peer, bench.now);
+    const [one, other] = bench.take("connect").map(({ id }) => id);
+    bench.open(one!);
+    bench.feed(one!, bench.answer(bench.written(one!)[0]!));
+    assertEquals(bench.written(one!).length, 1);
+    bench.punch.handleStream(other!, { type: "closed", reason: "refused" }, bench.now);
+    bench.run(3000);
+    assertEquals(bench.take("connect"), []);
+    assertEquals(bench.punch.sockets().length, 1);
+    const { dials, refused, opened } = bench.punch.stats;
+    assertEquals([dials, refused, opened], [2, 1, 1]);
+    assert(Number.isFinite(bench.punch.nextTimeout()));
+  });
+
   it("that breaks after it was chosen leaves another one its place", () => {
     const bench = new Bench({ role: "controlling" }, [
       candidate(PEER),
@@ -587,6 +611,22 @@ describe("its limits", () => {
     assertEquals(drain(punch), [
       { type: "event", event: { type: "failed", reason: "network", message } },
     ]);
+  });
+
+  it("the addresses that come first are preferred", () => {
+    const hosts = ["192.0.2.7", "192.0.2.8"];
+    const punch = new TcpPunch({ random: seededRandom(1), hosts });
+    punch.gather(0);
+    for (const [i, address] of hosts.entries()) {
+      punch.handleSocket(`tcp${i}`, { ok: true, local: { address, port: 4000 + i } }, 0);
+    }
+    const { candidates } = punch.rendezvous;
+    assertEquals(candidates.map(({ address, port }) => [address, port]), [
+      ["192.0.2.7", 4000],
+      ["192.0.2.8", 4001],
+    ]);
+    assertEquals(candidates[0]!.priority - candidates[1]!.priority, 256);
+    assertEquals(candidates[0]!.priority, candidatePriority(126, 2 * 8192 + 8191));
   });
 
   it("what a gateway maps beats what a server saw", () => {
