@@ -119,6 +119,8 @@ export interface ClientOptions {
   readonly announcements: boolean;
   /** Whether the application named the gateway: then nobody else is taken for it. */
   readonly isNamed: boolean;
+  /** Whether an address is another gateway's of this host. */
+  readonly isOtherGateway?: (address: string) => boolean;
 }
 
 /** A protocol, as the race goes by it. */

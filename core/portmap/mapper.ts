@@ -207,7 +207,9 @@ export class PortMapper implements Machine<MapperEvent> {
       readSaved(mapping);
       this.#addSaved(savedKey(mapping), mapping);
     }
-    this.#pathOptions = { random, protocols, announcements, fastStart };
+    const isGateway = (address: string) =>
+      this.#paths.some(({ gateway }) => gateway.address === address);
+    this.#pathOptions = { random, protocols, announcements, fastStart, isGateway };
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
     this.#watches = new Watches(this.#watchHost);
@@ -252,6 +254,10 @@ export class PortMapper implements Machine<MapperEvent> {
       path.behind ? isGone(path.behind.path) : !next.includes(path);
     const leaving = others.filter((path) => !path.isLeft && isGone(path));
     if (leaving.length > 0) this.#leave(leaving, now);
+    // What a client took for its gateway's may be that of a new one.
+    if (next.some((path) => !before.includes(path))) {
+      for (const path of next) path.handleTimeout(now);
+    }
     // One that a better gateway could hold stays where it is as long as it is held there.
     for (const managed of this.#managed.values()) {
       if (managed.phase === "racing") this.#joinAll(managed, now);

@@ -90,6 +90,8 @@ export interface PathOptions {
   readonly announcements: boolean;
   /** Whether first requests are sent again early. */
   readonly fastStart: boolean;
+  /** Whether an address is one of this host's gateways. */
+  readonly isGateway: (address: string) => boolean;
 }
 
 /** What clients list that have no sockets of their own. */
@@ -261,7 +263,7 @@ export class Path {
     this.local = local;
     this.failure = this.dueAt = undefined;
     if (this.speakers.length === 0) {
-      const { random, protocols, fastStart, announcements } = this.#options;
+      const { random, protocols, fastStart, announcements, isGateway } = this.#options;
       const spoken = protocols ?? defaultProtocols(local.address);
       for (const [via, protocol] of Object.entries(PROTOCOLS)) {
         if (!spoken.includes(via as Via)) continue;
@@ -273,6 +275,8 @@ export class Path {
           interface: this.#spec.interface,
           isNamed: this.#spec.isNamed ?? false,
           announcements,
+          isOtherGateway: (address: string) =>
+            address !== this.gateway.address && isGateway(address),
         };
         const client = protocol.make(options);
         if (client) this.speakers.push(new Speaker(this, client));

@@ -101,6 +101,11 @@ export interface IgdClientOptions {
   readonly interface?: string | undefined;
   /** Whether the gateway was named: then no other device is taken for it. @default {false} */
   readonly isNamed?: boolean;
+  /**
+   * Whether an address is another gateway's of this host: a device that answers there is not taken
+   * for this gateway's.
+   */
+  readonly isOtherGateway?: ((address: string) => boolean) | undefined;
   /** Whether to listen for what devices announce. @default {true} */
   readonly announcements?: boolean;
   /** What an earlier client exported: its mappings are asked for again, with their ports. */
@@ -302,6 +307,7 @@ export class IgdClient implements Machine<IgdEvent> {
   readonly #gateway: Endpoint;
   readonly #random: RandomSource;
   readonly #interface: string | undefined;
+  readonly #isOtherGateway: ((address: string) => boolean) | undefined;
   readonly #announcements: boolean;
   readonly #outbox = new Outbox<IgdEvent>(mergeMappingEvents);
   readonly #timers = new Timers<"check">();
@@ -352,6 +358,7 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#random = random;
     this.#interface = options.interface;
     this.#isNamed = isNamed;
+    this.#isOtherGateway = options.isOtherGateway;
     this.#announcements = announcements;
     this.#queue = new CallQueue((id, { to, request, maxBytes, timeoutMs }) => {
       this.stats.requests++;
@@ -495,12 +502,16 @@ export class IgdClient implements Machine<IgdEvent> {
   networkChanged(localAddress: string, now: Instant): void {
     this.#begin(now);
     this.#local = checkAddress("localAddress", localAddress, familyOf(this.#gateway.address));
+    this.#hostMoved();
+    this.#advance();
+  }
+
+  #hostMoved(): void {
     this.#loseDevice();
     this.#finder.stop();
     this.#finder = this.#newFinder();
     this.#searchKey = undefined;
     this.#keeper.hostMoved(this.#now);
-    this.#advance();
   }
 
   /** Deletes all mappings of this client; none can be made afterwards. */
@@ -674,6 +685,7 @@ export class IgdClient implements Machine<IgdEvent> {
       localAddress: this.#local,
       interface: this.#interface,
       isNamed: this.#isNamed,
+      isOtherGateway: this.#isOtherGateway,
     };
     return new IgdFinder(options, this.#queue, {
       send: (to, data) => {
@@ -688,6 +700,8 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** Goes on with what can go on, and begins or ends the search as it is wanted. */
   #advance(): void {
+    // What was the only device here may turn out to be another gateway's: it is that one's to map.
+    if (this.#igd && this.#isOtherGateway?.(this.#igd.address)) this.#hostMoved();
     this.#queue.advance();
     const isWanted = !this.#igd && (this.#isProbed || this.#queue.needsDevice);
     if (isWanted) this.#searchKey ??= `search ${++this.#searches}`;

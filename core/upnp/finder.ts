@@ -79,6 +79,8 @@ export interface FinderOptions {
   readonly interface?: string | undefined;
   /** Whether it was named: then nobody else's answer will do. */
   readonly isNamed?: boolean | undefined;
+  /** Whether an address is another gateway's of this host: what answers there is not this one's. */
+  readonly isOtherGateway?: ((address: string) => boolean) | undefined;
 }
 
 /** Where SSDP's multicast goes. */
@@ -222,7 +224,7 @@ export class IgdFinder {
       this.#host.dropped("off-link");
       return false;
     }
-    if (!this.isSearching) return true;
+    if (!this.isSearching || this.#options.isOtherGateway?.(from.address)) return true;
     const { location } = message;
     const isKnown = this.#candidates.some((one) =>
       one.location === location && one.address === from.address

@@ -11,8 +11,8 @@ import { TYPE_SAFE } from "./operators.ts";
 import type { Plan, Planned } from "./plan.ts";
 
 const RUNNER = "scripts/mutate/runner.ts";
-/** The simulation's share in an area: every seed costs every surviving bug some 60 ms. */
-const SEEDS = 25;
+/** The simulation's share in an area: every seed costs every surviving bug some 200 ms. */
+const SEEDS = 8;
 /**
  * A run may use this many times the processor time it uses without a bug, and this much more. The
  * clock on the wall, which tells of a busy machine as well, only ends runs that wait for ever.

@@ -29,13 +29,15 @@ import { drawLink, pick, scriptRandom } from "./scenario.ts";
 import { type Errand, Traveller } from "./traveller.ts";
 
 /** How long a leg lasts at most, and how many there are at most. */
-const LEG_MS = 3_600_000, LEGS = 4;
+const LEG_MS = 2_400_000, LEGS = 4;
 /** Lets the longest lease and the longest hold run out, and those who waited for it ask again. */
-const SETTLE_MS = (7200 + 1800 + 1800) * 1000;
+const SETTLE_MS = (900 + 1800 + 900) * 1000;
 /** For how long nothing but renewals may happen. */
-const QUIET_MS = 5_400_000;
+const QUIET_MS = 1_500_000;
 /** Until a network in order is used: a socket, gateways a second apart, and a few round trips. */
 const MOVE_MS = 5000;
+/** Until a change at a gateway is heard of, or found by who looks once a minute. */
+const CHECK_MS = 75_000;
 const DELETION_MS = 5000;
 const GIVING_UP_MS = 200_000;
 const PEER = { 4: "198.51.100.1", 6: "2001:db8:ffff::1" } as const;
@@ -108,11 +110,21 @@ class Journey {
         routers: drawRouters(random, i === 0),
         link: { delayMs: pick(random, [0, 1, 5]) },
       }));
+    for (const place of this.#places) {
+      if (below(random, 2) === 0) continue;
+      for (const router of place.of(4)) {
+        for (let port = 5000; port < 5008; port += 1 + below(random, 3)) {
+          router.plantNeighbour(`192.168.${place.number}.9`, port);
+        }
+      }
+    }
     this.#host = this.world.host("laptop");
     this.#bindsSource = below(random, 2) === 0;
     const programs = pick(random, [1, 1, 2]);
     for (let i = 0; i < programs; i++) {
-      const traveller = new Traveller(this.world, `program${i}`, this.#host, 5000 + 1000 * i);
+      const spoken = pick(random, [undefined, undefined, ["pcp", "nat-pmp"] as const]);
+      const first = 5000 + 1000 * i;
+      const traveller = new Traveller(this.world, `program${i}`, this.#host, first, spoken);
       this.travellers.push(traveller);
     }
   }
@@ -143,6 +155,8 @@ class Journey {
     this.#judgeRest("at rest", true);
     this.#judgeTraffic();
     this.#judgeQuiet();
+    this.#judgeChange();
+    this.#judgeRoutes();
     this.#judgeMoves();
     this.world.runFor(SETTLE_MS);
     this.#judgeRest("at rest after the moves", true);
@@ -266,7 +280,7 @@ class Journey {
       () => router.scenario("announce"),
       () => router.power(below(random, 2) === 0),
       () => router.power(below(random, 2) === 0),
-      () => router.setProtocol(pick(random, ["pcp", "nat-pmp"]), below(random, 2) === 0),
+      () => router.setProtocol(pick(random, ["pcp", "nat-pmp", "upnp"]), below(random, 2) === 0),
       () => {
         for (const { address } of this.#addresses) {
           router.scenario(`client ${address} ${pick(random, ["allow", "deny"])}`);
@@ -302,7 +316,7 @@ class Journey {
         // A new router, or the old one with another address: the host gets one, too.
         const [router] = place.of(4);
         const address = `192.168.${place.number}.${250 + below(random, 4)}`;
-        if (!router || place.lan.lookup(address)) return;
+        if (!router || router.plan.igd || place.lan.lookup(address)) return;
         router.changeInside(address);
         if (below(random, 2) === 0) this.#renumber(place, 4);
         else this.#tellSoon(pick(random, [0, 20_000]));
@@ -384,7 +398,7 @@ class Journey {
     traveller.want(request);
   }
 
-  #draw({ firstPort }: Traveller): PortRequest {
+  #draw({ firstPort, protocols = EVERY }: Traveller): PortRequest {
     const random = this.#random;
     const protocol = pick(random, ["tcp", "udp"] as const);
     // Those of a family, and those of whichever there is, keep to themselves.
@@ -393,7 +407,7 @@ class Journey {
     const common: PortRequest = {
       protocol,
       internalPort,
-      lifetimeSeconds: pick(random, [120, 600, 1800, 3600, 7200]),
+      lifetimeSeconds: pick(random, [120, 300, 600, 900]),
       ...(family !== undefined && { family }),
     };
     switch (below(random, 10)) {
@@ -416,7 +430,7 @@ class Journey {
       case 3:
         return {
           ...common,
-          protocols: [pick(random, ["pcp", "nat-pmp"] as const)],
+          protocols: [pick(random, protocols)],
           family: 4,
           internalPort: firstPort + 4 + below(random, 4),
         };
@@ -455,14 +469,14 @@ class Journey {
   }
 
   /** What can hold an errand here, by its family and protocols. */
-  #able({ request, told, granted }: Errand): Router[] {
+  #able(traveller: Traveller, { request, told, granted }: Errand): Router[] {
     const has4 = this.#found.some(({ family }) => family === 4);
     // Where none is named it is IPv4's, if there is a gateway; what is held already stays.
     const isHeldBySix = told === "held" && granted!.gateway.address.includes(":");
     const family = request.family ?? (has4 && !isHeldBySix ? 4 : 6);
     return this.#found.filter((router) =>
       router.family === family && !this.#dead.has(router) &&
-      protocolsFor(request, router).length > 0
+      protocolsFor(traveller, request, router).length > 0
     );
   }
 
@@ -480,25 +494,34 @@ class Journey {
   #judgeErrand(traveller: Traveller, errand: Errand, when: string): void {
     const { request, told, granted, name } = errand;
     if ((request.mode ?? "keep-alive") !== "keep-alive") return;
-    const able = this.#able(errand);
-    if (able.length === 0) {
+    const able = this.#able(traveller, errand);
+    // A device may be another router's than the gateway's, and of one that is no way out.
+    const isByDevice = told === "held" && granted!.via === "upnp";
+    if (able.length === 0 && !isByDevice) {
       if (told === "held") fail(traveller, when, `holds ${name}, which nobody here grants`);
       return;
     }
     if (told !== "held") fail(traveller, when, `${name} is ${told}`);
     const { gateway, via, external, internal } = granted!;
-    const router = able.find(({ address }) => address === gateway.address);
-    if (!router) fail(traveller, when, `${name} is told as held at ${gateway.address}`);
+    const routers = isByDevice
+      ? this.#here.flatMap((place) => place.routers)
+      : able.filter((one) => one.address === gateway.address);
+    if (routers.length === 0) {
+      fail(traveller, when, `${name} is told as held at ${gateway.address}`);
+    }
     if (!this.#host.hasAddress(internal.address)) {
       fail(traveller, when, `${name} leads to ${internal.address}, where this host is no more`);
     }
-    const { address } = internal;
-    const entry = router.entry(via, request.protocol, address, request.internalPort);
-    if (!entry) {
-      fail(traveller, when, `${name} is told as held by ${via}, ${router.name} has nothing`);
-    }
-    const there = formatEndpoint(entry.external), here = formatEndpoint(external);
-    if (there !== here) fail(traveller, when, `${name} is told as ${here}, is ${there}`);
+    const held = routers.flatMap((one) =>
+      one.externals(via, request.protocol, internal.address, request.internalPort)
+    ).map(formatEndpoint);
+    const here = formatEndpoint(external);
+    if (held.includes(here)) return;
+    fail(
+      traveller,
+      when,
+      `${name} is told as ${here} by ${via}, is ${held.join(", ") || "nothing"}`,
+    );
   }
 
   /** Of what a gateway holds somebody has to know. */
@@ -510,7 +533,8 @@ class Journey {
           const errand = wanted.find(({ request, granted }) =>
             request.internalPort === internal.port &&
             (protocol === 6) === (request.protocol === "tcp") &&
-            (granted === undefined || (granted.gateway.address === router.address &&
+            (granted === undefined || ((granted.via === "upnp" ||
+              granted.gateway.address === router.address) &&
               granted.internal.address === address &&
               granted.external.port === external.port))
           );
@@ -546,7 +570,7 @@ class Journey {
     for (const traveller of this.travellers) {
       traveller.sent = 0;
       for (const errand of traveller.wanted()) {
-        const isAble = this.#able(errand).length > 0;
+        const isAble = this.#able(traveller, errand).length > 0;
         const seconds = errand.granted?.lifetimeSeconds ?? errand.request.lifetimeSeconds!;
         allowed += isAble ? 4 * QUIET_MS / 1000 / seconds : QUIET_MS / 10_000;
       }
@@ -562,6 +586,38 @@ class Journey {
       }
     });
     this.#judgeRest("after quiet hours", true);
+  }
+
+  /** A router begins anew, or has another WAN address: that is heard of, or found, soon. */
+  #judgeChange(): void {
+    for (const router of this.#here.flatMap((place) => place.routers)) {
+      if (this.#dead.has(router) || router.servers.length === 0) continue;
+      if (below(this.#random, 2) === 0) router.scenario("reboot");
+      else if (router.family === 4) {
+        router.changeExternal(`203.0.113.${10 + below(this.#random, 200)}`);
+      }
+    }
+    this.world.runFor(CHECK_MS);
+    this.#judgeRest("after a change at the gateway", false);
+  }
+
+  /** The default route goes elsewhere, or is gone for a moment; no gateway keeps what it left. */
+  #judgeRoutes(): void {
+    const all = this.#here.flatMap(({ routers }) => routers);
+    const gone = pick(this.#random, all);
+    const some = all.filter((router) => router !== gone);
+    this.world.note("the default route goes elsewhere");
+    this.#found = some;
+    this.#tell();
+    this.world.runFor(pick(this.#random, [100, 1000, MOVE_MS]));
+    if (some.length > 0) {
+      this.world.runFor(MOVE_MS);
+      this.#judgeRest("by another route", false);
+    }
+    this.#found = all;
+    this.#tell();
+    this.world.runFor(MOVE_MS);
+    this.#judgeRest("by the first route again", false);
   }
 
   /** To each of the other places and back. */
@@ -599,6 +655,7 @@ class Journey {
 }
 
 const CLEAN = { delayMs: 1, jitterMs: 0, loss: 0, duplicate: 0, reorder: 0 } as const;
+const EVERY: readonly GatewayProtocol[] = ["pcp", "nat-pmp", "upnp"];
 const CALMING = [
   "exhaust off",
   "refuse off",
@@ -608,23 +665,39 @@ const CALMING = [
   "duplicate off",
 ] as const;
 
+/** AddAnyPortMapping takes a port that is free; the actions of version 1 may take another host's. */
+function drawDevice(random: RandomSource): Pick<RouterPlan, "igd" | "overwrites"> {
+  return below(random, 2) === 0 ? { igd: 2 } : { igd: 1, overwrites: below(random, 4) > 0 };
+}
+
 /** The routers of a place: one or two of IPv4, and perhaps a firewall. */
 function drawRouters(random: RandomSource, isHome: boolean): RouterPlan[] {
-  const kind = below(random, 8);
+  const kind = below(random, 10);
   const plain = (protocols: readonly GatewayProtocol[], isSplit = false): RouterPlan => ({
     family: 4,
     protocols,
     isSplit,
     isSilent: false,
+    ...(protocols.includes("upnp") && drawDevice(random)),
   });
   const both = ["pcp", "nat-pmp"] as const;
+  const common = () =>
+    pick<readonly GatewayProtocol[]>(random, [
+      both,
+      ["pcp"],
+      ["nat-pmp"],
+      ["upnp"],
+      ["upnp"],
+      EVERY,
+    ]);
   const routers: RouterPlan[] = [];
-  if (isHome || kind < 3) routers.push(plain(pick(random, [both, both, ["pcp"], ["nat-pmp"]])));
-  else if (kind === 3) routers.push(plain(both), plain(pick(random, [both, ["nat-pmp"]])));
+  if (isHome || kind < 3) routers.push(plain(common()));
+  else if (kind === 3) routers.push(plain(common()), plain(common()));
   else if (kind === 4) routers.push(plain(both, true));
   else if (kind === 5) routers.push({ ...plain([]), isSilent: true });
   else if (kind === 6) routers.push(plain([]));
-  else routers.push(plain(["pcp"]), plain(["nat-pmp"]));
+  else if (kind === 7) routers.push(plain(["pcp"]), plain(["nat-pmp"]));
+  else routers.push(plain(pick(random, [["upnp"], ["nat-pmp", "upnp"], ["pcp", "upnp"], EVERY])));
   if (isHome && below(random, 4) === 0) routers.push(plain(both, below(random, 2) === 0));
   if (below(random, 3) === 0) {
     const firewall: RouterPlan = { family: 6, protocols: ["pcp"], isSplit: false, isSilent: false };
@@ -635,11 +708,16 @@ function drawRouters(random: RandomSource, isHome: boolean): RouterPlan[] {
   return routers;
 }
 
-/** By what a router can do it. */
-function protocolsFor(request: PortRequest, router: Router): readonly GatewayProtocol[] {
+/** By what a program can have it done by a router. */
+function protocolsFor(
+  { protocols = EVERY }: Traveller,
+  request: PortRequest,
+  router: Router,
+): readonly GatewayProtocol[] {
   return router.spoken.filter((protocol) =>
-    (request.protocols?.includes(protocol) ?? true) &&
-    (protocol === "pcp" || (!request.filters && !request.remote && !request.thirdParty))
+    protocols.includes(protocol) && (request.protocols?.includes(protocol) ?? true) &&
+    // Who may come in is PCP's to say, but for single hosts.
+    (protocol === "pcp" || !request.filters)
   );
 }
 

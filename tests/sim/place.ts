@@ -36,6 +36,10 @@ export interface RouterPlan {
   readonly isSplit: boolean;
   /** Whether requests are met with silence, where nothing listens. */
   readonly isSilent: boolean;
+  /** The Internet gateway device that it is, where it speaks UPnP. */
+  readonly igd?: 1 | 2;
+  /** It lets a host have by UPnP what another one has. */
+  readonly overwrites?: boolean;
 }
 
 /** A mapping of another program. */
@@ -44,6 +48,8 @@ interface Foreign {
   readonly protocol: number;
   readonly internal: Endpoint;
   readonly origin: MappingOrigin;
+  /** The external port that it wants; any where left out. */
+  readonly port?: number;
 }
 
 /** A gateway: one box with one table, or with one for each protocol. */
@@ -92,6 +98,15 @@ export class Router {
         internalPrefixes: [at.prefix],
         allowThirdParty: true,
         ...(plan.family === 4 && { externalAddresses: [at.outside] }),
+        // Who speaks UPnP lists its sockets.
+        ...(plan.igd !== undefined && {
+          listen: { address: at.inside, port: PORT },
+          upnp: {
+            version: plan.igd,
+            interfaces: [{ address: at.inside, prefixLength: 24 }],
+            habits: { ...(plan.overwrites && { overwrites: true }) },
+          },
+        }),
       })
     );
     this.nat.forwarder = {
@@ -180,6 +195,15 @@ export class Router {
     this.#plantAgain();
   }
 
+  /** Another host has a port that travellers want, too. */
+  plantNeighbour(address: string, port: number): void {
+    for (const { table } of this.servers) {
+      const internal = { address, port };
+      this.#foreign.push({ table, protocol: PROTOCOL_NUMBER.tcp, internal, origin: "upnp", port });
+    }
+    this.#plantAgain();
+  }
+
   /** What of others' mappings is gone. */
   missingForeign(): string | undefined {
     for (const { table, protocol, internal } of this.#foreign) {
@@ -194,19 +218,27 @@ export class Router {
     this.#foreign = this.#foreign.filter(({ internal }) => internal.address !== address);
   }
 
-  /** What it holds of a host by a protocol, of inbound mappings. */
-  entry(via: string, protocol: Transport, owner: string, port: number): TableEntry | undefined {
-    const gateway = this.servers.find(({ protocols }) =>
-      protocols.includes(via as GatewayProtocol)
-    );
-    return gateway?.table.inbound(PROTOCOL_NUMBER[protocol], owner, port);
+  /** The external endpoints of an internal one that it holds by a protocol. */
+  externals(via: string, protocol: Transport, owner: string, port: number): Endpoint[] {
+    return this.servers.flatMap(({ protocols, table }) =>
+      protocols.includes(via as GatewayProtocol) ? table.entriesOf(owner) : []
+    ).filter(({ kind, protocol: number, internal, size }) =>
+      kind === "explicit" && number === PROTOCOL_NUMBER[protocol] && internal.port <= port &&
+      port < internal.port + size
+    ).map(({ external, internal }) => ({
+      address: external.address,
+      port: external.port + port - internal.port,
+    }));
   }
 
-  /** All that clients have made for a host, others' programs left out. */
+  /**
+   * All that clients have made for a host, others' programs left out, and what has no end: where a
+   * device grants nothing else, it outlives who made it.
+   */
   entriesOf(address: string): TableEntry[] {
     return this.servers.flatMap(({ table }) =>
-      table.entriesOf(address).filter(({ kind, internal }) =>
-        kind === "explicit" && internal.port < OTHERS_PORT
+      table.entriesOf(address).filter(({ kind, internal, expiresAt }) =>
+        kind === "explicit" && internal.port < OTHERS_PORT && expiresAt !== Infinity
       )
     );
   }
@@ -218,7 +250,7 @@ export class Router {
 
   #plantAgain(): void {
     const { now } = this.#world;
-    for (const { table, protocol, internal, origin } of this.#foreign) {
+    for (const { table, protocol, internal, origin, port } of this.#foreign) {
       if (table.inbound(protocol, internal.address, internal.port)) continue;
       const isFull = table.isExhausted;
       table.isExhausted = false;
@@ -227,6 +259,7 @@ export class Router {
         protocol,
         internal,
         expiresAt: Infinity,
+        ...(port !== undefined && { suggestedPort: port }),
         ...(origin === "pcp" && { nonce: new Uint8Array(12).fill(0xb5) }),
       }, now);
       table.isExhausted = isFull;
@@ -236,12 +269,13 @@ export class Router {
   }
 
   #settle(): void {
-    const isListening = this.servers.some((one) => one.isListening);
+    const listsSockets = this.plan.igd !== undefined;
+    const isListening = listsSockets || this.servers.some((one) => one.isListening);
     if (isListening && !this.#process) {
       const server = { address: this.address, port: PORT };
       this.#process = this.nat.host.run<ServerEvent, Machine<ServerEvent>>(
         this.#machine,
-        { server, other: { address: this.address, port: 5999 } },
+        listsSockets ? {} : { server, other: { address: this.address, port: 5999 } },
         { name: this.name, onEvent: () => {} },
       );
     } else if (!isListening && this.#process) {

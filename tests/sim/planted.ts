@@ -38,6 +38,7 @@ const race = bug("core/portmap/race.ts");
 const managed = bug("core/portmap/managed.ts");
 const path = bug("core/portmap/path.ts");
 const mapper = bug("core/portmap/mapper.ts");
+const upnp = bug("core/upnp/client.ts");
 
 /** All of them. */
 export const PLANTED: readonly PlantedBug[] = [
@@ -327,6 +328,38 @@ export const PLANTED: readonly PlantedBug[] = [
     "a gateway that was left is used on",
     "      path.isLeft = true;\n",
     "",
+  ),
+  // ---- UPnP ----
+  mapper(
+    "what UPnP is answered reaches nobody",
+    "    asked.speaker.client.handleResponse?.(asked.id, result, now);\n",
+    "",
+  ),
+  upnp(
+    "UPnP renews after the end",
+    "renewalFraction: (attempt) => 1 - 2 ** -attempt,",
+    "renewalFraction: (attempt) => 1.5 - 2 ** -attempt,",
+  ),
+  upnp(
+    "UPnP asks for a tenth of the wanted lifetime",
+    "const seconds = lease.lifetimeToAsk(this.#now);",
+    "const seconds = Math.ceil(lease.lifetimeToAsk(this.#now) / 10);",
+  ),
+  upnp(
+    "UPnP asks for mappings without an end",
+    "if (this.#habits.onlyPermanent) return 0;",
+    "if (!this.#habits.onlyPermanent) return 0;",
+  ),
+  upnp(
+    "UPnP maps to the address that this host had",
+    '    this.#local = checkAddress("localAddress", localAddress, familyOf(this.#gateway.address));\n' +
+      "    this.#hostMoved();",
+    "    this.#hostMoved();",
+  ),
+  upnp(
+    "UPnP deletes nothing",
+    "    canDelete: () => true,",
+    "    canDelete: () => false,",
   ),
   // ---- What is told ----
   keeper(

@@ -7,8 +7,11 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpRequest,
+  HttpResult,
   Instant,
   Machine,
+  RequestAction,
   SocketResult,
   SocketSpec,
 } from "../../core/machine.ts";
@@ -21,6 +24,12 @@ export interface TapHooks {
   onSend(data: Uint8Array, to: Endpoint, now: Instant): void;
   /** ICMP comes in. */
   onUnreachable(to: Endpoint, now: Instant): void;
+  /** An HTTP request goes out. */
+  onRequest?(action: RequestAction, now: Instant): void;
+  /** What came of it comes in. */
+  onResult?(id: number, result: HttpResult, now: Instant): void;
+  /** An HTTP request comes in. */
+  onAsked?(request: HttpRequest, now: Instant): void;
 }
 
 /** Shows a machine's traffic. */
@@ -68,6 +77,18 @@ export class Tap<E> implements Machine<E> {
     this.#inner.handleUnreachable(to, socket, now);
   }
 
+  handleResponse(id: number, result: HttpResult, now: Instant): void {
+    this.#now = now;
+    this.#hooks.onResult?.(id, result, now);
+    this.#inner.handleResponse?.(id, result, now);
+  }
+
+  handleRequest(id: number, request: HttpRequest, from: Endpoint, now: Instant): void {
+    this.#now = now;
+    this.#hooks.onAsked?.(request, now);
+    this.#inner.handleRequest?.(id, request, from, now);
+  }
+
   handleTimeout(now: Instant): void {
     this.#now = now;
     this.#inner.handleTimeout(now);
@@ -84,6 +105,7 @@ export class Tap<E> implements Machine<E> {
   poll(): Action<E> | undefined {
     const action = this.#inner.poll();
     if (action?.type === "send") this.#hooks.onSend(action.data, action.to, this.#now);
+    if (action?.type === "request") this.#hooks.onRequest?.(action, this.#now);
     return action;
   }
 }

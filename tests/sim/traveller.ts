@@ -12,7 +12,8 @@
  */
 import { toHex } from "../../core/bytes.ts";
 import { familyOf, formatEndpoint } from "../../core/ip.ts";
-import type { Endpoint, Instant } from "../../core/machine.ts";
+import type { Via } from "../../core/errors.ts";
+import type { Endpoint, HttpResult, Instant, RequestAction } from "../../core/machine.ts";
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import * as natPmp from "../../core/natpmp/codec.ts";
 import * as pcp from "../../core/pcp/codec.ts";
@@ -36,6 +37,12 @@ const LONGEST_QUESTION_SECONDS = 120;
 
 /** Questions for external addresses map the port of the socket that they leave by. */
 const FIRST_EPHEMERAL_PORT = 49152;
+
+/**
+ * Whoever answers UPnP: a device may be at another address than the gateway, and of two routers the one
+ * may be taken for the other's.
+ */
+const DEVICE: Endpoint = { address: "a device", port: 0 };
 
 /** What the application wants. */
 export interface Errand {
@@ -61,10 +68,13 @@ export class Traveller {
   readonly host: Host;
   /** The first of its ports: no other program's. */
   readonly firstPort: number;
+  readonly protocols: readonly Via[] | undefined;
   readonly errands: Errand[] = [];
   readonly counts: Record<string, number> = {};
-  /** Datagrams sent since the judge looked last. */
+  /** What was sent since the judge looked last: datagrams, but for searches; HTTP requests. */
   sent = 0;
+  searches = 0;
+  calls = 0;
   /** Whether the application has closed the mapper. */
   isClosed = false;
   readonly #world: World;
@@ -82,9 +92,29 @@ export class Traveller {
   /** What was asked for: by gateway, protocol and mapping, with which nonces. */
   readonly #asked = new Map<string, Set<string>>();
   #confirmed = new Set<string>();
+  /** A device has refused something, perhaps for its lease. */
+  #hasFault = false;
+  /** By UPnP: the mappings that it ever asked for, and the calls on their way. */
+  readonly #made = new Set<string>();
+  readonly #called = new Map<
+    number,
+    {
+      readonly call: string;
+      readonly external: string;
+      readonly made: string;
+    }
+  >();
 
-  constructor(world: World, name: string, host: Host, firstPort: number) {
+  /** @param protocols What it may speak; all there are, where left out. */
+  constructor(
+    world: World,
+    name: string,
+    host: Host,
+    firstPort: number,
+    protocols?: readonly Via[],
+  ) {
     this.#world = world;
+    this.protocols = protocols;
     this.name = name;
     this.host = host;
     this.firstPort = firstPort;
@@ -201,6 +231,7 @@ export class Traveller {
       this.#saved = undefined;
       this.#asked.clear();
       this.#named.clear();
+      this.#made.clear();
     }
     this.isClosed = false;
     this.#ids = new Map();
@@ -232,7 +263,7 @@ export class Traveller {
     const saved = this.#saved;
     const mapper = new PortMapper({
       random: this.#world.fork(),
-      protocols: ["pcp", "nat-pmp"],
+      ...(this.protocols && { protocols: this.protocols }),
       ...(saved && { saved }),
     });
     this.#nonces = 0;
@@ -241,6 +272,9 @@ export class Traveller {
       onReceive: (data, from) => this.#receives(data, from),
       onSend: (data, to) => this.#sends(data, to),
       onUnreachable: () => {},
+      onRequest: (action) => this.#calls(action),
+      onResult: (id, result) => this.#isAnswered(id, result),
+      onAsked: ({ body }) => this.#isNotified(body),
     });
     const process = this.host.run<MapperEvent, Tap<MapperEvent>>(tap, {}, {
       name: this.name,
@@ -273,6 +307,12 @@ export class Traveller {
     this.#keep();
     if (data[0] === 2) return this.#sendsPcp(data, to);
     if (data[0] === 0) return this.#sendsNatPmp(data, to);
+    // UPnP's search.
+    if (data[0] === 0x4d && this.#speaks("upnp")) {
+      this.sent--;
+      this.searches++;
+      return;
+    }
     this.#breach(`sends version ${data[0]}, which it does not speak`);
   }
 
@@ -335,6 +375,72 @@ export class Traveller {
     if (!errand) this.#breach(`asks ${to.address} for ${what} by NAT-PMP, which nobody wants`);
   }
 
+  /** By UPnP: what is asked of a gateway over HTTP. */
+  #calls({ id, to, request }: RequestAction): void {
+    this.calls++;
+    this.#keep();
+    const body = request.body === undefined ? "" : new TextDecoder().decode(request.body);
+    const call = /<(?:\w+:)?Body>\s*<(?:\w+:)?(\w+)/.exec(body)?.[1];
+    if (call === undefined) return;
+    const value = (name: string) => new RegExp(`<${name}>([^<]*)<`).exec(body)?.[1] ?? "";
+    const external = value("NewExternalPort");
+    const protocol = value("NewProtocol").toLowerCase();
+    const made = `${to.address} ${protocol} ${external}`;
+    this.#world.note(`${this.name} asks ${call} ${protocol} ${external} of ${to.address}`);
+    this.#called.set(id, { call, external, made });
+    if (call === "DeletePortMapping") {
+      if (this.#made.has(made) || this.#named.size > 0) return;
+      this.#breach(`deletes ${protocol}/${external} at ${to.address}, which it never made`);
+    }
+    if (call !== "AddPortMapping" && call !== "AddAnyPortMapping") return;
+    this.#made.add(made);
+    const client = value("NewInternalClient"), port = Number(value("NewInternalPort"));
+    const errand = this.#errandFor(
+      to,
+      ({ request: wanted }) => wanted.protocol === protocol && wanted.internalPort === port,
+      true,
+    );
+    if (!errand) this.#breach(`asks ${to.address} for ${port}/${protocol}, which nobody wants`);
+    const { lifetimeSeconds, mode = "keep-alive" } = errand.request;
+    const seconds = Number(value("NewLeaseDuration"));
+    const isPermanent = seconds === 0 && this.#hasFault;
+    if (mode === "keep-alive" && seconds !== lifetimeSeconds && !isPermanent) {
+      this.#breach(`asks for ${seconds} s of ${port}/${protocol}, wanted are ${lifetimeSeconds}`);
+    }
+    const isKnown = this.#paths.some((path) => (path.localAddress ?? path.way) === client);
+    if (isKnown || this.host.hasAddress(client)) return;
+    this.#breach(`asks ${to.address} to send ${port}/${protocol} to ${client}, another's address`);
+  }
+
+  #isAnswered(id: number, result: HttpResult): void {
+    const called = this.#called.get(id);
+    this.#called.delete(id);
+    if (result.ok && result.status === 500) this.#hasFault = true;
+    this.#world.note(`${this.name} is answered ${result.ok ? result.status : result.reason}`);
+    if (!called || !result.ok || result.status !== 200) return;
+    const { call, external, made } = called;
+    const body = new TextDecoder().decode(result.body);
+    const value = (name: string) => new RegExp(`<${name}>([^<]*)<`).exec(body)?.[1];
+    if (call === "GetExternalIPAddress") {
+      this.#confirm(DEVICE, "upnp", value("NewExternalIPAddress"));
+    } else if (call === "AddAnyPortMapping") {
+      const reserved = value("NewReservedPort");
+      this.#made.add(`${made.slice(0, made.lastIndexOf(" "))} ${reserved}`);
+      this.#confirm(DEVICE, "upnp", reserved);
+    } else this.#confirm(DEVICE, "upnp", external);
+  }
+
+  /** A device tells by an event that it has another external address. */
+  #isNotified(body: Uint8Array | undefined): void {
+    const text = body === undefined ? "" : new TextDecoder().decode(body);
+    const address = /<ExternalIPAddress>([^<]*)</.exec(text)?.[1];
+    if (address !== undefined) this.#confirm(DEVICE, "upnp", address);
+  }
+
+  #speaks(via: Via): boolean {
+    return this.protocols?.includes(via) ?? true;
+  }
+
   #asks(key: string, nonce: string): void {
     const known = this.#asked.get(key);
     if (known) known.add(nonce);
@@ -345,9 +451,16 @@ export class Traveller {
     return this.#named.has(`${port} ${protocol}`);
   }
 
-  /** The errand that a request is for; breaks off where its gateway is none of this host's. */
-  #errandFor(to: Endpoint, isIt: (errand: Errand) => boolean): Errand | undefined {
-    if (!this.#isHere(to)) {
+  /**
+   * The errand that a request is for; breaks off where its gateway is none of this host's. A device
+   * may be at another address than the gateway.
+   */
+  #errandFor(
+    to: Endpoint,
+    isIt: (errand: Errand) => boolean,
+    isDevice = false,
+  ): Errand | undefined {
+    if (!isDevice && !this.#isHere(to)) {
       this.#breach(`asks ${to.address}, which is no gateway of this host, for a mapping`);
     }
     return this.errands.find((errand) => {
@@ -379,7 +492,8 @@ export class Traveller {
   }
 
   #isConfirmed({ via, gateway, external }: GrantedMapping): boolean {
-    const has = (what: string) => this.#confirmed.has(`${gateway.address} ${via} ${what}`);
+    const { address } = via === "upnp" ? DEVICE : gateway;
+    const has = (what: string) => this.#confirmed.has(`${address} ${via} ${what}`);
     return via === "pcp"
       ? has(formatEndpoint(external))
       : has(`${external.port}`) && has(external.address);
@@ -399,7 +513,9 @@ export class Traveller {
       else if (event.type !== "external-address") this.#breach(`tells ${told} of a question`);
       else {
         const isHeard = event.via === "pcp" || this.#confirmed.has(
-          `${event.gateway.address} nat-pmp ${event.address}`,
+          `${
+            (event.via === "upnp" ? DEVICE : event.gateway).address
+          } ${event.via} ${event.address}`,
         );
         if (!isHeard) this.#breach(`tells ${told}: nobody confirmed it`);
       }

@@ -178,6 +178,30 @@ describe("SSDP", () => {
     assertMapped(rig);
   });
 
+  it("25 a device at another gateway of this host is that one's, also where it is the only one", () => {
+    const router = new ScriptedRouter({ answers: () => false });
+    const other = new ScriptedRouter({
+      from: { address: "192.168.1.2", port: 1900 },
+      location: `http://192.168.1.2:${PORT}/desc.xml`,
+    });
+    const gateways: string[] = [];
+    const rig = new Rig({
+      router,
+      others: [{ address: "192.168.1.2", router: other }],
+      isOtherGateway: (address) => gateways.includes(address),
+    });
+    rig.map();
+    rig.runTo(5000);
+    assertMapped(rig);
+    // Now it is known to be another gateway: what was mapped there is no more this client's.
+    gateways.push("192.168.1.2");
+    other.asked.length = 0;
+    rig.take();
+    rig.runTo(120_000);
+    assertEquals(other.asked, []);
+    assertEquals(rig.types()[0], "lost");
+  });
+
   it("26 firewalls that drop answers to multicast: unicast goes first", () => {
     const rig = met({ answers: (_, to) => to.address === ROUTER });
     assertMapped(rig);

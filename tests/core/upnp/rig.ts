@@ -20,6 +20,7 @@ export interface RigOptions {
   readonly localAddress?: string;
   readonly interface?: string;
   readonly isNamed?: boolean;
+  readonly isOtherGateway?: (address: string) => boolean;
 }
 
 export class Rig {
@@ -49,6 +50,7 @@ export class Rig {
       interface: options.interface,
       ...(options.isNamed !== undefined && { isNamed: options.isNamed }),
       isNamed: options.isNamed ?? false,
+      isOtherGateway: options.isOtherGateway,
       ...(options.state && { state: options.state }),
     });
   }
