@@ -383,7 +383,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
         if (known) this.#opened(id, known, happened, now);
         return;
       case "data":
-        if (known?.kind === "server") this.#hearServer(id, known, happened.data, now);
+        if (known?.kind === "server") this.#hearServer(id, known, happened.data);
         else if (known) this.#hear(known, happened.data, now);
         return;
       case "closed":
@@ -491,7 +491,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
     this.#checkGathered();
   }
 
-  #hearServer(id: number, stream: ServerStream, data: Uint8Array, now: Instant): void {
+  #hearServer(id: number, stream: ServerStream, data: Uint8Array): void {
     const { base, server, framer, key } = stream;
     for (const bytes of framer.push(data)) {
       const message = decodeStun(bytes);
