@@ -6,7 +6,7 @@
  */
 import { checkChoice, checkPort, show } from "../../core/check.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
-import { canonicalAddress, type Family, familyOf } from "../../core/ip.ts";
+import { anyAddress, canonicalAddress, type Family, familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import type {
@@ -117,7 +117,12 @@ export async function reflexiveAddress(
       const of = familyOf(endpoint.address);
       if (locals.has(of)) continue;
       try {
-        const local = { address: await leaveFrom(runtime, endpoint), port: localPort };
+        const address = await leaveFrom(runtime, endpoint).catch((error) => {
+          // Which address it is tells only what was asked from.
+          if (error instanceof NatError && error.code === "permission") return anyAddress(of);
+          throw error;
+        });
+        const local = { address, port: localPort };
         locals.set(of, await driver.open({ key: `client ${of}`, local }));
       } catch (error) {
         // Of a host without IPv6 the other addresses are asked.

@@ -178,6 +178,8 @@ const MAX_TRIES = 5;
 const PACE_MS = 100;
 /** How often one is sent: silence is an answer here, and is waited for. */
 const PATIENCE = { maxSends: 5, lastWait: 5, followsRedirects: false } as const;
+/** So long at least servers are waited for that are not needed, milliseconds. */
+const PATIENCE_MS = 1000;
 /** A packet to oneself is sent at these times, milliseconds, and given up at the last. */
 const HAIRPIN_AT_MS = [0, 250, 750, 1750] as const;
 /** External ports that follow each other are no further apart than this. */
@@ -208,6 +210,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
   readonly #queue: { readonly request: StunRequest; readonly then: Then }[] = [];
   readonly #asked = new Map<number, Then>();
   #lastAskedAt: Instant = -Infinity;
+  #patientUntil: Instant = 0;
   #order = 0;
   /** Tests under way; at zero it is over. */
   #open = 0;
@@ -279,7 +282,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
       if (role.isOpen) return;
       role.isOpen = true;
       role.local = { address: role.local.address, port: result.local.port };
-      this.#opened(name);
+      this.#opened(name, now);
     } else if (!result.isOpen) {
       if (role.isOpen || role.tries >= MAX_TRIES) {
         const { code, message } = result;
@@ -319,7 +322,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
     }
     for (const key of due) {
       if (key === "hairpin") this.#sendHairpin(now);
-      else if (key !== "pace") this.#wakeRest(key);
+      else if (key !== "pace" && key !== "patience") this.#wakeRest(key);
     }
     this.#turn(now);
   }
@@ -366,10 +369,11 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
     this.#sockets = [...this.#roles.values()].map(({ key, local }) => ({ key, local }));
   }
 
-  #opened(name: string): void {
+  #opened(name: string, now: Instant): void {
     const first = ["mapping", "filtering", "hairpin"];
     if (first.includes(name)) {
       if (!first.every((role) => this.#roles.get(role)?.isOpen)) return;
+      this.#patientUntil = now + PACE_MS * this.#servers.length + PATIENCE_MS;
       this.#servers.forEach((server, i) =>
         this.#ask("mapping", { server }, (answer) => this.#served(i, answer))
       );
@@ -420,9 +424,13 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
         then?.(event.type === "answered" ? event : event.failure, now);
       } else if (!this.#askNext(now)) break;
     }
-    if (this.#state !== "running" || this.#open > 0) return;
-    if (!this.#answers.every((answer) => answer)) return;
-    this.#finishOrMeasure(now);
+    if (this.#state !== "running") return;
+    const silent = this.#answers.filter((answer) => !answer).length;
+    // Where one server has told all, those that are silent yet are not waited for much longer.
+    const isSettled = silent === 0 || this.#other !== undefined;
+    if (!isSettled || this.#open > silent) return;
+    if (silent === 0 || now >= this.#patientUntil) return this.#finishOrMeasure(now);
+    this.#timers.set("patience", this.#patientUntil, "wait for other servers");
   }
 
   #askNext(now: Instant): boolean {
@@ -671,7 +679,15 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
 
   #finish(now: Instant): void {
     const local = this.#roles.get("mapping")!.local;
-    const servers = this.#answers.map((answer) => answer!);
+    const servers = this.#answers.map((answer, i): NatBehaviourServer =>
+      answer ?? {
+        server: this.#servers[i]!,
+        external: undefined,
+        other: undefined,
+        roundTripMs: undefined,
+        failure: { kind: "no-answer" },
+      }
+    );
     const isTranslated = this.#external && this.#isTranslated;
     const mapping = this.#mapping ?? mappingOf(servers);
     const filtering = this.#filtering;

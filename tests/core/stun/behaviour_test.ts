@@ -247,6 +247,23 @@ describe("NAT behaviour discovery with other servers", () => {
     assertEquals(found.servers[2]?.roundTripMs, 22);
   });
 
+  it("does not wait for a server that is silent once another has told all", () => {
+    const dead = { address: "198.51.100.77", port: 3478 };
+    const { world, run } = scene({}, { servers: [server, dead] });
+    world.driveBounded(20_000, () => run.events.length > 0);
+    const [{ event, at }] = run.events as [typeof run.events[0]];
+    if (event.type !== "found") throw new Error(event.message);
+    assertEquals(event.result.type, "restricted-cone");
+    assertEquals(event.result.servers[1], {
+      server: dead,
+      external: undefined,
+      other: undefined,
+      roundTripMs: undefined,
+      failure: { kind: "no-answer" },
+    });
+    assert(at >= 1200 && at < 5000, `${at} ms`);
+  });
+
   it("begins no more than ten transactions in a second", () => {
     const { world, run } = scene({}, { servers: Array(8).fill(server) });
     const begun: number[] = [];
