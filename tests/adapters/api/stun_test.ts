@@ -187,7 +187,7 @@ describe("Nat.diagnose() with STUN servers", () => {
     const name = formatEndpoint(endpoint);
     const { reflexive, nat: found, findings } = await nat.diagnose({
       stunServers: [name],
-      timeoutMs: 20_000,
+      timeoutMs: 3000,
     });
     assertEquals(reflexive.map(({ server, address, outcome }) => [server, address, outcome]), [
       [name, LOCAL, "answered"],
