@@ -38,6 +38,31 @@ it("NatPmpClient: names a gateway that is none, and a protocol that is not its o
   );
 });
 
+it("NatPmpClient: what waits to be fetched is due at the moment of the last call (rule 3)", () => {
+  const calls: readonly ((client: NatPmpClient, id: number) => unknown)[] = [
+    (client) => client.map(UDP_5000, 7),
+    (client, id) => client.renew(id, undefined, 7),
+    (client, id) => client.revoke(id, 7),
+    (client) => client.unmap(UDP_5000, 7),
+    (client) => client.revokeAll("udp", 7),
+    (client, id) => client.withdraw(id, 7),
+    (client) => client.probe(7),
+    (client) => client.endProbe(7),
+    (client) => client.close(7),
+    (client) => client.networkChanged("192.168.1.3", 7),
+    (client) => client.handleDatagram(fromHex("00810001 00000e10"), GATEWAY, "client", 7),
+    (client) => client.handleUnreachable(GATEWAY, "client", 7),
+    (client) => client.handleTimeout(7),
+  ];
+  for (const [i, call] of calls.entries()) {
+    const { client } = new Rig();
+    const id = client.map({ protocol: "tcp", internalPort: 1 }, 5);
+    client.map({ protocol: "tcp", internalPort: 2 }, 5);
+    call(client, id);
+    assertEquals(client.nextTimeout(), 7, `call ${i}`);
+  }
+});
+
 it("NatPmpClient: counts from 0", () => {
   const { dropped, ...counts } = new Rig().client.stats;
   const all = [...Object.values(dropped), ...Object.values(counts)];
