@@ -3,12 +3,13 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import { PROTOCOLS } from "../../../core/portmap/client.ts";
 import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IGD_DEVICE } from "../../../core/upnp/igd.ts";
 import { NEIGHBOUR, ScriptedRouter } from "../upnp/scripted_igd.ts";
 import { Home } from "./home.ts";
-import { EXTERNAL, GATEWAY, HOST, told } from "./rig.ts";
+import { EXTERNAL, GATEWAY, HOST, openMapper, told } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
 
@@ -60,6 +61,37 @@ describe("a race of three protocols", () => {
     const mapped = told(home.take()[0], "mapped");
     assertEquals([mapped.at, mapped.mapping.via], [5, "upnp"]);
     assert(!home.kinds().includes("pcp"));
+  });
+
+  it("searches for UPnP at SSDP's port, and at another one where the gateway is at no usual one", () => {
+    for (const [port, searched] of [[5351, 1900], [6000, 6000]] as const) {
+      const mapper = openMapper({ protocols: ["upnp"] }, HOST, { ...GATEWAY, port });
+      mapper.map(web, 0);
+      for (const { key } of mapper.sockets().slice(1)) {
+        mapper.handleSocket(key, { ok: true, local: { address: HOST, port: 40_001 } }, 0);
+      }
+      const ports = new Set<number>();
+      for (let action = mapper.poll(); action; action = mapper.poll()) {
+        if (action.type === "send" && action.to.address === GATEWAY.address) {
+          ports.add(action.to.port);
+        }
+      }
+      assertEquals([...ports], [searched]);
+    }
+  });
+
+  it("knows which refusals of each protocol leave it to another", () => {
+    assertEquals(
+      Object.entries(PROTOCOLS).map(([via, { waysAround }]) => [via, waysAround]),
+      [
+        // UNSUPP_VERSION, NOT_AUTHORIZED, MALFORMED_REQUEST, UNSUPP_OPCODE.
+        ["pcp", [1, 2, 3, 4]],
+        ["nat-pmp", []],
+        // A bare 500; Invalid Action, Invalid Args, Action Failed, Optional Action Not Implemented,
+        // Action not authorized.
+        ["upnp", [0, 401, 402, 501, 602, 606]],
+      ],
+    );
   });
 
   it("takes the better one's mapping where that answers while UPnP searches", () => {
