@@ -262,6 +262,37 @@ describe("networks", () => {
     assertEquals(net.mapper.nextTimeout(), undefined);
   });
 
+  it("a gateway that is left is left once, however often the network changes", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.silent.add(A.gateway.address);
+    net.connect([B]);
+    net.connect([B, SIX]);
+    assertEquals(net.mapper.stats.left, 1);
+  });
+
+  it("a gateway where nothing is held any more is not asked whether that is there still", () => {
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+    const { key } = net.mapper.sockets()[0]!;
+    const hear = () =>
+      net.do((mapper, now) => mapper.handleDatagram(announcement, A.gateway, key, now));
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    net.run(10_000);
+    net.sent.length = 0;
+    hear();
+    assertEquals(net.sent.length, 1);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.run(10_000);
+    net.sent.length = 0;
+    hear();
+    assertEquals([net.sent, net.mapper.isIdle], [[], true]);
+  });
+
   it("a gateway that is left with nothing there is done with at once", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");

@@ -170,6 +170,16 @@ describe("TCP and UDP on one port", () => {
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
   });
 
+  it("end a removal of one of them that is on its way", () => {
+    const { net } = make({ protocols: ["pcp"] });
+    net.silent.add(A.gateway.address);
+    const tcp = { ...game, protocol: "tcp" } as const;
+    const removal = net.do((mapper, now) => mapper.unmap(tcp, now));
+    net.do((mapper, now) => mapper.mapBoth(game, now));
+    const end = told(net.events[0], "unmapped");
+    assertEquals([end.id, end.failure?.kind], [removal, "no-answer"]);
+  });
+
   it("are wanted once", () => {
     const { net } = make();
     net.do((mapper, now) => mapper.map({ protocol: "udp", internalPort: 27_015 }, now));

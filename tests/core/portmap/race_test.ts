@@ -92,6 +92,8 @@ describe("protocols at one gateway", () => {
     assertEquals(told(net.events[0], "mapped").mapping.via, "pcp");
     net.run(60_000);
     assertEquals(net.waiting, []);
+    // Who has lost is nothing to what is held.
+    assertEquals(net.mapper.attempts(1, net.now).map(({ via }) => via), ["pcp"]);
   });
 
   it("PCP that says it is not spoken makes way at once", () => {

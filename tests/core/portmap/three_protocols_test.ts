@@ -41,6 +41,7 @@ describe("a race of three protocols", () => {
     assertEquals(mapped.mapping.via, "upnp");
     assertEquals(mapped.mapping.external, { address: EXTERNAL, port: 8080 });
     assertEquals(mapped.mapping.internal, { address: HOST, port: 8080 });
+    assertEquals(home.mapper.stats.wrongSource, 0);
     assert(mapped.at < 70, `mapped after ${mapped.at} ms`);
     assertEquals(home.router.table(), [`TCP 8080->${HOST}:8080`]);
   });
