@@ -125,6 +125,17 @@ describe("a relay", () => {
     assert(rig.last("connected").every((event) => event && !event.isRelayed));
   });
 
+  it("that refuses us is not waited for", () => {
+    const relays = [{ server: TURN, username: "user", password: "wrong" }];
+    const rig = new Rig(
+      { nats: [HOME, HOME], agents: [{ relays }, {}] },
+      (world, internet) => void new TurnServer(world, internet),
+    );
+    const { at } = rig.peers[0].process.events.find(({ event }) => event.type === "gathered")!;
+    assert(at < 500, `${at} ms`);
+    assertEquals(rig.peers[0].process.machine.rendezvous!.candidates.length, 2);
+  });
+
   it("must be one", () => {
     const make = (server: object) =>
       new IceAgent({

@@ -4,6 +4,7 @@
  * @module
  */
 import { describe, it } from "node:test";
+import { putU32 } from "../../../core/bytes.ts";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { type Candidate, candidatePriority } from "../../../core/ice/candidate.ts";
 import {
@@ -19,6 +20,7 @@ import {
   TicketError,
 } from "../../../core/ice/ticket.ts";
 import { below, seededRandom } from "../../../core/random.ts";
+import { fingerprintOf } from "../../../core/stun/integrity.ts";
 
 const HOST: Candidate = {
   foundation: "1",
@@ -183,6 +185,15 @@ describe("a ticket", () => {
     }
     const hint = { mapping: "unknown" as const, ports: new Array<number>(9).fill(1) };
     assertEquals(codeOf(() => formatTicket({ ...told, hint })), "malformed");
+  });
+
+  it("whose fields mean nothing is refused, though its checksum is right", () => {
+    for (const [place, value] of [[1, 4], [1, 254]] as const) {
+      const bytes = encodePublic(told);
+      bytes[place] = value;
+      putU32(bytes, bytes.length - 4, fingerprintOf(bytes, bytes.length - 4));
+      assertEquals(codeOf(() => decodePublic(bytes)), "malformed", `${value}`);
+    }
   });
 
   it("of random bytes throws nothing but its own errors", () => {
