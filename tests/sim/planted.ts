@@ -361,6 +361,26 @@ export const PLANTED: readonly PlantedBug[] = [
     "    canDelete: () => true,",
     "    canDelete: () => false,",
   ),
+  upnp(
+    "another external address of UPnP's is not told",
+    "    if (isOther) this.#keeper.externalAddressChanged(address);\n",
+    "",
+  ),
+  upnp(
+    "UPnP does not make anew what a restart has lost",
+    "    this.#keeper.gatewayRestarted(undefined, this.#now);\n",
+    "",
+  ),
+  upnp(
+    "UPnP never looks for a device again that is gone",
+    "    this.#igd = undefined;\n    this.#queue.setOpen(false);",
+    "    this.#queue.setOpen(false);",
+  ),
+  upnp(
+    "UPnP tells the port that it wanted, not the one it was given",
+    "return this.#granted(job, lease, ask, given, seconds, undefined, version);",
+    "return this.#granted(job, lease, ask, port, seconds, undefined, version);",
+  ),
   // ---- What is told ----
   keeper(
     "a loss is not told",
