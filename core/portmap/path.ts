@@ -399,8 +399,7 @@ export class Path {
    * NAT-PMP's question for the address.
    */
   #isLateNo(data: Uint8Array, now: Instant): boolean {
-    const isNo = data.length >= 4 && data[0] === 0 && data[2] === 0 && data[3] === 1 &&
-      data[1] !== 0x80;
+    const isNo = data[0] === 0 && data[1] !== 0x80 && data[2] === 0 && data[3] === 1;
     const [first] = this.speakers;
     return isNo && first?.via === "pcp" && now - first.sentAt < LATE_NO_MS;
   }

@@ -286,6 +286,13 @@ describe("networks", () => {
     net.sent.length = 0;
     hear();
     assertEquals(net.sent.length, 1);
+    // Not more often than every five seconds.
+    net.run(4999);
+    hear();
+    assertEquals(net.sent.length, 1);
+    net.run(1);
+    hear();
+    assertEquals(net.sent.length, 2);
     net.do((mapper, now) => mapper.revoke(id, now));
     net.run(10_000);
     net.sent.length = 0;

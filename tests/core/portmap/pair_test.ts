@@ -170,6 +170,18 @@ describe("TCP and UDP on one port", () => {
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
   });
 
+  it("number their renewals upwards, and each is told with its number", () => {
+    const { net } = make({ protocols: ["pcp"] });
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    takeEvents(net);
+    const numbers = [1, 2].map(() => {
+      net.run(10_000);
+      return net.do((mapper, now) => mapper.renew(id, undefined, now));
+    });
+    assert(numbers[0]! > 0 && numbers[1]! > numbers[0]!);
+    assertEquals(takeEvents(net).map((event) => told(event, "renewed").revision), numbers);
+  });
+
   it("end a removal of one of them that is on its way", () => {
     const { net } = make({ protocols: ["pcp"] });
     net.silent.add(A.gateway.address);
