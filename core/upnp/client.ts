@@ -236,6 +236,8 @@ const ADDRESS_AGE_MS = 60_000;
 const CHECK_MS = 60_000;
 /** And where it had no address when it was last heard of. */
 const ADDRESS_CHECK_MS = 3000;
+/** The lease of a pinhole that is asked for only to hear its id, seconds. */
+const SHORT_PINHOLE_SECONDS = 60;
 /** The device itself cannot at present. */
 const SHORT_REFUSAL_MS = 30_000;
 /** All other refusals. */
@@ -1506,7 +1508,7 @@ export class IgdClient implements Machine<IgdEvent> {
     let outcome: Outcome = { type: "done", args: {} };
     if (made.pinhole === undefined) {
       // The same request again answers with the id that it has.
-      outcome = yield* this.#addPinhole(firewall, lease, 1);
+      outcome = yield* this.#addPinhole(firewall, lease, SHORT_PINHOLE_SECONDS);
       if (outcome.type === "gone") return "again";
       if (outcome.type === "done") made.pinhole = readNumber(outcome.args["UniqueID"]);
     }
