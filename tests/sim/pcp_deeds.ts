@@ -503,7 +503,10 @@ export class PcpDeeds {
   }
 
   #mayRace(mapping: PcpMapping, now: Instant): boolean {
-    if (now < mapping.refusedUntil - SLACK_MS) return false;
+    if (now < mapping.refusedUntil - SLACK_MS) {
+      // Another version may be asked for meanwhile, and a set of ports without what was malformed.
+      return mapping.failure !== "refused" || mapping.wish.portSetSize !== undefined;
+    }
     if (this.#watch.reasonAt === now) return true;
     if (this.#roomAt.some((when) => Math.abs(now - when) <= SLACK_MS)) return true;
     const gap = now - mapping.startedAt;
