@@ -486,12 +486,12 @@ class Journey {
     const routers = this.#here.flatMap((place) => place.routers);
     for (const router of routers) router.tidy();
     for (const traveller of this.travellers) {
-      for (const errand of traveller.wanted()) this.#judgeErrand(traveller, errand, when);
+      for (const errand of traveller.wanted()) this.#judgeErrand(traveller, errand, when, isLong);
     }
     if (isLong) this.#judgeLeft(routers, when);
   }
 
-  #judgeErrand(traveller: Traveller, errand: Errand, when: string): void {
+  #judgeErrand(traveller: Traveller, errand: Errand, when: string, isLong: boolean): void {
     const { request, told, granted, name } = errand;
     if ((request.mode ?? "keep-alive") !== "keep-alive") return;
     const able = this.#able(traveller, errand);
@@ -517,8 +517,9 @@ class Journey {
     ).map(formatEndpoint);
     const here = formatEndpoint(external);
     if (held.includes(here)) return;
-    // Of a router that is no way out any more, two clients may just have had the one device.
-    if (isByDevice && when === ANOTHER_ROUTE) return;
+    // Just after a move two clients may have had the one device: what is told is found out to be
+    // gone within a minute.
+    if (isByDevice && !isLong && when !== AFTER_CHANGE) return;
     fail(
       traveller,
       when,
@@ -600,7 +601,7 @@ class Journey {
       }
     }
     this.world.runFor(CHECK_MS);
-    this.#judgeRest("after a change at the gateway", false);
+    this.#judgeRest(AFTER_CHANGE, false);
   }
 
   /** The default route goes elsewhere, or is gone for a moment; no gateway keeps what it left. */
@@ -614,7 +615,7 @@ class Journey {
     this.world.runFor(pick(this.#random, [100, 1000, MOVE_MS]));
     if (some.length > 0) {
       this.world.runFor(MOVE_MS);
-      this.#judgeRest(ANOTHER_ROUTE, false);
+      this.#judgeRest("by another route", false);
     }
     this.#found = all;
     this.#tell();
@@ -656,7 +657,7 @@ class Journey {
   }
 }
 
-const ANOTHER_ROUTE = "by another route";
+const AFTER_CHANGE = "after a change at the gateway";
 const CLEAN = { delayMs: 1, jitterMs: 0, loss: 0, duplicate: 0, reorder: 0 } as const;
 const EVERY: readonly GatewayProtocol[] = ["pcp", "nat-pmp", "upnp"];
 const CALMING = [
