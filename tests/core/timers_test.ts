@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { below, seededRandom } from "../../core/random.ts";
-import { Timers } from "../../core/timers.ts";
+import { earliest, Timers } from "../../core/timers.ts";
 
 describe("Timers", () => {
   it("tells the earliest deadline with its reason", () => {
@@ -62,5 +62,17 @@ describe("Timers", () => {
       const expected = model.size === 0 ? undefined : Math.min(...model.values());
       assertEquals(timers.nextAt(), expected);
     }
+  });
+});
+
+describe("earliest()", () => {
+  it("tells the first that is due, at one time the one that stands first, and no key", () => {
+    const timers = new Timers<string>();
+    timers.set("a", 20, "mine");
+    const [early, late] = [{ at: 10, reason: "early" }, { at: 30, reason: "late" }];
+    assertEquals(earliest(late, timers.next(), early, undefined), early);
+    assertEquals(earliest(undefined, timers.next(), late), { at: 20, reason: "mine" });
+    assertEquals(earliest({ at: 20, reason: "yours" }, timers.next())?.reason, "yours");
+    assertEquals([earliest(), earliest(undefined)], [undefined, undefined]);
   });
 });

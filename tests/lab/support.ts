@@ -7,6 +7,8 @@ import { assert, assertEquals } from "@std/assert";
 import type { Lab } from "../../scripts/lab/lab.ts";
 import type { Done, Event } from "../../scripts/lab/natkit.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
+import { reach } from "../../scripts/lab/traffic.ts";
+import type { Endpoint } from "../../core/machine.ts";
 
 /** With the description's address at hand upnpc does not wait two seconds for SSDP. */
 const DESCRIPTION = `http://${ADDRESS.gateway}:49152/rootDesc.xml`;
@@ -44,6 +46,24 @@ export async function until(
     await pause(100);
   }
   return performance.now() - startedAt;
+}
+
+/** How long neighbours that have forgotten each other may take; a lease of 9 s is renewed in half. */
+const REACHED_WITHIN_MS = 20_000;
+
+/** Waits until a port of a host is reached from the public host over IPv6, by that one's address. */
+export async function untilReached6(
+  lab: Lab,
+  protocol: "tcp" | "udp",
+  target: Endpoint,
+  what: string,
+): Promise<void> {
+  const isReached = async () => {
+    // The gateway knows its neighbour on the internet by that one's asking, and asks in vain itself.
+    await lab.exec("pub", ["ip", "-6", "neigh", "flush", "all"]);
+    return (await reach(lab, "pub", protocol, target)) === ADDRESS.pub6;
+  };
+  await until(what, isReached, REACHED_WITHIN_MS);
 }
 
 /** Lets time pass. */

@@ -8,10 +8,8 @@ import type { MiniupnpdOptions } from "../../scripts/lab/miniupnpd.ts";
 import type { LabContext, LabTest } from "../../scripts/lab/main.ts";
 import { reach, serve } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
-import { assertStatus, field, only, table, until } from "./support.ts";
+import { assertStatus, field, only, table, until, untilReached6 } from "./support.ts";
 
-/** A lease of 9 s is renewed in half of that. */
-const REACHED_WITHIN_MS = 20_000;
 const ONCE = ["--mode", "once", "--lifetime", "600"];
 
 /** Runs with the gateway as these say, then as it was. */
@@ -76,11 +74,7 @@ async function pinhole({ lab, natkit }: LabContext, protocol: "tcp" | "udp"): Pr
   const port = 6210;
   const target = { address: ADDRESS.host6, port };
   const flags = ["--via", "upnp", "--internal-address", ADDRESS.host6];
-  const isReached = async () => {
-    // The gateway knows its neighbour on the internet by that one's asking, and asks in vain itself.
-    await lab.exec("pub", ["ip", "-6", "neigh", "flush", "all"]);
-    return (await reach(lab, "pub", protocol, target)) === ADDRESS.pub6;
-  };
+  const isReached = () => untilReached6(lab, protocol, target, "being reached");
   const server = await serve(lab, "host", protocol, port);
   try {
     assertEquals(await reach(lab, "pub", protocol, target), "silence");
@@ -92,7 +86,7 @@ async function pinhole({ lab, natkit }: LabContext, protocol: "tcp" | "udp"): Pr
       target,
       target,
     ]);
-    await until("being reached", isReached, REACHED_WITHIN_MS);
+    await isReached();
     await holding.event("renewed", 10_000);
     const { code } = await holding.end("SIGTERM");
 
@@ -100,7 +94,7 @@ async function pinhole({ lab, natkit }: LabContext, protocol: "tcp" | "udp"): Pr
     assertEquals(await reach(lab, "pub", protocol, target), "silence");
 
     assertStatus(await natkit.run("map", `${port}/${protocol}`, ...ONCE, ...flags), 0);
-    await until("being reached", isReached, REACHED_WITHIN_MS);
+    await isReached();
     assertStatus(await natkit.run("unmap", `${port}/${protocol}`, ...flags), 0);
     assertEquals(await reach(lab, "pub", protocol, target), "silence");
   } finally {

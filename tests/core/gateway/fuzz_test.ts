@@ -1,6 +1,3 @@
-import process from "node:process";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { Endpoint } from "../../../core/machine.ts";
@@ -16,6 +13,7 @@ import {
   pcpMap,
   pcpPeer,
 } from "./rig.ts";
+import { heapAfterCollection } from "../heap.ts";
 
 const SEEDS: readonly Uint8Array[] = [
   ADDRESS_REQUEST,
@@ -54,17 +52,6 @@ function mutate(random: RandomSource): Uint8Array {
     bytes[random.u32() % bytes.length] = random.u32();
   }
   return bytes;
-}
-
-/** Bytes in use once what nobody holds any more is gone: what has not been collected is no leak. */
-function heapAfterCollection(): number {
-  const { Bun } = globalThis as { readonly Bun?: { gc(isSync: boolean): void } };
-  if (Bun) Bun.gc(true);
-  else {
-    setFlagsFromString("--expose-gc");
-    runInNewContext("gc")();
-  }
-  return process.memoryUsage().heapUsed;
 }
 
 /** The source's own address goes into a PCP header, so that most get past ADDRESS_MISMATCH. */

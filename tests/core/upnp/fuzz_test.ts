@@ -1,6 +1,3 @@
-import process from "node:process";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { describe, it } from "node:test";
 import { assert } from "@std/assert";
 import type { HttpResult, Machine } from "../../../core/machine.ts";
@@ -33,6 +30,7 @@ import { igdClientCase } from "./contract_case.ts";
 import { controlPointCase } from "./control_point_contract_case.ts";
 import { deviceSearchCase } from "./search_contract_case.ts";
 import { igdServerCase } from "./server_contract_case.ts";
+import { heapAfterCollection } from "../heap.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -86,17 +84,6 @@ function join(...parts: readonly Uint8Array[]): Uint8Array {
     at += part.length;
   }
   return whole;
-}
-
-/** Bytes in use once what nobody holds any more is gone: what has not been collected is no leak. */
-function heapAfterCollection(): number {
-  const { Bun } = globalThis as { readonly Bun?: { gc(isSync: boolean): void } };
-  if (Bun) Bun.gc(true);
-  else {
-    setFlagsFromString("--expose-gc");
-    runInNewContext("gc")();
-  }
-  return process.memoryUsage().heapUsed;
 }
 
 const GROUP = { address: "239.255.255.250", port: 1900 };
