@@ -4,7 +4,14 @@
  * @module
  */
 import { NatError } from "../core/errors.ts";
-import { anyAddress, canonicalAddress, type Family, familyOf, formatEndpoint } from "../core/ip.ts";
+import {
+  anyAddress,
+  canonicalAddress,
+  type Family,
+  familyOf,
+  formatEndpoint,
+  zoneOf,
+} from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
@@ -38,12 +45,6 @@ export function bindEndpoint(options: UdpOptions): Endpoint {
   return isGroup && multicast.interface !== undefined
     ? { address: `${local.address}%${multicast.interface}`, port: local.port }
     : local;
-}
-
-/** The zone of an address, or undefined. */
-export function zoneOf(address: string): string | undefined {
-  const percent = address.indexOf("%");
-  return percent < 0 ? undefined : address.slice(percent + 1);
 }
 
 /** The zone that link-local addresses on this socket are in, as far as the options tell. */

@@ -210,6 +210,12 @@ export function withoutZone(address: string): string {
   return percent < 0 ? address : address.slice(0, percent);
 }
 
+/** The zone of an address, or undefined. */
+export function zoneOf(address: string): string | undefined {
+  const percent = address.indexOf("%");
+  return percent < 0 ? undefined : address.slice(percent + 1);
+}
+
 /** Whether two endpoints, in canonical text, are the same one, or both are undefined. */
 export function isSameEndpoint(
   a: { readonly address: string; readonly port: number } | undefined,

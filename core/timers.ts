@@ -169,3 +169,13 @@ export class Timers<K> {
     }
   }
 }
+
+/** Of several deadlines the one that is due first, of two at one time the one that stands first. */
+export function earliest(
+  ...deadlines: readonly (DebugTimeout | undefined)[]
+): DebugTimeout | undefined {
+  let first: DebugTimeout | undefined;
+  for (const one of deadlines) if (one && !(first && first.at <= one.at)) first = one;
+  // What has a key to its table keeps that to itself.
+  return first && { at: first.at, reason: first.reason };
+}

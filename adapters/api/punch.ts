@@ -13,16 +13,12 @@ import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import {
   agentOptions,
-  type MappedPort,
-  mapPort,
   prepare,
-  punchError,
   type PunchOptions,
-  readPeer,
   type RendezvousOptions,
+  Side,
   tell,
 } from "./rendezvous.ts";
-import { checkOptions, waitFor } from "./wait.ts";
 
 /** So many datagrams wait for a reader; of more the oldest are lost, as UDP may. */
 const MAX_WAITING = 1024;
@@ -156,20 +152,16 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
 
 /** One peer's side of a UDP rendezvous: its ticket, and what is punched with the other's. */
 export class UdpRendezvous implements AsyncDisposable {
-  readonly #runtime: Runtime;
   readonly #driver: Driver<IceEvent, IceAgent>;
+  readonly #side: Side<IceEvent, IceAgent>;
   readonly #early: {
     readonly data: Uint8Array;
     readonly from: Endpoint;
     readonly socket: string;
   }[] = [];
-  #onEvent: (event: IceEvent) => void = () => {};
-  #mapping: MappedPort | undefined;
   #channel: UdpChannel | undefined;
-  #isClosed = false;
 
   private constructor(runtime: Runtime) {
-    this.#runtime = runtime;
     this.#driver = new Driver<IceEvent, IceAgent>(
       runtime,
       (event) => this.#handle(event),
@@ -177,6 +169,7 @@ export class UdpRendezvous implements AsyncDisposable {
       undefined,
       (data, from, socket) => this.#receive(data, from, socket),
     );
+    this.#side = new Side(runtime, this.#driver);
   }
 
   /**
@@ -211,29 +204,8 @@ export class UdpRendezvous implements AsyncDisposable {
       relays,
       ...agentOptions(options),
     });
-    const { signal } = options;
     try {
-      await waitFor<void>(
-        runtime,
-        { timeoutMs: Infinity, ...(signal && { signal }) },
-        () => undefined,
-        (settle) => {
-          rendezvous.#onEvent = (event) => {
-            if (event.type === "gathered") settle.resolve();
-            else if (event.type === "failed") {
-              settle.reject(new NatError("network", event.message));
-            }
-          };
-          rendezvous.#driver.start(agent);
-          rendezvous.#driver.do((it, now) => it.gather(now));
-        },
-      );
-      rendezvous.#mapping = await mapPort(
-        options,
-        "udp",
-        rendezvous.told,
-        (external, own) => rendezvous.#driver.do((it, now) => it.addMapped(external, own, now)),
-      );
+      await rendezvous.#side.open(agent, "udp", options);
       return rendezvous;
     } catch (error) {
       await rendezvous.close();
@@ -253,7 +225,7 @@ export class UdpRendezvous implements AsyncDisposable {
 
   /** The same as data. */
   get told(): PublicRendezvous {
-    return this.#driver.do((agent) => agent.rendezvous!);
+    return this.#side.told;
   }
 
   /**
@@ -265,38 +237,16 @@ export class UdpRendezvous implements AsyncDisposable {
    *   punched; `closed`.
    */
   async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<UdpChannel> {
-    const { signal, delayMs = 0 } = checkOptions(options);
-    const told = readPeer(peer);
-    if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
-    const connected = await waitFor<Connected>(
-      this.#runtime,
-      { timeoutMs: Infinity, ...(signal && { signal }) },
-      () => undefined,
-      (settle) => {
-        this.#onEvent = (event) => {
-          if (event.type === "connected") settle.resolve(event);
-          else if (event.type === "failed") settle.reject(punchError(event.reason, event.message));
-        };
-        this.#driver.do((agent, now) => agent.setRemote(told, now, { delayMs }));
-      },
-    );
+    const connected = await this.#side.meet(peer, options);
     return this.#channel ??= this.#open(connected);
   }
 
   /** Closes the sockets, the channel's too. */
   async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    if (this.#driver.machine) {
-      this.#driver.do((agent, now) => {
-        // So that the peer need not wait for its consent to run out.
-        agent.end(now);
-        agent.close(now);
-      });
-    }
-    this.#driver.close();
+    // So that the peer need not wait for its consent to run out.
+    const closing = this.#side.close((agent, now) => agent.end(now));
     this.#channel?.finish("closed");
-    await this.#mapping?.close();
+    await closing;
   }
 
   /** {@linkcode UdpRendezvous.close}, for `await using`. */
@@ -306,7 +256,8 @@ export class UdpRendezvous implements AsyncDisposable {
 
   #open(connected: Connected): UdpChannel {
     const channel = new UdpChannel({
-      send: (data) => !this.#isClosed && this.#driver.do((agent, now) => agent.send(data, now)),
+      send: (data) =>
+        !this.#side.isClosed && this.#driver.do((agent, now) => agent.send(data, now)),
       end: () => this.#driver.do((agent, now) => agent.end(now)),
       close: () => void this.close(),
     }, connected);
@@ -316,7 +267,7 @@ export class UdpRendezvous implements AsyncDisposable {
   }
 
   #handle(event: IceEvent): void {
-    this.#onEvent(event);
+    this.#side.onEvent(event);
     if (event.type === "connected") this.#channel?.move(event.remote);
     if (event.type === "relayed") this.#receive(event.data, event.from, event.socket);
     if (event.type === "ended") this.#channel?.finishReading();

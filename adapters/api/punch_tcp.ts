@@ -13,16 +13,12 @@ import type { Runtime } from "../runtime.ts";
 import type { TcpConnection } from "./bound_socket.ts";
 import {
   agentOptions,
-  type MappedPort,
-  mapPort,
   prepare,
-  punchError,
   type PunchOptions,
-  readPeer,
   type RendezvousOptions,
+  Side,
   tell,
 } from "./rendezvous.ts";
-import { checkOptions, waitFor } from "./wait.ts";
 
 /** A connection that was punched. */
 export interface PunchedTcp {
@@ -43,18 +39,18 @@ export interface PunchedTcp {
 
 /** One peer's side of a TCP rendezvous: its ticket, and what is punched with the other's. */
 export class TcpRendezvous implements AsyncDisposable {
-  readonly #runtime: Runtime;
   readonly #driver: Driver<TcpPunchEvent, TcpPunch>;
-  #onEvent: (event: TcpPunchEvent) => void = () => {};
-  #mapping: MappedPort | undefined;
+  readonly #side: Side<TcpPunchEvent, TcpPunch>;
   /** Between dialling and listening no socket is open that would keep the process alive. */
   readonly #letGo: () => void;
-  #isClosed = false;
 
   private constructor(runtime: Runtime) {
-    this.#runtime = runtime;
     this.#letGo = runtime.setTimer(2 ** 40, () => {}, true);
-    this.#driver = new Driver<TcpPunchEvent, TcpPunch>(runtime, (event) => this.#onEvent(event));
+    this.#driver = new Driver<TcpPunchEvent, TcpPunch>(
+      runtime,
+      (event) => this.#side.onEvent(event),
+    );
+    this.#side = new Side(runtime, this.#driver);
   }
 
   /**
@@ -86,29 +82,8 @@ export class TcpRendezvous implements AsyncDisposable {
       servers,
       ...agentOptions(options),
     });
-    const { signal } = options;
     try {
-      await waitFor<void>(
-        runtime,
-        { timeoutMs: Infinity, ...(signal && { signal }) },
-        () => undefined,
-        (settle) => {
-          rendezvous.#onEvent = (event) => {
-            if (event.type === "gathered") settle.resolve();
-            else if (event.type === "failed") {
-              settle.reject(new NatError("network", event.message));
-            }
-          };
-          rendezvous.#driver.start(punch);
-          rendezvous.#driver.do((it, now) => it.gather(now));
-        },
-      );
-      rendezvous.#mapping = await mapPort(
-        options,
-        "tcp",
-        rendezvous.told,
-        (external, own) => rendezvous.#driver.do((it, now) => it.addMapped(external, own, now)),
-      );
+      await rendezvous.#side.open(punch, "tcp", options);
       return rendezvous;
     } catch (error) {
       await rendezvous.close();
@@ -128,7 +103,7 @@ export class TcpRendezvous implements AsyncDisposable {
 
   /** The same as data. */
   get told(): PublicRendezvous {
-    return this.#driver.do((punch) => punch.rendezvous);
+    return this.#side.told;
   }
 
   /**
@@ -141,21 +116,7 @@ export class TcpRendezvous implements AsyncDisposable {
    *   punched; `closed`.
    */
   async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<PunchedTcp> {
-    const { signal, delayMs = 0 } = checkOptions(options);
-    const told = readPeer(peer);
-    if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
-    const { stream, mapped, elapsedMs } = await waitFor<TcpPunchEvent & { type: "connected" }>(
-      this.#runtime,
-      { timeoutMs: Infinity, ...(signal && { signal }) },
-      () => undefined,
-      (settle) => {
-        this.#onEvent = (event) => {
-          if (event.type === "connected") settle.resolve(event);
-          else if (event.type === "failed") settle.reject(punchError(event.reason, event.message));
-        };
-        this.#driver.do((punch, now) => punch.setRemote(told, now, { delayMs }));
-      },
-    );
+    const { stream, mapped, elapsedMs } = await this.#side.meet(peer, options);
     this.#letGo();
     const handed = this.#driver.take(stream);
     if (!handed) throw new NatError("network", "Cannot reach the peer: the connection was reset");
@@ -168,12 +129,8 @@ export class TcpRendezvous implements AsyncDisposable {
 
   /** Ends it; a connection that was punched stays. */
   async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
     this.#letGo();
-    if (this.#driver.machine) this.#driver.do((punch, now) => punch.close(now));
-    this.#driver.close();
-    await this.#mapping?.close();
+    await this.#side.close();
   }
 
   /** {@linkcode TcpRendezvous.close}, for `await using`. */

@@ -17,13 +17,14 @@ import {
   parseTicket,
   type PublicRendezvous,
 } from "../../core/ice/ticket.ts";
-import { familyOf } from "../../core/ip.ts";
-import type { Endpoint } from "../../core/machine.ts";
+import { familyOf, withoutZone } from "../../core/ip.ts";
+import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import { systemRuntime } from "../auto.ts";
+import type { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import { parseServer, type ServerName } from "../host_name.ts";
-import { checkOptions } from "./wait.ts";
+import { checkOptions, waitFor } from "./wait.ts";
 
 /** A port of this host that a gateway sends to from outside. */
 export interface MappedPort {
@@ -154,7 +155,7 @@ function checkText(option: string, text: unknown): string {
 function ownAddresses(runtime: Runtime): readonly string[] {
   const all = [...new Set(runtime.interfaces().map(({ address }) => address))];
   const outward = all.filter((address) =>
-    !isLoopback(address) && classify(address.split("%")[0]!) !== "link-local"
+    !isLoopback(address) && classify(withoutZone(address)) !== "link-local"
   );
   const chosen = outward.length > 0 ? outward : all.filter(isLoopback);
   // The first one of each family counts most, and IPv6 has no NAT to get through.
@@ -167,7 +168,7 @@ function ownAddresses(runtime: Runtime): readonly string[] {
  *
  * @throws {TicketError} Where it cannot be used.
  */
-export function readPeer(peer: string | PublicRendezvous): PublicRendezvous {
+function readPeer(peer: string | PublicRendezvous): PublicRendezvous {
   if (typeof peer !== "string") return peer;
   return /^\s*(?:a|v|m|c|o|s|t)=/.test(peer) ? parseSdp(peer) : parseTicket(peer);
 }
@@ -193,7 +194,7 @@ const CODES: Readonly<Record<IceFailure, NatErrorCode>> = {
 };
 
 /** The error of a punch that failed. */
-export function punchError(reason: IceFailure, message: string): NatError {
+function punchError(reason: IceFailure, message: string): NatError {
   return new NatError(CODES[reason], `Cannot reach the peer: ${message}`);
 }
 
@@ -210,7 +211,7 @@ export function agentOptions(
  *
  * @param add Takes what they granted, and the address of this host that it leads to.
  */
-export async function mapPort(
+async function mapPort(
   { nat, signal }: RendezvousOptions,
   protocol: Transport,
   told: PublicRendezvous,
@@ -228,4 +229,120 @@ export async function mapPort(
     if (error instanceof NatError) return undefined;
     throw error;
   }
+}
+
+/** What the machines of both transports tell before the two peers have met. */
+type MeetingEvent =
+  | { readonly type: "gathered" }
+  | { readonly type: "failed"; readonly reason: IceFailure; readonly message: string }
+  | { readonly type: string };
+
+/** What the machines of both transports are asked for. */
+interface MeetingMachine<E> extends Machine<E> {
+  readonly rendezvous: PublicRendezvous | undefined;
+  gather(now: Instant): void;
+  addMapped(external: Endpoint, local: string, now: Instant): void;
+  setRemote(peer: PublicRendezvous, now: Instant, options: { readonly delayMs: number }): void;
+  close(now: Instant): void;
+}
+
+/** One peer's side: its machine on real sockets, up to where the two have met. */
+export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
+  readonly #runtime: Runtime;
+  readonly #driver: Driver<E, M>;
+  #hear: (event: MeetingEvent) => void = () => {};
+  #mapping: MappedPort | undefined;
+  #isClosed = false;
+
+  /** @param driver Its events are to come to {@linkcode onEvent}. */
+  constructor(runtime: Runtime, driver: Driver<E, M>) {
+    this.#runtime = runtime;
+    this.#driver = driver;
+  }
+
+  /** Whether it was closed. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** What goes to the peer, as data. */
+  get told(): PublicRendezvous {
+    return this.#driver.do((machine) => machine.rendezvous!);
+  }
+
+  /** Takes an event of the machine. */
+  onEvent(event: E): void {
+    this.#hear(event);
+  }
+
+  /** Starts the machine, and waits until it knows where it may be reached. */
+  async open(machine: M, protocol: Transport, options: RendezvousOptions): Promise<void> {
+    await this.#until(
+      "gathered",
+      options.signal,
+      (_, message) => new NatError("network", message),
+      () => {
+        this.#driver.start(machine);
+        this.#driver.do((it, now) => it.gather(now));
+      },
+    );
+    this.#mapping = await mapPort(options, protocol, this.told, (external, own) => {
+      this.#driver.do((it, now) => it.addMapped(external, own, now));
+    });
+  }
+
+  /** Hands the peer's ticket to the machine, and waits until the two have met. */
+  async meet(
+    peer: string | PublicRendezvous,
+    options: PunchOptions,
+  ): Promise<Extract<E, { readonly type: "connected" }>> {
+    const { signal, delayMs = 0 } = checkOptions(options);
+    const told = readPeer(peer);
+    if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
+    const event = await this.#until("connected", signal, punchError, () => {
+      this.#driver.do((machine, now) => machine.setRemote(told, now, { delayMs }));
+    });
+    return event as Extract<E, { readonly type: "connected" }>;
+  }
+
+  /** Ends it, once; `before` is done to the machine first. */
+  async close(before: (machine: M, now: Instant) => void = () => {}): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#driver.machine) {
+      this.#driver.do((machine, now) => {
+        before(machine, now);
+        machine.close(now);
+      });
+    }
+    this.#driver.close();
+    await this.#mapping?.close();
+  }
+
+  /** Waits for an event of a type; how long is the machine's to say. */
+  #until(
+    type: string,
+    signal: AbortSignal | undefined,
+    errorOf: (reason: IceFailure, message: string) => NatError,
+    start: () => void,
+  ): Promise<MeetingEvent> {
+    const options = { timeoutMs: Infinity, ...(signal && { signal }) };
+    return waitFor<MeetingEvent>(this.#runtime, options, () => undefined, (settle) => {
+      this.#hear = (event) => {
+        if (event.type === type) settle.resolve(event);
+        else if (isFailure(event)) settle.reject(errorOf(event.reason, event.message));
+      };
+      start();
+    });
+  }
+}
+
+function isFailure(
+  event: MeetingEvent,
+): event is MeetingEvent & {
+  readonly type: "failed";
+  readonly reason: IceFailure;
+  readonly message: string;
+} {
+  return event.type === "failed";
 }

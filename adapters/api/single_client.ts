@@ -5,7 +5,7 @@
  * @module
  */
 import { NatError, type Via } from "../../core/errors.ts";
-import { familyOf } from "../../core/ip.ts";
+import { familyOf, zoneOf } from "../../core/ip.ts";
 import { readState, type SavedState } from "../../core/lease/saved.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { describeFailure, type Failure } from "../../core/mapping.ts";
@@ -14,7 +14,6 @@ import { codeOf, gatewayText, retryAfter } from "../../core/portmap/managed.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
-import { zoneOf } from "../udp.ts";
 import { Connection, type MappingMachine } from "./connection.ts";
 
 /** Where a client goes, and from where. */

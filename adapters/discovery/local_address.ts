@@ -4,9 +4,8 @@
  * @module
  */
 import { classify, contains, isLoopback, parseCidr } from "../../core/cidr.ts";
-import { type Family, familyOf, withoutZone } from "../../core/ip.ts";
+import { type Family, familyOf, withoutZone, zoneOf } from "../../core/ip.ts";
 import type { InterfaceAddress } from "../runtime.ts";
-import { zoneOf } from "../udp.ts";
 
 /** The interface that a zone belongs to: its name, or on Windows the index in its addresses. */
 export function interfaceOfZone(

@@ -4,9 +4,8 @@
  * @module
  */
 import { isLoopback } from "../../core/cidr.ts";
-import { familyOf } from "../../core/ip.ts";
+import { familyOf, zoneOf } from "../../core/ip.ts";
 import type { InterfaceAddress } from "../runtime.ts";
-import { zoneOf } from "../udp.ts";
 import {
   bestInterfaceAddress,
   farReaching,

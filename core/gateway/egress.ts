@@ -9,7 +9,7 @@
 import { isSameEndpoint } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import { type ReplyChange, type ReplyRule, reshapeReply } from "./reshape.ts";
 
 /** What is done to datagrams; all off by default. */
@@ -159,8 +159,7 @@ export class Egress {
 
   /** {@linkcode Egress.nextAt} with its reason. */
   next(): DebugTimeout | undefined {
-    const next = this.#due.next();
-    return next && { at: next.at, reason: next.reason };
+    return earliest(this.#due.next());
   }
 
   /** Forgets what is on its way. */

@@ -57,6 +57,7 @@ import {
 } from "./options.ts";
 import { GatewayPolicy } from "./policy.ts";
 import type { GatewayProtocol } from "./profile.ts";
+import { earliest } from "../timers.ts";
 
 export type { SimulatedGatewayOptions } from "./options.ts";
 
@@ -613,14 +614,14 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const forget = this.#forgetAt === undefined
       ? undefined
       : { at: this.#forgetAt, reason: "forget the table" };
-    return [
+    return earliest(
       this.#natPmp.debugTimeout(),
       this.#pcp.debugTimeout(),
       this.#igd?.debugTimeout(),
       this.#egress.next(),
       this.#httpEgress.next(),
       forget,
-    ].reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
+    );
   }
 
   poll(): Action<ServerEvent> | undefined {

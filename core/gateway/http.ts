@@ -11,7 +11,7 @@ import { encodeFault } from "../upnp/soap.ts";
 import { upnpErrorName } from "../upnp/igd.ts";
 import type { DebugTimeout, HttpRequest, HttpResponse, Instant } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import type { Disturbance } from "./egress.ts";
 
 /** What a strict gateway wants of a call; each was met in the field. */
@@ -291,8 +291,7 @@ export class HttpEgress {
 
   /** {@linkcode HttpEgress.nextAt} with its reason. */
   next(): DebugTimeout | undefined {
-    const next = this.#due.next();
-    return next && { at: next.at, reason: next.reason };
+    return earliest(this.#due.next());
   }
 
   /** Forgets what is on its way. */

@@ -38,7 +38,7 @@ import {
 } from "../stun/codec.ts";
 import { shortTermKey } from "../stun/integrity.ts";
 import type { TurnEvent } from "../stun/turn.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import {
   type Candidate,
   candidatePriority,
@@ -689,9 +689,7 @@ export class IceAgent implements Machine<IceEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output waits" };
-    const own = this.#timers.next(), relay = this.#relays.debugTimeout();
-    if (!own || (relay && relay.at < own.at)) return relay;
-    return { at: own.at, reason: own.reason };
+    return earliest(this.#timers.next(), this.#relays.debugTimeout());
   }
 
   /** {@inheritDoc Machine.poll} */

@@ -10,6 +10,7 @@ import type { Action, DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import type { RandomSource } from "../random.ts";
 import { TurnClient, type TurnEvent } from "../stun/turn.ts";
 import { canPair } from "./candidate.ts";
+import { earliest } from "../timers.ts";
 
 /** A TURN server, and who we are there. */
 export interface RelayServer {
@@ -125,11 +126,7 @@ export class Relays {
 
   /** What is due next. */
   debugTimeout(): DebugTimeout | undefined {
-    const all = this.#relays.flatMap(({ client }) => client?.debugTimeout() ?? []);
-    return all.reduce<DebugTimeout | undefined>(
-      (best, one) => best === undefined || one.at < best.at ? one : best,
-      undefined,
-    );
+    return earliest(...this.#relays.map(({ client }) => client?.debugTimeout()));
   }
 
   /** Gives addresses back, all but that of `keep`. */

@@ -41,7 +41,7 @@ import {
 } from "../stun/codec.ts";
 import { StunFramer } from "../stun/framing.ts";
 import { shortTermKey } from "../stun/integrity.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import type { IceFailure, IceRole } from "./agent.ts";
 import {
   type Candidate,
@@ -425,7 +425,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
   /** {@inheritDoc Machine.debugTimeout} */
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
-    return at === undefined ? this.#timers.next() : { at, reason: "output waits" };
+    return at === undefined ? earliest(this.#timers.next()) : { at, reason: "output waits" };
   }
 
   /** {@inheritDoc Machine.poll} */

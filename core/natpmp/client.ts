@@ -46,7 +46,7 @@ import {
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import { type AddressEvent, ExternalAddress } from "./address.ts";
 import { decodeResponse, NATPMP_RESULT, type NatPmpResponse, natPmpResultName } from "./codec.ts";
 import { isSameTable } from "./epoch.ts";
@@ -438,9 +438,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#outbox.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    const exchange = this.#timers.next(), lease = this.#keeper.next();
-    if (!exchange || exchange.at > (lease?.at ?? Infinity)) return lease;
-    return { at: exchange.at, reason: exchange.reason };
+    return earliest(this.#timers.next(), this.#keeper.next());
   }
 
   // ---- What the keeper asks for, and what it is told ---------------------------------------

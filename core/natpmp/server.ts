@@ -44,6 +44,7 @@ import {
   type NatPmpServerSettings,
   readServerOptions,
 } from "./server_options.ts";
+import { earliest } from "../timers.ts";
 
 export type { NatPmpServerOptions } from "./server_options.ts";
 
@@ -204,9 +205,7 @@ export class NatPmpServer implements Machine<ServerEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#out.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "drain" };
-    const announcement = this.#repeats.next(), lease = this.#table.debugTimeout();
-    if (!announcement || !lease) return announcement ?? lease;
-    return announcement.at <= lease.at ? announcement : lease;
+    return earliest(this.#repeats.next(), this.#table.debugTimeout());
   }
 
   poll(): Action<ServerEvent> | undefined {

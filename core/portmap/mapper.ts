@@ -59,7 +59,7 @@ import {
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import {
@@ -729,12 +729,7 @@ export class PortMapper implements Machine<MapperEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#outbox.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    let first: DebugTimeout | undefined = this.#timers.next();
-    for (const path of this.#paths) {
-      const next = path.debugTimeout();
-      if (next && (!first || next.at < first.at)) first = next;
-    }
-    return first && { at: first.at, reason: first.reason };
+    return earliest(this.#timers.next(), ...this.#paths.map((path) => path.debugTimeout()));
   }
 
   /** {@inheritDoc Machine.poll} */

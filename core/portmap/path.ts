@@ -19,6 +19,7 @@ import {
   type MappingClient,
   PROTOCOLS,
 } from "./client.ts";
+import { earliest } from "../timers.ts";
 
 /** Where gateways announce themselves (RFC 6886 §3.2.1, RFC 6887 §14.1.1). */
 const ANNOUNCE_GROUP = { 4: "224.0.0.1", 6: "ff02::1" } as const;
@@ -348,14 +349,10 @@ export class Path {
   }
 
   debugTimeout(): DebugTimeout | undefined {
-    let first: DebugTimeout | undefined = this.dueAt === undefined
+    const own = this.dueAt === undefined
       ? undefined
       : { at: this.dueAt, reason: `${this.key}: ${this.isLeft ? "leave" : "open anew"}` };
-    for (const { client } of this.speakers) {
-      const next = client.debugTimeout();
-      if (next && (!first || next.at < first.at)) first = next;
-    }
-    return first;
+    return earliest(own, ...this.speakers.map(({ client }) => client.debugTimeout()));
   }
 
   /** Takes out what the clients have to send and to tell. */

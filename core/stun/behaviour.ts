@@ -24,7 +24,7 @@ import type {
 } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
 import { below, type RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import { StunClient, type StunClientEvent, type StunFailure, type StunRequest } from "./client.ts";
 import { decodeStun, encodeStun, STUN_METHOD, transactionKey } from "./codec.ts";
 
@@ -336,9 +336,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output waits" };
-    const own = this.#timers.next(), child = this.#client.debugTimeout();
-    if (!own || (child && child.at <= own.at)) return child;
-    return { at: own.at, reason: own.reason };
+    return earliest(this.#client.debugTimeout(), this.#timers.next());
   }
 
   /** The next action. */

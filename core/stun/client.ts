@@ -12,7 +12,7 @@ import { formatEndpoint, isSameEndpoint } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine, StreamResult } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import {
   decodeStun,
   encodeStun,
@@ -388,8 +388,7 @@ export class StunClient implements Machine<StunClientEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output waits" };
-    const next = this.#timers.next();
-    return next && { at: next.at, reason: next.reason };
+    return earliest(this.#timers.next());
   }
 
   /** The next action. */

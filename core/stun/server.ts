@@ -22,7 +22,7 @@ import type {
   StreamResult,
 } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import {
   decodeStun,
   encodeStun,
@@ -253,8 +253,7 @@ export class StunServer implements Machine<StunServerEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output waits" };
-    const next = this.#idle.next();
-    return next && { at: next.at, reason: next.reason };
+    return earliest(this.#idle.next());
   }
 
   /** The next action. */

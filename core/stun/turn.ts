@@ -13,7 +13,7 @@ import { formatEndpoint, isSameEndpoint } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import { StunClient, type StunClientEvent, type StunFailure, type StunRequest } from "./client.ts";
 import {
   decodeStun,
@@ -283,9 +283,7 @@ export class TurnClient implements Machine<TurnEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#outbox.wakeAt();
     if (at !== undefined) return { at, reason: "output waits" };
-    const own = this.#timers.next(), child = this.#client.debugTimeout();
-    if (!own || (child && child.at <= own.at)) return child;
-    return { at: own.at, reason: own.reason };
+    return earliest(this.#client.debugTimeout(), this.#timers.next());
   }
 
   /** The next action. */

@@ -7,7 +7,7 @@
  * @module
  */
 import type { DebugTimeout, Instant } from "../machine.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 
 /** How often an announcement is sent (PMP-S-08, PCP-S-50). */
 export const ANNOUNCE_COPIES = 10;
@@ -66,7 +66,6 @@ export class Repeats<T> {
 
   /** {@linkcode Repeats.nextAt} with its reason. */
   next(): DebugTimeout | undefined {
-    const next = this.#timers.next();
-    return next && { at: next.at, reason: next.reason };
+    return earliest(this.#timers.next());
   }
 }

@@ -65,7 +65,7 @@ import {
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import { below, type RandomSource } from "../random.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import {
   callAction,
   CallQueue,
@@ -75,7 +75,7 @@ import {
   type ServiceAt,
   type Steps,
 } from "./calls.ts";
-import { externalAddressOf, type Igd, IgdFinder, notConnected, ssdpGroup } from "./finder.ts";
+import { externalAddressOf, type Igd, IgdFinder, notConnected } from "./finder.ts";
 import {
   FIREWALL_ERROR,
   IGD2_MAX_LEASE_SECONDS,
@@ -85,7 +85,7 @@ import {
   UPNP_ERROR,
   upnpErrorName,
 } from "./igd.ts";
-import { decodeSsdp, deviceOf, SSDP_PORT } from "./ssdp.ts";
+import { decodeSsdp, deviceOf, SSDP_PORT, ssdpGroup } from "./ssdp.ts";
 import { Subscription } from "./subscription.ts";
 import { parseXml } from "./xml.ts";
 
@@ -668,15 +668,13 @@ export class IgdClient implements Machine<IgdEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const wakeAt = this.#outbox.wakeAt();
     if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    const all: DebugTimeout[] = [];
-    const searchAt = this.#finder.nextAt();
-    if (searchAt !== undefined) all.push({ at: searchAt, reason: "search" });
-    const renewAt = this.#subscription.nextAt();
-    if (renewAt !== undefined) all.push({ at: renewAt, reason: "subscription" });
-    const check = this.#timers.next(), lease = this.#keeper.next();
-    if (check) all.push({ at: check.at, reason: check.reason });
-    if (lease) all.push(lease);
-    return all.sort((a, b) => a.at - b.at)[0];
+    const searchAt = this.#finder.nextAt(), renewAt = this.#subscription.nextAt();
+    return earliest(
+      searchAt === undefined ? undefined : { at: searchAt, reason: "search" },
+      renewAt === undefined ? undefined : { at: renewAt, reason: "subscription" },
+      this.#timers.next(),
+      this.#keeper.next(),
+    );
   }
 
   // ---- The device --------------------------------------------------------------------------

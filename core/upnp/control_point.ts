@@ -29,7 +29,7 @@ import type {
   SocketSpec,
 } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import {
   type Description,
   type DescriptionFault,
@@ -495,8 +495,7 @@ export class ControlPoint implements Machine<ControlPointEvent> {
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#out.wakeAt();
     if (at !== undefined) return { at, reason: "output waits" };
-    const search = this.#search.debugTimeout(), renewal = this.#renewals.next();
-    return !renewal || (search && search.at <= renewal.at) ? search : renewal;
+    return earliest(this.#search.debugTimeout(), this.#renewals.next());
   }
 
   /** {@inheritDoc Machine.poll} */

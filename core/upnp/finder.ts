@@ -19,20 +19,20 @@
  * @module
  */
 import { classify, contains, isLoopback, parseCidr } from "../cidr.ts";
-import { canonicalAddress, type Family, familyOf, formatEndpoint, withoutZone } from "../ip.ts";
+import { canonicalAddress, familyOf, formatEndpoint, withoutZone, zoneOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
 import { callAction, type CallQueue, type Ending, type ServiceAt, type Steps } from "./calls.ts";
 import { allServices, type Device, readDescription, type Service } from "./description.ts";
+import { headerValue } from "./header.ts";
 import { IGD_DEVICE, IGD_SERVICE, igdService } from "./igd.ts";
 import {
   decodeSsdp,
   deviceOf,
   encodeSearch,
-  SSDP_GROUP_V4,
-  SSDP_GROUP_V6,
   SSDP_PORT,
   SSDP_ROOT_DEVICE,
+  ssdpGroup,
   type SsdpMessage,
 } from "./ssdp.ts";
 import { resolveLocal, type UrlOwner } from "./url.ts";
@@ -81,11 +81,6 @@ export interface FinderOptions {
   readonly isNamed?: boolean | undefined;
   /** Whether an address is another gateway's of this host: what answers there is not this one's. */
   readonly isOtherGateway?: ((address: string) => boolean) | undefined;
-}
-
-/** Where SSDP's multicast goes. */
-export function ssdpGroup(family: Family): string {
-  return family === 4 ? SSDP_GROUP_V4 : SSDP_GROUP_V6;
 }
 
 /** How long a device may take its time with an answer, seconds. */
@@ -264,7 +259,7 @@ export class IgdFinder {
     const { targets } = ROUNDS[this.#round++]!;
     const { gateway, interface: name } = this.#options;
     const family = familyOf(gateway.address);
-    const zone = family === 6 ? name ?? gateway.address.split("%")[1] : undefined;
+    const zone = family === 6 ? name ?? zoneOf(gateway.address) : undefined;
     const group = ssdpGroup(family);
     const multicast = { address: zone ? `${group}%${zone}` : group, port: SSDP_PORT };
     for (const target of targets) {
@@ -396,7 +391,7 @@ export class IgdFinder {
       };
       if (!result.ok) return undefined;
       const own = `http://${formatEndpoint(url.to)}${url.path}`;
-      const next = result.headers.find(([name]) => name.toLowerCase() === "location")?.[1];
+      const next = headerValue(result.headers, "location");
       if (result.status >= 300 && result.status < 400 && next !== undefined) {
         const to = resolveLocal(next, own, owner);
         at = typeof to === "string" ? next : `http://${formatEndpoint(to.to)}${to.path}`;

@@ -14,7 +14,7 @@
  * @module
  */
 import { type Cidr, classify, contains } from "../cidr.ts";
-import { withoutZone } from "../ip.ts";
+import { familyOf, withoutZone } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
 import { Repeats } from "../table/repeats.ts";
@@ -25,10 +25,9 @@ import {
   encodeAdvert,
   encodeSearchResponse,
   SSDP_ALL,
-  SSDP_GROUP_V4,
-  SSDP_GROUP_V6,
   SSDP_MAX_MX,
   SSDP_ROOT_DEVICE,
+  ssdpGroup,
   type SsdpMessage,
 } from "./ssdp.ts";
 
@@ -328,7 +327,7 @@ export class SsdpResponder {
 
   #sayAll(kind: Kind, nextBootId?: number): void {
     for (const own of this.#options.interfaces) {
-      const group = own.address.includes(":") ? SSDP_GROUP_V6 : SSDP_GROUP_V4;
+      const group = ssdpGroup(familyOf(own.address));
       const host = { address: group, port: own.port };
       for (const each of this.#adverts) {
         const advert = this.#advert(own, each);

@@ -18,7 +18,7 @@
 import { checkAddress, checkInteger } from "../check.ts";
 import { classify, contains, parseCidr } from "../cidr.ts";
 import { pickDefined } from "../defined.ts";
-import { type Family, familyOf, withoutZone } from "../ip.ts";
+import { type Family, familyOf, withoutZone, zoneOf } from "../ip.ts";
 import type {
   Action,
   DebugTimeout,
@@ -29,7 +29,7 @@ import type {
   SocketSpec,
 } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
-import { Timers } from "../timers.ts";
+import { earliest, Timers } from "../timers.ts";
 import { checkFieldValue } from "./header.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "./igd.ts";
 import {
@@ -37,10 +37,9 @@ import {
   deviceOf,
   encodeSearch,
   SSDP_ALL,
-  SSDP_GROUP_V4,
-  SSDP_GROUP_V6,
   SSDP_PORT,
   SSDP_ROOT_DEVICE,
+  ssdpGroup,
   type SsdpMessage,
 } from "./ssdp.ts";
 import { resolveLocal } from "./url.ts";
@@ -364,7 +363,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   #specsOf({ key, local, group, interface: name }: Place): readonly SocketSpec[] {
     const search: SocketSpec = { key, local: { address: local, port: 0 } };
     // What is announced on IPv6 can be heard by the interface's name only.
-    const at = familyOf(local) === 4 ? local : name ?? local.split("%")[1];
+    const at = familyOf(local) === 4 ? local : name ?? zoneOf(local);
     if (!this.#listens || at === undefined) return [search];
     return [search, {
       key: `adverts ${local}`,
@@ -447,7 +446,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   /** {@inheritDoc Machine.debugTimeout} */
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#out.wakeAt();
-    return at === undefined ? this.#timers.next() : { at, reason: "output waits" };
+    return at === undefined ? earliest(this.#timers.next()) : { at, reason: "output waits" };
   }
 
   /** {@inheritDoc Machine.poll} */
@@ -644,7 +643,7 @@ function placeOf(place: SearchPlace): Place {
   return {
     key: `search ${local}`,
     local,
-    group: familyOf(local) === 4 ? SSDP_GROUP_V4 : SSDP_GROUP_V6,
+    group: ssdpGroup(familyOf(local)),
     gateway,
     interface: place.interface,
     isLocal,
@@ -717,7 +716,7 @@ function isGatewayAt(
   networks: readonly string[],
 ): boolean {
   if (familyOf(address) !== family) return false;
-  const zone = address.split("%")[1];
+  const zone = zoneOf(address);
   if (zone !== undefined) return zone === name;
   return networks.some((network) => contains(parseCidr(network)!, address));
 }

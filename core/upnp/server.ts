@@ -51,6 +51,7 @@ import {
 import { decodeCall, encodeFault, encodeResult, type SoapCall } from "./soap.ts";
 import { SSDP_GROUP_V4, SSDP_GROUP_V6, SSDP_GROUP_V6_SITE } from "./ssdp.ts";
 import { escapeXml } from "./xml.ts";
+import { earliest } from "../timers.ts";
 
 export type { IgdConnection, IgdHabits, IgdInterface, IgdServerOptions } from "./server_options.ts";
 export type { SsdpHabits, SsdpStats } from "./responder.ts";
@@ -337,13 +338,12 @@ export class IgdServer implements Machine<ServerEvent> {
   }
 
   #next(): DebugTimeout | undefined {
-    const all = [
+    return earliest(
       this.#responder.next(),
       this.#publisher.next(),
       this.#actions.pinholes.next(),
       this.#table.debugTimeout(),
-    ];
-    return all.reduce((a, b) => a && b ? (b.at < a.at ? b : a) : a ?? b);
+    );
   }
 
   #enter(now: Instant): void {

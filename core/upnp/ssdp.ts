@@ -9,7 +9,7 @@
 import { checkInteger } from "../check.ts";
 import { classify } from "../cidr.ts";
 import { dropUndefined } from "../defined.ts";
-import { formatEndpoint, withoutZone } from "../ip.ts";
+import { type Family, formatEndpoint, withoutZone } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
 import { checkFieldValue, readNumber } from "./header.ts";
 
@@ -21,6 +21,11 @@ export const SSDP_GROUP_V4 = "239.255.255.250";
 export const SSDP_GROUP_V6 = "ff02::c";
 /** The IPv6 group of the site. */
 export const SSDP_GROUP_V6_SITE = "ff05::c";
+
+/** Where SSDP's multicast goes on a link. */
+export function ssdpGroup(family: Family): string {
+  return family === 4 ? SSDP_GROUP_V4 : SSDP_GROUP_V6;
+}
 /** Every device answers, once for itself and once for each service of it. */
 export const SSDP_ALL = "ssdp:all";
 /** Every device answers once. */
