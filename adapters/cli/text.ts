@@ -248,9 +248,9 @@ function scalar(value: unknown): string {
   if (Array.isArray(value)) return value.map(scalar).join(" ");
   if (typeof value === "object" && value !== null) {
     const { address, port, ...rest } = value as Record<string, unknown>;
-    if (typeof address === "string" && typeof port === "number" && Object.keys(rest).length === 0) {
-      return formatEndpoint({ address, port });
-    }
+    const isEndpoint = typeof port === "number" && Object.keys(rest).length === 0;
+    if (isEndpoint && typeof address === "string") return endpointText({ address, port });
+    if (isEndpoint && address === undefined) return endpointText({ port });
     return JSON.stringify(value);
   }
   return String(value);

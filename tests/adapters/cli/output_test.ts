@@ -274,6 +274,14 @@ describe("describeEvent()", () => {
         { event: "request", via: "pcp", from: { address: "10.0.0.1", port: 5 }, bytes: 60 },
         "request  via pcp, from 10.0.0.1:5, bytes 60",
       ],
+      [
+        { event: "mapping", external: { port: 80 }, internal: { address: "10.0.0.1", port: 8080 } },
+        "mapping  external 80, internal 10.0.0.1:8080",
+      ],
+      [
+        { event: "mapping", remote: { address: "192.0.2.1" } },
+        'mapping  remote {"address":"192.0.2.1"}',
+      ],
       [{ event: "scenario", command: "reboot", message: "done" }, "scenario reboot: done"],
     ];
 
