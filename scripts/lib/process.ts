@@ -25,6 +25,8 @@ export interface RunOptions {
   readonly stdin?: string;
   /** Shows the output as it comes instead of collecting it. */
   readonly inherit?: boolean;
+  /** What the child starts ends with it, however it ends (not on Windows). */
+  readonly isGroup?: boolean;
 }
 
 /** What became of a child. */
@@ -53,6 +55,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     stdin: options.stdin === undefined ? "null" : "piped",
     stdout: output,
     stderr: output,
+    detached: options.isGroup === true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.env === undefined ? {} : { env: options.env }),
   }).spawn();
@@ -65,7 +68,9 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     if (now - startedAt <= guardMs && now - spokeAt <= silenceMs) return;
     hung = true;
     kill(child, "SIGKILL");
+    if (options.isGroup) killGroup(child);
   }, GUARD_EVERY_MS);
+  if (options.isGroup) void child.status.then(() => killGroup(child));
   try {
     if (options.stdin !== undefined) await feed(child, options.stdin);
     const [status, stdout, stderr] = await Promise.all([
@@ -133,6 +138,14 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
     child.kill(signal);
   } catch {
     // It has ended by itself.
+  }
+}
+
+function killGroup({ pid }: Deno.ChildProcess): void {
+  try {
+    if (Deno.build.os !== "windows") Deno.kill(-pid, "SIGKILL");
+  } catch {
+    // Nothing of it is left.
   }
 }
 

@@ -2,14 +2,16 @@
  * Which tests are asked whether a bug is planted in a file. The tests of its area are, for
  * `core/pcp/lease.ts`:
  *
- * 1. `tests/core/pcp/`, the mirror of its folder (for a file right in `core/` or `adapters/` only
- *    what lies right in the mirror), the file's own namesake first;
+ * 1. `tests/core/pcp/`, the mirror of its folder or of the nearest one above that has tests (for a
+ *    file right in `core/` or `adapters/` only what lies right in the mirror), the file's own
+ *    namesake first; `tests/runtime/` too is a mirror of `adapters/`;
  * 2. `tests/conformance/pcp_*`, what the standard says of it;
  * 3. `tests/core/contract_test.ts`, where the mirror holds a case for it;
- * 4. any other test that imports the file itself.
+ * 4. any other test that imports the file itself, or what loads the file at need, by `import()`.
  *
- * Of these only those that reach the file, through whatever they import. Clients stand before the
- * simulation as well, a few seeds of it: {@linkcode isSimulated}.
+ * Of these only those that reach the file, through whatever they import or load. A test that starts
+ * the command in processes is slow, and asked about what no other test reaches. Clients stand before
+ * the simulation as well, a few seeds of it: {@linkcode isSimulated}.
  *
  * @module
  */
@@ -17,7 +19,7 @@ import ts from "typescript";
 
 /** A test of these folders runs other programs, or judges the tree as it lies there. */
 const NO_TESTS_OF_CODE = /^tests\/(?:examples_|readme_|lab|npm|scripts|sim)/;
-/** It starts the command in processes of its own, which would outlive it: leaving is at once. */
+/** It starts the command in processes of its own. */
 const STARTS_PROCESSES = "tests/adapters/cli/process_test.ts";
 const CONTRACT = "tests/core/contract_test.ts";
 /** Folders whose machines the simulation plays. */
@@ -43,15 +45,26 @@ export function folderOf(path: string): string {
 /** What imports what, of a tree. */
 export class Imports {
   readonly #direct = new Map<string, ReadonlySet<string>>();
+  /** What each loads at need. */
+  readonly #late = new Map<string, ReadonlySet<string>>();
   readonly #reached = new Map<string, ReadonlySet<string>>();
 
   /** @param scriptOf The JavaScript of each path: what only types need is not in there. */
   constructor(paths: readonly string[], scriptOf: (path: string) => string) {
     for (const path of paths) {
-      const imported = ts.preProcessFile(scriptOf(path), true, true).importedFiles
+      const script = scriptOf(path);
+      const imported = ts.preProcessFile(script, true, true).importedFiles
         .filter(({ fileName }) => fileName.startsWith("."))
-        .map(({ fileName }) => new URL(fileName, `file:///${path}`).pathname.slice(1));
-      this.#direct.set(path, new Set(imported.map((name) => name.replace(/\.js$/, ".ts"))));
+        .map(({ fileName, pos }) => {
+          const name = new URL(fileName, `file:///${path}`).pathname.slice(1);
+          return {
+            name: name.replace(/\.js$/, ".ts"),
+            isLate: /\bimport\s*\(\s*["'`]?$/.test(script.slice(0, pos)),
+          };
+        });
+      this.#direct.set(path, new Set(imported.map(({ name }) => name)));
+      const late = imported.filter(({ isLate }) => isLate);
+      this.#late.set(path, new Set(late.map(({ name }) => name)));
     }
   }
 
@@ -70,7 +83,12 @@ export class Imports {
     return this.#direct.get(path) ?? new Set();
   }
 
-  /** What is loaded with a file, itself included. */
+  /** What loads a file at need. */
+  loadersOf(path: string): string[] {
+    return [...this.#late].filter(([, late]) => late.has(path)).map(([loader]) => loader);
+  }
+
+  /** What is loaded with a file, now or at need, itself included. */
   reachedFrom(path: string): ReadonlySet<string> {
     const known = this.#reached.get(path);
     if (known) return known;
@@ -85,29 +103,33 @@ export class Imports {
 /** The tests of a file's area that reach it, in the order in which they are to run. */
 export function testsOf(path: string, imports: Imports): string[] {
   const folder = folderOf(path);
-  const mirror = `tests/${folder}`;
-  const namesake = `tests/${path.replace(/\.ts$/, "_test.ts")}`;
   const isDeep = folder.includes("/");
+  let mirror = `tests/${folder}`;
+  const hasTests = (folder: string) => imports.tests.some((test) => test.startsWith(`${folder}/`));
+  while (mirror.split("/").length > 3 && !hasTests(mirror)) mirror = folderOf(mirror);
+  const namesake = `tests/${path.replace(/\.ts$/, "_test.ts")}`;
   const inMirror = (test: string) =>
     isDeep ? test.startsWith(`${mirror}/`) : folderOf(test) === mirror;
   const standard = `tests/conformance/${folder.slice(folder.lastIndexOf("/") + 1)}_`;
   const hasContract = imports.paths.some((other) =>
     other.startsWith(`${mirror}/`) && other.endsWith("contract_case.ts")
   );
+  const doors = [path, ...imports.loadersOf(path)];
   const ranks: readonly ((test: string) => boolean)[] = [
     (test) => test === namesake,
     inMirror,
+    (test) => folder === "adapters" && folderOf(test) === "tests/runtime",
     (test) => test.startsWith(standard),
     (test) => test === CONTRACT && hasContract,
-    (test) => imports.of(test).has(path),
+    (test) => doors.some((door) => imports.of(test).has(door)),
   ];
-  const candidates = imports.tests.filter((test) =>
-    !NO_TESTS_OF_CODE.test(test) && test !== STARTS_PROCESSES
-  );
   const rankOf = (test: string) => ranks.findIndex((fits) => fits(test));
-  return candidates
+  const own = imports.tests
+    .filter((test) => !NO_TESTS_OF_CODE.test(test))
     .filter((test) => rankOf(test) >= 0 && imports.reachedFrom(test).has(path))
     .map((test) => [rankOf(test), test] as const)
     .sort(([a, x], [b, y]) => a - b || (x < y ? -1 : 1))
     .map(([, test]) => test);
+  const quick = own.filter((test) => test !== STARTS_PROCESSES);
+  return quick.length > 0 ? quick : own;
 }

@@ -71,7 +71,11 @@ async function tryTests(
 ): Promise<Killer | undefined> {
   if (tests.length === 0) return undefined;
   const files = tests.map((test) => tree.file(test));
-  const result = await tree.run(RUNNER, files, { ...limit, env: { NODE_OPTIONS: HEAP } });
+  const result = await tree.run(RUNNER, files, {
+    ...limit,
+    env: { NODE_OPTIONS: HEAP },
+    isGroup: true,
+  });
   const took = /^TOOK (.*)$/m.exec(result.stdout)?.[1];
   if (took !== undefined) {
     (JSON.parse(took) as number[]).forEach((ms, index) => times?.set(tests[index]!, ms));

@@ -1,4 +1,4 @@
-import { describe, it } from "node:test";
+import { after, describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { readFile } from "node:fs/promises";
 import type { Planned } from "../../scripts/mutate/plan.ts";
@@ -11,6 +11,7 @@ type Areas = typeof import("../../scripts/mutate/area.ts");
 type Reports = typeof import("../../scripts/mutate/report.ts");
 type Trials = typeof import("../../scripts/mutate/trial.ts");
 type Trees = typeof import("../../scripts/lib/node_tree.ts");
+type Tree = Awaited<ReturnType<Trees["NodeTree"]["build"]>>;
 
 /** A text, and every bug that can be planted in it. */
 const BUGS: readonly (readonly [what: string, text: string, bugs: readonly string[]])[] = [
@@ -190,6 +191,36 @@ describe("the tests of an area", () => {
     }));
 });
 
+describe("the tests of what is loaded at need", () => {
+  const scripts: Record<string, string> = {
+    "adapters/http.ts": "",
+    "adapters/net.ts": 'export const open = () => import("./http.js");',
+    "adapters/cli/io.ts": "",
+    "adapters/cli/bin.ts": 'import "./io.js";',
+    "adapters/cli/commands/map.ts": 'import "../io.js";',
+    "adapters/cli/commands/mod.ts": "export const load = () => import('./map.js');",
+    "tests/adapters/udp_test.ts": "",
+    "tests/adapters/api/upnp_test.ts": 'import "../../../adapters/net.js";',
+    "tests/adapters/api/other_test.ts": 'import "./upnp_test.js";',
+    "tests/adapters/cli/line_test.ts": 'import "../../../adapters/cli/commands/mod.js";',
+    "tests/adapters/cli/process_test.ts": 'void import("../../../adapters/cli/bin.js");',
+    "tests/runtime/http_test.ts": 'import "../../adapters/net.js";',
+  };
+
+  it("are those that reach it so, and processes where no other test does", () =>
+    withScript<Areas>("mutate/area.ts", ({ Imports, testsOf }) => {
+      const imports = new Imports(Object.keys(scripts), (path) => scripts[path]!);
+      const of = (path: string) => testsOf(`adapters/${path}`, imports);
+      assertEquals(of("http.ts"), [
+        "tests/runtime/http_test.ts",
+        "tests/adapters/api/upnp_test.ts",
+      ]);
+      assertEquals(of("cli/commands/map.ts"), ["tests/adapters/cli/line_test.ts"]);
+      assertEquals(of("cli/io.ts"), ["tests/adapters/cli/line_test.ts"]);
+      assertEquals(of("cli/bin.ts"), ["tests/adapters/cli/process_test.ts"]);
+    }));
+});
+
 describe("a bug that survived", () => {
   it("is printed as a diff with its place", () =>
     withScript<Reports>("mutate/report.ts", ({ diffOf, placeOf }) => {
@@ -211,10 +242,12 @@ describe("a bug that survived", () => {
 describe("bugs that are tried", () => {
   const path = "core/cidr.ts";
   const tests = ["tests/core/cidr_test.ts"];
+  let built: Tree | undefined;
+  after(() => built?.remove());
   const withTrial = (
     test: (
       trials: Trials,
-      tree: Awaited<ReturnType<Trees["NodeTree"]["build"]>>,
+      tree: Tree,
       bug: (find: string, replace: string) => Planned,
     ) => Promise<void>,
   ) =>
@@ -223,7 +256,8 @@ describe("bugs that are tried", () => {
       (trials) =>
         withScript<Trees>("lib/node_tree.ts", async ({ NodeTree, edited }) => {
           const original = await readFile(path, "utf8");
-          const tree = await NodeTree.build();
+          built ??= await NodeTree.build();
+          const tree = built.copy();
           const bug = (find: string, replace: string): Planned => ({
             mutant: { path, operator: "call", start: 0, end: 0, replacement: "" },
             original,
