@@ -50,6 +50,8 @@ export class Context {
   readonly io: Io;
   /** Where to tell what happens. */
   readonly output: Output;
+  /** All commands that there are. */
+  readonly commands: readonly CommandSpec[];
   /** Aborted, with a `Stopped`, when the command is to clean up and end. */
   readonly stop: AbortSignal;
   /** The runtime's adapter. */
@@ -62,7 +64,7 @@ export class Context {
   constructor(
     parts:
       & Pick<Parts, "openNat" | "openUpnp">
-      & Pick<Context, "flags" | "positionals" | "io" | "output" | "runtime">,
+      & Pick<Context, "flags" | "positionals" | "io" | "output" | "commands" | "runtime">,
     stop: AbortSignal,
     startedAt: number,
   ) {
@@ -70,6 +72,7 @@ export class Context {
     this.positionals = parts.positionals;
     this.io = parts.io;
     this.output = parts.output;
+    this.commands = parts.commands;
     this.runtime = parts.runtime;
     this.parts = parts;
     this.stop = stop;

@@ -69,7 +69,8 @@ async function run(
   }
   const [{ run }, { systemRuntime }] = await Promise.all([command.load(), import("../auto.ts")]);
   const runtime = parts.runtime ?? systemRuntime();
-  return await run(new Context({ ...parts, runtime, flags, positionals }, stop, startedAt));
+  const given = { ...parts, runtime, flags, positionals, commands: COMMANDS };
+  return await run(new Context(given, stop, startedAt));
 }
 
 /** What ends the command before it is done: a signal, or an output that nobody reads. */

@@ -138,6 +138,7 @@ export type CliEvent =
   | { readonly event: "data"; readonly text: string }
   | { readonly event: "data"; readonly base64: string }
   | { readonly event: "help"; readonly text: string }
+  | { readonly event: "completion"; readonly shell: string; readonly text: string }
   | { readonly event: "version"; readonly version: string }
   | GatewayCliEvent;
 

@@ -12,6 +12,7 @@ import {
   checkOneFamily,
   integerIn,
   type ListenAddress,
+  PROTOCOLS,
   readDescription,
   readEndpoint,
   type Reader,
@@ -81,6 +82,10 @@ export interface Flag {
   readonly placeholder?: string;
   /** One line for the help text. */
   readonly summary: string;
+  /** What the value may be, where that is a handful of words. */
+  readonly words?: readonly string[];
+  /** Whether several of these words may stand there, with commas between. */
+  readonly isList?: boolean;
   /** Whether it may be given several times. */
   readonly isRepeatable?: boolean;
   /** Reads the value. */
@@ -117,6 +122,8 @@ export const FLAGS: Table = {
   via: {
     placeholder: "LIST",
     summary: "the protocols to use, of pcp, nat-pmp and upnp (default: all)",
+    words: PROTOCOLS,
+    isList: true,
     read: readVia,
   },
   gateway: {
@@ -133,6 +140,7 @@ export const FLAGS: Table = {
     placeholder: "M",
     summary: "keep-alive (default): hold it until SIGINT or SIGTERM, then delete it; " +
       "once: leave it and exit; N: hold it through N lifetimes",
+    words: ["keep-alive", "once"],
     read: readMode,
   },
   "prefer-failure": {
@@ -191,6 +199,8 @@ export const FLAGS: Table = {
   protocols: {
     placeholder: "LIST",
     summary: "the protocols to speak: some of pcp, nat-pmp and upnp (default all that there are)",
+    words: PROTOCOLS,
+    isList: true,
     read: readVia,
   },
   "http-port": {

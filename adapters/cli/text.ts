@@ -88,6 +88,7 @@ export function describeEvent(event: CliEvent, style: Style): string {
       return values.length === 0 ? style.good("done") : values.join("\n");
     }
     case "help":
+    case "completion":
       return event.text.replace(/\n$/, "");
     case "version":
       return `natkit ${event.version}`;

@@ -136,10 +136,13 @@ export const readFilter: Reader<RemoteFilter> = (name, text) => {
   }
 };
 
+/** The protocols of gateways, as they are written. */
+export const PROTOCOLS: readonly Via[] = ["pcp", "nat-pmp", "upnp"];
+
 /** Protocols separated by commas, each once. */
 export const readVia: Reader<readonly Via[]> = (name, text) => {
   const words = text.split(",");
-  const isVia = (word: string): word is Via => ["pcp", "nat-pmp", "upnp"].includes(word);
+  const isVia = (word: string): word is Via => (PROTOCOLS as readonly string[]).includes(word);
   if (words.every(isVia) && new Set(words).size === words.length) return words;
   return fail(name, "of pcp, nat-pmp and upnp, separated by commas", text);
 };

@@ -242,4 +242,18 @@ export const COMMANDS: readonly Command[] = [
     examples: ["demo"],
     load: () => import("./demo.ts"),
   },
+  {
+    name: "completion",
+    summary: "writes a script with which a shell completes commands, flags and their values",
+    positionals: ["bash|zsh|fish"],
+    minPositionals: 1,
+    flags: [],
+    notes: "In the file that the shell reads when it starts:\n" +
+      '  ~/.bashrc                   eval "$(natkit completion bash)"\n' +
+      "  ~/.zshrc, after compinit    source <(natkit completion zsh)\n" +
+      "  ~/.config/fish/config.fish  natkit completion fish | source\n" +
+      "Events: completion.",
+    examples: ["completion bash"],
+    load: () => import("./completion.ts"),
+  },
 ];
