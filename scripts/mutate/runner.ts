@@ -4,26 +4,40 @@
  * only after everything that runs without a pause. Where all pass, the last line is what each file
  * took of the processor, milliseconds: `TOOK [12.5,…]`.
  *
+ * `--limits=[100,…]` before the files says what a single test of each may take at most.
+ *
  * @module
  */
 import { writeSync } from "node:fs";
 import { createRequire, syncBuiltinESMExports } from "node:module";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
+import { Worker } from "node:worker_threads";
+import { BEAT, usedMs, type Watched } from "./watchdog.ts";
 
 type Body = (this: unknown, ...args: unknown[]) => unknown;
 type Register = (...args: unknown[]) => unknown;
 
-const files = process.argv.slice(2);
+const [first = "", ...others] = process.argv.slice(2);
+const limits = /^--limits=(.*)$/.exec(first)?.[1];
+const files = limits === undefined ? [first, ...others] : others;
 const took = files.map(() => 0);
 const groups: string[] = [];
 let loading = -1;
 /** Tests that have been registered and are not over. */
 let open = 0;
 
-function usedMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
+const beat = new Float64Array(new SharedArrayBuffer(16));
+
+/** Tells the watchdog that a test of the file begins, or its loading. */
+function tick(file: number, from: number): void {
+  beat[BEAT.file] = file;
+  beat[BEAT.startedMs] = from;
+}
+
+function watch(limitsMs: readonly number[]): void {
+  const workerData: Watched = { beat: beat.buffer as SharedArrayBuffer, limitsMs };
+  new Worker(new URL("./watchdog.js", import.meta.url), { workerData }).unref();
 }
 
 function charge(file: number, from: number): void {
@@ -47,6 +61,7 @@ function leavingAtFailure(name: string, body: Body): Body {
   open++;
   return async function (this: unknown, ...args) {
     const from = usedMs();
+    tick(file, from);
     try {
       const result = await body.apply(this, args);
       charge(file, from);
@@ -82,8 +97,10 @@ process.on("exit", (code) => {
   }
   writeSync(1, `\nTOOK ${JSON.stringify(took)}\n`);
 });
+if (limits !== undefined) watch(JSON.parse(limits) as number[]);
 for (loading = 0; loading < files.length; loading++) {
   const from = usedMs();
+  tick(loading, from);
   await import(pathToFileURL(files[loading]!).href);
   charge(loading, from);
 }

@@ -14,11 +14,12 @@ const RUNNER = "scripts/mutate/runner.ts";
 /** The simulation's share in an area: every seed costs every surviving bug some 200 ms. */
 const SEEDS = 8;
 /**
- * A run may use this many times the processor time it uses without a bug, and this much more. The
- * clock on the wall, which tells of a busy machine as well, only ends runs that wait for ever.
+ * A run may use this many times the processor time it uses without a bug, and this much more; so
+ * may a single test of what its file uses. The clock on the wall, which tells of a busy machine as
+ * well, only ends runs that wait for ever.
  */
 const PATIENCE = 4;
-const PATIENCE_MS = 5_000;
+const PATIENCE_MS = 3_000;
 const WAITING_MS = 60_000;
 const WAITING = 10;
 /** Test files that take longer run after the others. */
@@ -49,6 +50,8 @@ export class FailingBaseline extends Error {
 interface Limit {
   readonly cpuSeconds: number;
   readonly guardMs: number;
+  /** For one test of each file, milliseconds of the processor. */
+  readonly eachMs?: readonly number[];
 }
 
 /** What everything takes without a bug, milliseconds; the simulation by its own name. */
@@ -66,12 +69,13 @@ interface Killer {
 async function tryTests(
   tree: NodeTree,
   tests: readonly string[],
-  limit: Limit,
+  { eachMs, ...limit }: Limit,
   times?: Times,
 ): Promise<Killer | undefined> {
   if (tests.length === 0) return undefined;
   const files = tests.map((test) => tree.file(test));
-  const result = await tree.run(RUNNER, files, {
+  const limits = eachMs === undefined ? [] : [`--limits=${JSON.stringify(eachMs)}`];
+  const result = await tree.run(RUNNER, [...limits, ...files], {
     ...limit,
     env: { NODE_OPTIONS: HEAP },
     isGroup: true,
@@ -122,10 +126,15 @@ export async function tryAll(
   plan: Plan,
   { jobs, tell, patienceMs = PATIENCE_MS }: TrialOptions,
 ): Promise<Verdict[]> {
-  const limitOf = (ms: number): Limit => ({
-    cpuSeconds: (PATIENCE * ms + patienceMs) / 1000,
-    guardMs: WAITING * ms + WAITING_MS,
-  });
+  const mostMs = (ms: number): number => PATIENCE * ms + patienceMs;
+  const limitOf = (...took: readonly number[]): Limit => {
+    const ms = took.reduce((sum, one) => sum + one, 0);
+    return {
+      cpuSeconds: mostMs(ms) / 1000,
+      guardMs: WAITING * ms + WAITING_MS,
+      eachMs: took.map(mostMs),
+    };
+  };
   const trees = [plan.tree, ...Array.from({ length: jobs - 1 }, () => plan.tree.copy())];
   const compiler = new Compiler();
   try {
@@ -147,7 +156,7 @@ async function tryOne(
   planned: Planned,
   tree: NodeTree,
   times: Times,
-  limitOf: (ms: number) => Limit,
+  limitOf: (...took: readonly number[]) => Limit,
   compiler: Compiler,
 ): Promise<Verdict> {
   const { mutant, isSimulated, text } = planned;
@@ -162,8 +171,7 @@ async function tryOne(
     ...planned.tests.filter(isSlow),
   ];
   tree.plant(mutant.path, text);
-  const allMs = tests.reduce((sum, test) => sum + timeOf(test), 0);
-  const killer = await tryTests(tree, tests, limitOf(allMs)) ??
+  const killer = await tryTests(tree, tests, limitOf(...tests.map(timeOf))) ??
     (isSimulated ? await trySimulation(tree, limitOf(timeOf(SIMULATION))) : undefined);
   tree.restore();
   const elapsedMs = performance.now() - from;

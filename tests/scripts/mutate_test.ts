@@ -320,6 +320,22 @@ describe("bugs that are tried", () => {
       assertEquals([verdict?.outcome, verdict?.by], ["killed", "the time limit"]);
     }));
 
+  it("are killed as soon as one test takes far more than its file, whatever the others may", () =>
+    withTrial(async (_, tree) => {
+      const [test] = tests;
+      const looping = 'it("a", () => {}); it("b", () => { while (true); });';
+      tree.plant(test!, `import { it } from "node:test";\n${looping}\n`);
+      const runner = (limits: readonly number[]) =>
+        tree.run(
+          "scripts/mutate/runner.ts",
+          [`--limits=${JSON.stringify(limits)}`, tree.file(test!), tree.file("core/ip.ts")],
+          { cpuSeconds: 5, guardMs: 60_000 },
+        );
+      const [early, late] = await Promise.all([runner([100, 1e6]), runner([1e6, 100])]);
+      assertStringIncludes(early.stdout, "FAILED the time limit");
+      assertEquals([early.hung, late.hung], [false, true]);
+    }));
+
   it("are not tried where the tests fail, or leave, without them", () =>
     withTrial(async ({ tryAll, FailingBaseline }, tree, bug) => {
       const mutants = [bug(family, "")];
