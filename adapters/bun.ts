@@ -41,7 +41,11 @@ export function bunRuntime(): Runtime {
   };
 }
 
-function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {
+  if (options.isDetachable) {
+    const { openDgram } = await import("./dgram.ts");
+    return await openDgram(options, handlers);
+  }
   const { Bun } = globalThis as unknown as { Bun: { udpSocket: UdpSocketFunction } };
-  return openUdpSocket(Bun.udpSocket, options, handlers);
+  return await openUdpSocket(Bun.udpSocket, options, handlers);
 }

@@ -116,19 +116,21 @@ async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpS
     close: () => socket.close(),
     unref: () => socket.unref?.(),
     ref: () => socket.ref?.(),
+    ...(socket.detach && { detach: () => socket.detach!() }),
   };
 }
 
 /** Opens a socket without a peer, on the wildcard where only that is permitted. */
 async function openAt(
   local: Endpoint,
-  { connect, multicast, reuseAddress = false }: UdpOptions,
+  { connect, multicast, reuseAddress = false, isDetachable = false }: UdpOptions,
   handlers: UdpHandlers,
 ): Promise<UdpSocket> {
-  const options = { local, reuseAddress, ...(multicast && { multicast }) };
+  const options = { local, reuseAddress, isDetachable, ...(multicast && { multicast }) };
   try {
     // `joinMulticastV6` wants an interface's index, which Deno does not tell.
-    if (Deno.listenDatagram && !(multicast && familyOf(multicast.group) === 6)) {
+    const needsDgram = isDetachable || (multicast && familyOf(multicast.group) === 6);
+    if (Deno.listenDatagram && !needsDgram) {
       return await listenNative(Deno.listenDatagram, options, handlers);
     }
     return await openDgram(options, handlers, false);

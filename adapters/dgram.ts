@@ -61,10 +61,11 @@ export async function openDgram(
   }
   isOpen = true;
   const readSource = sourceReader(options);
-  socket.on("message", (data: Uint8Array, { address, port }: RemoteInfo) => {
+  const onMessage = (data: Uint8Array, { address, port }: RemoteInfo) => {
     const from = readSource(address, port);
     if (from && isOpen) handlers.onDatagram(data, from);
-  });
+  };
+  socket.on("message", onMessage);
   const post = (data: Uint8Array, to: Endpoint, done: (error?: unknown) => void) => {
     try {
       if (peer) socket.send(data, done);
@@ -103,6 +104,13 @@ export async function openDgram(
     },
     unref: () => void socket.unref(),
     ref: () => void socket.ref(),
+    ...(options.isDetachable && {
+      detach() {
+        isOpen = false;
+        socket.off("message", onMessage);
+        return socket;
+      },
+    }),
   };
 }
 

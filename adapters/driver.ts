@@ -202,6 +202,16 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     return this.#listed.get(key)?.socket?.local;
   }
 
+  /**
+   * Hands a socket over to the application and keeps none of it; undefined where it was not opened
+   * for that.
+   */
+  detach(key: string): unknown {
+    const socket = this.#listed.get(key)?.socket?.detach?.();
+    if (socket !== undefined) this.#listed.delete(key);
+    return socket;
+  }
+
   /** Takes a stream that the machine has handed over; undefined where there is none. */
   take(id: number): HandedStream | undefined {
     return this.#streams?.loaded?.take(id);

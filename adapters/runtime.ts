@@ -35,6 +35,8 @@ export interface UdpOptions {
     /** IPv4: an address of the interface; IPv6: the interface's name. Default: the system's choice. */
     readonly interface?: string;
   };
+  /** A socket of `node:dgram`, whatever else the runtime has: one that can be handed over. */
+  readonly isDetachable?: boolean;
 }
 
 /** What a UDP socket tells. */
@@ -68,6 +70,11 @@ export interface UdpSocket {
   unref?(): void;
   /** Keeps the process alive while it is open, as at first. */
   ref?(): void;
+  /**
+   * Hands over the socket of `node:dgram` beneath, which this one then neither hears nor closes.
+   * Left out where there is none.
+   */
+  detach?(): unknown;
 }
 
 /** A socket that waits for streams or requests. */

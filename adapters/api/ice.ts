@@ -31,7 +31,7 @@
 export * from "../../core/ice/mod.ts";
 export type { TcpConnection } from "./bound_socket.ts";
 export { type PunchedTcp, punchTcp, TcpRendezvous } from "./punch_tcp.ts";
-export { punchUdp, UdpChannel, UdpRendezvous } from "./punch.ts";
+export { type DetachedSocket, punchUdp, UdpChannel, UdpRendezvous } from "./punch.ts";
 export type {
   MappedPort,
   PortOpener,

@@ -13,6 +13,7 @@ import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import {
   agentOptions,
+  type MappedPort,
   prepare,
   type PunchOptions,
   type RendezvousOptions,
@@ -30,6 +31,21 @@ interface Link {
   send(data: Uint8Array): boolean;
   end(): void;
   close(): void;
+  detach(): Pick<DetachedSocket, "socket" | "mapping">;
+}
+
+/** The socket that was punched, which is the application's. */
+export interface DetachedSocket {
+  /** A `Socket` of `node:dgram` on all three runtimes, bound and not connected. */
+  readonly socket: unknown;
+  /** Where it is bound. */
+  readonly local: Endpoint;
+  /** The peer as this host reaches it. */
+  readonly peer: Endpoint;
+  /** Datagrams of the peer that nobody has read. */
+  readonly waiting: readonly Uint8Array[];
+  /** The port that a gateway maps to it, where one does: kept until it is closed. */
+  readonly mapping?: MappedPort;
 }
 
 /** A UDP path to the peer. Datagrams may be lost or come in another order, as with UDP anywhere. */
@@ -102,6 +118,29 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
       else if (this.#isEnded || this.#hasPeerEnded) return;
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
+  }
+
+  /**
+   * Hands the socket over as it is. What keeps the hole open is the application's from then on:
+   * NATs forget a path that is silent, some after 30 s. The peer has to do the same, or not to ask
+   * for consent (RFC 7675): it ends after 30 s otherwise. What it asked until then may still arrive,
+   * with a first byte below 4 (RFC 7983).
+   *
+   * @throws {TypeError} Where the path goes by a relay, or the rendezvous was not opened with
+   *   `isDetachable`.
+   * @throws {NatError} `closed` after the end.
+   */
+  detach(): DetachedSocket {
+    if (this.#isEnded) {
+      throw new NatError("closed", "Cannot hand the socket over: the channel is closed");
+    }
+    if (this.isRelayed) {
+      throw new TypeError("Cannot hand the socket over: 'isRelayed' is true, a relay is between");
+    }
+    const detached = this.#link.detach();
+    const waiting = this.#waiting.splice(0);
+    this.finish("closed");
+    return { ...detached, local: this.local, peer: this.#peer, waiting };
   }
 
   /** Closes the socket. */
@@ -195,7 +234,7 @@ export class UdpRendezvous implements AsyncDisposable {
    */
   static async open(options: RendezvousOptions = {}): Promise<UdpRendezvous> {
     const { runtime, servers, relays, addresses, port } = await prepare(options);
-    const rendezvous = new UdpRendezvous(runtime);
+    const rendezvous = new UdpRendezvous(options.isDetachable ? detachable(runtime) : runtime);
     const agent = new IceAgent({
       random: runtime.random,
       hosts: addresses,
@@ -260,10 +299,21 @@ export class UdpRendezvous implements AsyncDisposable {
         !this.#side.isClosed && this.#driver.do((agent, now) => agent.send(data, now)),
       end: () => this.#driver.do((agent, now) => agent.end(now)),
       close: () => void this.close(),
+      detach: () => this.#detach(),
     }, connected);
     this.#channel = channel;
     for (const { data, from, socket } of this.#early.splice(0)) this.#receive(data, from, socket);
     return channel;
+  }
+
+  #detach(): Pick<DetachedSocket, "socket" | "mapping"> {
+    const key = this.#driver.machine?.selected?.socket;
+    const socket = key === undefined ? undefined : this.#driver.detach(key);
+    if (socket === undefined) {
+      throw new TypeError("Cannot hand the socket over: open it with 'isDetachable'");
+    }
+    const mapping = this.#side.leave();
+    return { socket, ...(mapping && { mapping }) };
   }
 
   #handle(event: IceEvent): void {
@@ -286,6 +336,14 @@ export class UdpRendezvous implements AsyncDisposable {
       this.#early.push({ data: copyBytes(data), from, socket });
     }
   }
+}
+
+/** A runtime whose UDP sockets can be handed over. */
+function detachable(runtime: Runtime): Runtime {
+  return {
+    ...runtime,
+    openUdp: (options, handlers) => runtime.openUdp({ ...options, isDetachable: true }, handlers),
+  };
 }
 
 /**

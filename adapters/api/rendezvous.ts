@@ -76,6 +76,11 @@ export interface RendezvousOptions {
   readonly role?: IceRole;
   /** How long the peer is tried, milliseconds. Default 30,000. */
   readonly timeoutMs?: number;
+  /**
+   * UDP: opens sockets of `node:dgram` on every runtime, so that the one that was punched can be
+   * handed over (`UdpChannel.detach`). TCP's always are handed over.
+   */
+  readonly isDetachable?: boolean;
   /** Ends it; what is under way rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   /** The runtime's adapter. Default: the one that is running. */
@@ -307,7 +312,12 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
 
   /** Ends it, once; `before` is done to the machine first. */
   async close(before: (machine: M, now: Instant) => void = () => {}): Promise<void> {
-    if (this.#isClosed) return;
+    await this.leave(before)?.close();
+  }
+
+  /** Ends it likewise, but for the port that a gateway has mapped, which is the caller's then. */
+  leave(before: (machine: M, now: Instant) => void = () => {}): MappedPort | undefined {
+    if (this.#isClosed) return undefined;
     this.#isClosed = true;
     if (this.#driver.machine) {
       this.#driver.do((machine, now) => {
@@ -316,7 +326,7 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
       });
     }
     this.#driver.close();
-    await this.#mapping?.close();
+    return this.#mapping;
   }
 
   /** Waits for an event of a type; how long is the machine's to say. */

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { createSocket } from "node:dgram";
+import { createSocket, type Socket as UdpSocket } from "node:dgram";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { describe, it } from "node:test";
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   parseTicket,
   punchTcp,
@@ -61,6 +61,59 @@ describe("punchUdp", () => {
     await Promise.all([a.close(), b.close()]);
     assertEquals(await a.ended, "closed");
     assert(await assertThrowsClosed(() => a.send(bytes("late"))));
+  });
+
+  it("hands the sockets over, with what nobody has read, and the hole stays open", async () => {
+    const [toA, toB] = postOffice();
+    let given = 0;
+    const nat = {
+      map: () =>
+        Promise.resolve({
+          external: { address: "203.0.113.7", port: 4000 },
+          close: () => Promise.resolve(void given++),
+        }),
+    };
+    const options = { ...HERE, isDetachable: true };
+    const [a, b] = await Promise.all([
+      punchUdp(toA, { ...options, nat }),
+      punchUdp(toB, options),
+    ]);
+    a.send(bytes("unread"));
+    const [left, right] = [a.detach(), b.detach()];
+    const [from, to] = [left.socket as UdpSocket, right.socket as UdpSocket];
+    assertEquals([left.peer, right.peer], [right.local, left.local]);
+    assertEquals([from.address().port, to.address().port], [left.local.port, right.local.port]);
+    // Whether it came before or after the socket was handed over.
+    const heard = right.waiting.map(text);
+    await new Promise<void>((resolve) => {
+      to.on("message", (data: Uint8Array) => {
+        if (data[0]! >= 4) heard.push(text(data));
+        if (heard.length === 2) resolve();
+      });
+      from.send(bytes("as it is"), left.peer.port, left.peer.address);
+    });
+    assertEquals(heard, ["unread", "as it is"]);
+    assertEquals(await a.ended, "closed");
+    assert(await assertThrowsClosed(() => a.send(bytes("late"))));
+    assert(await assertThrowsClosed(() => void a.detach()));
+    await a.close();
+    assertEquals([given, right.mapping], [0, undefined]);
+    await left.mapping!.close();
+    assertEquals(given, 1);
+    from.close();
+    to.close();
+  });
+
+  it("hands no socket over that was not opened for it", async () => {
+    const [toA, toB] = postOffice();
+    const [a, b] = await Promise.all([punchUdp(toA, HERE), punchUdp(toB, HERE)]);
+    assertThrows(() => a.detach(), TypeError, "isDetachable");
+    a.send(bytes("still mine"));
+    for await (const data of b) {
+      assertEquals(text(data), "still mine");
+      break;
+    }
+    await Promise.all([a.close(), b.close()]);
   });
 
   it("tells the reader when the peer has no more to send", async () => {
