@@ -24,8 +24,11 @@ import { GatewayForwarder, isOfHost } from "./gateway_forwarder.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** How to start a simulated gateway. */
-export interface GatewayServerOptions
-  extends Omit<SimulatedGatewayOptions, "random" | "externalAddresses" | "trace" | "listen"> {
+export interface GatewayServerOptions extends
+  Omit<
+    SimulatedGatewayOptions,
+    "random" | "externalAddresses" | "trace" | "listen" | "epochSeconds"
+  > {
   /** The address to listen on. An IPv6 one makes a firewall without NAT. Default `"127.0.0.1"`. */
   readonly listen?: string;
   /**
@@ -45,6 +48,12 @@ export interface GatewayServerOptions
    * IPv6 firewall. Default false.
    */
   readonly forward?: boolean;
+  /**
+   * How long it claims to be up when it starts, 0…4,294,967,295 seconds. Default 86,400, a day: a
+   * client cannot tell by the epoch that a gateway which is only seconds old was restarted (RFC 6887
+   * §8.5).
+   */
+  readonly epochSeconds?: number;
   /** Gets each request, response and change of the table. */
   readonly onEvent?: (event: ServerEvent) => void;
   /** Gets what goes wrong with the sockets, such as an announcement that no route takes. */
@@ -56,6 +65,7 @@ export interface GatewayServerOptions
 }
 
 const DEFAULT_EXTERNAL = "203.0.113.7";
+const DEFAULT_EPOCH_SECONDS = 86_400;
 
 /** A running simulated gateway. Dispose of it, or `close` it, to free its port. */
 export class GatewayServer implements AsyncDisposable {
@@ -218,6 +228,7 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     : undefined;
   const outside = typeof external === "string" ? [external] : external ?? [DEFAULT_EXTERNAL];
   const gateway = new SimulatedGateway({
+    epochSeconds: DEFAULT_EPOCH_SECONDS,
     ...rest,
     ...(familyOf(address) === 4 ? { externalAddresses: outside } : {}),
     listen: { address, port },

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { MAX_LIFETIME_SECONDS } from "../../core/check.ts";
 import type { Via } from "../../core/errors.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { MappingMode } from "../../core/mapping.ts";
@@ -62,6 +63,7 @@ export interface FlagValues {
   readonly profile?: string;
   readonly "announce-port"?: number;
   readonly "http-port"?: number;
+  readonly epoch?: number;
   readonly forward?: true;
   readonly scan?: number;
   readonly target?: readonly string[];
@@ -207,6 +209,11 @@ export const FLAGS: Table = {
     placeholder: "P",
     summary: "the port of UPnP's descriptions and actions (default: a free one)",
     read: integerIn(0, 65535),
+  },
+  epoch: {
+    placeholder: "N",
+    summary: "for how many seconds the gateway claims to be up (default 86400: a day)",
+    read: integerIn(0, MAX_LIFETIME_SECONDS),
   },
   forward: { summary: "relay what arrives at a mapped port, TCP and UDP, to see it open" },
   profile: {

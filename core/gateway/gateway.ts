@@ -249,17 +249,18 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     return (protocol === "pcp" ? this.#pcp : this.#natPmp).epochSeconds(now);
   }
 
-  /** Boots: epochs 0, announced. */
+  /** Boots: epochs 0, or the first time those that it was to start with, announced. */
   start(now: Instant): void {
     this.#enter(now);
     const { forgets } = this.#settings.profile ?? {};
     this.#forgetAt = forgets && now + 1000 * forgets.everySeconds;
+    const epoch = this.#hasBooted ? 0 : this.#settings.epochSeconds;
     this.#hasBooted = true;
     this.#wantAgain();
-    this.#natPmp.setEpoch(0, now);
-    this.#pcp.setEpoch(0, now);
-    if (this.#speaks("nat-pmp")) this.#natPmp.start(now);
-    if (this.#speaks("pcp")) this.#pcp.reset(now);
+    this.#natPmp.setEpoch(epoch, now);
+    this.#pcp.setEpoch(epoch, now);
+    if (this.#speaks("nat-pmp")) this.#natPmp.boot(epoch, now);
+    if (this.#speaks("pcp")) this.#pcp.boot(epoch, now);
     this.#igd?.forget(now);
     if (this.#ingress.hasUpnp) this.#igd?.start(now);
     this.#drain(now);

@@ -45,6 +45,11 @@ export interface SimulatedGatewayOptions {
   readonly maxLifetimeSeconds?: number;
   /** The shortest lifetime PCP grants, seconds; the profile's, else 120, where left out. */
   readonly minLifetimeSeconds?: number;
+  /**
+   * How long its epochs have run when it first boots, 0…4,294,967,295 seconds; 0 where left out. The
+   * restart of one that is only seconds old cannot be noticed by its epoch (RFC 6887 §8.5).
+   */
+  readonly epochSeconds?: number;
   /** Port ranges, quotas and bounds of the mapping table. */
   readonly table?: Omit<MappingTableOptions, "externalAddresses" | "firewallFamilies" | "random">;
   /** The port to which announcements go; 5350 where left out. */
@@ -81,6 +86,7 @@ export interface GatewaySettings {
   readonly knowsInside: boolean;
   readonly maxLifetimeSeconds: number | undefined;
   readonly minLifetimeSeconds: number | undefined;
+  readonly epochSeconds: number;
   readonly table: SimulatedGatewayOptions["table"];
   readonly announceTo: readonly Endpoint[];
   /** NAT-PMP's announcements go there, too. */
@@ -120,6 +126,7 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
     knowsInside: options.internalPrefixes !== undefined,
     maxLifetimeSeconds: max === undefined ? max : checkLifetime("maxLifetimeSeconds", max),
     minLifetimeSeconds: min === undefined ? min : checkLifetime("minLifetimeSeconds", min),
+    epochSeconds: checkLifetime("epochSeconds", options.epochSeconds ?? 0, 0),
     table: options.table,
     announceTo: readAnnounceTo(options, family),
     extraAnnounceTo: (options.announceTo ? [] : profile?.extraAnnouncePorts ?? [])

@@ -136,8 +136,16 @@ export class NatPmpServer implements Machine<ServerEvent> {
    * announced (PMP-S-07, PMP-S-30).
    */
   start(now: Instant): void {
-    this.#enter(now);
-    this.#epochStart = now;
+    this.boot(0, now);
+  }
+
+  /**
+   * Boots as one whose epoch has run for `seconds`: what it announces says so.
+   *
+   * @throws {RangeError} Where `seconds` does not fit 32 bits.
+   */
+  boot(seconds: number, now: Instant): void {
+    this.setEpoch(seconds, now);
     if (this.#settings.announcesStart) this.announce(now);
   }
 

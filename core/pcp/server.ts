@@ -170,7 +170,16 @@ export class PcpServer implements Machine<ServerEvent> {
    * clear, since others may share it.
    */
   reset(now: Instant): void {
-    this.#epochStart = now;
+    this.boot(0, now);
+  }
+
+  /**
+   * Resets as one whose epoch has run for `seconds`: what it announces says so.
+   *
+   * @throws {RangeError} Where `seconds` does not fit 32 bits.
+   */
+  boot(seconds: number, now: Instant): void {
+    this.setEpoch(seconds, now);
     this.silence();
     this.announce(now);
   }

@@ -55,6 +55,31 @@ describe("startGateway()", () => {
     assertEquals(await asked(encodeAddressRequest()), server.endpoint);
   });
 
+  it("claims to be up for a day, or for as long as it is told, so that a reboot is noticed", async () => {
+    const epochs = async (server: GatewayServer) =>
+      await server.do((gateway, now) =>
+        (["pcp", "nat-pmp"] as const).map((via) => Math.round(gateway.epochSeconds(via, now) / 60))
+      );
+    const server = await start();
+    assertEquals(await epochs(server), [1440, 1440]);
+    assertEquals(await epochs(await start({ epochSeconds: 600 })), [10, 10]);
+    for (const protocol of ["pcp", "nat-pmp"] as const) {
+      const nat = await Nat.open({ gateway: server.endpoint, protocols: [protocol] });
+      open.push(nat);
+      const lost = await nat.map(8080);
+      const kept = await nat.map(8081);
+      const heard = new Promise<string>((resolve) => {
+        lost.onEvent(({ type }) => resolve(type));
+      });
+      await server.command("reboot");
+      // The answer to one tells that the other is lost, too.
+      await kept.renew();
+      assertEquals(await heard === "renewed" || await heard === "recovered", true, protocol);
+      assertEquals(server.entries().map(({ internal }) => internal.port).sort(), [8080, 8081]);
+      await nat.close();
+    }
+  });
+
   it("gives ports by both protocols, and tells of each", async () => {
     const events: ServerEvent[] = [];
     const server = await start({ external: "198.51.100.1", onEvent: (e) => events.push(e) });

@@ -118,6 +118,7 @@ async function start(
       protocols: spoken ?? (PROFILES[profile ?? ""]?.protocols ? undefined : all),
       profile,
       announcePort: flags["announce-port"],
+      epochSeconds: flags.epoch,
     }),
     upnp: dropUndefined({ httpPort: flags["http-port"] }),
     listen,

@@ -220,6 +220,7 @@ export const COMMANDS: readonly Command[] = [
       "profile",
       "announce-port",
       "http-port",
+      "epoch",
       "forward",
     ],
     notes:

@@ -65,6 +65,8 @@ const GOOD: readonly [flag: string, text: string, value: unknown][] = [
   ["protocols", "pcp", ["pcp"]],
   ["profile", "miniupnpd", "miniupnpd"],
   ["announce-port", "5350", 5350],
+  ["epoch", "0", 0],
+  ["epoch", "4294967295", 4294967295],
   ["state", "/tmp/x.json", "/tmp/x.json"],
   ["timeout", "10", 10],
 ];
@@ -127,6 +129,7 @@ const BAD: readonly [flag: string, texts: readonly string[]][] = [
   ["protocols", ["", "igd", "pcp,,nat-pmp"]],
   ["profile", [""]],
   ["announce-port", [...NO_NUMBERS, "0", "65536"]],
+  ["epoch", [...NO_NUMBERS, "4294967296"]],
   ["state", [""]],
   ["timeout", [...NO_NUMBERS, "0", "86401"]],
 ];

@@ -104,6 +104,8 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["gateway --listen ::1 --protocols nat-pmp", ["--protocols", "nat-pmp", "--listen"]],
   ["gateway --listen ::1 --forward", ["--forward", "--listen"]],
   ["gateway --http-port 65536", ["--http-port", '"65536"']],
+  ["gateway --epoch 4294967296", ["--epoch", '"4294967296"']],
+  ["gateway --epoch -1", ["--epoch", "-1"]],
   ["gateway --gateway 10.0.0.1", ["--gateway"]],
   ["demo 5", ['"5"']],
   ["demo --port 5", ["--port"]],

@@ -557,7 +557,7 @@ if (process.env[AS_COMMAND]) {
         natkit("gateway", "--listen", "127.0.0.1", "--port", "0", "--json", ...args);
 
       it("answers, takes commands, and ends with 0 at quit", async () => {
-        const child = start("--external", "198.51.100.1");
+        const child = start("--external", "198.51.100.1", "--epoch", "5000000");
         const listening = await child.event("listening");
         assertEquals(listening.external, ["198.51.100.1"]);
         const at = `${listening.address}:${listening.port}`;
@@ -568,6 +568,8 @@ if (process.env[AS_COMMAND]) {
         const { change, via, protocol } = await child.event("mapping");
         assertEquals([change, via, protocol], ["added", "pcp", "tcp"]);
         assert(child.names.includes("request") && child.names.includes("response"));
+        const { epochSeconds } = await child.event("response");
+        assert(Math.abs(Number(epochSeconds) - 5_000_000) < 60, `${epochSeconds}`);
 
         child.write("list");
         const list = await child.event("scenario");

@@ -44,6 +44,27 @@ describe("SimulatedGateway", () => {
     assertEquals(rig.gateway.nextTimeout(), undefined);
   });
 
+  it("boots first with the epoch that it is to start with, then with 0, and announces each", () => {
+    const epochSeconds = 86_400;
+    const rig = new Rig({ epochSeconds });
+    /** What the announcements say: NAT-PMP's epoch in bytes 4 to 7, PCP's in 8 to 11. */
+    const announced = () =>
+      rig.drain().map((sent) => {
+        const at = announcedBy(sent) === "pcp" ? 8 : 4;
+        return parseInt(toHex(sent.data.subarray(at, at + 4)), 16);
+      });
+    rig.gateway.start(0);
+    assertEquals(announced(), [epochSeconds, epochSeconds]);
+    rig.now = 7000;
+    assertEquals(rig.epochs(), [epochSeconds + 7, epochSeconds + 7]);
+    rig.gateway.reboot(rig.now);
+    assertEquals(announced(), [0, 0]);
+    assertEquals(rig.epochs(), [0, 0]);
+    for (const bad of [-1, 0.5, 2 ** 32]) {
+      assertThrows(() => new Rig({ epochSeconds: bad }), RangeError, "'epochSeconds'");
+    }
+  });
+
   it("with one protocol off answers that one's requests in the other one's form", () => {
     const pmpOnly = new Rig({ protocols: ["nat-pmp"] }).start();
     assertEquals(toHex(pmpOnly.ask(pcpMap(80))), "0000000100000000");
