@@ -1,16 +1,15 @@
 /**
  * `deno task build:npm`: the npm package `natkit` by dnt, in `npm/package/`, with its tarball
  * `npm/natkit-VERSION.tgz`. `deno task pack` (`--fallback`) makes the same from `deno pack`, for
- * machines that do not reach JSR. Either's modules are then bundled.
+ * machines that do not reach JSR.
  *
  * @module
  */
 // deno-lint-ignore-file no-console
 import { ROOT } from "./lib/files.ts";
 import { must } from "./lib/process.ts";
-import { bundlePackage } from "./npm/bundle.ts";
 import { buildByDnt, JsrUnreachable } from "./npm/dnt.ts";
-import { inspectPackage } from "./npm/inspect.ts";
+import { finishPackage } from "./npm/finish.ts";
 import { PACKAGE, readManifest } from "./npm/manifest.ts";
 import { buildByDenoPack } from "./npm/pack.ts";
 
@@ -28,28 +27,24 @@ export async function buildPackage(by: "dnt" | "deno pack", products: string): P
   const manifest = readManifest();
   const folder = `${products}/package`;
   await Deno.mkdir(products, { recursive: true });
-  if (by === "dnt") {
-    await buildByDnt(manifest, folder);
-    await bundlePackage(folder, "esm/");
-  } else {
-    await buildByDenoPack(manifest, folder);
-    await bundlePackage(folder);
-  }
-  const faults = await inspectPackage(folder);
-  if (faults.length > 0) throw new Error(`The package is not whole:\n${faults.join("\n")}`);
+  await (by === "dnt" ? buildByDnt : buildByDenoPack)(manifest, folder);
+  await finishPackage(manifest, folder);
   await must(["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", products], {
     cwd: folder,
   });
   return `${products}/${PACKAGE}-${manifest.version}.tgz`;
 }
 
-/** Installs a tarball in an empty project. */
-export async function installPackage(tarball: string, project: string): Promise<void> {
+/** Installs a tarball in an empty project, and other packages where they are named. */
+export async function installPackage(
+  tarball: string,
+  project: string,
+  others: readonly string[] = [],
+): Promise<void> {
   await Deno.mkdir(project, { recursive: true });
   await Deno.writeTextFile(`${project}/package.json`, '{ "type": "module", "private": true }\n');
-  await must(["npm", "install", "--prefer-offline", "--no-audit", "--no-fund", tarball], {
-    cwd: project,
-  });
+  const flags = ["--prefer-offline", "--no-audit", "--no-fund"];
+  await must(["npm", "install", ...flags, tarball, ...others], { cwd: project });
 }
 
 async function main(args: readonly string[]): Promise<number> {

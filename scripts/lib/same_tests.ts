@@ -23,11 +23,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: "examples in docs are Deno's to run, with `deno test --doc`",
   },
   {
-    name: /^the npm package > has types that TypeScript resolves and finds consistent$/,
-    on: ["Node"],
-    reason: "the compiler does not depend on the runtime that starts it",
-  },
-  {
     name: /^natkit as a process > deletes the mapping at Ctrl-C under a task runner$/,
     on: ["Deno"],
     reason: "the task runner that passes the signal on a second time is Deno's",

@@ -40,15 +40,14 @@ const SHEBANG = "#!/usr/bin/env node";
 /**
  * Bundles the package in a folder in place. Types stay as they are; source maps hold the sources.
  *
- * @param modules The folder in it that mirrors the repository: `""`, or dnt's `"esm/"`.
  * @throws If a module imports what is not there, or the bundler warns.
  */
-export async function bundlePackage(folder: string, modules: string = ""): Promise<void> {
+export async function bundlePackage(folder: string): Promise<void> {
   // Only who builds the package needs it.
   const { rolldown } = await import("rolldown");
   const { files, programs, dependencies } = await filesNamed(folder);
   const entries = files.filter((path) => path.endsWith(".js"));
-  const root = `${await Deno.realPath(folder)}/${modules}`;
+  const root = `${await Deno.realPath(folder)}/`;
   const pathOf = (id: string) => id.replace(root, "");
   /** What `natkit` loads. */
   const loaded = new Set<string>();
@@ -67,8 +66,8 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
       },
     }],
     experimental: { attachDebugInfo: "none" },
-    // What one entry point loads when it is needed another one may import.
-    checks: { ineffectiveDynamicImport: false },
+    // What one entry point loads when it is needed another one may import; and a busy machine is slow.
+    checks: { ineffectiveDynamicImport: false, pluginTimings: false },
     onLog(_, { message }) {
       throw new Error(`Cannot bundle the package: ${message}`);
     },
@@ -79,7 +78,7 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
     sourcemap: true,
     banner: ({ fileName }) => programs.includes(fileName) ? SHEBANG : "",
     entryFileNames: "[name]",
-    chunkFileNames: `${modules}${FOLDER}/[name].js`,
+    chunkFileNames: `${FOLDER}/[name].js`,
     comments: { legal: true, annotation: true, jsdoc: false },
     polyfillRequire: false,
     codeSplitting: {
@@ -106,7 +105,7 @@ export async function bundlePackage(folder: string, modules: string = ""): Promi
   for await (const path of filesBelow(folder)) {
     if (/\.js(\.map)?$/.test(path)) await Deno.remove(path);
   }
-  await Deno.mkdir(`${folder}/${modules}${FOLDER}`);
+  await Deno.mkdir(`${folder}/${FOLDER}`);
   for (const file of output) {
     const text = file.type === "chunk" ? file.code : file.source;
     await Deno.writeTextFile(`${folder}/${file.fileName}`, String(text));

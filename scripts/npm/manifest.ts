@@ -9,6 +9,18 @@ import { exists, read } from "../lib/files.ts";
 /** The name on npm; on JSR it has a scope. */
 export const PACKAGE = "natkit";
 
+/** Where the sources are. */
+export const REPOSITORY = "https://github.com/natkit/natkit";
+
+const AUTHOR = "the natkit authors";
+
+/** What npm's search finds the package by. */
+const KEYWORDS: readonly string[] = [
+  ...["nat", "nat-traversal", "port-forwarding", "port-mapping", "hole-punching", "p2p"],
+  ...["pcp", "nat-pmp", "upnp", "upnp-igd", "ssdp", "stun", "ice", "turn"],
+  ...["cgnat", "ipv6", "natpmp", "node", "deno", "bun"],
+];
+
 /** The module behind the `natkit` command. */
 export const PROGRAM = "adapters/cli/bin.ts";
 
@@ -63,18 +75,55 @@ export function versionOf(imports: Manifest["imports"], name: string): string {
   return specifier.slice(specifier.lastIndexOf("@") + 1);
 }
 
-/** The fields of `package.json` that do not depend on the tool. */
-export function packageFields(manifest: Manifest): Record<string, unknown> {
+/** The path of a module's JavaScript or types in the package: `./core/mod.ts` → `./core/mod.js`. */
+function compiled(path: string, extension: ".js" | ".d.ts" = ".js"): string {
+  return `./${path.replace(/^\.\//, "").replace(/\.ts$/, extension)}`;
+}
+
+/**
+ * The package's `package.json`. `default` rather than `import`: Node ≥ 20.19 can `require` what it
+ * leads to, as it is ECMAScript modules without `await` at their top level.
+ */
+export function packageJson(manifest: Manifest): Record<string, unknown> {
+  const entry = (path: string) => ({
+    types: compiled(path, ".d.ts"),
+    default: compiled(path),
+  });
+  const main = manifest.exports["."] ?? "";
   return {
     name: PACKAGE,
     version: manifest.version,
     description: manifest.description,
+    keywords: KEYWORDS,
+    homepage: `${REPOSITORY}#readme`,
+    bugs: { url: `${REPOSITORY}/issues` },
+    repository: { type: "git", url: `git+${REPOSITORY}.git` },
     license: manifest.license,
-    keywords: ["nat", "pcp", "nat-pmp", "port-mapping", "port-forwarding", "p2p"],
-    dependencies: dependenciesOf(manifest),
-    engines: { node: ">=20" },
+    author: AUTHOR,
+    type: "module",
+    main: compiled(main),
+    types: compiled(main, ".d.ts"),
+    bin: { [PACKAGE]: compiled(PROGRAM) },
+    exports: {
+      ...Object.fromEntries(
+        Object.entries(manifest.exports).map(([name, path]) => [name, entry(path)]),
+      ),
+      "./package.json": "./package.json",
+    },
     sideEffects: false,
+    engines: { node: ">=20" },
+    dependencies: dependenciesOf(manifest),
   };
+}
+
+/** A text with the package called as it is on npm; what names JSR stays. */
+export function renamed(text: string, manifest: Manifest): string {
+  return text.replace(scopedName(manifest), PACKAGE);
+}
+
+/** Finds the name on JSR where JSR is not named. */
+export function scopedName({ name }: Pick<Manifest, "name">): RegExp {
+  return new RegExp(`(?<!jsr:)${name}\\b`, "g");
 }
 
 /**
