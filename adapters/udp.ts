@@ -125,6 +125,11 @@ export function errorCode(error: unknown): string {
   return typeof code === "string" ? code : typeof name === "string" ? name : "";
 }
 
+/** Whether a socket could not be had since another one has the port. */
+export function isInUse(error: unknown): boolean {
+  return error instanceof NatError && /^(EADDRINUSE|AddrInUse)$/.test(errorCode(error.cause));
+}
+
 /** A {@linkcode NatError} for a call that failed. */
 export function callError(what: string, error: unknown): NatError {
   if (error instanceof NatError) return error;

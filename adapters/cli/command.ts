@@ -59,6 +59,8 @@ export class Context {
   /** What a test put in the place of the real thing. */
   readonly parts: Pick<Parts, "openNat" | "openUpnp">;
   readonly #startedAt: number;
+  /** What a person has been told of. */
+  readonly #told = new Set<string>();
 
   /** @param startedAt When the operation started, on the clock of `io`. */
   constructor(
@@ -84,9 +86,16 @@ export class Context {
     return tenths(this.io.now() - this.#startedAt);
   }
 
-  /** Waits, and tells a person for what, where that takes longer than half a second. */
+  /** Tells a person what goes on, where that was not told already. */
+  progressOnce(text: string): void {
+    if (this.#told.has(text)) return;
+    this.#told.add(text);
+    this.output.progress(text);
+  }
+
+  /** Waits, and tells a person for what, once, where that takes longer than half a second. */
   async waitingFor<T>(what: string, promise: Promise<T>): Promise<T> {
-    const tell = () => this.output.progress(`Waiting for ${what}…`);
+    const tell = () => this.progressOnce(`Waiting for ${what}…`);
     const cancel = this.runtime.setTimer(TELLING_MS, tell, false);
     try {
       return await promise;

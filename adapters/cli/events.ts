@@ -114,6 +114,9 @@ export type CliEvent =
     readonly code: string;
     readonly message: string;
     readonly attempts: readonly Attempt[];
+    /** The port that it is about, where it is about one of several, or about one that was mapped. */
+    readonly protocol?: Transport;
+    readonly internal?: { readonly address?: string; readonly port: number };
     /** Seconds for which the gateway asks not to be bothered with this again. */
     readonly retryAfterSeconds?: number;
   }

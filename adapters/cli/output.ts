@@ -47,6 +47,11 @@ export class Output {
     if (!this.isJson) this.#io.stderr(`${this.#err.dim(text)}\n`);
   }
 
+  /** Tells on standard error what is no error and good to know. */
+  note(text: string): void {
+    this.#io.stderr(`${this.#err.dim("natkit: note:")} ${text}\n`);
+  }
+
   /** Warns on standard error. */
   warn(text: string): void {
     this.#io.stderr(`${this.#err.warning("natkit: warning:")} ${text}\n`);

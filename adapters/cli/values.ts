@@ -168,6 +168,9 @@ export const readDescription: Reader<string> = (name, text) => {
 export const readText: Reader<string> = (name, text) =>
   text === "" ? fail(name, "a text that is not empty", text) : text;
 
+/** The most ports that a command line names. */
+export const MAX_PORTS = 64;
+
 /** What `PORT/proto` means. */
 export interface PortAndProtocol {
   /** 1…65535. */

@@ -23,7 +23,7 @@ export async function run(context: Context): Promise<number> {
         output.event({ event: "address", via, address, gateway });
       },
     });
-    const found = await context.waitingFor(answerOf(nat), asking);
+    const found = await context.waitingFor(answerOf(nat, flags.via), asking);
     const nested = found.find(({ address }) => isBehindAnotherNat(address))?.address;
     if (nested !== undefined) {
       output.warn(`${nested} is no address of the Internet: another NAT stands above this gateway`);

@@ -49,7 +49,7 @@ async function examine(context: Context): Promise<Diagnosis> {
   if (!nat) return await examineWithoutGateway(runtime, options);
   try {
     const asking = nat.diagnose(options);
-    return await context.waitingFor(answerOf(nat), asking);
+    return await context.waitingFor(answerOf(nat, context.flags.via), asking);
   } finally {
     await nat.close();
   }

@@ -20,29 +20,52 @@ import { type Entry, gatewayOf, isHeldByAnother } from "../state_file.ts";
 /** What names a mapping beside its gateway. */
 export type Sought = Pick<SavedPort, "protocol" | "internalPort" | "remote" | "thirdParty">;
 
+/** The gateway, open for mappings. */
+export interface OpenToMap {
+  readonly nat: Nat;
+  /** What a run that lives holds of a wish: two runs would delete it for each other. */
+  heldBy(wanted: Sought): Entry | undefined;
+}
+
 /**
- * Opens the gateway for a mapping: an earlier run's is adopted.
+ * Opens the gateway for mappings: those of earlier runs are adopted.
  *
- * @param onState Keeps what a later run needs, before a request leaves.
- * @throws {CommandError} `in-use`, where a run that lives holds it: two runs would delete it for each
- *   other.
+ * @param options `onState` keeps what a later run needs, before a request leaves.
  */
 export async function openToMap(
+  context: Context,
+  wanted: readonly Sought[],
+  options: Required<Pick<NatOptions, "onState">>,
+): Promise<OpenToMap> {
+  const entries = await context.stateFile().load();
+  const keys = wanted.map(savedKey);
+  const same = entries.filter(({ mapping }) => keys.includes(savedKey(mapping)));
+  const held = await heldByOthers(same);
+  const nat = await openNat(context, adoptable(context, entries, held), options);
+  const ours = held.filter((entry) =>
+    nat.gateways.includes(gatewayText(gatewayOf(entry))) && isForUs(context, entry)
+  );
+  return {
+    nat,
+    heldBy: (one) => ours.find(({ mapping }) => savedKey(mapping) === savedKey(one)),
+  };
+}
+
+/**
+ * Opens it for one mapping.
+ *
+ * @throws {CommandError} `in-use`, where a run that lives holds it.
+ */
+export async function openToMapOne(
   context: Context,
   wanted: Sought,
   onState: NonNullable<NatOptions["onState"]>,
 ): Promise<Nat> {
-  const entries = await context.stateFile().load();
-  const same = entries.filter(({ mapping }) => savedKey(mapping) === savedKey(wanted));
-  const held = await heldByOthers(same);
-  const nat = await openNat(context, adoptable(context, entries, held), { onState });
-  for (const entry of held) {
-    if (nat.gateways.includes(gatewayText(gatewayOf(entry))) && isForUs(context, entry)) {
-      await nat.close();
-      throw inUse(entry);
-    }
-  }
-  return nat;
+  const { nat, heldBy } = await openToMap(context, [wanted], { onState });
+  const held = heldBy(wanted);
+  if (!held) return nat;
+  await nat.close();
+  throw inUse(held);
 }
 
 /**

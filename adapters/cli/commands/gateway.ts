@@ -5,7 +5,6 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
-import { NatError } from "../../../core/errors.ts";
 import type { GatewayProtocol } from "../../../core/gateway/profile.ts";
 import { PROFILES } from "../../../core/gateway/profiles.ts";
 import { COMMANDS, parseCommand } from "../../../core/gateway/scenario.ts";
@@ -17,7 +16,7 @@ import {
   startGateway,
 } from "../../gateway_server.ts";
 import type { Runtime } from "../../runtime.ts";
-import { errorCode } from "../../udp.ts";
+import { isInUse } from "../../udp.ts";
 import type { HelpList } from "../args.ts";
 import type { Context } from "../command.ts";
 import type { CliEvent } from "../events.ts";
@@ -137,9 +136,10 @@ async function start(
   try {
     return running = await startGateway(options);
   } catch (error) {
-    if (error instanceof NatError && /^(EADDRINUSE|AddrInUse)$/.test(errorCode(error.cause))) {
+    if (isInUse(error)) {
       // The message names the endpoint: UPnP has ports of its own.
-      const at = / on (\S+):/.exec(error.message)?.[1] ?? formatEndpoint({ address: listen, port });
+      const at = / on (\S+):/.exec((error as Error).message)?.[1] ??
+        formatEndpoint({ address: listen, port });
       throw new CommandError("address-in-use", `Cannot listen on ${at}: the port is in use`);
     }
     throw error;

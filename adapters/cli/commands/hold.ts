@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { isBehindAnotherNat } from "../../../core/cidr.ts";
 import { gatewayText, type GrantedMapping } from "../../../core/portmap/managed.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
@@ -13,6 +12,7 @@ import type { MappingFields } from "../events.ts";
 import { tenths } from "../output.ts";
 import { inUse } from "./earlier_runs.ts";
 import type { Keeper } from "./keeper.ts";
+import type { Notes } from "./notes.ts";
 
 /** Tells and holds `mapping`; answers with the exit status when it is over. */
 export async function hold(
@@ -20,22 +20,25 @@ export async function hold(
   nat: Nat,
   mapping: PortMapping,
   kept: Keeper,
+  notes: Notes,
 ): Promise<number> {
   const { flags, output, stop } = context;
   const isOnce = flags.mode === "once" && !stop.aborted;
   const tell = async (event: "mapped" | "renewed" | "moved", granted: GrantedMapping) => {
     output.event({ event, ...fieldsOf(granted), elapsedMs: context.elapsedMs() });
-    if (event !== "renewed") warnOfDoubleNat(context, granted);
+    if (event !== "renewed") notes.granted(granted);
     kept.keep(granted, await nat.exportState(), !isOnce);
   };
   await tell("mapped", mapping.mapping);
+  const noting = notes.listening(mapping.mapping).catch(() => {});
   if (isOnce) {
+    await noting;
     await kept.settled();
     await mapping.release();
     if (kept.other) throw inUse(kept.other);
     return 0;
   }
-  output.progress("Holding it; Ctrl-C deletes it.");
+  context.progressOnce("Holding what is mapped; Ctrl-C deletes it.");
   const closing = closeAt(context, mapping);
   // Not ours after all: left to the other one, whose end deletes it.
   void kept.lost.then(() => mapping.release());
@@ -56,9 +59,10 @@ export async function hold(
   const { protocol, via, gateway, internal, external } = fieldsOf(mapping.mapping);
   if (!end || end.failure) {
     const outcome = end?.failure ?? "no answer";
-    const message = `The gateway did not close the port, it ends with its lifetime: ${outcome}`;
+    const what = `port ${internal.port}/${protocol}`;
+    const message = `The gateway did not close ${what}, it ends with its lifetime: ${outcome}`;
     const attempts = [{ via, gateway, outcome, elapsedMs: closedMs }];
-    output.fail({ code: end ? "refused" : "no-answer", message, attempts });
+    output.fail({ code: end ? "refused" : "no-answer", message, attempts, protocol, internal });
     return 1;
   }
   output.event({
@@ -86,14 +90,6 @@ function closeAt(context: Context, mapping: PortMapping): () => Promise<number> 
     await closing;
     return closing ? tenths(context.elapsedMs() - since) : 0;
   };
-}
-
-function warnOfDoubleNat({ output }: Context, { external }: GrantedMapping): void {
-  if (!isBehindAnotherNat(external.address)) return;
-  output.warn(
-    `${external.address} is no address of the Internet: another NAT stands above this ` +
-      "gateway, and nobody out there reaches the port",
-  );
 }
 
 /** The fields of `mapped`, in the order in which they are told. */

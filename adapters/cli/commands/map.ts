@@ -1,23 +1,33 @@
 /**
- * `natkit map`: opens a port.
+ * `natkit map`: opens ports.
  *
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
+import type { Via } from "../../../core/errors.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { MappingOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
-import { readPortAndProtocol, UsageError } from "../values.ts";
-import { openToMap, withRemedy } from "./earlier_runs.ts";
+import { viaName } from "../text.ts";
+import { PROTOCOLS, UsageError } from "../values.ts";
+import { inUse, openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
 import { Keeper } from "./keeper.ts";
+import { Notes } from "./notes.ts";
+import { forEachPort, readPorts } from "./ports.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
-  const { flags, positionals } = context;
-  const { port, protocol } = readPortAndProtocol("PORT", positionals[0]!, "tcp");
+  const { flags } = context;
+  const ports = readPorts(context.positionals);
   checkFlags(flags);
+  if (ports.length > 1 && flags["external-port"]) {
+    throw new UsageError(
+      `--external-port is for one PORT, and there are ${ports.length}: current value is ` +
+        `"${flags["external-port"]}"`,
+    );
+  }
   if (flags["prefer-failure"] && !flags["external-port"]) {
     throw new UsageError(
       "--prefer-failure needs an --external-port to insist on: current value is " +
@@ -25,29 +35,47 @@ export async function run(context: Context): Promise<number> {
     );
   }
   const thirdParty = flags["third-party"];
-  const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
-  const kept = new Keeper(context, wanted);
-  const nat = await openToMap(context, wanted, kept.asked);
+  const wishes = ports.map(({ port, protocol }) => {
+    const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
+    return { port, protocol, wanted, kept: new Keeper(context, wanted) };
+  });
+  const { nat, heldBy } = await openToMap(context, wishes.map(({ wanted }) => wanted), {
+    onState: async (state) => {
+      await Promise.all(wishes.map(({ kept }) => kept.asked(state)));
+    },
+  });
   try {
-    const asking = nat.map(port, {
-      protocol,
-      ...mappingOptions(context),
-      ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
+    return await forEachPort(context, wishes, async ({ port, protocol, wanted, kept }) => {
+      try {
+        const held = heldBy(wanted);
+        if (held) throw inUse(held);
+        const asking = nat.map(port, {
+          protocol,
+          ...mappingOptions(context),
+          ...dropUndefined({ preferFailure: flags["prefer-failure"], filters: flags.filter }),
+        });
+        const mapping = await context.waitingFor(answerOf(nat, flags.via), asking);
+        const wishedPort = flags["external-port"] ?? port;
+        const notes = new Notes(context, wishedPort === 0 ? undefined : wishedPort);
+        return await hold(context, nat, mapping, kept, notes);
+      } catch (error) {
+        await kept.forgetAsked();
+        throw await withRemedy(error, context, wanted);
+      }
     });
-    const mapping = await context.waitingFor(answerOf(nat), asking);
-    return await hold(context, nat, mapping, kept);
-  } catch (error) {
-    await kept.forgetAsked();
-    throw await withRemedy(error, context, wanted);
   } finally {
     await nat.close();
-    await kept.forgetAsked();
+    await Promise.all(wishes.map(({ kept }) => kept.forgetAsked()));
   }
 }
 
-/** What is waited for where a gateway is asked, for a person. */
-export function answerOf({ gateways }: Nat): string {
-  return `${gateways.join(" and ") || "a gateway"} to answer`;
+/** What is waited for where a gateway is asked, by these protocols, for a person. */
+export function answerOf({ gateways }: Nat, via: readonly Via[] = PROTOCOLS): string {
+  // NAT-PMP is of IPv4 alone.
+  const isIpv6 = gateways.length > 0 && gateways.every((text) => /^\[|:.*:/.test(text));
+  const names = via.filter((one) => !isIpv6 || one !== "nat-pmp").map(viaName);
+  const by = names.join(", ").replace(/, ([^,]*)$/, " or $1");
+  return `${gateways.join(" and ") || "a gateway"} to answer by ${by}`;
 }
 
 /** What the flags that `peer` has, too, ask of a mapping. */

@@ -5,14 +5,16 @@
  * @module
  */
 import type { Command } from "../command.ts";
+import { MAX_PORTS } from "../values.ts";
 
 /** Every command of `natkit`. */
 export const COMMANDS: readonly Command[] = [
   {
     name: "map",
-    summary: "opens a port on the gateway and holds it",
-    positionals: ["PORT[/tcp|/udp]"],
+    summary: "opens ports on the gateway and holds them",
+    positionals: ["PORT[/tcp|/udp]…"],
     minPositionals: 1,
+    maxPositionals: MAX_PORTS,
     flags: [
       "external-port",
       "external-address",
@@ -28,10 +30,13 @@ export const COMMANDS: readonly Command[] = [
       "state",
       "timeout",
     ],
-    notes: "PORT is the port on this host, tcp where nothing is said.\n" +
+    notes:
+      "PORT is the port on this host, tcp where nothing is said. Of several each goes its own\n" +
+      "way: one that fails is told, the others stay, and the status is 1 at the end.\n" +
       "Events: mapped, renewed, moved, lost, unmapped.",
     examples: [
       "map 25565",
+      "map 25565 27015/udp",
       "map 6000/udp --external-port 6000 --lifetime 3600",
       "map 8080 --mode once --json",
     ],
@@ -39,10 +44,11 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: "unmap",
-    summary: "closes a port, or with --all every port of this host",
-    positionals: ["PORT[/tcp|/udp]"],
-    synopsis: "PORT[/tcp|/udp] | --all",
+    summary: "closes ports, or with --all every port of this host",
+    positionals: ["PORT[/tcp|/udp]…"],
+    synopsis: "PORT[/tcp|/udp]… | --all",
     minPositionals: 0,
+    maxPositionals: MAX_PORTS,
     flags: ["all", "via", "gateway", "internal-address", "state", "timeout"],
     notes:
       "PORT is the port on this host, tcp where nothing is said. Mappings that natkit made are\n" +

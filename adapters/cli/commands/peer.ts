@@ -13,9 +13,10 @@ import {
   readPortAndProtocol,
   UsageError,
 } from "../values.ts";
-import { openToMap, withRemedy } from "./earlier_runs.ts";
+import { openToMapOne, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
 import { Keeper } from "./keeper.ts";
+import { Notes } from "./notes.ts";
 import { answerOf, mappingOptions } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
@@ -38,11 +39,12 @@ export async function run(context: Context): Promise<number> {
   const thirdParty = flags["third-party"];
   const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
   const kept = new Keeper(context, wanted);
-  const nat = await openToMap(context, wanted, kept.asked);
+  const nat = await openToMapOne(context, wanted, kept.asked);
   try {
     const asking = nat.peer(port, remote, { protocol, ...mappingOptions(context) });
-    const mapping = await context.waitingFor(answerOf(nat), asking);
-    return await hold(context, nat, mapping, kept);
+    const mapping = await context.waitingFor(answerOf(nat, ["pcp"]), asking);
+    const notes = new Notes(context, flags["external-port"] || undefined);
+    return await hold(context, nat, mapping, kept, notes);
   } catch (error) {
     await kept.forgetAsked();
     throw await withRemedy(error, context, wanted);

@@ -4,10 +4,9 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
-import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import { startStunServer } from "../../stun_server.ts";
-import { errorCode } from "../../udp.ts";
+import { isInUse } from "../../udp.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
 import { checkOneFamily, STUN_PORT } from "../values.ts";
@@ -27,7 +26,7 @@ export async function run({ flags, output, runtime, stop }: Context): Promise<nu
     runtime,
     onSocketError: (error) => output.warn(error instanceof Error ? error.message : String(error)),
   }).catch((error: unknown) => {
-    if (error instanceof NatError && /^(EADDRINUSE|AddrInUse)$/.test(errorCode(error.cause))) {
+    if (isInUse(error)) {
       const at = formatEndpoint(listen);
       throw new CommandError("address-in-use", `Cannot listen on ${at}: the port is in use`);
     }

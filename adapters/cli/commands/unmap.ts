@@ -1,5 +1,5 @@
 /**
- * `natkit unmap`: deletes a mapping that an earlier run made, or all of them.
+ * `natkit unmap`: deletes mappings that earlier runs made, or all of them.
  *
  * What the state file knows is deleted by the protocol and at the gateway that made it. Where it
  * knows nothing, every protocol is asked at the gateway of this host.
@@ -19,9 +19,10 @@ import { openNat } from "../open_nat.ts";
 import { CommandError } from "../output.ts";
 import { type Entry, entryKey, gatewayOf } from "../state_file.ts";
 import { viaName } from "../text.ts";
-import { type PortAndProtocol, readPortAndProtocol, UsageError } from "../values.ts";
+import { type PortAndProtocol, UsageError } from "../values.ts";
 import { heldByOthers, inUse } from "./earlier_runs.ts";
 import { answerOf } from "./map.ts";
+import { forEachPort, readPorts } from "./ports.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -32,9 +33,10 @@ export async function run(context: Context): Promise<number> {
   }
   if (!flags.all && text === undefined) throw new UsageError("natkit unmap needs PORT or --all");
   checkFlags(flags);
-  const wanted = text === undefined ? undefined : readPortAndProtocol("PORT", text, "tcp");
+  const ports = readPorts(positionals);
   const entries = (await context.stateFile().load()).filter((entry) => isMeant(context, entry));
-  return wanted ? await unmapOne(context, wanted, entries) : await unmapAll(context, entries);
+  if (flags.all) return await unmapAll(context, entries);
+  return await forEachPort(context, ports, (one) => unmapOne(context, one, entries));
 }
 
 /** Whether an entry is of a mapping that the flags do not leave out. */
@@ -67,7 +69,7 @@ async function unmapOne(
   const nat = await openNat(context, known.map(({ mapping }) => mapping));
   try {
     const asking = nat.unmap(port, { protocol, ...waitOptions(context) });
-    const results = await context.waitingFor(answerOf(nat), asking);
+    const results = await context.waitingFor(answerOf(nat, context.flags.via), asking);
     for (const result of results) tell(context, result, protocol, port);
     await forget(
       context,
@@ -123,7 +125,7 @@ async function sweep(context: Context, held: readonly Entry[]): Promise<number> 
     );
     return await allOf(free.map(async (protocol) => {
       const asking = nat.unmapAll(protocol, waitOptions(context));
-      const results = await context.waitingFor(answerOf(nat), asking);
+      const results = await context.waitingFor(answerOf(nat, ["nat-pmp"]), asking);
       for (const result of results) tell(context, result, protocol);
       return results.length;
     }));
@@ -163,11 +165,13 @@ async function remove(context: Context, nat: Nat, entry: Entry): Promise<number>
     ...pickDefined(entry.mapping, "thirdParty"),
     ...waitOptions(context),
   });
-  const results = await context.waitingFor(answerOf(nat), asking).catch((error) => {
-    // A run that was killed asked for it; whether it ever was, nobody knows.
-    if (entry.mapping.external || !(error instanceof NatError)) throw error;
-    return [];
-  });
+  const results = await context.waitingFor(answerOf(nat, [entry.mapping.via]), asking).catch(
+    (error) => {
+      // A run that was killed asked for it; whether it ever was, nobody knows.
+      if (entry.mapping.external || !(error instanceof NatError)) throw error;
+      return [];
+    },
+  );
   for (const result of results) tell(context, result, protocol, internalPort);
   await forget(context, [entry]);
   return results.length;

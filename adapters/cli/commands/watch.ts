@@ -13,7 +13,7 @@ import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { viaName } from "../text.ts";
 import { readPortAndProtocol } from "../values.ts";
-import { inUse, openToMap } from "./earlier_runs.ts";
+import { inUse, openToMapOne } from "./earlier_runs.ts";
 import { Keeper } from "./keeper.ts";
 import { answerOf } from "./map.ts";
 
@@ -29,7 +29,7 @@ export async function run(context: Context): Promise<number> {
   const opened: { nat?: Nat } = {};
   // Nothing is asked for, and so nothing kept, before it is open.
   const onState = (state: NatState) => opened.nat && kept.all(state, opened.nat.gateways);
-  const nat = opened.nat = await openToMap(context, { protocol, internalPort: port }, onState);
+  const nat = opened.nat = await openToMapOne(context, { protocol, internalPort: port }, onState);
   try {
     for (const warning of nat.warnings) output.warn(warning);
     const watch = await nat.watch(port, {
@@ -49,7 +49,7 @@ export async function run(context: Context): Promise<number> {
       stop.addEventListener("abort", () => resolve());
       void kept.lost.then(resolve);
     });
-    void context.waitingFor(answerOf(nat), first);
+    void context.waitingFor(answerOf(nat, flags.via), first);
     await tellAll(context, watch, kept);
     if (kept.other) throw inUse(kept.other);
     return stop.aborted ? 0 : 1;

@@ -12,7 +12,7 @@ import { type Entry, StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError, type Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
-import type { SavedPort } from "../../../core/portmap/managed.ts";
+import type { GrantedMapping, SavedPort } from "../../../core/portmap/managed.ts";
 import { FakeRuntime } from "../fake_runtime.ts";
 import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
 
@@ -59,7 +59,10 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["map /tcp", ["PORT", '""']],
   ["map 6000/TCP", ["PORT", '"6000/TCP"']],
   ["map -1", ["-1"]],
-  ["map 1 2", ['"2"']],
+  ["map 1 1/tcp", ["PORT", "twice", '"1/tcp"']],
+  ["map 1 0", ["PORT", '"0"']],
+  ["map 1 2/udp --external-port 5", ["--external-port", "one PORT", '"5"']],
+  [`map ${Array.from({ length: 65 }, (_, i) => i + 1).join(" ")}`, ['"65"']],
   ["map 6000 --via upnp,upnp", ["--via", "pcp, nat-pmp and upnp", '"upnp,upnp"']],
   ["map 6000 --via igd", ["--via", '"igd"']],
   ["map 6000 --via upnp --third-party 10.0.0.1", ["--third-party needs PCP,", "upnp"]],
@@ -81,6 +84,8 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["unmap", ["PORT", "--all"]],
   ["unmap 6000 --all", ["--all", "PORT", '"6000"']],
   ["unmap x", ["PORT", '"x"']],
+  ["unmap 6000 x", ["PORT", '"x"']],
+  ["unmap 6000 6000", ["PORT", "twice"]],
   ["unmap 6000 --lifetime 5", ["--lifetime"]],
   ["peer 6000/tcp 198.51.100.1", ["REMOTE_PORT"]],
   ["peer 6000 198.51.100.1 80", ["PORT", '"6000"']],
@@ -148,10 +153,10 @@ describe("natkit", () => {
     /** What is on standard error before and after half a second of waiting for an answer. */
     const waited = async (line: string): Promise<string[]> => {
       const runtime = new FakeRuntime();
-      let answer = () => {};
-      nat.answer = (_, signal) =>
+      const answers: (() => void)[] = [];
+      nat.answer = (what, signal) =>
         new Promise((resolve, reject) => {
-          answer = () => resolve(nat.mapping);
+          answers.push(() => resolve(what === "map" ? nat.mapping : []));
           signal.addEventListener("abort", () => reject(signal.reason));
         });
       const running = runCommandLine(line.split(" "), io, { openNat: nat.open, runtime });
@@ -161,15 +166,29 @@ describe("natkit", () => {
         runtime.advance(ms);
         told.push(io.err);
       }
-      answer();
+      for (const answer of answers) answer();
       await running;
       return told;
     };
 
     it("is told to a person, once, with what is waited for", async () => {
       const [before, ...after] = await waited("map 6000 --mode once");
-      const text = "Waiting for 192.168.1.1 to answer…\n";
+      const text = "Waiting for 192.168.1.1 to answer by PCP, NAT-PMP or UPnP…\n";
       assertEquals([before, ...after], ["", text, text]);
+    });
+
+    it("says by which protocols, and of several ports once", async () => {
+      const texts: [string, string][] = [
+        ["map 6000 6001/udp --mode once --via pcp", "PCP"],
+        ["address --via nat-pmp,upnp", "NAT-PMP or UPnP"],
+      ];
+      for (const [line, by] of texts) {
+        io = new FakeIo();
+        io.env.XDG_STATE_HOME = folder;
+        nat = new FakeNat();
+        const [, told] = await waited(line);
+        assertEquals(told, `Waiting for 192.168.1.1 to answer by ${by}…\n`);
+      }
     });
 
     it("is not told to readers of JSON", async () => {
@@ -654,6 +673,127 @@ describe("natkit", () => {
     });
   });
 
+  describe("map with several ports", () => {
+    const GRANTED_UDP: GrantedMapping = {
+      ...GRANTED,
+      protocol: "udp",
+      internal: { ...GRANTED.internal, port: 6001 },
+      external: { ...GRANTED.external, port: 6001 },
+    };
+    const mappings = new Map<unknown, FakeMapping>();
+    beforeEach(() => {
+      mappings.set(6000, new FakeMapping()).set(6001, new FakeMapping(GRANTED_UDP));
+      nat.state = {
+        version: 1,
+        mappings: [SAVED, { ...SAVED, protocol: "udp", internalPort: 6001 }],
+      };
+      nat.answer = (_, __, ___, [port]) => Promise.resolve(mappings.get(port));
+    });
+    const told = () =>
+      io.events.map(({ event, internal }) => [event, (internal as Endpoint | undefined)?.port]);
+
+    it("maps each, tells of each, holds all and deletes all", async () => {
+      const running = run("map 6000 6001/udp --json");
+      await io.event("mapped", 2);
+      mappings.get(6001)!.tell({ type: "renewed", mapping: GRANTED_UDP });
+      await io.event("renewed");
+      io.signal("SIGTERM");
+
+      assertEquals(await running, 143);
+      assertEquals(told(), [
+        ["mapped", 6000],
+        ["mapped", 6001],
+        ["renewed", 6001],
+        ["unmapped", 6000],
+        ["unmapped", 6001],
+      ]);
+      const asked = nat.calls.filter(([what]) => what === "map")
+        .map(([, port, options]) => [port, (options as { protocol: string }).protocol]);
+      assertEquals(asked, [[6000, "tcp"], [6001, "udp"]]);
+      assertEquals([nat.opens.length, nat.calls.at(-1), await saved()], [1, ["close"], []]);
+    });
+
+    it("tells which one failed, keeps the others, and ends with 1 once all have ended", async () => {
+      nat.answer = (_, __, ___, [port]) =>
+        port === 6000
+          ? Promise.reject(new NatError("refused", "Cannot map 6000/tcp: NO_RESOURCES"))
+          : Promise.resolve(mappings.get(port));
+      const running = run("map 6000 6001/udp --mode 2 --json");
+      const { code, protocol } = await io.event("error");
+      await io.event("mapped");
+      mappings.get(6001)!.tell({ type: "unmapped", reason: "expired" });
+
+      assertEquals([code, protocol], ["refused", "tcp"]);
+      assertEquals(await running, 1);
+      assertEquals(told().sort(), [["error", 6000], ["mapped", 6001], ["unmapped", 6001]]);
+      assertEquals(mappings.get(6001)!.calls, []);
+    });
+
+    it("leaves alone what a run that lives holds, and maps the others", async () => {
+      await keep({}, HELD);
+
+      assertEquals(await run("map 6000 6001/udp --mode once --json"), 1);
+      assertEquals(io.events.map(({ event, code }) => code ?? event).sort(), ["in-use", "mapped"]);
+      assertEquals(nat.calls.map(([what, port]) => [what, port]), [["map", 6001], [
+        "close",
+        undefined,
+      ]]);
+    });
+
+    it("tells once that it was interrupted, and what holds for all", async () => {
+      nat.answer = (_, signal) =>
+        new Promise((_, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason));
+          if (nat.calls.length === 2) io.signal("SIGINT");
+        });
+      assertEquals(await run("map 6000 6001/udp --json"), 130);
+      assertEquals(io.events.map(({ code }) => code), ["interrupted"]);
+
+      io = new FakeIo();
+      nat.answer = () =>
+        Promise.reject(new TypeError("'lifetimeSeconds' must: current value is 5"));
+      assertEquals(await run(`map 6000 6001/udp --json --state ${path}`), 2);
+      assertEquals(io.events.map(({ code }) => code), ["usage"]);
+    });
+  });
+
+  describe("a note on standard error", () => {
+    const noted = () => io.err.split("\n").filter((line) => line.startsWith("natkit: note:"));
+    const at = (port: number) => ({ ...GRANTED, external: { ...GRANTED.external, port } });
+
+    it("tells that the gateway gave another port than was asked for, and each other one", async () => {
+      nat.mapping.mapping = at(7001);
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      nat.mapping.tell({ type: "moved", mapping: at(7002) });
+      await io.event("moved");
+      nat.mapping.tell({ type: "lost", reason: "x" });
+      nat.mapping.tell({ type: "recovered", mapping: at(7002) });
+      await io.event("mapped", 2);
+      nat.mapping.tell({ type: "moved", mapping: at(6000) });
+      await io.event("moved", 2);
+      io.signal("SIGINT");
+      await running;
+
+      assertEquals(noted().length, 2, io.err);
+      for (const [i, part] of [[0, "7001 to 6000/tcp, not 6000"], [1, "7002"]] as const) {
+        assertStringIncludes(noted()[i]!, part);
+      }
+    });
+
+    it("is not there where any port does, or the one is given", async () => {
+      nat.mapping.mapping = at(7001);
+      for (const flags of ["--external-port 0", "--external-port 7001"]) {
+        await run(`map 6000 --mode once ${flags}`);
+      }
+      await run("peer 6000/tcp 192.0.2.1 80 --mode once");
+      assertEquals(noted(), []);
+      await run("map 6000 --mode once --external-port 7000");
+      await run("peer 6000/tcp 192.0.2.1 80 --mode once --external-port 7000");
+      assertEquals(noted().length, 2);
+    });
+  });
+
   describe("peer", () => {
     it("tells the mapping with the peer", async () => {
       const remote = { address: "198.51.100.1", port: 80 };
@@ -699,6 +839,19 @@ describe("natkit", () => {
       }]);
       assertEquals(nat.opened!.state, nat.state);
       assertEquals(await saved(), []);
+    });
+
+    it("closes several ports, tells which one failed, and ends with 1", async () => {
+      nat.answer = (_, __, ___, [port]) =>
+        port === 6001
+          ? Promise.reject(new NatError("no-answer", "Cannot unmap 6001/udp"))
+          : Promise.resolve([confirmed]);
+
+      assertEquals(await run("unmap 6000 6001/udp 6002 --json"), 1);
+      assertEquals(
+        io.events.map(({ event, internal }) => `${event} ${(internal as Endpoint).port}`).sort(),
+        ["error 6001", "unmapped 6000", "unmapped 6002"],
+      );
     });
 
     /** How contexts were opened: gateway, protocols, internal ports of the state. */

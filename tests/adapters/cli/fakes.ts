@@ -247,7 +247,12 @@ export class FakeNat {
     }],
   };
   /** What every request comes to, of a context that was opened so; by default the mapping. */
-  answer: (what: string, signal: AbortSignal, opened: NatOptions) => Promise<unknown>;
+  answer: (
+    what: string,
+    signal: AbortSignal,
+    opened: NatOptions,
+    args: readonly unknown[],
+  ) => Promise<unknown>;
 
   constructor(mapping: FakeMapping = new FakeMapping()) {
     this.mapping = mapping;
@@ -284,7 +289,7 @@ export class FakeNat {
   #ask(opened: NatOptions, what: string, ...args: unknown[]): Promise<unknown> {
     this.calls.push([what, ...args]);
     const { signal } = args.at(-1) as { signal: AbortSignal };
-    return this.answer(what, signal, opened);
+    return this.answer(what, signal, opened, args);
   }
 
   close(): Promise<void> {

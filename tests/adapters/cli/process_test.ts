@@ -5,6 +5,7 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
+import { createServer } from "node:net";
 import { readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -336,6 +337,55 @@ if (process.env[AS_COMMAND]) {
 
       assertEquals([await unmap.end(), unmap.events[0]?.code], [1, "other-protocol"]);
       assertEquals(ports(), [6000]);
+    });
+
+    it("maps several ports, one of which the gateway refuses, and unmaps them", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      await gateway!.close();
+      gateway = await startGateway({
+        announceTo: [],
+        decide: ({ internal }) => internal.port === 6002 ? { kind: "refuse", code: 2 } : undefined,
+      });
+      const ports3 = ["6000", "6001/udp", "6002"];
+      const child = natkit("map", ...ports3, "--json", "--gateway", here()[1]!);
+      await child.event("mapped", 2);
+      const error = await child.event("error");
+      assertEquals([error.protocol, error.internal], ["tcp", { port: 6002 }]);
+      assertEquals(ports().sort(), [6000, 6001]);
+      child.signal("SIGINT");
+      assertEquals(await child.end(), 130, child.err);
+      assertEquals(ports(), []);
+
+      const once = natkit("map", ...ports3, "--mode", "once", ...here());
+      assertEquals(await once.end(), 1, once.err);
+      assertEquals(ports().sort(), [6000, 6001]);
+      const unmap = natkit("unmap", "6000", "6001/udp", ...here());
+      assertEquals(await unmap.end(), 0, unmap.out + unmap.err);
+      assertEquals(ports(), []);
+    });
+
+    it("says where nothing listens at the port, and is quiet where something does", async () => {
+      const note = /note: nothing listens at 127\.0\.0\.1:(\d+)\/(tcp|udp)/g;
+      const server = createServer();
+      const socket = createSocket("udp4");
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      await new Promise<void>((resolve) => socket.bind(0, "0.0.0.0", resolve));
+      try {
+        const tcp = (server.address() as { port: number }).port, udp = socket.address().port;
+        const both = natkit("map", `${tcp}`, `${udp}/udp`, "--mode", "once", ...here());
+        assertEquals([await both.end(), [...both.err.matchAll(note)]], [0, []], both.err);
+        await new Promise((resolve) => server.close(resolve));
+        await new Promise<void>((resolve) => socket.close(resolve));
+        const none = natkit("map", `${tcp}`, `${udp}/udp`, "--mode", "once", ...here());
+        assertEquals(await none.end(), 0, none.err);
+        const said = [...none.err.matchAll(note)].map(([, port, protocol]) =>
+          `${port}/${protocol}`
+        );
+        assertEquals(said.sort(), [`${tcp}/tcp`, `${udp}/udp`].sort(), none.err);
+      } finally {
+        server.close();
+      }
     });
 
     it("unmaps everything", async () => {
