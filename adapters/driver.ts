@@ -165,6 +165,9 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
       );
   }
 
+  /** Is called each time the machine was fed and drained. */
+  onSettled: (() => void) | undefined;
+
   /** The machine, once started. */
   get machine(): M | undefined {
     return this.#machine;
@@ -368,6 +371,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     this.#isDraining = false;
     this.#reconcile();
     this.#arm();
+    this.onSettled?.();
   }
 
   #drain(machine: M): void {

@@ -103,7 +103,6 @@ export class Connection<T, M extends MappingMachine> {
   readonly #waits: Set<() => void> = new Set();
   #driver: Driver<unknown, M> | undefined;
   #closing: Promise<void> | undefined;
-  #onIdle: (() => void) | undefined;
   #hasHeard = false;
   #isClosed = false;
 
@@ -294,9 +293,11 @@ export class Connection<T, M extends MappingMachine> {
     if (!driver) return;
     const options = { timeoutMs: this.#hasHeard ? CLOSE_TIMEOUT_MS : 0 };
     await waitFor<void>(this.#runtime, options, () => undefined, (settle) => {
-      this.#onIdle = () => settle.resolve();
+      // What is left to do last, such as the end of a subscription, ends without an event.
+      driver.onSettled = () => {
+        if (driver.machine!.isIdle) settle.resolve();
+      };
       driver.do((machine, now) => machine.close(now));
-      if (driver.machine!.isIdle) settle.resolve();
     }).catch(() => undefined);
     this.#isClosed = true;
     for (const held of [...this.#requests.keys()]) this.#forget(held);
@@ -319,7 +320,6 @@ export class Connection<T, M extends MappingMachine> {
     } else {
       for (const other of [...this.#others]) other(event);
     }
-    if (this.#onIdle && this.#driver?.machine?.isIdle) this.#onIdle();
   }
 
   #endFollowed(id: MappingId): void {

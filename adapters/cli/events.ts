@@ -140,6 +140,22 @@ export type CliEvent =
   /** What the peer sent: text where it is that, else base64. */
   | { readonly event: "data"; readonly text: string }
   | { readonly event: "data"; readonly base64: string }
+  /** An entry of the gateway's table, as UPnP lists it. */
+  | {
+    readonly event: "mapping";
+    readonly via: "upnp";
+    readonly gateway: string;
+    readonly protocol: Transport;
+    readonly external: { readonly port: number };
+    readonly internal: Endpoint;
+    /** Who alone may send. */
+    readonly remote?: { readonly address: string };
+    /** `false` where it is not in force. */
+    readonly enabled?: boolean;
+    /** What is left of its lease, seconds; 0: without an end, or not told. */
+    readonly lifetimeSeconds: number;
+    readonly description: string;
+  }
   | { readonly event: "help"; readonly text: string }
   | { readonly event: "completion"; readonly shell: string; readonly text: string }
   | { readonly event: "version"; readonly version: string }
@@ -159,7 +175,11 @@ export type GatewayCliEvent =
     /** The port on which UPnP's searches are answered. */
     readonly ssdpPort?: number;
   }
-  | { readonly event: "request" | "response" | "mapping"; readonly [field: string]: unknown }
+  | {
+    readonly event: "request" | "response" | "mapping";
+    readonly gateway?: never;
+    readonly [field: string]: unknown;
+  }
   | {
     readonly event: "scenario";
     readonly command: string;

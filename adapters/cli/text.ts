@@ -118,6 +118,7 @@ export function describeEvent(event: CliEvent, style: Style): string {
     case "scenario":
       return `${style.bold("scenario")} ${event.command}: ${event.message}`;
     default:
+      if (event.event === "mapping" && event.gateway !== undefined) return listed(event, style);
       return `${style.dim(event.event.padEnd(8))} ${fields(event)}`;
   }
 }
@@ -222,6 +223,20 @@ function endpoints(event: MappingFields, style: Style): string {
 function mapping(event: MappingFields, style: Style): string {
   return `${endpoints(event, style)} by ${viaName(event.via)} at ${event.gateway} ` +
     duration(event.lifetimeSeconds);
+}
+
+/** An entry of a gateway's table. */
+function listed(
+  event: Extract<CliEvent, { event: "mapping"; gateway: string }>,
+  style: Style,
+): string {
+  const { protocol, external, internal, remote, enabled, lifetimeSeconds, description } = event;
+  const from = remote === undefined ? "" : ` from ${remote.address} alone`;
+  const lifetime = lifetimeSeconds === 0 ? "" : ` ${duration(lifetimeSeconds)}`;
+  const off = enabled === false ? ", switched off" : "";
+  const text = description === "" ? "" : ` (${description})`;
+  return `${style.bold(`${external.port}/${protocol}`)} -> ${formatEndpoint(internal)}` +
+    `${from}${lifetime}${off}${text}`;
 }
 
 function unmapped(event: CliEvent & { event: "unmapped" }): string {

@@ -93,6 +93,11 @@ export interface MappingClient extends Machine<ClientEvent> {
   abandon(id: MappingId, now: Instant): void;
   /** Deletes all mappings of this host and a transport, other programs' among them. */
   revokeAll?(protocol: Transport, now: Instant): void;
+  /**
+   * Looks whether what it holds is there still, where its probe's answer does not tell that by
+   * itself.
+   */
+  check?(now: Instant): void;
   /** The path of the HTTP requests that are for it. */
   readonly callbackPath?: string;
   /** Asks for the gateway's table, everybody's mappings. */

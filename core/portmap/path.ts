@@ -386,7 +386,8 @@ export class Path {
       // The answer may be another such word: two clients must not ask each other for ever.
       if (now - speaker.checkedAt < CHECK_EVERY_MS) continue;
       speaker.checkedAt = now;
-      speaker.probe(now);
+      if (speaker.client.check) speaker.client.check(now);
+      else speaker.probe(now);
     }
   }
 

@@ -329,6 +329,8 @@ export class IgdClient implements Machine<IgdEvent> {
   #isProbed = false;
   /** The device said byebye. */
   #saidBye = false;
+  /** When somebody said last that the device may have begun anew. */
+  #doubtedAt: Instant = -Infinity;
   /** Asks whether all is as it was. */
   #checking: Job | undefined;
   /** Which lease is looked at in turn. */
@@ -403,6 +405,20 @@ export class IgdClient implements Machine<IgdEvent> {
   endProbe(now: Instant): void {
     this.#begin(now);
     this.#isProbed = false;
+    this.#advance();
+  }
+
+  /**
+   * Something says that the device may have begun anew: looks at once whether the address and what is
+   * held are as they were, as is done once a minute.
+   */
+  check(now: Instant): void {
+    this.#begin(now);
+    this.#doubtedAt = this.#now;
+    for (const lease of this.#keeper.wanted()) {
+      if (!lease.isGranted && hasVanished(lease)) this.#keeper.hasten(lease, this.#now);
+    }
+    this.#addCheck();
     this.#advance();
   }
 
@@ -572,7 +588,8 @@ export class IgdClient implements Machine<IgdEvent> {
   }
 
   #noticeSocket(): SocketSpec[] {
-    if (!this.#isWatching()) return [];
+    // On loopback nothing is announced at that port but by others.
+    if (!this.#isWatching() || isLoopback(this.#local)) return [];
     const family = familyOf(this.#local);
     const group = ssdpGroup(family);
     const via = family === 4 ? this.#local : this.#interface;
@@ -716,7 +733,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** Whether something was held that is to be held on. */
   #isWatching(): boolean {
-    return this.#announcements && !isLoopback(this.#local) &&
+    return this.#announcements &&
       this.#keeper.some(({ grant, isWithdrawn, wanted }) =>
         grant !== undefined && !isWithdrawn && wanted.lifetimes !== 1
       );
@@ -906,8 +923,11 @@ export class IgdClient implements Machine<IgdEvent> {
       if (outcome.type === "gone") return "again";
       isMissing = outcome.type === "error" && outcome.code === FIREWALL_ERROR.NoSuchEntry;
     }
-    // What one mapping is missing from, all may be missing from (quirk 12).
-    if (isMissing && lease.isGranted && !lease.request) this.#restarted();
+    // What one mapping is missing from, all may be missing from (quirk 12), subscriptions too.
+    if (isMissing && lease.isGranted && !lease.request) {
+      this.#subscription.verify();
+      this.#restarted();
+    }
     return "done";
   }
 
@@ -1263,6 +1283,8 @@ export class IgdClient implements Machine<IgdEvent> {
         const failure = this.#refusal(IGD_ERROR.NoSuchEntryInArray, SHORT_REFUSAL_MS);
         const retryAt = this.#now + SHORT_REFUSAL_MS;
         this.#keeper.gone(lease, failure, retryAt, this.#now);
+        // Or it has begun anew since then.
+        if (grantedAt <= this.#doubtedAt) this.#keeper.hasten(lease, this.#now);
       }
     }
     return "done";
@@ -1584,6 +1606,11 @@ function newHabits(): Habits {
     showsTable: undefined,
     extendsLeases: undefined,
   };
+}
+
+/** Whether what was granted was not in the table. */
+function hasVanished({ failure }: IgdLease): boolean {
+  return failure?.kind === "refused" && failure.code === IGD_ERROR.NoSuchEntryInArray;
 }
 
 function isMissingAction(code: number): boolean {

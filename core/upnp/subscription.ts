@@ -118,6 +118,11 @@ export class Subscription {
     this.#subscribe();
   }
 
+  /** The device may have forgotten it: it is renewed, and asked for anew where it is not known. */
+  verify(): void {
+    if (this.#sid !== undefined) this.#subscribe();
+  }
+
   /** Takes a request that came to the path. */
   handleRequest(id: number, request: HttpRequest, from: Endpoint): void {
     const status = this.#take(request, from);

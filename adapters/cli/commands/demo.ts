@@ -8,16 +8,17 @@
  *
  * @module
  */
-import { NatError } from "../../../core/errors.ts";
+import { NatError, type Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { Transport } from "../../../core/mapping.ts";
-import { Nat } from "../../api/nat.ts";
+import { Nat, type PortMappingTable } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import { startGateway } from "../../gateway_server.ts";
 import type { Runtime } from "../../runtime.ts";
 import type { Context } from "../command.ts";
 import { obey, tellListening } from "./gateway.ts";
 import { fieldsOf } from "./hold.ts";
+import { tellTable } from "./list.ts";
 
 const FIRST_EXTERNAL = "203.0.113.7";
 const SECOND_EXTERNAL = "198.51.100.9";
@@ -30,16 +31,24 @@ const PATIENCE_MS = 900;
 export async function run(context: Context): Promise<number> {
   const { output, runtime } = context;
   output.story("A gateway, simulated, on this host's loopback:");
-  const server = await startGateway({ external: FIRST_EXTERNAL, runtime });
+  const server = await startGateway({
+    external: FIRST_EXTERNAL,
+    protocols: ["pcp", "nat-pmp", "upnp"],
+    runtime,
+  });
   const clients = new Clients(context, server.endpoint, hurried(runtime));
   try {
     tellListening(context, server);
 
-    output.story("\nOne client opens a port by PCP, another one by NAT-PMP:");
+    output.story("\nOne client opens a port by PCP, one by NAT-PMP, one by UPnP:");
     await clients.map("pcp", 8080, "tcp");
     await clients.map("nat-pmp", 27015, "udp");
+    await clients.map("upnp", 25565, "tcp");
 
-    output.story("\nThe gateway reboots and forgets them. Both clients notice and ask again:");
+    output.story("\nThe gateway has one table, whichever protocol is spoken. UPnP lists it:");
+    await clients.list();
+
+    output.story("\nThe gateway reboots and forgets them. The clients notice and ask again:");
     await obey(context, server, runtime, "reboot");
     await clients.each(["renewed", "recovered", "moved"]);
 
@@ -80,7 +89,7 @@ class Clients {
     this.#runtime = runtime;
   }
 
-  async map(via: "pcp" | "nat-pmp", port: number, protocol: Transport): Promise<void> {
+  async map(via: Via, port: number, protocol: Transport): Promise<void> {
     const { stop: signal } = this.#context;
     const nat = await Nat.open({
       gateway: this.#gateway,
@@ -95,6 +104,12 @@ class Clients {
       await nat.close();
       throw error;
     }
+  }
+
+  /** Tells the gateway's table, by who may ask for it. */
+  async list(): Promise<void> {
+    const client = this.#all.find(({ via }) => via === "upnp")!;
+    tellTable(this.#context, await client.list());
   }
 
   /** Waits until each was told one of these. */
@@ -121,6 +136,14 @@ class Client {
     this.#mapping = mapping;
     this.#tell("mapped");
     this.#telling = this.#follow();
+  }
+
+  get via(): Via {
+    return this.#mapping.via;
+  }
+
+  list(): Promise<PortMappingTable> {
+    return this.#nat.list({ signal: this.#context.stop });
   }
 
   #tell(event: "mapped" | "renewed" | "moved"): void {
@@ -170,8 +193,8 @@ class Client {
     this.#context.output.progress("No announcement came (no multicast here?): asking.");
     const options = { timeoutMs: PATIENCE_MS };
     try {
-      if (this.#mapping.via === "pcp") await this.#mapping.renew(undefined, options);
-      else await this.#nat.externalAddresses(options);
+      if (this.#mapping.via === "nat-pmp") await this.#nat.externalAddresses(options);
+      else await this.#mapping.renew(undefined, options);
     } catch (error) {
       if (!(error instanceof NatError)) throw error;
     }

@@ -4,6 +4,7 @@
  * @module
  */
 import { dropUndefined } from "../../../core/defined.ts";
+import type { PortMappingTable } from "../../api/nat.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { openNat } from "../open_nat.ts";
@@ -15,25 +16,30 @@ export async function run(context: Context): Promise<number> {
   const nat = await openNat(context, [], { protocols: ["upnp"] });
   try {
     const options = { ...dropUndefined({ timeoutMs: context.timeoutMs }), signal: stop };
-    const { gateway, entries } = await nat.list(options);
-    for (const entry of entries) {
-      const { protocol, externalPort, internalClient, internalPort, remoteHost } = entry;
-      output.event({
-        event: "mapping",
-        via: "upnp",
-        gateway,
-        protocol,
-        external: { port: externalPort },
-        internal: { address: internalClient, port: internalPort },
-        ...(remoteHost !== "" && { remote: { address: remoteHost } }),
-        ...(entry.isEnabled ? {} : { enabled: false }),
-        lifetimeSeconds: entry.leaseSeconds,
-        description: entry.description,
-      });
-    }
-    if (entries.length === 0) output.progress("The table is empty.");
+    const table = await nat.list(options);
+    tellTable(context, table);
+    if (table.entries.length === 0) output.progress("The table is empty.");
     return 0;
   } finally {
     await nat.close();
+  }
+}
+
+/** Tells a gateway's table; for `demo` too. */
+export function tellTable({ output }: Context, { gateway, entries }: PortMappingTable): void {
+  for (const entry of entries) {
+    const { protocol, externalPort, internalClient, internalPort, remoteHost } = entry;
+    output.event({
+      event: "mapping",
+      via: "upnp",
+      gateway,
+      protocol,
+      external: { port: externalPort },
+      internal: { address: internalClient, port: internalPort },
+      ...(remoteHost !== "" && { remote: { address: remoteHost } }),
+      ...(entry.isEnabled ? {} : { enabled: false }),
+      lifetimeSeconds: entry.leaseSeconds,
+      description: entry.description,
+    });
   }
 }

@@ -2,6 +2,8 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NatError } from "../../../core/errors.ts";
 import type { Via } from "../../../core/errors.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { Nat } from "../../../adapters/api/nat.ts";
 import type { MapBothOptions } from "../../../adapters/api/options.ts";
 import { openPort } from "../../../adapters/api/open_port.ts";
@@ -45,6 +47,30 @@ async function next(events: AsyncIterator<PortEvent>): Promise<PortEvent> {
 }
 
 describe("Nat", () => {
+  it("waits for the end of UPnP's subscription when it is closed, and not for longer", async () => {
+    const gateway = await startGateway({ protocols: ["upnp"], announceTo: [] });
+    const runtime = systemRuntime();
+    let isLate = false;
+    const watched: Runtime = {
+      ...runtime,
+      setTimer: (ms, due, isRef) =>
+        runtime.setTimer(ms, () => {
+          // What `close()` waits for a gateway that does not answer.
+          isLate ||= ms === 1500;
+          due();
+        }, isRef),
+    };
+    const nat = await Nat.open({ gateway: gateway.endpoint, runtime: watched });
+    try {
+      await nat.map(8080);
+      while (gateway.stats.upnp!.events.subscribed === 0) await nat.list();
+    } finally {
+      await nat.close();
+    }
+    assertEquals([isLate, gateway.stats.upnp!.events.unsubscribed], [false, 1]);
+    await gateway.close();
+  });
+
   it("opens ports by the protocol that the gateway speaks, and deletes them when it is closed", async () => {
     for (const via of ["pcp", "nat-pmp"] as const) {
       await withNat(async (nat, gateway) => {

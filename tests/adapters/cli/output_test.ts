@@ -208,6 +208,28 @@ describe("reportOf()", () => {
 });
 
 describe("describeEvent()", () => {
+  it("tells an entry of a table in one line", () => {
+    const entry = {
+      event: "mapping",
+      via: "upnp",
+      gateway: "192.168.1.1",
+      protocol: "tcp",
+      external: { port: 6001 },
+      internal: { address: "192.168.1.5", port: 6000 },
+      lifetimeSeconds: 7200,
+      description: "natkit",
+    } as const;
+    const only = { ...entry, remote: { address: "198.51.100.7" }, enabled: false };
+    const rows: readonly (readonly [CliEvent, string])[] = [
+      [entry, "6001/tcp -> 192.168.1.5:6000 for 2 hours (natkit)"],
+      [
+        { ...only, lifetimeSeconds: 0, description: "" },
+        "6001/tcp -> 192.168.1.5:6000 from 198.51.100.7 alone, switched off",
+      ],
+    ];
+    for (const [event, line] of rows) assertEquals(describeEvent(event, styleFor(false)), line);
+  });
+
   const plain = styleFor(false);
 
   it("has a line for every kind of event", () => {

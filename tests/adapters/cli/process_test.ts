@@ -665,10 +665,19 @@ if (process.env[AS_COMMAND]) {
       assertEquals(await child.end(), 0, child.out + child.err);
       assert(performance.now() - startedAt < 5000);
       const { names, events } = child;
-      assertEquals(names.slice(0, 4), ["listening", "mapped", "mapped", "scenario"]);
-      assertEquals(events.slice(1, 3).map(({ via }) => via), ["pcp", "nat-pmp"]);
-      assertEquals(names.filter((name) => name === "moved").length, 2);
-      assertEquals(names.slice(-2), ["unmapped", "unmapped"]);
+      const three = <T>(value: T) => [value, value, value];
+      assertEquals(names.slice(0, 8), [
+        "listening",
+        ...three("mapped"),
+        ...three("mapping"),
+        "scenario",
+      ]);
+      const vias = (name: string) =>
+        events.filter(({ event }) => event === name).map(({ via }) => via);
+      assertEquals(vias("mapped"), ["pcp", "nat-pmp", "upnp"]);
+      assertEquals(vias("renewed").sort(), ["nat-pmp", "pcp", "upnp"]);
+      assertEquals(vias("moved").sort(), ["nat-pmp", "pcp", "upnp"]);
+      assertEquals(names.slice(-3), three("unmapped"));
       assertEquals(child.err, "");
     });
   });

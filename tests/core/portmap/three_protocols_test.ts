@@ -177,6 +177,20 @@ describe("a race of three protocols", () => {
     assertEquals(home.router.table(), [`TCP 8080->${NEIGHBOUR}:8080`]);
   });
 
+  it("looks at UPnP's table when another protocol says that the gateway began anew", () => {
+    const home = new Home({ mapper: { protocols: ["upnp"], announcements: true } });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    home.take();
+    home.router.rows.length = 0;
+    const key = home.mapper.sockets().find(({ local }) => local?.port === 5350)!.key;
+    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+    home.do((mapper, now) => mapper.handleDatagram(announcement, GATEWAY, key, now));
+    home.run(5100);
+    assertEquals(home.types(), ["gateway-restarted", "renewed"]);
+    assertEquals(home.router.table(), [`TCP 8080->${HOST}:8080`]);
+  });
+
   it("tells the gateway's table, everybody's", () => {
     const home = new Home();
     home.router.occupy(22);

@@ -34,6 +34,26 @@ describe("announcements", () => {
     assertEquals(rig.client.sockets(), []);
   });
 
+  it("are not heard on loopback, where the port is everybody's; events are", () => {
+    const address = "127.0.0.1";
+    const router = new ScriptedRouter({
+      location: `http://${address}:5000/desc.xml`,
+      from: { address, port: 1900 },
+    });
+    const elsewhere = new ScriptedRouter({ answers: () => false });
+    const rig = new Rig({
+      router: elsewhere,
+      others: [{ address, router }],
+      gateway: { address, port: 6000 },
+      localAddress: address,
+    });
+    rig.map();
+    assertEquals(rig.types(), ["external-address", "mapped"]);
+    const sockets = rig.client.sockets().map(({ kind, group }) => [kind, group]);
+    assertEquals(sockets, [["http", undefined]]);
+    assertEquals(router.subscription!.callback.hostname, address);
+  });
+
   it("of the same boot change nothing", () => {
     const rig = holding();
     for (let i = 0; i < 20; i++) rig.notice("alive");
@@ -237,6 +257,17 @@ describe("events", () => {
     assertEquals(rig.types(), ["moved", "external-address"]);
   });
 
+  it("are subscribed to anew where only the table tells that the device began anew", () => {
+    const rig = holding();
+    rig.event(rig.router.event({ ExternalIPAddress: EXTERNAL }));
+    rig.router.rows.length = 0;
+    rig.router.subscription = undefined;
+    rig.run(66_000);
+    assertEquals(rig.types(), ["gateway-restarted", "renewed"]);
+    rig.event((rig.router as ScriptedRouter).event({ ExternalIPAddress: OTHER }));
+    assertEquals(rig.types(), ["moved", "external-address"]);
+  });
+
   it("are asked for anew where the subscription has run out there", () => {
     const rig = holding();
     rig.router.subscription = undefined;
@@ -248,6 +279,45 @@ describe("events", () => {
 });
 
 describe("what nobody tells", () => {
+  it("is looked for at once where something says that the device may have begun anew", () => {
+    const rig = holding();
+    for (let i = 0; i < 3; i++) rig.do((client, now) => client.check(now));
+    assertEquals(rig.router.takeActions(), [
+      "GetExternalIPAddress",
+      "GetSpecificPortMappingEntry",
+      "GetExternalIPAddress",
+      "GetSpecificPortMappingEntry",
+      "GetExternalIPAddress",
+      "GetSpecificPortMappingEntry",
+    ]);
+    assertEquals(rig.types(), []);
+    rig.router.rows.length = 0;
+    rig.do((client, now) => client.check(now));
+    rig.run(5000);
+    assertEquals(rig.types(), ["gateway-restarted", "renewed"]);
+    const idle = new Rig();
+    idle.do((client, now) => client.check(now));
+    assertEquals([idle.client.isIdle, idle.client.sockets()], [true, []]);
+  });
+
+  for (const said of ["before", "after"] as const) {
+    it(`a restart just after the grant, heard of ${said} the table was read back, costs no rest`, () => {
+      const rig = new Rig();
+      rig.holds = true;
+      rig.map();
+      while (rig.router.rows.length === 0) rig.release(1);
+      rig.router.rows.length = 0;
+      if (said === "before") rig.do((client, now) => client.check(now));
+      rig.holds = false;
+      rig.release();
+      assert(rig.types().includes("lost"));
+      if (said === "after") rig.do((client, now) => client.check(now));
+      rig.run(5000);
+      assertEquals(rig.types(), ["recovered"]);
+      assertEquals(rig.router.rows.length, 1);
+    });
+  }
+
   it("another address is found within a minute, and by an event's socket that failed, too", () => {
     const rig = holding({ hasEvents: false });
     rig.router.options = { external: OTHER };
