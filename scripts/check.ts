@@ -34,8 +34,14 @@ const exported: Record<string, string> = JSON.parse(read("deno.json")).exports;
 const entryPoints = [...new Set(Object.values(exported).map((path) => path.replace(/^\.\//, "")))];
 const present = entryPoints.filter(exists);
 
+/** What runs in a page has the browser's globals, which would hide mistakes in all else. */
+const isPage = ({ text }: SourceFile) => text.startsWith('/// <reference lib="dom" />');
+const pages = files.filter(isPage).map(({ path }) => path);
+const others = sources.filter((path) => !pages.includes(path));
+
 const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
-  "types": () => deno("check", "--quiet", "--doc", ...sources),
+  "types": () => deno("check", "--quiet", "--doc", ...others),
+  "types of pages": () => deno("check", "--quiet", ...pages),
   "format": () => deno("fmt", "--check"),
   "lint": () => deno("lint"),
   "doc lint": () => deno("doc", "--lint", ...present),

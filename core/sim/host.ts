@@ -250,7 +250,7 @@ export class Host implements Receiver, SocketHost, ProcessHost {
 
   /** Records that a packet ended here. */
   drop(packet: Packet, verdict: Verdict): void {
-    this.#context.trace.packet(this.#context.now, this.name, false, packet, verdict);
+    this.#context.trace.dropped(this.#context.now, this.name, packet, verdict);
   }
 
   #deliver(by: Interface, packet: Packet): void {

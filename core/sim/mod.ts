@@ -72,6 +72,7 @@ export { type NatDependence, type NatMapping, type NatPortAssignment } from "./n
 export { SimStream } from "./streams.ts";
 export { StrictMachine } from "./strict.ts";
 export {
+  type Crossing,
   type NoteEntry,
   type PacketDecoder,
   type PacketEntry,

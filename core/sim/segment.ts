@@ -15,6 +15,8 @@ import type { Trace } from "./trace.ts";
 
 /** Who gets the packets that come by an interface: a host. */
 export interface Receiver {
+  /** How the trace names it. */
+  readonly name: string;
   /** Takes a packet from the wire. */
   receive(by: Interface, packet: Packet): void;
 }
@@ -177,18 +179,19 @@ export class Segment {
 
   /** Sends a packet to one neighbour. */
   unicast(from: Interface, packet: Packet, to: Interface): void {
-    this.#cross(from.link ?? this.link, packet, to);
+    this.#cross(from, packet, to);
   }
 
   /** Sends a packet to every other interface. */
   multicast(from: Interface, packet: Packet): void {
     for (const member of this.#interfaces) {
-      if (member !== from) this.#cross(from.link ?? this.link, packet, member);
+      if (member !== from) this.#cross(from, packet, member);
     }
   }
 
-  #cross(link: Link, packet: Packet, to: Interface): void {
+  #cross(from: Interface, packet: Packet, to: Interface): void {
     const { now, random, trace } = this.#context;
+    const link = from.link ?? this.link;
     const copies = link.cross(packetSize(packet), now, random, this.#arrivals);
     for (let i = 0; i < copies; i++) this.#context.deliver(this.#arrivals[i]!, to, packet);
     if (!trace.isOn) return;
@@ -199,6 +202,10 @@ export class Segment {
       : copies === 1
       ? "delivered"
       : "duplicated";
-    trace.packet(now, this.name, true, packet, verdict);
+    trace.crossing(now, this.name, packet, verdict, {
+      from: from.host.name,
+      to: to.host.name,
+      arrivals: this.#arrivals.slice(0, Math.max(0, copies)),
+    });
   }
 }

@@ -14,6 +14,16 @@ import type { Instant } from "../machine.ts";
 import { describePacket, type Packet, type Verdict } from "./packet.ts";
 import { encodePcap, type PcapRecord } from "./pcap.ts";
 
+/** A packet's way over a link, from one host to the next. */
+export interface Crossing {
+  /** The host that sent it here. */
+  readonly from: string;
+  /** The host that it goes to here. */
+  readonly to: string;
+  /** When it is there, once for each copy; never where the link took it. */
+  readonly arrivals: readonly Instant[];
+}
+
 /** A packet at one place. */
 export interface PacketEntry {
   /** When, milliseconds of virtual time. */
@@ -26,6 +36,8 @@ export interface PacketEntry {
   readonly packet: Packet;
   /** What became of it there. */
   readonly verdict: Verdict;
+  /** Its way, where that is a link's. */
+  readonly crossing?: Crossing;
 }
 
 /** Something that is no packet: a machine's event, a scenario's turn. */
@@ -89,9 +101,14 @@ export class Trace {
     return this.#size > 0;
   }
 
-  /** Records a packet at a place. */
-  packet(at: Instant, where: string, onLink: boolean, packet: Packet, verdict: Verdict): void {
-    if (this.#size > 0) this.#add({ at, where, onLink, packet, verdict });
+  /** Records a packet on a link. */
+  crossing(at: Instant, where: string, packet: Packet, verdict: Verdict, crossing: Crossing): void {
+    if (this.#size > 0) this.#add({ at, where, onLink: true, packet, verdict, crossing });
+  }
+
+  /** Records a packet at a NAT or host that did not take it. */
+  dropped(at: Instant, where: string, packet: Packet, verdict: Verdict): void {
+    if (this.#size > 0) this.#add({ at, where, onLink: false, packet, verdict });
   }
 
   /** Records something else. */

@@ -33,6 +33,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: "tests/scripts/test_command_test.ts",
     reason: "it is a program for Deno, and tries all three itself",
   },
+  {
+    name: /^the playground's page > /,
+    on: ["Deno"],
+    file: "tests/scripts/playground_page_test.ts",
+    reason: "it runs in a browser, the same whoever drives it; Deno bundles it",
+  },
 ];
 
 /** Whether an exception lets a file register no test on a runtime. */

@@ -109,6 +109,27 @@ describe("World", () => {
     assert(world.step());
   });
 
+  it("the trace tells each packet's way over a link: from whom, to whom, and when it is there", () => {
+    const { world, lan, b } = chat(1, { delayMs: 5 });
+    const ways = () =>
+      world.trace.entries().flatMap((entry) => "packet" in entry ? [entry.crossing] : []);
+    const socket = b.bind({ port: 9 });
+    const send = () => socket.send({ address: A.address, port: 7000 }, new Uint8Array(1));
+    world.runFor(50);
+    const before = ways().length;
+    for (const change of [{}, { loss: 1 }, { loss: 0, duplicate: 1 }]) {
+      lan.link.set(change);
+      send();
+    }
+
+    const at = world.now + 5;
+    assertEquals(ways().slice(before), [
+      { from: "b", to: "a", arrivals: [at] },
+      { from: "b", to: "a", arrivals: [] },
+      { from: "b", to: "a", arrivals: [at, at] },
+    ]);
+  });
+
   it("a machine is called at its deadline and not before", () => {
     const { world, processes } = chat(1, { loss: 1 });
     world.runFor(10_000);

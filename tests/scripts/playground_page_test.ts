@@ -1,0 +1,320 @@
+/**
+ * The playground's page in a real Chromium, as a visitor uses it. On Deno only: the page is bundled by
+ * it, and the browser is the same whoever drives it.
+ */
+import { after, before, describe, it } from "node:test";
+import process from "node:process";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Browser, Page } from "puppeteer-core";
+import { withScript } from "./on_deno.ts";
+
+const isDeno = "deno" in process.versions;
+/** What a test of all the page's parts may take, seconds of the page's own time included. */
+const PATIENCE_MS = 15_000;
+const NAMES = ["chromium", "chromium-browser", "google-chrome"];
+
+/** A browser of this machine's. */
+function findBrowser(): string | undefined {
+  for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
+    for (const name of NAMES) {
+      try {
+        if (Deno.statSync(`${folder}/${name}`).isFile) return `${folder}/${name}`;
+      } catch {
+        // It is not there.
+      }
+    }
+  }
+  return undefined;
+}
+
+const executable = isDeno ? findBrowser() : undefined;
+/** In CI a test that is skipped is a failure. */
+const skip = executable === undefined && "needs Debian's chromium";
+
+let browser: Browser;
+let folder: string;
+/** What the page complained about. */
+let complaints: string[] = [];
+
+interface Visit {
+  readonly width?: number;
+  readonly height?: number;
+  readonly features?: { readonly name: string; readonly value: string }[];
+}
+
+/** Opens the page with a scenario, hands it on, and closes it; it may not complain. */
+async function visit(
+  link: string,
+  { width = 1280, height = 900, features = [] }: Visit,
+  test: (page: Page) => Promise<void>,
+): Promise<void> {
+  complaints = [];
+  const page = await browser.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.on("pageerror", (error) => complaints.push(`${error}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warn") complaints.push(message.text());
+  });
+  page.on("request", (request) => {
+    if (!/^(file|data):/.test(request.url())) complaints.push(`asks for ${request.url()}`);
+  });
+  try {
+    await page.setViewport({ width, height });
+    await page.emulateMediaFeatures(features);
+    await page.goto(`file://${folder}/playground.html#${link}`);
+    await test(page);
+    assertEquals(complaints, []);
+  } finally {
+    await page.close();
+  }
+}
+
+/** Waits until an expression holds in the page. */
+async function until(page: Page, expression: string): Promise<void> {
+  try {
+    await page.waitForFunction(expression, { polling: 20 });
+  } catch {
+    const shows = await page.evaluate("document.body.innerText");
+    throw new Error(`not so in the page: ${expression}\n${shows}\n${complaints.join("\n")}`);
+  }
+}
+
+const text = (page: Page, selector: string) =>
+  page.$eval(selector, (element) => element.textContent ?? "");
+const ask = (page: Page, expression: string) => page.evaluate(expression);
+
+/** The rows of the gateway's table that somebody asked for. */
+const MAPPED = `document.querySelectorAll("#table tr.asked").length`;
+const LAPTOP = `document.getElementById("client-laptop").textContent`;
+/** The packets of the list, the first one first: what, whence and whither, and what became of it. */
+const PACKETS = `[...document.querySelectorAll("#log button")].reverse().map((row) =>
+  [...row.children].map((part) => part.textContent).join(" | ")
+)`;
+
+if (isDeno) {
+  describe("the playground's page", { skip }, () => {
+    before(async () => {
+      folder = await Deno.makeTempDir({ prefix: "natkit-playground-" });
+      await withScript<typeof import("../../scripts/playground/build.ts")>(
+        "playground/build.ts",
+        async ({ buildPage }) => {
+          await Deno.writeTextFile(`${folder}/playground.html`, await buildPage());
+        },
+      );
+      // By a name that is computed: no bundle is to carry it.
+      const { launch } = await import(
+        ["puppeteer", "core"].join("-")
+      ) as typeof import("puppeteer-core");
+      browser = await launch({
+        executablePath: executable!,
+        pipe: true,
+        // Its sandbox is not to be had for root.
+        args: Deno.uid() === 0 ? ["--no-sandbox"] : [],
+      });
+    });
+
+    after(async () => {
+      await browser?.close();
+      if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+    });
+
+    it("maps a port, lets a knock in, and gets the port back after a reboot", async () => {
+      await visit("", {}, async (page) => {
+        assertEquals(await ask(page, MAPPED), 0);
+        await page.select("#speed", "3");
+        await page.click("#laptop");
+        await until(page, `${MAPPED} === 1 && ${LAPTOP}.includes("open at 203.0.113.7:27015")`);
+        assertMatch(
+          await text(page, "#table tr.asked"),
+          /203\.0\.113\.7:27015192\.168\.1\.20:27015PCP/,
+        );
+
+        await page.click("#knock");
+        await until(page, `document.getElementById("told").textContent.includes("answers")`);
+
+        await page.click("#reboot");
+        await until(page, `${MAPPED} === 0`);
+        await until(page, `${MAPPED} === 1 && ${LAPTOP}.includes("open at")`);
+      });
+    });
+
+    it("punches a hole between the laptop and the friend", async () => {
+      await visit("", {}, async (page) => {
+        await page.select("#speed", "3");
+        await page.click("#punch");
+        await until(
+          page,
+          `document.getElementById("client-meeting").textContent.includes("connected in")`,
+        );
+        assertEquals(await text(page, "#punch"), "Hang up");
+      });
+    });
+
+    it("stops, steps from packet to packet, and opens one with its fields", async () => {
+      await visit("do=100.map-laptop", {}, async (page) => {
+        await page.click("#play");
+        assertEquals(await text(page, "#play"), "Play");
+        await page.click("#step");
+        await until(page, `document.querySelectorAll("#log button").length >= 1`);
+        const stopped = await text(page, "#clock");
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        assertEquals(await text(page, "#clock"), stopped);
+
+        await page.click("#step");
+        await until(page, `document.getElementById("clock").textContent !== "${stopped}"`);
+        await ask(
+          page,
+          `[...document.querySelectorAll("#log button")].find((row) =>
+            row.textContent.includes("MAP request")).click()`,
+        );
+        const detail = await text(page, "#detail");
+        assertMatch(detail, /MAP request.*internal port27015.*source192\.168\.1\.20:\d+/);
+      });
+    });
+
+    it("opens a packet that is clicked as it flies", async () => {
+      await visit("do=0.knock", {}, async (page) => {
+        await page.select("#speed", "0");
+        await until(page, `document.querySelectorAll("#stage .packet").length === 1`);
+        await ask(
+          page,
+          `document.querySelector("#stage .packet")
+          .dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }))`,
+        );
+        assertMatch(await text(page, "#detail"), /server → gateway.*Textknock/);
+      });
+    });
+
+    it("brings the same packets again by the link that it leaves in the address bar", async () => {
+      let link = "", first: unknown;
+      const isDone = `document.querySelectorAll("#log button").length >= 6 &&
+        document.getElementById("told").textContent.includes("knocks")`;
+      await visit("seed=77", {}, async (page) => {
+        await page.select("#loss", "10");
+        await page.select("#speed", "3");
+        await page.click("#laptop");
+        await until(page, `${MAPPED} === 1`);
+        await page.click("#knock");
+        await until(page, isDone);
+        await page.click("#play");
+        first = await ask(page, PACKETS);
+        link = await ask(page, "location.hash.slice(1)") as string;
+      });
+      assertMatch(link, /^seed=77&do=\d+\.loss-10,\d+\.map-laptop,\d+\.knock$/);
+
+      await visit(link, {}, async (page) => {
+        await until(page, isDone);
+        await page.click("#play");
+        const again = await ask(page, PACKETS) as string[];
+        const both = Math.min(again.length, (first as string[]).length);
+        assert(both >= 6);
+        assertEquals(again.slice(0, both), (first as string[]).slice(0, both));
+      });
+    });
+
+    it("says what is wrong with a link, and works all the same", async () => {
+      await visit("seed=1&do=5.%3Cimg%3E", {}, async (page) => {
+        assertMatch(await text(page, "#error"), /cannot be read: there is no deed/);
+        await page.click("#laptop");
+        await until(page, `${MAPPED} === 1`);
+      });
+    });
+
+    for (const scheme of ["light", "dark"]) {
+      it(`has no sideways scrolling on a phone, and no faint text, ${scheme}`, async () => {
+        const features = [{ name: "prefers-color-scheme", value: scheme }];
+        await visit(
+          "do=0.map-laptop,0.punch",
+          { width: 360, height: 740, features },
+          async (page) => {
+            await until(page, `document.querySelectorAll("#log button").length > 8`);
+            await ask(page, `document.querySelector("#log button").click()`);
+            assertEquals(await ask(page, "document.documentElement.scrollWidth"), 360);
+            assertEquals(await ask(page, WIDER_THAN_THEIR_PLACE), []);
+            assertEquals(await ask(page, FAINT), []);
+          },
+        );
+      });
+    }
+
+    it("is worked by the keyboard alone", async () => {
+      await visit("", {}, async (page) => {
+        const reached = new Set<string>();
+        for (let i = 0; i < 40; i++) {
+          await page.keyboard.press("Tab");
+          reached.add(await ask(page, "document.activeElement.id") as string);
+        }
+        const missed = (await ask(page, ALL_CONTROLS) as string[]).filter((id) => !reached.has(id));
+        assertEquals(missed, []);
+        assertEquals(await ask(page, NAMELESS), []);
+
+        await ask(page, "document.activeElement.blur()");
+        await page.keyboard.press("m");
+        await until(page, `${MAPPED} === 1`);
+        await page.keyboard.press(" ");
+        await until(page, `document.getElementById("play").textContent === "Play"`);
+        await page.keyboard.press("l");
+        await page.keyboard.press("Enter");
+        await until(page, `document.getElementById("detail").textContent.includes("Headers")`);
+      });
+    });
+
+    it("moves nothing for those who want no motion, and tells the same", async () => {
+      const features = [{ name: "prefers-reduced-motion", value: "reduce" }];
+      await visit("do=0.knock", { features }, async (page) => {
+        await page.select("#speed", "0");
+        const place = `document.querySelector("#stage .packet")?.getAttribute("transform")`;
+        await until(page, `${place} !== undefined`);
+        const before = await ask(page, place);
+        await until(
+          page,
+          `Number.parseFloat(document.getElementById("clock").textContent) > 0.003`,
+        );
+        assertEquals(await ask(page, place), before);
+      });
+    });
+  });
+}
+
+/** Elements whose content is wider than they are, and which do not scroll by design. */
+const WIDER_THAN_THEIR_PLACE = `[...document.querySelectorAll("main *")].filter((element) =>
+  element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 1 &&
+  !["auto", "hidden"].includes(getComputedStyle(element).overflowX) &&
+  !(element instanceof SVGElement) && getComputedStyle(element).display !== "inline"
+).map((element) => element.id || element.className || element.tagName)`;
+
+/** Texts with less contrast than WCAG asks for (4.5 : 1), by what is behind them. */
+const FAINT = `(() => {
+  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => {
+    const [r, g, b] = numbers(color).map((value) => value / 255)
+      .map((value) => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const { backgroundColor } = getComputedStyle(element);
+    const alpha = numbers(backgroundColor)[3] ?? 1;
+    return alpha > 0.5 || !element.parentElement ? backgroundColor : behind(element.parentElement);
+  };
+  return [...document.querySelectorAll("main *")].filter((element) =>
+    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim() !== "") &&
+    element.checkVisibility() && !element.disabled
+  ).filter((element) => {
+    const ink = element instanceof SVGElement ? getComputedStyle(element).fill
+      : getComputedStyle(element).color;
+    const box = element instanceof SVGElement ? element.parentElement.querySelector("rect") : null;
+    const paper = box ? getComputedStyle(box).fill : behind(element);
+    const [a, b] = [light(ink), light(paper)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05) < 4.5;
+  }).map((element) => element.outerHTML.slice(0, 80));
+})()`;
+
+/** What can be pressed or chosen, by id. */
+const ALL_CONTROLS = `[...document.querySelectorAll("button[id], select, input")]
+  .filter((control) => !control.disabled).map(({ id }) => id)`;
+
+/** What can be pressed or chosen, and has no name. */
+const NAMELESS = `[...document.querySelectorAll("button, select, input")].filter((control) =>
+  !control.textContent.trim() && !control.ariaLabel && !control.labels?.length ||
+  control.matches("select") && !control.labels.length
+).map(({ id }) => id)`;
