@@ -50,6 +50,7 @@ export interface FlagValues {
   readonly filter?: readonly RemoteFilter[];
   readonly "third-party"?: string;
   readonly description?: string;
+  readonly exec?: string;
   readonly state?: string;
   readonly timeout?: number;
   readonly listen?: ListenAddress;
@@ -164,6 +165,12 @@ export const FLAGS: Table = {
     placeholder: "T",
     summary: "a text for the gateway's list (PCP, UPnP)",
     read: readDescription,
+  },
+  exec: {
+    placeholder: "CMD",
+    summary: "run this in the shell at each change (mapped, moved, lost, unmapped), with " +
+      "NATKIT_EVENT, NATKIT_EXTERNAL_ADDRESS, NATKIT_EXTERNAL_PORT and more in its environment",
+    read: readText,
   },
   all: { summary: "every mapping of this host, as far as the gateway lets us" },
   listen: {

@@ -52,8 +52,21 @@ export interface Io {
   openInput(): Input;
   /** Writes bytes to standard output; resolves once there is room for more. */
   write(data: Uint8Array): Promise<void>;
+  /**
+   * Starts a command line in the user's shell, with this environment and without an input. What it
+   * writes goes to standard error. It is killed with this process. Rejects where it cannot be started.
+   */
+  start(command: string, env: Readonly<Record<string, string>>): Promise<Started>;
   /** Ends the process at once. */
   exit(status: number): void;
+}
+
+/** A command that was started. */
+export interface Started {
+  /** Its status, or why it has none; never rejects. */
+  readonly ended: Promise<number | string>;
+  /** Signals it and all that it has started. */
+  kill(signal: "SIGTERM" | "SIGKILL"): void;
 }
 
 /** Standard input as bytes, for one reader. */
@@ -106,6 +119,7 @@ export function processIo(): Io {
           resolve();
         }
       }),
+    start,
     exit: (status) => process.exit(status),
   };
 }
@@ -137,6 +151,36 @@ function onLine(callback: (line: string) => void): () => void {
     // A read that waits for input would keep the process alive.
     stdin.destroy();
   };
+}
+
+async function start(
+  command: string,
+  env: Readonly<Record<string, string>>,
+): Promise<Started> {
+  const { spawn } = await import("node:child_process");
+  // In a group of its own: all that it starts can be ended, and Ctrl-C is for natkit alone.
+  const isGroup = process.platform !== "win32";
+  const child = spawn(command, {
+    shell: true,
+    env,
+    detached: isGroup,
+    stdio: ["ignore", 2, 2],
+    windowsHide: true,
+  });
+  const kill = (signal: "SIGTERM" | "SIGKILL") => {
+    try {
+      if (child.pid !== undefined) process.kill(isGroup ? -child.pid : child.pid, signal);
+    } catch {
+      // It is over.
+    }
+  };
+  const onExit = () => kill("SIGKILL");
+  process.on("exit", onExit);
+  const ended = new Promise<number | string>((resolve) => {
+    child.on("error", (error) => resolve(error.message));
+    child.on("exit", (status, signal) => resolve(status ?? signal ?? "no status"));
+  }).finally(() => process.removeListener("exit", onExit));
+  return { ended, kill };
 }
 
 /** So many pieces of standard input wait at most; then whoever writes them waits. */

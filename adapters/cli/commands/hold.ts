@@ -8,24 +8,35 @@ import { gatewayText, type GrantedMapping } from "../../../core/portmap/managed.
 import type { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import type { Context } from "../command.ts";
-import type { MappingFields } from "../events.ts";
+import type { CliEvent, MappingFields } from "../events.ts";
 import { tenths } from "../output.ts";
 import { inUse } from "./earlier_runs.ts";
+import type { Hook } from "./hook.ts";
 import type { Keeper } from "./keeper.ts";
 import type { Notes } from "./notes.ts";
+
+/** What goes along with a mapping. */
+export interface Beside {
+  readonly kept: Keeper;
+  readonly notes: Notes;
+  readonly hook: Hook;
+}
 
 /** Tells and holds `mapping`; answers with the exit status when it is over. */
 export async function hold(
   context: Context,
   nat: Nat,
   mapping: PortMapping,
-  kept: Keeper,
-  notes: Notes,
+  { kept, notes, hook }: Beside,
 ): Promise<number> {
   const { flags, output, stop } = context;
+  const put = (event: CliEvent) => {
+    output.event(event);
+    hook.told(event);
+  };
   const isOnce = flags.mode === "once" && !stop.aborted;
   const tell = async (event: "mapped" | "renewed" | "moved", granted: GrantedMapping) => {
-    output.event({ event, ...fieldsOf(granted), elapsedMs: context.elapsedMs() });
+    put({ event, ...fieldsOf(granted), elapsedMs: context.elapsedMs() });
     if (event !== "renewed") notes.granted(granted);
     kept.keep(granted, await nat.exportState(), !isOnce);
   };
@@ -50,7 +61,7 @@ export async function hold(
     } else if (event.type === "lost") {
       const { reason } = event;
       const fields = fieldsOf(mapping.mapping);
-      output.event({ event: "lost", reason, ...fields, elapsedMs: context.elapsedMs() });
+      put({ event: "lost", reason, ...fields, elapsedMs: context.elapsedMs() });
     } else await tell(event.type === "recovered" ? "mapped" : event.type, event.mapping);
   }
   const closedMs = await closing();
@@ -65,7 +76,7 @@ export async function hold(
     output.fail({ code: end ? "refused" : "no-answer", message, attempts, protocol, internal });
     return 1;
   }
-  output.event({
+  put({
     event: "unmapped",
     ...{ protocol, via, gateway, internal, external, reason: end.reason },
     elapsedMs: context.elapsedMs(),

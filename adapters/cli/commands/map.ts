@@ -13,6 +13,7 @@ import { viaName } from "../text.ts";
 import { PROTOCOLS, UsageError } from "../values.ts";
 import { inUse, openToMap, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
+import { Hook } from "./hook.ts";
 import { Keeper } from "./keeper.ts";
 import { Notes } from "./notes.ts";
 import { forEachPort, readPorts } from "./ports.ts";
@@ -39,6 +40,7 @@ export async function run(context: Context): Promise<number> {
     const wanted = { protocol, internalPort: port, ...dropUndefined({ thirdParty }) };
     return { port, protocol, wanted, kept: new Keeper(context, wanted) };
   });
+  const hook = new Hook(context);
   const { nat, heldBy } = await openToMap(context, wishes.map(({ wanted }) => wanted), {
     onState: async (state) => {
       await Promise.all(wishes.map(({ kept }) => kept.asked(state)));
@@ -57,7 +59,7 @@ export async function run(context: Context): Promise<number> {
         const mapping = await context.waitingFor(answerOf(nat, flags.via), asking);
         const wishedPort = flags["external-port"] ?? port;
         const notes = new Notes(context, wishedPort === 0 ? undefined : wishedPort);
-        return await hold(context, nat, mapping, kept, notes);
+        return await hold(context, nat, mapping, { kept, notes, hook });
       } catch (error) {
         await kept.forgetAsked();
         throw await withRemedy(error, context, wanted);
@@ -66,6 +68,7 @@ export async function run(context: Context): Promise<number> {
   } finally {
     await nat.close();
     await Promise.all(wishes.map(({ kept }) => kept.forgetAsked()));
+    await hook.end();
   }
 }
 

@@ -27,18 +27,23 @@ export const COMMANDS: readonly Command[] = [
       "filter",
       "third-party",
       "description",
+      "exec",
       "state",
       "timeout",
     ],
     notes:
       "PORT is the port on this host, tcp where nothing is said. Of several each goes its own\n" +
       "way: one that fails is told, the others stay, and the status is 1 at the end.\n" +
+      "--exec's command has the fields of the event in NATKIT_EVENT, _PROTOCOL, _VIA, _GATEWAY,\n" +
+      "_INTERNAL_ADDRESS, _INTERNAL_PORT, _EXTERNAL_ADDRESS, _EXTERNAL_PORT, _LIFETIME, _REASON.\n" +
+      "One runs at a time, for 10 s at most; of the changes of a port that wait the last one counts.\n" +
       "Events: mapped, renewed, moved, lost, unmapped.",
     examples: [
       "map 25565",
       "map 25565 27015/udp",
       "map 6000/udp --external-port 6000 --lifetime 3600",
       "map 8080 --mode once --json",
+      "map 8080 --exec 'echo $NATKIT_EVENT $NATKIT_EXTERNAL_ADDRESS:$NATKIT_EXTERNAL_PORT'",
     ],
     load: () => import("./map.ts"),
   },
@@ -73,6 +78,7 @@ export const COMMANDS: readonly Command[] = [
       "mode",
       "third-party",
       "description",
+      "exec",
       "state",
       "timeout",
     ],

@@ -15,6 +15,7 @@ import {
 } from "../values.ts";
 import { openToMapOne, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
+import { Hook } from "./hook.ts";
 import { Keeper } from "./keeper.ts";
 import { Notes } from "./notes.ts";
 import { answerOf, mappingOptions } from "./map.ts";
@@ -39,17 +40,19 @@ export async function run(context: Context): Promise<number> {
   const thirdParty = flags["third-party"];
   const wanted = { protocol, internalPort: port, remote, ...dropUndefined({ thirdParty }) };
   const kept = new Keeper(context, wanted);
+  const hook = new Hook(context);
   const nat = await openToMapOne(context, wanted, kept.asked);
   try {
     const asking = nat.peer(port, remote, { protocol, ...mappingOptions(context) });
     const mapping = await context.waitingFor(answerOf(nat, ["pcp"]), asking);
     const notes = new Notes(context, flags["external-port"] || undefined);
-    return await hold(context, nat, mapping, kept, notes);
+    return await hold(context, nat, mapping, { kept, notes, hook });
   } catch (error) {
     await kept.forgetAsked();
     throw await withRemedy(error, context, wanted);
   } finally {
     await nat.close();
     await kept.forgetAsked();
+    await hook.end();
   }
 }

@@ -59,6 +59,7 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["map /tcp", ["PORT", '""']],
   ["map 6000/TCP", ["PORT", '"6000/TCP"']],
   ["map -1", ["-1"]],
+  ["map 1 --exec=", ["--exec", '""']],
   ["map 1 1/tcp", ["PORT", "twice", '"1/tcp"']],
   ["map 1 0", ["PORT", '"0"']],
   ["map 1 2/udp --external-port 5", ["--external-port", "one PORT", '"5"']],
@@ -754,6 +755,135 @@ describe("natkit", () => {
         Promise.reject(new TypeError("'lifetimeSeconds' must: current value is 5"));
       assertEquals(await run(`map 6000 6001/udp --json --state ${path}`), 2);
       assertEquals(io.events.map(({ code }) => code), ["usage"]);
+    });
+  });
+
+  describe("--exec", () => {
+    const moved = { ...GRANTED, external: { address: "203.0.113.8", port: 6000 } };
+    const commands = async (count: number) => {
+      await io.until(() => io.started.length >= count);
+      return io.started.map(({ env }) => env.NATKIT_EVENT);
+    };
+
+    it("runs the command at each change, one at a time, and before the end", async () => {
+      io.env.PATH = "/bin";
+      io.env.NATKIT_REASON = "left over";
+      const running = run("map 6000 --json --exec notify.sh");
+      await commands(1);
+      const [first] = io.started;
+      const { NATKIT_EVENT: _, ...env } = first!.env;
+      assertEquals(first!.command, "notify.sh");
+      assertEquals(env, {
+        XDG_STATE_HOME: folder,
+        PATH: "/bin",
+        NATKIT_PROTOCOL: "tcp",
+        NATKIT_VIA: "pcp",
+        NATKIT_GATEWAY: "192.168.1.1",
+        NATKIT_INTERNAL_ADDRESS: "192.168.1.5",
+        NATKIT_INTERNAL_PORT: "6000",
+        NATKIT_EXTERNAL_ADDRESS: "203.0.113.7",
+        NATKIT_EXTERNAL_PORT: "6000",
+        NATKIT_LIFETIME: "600",
+      });
+      nat.mapping.tell({ type: "renewed", mapping: GRANTED });
+      nat.mapping.tell({ type: "lost", reason: "x" });
+      nat.mapping.tell({ type: "recovered", mapping: GRANTED });
+      nat.mapping.tell({ type: "moved", mapping: moved });
+      await io.event("moved");
+      assertEquals(io.started.length, 1);
+      first!.end(0);
+      // Of what came meanwhile the last counts.
+      assertEquals(await commands(2), ["mapped", "moved"]);
+      assertEquals(io.started[1]!.env.NATKIT_EXTERNAL_ADDRESS, "203.0.113.8");
+      io.signal("SIGTERM");
+      await io.event("unmapped");
+      assertEquals(nat.mapping.calls, ["close"]);
+      io.started[1]!.end(0);
+      assertEquals(await commands(3), ["mapped", "moved", "unmapped"]);
+      let isOver = false;
+      const ended = running.finally(() => isOver = true);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assertEquals(isOver, false);
+      io.started[2]!.end(0);
+      assertEquals(await ended, 143);
+    });
+
+    it("warns of one that fails or cannot be started, and changes nothing else", async () => {
+      for (const end of [3, "no such program"]) {
+        io = new FakeIo();
+        nat = new FakeNat();
+        const running = run(`map 6000 --mode once --exec x --state ${path}`);
+        await commands(1);
+        io.started[0]!.end(end);
+        assertEquals(await running, 0);
+        assertStringIncludes(
+          io.err,
+          `warning: --exec at mapped failed: ${end === 3 ? "status 3" : end}`,
+        );
+      }
+      io = new FakeIo();
+      io.start = () => Promise.reject(new Error("not allowed"));
+      assertEquals(await run(`map 6000 --mode once --exec x --state ${path}`), 0);
+      assertStringIncludes(io.err, "--exec at mapped: not allowed");
+    });
+
+    it("ends one that hangs, first politely, and goes on", async () => {
+      const runtime = new FakeRuntime();
+      const running = runCommandLine(["map", "6000", "--exec", "x"], io, {
+        openNat: nat.open,
+        runtime,
+      });
+      await commands(1);
+      const [hung] = io.started;
+      runtime.advance(9999);
+      assertEquals(hung!.killed, []);
+      runtime.advance(1);
+      assertEquals(hung!.killed, ["SIGTERM"]);
+      assertStringIncludes(io.err, "--exec at mapped did not end within 10 s");
+      runtime.advance(1000);
+      assertEquals(hung!.killed, ["SIGTERM", "SIGKILL"]);
+      hung!.end("SIGKILL");
+      nat.mapping.tell({ type: "moved", mapping: moved });
+      assertEquals(await commands(2), ["mapped", "moved"]);
+      io.started[1]!.end(0);
+      io.signal("SIGINT");
+      await commands(3);
+      io.started[2]!.end(0);
+      assertEquals(await running, 130);
+    });
+
+    it("keeps from the shell what the network says", async () => {
+      const running = run("map 6000 --exec x");
+      await commands(1);
+      io.started[0]!.end(0);
+      nat.mapping.tell({ type: "lost", reason: "718 $(id) `id` & | < > \" ' \\ ! ^ ( ) \n * é" });
+      await commands(2);
+      assertEquals(io.started[1]!.env.NATKIT_REASON!.replace(/ +/g, " "), "718 id id ");
+      io.started[1]!.end(0);
+      io.signal("SIGINT");
+      await commands(3);
+      io.started[2]!.end(0);
+      await running;
+    });
+
+    it("serves each of several ports", async () => {
+      const udp = {
+        ...GRANTED,
+        protocol: "udp",
+        internal: { ...GRANTED.internal, port: 6001 },
+      } as const;
+      nat.answer = (_, __, ___, [port]) =>
+        Promise.resolve(port === 6000 ? nat.mapping : new FakeMapping(udp));
+      const running = run("map 6000 6001/udp --mode once --exec x");
+      await commands(1);
+      io.started[0]!.end(0);
+      await commands(2);
+      io.started[1]!.end(0);
+      assertEquals(await running, 0);
+      assertEquals(
+        io.started.map(({ env }) => `${env.NATKIT_INTERNAL_PORT}/${env.NATKIT_PROTOCOL}`).sort(),
+        ["6000/tcp", "6001/udp"],
+      );
     });
   });
 

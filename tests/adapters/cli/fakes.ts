@@ -6,17 +6,28 @@
 import type { AddressOptions, ExternalAddress, Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
-import type { Input, Io, StopSignal } from "../../../adapters/cli/io.ts";
+import type { Input, Io, Started, StopSignal } from "../../../adapters/cli/io.ts";
 import type { Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import type { GrantedMapping } from "../../../core/portmap/managed.ts";
+
+/** A command that was started. */
+export interface FakeCommand {
+  readonly command: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly killed: string[];
+  /** Ends it, with a status or for another reason. */
+  end(end: number | string): void;
+}
 
 /** A process of which a test sees everything. */
 export class FakeIo implements Io {
   out = "";
   err = "";
   readonly exits: number[] = [];
+  /** The commands that were started, to be ended by the test. */
+  readonly started: FakeCommand[] = [];
   readonly isTerminal = { stdin: false, stdout: false, stderr: false };
   readonly env: Record<string, string | undefined> = {};
   clock = 0;
@@ -83,6 +94,15 @@ export class FakeIo implements Io {
   endInput(): void {
     this.#isInputOpen = false;
     this.#wakeInput();
+  }
+
+  start(command: string, env: Readonly<Record<string, string>>): Promise<Started> {
+    const killed: string[] = [];
+    let end: (end: number | string) => void = () => {};
+    const ended = new Promise<number | string>((resolve) => end = resolve);
+    this.started.push({ command, env, killed, end });
+    for (const watcher of [...this.#watchers]) watcher();
+    return Promise.resolve({ ended, kill: (signal) => void killed.push(signal) });
   }
 
   exit(status: number): void {

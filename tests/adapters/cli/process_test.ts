@@ -13,6 +13,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { isRunning } from "../../../adapters/cli/processes.ts";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
 
 const SELF = fileURLToPath(import.meta.url);
@@ -363,6 +364,39 @@ if (process.env[AS_COMMAND]) {
       const unmap = natkit("unmap", "6000", "6001/udp", ...here());
       assertEquals(await unmap.end(), 0, unmap.out + unmap.err);
       assertEquals(ports(), []);
+    });
+
+    it("runs a command at each change, with the event in its environment", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      const log = join(folder, "log");
+      const exec = `echo "$NATKIT_EVENT $NATKIT_EXTERNAL_ADDRESS" >> '${log}'; echo said; false`;
+      const child = natkit("map", "6000", "--exec", exec, ...here());
+      await until(() => readFile(log, "utf8").then((it) => it.endsWith("\n"), () => false));
+      child.signal("SIGINT");
+      assertEquals(await child.end(), 130, child.err);
+      assertEquals(await readFile(log, "utf8"), "mapped 203.0.113.7\nunmapped 203.0.113.7\n");
+      // Its output is not among the events, which can be read one by one.
+      assertEquals(child.names, ["mapped", "unmapped"]);
+      assertStringIncludes(child.err, "said\nnatkit: warning: --exec at mapped failed: status 1");
+    });
+
+    it("takes a command that hangs along where it is ended at once", {
+      skip: !HAS_SIGNALS,
+    }, async () => {
+      const file = join(folder, "pid");
+      const exec = `sleep 1000 & echo $! > '${file}'; wait`;
+      const child = natkit("map", "6000", "--exec", exec, ...here());
+      const pid = async () => Number(await readFile(file, "utf8").catch(() => ""));
+      await until(async () => await pid() > 0);
+      child.signal("SIGINT");
+      await child.event("unmapped");
+      assertEquals(ports(), []);
+      await new Promise((resolve) => setTimeout(resolve, 1100));
+      child.signal("SIGINT");
+      assertEquals(await child.end(), 130, child.err);
+      const sleeper = await pid();
+      await until(async () => !await isRunning({ pid: sleeper }));
     });
 
     it("says where nothing listens at the port, and is quiet where something does", async () => {
