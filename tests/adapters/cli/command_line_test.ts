@@ -701,7 +701,7 @@ describe("natkit", () => {
       io.signal("SIGTERM");
 
       assertEquals(await running, 143);
-      assertEquals(told(), [
+      assertEquals(told().sort(), [
         ["mapped", 6000],
         ["mapped", 6001],
         ["renewed", 6001],
