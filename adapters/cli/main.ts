@@ -13,7 +13,7 @@
 import { runCommandLine } from "./command_line.ts";
 import { type Io, processIo } from "./io.ts";
 
-export type { Input, Io, StopSignal } from "./io.ts";
+export type { Input, Io, Started, StopSignal } from "./io.ts";
 
 /**
  * Runs one command line to its end and answers the exit status: 0 done, 1 failed, 2 wrong usage,
