@@ -14,6 +14,14 @@ import type { Place } from "./topology.ts";
 const SOURCES = {
   natkit: `${ROOT}/adapters/cli/bin.ts`,
   probe: `${ROOT}/scripts/lab/probe.ts`,
+  dht: `${ROOT}/scripts/examples/apps/bittorrent_dht.ts`,
+  http: `${ROOT}/scripts/examples/apps/http_server.ts`,
+} as const;
+
+/** What Deno runs as it is. */
+const SCRIPTS = {
+  werift: `${ROOT}/scripts/lab/peers/werift_peer.ts`,
+  libp2p: `${ROOT}/scripts/examples/apps/libp2p.ts`,
 } as const;
 
 type Program = keyof typeof SOURCES;
@@ -39,7 +47,9 @@ export async function buildPrograms(): Promise<void> {
     const bundle = ["bundle", "--quiet", "--platform=deno", source, "--output", bundleOf(program)];
     await must([Deno.execPath(), ...bundle], { cwd: ROOT });
   }
-  await must([Deno.execPath(), "cache", `${ROOT}/scripts/lab/peers/werift_peer.ts`], { cwd: ROOT });
+  for (const script of Object.values(SCRIPTS)) {
+    await must([Deno.execPath(), "cache", script], { cwd: ROOT });
+  }
   await Deno.writeTextFile(`${ROOT}/.build/lab/package.json`, '{ "type": "module" }\n');
 }
 
@@ -48,6 +58,13 @@ export async function natkitCommand(runtime: Runtime): Promise<string[]> {
   if (runtime === "Node") return ["node", bundleOf("natkit")];
   if (runtime === "Bun") return [await bunPath(), bundleOf("natkit")];
   return [Deno.execPath(), "run", "-A", "--cached-only", SOURCES.natkit];
+}
+
+/** The words that start a program of other hands that natkit makes reachable, one a runtime. */
+export async function appCommand(runtime: Runtime): Promise<string[]> {
+  if (runtime === "Node") return ["node", bundleOf("dht")];
+  if (runtime === "Bun") return [await bunPath(), bundleOf("http")];
+  return [Deno.execPath(), "run", "-A", "--cached-only", SCRIPTS.libp2p];
 }
 
 /**

@@ -19,21 +19,25 @@ const SERVERS = {
     socket.bind(+process.argv[1], () => console.log("listening"));`,
 } as const;
 
-/** Each prints the answer, or the error's code, or "silence". */
+/**
+ * Each prints the answer, or the error's code, or "silence". With TCP who is greeted need not end
+ * the connection.
+ */
 const CLIENTS = {
-  tcp: `const [address, port, patience] = process.argv.slice(1);
+  tcp: `const [address, port, patience, hello = ""] = process.argv.slice(1);
     const end = (text) => { console.log(text); process.exit(); };
     setTimeout(() => end("silence"), +patience);
     let answer = "";
     require("node:net").connect({ host: address, port: +port })
-      .on("data", (data) => answer += data).on("end", () => end(answer))
+      .on("connect", function () { if (hello) this.write(hello); })
+      .on("data", (data) => { answer += data; if (hello) end(answer); }).on("end", () => end(answer))
       .on("error", (error) => end(error.code));`,
-  udp: `const [address, port, patience] = process.argv.slice(1);
+  udp: `const [address, port, patience, hello = "hello"] = process.argv.slice(1);
     const end = (text) => { console.log(text); process.exit(); };
     setTimeout(() => end("silence"), +patience);
     const socket = require("node:dgram").createSocket(address.includes(":") ? "udp6" : "udp4");
     socket.on("message", (data) => end(String(data)));
-    socket.send("hello", +port, address);`,
+    socket.send(hello, +port, address);`,
 } as const;
 
 /** How long a client waits for an answer on links without delay. */
@@ -51,14 +55,20 @@ export async function serve(
   return server;
 }
 
-/** Connects from a place: the peer's view of us, or the error's code, or "silence". */
+/**
+ * Connects from a place: what the peer answers, or the error's code, or "silence".
+ *
+ * @param hello What is said to it first.
+ */
 export async function reach(
   lab: Lab,
   place: Place,
   protocol: "tcp" | "udp",
   to: { readonly address: string; readonly port: number },
+  hello?: string,
 ): Promise<string> {
   const argv = ["node", "-e", CLIENTS[protocol], to.address, `${to.port}`, `${PATIENCE_MS}`];
+  if (hello !== undefined) argv.push(hello);
   const { stdout, stderr } = await lab.exec(place, argv);
   return (stdout + stderr).trim().replace(/^::ffff:/, "");
 }
