@@ -116,6 +116,21 @@ describe("renew()", () => {
   });
 });
 
+describe("mapBoth()", () => {
+  it("follows the gateway to another address, with both", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.mapBoth(8080);
+      await net.pass(5000);
+      net.command("external 203.0.113.99");
+      const renewal = port.renew();
+      await net.pass(5000);
+      await renewal;
+      assertEquals([port.external.address, port.state], ["203.0.113.99", "open"]);
+      assertEquals(net.ports(), [8080, 8080]);
+    });
+  });
+});
+
 describe("renew() of a mapping that ends", () => {
   for (const how of ["close", "release"] as const) {
     it(`by ${how}() says that it was closed`, async () => {
@@ -197,6 +212,25 @@ describe("close()", () => {
       assertEquals(closing.how, "pending");
       await net.pass(1600);
       assertEquals(closing.how, "resolved");
+    });
+  });
+
+  it("has everything that is asked afterwards say so", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      const closing = nat.close();
+      await net.pass(100);
+      await closing;
+      const late = [
+        watch(nat.map(8082)),
+        watch(nat.mapBoth(8082)),
+        watch(nat.unmap(8082)),
+        watch(nat.externalAddresses()),
+        watch(port.renew()),
+      ];
+      await turn();
+      assertEquals(late.map(({ how }) => how), late.map(() => "closed"));
+      assertEquals([net.ports(), net.timers.size], [[], 0]);
     });
   });
 
@@ -521,6 +555,35 @@ describe("events", () => {
     const late = port[Symbol.asyncIterator]();
     assertEquals((await late.next()).value, { type: "unmapped", reason: "revoked" });
     assertEquals((await late.next()).done, true);
+  });
+
+  it("are told to each reader from where it begins", async () => {
+    await withNat(async (nat, net) => {
+      const port = await nat.map(8080);
+      await net.pass(5000);
+      const heard = async (event: Promise<IteratorResult<PortEvent>>) => (await event).value?.type;
+      const renewal = port.renew();
+      await net.pass(10);
+      await renewal;
+      const early = port[Symbol.asyncIterator]();
+      assertEquals(await heard(early.next()), "renewed");
+      const late = port[Symbol.asyncIterator]();
+      const both = [heard(early.next()), heard(late.next())];
+      net.command("external 203.0.113.99");
+      const move = port.renew();
+      await net.pass(5000);
+      await move;
+      assertEquals(await Promise.all(both), ["moved", "moved"]);
+      assertEquals([port.external.address, port.state], ["203.0.113.99", "open"]);
+      const closing = port.close();
+      await net.pass(10);
+      await closing;
+      assertEquals(port.state, "closed");
+      let last = (await late.next()).value;
+      while (last?.type !== "unmapped") last = (await late.next()).value;
+      assertEquals(last, { type: "unmapped", reason: "revoked" });
+      assertEquals((await late.next()).done, true);
+    });
   });
 
   it("end for whoever leaves, also while one is waited for", async () => {

@@ -4,6 +4,7 @@ import { Nat } from "../../../adapters/api/nat.ts";
 import { natBehaviour, reflexiveAddress } from "../../../adapters/api/stun.ts";
 import { startGateway } from "../../../adapters/gateway_server.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { startStunServer, type StartStunServerOptions } from "../../../adapters/stun_server.ts";
 import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
@@ -178,17 +179,47 @@ describe("natBehaviour()", () => {
 });
 
 describe("Nat.diagnose() with STUN servers", () => {
+  /** Patience of a second and more is over when `fire` says so; what paces the questions runs. */
+  function patient(): { runtime: Runtime; fire: (delayMs: number) => void } {
+    const real = systemRuntime();
+    const timers = new Set<{ delayMs: number; callback: () => void }>();
+    const setTimer = (delayMs: number, callback: () => void, keepAlive: boolean) => {
+      if (delayMs < 1000) return real.setTimer(delayMs, callback, keepAlive);
+      const timer = { delayMs, callback };
+      timers.add(timer);
+      return () => void timers.delete(timer);
+    };
+    const fire = (delayMs: number) => {
+      for (const timer of [...timers].filter((one) => one.delayMs === delayMs)) {
+        timers.delete(timer);
+        timer.callback();
+      }
+    };
+    return { runtime: { ...real, setTimer }, fire };
+  }
+
+  async function openNat(runtime: Runtime): Promise<Nat> {
+    const gateway = await startGateway({ announceTo: [] });
+    const nat = await Nat.open({
+      gateway: gateway.endpoint,
+      protocols: ["pcp"],
+      announcements: false,
+      runtime,
+    });
+    open.push(gateway, nat);
+    return nat;
+  }
+
   it("tells how each sees this host, and what NAT there is", async () => {
     const alternate = { address: OTHER, port: await freePort() };
     const { endpoint } = await start({ alternate });
-    const gateway = await startGateway({ external: LOCAL });
-    const nat = await Nat.open({ gateway: gateway.endpoint, protocols: ["pcp"] });
-    open.push(gateway, nat);
+    const { runtime, fire } = patient();
+    const nat = await openNat(runtime);
     const name = formatEndpoint(endpoint);
-    const { reflexive, nat: found, findings } = await nat.diagnose({
+    const { gateways, reflexive, nat: found, findings } = await nat.diagnose({
       stunServers: [name],
-      timeoutMs: 3000,
     });
+    assertEquals(gateways.map(({ protocols }) => protocols[0]?.outcome), ["answered"]);
     assertEquals(reflexive.map(({ server, address, outcome }) => [server, address, outcome]), [
       [name, LOCAL, "answered"],
     ]);
@@ -198,19 +229,29 @@ describe("Nat.diagnose() with STUN servers", () => {
       filtering: "endpoint-independent",
     });
     assert(findings.some(({ code }) => code === "punchable"));
+    const closing = nat.close();
+    fire(1500);
+    await closing;
   });
 
   it("ends with what it knows where the time is up, and where it is given up", async () => {
-    const silent = formatEndpoint(await oddServer(() => undefined));
-    const gateway = await startGateway();
-    const nat = await Nat.open({ gateway: gateway.endpoint, protocols: ["pcp"] });
-    open.push(gateway, nat);
-    const told = await nat.diagnose({ stunServers: [silent], timeoutMs: 100 });
+    let asked = 0;
+    const silent = formatEndpoint(await oddServer(() => void asked++));
+    const { runtime, fire } = patient();
+    const nat = await openNat(runtime);
+    const asking = nat.diagnose({ stunServers: [silent], timeoutMs: 5000 });
+    // By the one question and the other.
+    while (asked < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+    fire(5000);
+    const told = await asking;
     assertEquals([told.reflexive[0]?.outcome, told.nat], ["no answer", undefined]);
     const controller = new AbortController();
-    const asking = nat.diagnose({ stunServers: [silent], signal: controller.signal });
+    const again = nat.diagnose({ stunServers: [silent], signal: controller.signal });
     controller.abort(new Error("enough"));
-    await assertRejects(() => asking, Error, "enough");
+    await assertRejects(() => again, Error, "enough");
+    const closing = nat.close();
+    fire(1500);
+    await closing;
   });
 });
 

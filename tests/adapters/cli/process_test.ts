@@ -5,8 +5,6 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
-import { createServer } from "node:net";
-import { readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -153,28 +151,13 @@ if (process.env[AS_COMMAND]) {
     const ports = () => gateway!.entries().map(({ internal }) => internal.port);
 
     it("maps, tells, keeps and unmaps, and ends by itself each time", async () => {
-      for (const via of ["pcp", "nat-pmp"]) {
-        const map = natkit("map", "6000/udp", "--via", via, "--mode", "once", ...here());
-        assertEquals(await map.end(), 0, map.err);
-        const [event] = map.events;
-        assertEquals([map.names, event?.via, event?.protocol], [["mapped"], via, "udp"]);
-        assertStringIncludes(String(event?.gateway), "127.0.0.1");
-        assertEquals(ports(), [6000]);
+      const map = natkit("map", "6000/udp", "--mode", "once", ...here());
+      assertEquals(await map.end(), 0, map.err);
+      assertEquals([map.names, ports()], [["mapped"], [6000]]);
 
-        const unmap = natkit("unmap", "6000/udp", ...here());
-        assertEquals(await unmap.end(), 0, unmap.out + unmap.err);
-        assertEquals([...new Set(unmap.names)], ["unmapped"]);
-        assertEquals(ports(), []);
-      }
-    });
-
-    it("adopts the mapping of an earlier run", async () => {
-      const once = ["map", "6000", "--mode", "once", ...here()];
-      assertEquals(await natkit(...once).end(), 0);
-      const again = natkit(...once);
-
-      assertEquals(await again.end(), 0, again.out);
-      assertEquals(ports(), [6000]);
+      const unmap = natkit("unmap", "6000/udp", ...here());
+      assertEquals(await unmap.end(), 0, unmap.out + unmap.err);
+      assertEquals([unmap.names, ports()], [["unmapped"], []]);
     });
 
     it("does not take the mapping of a process that lives, but that of one that was killed", {
@@ -208,45 +191,13 @@ if (process.env[AS_COMMAND]) {
       }
     });
 
-    it("has its nonce in the state file before the request with it arrives", async () => {
-      const silent = createSocket("udp4");
-      const seen = new Promise<boolean>((resolve) => {
-        silent.on("message", (data) => {
-          if (data[0] !== 2 || data[1] !== 1) return;
-          // PCP's nonce (RFC 6887 §11.1).
-          const nonce = data.subarray(24, 36).toString("hex");
-          resolve(readFileSync(state(), "utf8").includes(nonce));
-        });
-      });
-      await new Promise<void>((resolve) => silent.bind(0, "127.0.0.1", resolve));
-      try {
-        const at = `127.0.0.1:${silent.address().port}`;
-        const child = natkit("map", "6000", "--gateway", at, "--json");
-        assertEquals(await seen, true);
-        child.signal("SIGKILL");
-        await child.end();
-        const [entry] = JSON.parse(await readFile(state(), "utf8")).entries;
-        assertEquals([entry.owner.pid, entry.gateway.port], [child.pid, silent.address().port]);
-      } finally {
-        silent.close();
-      }
-    });
-
-    it("leaves nothing in the state file of what was refused", async () => {
-      await gateway!.command("refuse 2");
-      assertEquals(await natkit("map", "6000", ...here()).end(), 1);
-      assertEquals(JSON.parse(await readFile(state(), "utf8")).entries, []);
-    });
-
-    it("forgets what nobody answered, and what a run that was killed asked for in vain", async () => {
+    it("forgets what a run that was killed asked for in vain", async () => {
       const silent = createSocket("udp4");
       const asked = new Promise<void>((resolve) => silent.on("message", () => resolve()));
       await new Promise<void>((resolve) => silent.bind(0, "127.0.0.1", resolve));
       const entries = async () => JSON.parse(await readFile(state(), "utf8")).entries.length;
       try {
         const at = ["--gateway", `127.0.0.1:${silent.address().port}`, "--json"];
-        const child = natkit("map", "6000", "--timeout", "1", ...at);
-        assertEquals([await child.end(), await entries()], [1, 0]);
         const killed = natkit("map", "6000", ...at);
         await until(() => entries().then((count) => count === 1, () => false));
         await asked;
@@ -285,87 +236,6 @@ if (process.env[AS_COMMAND]) {
       assertEquals(JSON.parse(await readFile(state(), "utf8")).entries, []);
     });
 
-    it("says to a person what a watched port waits for", async () => {
-      await gateway!.command("deaf 1000");
-      const [, at] = here();
-      const child = natkit("watch", "6000/tcp", "--gateway", at!);
-      await until(() => child.err.includes("Waiting for 127.0.0.1"));
-      child.signal("SIGINT");
-      assertEquals(await child.end(), 130, child.err);
-      assertEquals(child.err.split("Waiting for").length, 2);
-    });
-
-    it("examines the gateway, and leaves nothing there", async () => {
-      const child = natkit("doctor", "--via", "pcp,nat-pmp", ...here());
-      assertEquals(await child.end(), 0, child.err);
-      const [report] = child.events as {
-        gateways: { protocols: { via: string; external: string; elapsedMs: number }[] }[];
-        findings: { code: string }[];
-      }[];
-      assertEquals(
-        report!.gateways[0]!.protocols.map(({ via, external }) => `${via} ${external}`),
-        ["pcp 203.0.113.7", "nat-pmp 203.0.113.7"],
-      );
-      assert(report!.findings.some(({ code }) => code === "open"), child.out);
-      assertEquals(ports(), []);
-    });
-
-    it("unmaps at the gateway that the state names", async () => {
-      const other = await startGateway({ announceTo: [] });
-      try {
-        const at = `${other.endpoint.address}:${other.endpoint.port}`;
-        for (const flags of [here(), ["--gateway", at]]) {
-          assertEquals(await natkit("map", "6000", "--mode", "once", ...flags).end(), 0);
-        }
-        assertEquals([ports(), other.entries().length], [[6000], 1]);
-        const one = natkit("unmap", "6000", ...here());
-        assertEquals(await one.end(), 0, one.out);
-        assertEquals([ports(), other.entries().length], [[], 1]);
-
-        const rest = natkit("unmap", "6000", "--json");
-        assertEquals(await rest.end(), 0, rest.out);
-        assertEquals(rest.events.map(({ gateway }) => gateway), [at]);
-        assertEquals(other.entries(), []);
-      } finally {
-        await other.close();
-      }
-    });
-
-    it("says that PCP made it where NAT-PMP is to delete it", async () => {
-      assertEquals(await natkit("map", "6000", "--mode", "once", ...here()).end(), 0);
-
-      const unmap = natkit("unmap", "6000", "--via", "nat-pmp", ...here());
-
-      assertEquals([await unmap.end(), unmap.events[0]?.code], [1, "other-protocol"]);
-      assertEquals(ports(), [6000]);
-    });
-
-    it("maps several ports, one of which the gateway refuses, and unmaps them", {
-      skip: !HAS_SIGNALS,
-    }, async () => {
-      await gateway!.close();
-      gateway = await startGateway({
-        announceTo: [],
-        decide: ({ internal }) => internal.port === 6002 ? { kind: "refuse", code: 2 } : undefined,
-      });
-      const ports3 = ["6000", "6001/udp", "6002"];
-      const child = natkit("map", ...ports3, "--json", "--gateway", here()[1]!);
-      await child.event("mapped", 2);
-      const error = await child.event("error");
-      assertEquals([error.protocol, error.internal], ["tcp", { port: 6002 }]);
-      assertEquals(ports().sort(), [6000, 6001]);
-      child.signal("SIGINT");
-      assertEquals(await child.end(), 130, child.err);
-      assertEquals(ports(), []);
-
-      const once = natkit("map", ...ports3, "--mode", "once", ...here());
-      assertEquals(await once.end(), 1, once.err);
-      assertEquals(ports().sort(), [6000, 6001]);
-      const unmap = natkit("unmap", "6000", "6001/udp", ...here());
-      assertEquals(await unmap.end(), 0, unmap.out + unmap.err);
-      assertEquals(ports(), []);
-    });
-
     it("runs a command at each change, with the event in its environment", {
       skip: !HAS_SIGNALS,
     }, async () => {
@@ -399,106 +269,10 @@ if (process.env[AS_COMMAND]) {
       await until(async () => !await isRunning({ pid: sleeper }));
     });
 
-    it("says where nothing listens at the port, and is quiet where something does", async () => {
-      const note = /note: nothing listens at 127\.0\.0\.1:(\d+)\/(tcp|udp)/g;
-      const server = createServer();
-      const socket = createSocket("udp4");
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      await new Promise<void>((resolve) => socket.bind(0, "0.0.0.0", resolve));
-      try {
-        const tcp = (server.address() as { port: number }).port, udp = socket.address().port;
-        const both = natkit("map", `${tcp}`, `${udp}/udp`, "--mode", "once", ...here());
-        assertEquals([await both.end(), [...both.err.matchAll(note)]], [0, []], both.err);
-        await new Promise((resolve) => server.close(resolve));
-        await new Promise<void>((resolve) => socket.close(resolve));
-        const none = natkit("map", `${tcp}`, `${udp}/udp`, "--mode", "once", ...here());
-        assertEquals(await none.end(), 0, none.err);
-        const said = [...none.err.matchAll(note)].map(([, port, protocol]) =>
-          `${port}/${protocol}`
-        );
-        assertEquals(said.sort(), [`${tcp}/tcp`, `${udp}/udp`].sort(), none.err);
-      } finally {
-        server.close();
-      }
-    });
-
-    it("unmaps everything", async () => {
-      for (const what of ["6000/tcp", "6001/udp"]) {
-        assertEquals(await natkit("map", what, "--mode", "once", ...here()).end(), 0);
-      }
-      const all = natkit("unmap", "--all", ...here());
-
-      assertEquals(await all.end(), 0, all.out);
-      assertEquals(ports(), []);
-    });
-
-    it("tells the external address by both protocols", async () => {
-      const child = natkit("address", ...here());
-
-      assertEquals(await child.end(), 0);
-      assertEquals(child.events.map(({ via, address }) => `${via} ${address}`).sort(), [
-        "nat-pmp 203.0.113.7",
-        "pcp 203.0.113.7",
-      ]);
-    });
-
-    it("tells the address at once where the gateway is silent to PCP, and soon ends", async () => {
-      const silent = createSocket("udp4");
-      silent.on("message", (data, { port, address }) => {
-        // NAT-PMP's external address response (RFC 6886 §3.2).
-        const answer = Uint8Array.of(0, 128, 0, 0, 0, 0, 0, 9, 198, 51, 100, 9);
-        if (data[0] === 0) silent.send(answer, port, address);
-      });
-      await new Promise<void>((resolve) => silent.bind(0, "127.0.0.1", resolve));
-      try {
-        const startedAt = performance.now();
-        const at = `127.0.0.1:${silent.address().port}`;
-        const child = natkit("address", "--gateway", at, "--json");
-
-        assertEquals(await child.end(), 0, child.err);
-        // Which address is not asked: another test's gateway on this loopback may announce its own.
-        assertEquals(child.events.map(({ event, via }) => [event, via]), [["address", "nat-pmp"]]);
-        // The patience with a silent gateway is 10 s.
-        assert(performance.now() - startedAt < 7000);
-      } finally {
-        silent.close();
-      }
-    });
-
-    it("makes an outbound mapping", async () => {
-      const child = natkit("peer", "6000/udp", "198.51.100.1", "80", "--mode", "once", ...here());
-
-      assertEquals(await child.end(), 0, child.out);
-      assertEquals(child.events[0]?.remote, { address: "198.51.100.1", port: 80 });
-      assertEquals(gateway!.entries()[0]?.remote, { address: "198.51.100.1", port: 80 });
-    });
-
     it("ends with 2 on wrong usage", async () => {
       const child = natkit("map", "--json");
 
       assertEquals([await child.end(), child.events[0]?.code], [2, "usage"]);
-    });
-
-    it("ends with 1 and what was tried where the gateway refuses", async () => {
-      await gateway!.command("refuse 2");
-      const child = natkit("map", "6000", ...here());
-
-      assertEquals(await child.end(), 1);
-      const [error] = child.events as {
-        event: string;
-        code: string;
-        attempts: { via: string }[];
-      }[];
-      assertEquals([error?.event, error?.code], ["error", "refused"]);
-      assertEquals(error?.attempts.some(({ via }) => via === "pcp"), true);
-    });
-
-    it("ends with 1 in time where the gateway is silent", async () => {
-      await gateway!.command("deaf 1000");
-      const child = natkit("map", "6000", "--timeout", "1", ...here());
-
-      assertEquals(await child.end(), 1);
-      assertEquals(child.events[0]?.code, "no-answer");
     });
 
     for (const [signal, status] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]] as const) {
@@ -574,29 +348,6 @@ if (process.env[AS_COMMAND]) {
           assertEquals(ports(), [], `${via} ${request}`);
         }
       }
-    });
-
-    it("says so where the gateway refuses to delete the mapping", {
-      skip: !HAS_SIGNALS,
-    }, async () => {
-      const child = natkit("map", "6000", ...here());
-      await child.event("mapped");
-      await gateway!.command("refuse 2");
-      child.signal("SIGINT");
-
-      assertEquals(await child.end(), 130, child.err);
-      assertEquals(child.names, ["mapped", "error"]);
-      assertStringIncludes(String(child.events[1]?.message), "NOT_AUTHORIZED");
-      assertEquals(ports(), [6000]);
-    });
-
-    it("tells renewals, and ends when its lifetimes are over", async () => {
-      await gateway!.close();
-      gateway = await startGateway({ announceTo: [], minLifetimeSeconds: 1 });
-      const child = natkit("map", "6000", "--lifetime", "1", "--mode", "2", ...here());
-
-      assertEquals(await child.end(), 0, child.err);
-      assertEquals(child.events.at(-1)?.reason, "expired");
     });
 
     it("deletes the mapping and ends without a stack where nobody reads any more", {
@@ -680,15 +431,6 @@ if (process.env[AS_COMMAND]) {
 
         assertEquals(await child.end(), 143);
         assertEquals(child.events.at(-1)?.event, "scenario");
-      });
-
-      it("says so and ends with 1 where the port is in use", async () => {
-        const { port } = gateway!.endpoint;
-        const child = natkit("gateway", "--listen", "127.0.0.1", "--port", `${port}`, "--json");
-
-        assertEquals(await child.end(), 1);
-        assertEquals(child.events[0]?.code, "address-in-use");
-        assertStringIncludes(child.err, `127.0.0.1:${port}: the port is in use`);
       });
     });
 
