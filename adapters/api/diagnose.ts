@@ -78,6 +78,8 @@ async function askNat(
   const end = () => controller.abort(signal?.reason);
   const cancel = runtime.setTimer(timeoutMs, end, true);
   signal?.addEventListener("abort", end);
+  // It may have been given up while this was loaded.
+  if (signal?.aborted) end();
   try {
     const { type, mapping, filtering } = await natBehaviour(stunServers.slice(0, 8), {
       runtime,
