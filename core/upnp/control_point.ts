@@ -32,6 +32,7 @@ import { Outbox } from "../outbox.ts";
 import { earliest, Timers } from "../timers.ts";
 import {
   type Description,
+  DESCRIPTION_MAX_BYTES,
   type DescriptionFault,
   type Device,
   readDescription,
@@ -170,7 +171,6 @@ export interface ControlPointStats {
 
 /** How long a description may take, milliseconds. */
 const DESCRIPTION_MS = 10_000;
-const DESCRIPTION_MAX_BYTES = 262_144;
 const TIMEOUT_MS = 30_000;
 /** Of one device so many services are told. */
 const MAX_SERVICES = 256;

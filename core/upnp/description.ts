@@ -44,6 +44,9 @@ export interface Device {
   readonly devices: readonly Device[];
 }
 
+/** The largest description that is taken, bytes. */
+export const DESCRIPTION_MAX_BYTES = 262_144;
+
 /** A description. */
 export interface Description {
   /** The root device. */

@@ -2,11 +2,9 @@
  * Finding the Internet gateway device behind a gateway: SSDP search, the descriptions that it leads
  * to, and which of a device's connections is up.
  *
- * *Search.* First by unicast to the gateway, which makes host firewalls let the answers in, then by
- * multicast, since some answer nothing else (quirk 16); one search target first, the others where
- * nobody has answered: some devices answer only one of them (quirks 17, 20, 24), others mix up
- * searches that come at once (quirk 23). What the answer says that it answers is not looked at: the
- * description decides (quirk 22).
+ * *Search* (`place_search.ts`). One search target first, the others where nobody has answered: some
+ * devices answer only one of them (quirks 17, 20, 24). What the answer says that it answers is not
+ * looked at: the description decides (quirk 22).
  *
  * *Whom to believe.* Answers from addresses that are not on this host's link are dropped, and a
  * description, and what it leads to, is only asked of the address that announced it. An answer of
@@ -18,24 +16,23 @@
  *
  * @module
  */
-import { classify, contains, isLoopback, parseCidr } from "../cidr.ts";
-import { canonicalAddress, familyOf, formatEndpoint, withoutZone, zoneOf } from "../ip.ts";
+import { classify, isLoopback } from "../cidr.ts";
+import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
 import { callAction, type CallQueue, type Ending, type ServiceAt, type Steps } from "./calls.ts";
-import { allServices, type Device, readDescription, type Service } from "./description.ts";
+import {
+  allServices,
+  type Description,
+  DESCRIPTION_MAX_BYTES,
+  readDescription,
+  type Service,
+} from "./description.ts";
 import { headerValue } from "./header.ts";
 import { IGD_DEVICE, IGD_SERVICE, igdService } from "./igd.ts";
-import {
-  decodeSsdp,
-  deviceOf,
-  encodeSearch,
-  SSDP_PORT,
-  SSDP_ROOT_DEVICE,
-  ssdpGroup,
-  type SsdpMessage,
-} from "./ssdp.ts";
-import { resolveLocal, type UrlOwner } from "./url.ts";
+import { PlaceSearch, type SearchStep } from "./place_search.ts";
+import { decodeSsdp, deviceOf, SSDP_ROOT_DEVICE, type SsdpMessage } from "./ssdp.ts";
+import { resolveInDescription, resolveLocal, type UrlOwner } from "./url.ts";
 
 /** A device that can be asked for mappings. */
 export interface Igd {
@@ -86,20 +83,22 @@ export interface FinderOptions {
 /** How long a device may take its time with an answer, seconds. */
 const MX = 1;
 /** What is searched for, and when: a v2 device answers to v1, too. */
-const ROUNDS: readonly { readonly atMs: number; readonly targets: readonly string[] }[] = [
-  { atMs: 0, targets: [IGD_DEVICE.GATEWAY_1] },
-  { atMs: 200, targets: [IGD_DEVICE.GATEWAY_1, IGD_DEVICE.GATEWAY_2] },
-  { atMs: 600, targets: [IGD_DEVICE.GATEWAY_2, SSDP_ROOT_DEVICE] },
-  { atMs: 1100, targets: [IGD_SERVICE.WAN_IP_1, IGD_SERVICE.WAN_PPP_1, IGD_SERVICE.WAN_IP_2] },
+const STEPS: readonly SearchStep[] = [
+  { atMs: 0, target: IGD_DEVICE.GATEWAY_1 },
+  { atMs: 200, target: IGD_DEVICE.GATEWAY_1 },
+  { atMs: 250, target: IGD_DEVICE.GATEWAY_2 },
+  { atMs: 600, target: IGD_DEVICE.GATEWAY_2 },
+  { atMs: 650, target: SSDP_ROOT_DEVICE },
+  { atMs: 1000, target: IGD_SERVICE.WAN_IP_1 },
+  { atMs: 1050, target: IGD_SERVICE.WAN_PPP_1 },
+  { atMs: 1100, target: IGD_SERVICE.WAN_IP_2 },
 ];
 /** When the search is over: after the last answer that may come. */
-const SEARCH_MS = 1100 + 1000 * MX + 200;
+const SEARCH_MS = STEPS.at(-1)!.atMs + 1000 * MX + 200;
 /** How long answers of others than the gateway wait. */
 const OTHERS_AFTER_MS = 1000;
 /** How many descriptions are looked at in one search. */
 const MAX_CANDIDATES = 16;
-/** The largest description that is taken, bytes. */
-const MAX_DESCRIPTION_BYTES = 262_144;
 /** How long a description may take, milliseconds. */
 const DESCRIPTION_MS = 5000;
 /** How often a description may send elsewhere on its device. */
@@ -112,11 +111,9 @@ export const NOT_CONNECTED = "not connected";
 /** How long a device that is not connected is left alone, milliseconds. */
 const NOT_CONNECTED_MS = 30_000;
 
-/** A description that was read, where from, and what its URLs are relative to. */
-interface Described {
-  readonly device: Device;
+/** A description that was read, and where from. */
+interface Described extends Description {
   readonly url: string;
-  readonly base: string;
 }
 
 interface Candidate {
@@ -131,8 +128,8 @@ export class IgdFinder {
   readonly #options: FinderOptions;
   readonly #queue: CallQueue;
   readonly #host: FinderHost;
+  readonly #search: PlaceSearch;
   #startedAt: Instant | undefined;
-  #round = 0;
   #candidates: Candidate[] = [];
   /** Why the best that was found cannot be used. */
   #failure: Failure | undefined;
@@ -143,6 +140,16 @@ export class IgdFinder {
     this.#options = options;
     this.#queue = queue;
     this.#host = host;
+    const { localAddress: local, gateway, interface: name } = options;
+    this.#search = new PlaceSearch({
+      local,
+      gateway,
+      interface: name,
+      steps: STEPS,
+      mx: MX,
+      isAlone: this.onlyPeer !== undefined,
+      send: (to, data) => host.send(to, data),
+    });
   }
 
   /** Whether it is searching. */
@@ -159,16 +166,16 @@ export class IgdFinder {
   start(): void {
     if (this.isSearching) return;
     this.#startedAt = this.#host.now();
-    this.#round = 0;
     this.#candidates = [];
     this.#failure = undefined;
     this.#isRefused = false;
-    this.#search();
+    this.#search.start(this.#startedAt);
   }
 
   /** Ends it, without a word. */
   stop(): void {
     this.#startedAt = undefined;
+    this.#search.stop();
     this.#candidates = [];
   }
 
@@ -176,27 +183,23 @@ export class IgdFinder {
   nextAt(): Instant | undefined {
     const startedAt = this.#startedAt;
     if (startedAt === undefined) return undefined;
-    const times = [ROUNDS[this.#round]?.atMs ?? SEARCH_MS];
-    if (this.#candidates.some(({ state }) => state === "waiting")) times.push(OTHERS_AFTER_MS);
-    const now = this.#host.now();
-    const isDone = now >= startedAt + SEARCH_MS && this.#round === ROUNDS.length;
-    // What is being looked at has its own end.
-    if (isDone && this.#isLooking) return undefined;
-    return startedAt + Math.min(...times);
+    const hasWaiting = this.#candidates.some(({ state }) => state === "waiting");
+    const end = startedAt + SEARCH_MS;
+    const at = Math.min(
+      this.#search.nextAt() ?? Infinity,
+      hasWaiting ? startedAt + OTHERS_AFTER_MS : Infinity,
+      // What is being looked at has its own end.
+      this.#isLooking && this.#host.now() >= end ? Infinity : end,
+    );
+    return at === Infinity ? undefined : at;
   }
 
   /** Does what is due. */
   handleTimeout(): void {
     if (!this.isSearching) return;
     const now = this.#host.now();
-    const elapsed = now - this.#startedAt!;
-    const due = ROUNDS.findLastIndex(({ atMs }) => atMs <= elapsed);
-    if (due >= this.#round) {
-      // Rounds that were slept through are not made up for.
-      this.#round = due;
-      this.#search();
-    }
-    if (elapsed >= OTHERS_AFTER_MS) this.#lookAtOthers();
+    this.#search.handleTimeout(now);
+    if (now >= this.#startedAt! + OTHERS_AFTER_MS) this.#lookAtOthers();
     this.#check();
   }
 
@@ -243,32 +246,10 @@ export class IgdFinder {
 
   /** Whether an address is one of this host's neighbours, for all that can be known here. */
   isOnLink(address: string): boolean {
-    const { gateway, localAddress } = this.#options;
-    if (withoutZone(address) === withoutZone(gateway.address)) return true;
-    if (familyOf(address) !== familyOf(localAddress)) return false;
-    const kind = classify(address);
-    if (isLoopback(address)) return isLoopback(localAddress);
-    if (kind === "private" || kind === "link-local" || kind === "unique-local") return true;
-    const net = parseCidr(`${withoutZone(localAddress)}/${familyOf(address) === 4 ? 24 : 64}`);
-    return net !== undefined && contains(net, withoutZone(address));
+    return this.#search.isNear(address);
   }
 
   // ---- Steps -------------------------------------------------------------------------------
-
-  #search(): void {
-    const { targets } = ROUNDS[this.#round++]!;
-    const { gateway, interface: name } = this.#options;
-    const family = familyOf(gateway.address);
-    const zone = family === 6 ? name ?? zoneOf(gateway.address) : undefined;
-    const group = ssdpGroup(family);
-    const multicast = { address: zone ? `${group}%${zone}` : group, port: SSDP_PORT };
-    for (const target of targets) {
-      this.#host.send(this.#options.gateway, encodeSearch({ host: this.#options.gateway, target }));
-      if (this.onlyPeer) continue;
-      const host = { address: group, port: SSDP_PORT };
-      this.#host.send(multicast, encodeSearch({ host, target, mx: MX }));
-    }
-  }
 
   #lookAtOthers(): void {
     for (const one of this.#candidates) if (one.state === "waiting") this.#look(one);
@@ -324,15 +305,11 @@ export class IgdFinder {
     const owner = { address, isAllowed: (host: string) => this.#mayAsk(host) };
     const described = yield* this.#describe(location, owner);
     if (!described || "kind" in described) return described;
-    const { device, base } = described;
+    const { device, urlBase } = described;
     const services = allServices(device);
     const { localAddress } = this.#options;
     const at = ({ serviceId: id, serviceType, controlUrl, eventUrl }: Service): ServiceAt[] => {
-      const resolve = (url: string) => {
-        const local = resolveLocal(url, base, owner);
-        // What a device gives as the base may be anything (quirk 36).
-        return typeof local === "string" ? resolveLocal(url, described.url, owner) : local;
-      };
+      const resolve = (url: string) => resolveInDescription(url, urlBase, described.url, owner);
       const url = resolve(controlUrl);
       if (typeof url === "string") {
         this.#host.dropped("bad-url");
@@ -386,7 +363,7 @@ export class IgdFinder {
       const result = yield {
         to: url.to,
         request: { method: "GET", path: url.path, headers: [["Accept", "text/xml"]] },
-        maxBytes: MAX_DESCRIPTION_BYTES,
+        maxBytes: DESCRIPTION_MAX_BYTES,
         timeoutMs: DESCRIPTION_MS,
       };
       if (!result.ok) return undefined;
@@ -402,7 +379,7 @@ export class IgdFinder {
         this.#host.dropped("bad-description");
         return undefined;
       }
-      return { device: described.device, url: own, base: described.urlBase || own };
+      return { ...described, url: own };
     }
     return undefined;
   }

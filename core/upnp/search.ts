@@ -3,9 +3,8 @@
  * machine, on as many interfaces and of as many families as there are.
  *
  * Each place gets a socket of its own, bound to this host's address there, since a search leaves by
- * one interface. What is searched for goes out one target after the other, which some devices need,
- * three times in all since UDP loses: first to the gateway alone, which also lets its answer
- * through this host's firewall, then to the group. Whoever answers is told once, by the URL of its
+ * one interface. What is searched for goes out one target after the other,
+ * three times in all since UDP loses (`place_search.ts`). Whoever answers is told once, by the URL of its
  * description; for which target it answered says nothing, the description does.
  *
  * Answers may come from any port and any address of the local network, since gateways that share an
@@ -29,13 +28,13 @@ import type {
   SocketSpec,
 } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
-import { earliest, Timers } from "../timers.ts";
+import { earliest } from "../timers.ts";
 import { checkFieldValue } from "./header.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "./igd.ts";
+import { PlaceSearch, type SearchStep, STEP_GAP_MS } from "./place_search.ts";
 import {
   decodeSsdp,
   deviceOf,
-  encodeSearch,
   SSDP_ALL,
   SSDP_PORT,
   SSDP_ROOT_DEVICE,
@@ -173,8 +172,6 @@ const MAX_AGE_SECONDS = 1800;
 const MAX_UDNS = 16;
 /** When all targets are sent (again), from the beginning, milliseconds. */
 const ROUNDS: readonly number[] = [0, 500, 2000];
-/** From one target to the next, milliseconds. */
-const TARGET_GAP_MS = 50;
 /** How long after the last delay that was asked for an answer may come, milliseconds. */
 const GRACE_MS = 1000;
 const MAX_DURATION_MS = 600_000;
@@ -182,16 +179,12 @@ const MAX_DURATION_MS = 600_000;
 interface Place {
   readonly key: string;
   readonly local: string;
-  readonly group: string;
   readonly gateway: string | undefined;
   readonly interface: string | undefined;
-  readonly isLocal: (address: string) => boolean;
+  readonly search: PlaceSearch;
   isOpen: boolean;
   /** Its failure, once it has one. */
   failure: SearchFailure | undefined;
-  /** How many searches have gone out, or undefined where none is under way. */
-  sent: number | undefined;
-  startedAt: Instant;
 }
 
 interface Known {
@@ -208,7 +201,7 @@ interface Known {
   search: number;
 }
 
-/** The key of the search's end among the timers. */
+/** The key of the search's end among events. */
 const END = "end";
 
 /**
@@ -227,12 +220,12 @@ const END = "end";
  */
 export class DeviceSearch implements Machine<DeviceEvent> {
   readonly #targets: readonly string[];
+  readonly #steps: readonly SearchStep[];
   readonly #mx: number;
   readonly #durationMs: number;
   readonly #listens: boolean;
   readonly #port: number;
   readonly #out = new Outbox<DeviceEvent>(mergeEvents);
-  readonly #timers = new Timers<string>();
   readonly #known = new Map<string, Known>();
   #places: readonly Place[] = [];
   #sockets: readonly SocketSpec[] = [];
@@ -262,9 +255,12 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     const { targets = IGD_TARGETS, mx = 1, durationMs, listen = true, port = SSDP_PORT } = options;
     checkInteger("targets.length", targets.length, 1, MAX_TARGETS);
     this.#targets = targets.map((target) => checkFieldValue("targets", target));
+    this.#steps = ROUNDS.flatMap((round) =>
+      targets.map((target, i) => ({ atMs: round + i * STEP_GAP_MS, target }))
+    );
     this.#mx = checkInteger("mx", mx, 1, 5);
     this.#durationMs = durationMs === undefined
-      ? ROUNDS.at(-1)! + (targets.length - 1) * TARGET_GAP_MS + mx * 1000 + GRACE_MS
+      ? this.#steps.at(-1)!.atMs + mx * 1000 + GRACE_MS
       : checkInteger("durationMs", durationMs, 1, MAX_DURATION_MS);
     this.#listens = listen;
     this.#port = checkInteger("port", port, 1, 65535);
@@ -293,11 +289,9 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     if (this.#isClosed) return;
     this.#searches++;
     this.#endsAt = now + durationMs;
-    this.#timers.set(END, this.#endsAt, "the end of the search");
-    for (const place of this.#places) {
-      place.sent = undefined;
-      this.#timers.delete(place.key);
-      if (place.isOpen) this.#begin(place, now);
+    for (const { search, isOpen } of this.#places) {
+      search.stop();
+      if (isOpen) search.start(now);
     }
     this.#endIfHopeless();
   }
@@ -321,10 +315,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     for (const [key, { place }] of this.#known) {
       if (!this.#places.some((present) => present.key === place)) this.#forget(key);
     }
-    for (const place of this.#places) {
-      const isIdle = place.isOpen && place.sent === undefined;
-      if (isIdle && this.#endsAt !== undefined) this.#begin(place, now);
-    }
+    for (const place of this.#places) this.#join(place, now);
     this.#endIfHopeless();
   }
 
@@ -333,7 +324,6 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     this.#out.touch(now);
     this.#isClosed = true;
     this.#endsAt = undefined;
-    this.#timers.clear();
     this.#known.clear();
     this.#places = [];
     this.#sockets = [];
@@ -342,26 +332,42 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   #setPlaces(places: readonly SearchPlace[]): void {
     checkInteger("places.length", places.length, 0, MAX_PLACES);
     const before = new Map(this.#places.map((place) => [place.key, place]));
-    this.#places = places.map(placeOf).map((place) => {
+    this.#places = places.map((each) => {
+      const place = this.#placeOf(each);
       const known = before.get(place.key);
-      before.delete(place.key);
       if (!known) return place;
+      const { isOpen, failure } = known;
       // What was asked of another gateway, this one has not heard.
-      const sent = known.gateway === place.gateway ? known.sent : undefined;
-      return {
-        ...place,
-        isOpen: known.isOpen,
-        failure: known.failure,
-        sent,
-        startedAt: known.startedAt,
-      };
+      const search = known.gateway === place.gateway ? known.search : place.search;
+      return { ...place, search, isOpen, failure };
     });
-    for (const { key } of before.values()) this.#timers.delete(key);
     this.#sockets = this.#places.flatMap((place) => this.#specsOf(place));
   }
 
-  #specsOf({ key, local, group, interface: name }: Place): readonly SocketSpec[] {
+  #placeOf(place: SearchPlace): Place {
+    const local = checkAddress("local", place.local);
+    const { gateway: at, interface: name, networks } = place;
+    const gateway = at === undefined ? undefined : checkAddress("gateway", at);
+    const key = `search ${local}`;
+    const search = new PlaceSearch({
+      local,
+      gateway: gateway === undefined ? undefined : { address: gateway, port: this.#port },
+      port: this.#port,
+      interface: name,
+      networks,
+      steps: this.#steps,
+      mx: this.#mx,
+      send: (to, data) => {
+        this.stats.sent++;
+        this.#out.send(key, to, data, `${key} ${to.address}`);
+      },
+    });
+    return { key, local, gateway, interface: name, search, isOpen: false, failure: undefined };
+  }
+
+  #specsOf({ key, local, interface: name }: Place): readonly SocketSpec[] {
     const search: SocketSpec = { key, local: { address: local, port: 0 } };
+    const group = ssdpGroup(familyOf(local));
     // What is announced on IPv6 can be heard by the interface's name only.
     const at = familyOf(local) === 4 ? local : name ?? zoneOf(local);
     if (!this.#listens || at === undefined) return [search];
@@ -386,15 +392,14 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     if (result.ok) {
       place.isOpen = true;
       place.failure = undefined;
-      if (this.#endsAt !== undefined && place.sent === undefined) this.#begin(place, now);
+      this.#join(place, now);
       return;
     }
     const { code, message } = result;
     place.failure = { local: place.local, code, message };
     if (result.isOpen) return;
     place.isOpen = false;
-    place.sent = undefined;
-    this.#timers.delete(key);
+    place.search.stop();
     this.#endIfHopeless();
   }
 
@@ -414,7 +419,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
       return false;
     }
     if (message.kind === "search") this.stats.searches++;
-    else if (!place.isLocal(from.address)) this.stats.foreign++;
+    else if (!place.search.isNear(from.address)) this.stats.foreign++;
     else {
       this.stats.received++;
       this.#take(message, from, place, now);
@@ -432,21 +437,23 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   handleTimeout(now: Instant): void {
     this.#out.touch(now);
     if (this.#endsAt !== undefined && this.#endsAt <= now) this.#end();
-    for (let key = this.#timers.popDue(now); key !== undefined; key = this.#timers.popDue(now)) {
-      const place = this.#places.find((candidate) => candidate.key === key);
-      if (place) this.#step(place, now);
-    }
+    for (const { search } of this.#places) search.handleTimeout(now);
   }
 
   /** {@inheritDoc Machine.nextTimeout} */
   nextTimeout(): Instant | undefined {
-    return this.#out.wakeAt() ?? this.#timers.nextAt();
+    return this.debugTimeout()?.at;
   }
 
   /** {@inheritDoc Machine.debugTimeout} */
   debugTimeout(): DebugTimeout | undefined {
     const at = this.#out.wakeAt();
-    return at === undefined ? earliest(this.#timers.next()) : { at, reason: "output waits" };
+    if (at !== undefined) return { at, reason: "output waits" };
+    const due = (at: Instant | undefined, reason: string) => at === undefined ? at : { at, reason };
+    return earliest(
+      due(this.#endsAt, "the end of the search"),
+      ...this.#places.map(({ search }) => due(search.nextAt(), "the next search")),
+    );
   }
 
   /** {@inheritDoc Machine.poll} */
@@ -454,35 +461,9 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     return this.#out.poll();
   }
 
-  #begin(place: Place, now: Instant): void {
-    place.sent = 0;
-    place.startedAt = now;
-    this.#step(place, now);
-  }
-
-  /** Sends the next target; each of them in turn, and that once a round. */
-  #step(place: Place, now: Instant): void {
-    if (place.sent === undefined) return;
-    const count = this.#targets.length;
-    const target = this.#targets[place.sent % count]!;
-    const { key, gateway, group } = place;
-    if (gateway !== undefined) {
-      const host = { address: gateway, port: this.#port };
-      this.#send(key, host, encodeSearch({ host, target }));
-    }
-    const host = { address: group, port: this.#port };
-    this.#send(key, host, encodeSearch({ host, target, mx: this.#mx }));
-    const next = ++place.sent;
-    const round = ROUNDS[Math.floor(next / count)];
-    if (round === undefined) return;
-    // A loop that woke up late sends no two at once.
-    const wanted = place.startedAt + round + (next % count) * TARGET_GAP_MS;
-    this.#timers.set(key, Math.max(wanted, now + TARGET_GAP_MS), "the next search");
-  }
-
-  #send(key: string, to: Endpoint, data: Uint8Array): void {
-    this.stats.sent++;
-    this.#out.send(key, to, data, `${key} ${to.address}`);
+  /** A place takes part in the search that is under way. */
+  #join({ search, isOpen }: Place, now: Instant): void {
+    if (this.#endsAt !== undefined && isOpen && !search.hasBegun) search.start(now);
   }
 
   /** Ends a search that no socket is left for. */
@@ -493,7 +474,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
 
   #end(): void {
     this.#endsAt = undefined;
-    this.#timers.clear();
+    for (const { search } of this.#places) search.stop();
     const failures = this.#places.flatMap(({ failure }) => failure ?? []);
     this.#out.emit({ type: "searched", found: this.#known.size, failures }, END);
   }
@@ -514,7 +495,10 @@ export class DeviceSearch implements Machine<DeviceEvent> {
     const heard = { expiresAt: now + 1000 * maxAgeSeconds, search: this.#searches };
     if (known) return this.#takeAgain(key, known, message, from, heard);
     if (message.kind === "update") return;
-    const url = resolveLocal(location, "", { address: from.address, isAllowed: place.isLocal });
+    const url = resolveLocal(location, "", {
+      address: from.address,
+      isAllowed: place.search.isNear,
+    });
     if (typeof url === "string") {
       this.stats.badUrl++;
       return;
@@ -621,37 +605,6 @@ function isOf(known: Known, udn: string, from: Endpoint, place: Place): boolean 
 
 function speaksFor({ address }: Endpoint, device: FoundDevice): boolean {
   return address === device.from.address || address === device.to.address;
-}
-
-function placeOf(place: SearchPlace): Place {
-  const local = checkAddress("local", place.local);
-  const gateway = place.gateway === undefined ? undefined : checkAddress("gateway", place.gateway);
-  const networks = place.networks?.map((text) => {
-    const network = parseCidr(text);
-    if (network) return network;
-    throw new TypeError(`'networks' must be prefixes: current value is "${text}"`);
-  });
-  const isLocal = (address: string): boolean => {
-    const bare = withoutZone(address);
-    if (address === gateway || address === local) return true;
-    const kind = classify(bare);
-    if (kind === "link-local" && familyOf(bare) === 6) return true;
-    if (networks) return networks.some((network) => contains(network, bare));
-    return kind === "private" || kind === "unique-local" || kind === "link-local" ||
-      (kind === "loopback" && classify(local) === "loopback");
-  };
-  return {
-    key: `search ${local}`,
-    local,
-    group: ssdpGroup(familyOf(local)),
-    gateway,
-    interface: place.interface,
-    isLocal,
-    isOpen: false,
-    failure: undefined,
-    sent: undefined,
-    startedAt: 0,
-  };
 }
 
 /** Two events of one device that nobody has heard of yet become what they come to. */
