@@ -44,6 +44,10 @@ export function renewalFraction(k: number, random: RandomSource): number {
   return uniform(random, start, start + 2 ** -(k + 2));
 }
 
+/** RFC 6887's recommendation for errors that pass soon, milliseconds (§7.4). */
+export const SHORT_REFUSAL_MS = 30_000;
+/** And for all others. */
+export const LONG_REFUSAL_MS = 1_800_000;
 /** Two renewals of one lease are never closer than this, milliseconds (RFC 6887 §11.2.1). */
 export const MIN_RENEWAL_GAP_MS = 4000;
 /** Lifetimes are scheduled as no longer than a day, whatever the gateway says (RFC 6887 §15). */

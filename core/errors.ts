@@ -9,6 +9,13 @@
 /** The protocols by which a port can be opened. */
 export type Via = "pcp" | "nat-pmp" | "upnp";
 
+/** Their names for a person. */
+export const VIA_NAME: Readonly<Record<Via, string>> = {
+  "pcp": "PCP",
+  "nat-pmp": "NAT-PMP",
+  "upnp": "UPnP",
+};
+
 /** The stable code of a {@linkcode NatError}. */
 export type NatErrorCode =
   /** No default route, and none was named. */

@@ -12,12 +12,10 @@ import {
   type NatPmpEvent,
   type NatPmpMapping,
 } from "../../core/natpmp/client.ts";
-import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
-import type { Connection } from "./connection.ts";
-import { MappingHandle } from "./mapping_handle.ts";
+import type { MappingHandle } from "./mapping_handle.ts";
 import { parseGateway } from "./options.ts";
-import { failureError, noAnswer, openClient } from "./single_client.ts";
+import { failureError, openClient, SingleClient } from "./single_client.ts";
 import { checkOptions, type WaitOptions } from "./wait.ts";
 
 /** How to open a {@linkcode NatPmpClient}. */
@@ -49,15 +47,7 @@ export interface NatPmpClientOptions {
  * console.assert(handle.mapping.externalAddress === address);
  * ```
  */
-export class NatPmpClient implements AsyncDisposable {
-  readonly #connection: Connection<NatPmpMapping, NatPmpMachine>;
-  readonly #runtime: Runtime;
-
-  private constructor(connection: Connection<NatPmpMapping, NatPmpMachine>, runtime: Runtime) {
-    this.#connection = connection;
-    this.#runtime = runtime;
-  }
-
+export class NatPmpClient extends SingleClient<NatPmpMapping, NatPmpMachine> {
   /**
    * Opens the socket to the gateway.
    *
@@ -65,15 +55,14 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {NatError} `permission`, `network`.
    */
   static async open(options: NatPmpClientOptions): Promise<NatPmpClient> {
-    const { runtime = systemRuntime(), internalAddress, announcements = true, state } =
-      checkOptions(options);
-    const gateway = parseGateway(options.gateway);
-    const connection = await openClient<NatPmpMapping, NatPmpMachine>(
-      { runtime, via: "nat-pmp", gateway, internalAddress, announcements, state },
-      () =>
-        new NatPmpMachine({ gateway, random: runtime.random, ...pickDefined(options, "state") }),
+    const gateway = parseGateway(checkOptions(options).gateway);
+    const opened = await openClient<NatPmpMapping, NatPmpMachine>(
+      "nat-pmp",
+      gateway,
+      options,
+      (_, random) => new NatPmpMachine({ gateway, random, ...pickDefined(options, "state") }),
     );
-    return new NatPmpClient(connection, runtime);
+    return new NatPmpClient(...opened);
   }
 
   /**
@@ -82,17 +71,9 @@ export class NatPmpClient implements AsyncDisposable {
    * @throws {TypeError | RangeError} On a request that no gateway could grant.
    * @throws {NatError} `refused`, `no-answer`, `unsupported`…
    */
-  async map(
-    request: MappingRequest,
-    options: WaitOptions = {},
-  ): Promise<MappingHandle<NatPmpMapping>> {
-    const held = await this.#connection.request({
-      verb: "map",
-      name: `port ${request?.internalPort}/${request?.protocol}`,
-      since: this.#runtime.now(),
-      start: (machine, now) => machine.map(request, now),
-    }, options);
-    return new MappingHandle(this.#connection, held);
+  map(request: MappingRequest, options: WaitOptions = {}): Promise<MappingHandle<NatPmpMapping>> {
+    const name = `port ${request?.internalPort}/${request?.protocol}`;
+    return this.hold(name, options, (machine, now) => machine.map(request, now));
   }
 
   /**
@@ -102,10 +83,9 @@ export class NatPmpClient implements AsyncDisposable {
    */
   externalAddress(options: WaitOptions = {}): Promise<string> {
     const what = "tell the external address";
-    return this.#connection.answer<string>(
+    return this.ask<string>(
       what,
       options,
-      () => noAnswer(what),
       (machine, now) => machine.probe(now),
       (event, settle) => {
         const told = event as NatPmpEvent;
@@ -122,10 +102,9 @@ export class NatPmpClient implements AsyncDisposable {
    */
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<void> {
     const what = `unmap all ${protocol} ports`;
-    await this.#connection.answer<void>(
+    await this.ask<void>(
       what,
       options,
-      () => noAnswer(what),
       (machine, now) => machine.revokeAll(protocol, now),
       (event, settle) => {
         const told = event as NatPmpEvent;
@@ -134,20 +113,5 @@ export class NatPmpClient implements AsyncDisposable {
         settle.resolve();
       },
     );
-  }
-
-  /** What a later run needs to adopt these mappings. JSON-safe. */
-  exportState(): SavedState {
-    return this.#connection.do((machine, now) => machine.exportState(now));
-  }
-
-  /** Deletes all mappings and closes the socket. Never rejects. */
-  close(): Promise<void> {
-    return this.#connection.close();
-  }
-
-  /** {@linkcode NatPmpClient.close}, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }

@@ -6,20 +6,18 @@
  */
 import { pickDefined } from "../../core/defined.ts";
 import type { SavedState } from "../../core/lease/saved.ts";
-import type { Endpoint, Instant } from "../../core/machine.ts";
-import type { MappingId, MappingRequest } from "../../core/mapping.ts";
+import type { Endpoint } from "../../core/machine.ts";
+import type { MappingRequest } from "../../core/mapping.ts";
 import {
   PcpClient as PcpMachine,
   type PcpEvent,
   type PcpMapping,
   type PcpPeerRequest,
 } from "../../core/pcp/client.ts";
-import { systemRuntime } from "../auto.ts";
 import type { Runtime } from "../runtime.ts";
-import type { Connection } from "./connection.ts";
-import { MappingHandle } from "./mapping_handle.ts";
+import type { MappingHandle } from "./mapping_handle.ts";
 import { parseGateway } from "./options.ts";
-import { failureError, noAnswer, openClient } from "./single_client.ts";
+import { failureError, openClient, SingleClient } from "./single_client.ts";
 import { checkOptions, type WaitOptions } from "./wait.ts";
 
 /** How to open a {@linkcode PcpClient}. */
@@ -52,15 +50,7 @@ export interface PcpClientOptions {
  * console.assert(handle.mapping.state === "running");
  * ```
  */
-export class PcpClient implements AsyncDisposable {
-  readonly #connection: Connection<PcpMapping, PcpMachine>;
-  readonly #runtime: Runtime;
-
-  private constructor(connection: Connection<PcpMapping, PcpMachine>, runtime: Runtime) {
-    this.#connection = connection;
-    this.#runtime = runtime;
-  }
-
+export class PcpClient extends SingleClient<PcpMapping, PcpMachine> {
   /**
    * Opens the socket to the server.
    *
@@ -68,20 +58,20 @@ export class PcpClient implements AsyncDisposable {
    * @throws {NatError} `permission`, `network`.
    */
   static async open(options: PcpClientOptions): Promise<PcpClient> {
-    const { runtime = systemRuntime(), internalAddress, announcements = true, state } =
-      checkOptions(options);
-    const gateway = parseGateway(options.server, "server");
-    const connection = await openClient<PcpMapping, PcpMachine>(
-      { runtime, via: "pcp", gateway, internalAddress, announcements, state },
-      (localAddress) =>
+    const gateway = parseGateway(checkOptions(options).server, "server");
+    const opened = await openClient<PcpMapping, PcpMachine>(
+      "pcp",
+      gateway,
+      options,
+      (localAddress, random) =>
         new PcpMachine({
           servers: [gateway],
           localAddress,
-          random: runtime.random,
+          random,
           ...pickDefined(options, "state", "fastStart"),
         }),
     );
-    return new PcpClient(connection, runtime);
+    return new PcpClient(...opened);
   }
 
   /**
@@ -91,7 +81,7 @@ export class PcpClient implements AsyncDisposable {
    * @throws {NatError} `refused`, `no-answer`, `unsupported`…
    */
   map(request: MappingRequest, options: WaitOptions = {}): Promise<MappingHandle<PcpMapping>> {
-    return this.#map(request, "", (machine, now) => machine.map(request, now), options);
+    return this.hold(nameOf(request), options, (machine, now) => machine.map(request, now));
   }
 
   /**
@@ -101,23 +91,8 @@ export class PcpClient implements AsyncDisposable {
    * @throws {NatError} As {@linkcode PcpClient.map}.
    */
   peer(request: PcpPeerRequest, options: WaitOptions = {}): Promise<MappingHandle<PcpMapping>> {
-    const start = (machine: PcpMachine, now: Instant) => machine.peer(request, now);
-    return this.#map(request, " to a peer", start, options);
-  }
-
-  async #map(
-    request: MappingRequest,
-    whom: string,
-    start: (machine: PcpMachine, now: Instant) => MappingId,
-    options: WaitOptions,
-  ): Promise<MappingHandle<PcpMapping>> {
-    const held = await this.#connection.request({
-      verb: "map",
-      name: `port ${request?.internalPort} of protocol ${request?.protocol}${whom}`,
-      since: this.#runtime.now(),
-      start,
-    }, options);
-    return new MappingHandle(this.#connection, held);
+    const name = `${nameOf(request)} to a peer`;
+    return this.hold(name, options, (machine, now) => machine.peer(request, now));
   }
 
   /**
@@ -128,10 +103,9 @@ export class PcpClient implements AsyncDisposable {
    */
   announce(options: WaitOptions = {}): Promise<number> {
     const what = "reach the PCP server";
-    return this.#connection.answer<number>(
+    return this.ask<number>(
       what,
       options,
-      () => noAnswer(what),
       (machine, now) => machine.probe(now),
       (event, settle) => {
         const told = event as PcpEvent;
@@ -140,19 +114,9 @@ export class PcpClient implements AsyncDisposable {
       },
     );
   }
+}
 
-  /** What a later run needs to adopt these mappings. JSON-safe. */
-  exportState(): SavedState {
-    return this.#connection.do((machine, now) => machine.exportState(now));
-  }
-
-  /** Deletes all mappings and closes the socket. Never rejects. */
-  close(): Promise<void> {
-    return this.#connection.close();
-  }
-
-  /** {@linkcode PcpClient.close}, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
+/** The port for the message of an error. */
+function nameOf(request: MappingRequest): string {
+  return `port ${request?.internalPort} of protocol ${request?.protocol}`;
 }

@@ -1,45 +1,108 @@
 /**
- * A client of one protocol at one gateway, on real sockets: how `PcpClient` and `NatPmpClient` are
- * opened.
+ * A client of one protocol at one gateway, on real sockets: what `PcpClient` and `NatPmpClient` have
+ * in common, and how they are opened.
  *
  * @module
  */
 import { NatError, type Via } from "../../core/errors.ts";
 import { familyOf, zoneOf } from "../../core/ip.ts";
 import { readState, type SavedState } from "../../core/lease/saved.ts";
-import type { Endpoint } from "../../core/machine.ts";
-import { describeFailure, type Failure } from "../../core/mapping.ts";
+import type { Endpoint, Instant } from "../../core/machine.ts";
+import { describeFailure, type Failure, type MappingId } from "../../core/mapping.ts";
 import { announcementSocket } from "../../core/portmap/path.ts";
 import { codeOf, gatewayText, retryAfter } from "../../core/portmap/managed.ts";
+import type { RandomSource } from "../../core/random.ts";
+import { systemRuntime } from "../auto.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
 import { Connection, type MappingMachine } from "./connection.ts";
+import { MappingHandle } from "./mapping_handle.ts";
+import type { Settle, WaitOptions } from "./wait.ts";
 
-/** Where a client goes, and from where. */
-export interface SingleClientOptions {
-  readonly runtime: Runtime;
-  readonly via: Via;
-  readonly gateway: Endpoint;
-  /** The address to bind. Default: the one that a mapping is best made for. */
-  readonly internalAddress?: string | undefined;
-  /** What an earlier run saved, checked here before a socket is opened. */
-  readonly state: SavedState | undefined;
-  /** Whether to listen for the gateway's announcements. */
-  readonly announcements: boolean;
+/** A machine of one protocol. */
+interface ClientMachine extends MappingMachine {
+  exportState(now: Instant): SavedState;
+}
+
+/** How a client is opened, whichever its protocol. */
+interface OpenOptions {
+  readonly internalAddress?: string;
+  readonly state?: SavedState;
+  readonly announcements?: boolean;
+  readonly runtime?: Runtime;
+}
+
+/** A client of one protocol at one gateway. `T` is a mapping in its words, `M` its machine. */
+export class SingleClient<T, M> implements AsyncDisposable {
+  /** @internal */
+  protected readonly connection: Connection<T, M & ClientMachine>;
+  readonly #runtime: Runtime;
+
+  /** @internal */
+  protected constructor(connection: Connection<T, M & ClientMachine>, runtime: Runtime) {
+    this.connection = connection;
+    this.#runtime = runtime;
+  }
+
+  /**
+   * @internal
+   * Asks for a mapping.
+   */
+  protected async hold(
+    name: string,
+    options: WaitOptions,
+    start: (machine: M, now: Instant) => MappingId,
+  ): Promise<MappingHandle<T>> {
+    const since = this.#runtime.now();
+    const held = await this.connection.request({ verb: "map", name, since, start }, options);
+    return new MappingHandle(this.connection, held);
+  }
+
+  /**
+   * @internal
+   * Asks what is no mapping; `read` settles where an event is the answer, or throws its failure.
+   */
+  protected ask<R>(
+    what: string,
+    options: WaitOptions,
+    command: (machine: M, now: Instant) => void,
+    read: (event: { readonly type: string }, settle: Settle<R>) => void,
+  ): Promise<R> {
+    const onTimeout = () => failureError(what, { kind: "no-answer" });
+    return this.connection.answer<R>(what, options, onTimeout, command, read);
+  }
+
+  /** What a later run needs to adopt these mappings. JSON-safe. */
+  exportState(): SavedState {
+    return this.connection.do((machine, now) => machine.exportState(now));
+  }
+
+  /** Deletes all mappings and closes the socket. Never rejects. */
+  close(): Promise<void> {
+    return this.connection.close();
+  }
+
+  /** {@linkcode SingleClient.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }
 
 /**
  * Opens the socket to the gateway, starts the machine and listens for announcements.
  *
  * @param make Makes the machine, for the address from which packets to the gateway leave.
- * @throws {TypeError | RangeError} On a state that is not one.
+ * @throws {TypeError | RangeError} On options that are none, or a state that is not one.
  * @throws {NatError} `permission`, `network`.
  */
-export async function openClient<T, M extends MappingMachine>(
-  { runtime, via, gateway, internalAddress, announcements, state }: SingleClientOptions,
-  make: (localAddress: string) => M,
-): Promise<Connection<T, M>> {
+export async function openClient<T, M extends ClientMachine>(
+  via: Via,
+  gateway: Endpoint,
+  options: OpenOptions,
+  make: (localAddress: string, random: RandomSource) => M,
+): Promise<[Connection<T, M>, Runtime]> {
+  const { runtime = systemRuntime(), internalAddress, announcements = true, state } = options;
   if (state !== undefined) readState(state);
   const connection = new Connection<T, M>(runtime, (_machine, _id, event, since, now) => {
     const { failure = { kind: "no-answer" } } = (event ?? {}) as { failure?: Failure };
@@ -59,14 +122,14 @@ export async function openClient<T, M extends MappingMachine>(
       ...(address === undefined ? {} : { local: { address, port: 0 } }),
     });
     connection.attach(driver);
-    driver.start(make(local.address));
+    driver.start(make(local.address, runtime.random));
     if (announcements) {
       const name = zoneOf(gateway.address) ?? interfaceOf(runtime, local.address);
       const spec = announcementSocket("announcements", gateway, local.address, name);
       // Best effort, and nobody waits for it: renewals find a restarted gateway too, only later.
       driver.open(spec).catch(() => undefined);
     }
-    return connection;
+    return [connection, runtime];
   } catch (error) {
     driver.close();
     throw error;
@@ -76,11 +139,6 @@ export async function openClient<T, M extends MappingMachine>(
 /** The error of a question whose answer was a failure. */
 export function failureError(what: string, failure: Failure): NatError {
   return new NatError(codeOf(failure), `Cannot ${what}: ${describeFailure(failure)}`);
-}
-
-/** The error of a question that was not answered in time. */
-export function noAnswer(what: string): NatError {
-  return failureError(what, { kind: "no-answer" });
 }
 
 /** Over IPv6 a mapping is for a global address, though the gateway is link-local (PCP-C-24). */

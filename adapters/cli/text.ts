@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Via } from "../../core/errors.ts";
+import { type Via, VIA_NAME } from "../../core/errors.ts";
 import { formatEndpoint } from "../../core/ip.ts";
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import type { NatType } from "../../core/stun/behaviour.ts";
@@ -34,7 +34,7 @@ export function styleFor(hasColours: boolean): Style {
 
 /** A protocol's name for a person. */
 export function viaName(via: Via): string {
-  return { pcp: "PCP", "nat-pmp": "NAT-PMP", upnp: "UPnP" }[via];
+  return VIA_NAME[via];
 }
 
 /** Seconds for a person: the number that the gateway granted, and in hours where that says more. */

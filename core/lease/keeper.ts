@@ -86,6 +86,8 @@ const FIRST_REST_MS = 3000;
 const LONGEST_REST_MS = 60_000;
 /** …and to PCP's longest wait where it never did (RFC 6887 §8.1.1). */
 const LONGEST_FIRST_REST_MS = PCP_MRT_MS;
+/** An announced epoch of less says when the table began, whatever the gateway's clock's rate. */
+const YOUNG_TABLE_SECONDS = 64;
 /** A success nobody asked for that changes the end by less is a duplicate, milliseconds. */
 const DUPLICATE_MS = 2000;
 
@@ -134,6 +136,17 @@ export class LeaseKeeper<R, T> {
   /** The lease of an id, or undefined where it is over. */
   get(id: MappingId): Lease<R> | undefined {
     return this.#byId.get(id);
+  }
+
+  /** The mapping of an id as applications see it, or undefined where it is over. */
+  mapping(id: MappingId): T | undefined {
+    const lease = this.#byId.get(id);
+    return lease && this.#wire.snapshot(lease);
+  }
+
+  /** All of them as applications see them. */
+  mappings(): T[] {
+    return this.all().map((lease) => this.#wire.snapshot(lease));
   }
 
   /** All of them, safe against changes while they are walked. */
@@ -400,10 +413,12 @@ export class LeaseKeeper<R, T> {
   }
 
   /**
-   * The gateway announces a table that began after `since`: what was granted before that is not in
-   * it, though the epoch alone may not show it where two restarts follow each other closely.
+   * The gateway announces its table's age, and the epoch fits: what was granted before a young table
+   * began is not in it all the same, where two restarts follow each other closely.
    */
-  tableBegan(since: Instant, now: Instant): void {
+  epochAnnounced(epochSeconds: number, now: Instant): void {
+    if (epochSeconds >= YOUNG_TABLE_SECONDS) return;
+    const since = now - 1000 * (epochSeconds + 1);
     const together = this.#recoveryAt(now);
     for (const lease of this.#wanted.values()) {
       const isHeld = lease.phase === "granted" || lease.phase === "renewing";

@@ -18,5 +18,6 @@ export type {
   SuggestedExternal,
   Transport,
 } from "../mapping.ts";
+export type { LeaseClient, LeaseEvent } from "./client.ts";
 export type { SavedMapping, SavedState } from "./saved.ts";
 export type { RandomSource } from "../random.ts";

@@ -26,27 +26,16 @@
  * @module
  */
 import { isSameEndpoint } from "../ip.ts";
-import { RECREATION_DELAY_MS } from "../backoff.ts";
-import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
+import { LONG_REFUSAL_MS, RECREATION_DELAY_MS, SHORT_REFUSAL_MS } from "../backoff.ts";
+import { checkAddress, checkChoice, checkPort } from "../check.ts";
+import { type ClientWire, LeaseClient, type LeaseEvent, misfitOfPort } from "../lease/client.ts";
 import { EpochRecord } from "../lease/epoch.ts";
-import { mergeMappingEvents } from "../lease/events.ts";
-import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
-import { protocolName, readState, type SavedState, saveLease } from "../lease/saved.ts";
-import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import {
-  checkMappingRequest,
-  type Failure,
-  type MappingEvent,
-  type MappingId,
-  type MappingRequest,
-  type MappingState,
-  PROTOCOL_NUMBER,
-  type Transport,
-  type Wanted,
-} from "../mapping.ts";
-import { Outbox } from "../outbox.ts";
+import { type Ask, LeaseKeeper } from "../lease/keeper.ts";
+import { protocolName, type SavedState } from "../lease/saved.ts";
+import type { Endpoint, Instant, Machine } from "../machine.ts";
+import type { Failure, MappingId, MappingState, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
-import { earliest, Timers } from "../timers.ts";
+import { Timers } from "../timers.ts";
 import { type AddressEvent, ExternalAddress } from "./address.ts";
 import { decodeResponse, NATPMP_RESULT, type NatPmpResponse, natPmpResultName } from "./codec.ts";
 import { isSameTable } from "./epoch.ts";
@@ -88,14 +77,12 @@ export interface NatPmpMapping {
 
 /** What a NAT-PMP client tells. */
 export type NatPmpEvent =
-  /** What becomes of a mapping. */
-  | MappingEvent<NatPmpMapping>
+  /** What becomes of a mapping, and that the gateway lost them all. */
+  | LeaseEvent<NatPmpMapping>
   /** The external address, or why there is none. */
   | AddressEvent
   /** The deletion of all mappings of a protocol was answered, or given up. */
-  | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
-  /** The gateway lost its mappings; they are about to be recreated. */
-  | { readonly type: "gateway-restarted" };
+  | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure };
 
 /** What a client counted. */
 export interface NatPmpClientStats {
@@ -122,12 +109,6 @@ export interface NatPmpClientStats {
 
 /** The external address is not asked for again, unasked, while it is younger than this. */
 const ADDRESS_AGE_MS = 60_000;
-/** The gateway itself has no network, or no room: RFC 6887's recommendation for short errors. */
-const SHORT_REFUSAL_MS = 30_000;
-/** All other refusals: RFC 6887's recommendation for long errors; RFC 6886 has none. */
-const LONG_REFUSAL_MS = 1_800_000;
-/** An announced epoch of less says when the gateway's table began, whatever its clock's rate. */
-const YOUNG_TABLE_SECONDS = 64;
 
 /**
  * A NAT-PMP client for one gateway, as a machine (see `core/machine.ts`).
@@ -147,7 +128,8 @@ const YOUNG_TABLE_SECONDS = 64;
  * console.assert(client.poll()?.type === "event" && client.nextTimeout() === 3 + 1_800_000);
  * ```
  */
-export class NatPmpClient implements Machine<NatPmpEvent> {
+export class NatPmpClient extends LeaseClient<NatPmpMapping, NatPmpEvent>
+  implements Machine<NatPmpEvent> {
   /** The name of the protocol. */
   readonly via = "nat-pmp" as const;
   /** Counters. */
@@ -168,15 +150,13 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   };
   readonly #gateway: Endpoint;
   readonly #random: RandomSource;
-  readonly #outbox = new Outbox<NatPmpEvent>(mergeMappingEvents);
   /** The exchange's own; those of mappings are the keeper's. */
   readonly #timers = new Timers<string>();
   readonly #epoch = new EpochRecord(isSameTable);
   readonly #queue: RequestQueue;
-  readonly #keeper: LeaseKeeper<Job, NatPmpMapping>;
+  /** @internal */
+  protected override readonly keeper: LeaseKeeper<Job, NatPmpMapping>;
   readonly #address: ExternalAddress;
-  #now: Instant = -Infinity;
-  #isClosed = false;
 
   /**
    * Makes a client; with `state` the mappings of an earlier one are asked for at the first timeout.
@@ -185,6 +165,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    * PMP-C-34), or the state is not one.
    */
   constructor(options: NatPmpClientOptions) {
+    super();
     this.#gateway = {
       address: checkAddress("gateway.address", options.gateway?.address, 4),
       port: checkPort("gateway.port", options.gateway?.port),
@@ -193,19 +174,14 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     this.#queue = new RequestQueue(this.#timers, (data, isRetransmission) => {
       if (isRetransmission) this.stats.retransmissions++;
       else this.stats.requests++;
-      this.#outbox.send("client", this.#gateway, data, "request");
-    }, () => this.#outbox.unsend("request"));
-    this.#keeper = new LeaseKeeper(this.#wire, options.random, this.#outbox);
+      this.outbox.send("client", this.#gateway, data, "request");
+    }, () => this.outbox.unsend("request"));
+    this.keeper = new LeaseKeeper(this.wire, options.random, this.outbox);
     this.#address = new ExternalAddress(
       this.#queue,
-      (event) => this.#outbox.emit(event, "address"),
+      (event) => this.outbox.emit(event, "address"),
     );
-    if (!options.state) return;
-    for (const { wanted, external } of readState(options.state)) {
-      const misfit = misfitOf(wanted);
-      if (misfit) throw new TypeError(`'state' must hold mappings of NAT-PMP: ${misfit}`);
-      this.#keeper.adopt(wanted, undefined, external);
-    }
+    this.adopt(options.state);
   }
 
   // ---- Commands ----------------------------------------------------------------------------
@@ -215,76 +191,16 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    * `external-address-failed` follows. From then on the address is kept true.
    */
   probe(now: Instant): void {
-    this.#begin(now);
-    this.#address.ask(this.#now);
-    this.#queue.advance(this.#now);
+    this.begin(now);
+    this.#address.ask(this.now);
+    this.#queue.advance(this.now);
   }
 
   /** Takes the question for the external address back, and repeats it no more. */
   endProbe(now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     this.#address.cancel();
-    this.#queue.advance(this.#now);
-  }
-
-  /** Why NAT-PMP cannot do this, or undefined where it can. */
-  unfit(request: MappingRequest): string | undefined {
-    return misfitOf(checkMappingRequest(request));
-  }
-
-  /**
-   * Asks for a mapping. One from exported state is claimed: it keeps its id, and its port is
-   * suggested rather than the wish; where it is granted already, `mapped` is told again.
-   *
-   * @returns Its id, which events carry.
-   * @throws {TypeError | RangeError} Where the request is malformed or not NAT-PMP's, the port is
-   * mapped already, or the client is closed.
-   */
-  map(request: MappingRequest, now: Instant): MappingId {
-    if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
-    const wanted = this.#check(request);
-    this.#begin(now);
-    const { id } = this.#keeper.map(wanted, undefined, undefined, this.#now);
-    this.#queue.advance(this.#now);
-    return id;
-  }
-
-  /**
-   * Renews a mapping early, from then on for `lifetimeSeconds`. One that is wanted for N lifetimes
-   * starts counting again. Does nothing to a mapping that is over.
-   *
-   * @returns The number that its answer carries as `revision`.
-   * @throws {TypeError | RangeError} Where the lifetime does not fit.
-   */
-  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
-    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
-    this.#begin(now);
-    const lease = this.#keeper.get(id);
-    const revision = lease ? this.#keeper.renew(lease, lifetimeSeconds, this.#now) : 0;
-    this.#queue.advance(this.#now);
-    return revision;
-  }
-
-  /** Deletes a mapping; `unmapped` follows. Does nothing to one that is over. */
-  revoke(id: MappingId, now: Instant): void {
-    this.#begin(now);
-    const lease = this.#keeper.get(id);
-    if (lease) this.#keeper.revoke(lease, this.#now);
-    this.#queue.advance(this.#now);
-  }
-
-  /**
-   * Deletes a mapping although this client need not have made it; `unmapped` follows under the id
-   * returned.
-   *
-   * @throws {TypeError | RangeError} As {@linkcode NatPmpClient.map}.
-   */
-  unmap(request: MappingRequest, now: Instant): MappingId {
-    const wanted = this.#check(request);
-    this.#begin(now);
-    const { id } = this.#keeper.unmap(wanted, undefined, this.#now);
-    this.#queue.advance(this.#now);
-    return id;
+    this.#queue.advance(this.now);
   }
 
   /**
@@ -295,77 +211,23 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
    */
   revokeAll(protocol: Transport, now: Instant): void {
     checkChoice("protocol", protocol, ["udp", "tcp"]);
-    this.#begin(now);
-    for (const lease of this.#keeper.wanted()) {
+    this.begin(now);
+    for (const lease of this.keeper.wanted()) {
       if (protocolName(lease.wanted.protocol) === protocol) {
-        this.#keeper.revoke(lease, this.#now, "with others");
+        this.keeper.revoke(lease, this.now, "with others");
       }
     }
-    this.#queue.add({ kind: "delete-all", protocol, queuedAt: this.#now });
-    this.#queue.advance(this.#now);
-  }
-
-  /** Forgets a mapping: no packet, no event. */
-  abandon(id: MappingId, now: Instant): void {
-    this.#begin(now);
-    const lease = this.#keeper.get(id);
-    if (lease) this.#keeper.abandon(lease, this.#now);
-    this.#outbox.unemit(id);
-    this.#queue.advance(this.#now);
-  }
-
-  /** Deletes all mappings of this client; none can be made afterwards. */
-  close(now: Instant): void {
-    this.#begin(now);
-    this.#isClosed = true;
-    this.#address.cancel();
-    for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, this.#now);
-    this.#queue.advance(this.#now);
+    this.#queue.add({ kind: "delete-all", protocol, queuedAt: this.now });
+    this.#queue.advance(this.now);
   }
 
   /** This host has another address towards the gateway: all mappings are asked for from there. */
   networkChanged(_localAddress: string, now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     // First the address, so that mappings carry it.
-    this.#address.refresh(RECREATION_DELAY_MS, this.#now);
-    this.#keeper.hostMoved(this.#now);
-    this.#queue.advance(this.#now);
-  }
-
-  // ---- What it holds -----------------------------------------------------------------------
-
-  /**
-   * Asks no more for a mapping that need not be had; what was sent may yet be granted, which is told,
-   * and is not renewed. {@linkcode NatPmpClient.revoke} deletes it.
-   */
-  withdraw(id: MappingId, now: Instant): void {
-    this.#begin(now);
-    const lease = this.#keeper.get(id);
-    if (lease) this.#keeper.withdraw(lease, this.#now);
-    this.#queue.advance(this.#now);
-  }
-
-  /** Whether nothing is held, wanted or on its way. */
-  get isIdle(): boolean {
-    return this.#keeper.size === 0 && this.#queue.isEmpty;
-  }
-
-  /** A mapping as it stands, or undefined where it is over. */
-  mapping(id: MappingId): NatPmpMapping | undefined {
-    const lease = this.#keeper.get(id);
-    return lease && this.#wire.snapshot(lease);
-  }
-
-  /** All mappings, those being deleted among them. */
-  mappings(): NatPmpMapping[] {
-    return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
-  }
-
-  /** What a later client needs to take the mappings over, as plain JSON. */
-  exportState(now: Instant): SavedState {
-    const { address } = this.#gateway;
-    const mappings = this.#keeper.wanted().map((lease) => saveLease(lease, this.via, address, now));
-    return { version: 1, mappings };
+    this.#address.refresh(RECREATION_DELAY_MS, this.now);
+    this.keeper.hostMoved(this.now);
+    this.#queue.advance(this.now);
   }
 
   // ---- Input -------------------------------------------------------------------------------
@@ -379,7 +241,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     const isFromServer = from.port === this.#gateway.port;
     if (!isFromServer && response.kind !== "address") return this.#dropped("wrong-source");
 
-    this.#begin(now);
+    this.begin(now);
     const job = this.#queue.current;
     const isOurs = job !== undefined && isFromServer && isAnswer(response, job);
     const isOtherVersion = response.kind === "unsupported-version" && response.version !== 0;
@@ -387,7 +249,7 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     this.#queue.isGatewaySilent = false;
     this.#hearEpoch(response, isOurs ? job : undefined);
 
-    if (isOurs && this.#queue.isStaleAnswer(response, job, this.#now)) {
+    if (isOurs && this.#queue.isStaleAnswer(response, job, this.now)) {
       this.#dropped("stale");
     } else if (isOurs) {
       this.stats.answers++;
@@ -396,12 +258,12 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     } else if (response.kind === "address") {
       this.stats.announcements++;
       this.#hearAddress(response, false);
-      this.#queue.hasten(this.#now, RECREATION_DELAY_MS, this.#random);
-      this.#keeper.gatewayAnswers(undefined, this.#now);
+      this.#queue.hasten(this.now, RECREATION_DELAY_MS, this.#random);
+      this.keeper.gatewayAnswers(undefined, this.now);
     } else {
       this.#dropped("unsolicited");
     }
-    this.#queue.advance(this.#now);
+    this.#queue.advance(this.now);
     return true;
   }
 
@@ -409,41 +271,29 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   handleUnreachable(to: Endpoint, _socket: string, now: Instant): void {
     if (!isSameEndpoint(to, this.#gateway)) return;
     if (!this.#queue.current) return;
-    this.#begin(now);
+    this.begin(now);
     for (const job of this.#queue.endAll()) this.#failed(job, { kind: "unreachable" });
-    this.#queue.advance(this.#now);
-  }
-
-  /** Does what is due. */
-  handleTimeout(now: Instant): void {
-    this.#begin(now);
-    if (this.#timers.popDue(this.#now) === EXCHANGE_TIMER) {
-      for (const job of this.#queue.waitOver(this.#now)) this.#failed(job, { kind: "no-answer" });
-    }
-    this.#keeper.handleTimeout(this.#now);
-    this.#queue.advance(this.#now);
-  }
-
-  /** When `handleTimeout` wants to be called next; the last `now` while output waits. */
-  nextTimeout(): Instant | undefined {
-    return this.debugTimeout()?.at;
-  }
-
-  /** The next action. */
-  poll(): Action<NatPmpEvent> | undefined {
-    return this.#outbox.poll();
-  }
-
-  /** `nextTimeout` with its reason. */
-  debugTimeout(): DebugTimeout | undefined {
-    const wakeAt = this.#outbox.wakeAt();
-    if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    return earliest(this.#timers.next(), this.#keeper.next());
+    this.#queue.advance(this.now);
   }
 
   // ---- What the keeper asks for, and what it is told ---------------------------------------
 
-  readonly #wire: LeaseWire<Job, NatPmpMapping> = {
+  /** @internal */
+  protected override readonly wire: ClientWire<Job, NatPmpMapping> = {
+    gatewayAddress: () => this.#gateway.address,
+    misfit: (wanted) => {
+      const { preferFailure, filters } = wanted;
+      const only = preferFailure ? "preferFailure" : filters.length > 0 ? "filters" : undefined;
+      return misfitOfPort(wanted) ?? (only && `'${only}' is PCP's alone`);
+    },
+    isAsking: () => !this.#queue.isEmpty,
+    endQuestions: () => this.#address.cancel(),
+    handleTimeout: (now) => {
+      if (this.#timers.popDue(now) !== EXCHANGE_TIMER) return;
+      for (const job of this.#queue.waitOver(now)) this.#failed(job, { kind: "no-answer" });
+    },
+    deadlines: () => [this.#timers.next()],
+    advance: () => this.#queue.advance(this.now),
     recreation: "together",
     canDelete: () => true,
     renewalFraction: (attempt) => 1 - 2 ** -attempt,
@@ -486,13 +336,13 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   }
 
   #answered(job: Job, response: NatPmpResponse): void {
-    const failure = failureOf(response, this.#now);
+    const failure = failureOf(response, this.now);
     if (failure) return this.#failed(job, failure);
     if (job.kind === "address") {
       if (response.kind === "address") this.#hearAddress(response, !job.quiet);
     } else if (job.kind === "delete") {
       job.lease.request = undefined;
-      this.#keeper.deleted(job.lease, undefined, this.#now);
+      this.keeper.deleted(job.lease, undefined, this.now);
     } else if (job.kind === "delete-all") this.#allUnmapped(job, undefined);
     else if (response.kind === "map") {
       job.lease.request = undefined;
@@ -501,16 +351,16 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
   }
 
   #granted(lease: NatPmpLease, port: number, lifetimeSeconds: number): void {
-    const now = this.#now;
+    const now = this.now;
     const violation: Failure = { kind: "protocol-violation", clause: "D-08" };
     // D-08: a success without a port is none.
-    if (port === 0) this.#keeper.failed(lease, violation, undefined, now);
+    if (port === 0) this.keeper.failed(lease, violation, undefined, now);
     // D-07: a lifetime of 0 means that the mapping is gone, never that it lasts for ever.
     else if (lifetimeSeconds === 0) {
-      this.#keeper.gone(lease, { kind: "expired" }, undefined, now);
+      this.keeper.gone(lease, { kind: "expired" }, undefined, now);
     } else {
       const external = { address: this.#address.known ?? "", port };
-      this.#keeper.granted(lease, { external, lifetimeSeconds }, now);
+      this.keeper.granted(lease, { external, lifetimeSeconds }, now);
     }
   }
 
@@ -522,80 +372,40 @@ export class NatPmpClient implements Machine<NatPmpEvent> {
     else {
       job.lease.request = undefined;
       const retryAt = failure.kind === "refused" ? failure.retryAt : undefined;
-      this.#keeper.failed(job.lease, failure, retryAt, this.#now);
+      this.keeper.failed(job.lease, failure, retryAt, this.now);
     }
   }
 
   #allUnmapped({ protocol }: Job & { kind: "delete-all" }, failure: Failure | undefined): void {
-    for (const lease of this.#keeper.all()) {
+    for (const lease of this.keeper.all()) {
       if (lease.phase !== "deleting" || lease.request) continue;
       if (protocolName(lease.wanted.protocol) === protocol) {
-        this.#keeper.deleted(lease, failure, this.#now);
+        this.keeper.deleted(lease, failure, this.now);
       }
     }
     const event = { type: "all-unmapped", protocol } as const;
-    this.#outbox.emit(failure ? { ...event, failure } : event, protocol);
+    this.outbox.emit(failure ? { ...event, failure } : event, protocol);
   }
 
   #hearAddress(response: NatPmpResponse & { kind: "address" }, isAsked: boolean): void {
-    if (!this.#address.heard(response, isAsked, this.#now)) return;
-    this.#keeper.externalAddressChanged(this.#address.known!);
+    if (!this.#address.heard(response, isAsked, this.now)) return;
+    this.keeper.externalAddressChanged(this.#address.known!);
   }
 
   #hearEpoch(response: NatPmpResponse, answered: Job | undefined): void {
     const { epochSeconds } = response;
     if (epochSeconds === undefined) return;
-    if (!this.#epoch.check(epochSeconds, this.#now)) {
-      this.stats.restarts++;
-      this.#outbox.emit({ type: "gateway-restarted" }, "restart");
-      const except = answered?.kind === "map" ? answered.lease : undefined;
-      this.#keeper.gatewayRestarted(except, this.#now);
-    } else if (!answered && epochSeconds < YOUNG_TABLE_SECONDS) {
-      this.#keeper.tableBegan(this.#now - 1000 * (epochSeconds + 1), this.#now);
-    }
+    if (!this.#epoch.check(epochSeconds, this.now)) {
+      this.restarted(answered?.kind === "map" ? answered.lease : undefined);
+    } else if (!answered) this.keeper.epochAnnounced(epochSeconds, this.now);
   }
 
   // ---- Small things ------------------------------------------------------------------------
-
-  #check(request: MappingRequest): Wanted {
-    const wanted = checkMappingRequest(request);
-    const misfit = misfitOf(wanted);
-    if (misfit) throw new TypeError(`Cannot map a port by NAT-PMP: ${misfit}`);
-    return wanted;
-  }
-
-  #begin(now: Instant): void {
-    this.#now = Math.max(this.#now, now);
-    this.#outbox.touch(this.#now);
-  }
 
   #dropped(reason: keyof NatPmpClientStats["dropped"]): false {
     this.stats.dropped[reason]++;
     return false;
   }
-}
-
-/** What NAT-PMP cannot do of it, in words. */
-function misfitOf(wanted: Wanted): string | undefined {
-  const { protocol } = wanted;
-  if (protocol !== PROTOCOL_NUMBER.tcp && protocol !== PROTOCOL_NUMBER.udp) {
-    return `'protocol' must be tcp or udp: current value is ${protocol}`;
-  }
-  if (wanted.internalPort === 0) return "'internalPort' must be 1..65535: current value is 0";
-  const only = wanted.kind === "peer"
-    ? "remote"
-    : wanted.thirdParty !== undefined
-    ? "thirdParty"
-    : wanted.preferFailure
-    ? "preferFailure"
-    : wanted.portSet
-    ? "portSet"
-    : wanted.filters.length > 0
-    ? "filters"
-    : wanted.suggestedAddress !== undefined
-    ? "suggestedExternal.address"
-    : undefined;
-  return only && `'${only}' is PCP's alone`;
 }
 
 /** What an answer says went wrong; undefined where it is a success. */
@@ -605,6 +415,7 @@ function failureOf(response: NatPmpResponse, now: Instant): Failure | undefined 
   }
   const code = response.resultCode;
   if (code === NATPMP_RESULT.SUCCESS) return undefined;
+  // RFC 6886 names no times.
   const isShort = code === NATPMP_RESULT.NETWORK_FAILURE || code === NATPMP_RESULT.OUT_OF_RESOURCES;
   const retryAt = now + (isShort ? SHORT_REFUSAL_MS : LONG_REFUSAL_MS);
   return { kind: "refused", code, name: natPmpResultName(code), retryAt };

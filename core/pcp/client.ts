@@ -30,23 +30,19 @@ import {
   renewalFraction,
 } from "../backoff.ts";
 import { fromHex, toHex } from "../bytes.ts";
-import { checkAddress, checkBoolean, checkInteger, checkLifetime, checkPort } from "../check.ts";
-import { mergeMappingEvents } from "../lease/events.ts";
-import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
-import { readState, type SavedState, saveLease } from "../lease/saved.ts";
-import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
-import {
-  checkMappingRequest,
-  type Failure,
-  type GrantedPortSet,
-  type MappingEvent,
-  type MappingId,
-  type MappingKey,
-  type MappingRequest,
-  type MappingState,
-  type Wanted,
+import { checkAddress, checkBoolean, checkInteger, checkPort } from "../check.ts";
+import { type ClientWire, LeaseClient, type LeaseEvent } from "../lease/client.ts";
+import { type Ask, LeaseKeeper } from "../lease/keeper.ts";
+import type { SavedState } from "../lease/saved.ts";
+import type { Endpoint, Instant, Machine } from "../machine.ts";
+import type {
+  Failure,
+  GrantedPortSet,
+  MappingId,
+  MappingKey,
+  MappingRequest,
+  MappingState,
 } from "../mapping.ts";
-import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
 import { DeadlineHeap } from "../timers.ts";
 import { ANNOUNCE, Announce } from "./announce.ts";
@@ -72,9 +68,9 @@ import {
 } from "./codec.ts";
 import {
   checkNonce,
-  checkSize,
   deletionOf,
   hasPaddedOptions,
+  misfitOfSize,
   type PcpLease,
   requestOf,
 } from "./request.ts";
@@ -146,10 +142,8 @@ export interface PcpMapping {
 
 /** What a {@linkcode PcpClient} tells. */
 export type PcpEvent =
-  /** What becomes of a mapping. */
-  | MappingEvent<PcpMapping>
-  /** The server's epoch tells of lost state; every mapping is being asked for again. */
-  | { readonly type: "gateway-restarted" }
+  /** What becomes of a mapping, and that the server's epoch tells of lost state. */
+  | LeaseEvent<PcpMapping>
   /** The answer to `announce`. */
   | { readonly type: "announced"; readonly epochSeconds: number }
   /** `announce` came to nothing. */
@@ -196,8 +190,6 @@ const ATTEMPTS_PER_ADDRESS = 4;
 const DELETE_ATTEMPTS = 4;
 /** How long a server whose success cannot be one is left alone, milliseconds. */
 const VIOLATION_WAIT_MS = 30_000;
-/** An announced epoch of less says when the server's table began, whatever its clock's rate. */
-const YOUNG_TABLE_SECONDS = 64;
 
 /**
  * A PCP client as a machine: feed it datagrams and time, drain its actions.
@@ -216,7 +208,7 @@ const YOUNG_TABLE_SECONDS = 64;
  * console.assert(action?.type === "send" && action.data.length === 60);
  * ```
  */
-export class PcpClient implements Machine<PcpEvent> {
+export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Machine<PcpEvent> {
   /** The name of the protocol. */
   readonly via = "pcp" as const;
   /** Counters. */
@@ -225,9 +217,9 @@ export class PcpClient implements Machine<PcpEvent> {
   readonly #fastStart: boolean;
   readonly #maxAttempts: number;
   readonly #servers: ServerList;
-  readonly #keeper: LeaseKeeper<Request, PcpMapping>;
+  /** @internal */
+  protected override readonly keeper: LeaseKeeper<Request, PcpMapping>;
   readonly #announce: Announce;
-  readonly #outbox: Outbox<PcpEvent> = new Outbox(mergeMappingEvents);
   /** When requests are sent again; those of leases without one in flight are the keeper's. */
   readonly #requests: DeadlineHeap<Request> = new DeadlineHeap();
   /** Leases whose options that need padding are left out, since the server could not read them. */
@@ -237,7 +229,6 @@ export class PcpClient implements Machine<PcpEvent> {
   #noResources: (Failure & { kind: "refused" }) | undefined;
   /** The external address of the last grant. */
   #lastAddress = "";
-  #isClosed = false;
 
   /**
    * Makes the client; mappings of `options.state` are asked for at the first timeout.
@@ -245,6 +236,7 @@ export class PcpClient implements Machine<PcpEvent> {
    * @throws {TypeError | RangeError} At the first option that is wrong, with its name and value.
    */
   constructor(options: PcpClientOptions) {
+    super();
     const { servers, random } = options;
     if (!Array.isArray(servers) || servers.length === 0) {
       throw new TypeError(`'servers' must list at least one address: current value is ${servers}`);
@@ -263,36 +255,11 @@ export class PcpClient implements Machine<PcpEvent> {
       Number.MAX_SAFE_INTEGER,
     );
     this.#announce = new Announce(random, this.#fastStart, this.#maxAttempts);
-    this.#keeper = new LeaseKeeper(this.#wire, random, this.#outbox);
-    if (!options.state) return;
-    for (const { wanted, nonce, external } of readState(options.state, this.#localAddress)) {
-      checkSize(wanted, this.#localAddress);
-      this.#keeper.adopt(wanted, nonce ?? this.#newNonce(), external);
-    }
+    this.keeper = new LeaseKeeper(this.wire, random, this.outbox);
+    this.adopt(options.state);
   }
 
   // ---- Commands ----------------------------------------------------------------------------
-
-  /** Why PCP cannot do this, or undefined: it can do all that a request can say. */
-  unfit(_request: MappingRequest): undefined {
-    return undefined;
-  }
-
-  /**
-   * Asks for a mapping. One from exported state is claimed: it keeps its id, nonce and endpoint;
-   * where it is granted already as it is wanted, `mapped` is told at once.
-   *
-   * @returns The id by which events name it.
-   * @throws {TypeError | RangeError} Where the request contradicts itself or the RFC, where the
-   * same mapping is held already, or where the client is closed.
-   */
-  map(request: MappingRequest, now: Instant): MappingId {
-    if (this.#isClosed) throw new TypeError("Cannot request a mapping as the client is closed");
-    const wanted = this.#check(request);
-    const given = request.nonce === undefined ? undefined : checkNonce(request.nonce);
-    this.#outbox.touch(now);
-    return this.#keeper.map(wanted, given, () => this.#newNonce(), now).id;
-  }
 
   /**
    * Asks for an outbound mapping: a flow to one peer, held open without traffic.
@@ -306,64 +273,11 @@ export class PcpClient implements Machine<PcpEvent> {
   }
 
   /**
-   * Renews at once, or as soon as 4 s have passed since the last renewal; with a lifetime, that
-   * one is asked for from here on. One that is wanted for N lifetimes starts counting again. A
-   * mapping that is refused at present is not asked for before its time. One that is over is left
-   * alone.
-   *
-   * @returns The number that its answer carries as `revision`.
-   * @throws {RangeError} Where the id was never given out, or the lifetime does not fit.
-   */
-  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
-    const lease = this.#find(id);
-    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
-    this.#outbox.touch(now);
-    return lease ? this.#keeper.renew(lease, lifetimeSeconds, now) : 0;
-  }
-
-  /**
-   * Deletes the mapping; `unmapped` tells when that is done. What the server cannot hold, and what
-   * PCP cannot delete (an outbound mapping, PCP-C-45), is over at once.
-   *
-   * @throws {RangeError} Where the id was never given out.
-   */
-  revoke(id: MappingId, now: Instant): void {
-    const lease = this.#find(id);
-    this.#outbox.touch(now);
-    if (lease) this.#keeper.revoke(lease, now);
-  }
-
-  /**
-   * Deletes an inbound mapping that this client need not hold: one of an earlier run, by its nonce;
-   * `unmapped` follows under the id returned.
-   *
-   * @throws {TypeError | RangeError} As {@linkcode PcpClient.map}.
-   */
-  unmap(request: MappingRequest, now: Instant): MappingId {
-    const wanted = this.#check(request);
-    const nonce = request.nonce === undefined ? this.#newNonce() : checkNonce(request.nonce);
-    this.#outbox.touch(now);
-    return this.#keeper.unmap(wanted, nonce, now).id;
-  }
-
-  /**
-   * Forgets the mapping: no packet, no event.
-   *
-   * @throws {RangeError} Where the id was never given out.
-   */
-  abandon(id: MappingId, now: Instant): void {
-    const lease = this.#find(id);
-    this.#outbox.touch(now);
-    if (lease) this.#keeper.abandon(lease, now);
-    this.#outbox.unemit(id);
-  }
-
-  /**
    * Asks the server for its epoch by ANNOUNCE, which changes nothing there (PCP-C-50): `announced` or
    * `announce-failed` follows.
    */
   probe(now: Instant): void {
-    this.#outbox.touch(now);
+    this.begin(now);
     if (this.#announce.isInFlight) return;
     this.#announce.begin(this.#localAddress);
     this.#sendAnnounce(now);
@@ -371,28 +285,8 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /** Takes the ANNOUNCE back. */
   endProbe(now: Instant): void {
-    this.#outbox.touch(now);
+    this.begin(now);
     this.#endAnnounce();
-  }
-
-  /**
-   * Asks no more for a mapping that need not be had; what was sent may yet be granted, which is told,
-   * and is not renewed. {@linkcode PcpClient.revoke} deletes it.
-   *
-   * @throws {RangeError} Where the id was never given out.
-   */
-  withdraw(id: MappingId, now: Instant): void {
-    const lease = this.#find(id);
-    this.#outbox.touch(now);
-    if (lease) this.#keeper.withdraw(lease, now);
-  }
-
-  /** Revokes every mapping and takes no more. */
-  close(now: Instant): void {
-    this.#isClosed = true;
-    this.#outbox.touch(now);
-    this.#endAnnounce();
-    for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, now);
   }
 
   /**
@@ -405,11 +299,11 @@ export class PcpClient implements Machine<PcpEvent> {
    */
   networkChanged(localAddress: string, now: Instant): void {
     const address = checkAddress("localAddress", localAddress);
-    this.#outbox.touch(now);
+    this.begin(now);
     this.#localAddress = address;
     this.#servers.reset();
     this.#noResources = undefined;
-    this.#keeper.hostMoved(now);
+    this.keeper.hostMoved(now);
     if (!this.#announce.isInFlight) return;
     this.#forget(this.#announce.request);
     this.#announce.begin(address);
@@ -418,39 +312,16 @@ export class PcpClient implements Machine<PcpEvent> {
 
   // ---- What it holds -----------------------------------------------------------------------
 
-  /** Whether nothing is held, asked for or left to say. */
-  get isIdle(): boolean {
-    return this.#keeper.size === 0 && !this.#announce.isInFlight && this.#outbox.size === 0;
-  }
-
-  /** A mapping as it stands, or undefined where it is over. */
-  mapping(id: MappingId): PcpMapping | undefined {
-    const lease = this.#keeper.get(id);
-    return lease && this.#wire.snapshot(lease);
-  }
-
   /** The nonce of a mapping, 24 hexadecimal digits; undefined where it is over. */
   nonceOf(id: MappingId): string | undefined {
-    return this.#keeper.get(id)?.nonce;
-  }
-
-  /** All mappings as they stand. */
-  mappings(): PcpMapping[] {
-    return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
-  }
-
-  /** What a later client needs to adopt the mappings; safe for JSON. */
-  exportState(now: Instant): SavedState {
-    const { address } = this.#servers.current;
-    const mappings = this.#keeper.wanted().map((lease) => saveLease(lease, this.via, address, now));
-    return { version: 1, mappings };
+    return this.keeper.get(id)?.nonce;
   }
 
   // ---- Input -------------------------------------------------------------------------------
 
   /** Feeds a datagram of the client's socket or of the one that hears announcements. */
   handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
-    this.#outbox.touch(now);
+    this.begin(now);
     const source = this.#servers.match(from);
     if (source === undefined) return this.#drop("wrong-source");
     // RFC 7488 §3(4): late answers of an address that was given up are ignored.
@@ -466,7 +337,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /** ICMP: nothing listens at `to`. With several addresses the next is tried at once. */
   handleUnreachable(to: Endpoint, _socket: string, now: Instant): void {
-    this.#outbox.touch(now);
+    this.begin(now);
     if (this.#servers.match(to) !== "current") return;
     const failure: Failure = { kind: "unreachable" };
     const inFlight = this.#inFlight();
@@ -475,40 +346,8 @@ export class PcpClient implements Machine<PcpEvent> {
     this.#failAnnounce(failure);
     // A renewal is one datagram: the next one leaves in its time.
     for (const lease of inFlight) {
-      if (lease.phase !== "renewing") this.#keeper.failed(lease, failure, undefined, now);
+      if (lease.phase !== "renewing") this.keeper.failed(lease, failure, undefined, now);
     }
-  }
-
-  /** Does what is due. */
-  handleTimeout(now: Instant): void {
-    this.#outbox.touch(now);
-    const requests = this.#requests;
-    for (let due = requests.popDue(now); due; due = requests.popDue(now)) {
-      if (due.owner === ANNOUNCE) this.#announceDue(now);
-      else this.#requestDue(this.#keeper.get(due.owner)!, now);
-    }
-    this.#keeper.handleTimeout(now);
-  }
-
-  /** When {@linkcode PcpClient.handleTimeout} has something to do. */
-  nextTimeout(): Instant | undefined {
-    return this.debugTimeout()?.at;
-  }
-
-  /** The next action. */
-  poll(): Action<PcpEvent> | undefined {
-    return this.#outbox.poll();
-  }
-
-  /** The next deadline and what it is for. */
-  debugTimeout(): DebugTimeout | undefined {
-    const at = this.#outbox.wakeAt();
-    if (at !== undefined) return { at, reason: "output is waiting" };
-    const request = this.#requests.first, lease = this.#keeper.next();
-    if (!request || (lease && lease.at < request.armedAt)) return lease;
-    const { owner, armedAt } = request;
-    const what = owner === ANNOUNCE ? " ANNOUNCE" : `, mapping ${owner}`;
-    return { at: armedAt, reason: `retransmit${what}` };
   }
 
   // ---- Answers -----------------------------------------------------------------------------
@@ -535,7 +374,7 @@ export class PcpClient implements Machine<PcpEvent> {
       const opcode = PCP_OPCODE[lease.wanted.kind === "map" ? "MAP" : "PEER"];
       if (names !== undefined && names !== opcode) continue;
       if (nonce !== undefined && lease.nonce !== nonce) continue;
-      isTaken = this.#keeper.failed(lease, failure, retryAt, now) || isTaken;
+      isTaken = this.keeper.failed(lease, failure, retryAt, now) || isTaken;
     }
     if (!isTaken) return this.#drop("unmatched");
     this.stats.received++;
@@ -550,16 +389,14 @@ export class PcpClient implements Machine<PcpEvent> {
     const isNewTable = this.#answered(epochSeconds, undefined, now);
     if (isFirst) this.#wake(undefined, now);
     if (!isAsked) {
-      if (!isNewTable && epochSeconds < YOUNG_TABLE_SECONDS) {
-        this.#keeper.tableBegan(now - 1000 * (epochSeconds + 1), now);
-      }
+      if (!isNewTable) this.keeper.epochAnnounced(epochSeconds, now);
       return true;
     }
     if (resultCode !== PCP_RESULT.SUCCESS) {
       this.#failAnnounce(refusal(resultCode, now + refusalMs(lifetimeSeconds)));
     } else {
       this.#endAnnounce();
-      this.#outbox.emit({ type: "announced", epochSeconds }, "announced");
+      this.outbox.emit({ type: "announced", epochSeconds }, "announced");
     }
     return true;
   }
@@ -576,7 +413,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /** The lease of that key whose nonce stands in the packet. */
   #match(key: MappingKey, nonce: string): PcpLease | "unmatched" | "wrong-nonce" {
-    const wanted = this.#keeper.find(key), leaving = this.#keeper.findLeaving(key);
+    const wanted = this.keeper.find(key), leaving = this.keeper.findLeaving(key);
     // One that waits for its predecessor's deletion has asked for nothing, nonce or not.
     if (leaving?.nonce === nonce) return leaving;
     if (wanted?.nonce === nonce) return wanted;
@@ -587,25 +424,23 @@ export class PcpClient implements Machine<PcpEvent> {
   #answered(epochSeconds: number, lease: PcpLease | undefined, now: Instant): boolean {
     this.stats.received++;
     if (this.#servers.answered()) {
-      this.#outbox.emit({ type: "server-changed", server: this.#servers.current }, "server");
+      this.outbox.emit({ type: "server-changed", server: this.#servers.current }, "server");
     }
     if (this.#servers.epoch.check(epochSeconds, now)) return false;
-    this.stats.restarts++;
-    this.#outbox.emit({ type: "gateway-restarted" }, "restart");
     // What a server without its table had no room for, it may have room for.
     this.#noResources = undefined;
-    this.#keeper.gatewayRestarted(lease, now);
+    this.restarted(lease);
     this.#wake(lease, now);
     return true;
   }
 
   /** The server is there: what would wait for long leaves within 5 s, but for what it answers. */
   #wake(answered: PcpLease | undefined, now: Instant): void {
-    this.#keeper.gatewayAnswers(answered, now);
+    this.keeper.gatewayAnswers(answered, now);
     for (const lease of this.#inFlight()) {
       if (lease === answered) continue;
       if (lease.phase === "asking" && lease.request!.armedAt > now + RECREATION_DELAY_MS) {
-        this.#keeper.hasten(lease, now);
+        this.keeper.hasten(lease, now);
       }
     }
   }
@@ -614,19 +449,19 @@ export class PcpClient implements Machine<PcpEvent> {
   #succeed(lease: PcpLease, response: MappingResponse, now: Instant): boolean {
     if (lease.phase === "deleting") {
       if (!confirmsDeletion(response, lease.wanted)) return this.#drop("stale");
-      this.#keeper.deleted(lease, undefined, now);
+      this.keeper.deleted(lease, undefined, now);
       return true;
     }
     if (response.lifetimeSeconds === 0) {
       if (!lease.isGranted) return this.#violates(lease, "D-07", now);
-      this.#keeper.gone(lease, { kind: "expired" }, undefined, now);
+      this.keeper.gone(lease, { kind: "expired" }, undefined, now);
       return true;
     }
     const grant = grantOf(response, lease, this.#localAddress);
     if (!grant) return this.#violates(lease, "D-08", now);
     if (!keepsPromise(lease.wanted, grant.external)) return this.#breaksPromise(lease, now);
     this.stats.granted++;
-    this.#keeper.granted(lease, { ...grant, external: this.#share(grant.external, lease) }, now);
+    this.keeper.granted(lease, { ...grant, external: this.#share(grant.external, lease) }, now);
     return true;
   }
 
@@ -642,7 +477,7 @@ export class PcpClient implements Machine<PcpEvent> {
     if (lease.isGranted) return this.#drop("violation");
     if (lease.phase !== "asking") return this.#drop("stale");
     const failure: Failure = { kind: "protocol-violation", clause };
-    return this.#keeper.failed(lease, failure, now + VIOLATION_WAIT_MS, now);
+    return this.keeper.failed(lease, failure, now + VIOLATION_WAIT_MS, now);
   }
 
   /**
@@ -656,10 +491,10 @@ export class PcpClient implements Machine<PcpEvent> {
     // Once, and without waiting for an answer.
     this.stats.sent.delete++;
     const data = deletionOf(lease, this.#localAddress, this.#leavesOutPadded.has(lease.id));
-    this.#outbox.send("client", this.#servers.current, data);
+    this.outbox.send("client", this.#servers.current, data);
     if (!lease.isGranted) return this.#violates(lease, clause, now);
     const failure: Failure = { kind: "protocol-violation", clause };
-    this.#keeper.gone(lease, failure, now + VIOLATION_WAIT_MS, now);
+    this.keeper.gone(lease, failure, now + VIOLATION_WAIT_MS, now);
     return true;
   }
 
@@ -675,8 +510,8 @@ export class PcpClient implements Machine<PcpEvent> {
     // miniupnpd 2.3.1 answers NO_RESOURCES where there is nothing to delete, which is what was
     // wanted; of what it granted, it says that it stays.
     const isNothing = isDeletion && code === PCP_RESULT.NO_RESOURCES && !lease.grant;
-    if (isNothing) this.#keeper.deleted(lease, undefined, now);
-    else if (!this.#keeper.failed(lease, failure, retryAt, now)) return this.#drop("stale");
+    if (isNothing) this.keeper.deleted(lease, undefined, now);
+    else if (!this.keeper.failed(lease, failure, retryAt, now)) return this.#drop("stale");
     this.stats.refused++;
     // PCP-C-42. A deletion is no reason to leave the server alone: others' requests go on.
     if (code === PCP_RESULT.NO_RESOURCES && !isDeletion) {
@@ -699,13 +534,33 @@ export class PcpClient implements Machine<PcpEvent> {
       }
       lease.remembered = undefined;
     } else return false;
-    this.#keeper.askAgain(lease, now);
+    this.keeper.askAgain(lease, now);
     return true;
   }
 
   // ---- Requests ----------------------------------------------------------------------------
 
-  readonly #wire: LeaseWire<Request, PcpMapping> = {
+  /** @internal */
+  protected override readonly wire: ClientWire<Request, PcpMapping> = {
+    gatewayAddress: () => this.#servers.current.address,
+    localAddress: () => this.#localAddress,
+    misfit: (wanted) => misfitOfSize(wanted, this.#localAddress),
+    nonces: { read: checkNonce, make: () => this.#newNonce() },
+    isAsking: () => this.#announce.isInFlight,
+    endQuestions: () => this.#endAnnounce(),
+    handleTimeout: (now) => {
+      const requests = this.#requests;
+      for (let due = requests.popDue(now); due; due = requests.popDue(now)) {
+        if (due.owner === ANNOUNCE) this.#announceDue(now);
+        else this.#requestDue(this.keeper.get(due.owner)!, now);
+      }
+    },
+    deadlines: () => {
+      const { first } = this.#requests;
+      if (!first) return [];
+      const what = first.owner === ANNOUNCE ? " ANNOUNCE" : `, mapping ${first.owner}`;
+      return [{ at: first.armedAt, reason: `retransmit${what}` }];
+    },
     recreation: "each",
     // PCP-C-45: what a PEER made ends by itself, like any outbound mapping.
     canDelete: (wanted) => wanted.kind === "map",
@@ -716,9 +571,9 @@ export class PcpClient implements Machine<PcpEvent> {
     send: (lease, ask, now) => this.#send(lease, ask, now),
     cancel: (lease) => {
       this.#forget(lease.request);
-      this.#outbox.unsend(lease.id);
+      this.outbox.unsend(lease.id);
       lease.request = undefined;
-      if (!this.#keeper.get(lease.id)) this.#leavesOutPadded.delete(lease.id);
+      if (!this.keeper.get(lease.id)) this.#leavesOutPadded.delete(lease.id);
     },
     blockedUntil: () =>
       this.#noResources && { until: this.#noResources.retryAt, failure: this.#noResources },
@@ -785,7 +640,7 @@ export class PcpClient implements Machine<PcpEvent> {
       sent[lease.wanted.kind]++;
       lease.mayExistUntil = Math.max(lease.mayExistUntil, now + lease.lifetimeSeconds * 1000);
     }
-    this.#outbox.send("client", this.#servers.current, request.packet, lease.id);
+    this.outbox.send("client", this.#servers.current, request.packet, lease.id);
     const { retransmission } = request;
     if (retransmission) {
       this.#requests.set(request, retransmission.next(this.#random, now));
@@ -797,7 +652,7 @@ export class PcpClient implements Machine<PcpEvent> {
     if (lease.phase === "deleting") {
       // One that has never answered is told, and not waited for.
       const limit = this.#servers.hasAnswered ? DELETE_ATTEMPTS : 1;
-      if (request.sends >= limit) this.#keeper.deleted(lease, { kind: "no-answer" }, now);
+      if (request.sends >= limit) this.keeper.deleted(lease, { kind: "no-answer" }, now);
       else this.#transmit(lease, now);
     } else if (this.#isExhausted(request)) this.#exhaust({ kind: "no-answer" }, now);
     else this.#transmit(lease, now);
@@ -812,7 +667,7 @@ export class PcpClient implements Machine<PcpEvent> {
     const hasNext = this.#servers.exhaust();
     for (const lease of this.#inFlight()) {
       if (!hasNext) {
-        this.#keeper.failed(lease, failure, now + EXHAUSTED_WAIT_MS, now);
+        this.keeper.failed(lease, failure, now + EXHAUSTED_WAIT_MS, now);
         continue;
       }
       const request = lease.request!;
@@ -830,7 +685,7 @@ export class PcpClient implements Machine<PcpEvent> {
 
   /** The leases that wait for an answer. */
   #inFlight(): PcpLease[] {
-    return this.#keeper.all().filter(({ request }) => request !== undefined);
+    return this.keeper.all().filter(({ request }) => request !== undefined);
   }
 
   // ---- ANNOUNCE ----------------------------------------------------------------------------
@@ -838,7 +693,7 @@ export class PcpClient implements Machine<PcpEvent> {
   #sendAnnounce(now: Instant): void {
     const request = this.#announce.request!;
     this.stats.sent.announce++;
-    this.#outbox.send("client", this.#servers.current, request.packet, ANNOUNCE);
+    this.outbox.send("client", this.#servers.current, request.packet, ANNOUNCE);
     this.#requests.set(request, this.#announce.sent(now));
   }
 
@@ -852,32 +707,21 @@ export class PcpClient implements Machine<PcpEvent> {
   #failAnnounce(failure: Failure): void {
     if (!this.#announce.isInFlight) return;
     this.#endAnnounce();
-    this.#outbox.emit({ type: "announce-failed", failure }, "announce-failed");
+    this.outbox.emit({ type: "announce-failed", failure }, "announce-failed");
   }
 
   #endAnnounce(): void {
     this.#forget(this.#announce.request);
     this.#announce.end();
-    this.#outbox.unsend(ANNOUNCE);
+    this.outbox.unsend(ANNOUNCE);
   }
 
   // ---- Small things ------------------------------------------------------------------------
-
-  #check(request: MappingRequest): Wanted {
-    const wanted = checkMappingRequest(request, this.#localAddress);
-    checkSize(wanted, this.#localAddress);
-    return wanted;
-  }
 
   #newNonce(): string {
     const nonce = new Uint8Array(PCP_NONCE_LENGTH);
     this.#random.fill(nonce);
     return toHex(nonce);
-  }
-
-  #find(id: MappingId): PcpLease | undefined {
-    checkInteger("id", id, 1, this.#keeper.lastId);
-    return this.#keeper.get(id);
   }
 
   #drop(reason: DropReason): false {

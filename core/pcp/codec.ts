@@ -34,7 +34,7 @@ const MAP_LENGTH = 60;
 const PEER_LENGTH = 80;
 
 /** The shortest message of an opcode. */
-function minimumLength(opcode: number): number {
+export function minimumLength(opcode: number): number {
   if (opcode === PCP_OPCODE.MAP) return MAP_LENGTH;
   return opcode === PCP_OPCODE.PEER ? PEER_LENGTH : PCP_HEADER_LENGTH;
 }

@@ -9,8 +9,15 @@ import { anyAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Wanted } from "../mapping.ts";
-import { encodeRequest, PCP_MAX_LENGTH, PCP_NONCE_LENGTH, type PcpRequest } from "./codec.ts";
-import { NO_OPTIONS, type PcpOption, utf8Length } from "./options.ts";
+import {
+  encodeRequest,
+  minimumLength,
+  PCP_MAX_LENGTH,
+  PCP_NONCE_LENGTH,
+  PCP_OPCODE,
+  type PcpRequest,
+} from "./codec.ts";
+import { NO_OPTIONS, optionsLength, type PcpOption, utf8Length } from "./options.ts";
 import type { Request } from "./transport.ts";
 
 /** A lease whose request is a datagram in flight. */
@@ -37,25 +44,15 @@ export function checkNonce(nonce: Uint8Array): string {
   return toHex(nonce);
 }
 
-/**
- * Refuses a request that would not leave the server room for its answer.
- *
- * @throws {RangeError} With the length that it would have.
- */
-export function checkSize(wanted: Wanted, localAddress: string): void {
-  const longest = buildRequest(wanted, {
-    nonce: new Uint8Array(PCP_NONCE_LENGTH),
-    lifetimeSeconds: 1,
-    localAddress,
-    suggested: undefined,
-    replacesFilters: wanted.filters.length > 0,
-    leavesOutPadded: false,
-  });
-  if (longest.length > PCP_MAX_LENGTH - ROOM_FOR_ANSWER) {
-    throw new RangeError(
-      `Cannot request a mapping as its options take too much room: current length is ${longest.length}`,
-    );
-  }
+/** That a request would not leave the server room for its answer; in words. */
+export function misfitOfSize(wanted: Wanted, localAddress: string): string | undefined {
+  const replacesFilters = wanted.filters.length > 0;
+  const details = { localAddress, replacesFilters, leavesOutPadded: false };
+  const options = optionsLength(buildOptions(wanted, details, false));
+  const length = minimumLength(PCP_OPCODE[wanted.kind === "map" ? "MAP" : "PEER"]) + options;
+  return length > PCP_MAX_LENGTH - ROOM_FOR_ANSWER
+    ? `the options take too much room: current length is ${length}`
+    : undefined;
 }
 
 /** What one request says beyond what is wanted. */
@@ -137,9 +134,11 @@ function buildRequest(wanted: Wanted, details: RequestDetails): Uint8Array {
   return encodeRequest(request);
 }
 
+type OptionDetails = Pick<RequestDetails, "localAddress" | "replacesFilters" | "leavesOutPadded">;
+
 function buildOptions(
   wanted: Wanted,
-  details: RequestDetails,
+  details: OptionDetails,
   isDelete: boolean,
 ): readonly PcpOption[] {
   const options: PcpOption[] = [];
@@ -166,7 +165,7 @@ function buildOptions(
   return options.length === 0 ? NO_OPTIONS : options;
 }
 
-function pushFilters(options: PcpOption[], wanted: Wanted, details: RequestDetails): void {
+function pushFilters(options: PcpOption[], wanted: Wanted, details: OptionDetails): void {
   if (details.replacesFilters) {
     const family = wanted.filters[0]?.prefix.family ??
       familyOf(wanted.thirdParty ?? details.localAddress);
@@ -183,7 +182,7 @@ function pushFilters(options: PcpOption[], wanted: Wanted, details: RequestDetai
   }
 }
 
-function isLeftOut(description: string, details: RequestDetails): boolean {
+function isLeftOut(description: string, details: OptionDetails): boolean {
   return details.leavesOutPadded && utf8Length(description) % 4 !== 0;
 }
 

@@ -6,7 +6,7 @@
  */
 import type { NatDependence, NatType } from "../stun/behaviour.ts";
 import { classify, isBehindAnotherNat } from "../cidr.ts";
-import type { Via } from "../errors.ts";
+import { type Via, VIA_NAME } from "../errors.ts";
 import type { Family } from "../ip.ts";
 
 /** What one protocol came to at one gateway. */
@@ -143,7 +143,6 @@ export interface Diagnosis extends DiagnosisFacts {
   readonly findings: readonly Finding[];
 }
 
-const NAMES: Readonly<Record<Via, string>> = { pcp: "PCP", "nat-pmp": "NAT-PMP", upnp: "UPnP" };
 const SEVERITIES: readonly Finding["severity"][] = ["problem", "note", "good"];
 
 /** What follows from the facts, the weightiest first. */
@@ -195,7 +194,7 @@ function ipv4Findings({ gateways, reflexive }: DiagnosisFacts): Finding[] {
   if (external === undefined) {
     return [explainSilence(at, failure, protocols, seen)];
   }
-  const by = answered.map(({ via }) => NAMES[via]).join(", ");
+  const by = answered.map(({ via }) => VIA_NAME[via]).join(", ");
   const found: Finding[] = [];
   const above = explainAddress(at, external, seen);
   if (above) found.push(above);
@@ -233,7 +232,7 @@ function explainSilence(
   seen: string | undefined,
 ): Finding {
   const severity = "problem";
-  const tried = protocols.map(({ via, outcome }) => `${NAMES[via]}: ${outcome}`).join(", ");
+  const tried = protocols.map(({ via, outcome }) => `${VIA_NAME[via]}: ${outcome}`).join(", ");
   const refusals = protocols.filter(({ outcome }) =>
     outcome !== "no answer" && outcome !== "unreachable" && !outcome.startsWith("unsupported")
   );
@@ -361,7 +360,7 @@ function ipv6Findings({ gateways, localAddresses }: DiagnosisFacts): Finding[] {
   );
   if (opener) {
     const by = opener.protocols.filter(({ external }) => external !== undefined)
-      .map(({ via }) => NAMES[via]).join(", ");
+      .map(({ via }) => VIA_NAME[via]).join(", ");
     return [{
       code: "ipv6-open",
       severity: "good",

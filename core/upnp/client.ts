@@ -34,16 +34,15 @@
  *
  * @module
  */
-import { checkAddress, checkLifetime, checkPort, MAX_LIFETIME_SECONDS } from "../check.ts";
+import { LONG_REFUSAL_MS, SHORT_REFUSAL_MS } from "../backoff.ts";
+import { checkAddress, checkPort, MAX_LIFETIME_SECONDS } from "../check.ts";
 import { isLoopback } from "../cidr.ts";
 import { canonicalAddress, familyOf, withoutZone } from "../ip.ts";
-import { mergeMappingEvents } from "../lease/events.ts";
-import { type Ask, LeaseKeeper, type LeaseWire } from "../lease/keeper.ts";
+import { type ClientWire, LeaseClient, type LeaseEvent, misfitOfPort } from "../lease/client.ts";
+import { type Ask, LeaseKeeper } from "../lease/keeper.ts";
 import type { Lease } from "../lease/lease.ts";
-import { protocolName, readState, type SavedState, saveLease } from "../lease/saved.ts";
+import { protocolName, type SavedState } from "../lease/saved.ts";
 import type {
-  Action,
-  DebugTimeout,
   Endpoint,
   HttpRequest,
   HttpResult,
@@ -53,19 +52,15 @@ import type {
   SocketSpec,
 } from "../machine.ts";
 import {
-  checkMappingRequest,
   type Failure,
-  type MappingEvent,
   type MappingId,
-  type MappingRequest,
   type MappingState,
   PROTOCOL_NUMBER,
   type Transport,
   type Wanted,
 } from "../mapping.ts";
-import { Outbox } from "../outbox.ts";
 import { below, type RandomSource } from "../random.ts";
-import { earliest, Timers } from "../timers.ts";
+import { Timers } from "../timers.ts";
 import {
   callAction,
   CallQueue,
@@ -152,14 +147,12 @@ export interface PortMappingEntry {
 
 /** What an IGD client tells. */
 export type IgdEvent =
-  /** What becomes of a mapping. */
-  | MappingEvent<IgdMapping>
+  /** What becomes of a mapping, and that the device lost its table. */
+  | LeaseEvent<IgdMapping>
   /** The external address: the answer to a probe, or a change that was noticed. */
   | { readonly type: "external-address"; readonly address: string }
   /** The probe came to nothing. */
   | { readonly type: "external-address-failed"; readonly failure: Failure }
-  /** The device lost its table; mappings are about to be made anew. */
-  | { readonly type: "gateway-restarted" }
   /** The device's table, whole; or why it is not told. */
   | {
     readonly type: "table-told";
@@ -238,10 +231,6 @@ const CHECK_MS = 60_000;
 const ADDRESS_CHECK_MS = 3000;
 /** The lease of a pinhole that is asked for only to hear its id, seconds. */
 const SHORT_PINHOLE_SECONDS = 60;
-/** The device itself cannot at present. */
-const SHORT_REFUSAL_MS = 30_000;
-/** All other refusals. */
-const LONG_REFUSAL_MS = 1_800_000;
 /** A lease this much shorter than asked for is another one, seconds. */
 const LEASE_SLACK_SECONDS = 10;
 /** The longest table that is read entry by entry. */
@@ -288,7 +277,7 @@ const SHORT_CODES: readonly number[] = [
  * console.assert(search?.type === "send" && search.to.port === 1900);
  * ```
  */
-export class IgdClient implements Machine<IgdEvent> {
+export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Machine<IgdEvent> {
   /** The name of the protocol. */
   readonly via = "upnp" as const;
   /** Counters. */
@@ -311,9 +300,9 @@ export class IgdClient implements Machine<IgdEvent> {
   readonly #interface: string | undefined;
   readonly #isOtherGateway: ((address: string) => boolean) | undefined;
   readonly #announcements: boolean;
-  readonly #outbox = new Outbox<IgdEvent>(mergeMappingEvents);
   readonly #timers = new Timers<"check">();
-  readonly #keeper: LeaseKeeper<Job, IgdMapping>;
+  /** @internal */
+  protected override readonly keeper: LeaseKeeper<Job, IgdMapping>;
   readonly #queue: CallQueue;
   readonly #made: WeakMap<IgdLease, Made> = new WeakMap();
   readonly #subscription: Subscription;
@@ -342,8 +331,7 @@ export class IgdClient implements Machine<IgdEvent> {
   /** The search socket's key, while there is one. */
   #searchKey: string | undefined;
   #sockets: readonly SocketSpec[] = [];
-  #now: Instant = -Infinity;
-  #isClosed = false;
+  #isClosing = false;
 
   /**
    * Makes a client; with `state` the mappings of an earlier one are asked for at the first timeout.
@@ -352,6 +340,7 @@ export class IgdClient implements Machine<IgdEvent> {
    * state is not one.
    */
   constructor(options: IgdClientOptions) {
+    super();
     const { random, announcements = true, isNamed = false, state } = options;
     this.#gateway = {
       address: checkAddress("gateway.address", options.gateway?.address),
@@ -368,23 +357,18 @@ export class IgdClient implements Machine<IgdEvent> {
       this.stats.requests++;
       // What a device maps it maps for who asks.
       const local = withoutZone(this.#local);
-      this.#outbox.act({ type: "request", id, to, local, request, maxBytes, timeoutMs });
+      this.outbox.act({ type: "request", id, to, local, request, maxBytes, timeoutMs });
     });
-    this.#keeper = new LeaseKeeper(this.#wire, random, this.#outbox);
+    this.keeper = new LeaseKeeper(this.wire, random, this.outbox);
     this.#finder = this.#newFinder();
     this.#subscription = new Subscription(random, this.#queue, {
-      now: () => this.#now,
+      now: () => this.now,
       changed: (properties) => this.#onChange(properties),
       missed: () => this.#addCheck(),
-      respond: (id, response) => this.#outbox.act({ type: "respond", id, response }),
+      respond: (id, response) => this.outbox.act({ type: "respond", id, response }),
       dropped: () => this.#dropped("unsolicited"),
     });
-    if (!state) return;
-    for (const { wanted, external } of readState(state)) {
-      const misfit = misfitOf(wanted, family);
-      if (misfit) throw new TypeError(`'state' must hold mappings of UPnP: ${misfit}`);
-      this.#keeper.adopt(wanted, undefined, external);
-    }
+    this.adopt(state);
   }
 
   // ---- Commands ----------------------------------------------------------------------------
@@ -395,7 +379,7 @@ export class IgdClient implements Machine<IgdEvent> {
    * that can be asked.
    */
   probe(now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     this.#isProbed = true;
     if (this.#igd) this.#askAddress();
     this.#advance();
@@ -403,7 +387,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** Takes the question for the external address back. */
   endProbe(now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     this.#isProbed = false;
     this.#advance();
   }
@@ -413,84 +397,13 @@ export class IgdClient implements Machine<IgdEvent> {
    * held are as they were, as is done once a minute.
    */
   check(now: Instant): void {
-    this.#begin(now);
-    this.#doubtedAt = this.#now;
-    for (const lease of this.#keeper.wanted()) {
-      if (!lease.isGranted && hasVanished(lease)) this.#keeper.hasten(lease, this.#now);
+    this.begin(now);
+    this.#doubtedAt = this.now;
+    for (const lease of this.keeper.wanted()) {
+      if (!lease.isGranted && hasVanished(lease)) this.keeper.hasten(lease, this.now);
     }
     this.#addCheck();
     this.#advance();
-  }
-
-  /** Why UPnP cannot do this, or undefined where it can. */
-  unfit(request: MappingRequest): string | undefined {
-    return misfitOf(checkMappingRequest(request), familyOf(this.#local));
-  }
-
-  /**
-   * Asks for a mapping. One from exported state is claimed: it keeps its id, and its port is
-   * suggested rather than the wish; where it is granted already, `mapped` is told again.
-   *
-   * @returns Its id, which events carry.
-   * @throws {TypeError | RangeError} Where the request is malformed or not UPnP's, the port is mapped
-   * already, or the client is closed.
-   */
-  map(request: MappingRequest, now: Instant): MappingId {
-    if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
-    const wanted = this.#check(request);
-    this.#begin(now);
-    const { id } = this.#keeper.map(wanted, undefined, undefined, this.#now);
-    this.#advance();
-    return id;
-  }
-
-  /**
-   * Renews a mapping early, from then on for `lifetimeSeconds`. One that is wanted for N lifetimes
-   * starts counting again. Does nothing to a mapping that is over.
-   *
-   * @returns The number that its answer carries as `revision`.
-   * @throws {TypeError | RangeError} Where the lifetime does not fit.
-   */
-  renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number {
-    if (lifetimeSeconds !== undefined) checkLifetime("lifetimeSeconds", lifetimeSeconds);
-    this.#begin(now);
-    const lease = this.#keeper.get(id);
-    const revision = lease ? this.#keeper.renew(lease, lifetimeSeconds, this.#now) : 0;
-    this.#advance();
-    return revision;
-  }
-
-  /** Deletes a mapping; `unmapped` follows. Does nothing to one that is over. */
-  revoke(id: MappingId, now: Instant): void {
-    this.#onLease(id, now, (lease) => this.#keeper.revoke(lease, this.#now));
-  }
-
-  /**
-   * Deletes a mapping of this host although this client need not have made it; `unmapped` follows
-   * under the id returned. What leads to another host, or to another port of this one, stays.
-   *
-   * @throws {TypeError | RangeError} As {@linkcode IgdClient.map}.
-   */
-  unmap(request: MappingRequest, now: Instant): MappingId {
-    const wanted = this.#check(request);
-    this.#begin(now);
-    const { id } = this.#keeper.unmap(wanted, undefined, this.#now);
-    this.#advance();
-    return id;
-  }
-
-  /**
-   * Asks no more for a mapping that need not be had; what was sent may yet be granted, which is told,
-   * and is not renewed. {@linkcode IgdClient.revoke} deletes it.
-   */
-  withdraw(id: MappingId, now: Instant): void {
-    this.#onLease(id, now, (lease) => this.#keeper.withdraw(lease, this.#now));
-  }
-
-  /** Forgets a mapping: no packet, no event. */
-  abandon(id: MappingId, now: Instant): void {
-    this.#onLease(id, now, (lease) => this.#keeper.abandon(lease, this.#now));
-    this.#outbox.unemit(id);
   }
 
   /**
@@ -499,11 +412,11 @@ export class IgdClient implements Machine<IgdEvent> {
    * @returns The id that it carries; below 0, so that it is no mapping's.
    */
   list(now: Instant): MappingId {
-    this.#begin(now);
+    this.begin(now);
     const id = this.#nextListId--;
     const tell = (entries: readonly PortMappingEntry[], failure?: Failure) => {
       if (!this.#lists.delete(id)) return;
-      this.#outbox.emit({ type: "table-told", id, entries, ...(failure && { failure }) }, id);
+      this.outbox.emit({ type: "table-told", id, entries, ...(failure && { failure }) }, id);
     };
     const job: Job = {
       name: "list",
@@ -518,7 +431,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** This host has another address towards the gateway: all mappings are asked for from there. */
   networkChanged(localAddress: string, now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     this.#local = checkAddress("localAddress", localAddress, familyOf(this.#gateway.address));
     this.#hostMoved();
     this.#advance();
@@ -529,45 +442,7 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#finder.stop();
     this.#finder = this.#newFinder();
     this.#searchKey = undefined;
-    this.#keeper.hostMoved(this.#now);
-  }
-
-  /** Deletes all mappings of this client; none can be made afterwards. */
-  close(now: Instant): void {
-    this.#begin(now);
-    this.#isClosed = true;
-    this.#isProbed = false;
-    for (const job of this.#lists.values()) this.#queue.cancel(job);
-    this.#lists.clear();
-    if (this.#checking) this.#queue.cancel(this.#checking);
-    this.#queue.dropOptional();
-    for (const lease of this.#keeper.all()) this.#keeper.revoke(lease, this.#now);
-    this.#advance();
-  }
-
-  // ---- What it holds -----------------------------------------------------------------------
-
-  /** Whether nothing is held, wanted or on its way. */
-  get isIdle(): boolean {
-    return this.#keeper.size === 0 && this.#queue.isEmpty;
-  }
-
-  /** A mapping as it stands, or undefined where it is over. */
-  mapping(id: MappingId): IgdMapping | undefined {
-    const lease = this.#keeper.get(id);
-    return lease && this.#wire.snapshot(lease);
-  }
-
-  /** All mappings, those being deleted among them. */
-  mappings(): IgdMapping[] {
-    return this.#keeper.all().map((lease) => this.#wire.snapshot(lease));
-  }
-
-  /** What a later client needs to take the mappings over, as plain JSON. */
-  exportState(now: Instant): SavedState {
-    const { address } = this.#gateway;
-    const mappings = this.#keeper.wanted().map((lease) => saveLease(lease, this.via, address, now));
-    return { version: 1, mappings };
+    this.keeper.hostMoved(this.now);
   }
 
   // ---- Input -------------------------------------------------------------------------------
@@ -611,7 +486,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** {@inheritDoc Machine.handleSocket} */
   handleSocket(key: string, result: SocketResult, now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     if (key === this.#subscription.socketKey) {
       this.#subscription.listens(result.ok ? result.local : undefined);
     }
@@ -629,7 +504,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** Feeds one datagram; true where it is an answer or an announcement of a device. */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
-    this.#begin(now);
+    this.begin(now);
     const isMine = socket === this.#searchKey
       ? this.#finder.handleDatagram(data, from)
       : socket.startsWith("notices ")
@@ -641,14 +516,14 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** ICMP says that nobody answers searches there. */
   handleUnreachable(_to: Endpoint, socket: string, now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     if (socket === this.#searchKey) this.#finder.handleUnreachable();
     this.#advance();
   }
 
   /** Feeds the result of a request. */
   handleResponse(id: number, result: HttpResult, now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     if (result.ok) this.stats.answers++;
     if (!this.#queue.handleResponse(id, result)) this.#dropped("unsolicited");
     this.#advance();
@@ -656,42 +531,9 @@ export class IgdClient implements Machine<IgdEvent> {
 
   /** Takes an event of the device's. */
   handleRequest(id: number, request: HttpRequest, from: Endpoint, now: Instant): void {
-    this.#begin(now);
+    this.begin(now);
     this.#subscription.handleRequest(id, request, from);
     this.#advance();
-  }
-
-  /** Does what is due. */
-  handleTimeout(now: Instant): void {
-    this.#begin(now);
-    this.#subscription.handleTimeout();
-    if ((this.#finder.nextAt() ?? Infinity) <= this.#now) this.#finder.handleTimeout();
-    if (this.#timers.popDue(this.#now) === "check") this.#addCheck();
-    this.#keeper.handleTimeout(this.#now);
-    this.#advance();
-  }
-
-  /** When `handleTimeout` wants to be called next; the last `now` while output waits. */
-  nextTimeout(): Instant | undefined {
-    return this.debugTimeout()?.at;
-  }
-
-  /** The next action. */
-  poll(): Action<IgdEvent> | undefined {
-    return this.#outbox.poll();
-  }
-
-  /** `nextTimeout` with its reason. */
-  debugTimeout(): DebugTimeout | undefined {
-    const wakeAt = this.#outbox.wakeAt();
-    if (wakeAt !== undefined) return { at: wakeAt, reason: "output waits" };
-    const searchAt = this.#finder.nextAt(), renewAt = this.#subscription.nextAt();
-    return earliest(
-      searchAt === undefined ? undefined : { at: searchAt, reason: "search" },
-      renewAt === undefined ? undefined : { at: renewAt, reason: "subscription" },
-      this.#timers.next(),
-      this.#keeper.next(),
-    );
   }
 
   // ---- The device --------------------------------------------------------------------------
@@ -706,9 +548,9 @@ export class IgdClient implements Machine<IgdEvent> {
     };
     return new IgdFinder(options, this.#queue, {
       send: (to, data) => {
-        if (this.#searchKey !== undefined) this.#outbox.send(this.#searchKey, to, data);
+        if (this.#searchKey !== undefined) this.outbox.send(this.#searchKey, to, data);
       },
-      now: () => this.#now,
+      now: () => this.now,
       found: (igd, address) => this.#found(igd, address),
       failed: (failure) => this.#notFound(failure),
       dropped: (reason) => this.#dropped(reason),
@@ -734,7 +576,7 @@ export class IgdClient implements Machine<IgdEvent> {
   /** Whether something was held that is to be held on. */
   #isWatching(): boolean {
     return this.#announcements &&
-      this.#keeper.some(({ grant, isWithdrawn, wanted }) =>
+      this.keeper.some(({ grant, isWithdrawn, wanted }) =>
         grant !== undefined && !isWithdrawn && wanted.lifetimes !== 1
       );
   }
@@ -761,7 +603,7 @@ export class IgdClient implements Machine<IgdEvent> {
     this.#udn = igd.udn;
     this.#bootId = igd.bootId;
     this.#heardAddress(address, !isKnown || this.#isProbed);
-    if (hasBootedAnew) this.#restarted();
+    if (hasBootedAnew) this.restarted(undefined);
   }
 
   #udn: string | undefined;
@@ -773,7 +615,7 @@ export class IgdClient implements Machine<IgdEvent> {
     for (const job of this.#queue.takeWaiting(this.#searches)) job.fail(failure);
     if (!this.#isProbed) return;
     this.#isProbed = false;
-    this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+    this.outbox.emit({ type: "external-address-failed", failure }, "address");
   }
 
   /** It is not where it was, or not what it was: it is looked for when it is needed. */
@@ -804,15 +646,9 @@ export class IgdClient implements Machine<IgdEvent> {
     if (isOther || this.#saidBye) {
       this.#saidBye = false;
       this.#loseDevice();
-      this.#restarted();
-    } else this.#keeper.gatewayAnswers(undefined, this.#now);
+      this.restarted(undefined);
+    } else this.keeper.gatewayAnswers(undefined, this.now);
     return true;
-  }
-
-  #restarted(): void {
-    this.stats.restarts++;
-    this.#outbox.emit({ type: "gateway-restarted" }, "restart");
-    this.#keeper.gatewayRestarted(undefined, this.#now);
   }
 
   /** Calls an action of the connection; a device that is gone is lost. */
@@ -842,43 +678,43 @@ export class IgdClient implements Machine<IgdEvent> {
     if (outcome.type === "gone") return "again";
     const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
     if (address !== undefined) this.#heardAddress(address, true);
-    else this.#addressFailed(this.#failureOf(outcome) ?? notConnected(this.#now));
+    else this.#addressFailed(this.#failureOf(outcome) ?? notConnected(this.now));
     return "done";
   }
 
   #addressFailed(failure: Failure): void {
     if (!this.#isProbed) return;
     this.#isProbed = false;
-    this.#outbox.emit({ type: "external-address-failed", failure }, "address");
+    this.outbox.emit({ type: "external-address-failed", failure }, "address");
   }
 
   /** It has no address at present: the next one may not be told (miniupnpd says it when it has time). */
   #lostAddress(): void {
     this.#hasAddress = false;
-    this.#timers.set("check", this.#now + ADDRESS_CHECK_MS, "check");
+    this.#timers.set("check", this.now + ADDRESS_CHECK_MS, "check");
   }
 
   #heardAddress(address: string, isAsked: boolean): void {
     this.#hasAddress = true;
     const isOther = address !== this.#address;
     this.#address = address;
-    this.#addressAt = this.#now;
-    if (isOther) this.#keeper.externalAddressChanged(address);
+    this.#addressAt = this.now;
+    if (isOther) this.keeper.externalAddressChanged(address);
     if (!isOther && !(isAsked && this.#isProbed)) return;
     this.#isProbed = false;
-    this.#outbox.emit({ type: "external-address", address }, "address");
+    this.outbox.emit({ type: "external-address", address }, "address");
   }
 
   // ---- Is all as it was? -------------------------------------------------------------------
 
   #held(): IgdLease[] {
-    return this.#keeper.wanted().filter(({ isGranted, isStale }) => isGranted && !isStale);
+    return this.keeper.wanted().filter(({ isGranted, isStale }) => isGranted && !isStale);
   }
 
   #armCheck(): void {
-    if (this.#isClosed || this.#keeper.size === 0) this.#timers.delete("check");
+    if (this.#isClosing || this.keeper.size === 0) this.#timers.delete("check");
     else if (this.#timers.at("check") === undefined) {
-      this.#timers.set("check", this.#now + CHECK_MS, "check");
+      this.#timers.set("check", this.now + CHECK_MS, "check");
     }
   }
 
@@ -926,14 +762,40 @@ export class IgdClient implements Machine<IgdEvent> {
     // What one mapping is missing from, all may be missing from (quirk 12), subscriptions too.
     if (isMissing && lease.isGranted && !lease.request) {
       this.#subscription.verify();
-      this.#restarted();
+      this.restarted(undefined);
     }
     return "done";
   }
 
   // ---- What the keeper asks for, and what it is told ---------------------------------------
 
-  readonly #wire: LeaseWire<Job, IgdMapping> = {
+  /** @internal */
+  protected override readonly wire: ClientWire<Job, IgdMapping> = {
+    gatewayAddress: () => this.#gateway.address,
+    misfit: (wanted) => misfitOfPort(wanted) ?? misfitOf(wanted, familyOf(this.#local)),
+    isAsking: () => !this.#queue.isEmpty,
+    endQuestions: () => {
+      this.#isClosing = true;
+      this.#isProbed = false;
+      for (const job of this.#lists.values()) this.#queue.cancel(job);
+      this.#lists.clear();
+      if (this.#checking) this.#queue.cancel(this.#checking);
+      this.#queue.dropOptional();
+    },
+    handleTimeout: (now) => {
+      this.#subscription.handleTimeout();
+      if ((this.#finder.nextAt() ?? Infinity) <= now) this.#finder.handleTimeout();
+      if (this.#timers.popDue(now) === "check") this.#addCheck();
+    },
+    deadlines: () => {
+      const searchAt = this.#finder.nextAt(), renewAt = this.#subscription.nextAt();
+      return [
+        searchAt === undefined ? undefined : { at: searchAt, reason: "search" },
+        renewAt === undefined ? undefined : { at: renewAt, reason: "subscription" },
+        this.#timers.next(),
+      ];
+    },
+    advance: () => this.#advance(),
     recreation: "together",
     canDelete: () => true,
     renewalFraction: (attempt) => 1 - 2 ** -attempt,
@@ -981,9 +843,9 @@ export class IgdClient implements Machine<IgdEvent> {
     lease.request = undefined;
     const retryAt = failure.kind === "refused" ? failure.retryAt : undefined;
     const { mayExistUntil } = lease;
-    this.#keeper.failed(lease, failure, retryAt, this.#now);
+    this.keeper.failed(lease, failure, retryAt, this.now);
     // What was not answered may have been done, and a no to this request is none to an earlier one.
-    if (this.#keeper.get(lease.id) !== lease) this.#sweep(lease, undefined);
+    if (this.keeper.get(lease.id) !== lease) this.#sweep(lease, undefined);
     else if (this.#madeOf(lease).ports.size > 0) lease.mayExistUntil = mayExistUntil;
   }
 
@@ -1004,7 +866,7 @@ export class IgdClient implements Machine<IgdEvent> {
     const { connection } = this.#igd!;
     if (!connection) return "done";
     for (let port = strays.at(-1); port !== undefined; port = strays.at(-1)) {
-      const successor = this.#keeper.find(lease.key);
+      const successor = this.keeper.find(lease.key);
       if (!(successor && this.#madeOf(successor).ports.has(port))) {
         const look = yield* this.#look(connection, lease, port);
         if (look === "gone") return "again";
@@ -1023,7 +885,7 @@ export class IgdClient implements Machine<IgdEvent> {
   *#make(job: Job, lease: IgdLease, ask: Ask): Steps<Ending> {
     const { connection, firewall } = this.#igd!;
     if (!connection) return yield* this.#makePinhole(job, lease, firewall!);
-    if (this.#now - this.#addressAt > ADDRESS_AGE_MS) {
+    if (this.now - this.#addressAt > ADDRESS_AGE_MS) {
       const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
       if (outcome.type === "gone") return "again";
       const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
@@ -1155,7 +1017,7 @@ export class IgdClient implements Machine<IgdEvent> {
   /** The lease to ask for: 0 for one without an end. */
   #leaseSeconds(lease: IgdLease, version: number): number {
     if (this.#habits.onlyPermanent) return 0;
-    const seconds = lease.lifetimeToAsk(this.#now);
+    const seconds = lease.lifetimeToAsk(this.now);
     return version >= 2 ? Math.min(seconds, IGD2_MAX_LEASE_SECONDS) : seconds;
   }
 
@@ -1171,7 +1033,7 @@ export class IgdClient implements Machine<IgdEvent> {
     const wasThere = ports.has(port);
     ports.add(port);
     lease.sentRevision = lease.revision;
-    const until = seconds === 0 ? Infinity : this.#now + seconds * 1000;
+    const until = seconds === 0 ? Infinity : this.now + seconds * 1000;
     lease.mayExistUntil = Math.max(lease.mayExistUntil, until);
     const outcome = yield* this.#call(connection, action, {
       ...subjectOf(wanted, port),
@@ -1200,7 +1062,7 @@ export class IgdClient implements Machine<IgdEvent> {
   ): Ending {
     this.#madeOf(lease).ports.add(port);
     // One that was withdrawn is told all the same; one that was revoked is deleted by its own job.
-    const isTold = !job.isCancelled || (lease.isWithdrawn && this.#keeper.get(lease.id) === lease);
+    const isTold = !job.isCancelled || (lease.isWithdrawn && this.keeper.get(lease.id) === lease);
     if (!isTold || lease.phase === "deleting") return "done";
     if (lease.request === job) lease.request = undefined;
     const isPermanent = seconds === 0 && version < 2;
@@ -1211,7 +1073,7 @@ export class IgdClient implements Machine<IgdEvent> {
       ? IGD2_MAX_LEASE_SECONDS
       : seconds;
     const external = { address: this.#address!, port };
-    this.#keeper.granted(lease, { external, lifetimeSeconds, isPermanent }, this.#now);
+    this.keeper.granted(lease, { external, lifetimeSeconds, isPermanent }, this.now);
     this.#sweep(lease, port);
     const isKnown = ask === "renew" && this.#habits.extendsLeases !== undefined;
     if (this.#habits.showsTable !== false && !isKnown && !lease.request) {
@@ -1231,7 +1093,7 @@ export class IgdClient implements Machine<IgdEvent> {
     leftBefore: number | undefined,
   ): void {
     const isStill = () =>
-      this.#keeper.get(lease.id) === lease && lease.isGranted && lease.phase !== "deleting" &&
+      this.keeper.get(lease.id) === lease && lease.isGranted && lease.phase !== "deleting" &&
       lease.grant!.external.port === port;
     this.#queue.add({
       name: `verify ${lease.key}`,
@@ -1271,20 +1133,20 @@ export class IgdClient implements Machine<IgdEvent> {
         this.#believe(lease, ask, seconds, look.leaseSeconds, leftBefore);
         break;
       case "other":
-        this.#keeper.gone(
+        this.keeper.gone(
           lease,
           this.#refusal(IGD_ERROR.ConflictInMappingEntry),
           undefined,
-          this.#now,
+          this.now,
         );
         break;
       case "nobody": {
         // It said yes and did nothing (quirk 48: the table is full).
         const failure = this.#refusal(IGD_ERROR.NoSuchEntryInArray, SHORT_REFUSAL_MS);
-        const retryAt = this.#now + SHORT_REFUSAL_MS;
-        this.#keeper.gone(lease, failure, retryAt, this.#now);
+        const retryAt = this.now + SHORT_REFUSAL_MS;
+        this.keeper.gone(lease, failure, retryAt, this.now);
         // Or it has begun anew since then.
-        if (grantedAt <= this.#doubtedAt) this.#keeper.hasten(lease, this.#now);
+        if (grantedAt <= this.#doubtedAt) this.keeper.hasten(lease, this.now);
       }
     }
     return "done";
@@ -1300,7 +1162,7 @@ export class IgdClient implements Machine<IgdEvent> {
   ): void {
     // 0 means no end, or that the router does not tell (quirk 45).
     if (left === 0 || asked === 0) return;
-    lease.mayExistUntil = Math.max(lease.mayExistUntil, this.#now + left * 1000);
+    lease.mayExistUntil = Math.max(lease.mayExistUntil, this.now + left * 1000);
     if (left >= asked - LEASE_SLACK_SECONDS) {
       if (ask === "renew") this.#habits.extendsLeases = true;
       return;
@@ -1308,11 +1170,11 @@ export class IgdClient implements Machine<IgdEvent> {
     const { grant } = lease;
     if (ask === "renew" && leftBefore !== undefined && leftBefore > 0 && left <= leftBefore) {
       this.#habits.extendsLeases = false;
-      this.#keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.#now);
-      this.#keeper.askAgain(lease, this.#now);
+      this.keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.now);
+      this.keeper.askAgain(lease, this.now);
       return;
     }
-    this.#keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.#now);
+    this.keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.now);
   }
 
   /** Who has an external port, as the table tells. */
@@ -1382,7 +1244,7 @@ export class IgdClient implements Machine<IgdEvent> {
     }
     if (job.isCancelled) return "done";
     lease.request = undefined;
-    this.#keeper.deleted(lease, failure, this.#now);
+    this.keeper.deleted(lease, failure, this.now);
     return "done";
   }
 
@@ -1479,9 +1341,9 @@ export class IgdClient implements Machine<IgdEvent> {
 
   *#makePinhole(job: Job, lease: IgdLease, firewall: ServiceAt): Steps<Ending> {
     const made = this.#madeOf(lease);
-    const seconds = Math.min(lease.lifetimeToAsk(this.#now), PINHOLE_MAX_LEASE_SECONDS);
+    const seconds = Math.min(lease.lifetimeToAsk(this.now), PINHOLE_MAX_LEASE_SECONDS);
     lease.sentRevision = lease.revision;
-    lease.mayExistUntil = Math.max(lease.mayExistUntil, this.#now + seconds * 1000);
+    lease.mayExistUntil = Math.max(lease.mayExistUntil, this.now + seconds * 1000);
     let outcome: Outcome | undefined;
     if (made.pinhole !== undefined) {
       const args = { UniqueID: String(made.pinhole), NewLeaseTime: String(seconds) };
@@ -1500,11 +1362,11 @@ export class IgdClient implements Machine<IgdEvent> {
       const id = outcome.type === "done" ? readNumber(outcome.args["UniqueID"]) : undefined;
       made.pinhole = id ?? made.pinhole;
       const isTold = !job.isCancelled ||
-        (lease.isWithdrawn && this.#keeper.get(lease.id) === lease);
+        (lease.isWithdrawn && this.keeper.get(lease.id) === lease);
       if (!isTold || lease.phase === "deleting") return "done";
       if (lease.request === job) lease.request = undefined;
       const external = { address: this.#local, port: lease.wanted.internalPort };
-      this.#keeper.granted(lease, { external, lifetimeSeconds: seconds }, this.#now);
+      this.keeper.granted(lease, { external, lifetimeSeconds: seconds }, this.now);
       return "done";
     }
     this.#failed(job, lease, this.#failureOf(outcome)!);
@@ -1543,7 +1405,7 @@ export class IgdClient implements Machine<IgdEvent> {
         outcome.code === FIREWALL_ERROR.FirewallDisabled);
     if (outcome.type === "done" || isGone) made.pinhole = undefined;
     lease.request = undefined;
-    this.#keeper.deleted(lease, isGone ? undefined : this.#failureOf(outcome), this.#now);
+    this.keeper.deleted(lease, isGone ? undefined : this.#failureOf(outcome), this.now);
     return "done";
   }
 
@@ -1551,7 +1413,7 @@ export class IgdClient implements Machine<IgdEvent> {
 
   #refusal(code: number, restMs?: number): Failure {
     const rest = restMs ?? (SHORT_CODES.includes(code) ? SHORT_REFUSAL_MS : LONG_REFUSAL_MS);
-    return { kind: "refused", code, name: upnpErrorName(code), retryAt: this.#now + rest };
+    return { kind: "refused", code, name: upnpErrorName(code), retryAt: this.now + rest };
   }
 
   /** What an outcome says went wrong; undefined where nothing did. */
@@ -1566,25 +1428,6 @@ export class IgdClient implements Machine<IgdEvent> {
       default:
         return { kind: "no-answer" };
     }
-  }
-
-  #check(request: MappingRequest): Wanted {
-    const wanted = checkMappingRequest(request);
-    const misfit = misfitOf(wanted, familyOf(this.#local));
-    if (misfit) throw new TypeError(`Cannot map a port by UPnP: ${misfit}`);
-    return wanted;
-  }
-
-  #onLease(id: MappingId, now: Instant, act: (lease: IgdLease) => void): void {
-    this.#begin(now);
-    const lease = this.#keeper.get(id);
-    if (lease) act(lease);
-    this.#advance();
-  }
-
-  #begin(now: Instant): void {
-    this.#now = Math.max(this.#now, now);
-    this.#outbox.touch(this.#now);
   }
 
   #dropped(reason: keyof IgdClientStats["dropped"]): false {
@@ -1678,23 +1521,9 @@ function readListing(text: string | undefined): PortMappingEntry[] | undefined {
   });
 }
 
-/** What UPnP cannot do of it, in words. */
+/** What UPnP cannot do of a port's mapping, in words. */
 function misfitOf(wanted: Wanted, family: 4 | 6): string | undefined {
-  const { protocol, filters, internalPort, suggestedPort } = wanted;
-  if (protocol !== PROTOCOL_NUMBER.tcp && protocol !== PROTOCOL_NUMBER.udp) {
-    return `'protocol' must be tcp or udp: current value is ${protocol}`;
-  }
-  if (internalPort === 0) return "'internalPort' must be 1..65535: current value is 0";
-  const only = wanted.kind === "peer"
-    ? "remote"
-    : wanted.thirdParty !== undefined
-    ? "thirdParty"
-    : wanted.portSet
-    ? "portSet"
-    : wanted.suggestedAddress !== undefined
-    ? "suggestedExternal.address"
-    : undefined;
-  if (only) return `'${only}' is PCP's alone`;
+  const { filters, internalPort, suggestedPort } = wanted;
   if (family === 6 && wanted.preferFailure && suggestedPort !== internalPort) {
     return `'suggestedExternal.port' must be the internal one in a firewall: current value is ${suggestedPort}`;
   }

@@ -782,7 +782,7 @@ describe("withdraw()", () => {
       lab.keeper.withdraw(lease, lab.now);
       lab.sent();
       lab.keeper.gatewayRestarted(undefined, 0);
-      lab.keeper.tableBegan(1, 0);
+      lab.keeper.epochAnnounced(0, 2000);
       lab.keeper.gatewayAnswers(undefined, 0);
       lab.run(HOUR);
       assertEquals([lab.sent(), lab.told()], [[], []]);
@@ -895,7 +895,7 @@ describe("a table that began after the grant", () => {
     lab.now = 10_000;
     const young = lab.held({ internalPort: 9 });
     const asking = lab.map({ internalPort: 10 });
-    lab.keeper.tableBegan(10_000, 20_000);
+    lab.keeper.epochAnnounced(9, 20_000);
     assertEquals([old, young, asking].map(({ phase }) => phase), [
       "recovering",
       "granted",

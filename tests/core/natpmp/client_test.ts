@@ -357,13 +357,16 @@ describe("NatPmpClient: ends", () => {
     assertEquals(rig.takeTimes(), [0, 250, 750, 1750, 2000]);
   });
 
-  it("revoke and renew and abandon do nothing to what is gone or never was", () => {
+  it("revoke and renew and abandon do nothing to what is gone, and refuse what never was", () => {
     const { rig, id } = rigWithMapping();
     rig.do((client, now) => client.abandon(id, now));
-    for (const gone of [id, 77, -1, NaN]) {
-      rig.do((client, now) => client.revoke(gone, now));
-      rig.do((client, now) => client.renew(gone, 5, now));
-      rig.do((client, now) => client.abandon(gone, now));
+    rig.do((client, now) => client.revoke(id, now));
+    rig.do((client, now) => client.renew(id, 5, now));
+    rig.do((client, now) => client.abandon(id, now));
+    for (const never of [77, -1, NaN]) {
+      assertThrows(() => rig.client.revoke(never, 0), RangeError, "'id' must be");
+      assertThrows(() => rig.client.renew(never, 5, 0), RangeError, "'id' must be");
+      assertThrows(() => rig.client.abandon(never, 0), RangeError, "'id' must be");
     }
     assertEquals([rig.sent, rig.events, rig.client.nextTimeout()], [[], [], undefined]);
   });

@@ -177,7 +177,7 @@ describe("debugTimeout()", () => {
   it("tells the deadline with its reason", () => {
     const rig = new Rig();
     rig.client.map({ protocol: 6, internalPort: 8080 }, 7);
-    assertEquals(rig.client.debugTimeout(), { at: 7, reason: "output is waiting" });
+    assertEquals(rig.client.debugTimeout(), { at: 7, reason: "output waits" });
     rig.drain();
     assertEquals(rig.client.debugTimeout(), { at: 257, reason: "retransmit, mapping 1" });
     assertEquals(new Rig().client.debugTimeout(), undefined);

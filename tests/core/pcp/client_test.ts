@@ -155,8 +155,8 @@ describe("PcpClient.map()", () => {
       [{ thirdParty: LOCAL }, TypeError, LOCAL],
       [{ thirdParty: "nobody" }, TypeError, "nobody"],
       [{ description: "x".repeat(1017) }, RangeError, "1017"],
-      [{ description: "x".repeat(1016) }, RangeError, "room"],
-      [{ description: "x".repeat(1013) }, RangeError, "room"],
+      [{ description: "x".repeat(1016) }, TypeError, "room"],
+      [{ description: "x".repeat(1013) }, TypeError, "room"],
       [{ portSet: { size: 1 } }, RangeError, "portSet.size"],
       [{ portSet: { size: 60000 } }, RangeError, "60000"],
       [
@@ -169,8 +169,8 @@ describe("PcpClient.map()", () => {
       [{ nonce: new Uint8Array(11) }, TypeError, "11"],
       [
         { filters: new Array(60).fill({ prefix: parseCidr("10.0.0.0/8")!, port: 1 }) },
-        RangeError,
-        "1100",
+        TypeError,
+        "room",
       ],
     ];
     for (const [request, type, message] of wrong) {
