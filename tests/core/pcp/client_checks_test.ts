@@ -75,7 +75,7 @@ describe("PcpClient's commands", () => {
       port,
     }));
     const request = { ...TCP, filters };
-    assertThrows(() => rig.client.map(request, 0), RangeError, "current length is");
+    assertThrows(() => rig.client.map(request, 0), TypeError, "current length is");
     assertEquals(rig.client.isIdle, true);
   });
 
