@@ -30,6 +30,7 @@ import type {
 import { isSameSocket } from "../core/sockets.ts";
 import { callBack } from "./callback.ts";
 import { LONGEST_WAIT_MS } from "./clock.ts";
+import { countDropped, reasonSince } from "./dropped.ts";
 import { openGroup } from "./multicast.ts";
 import type {
   HandedStream,
@@ -122,6 +123,9 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   #lastList: readonly SocketSpec[] | undefined;
   readonly #http: OnDemand<Http> | undefined;
   readonly #streams: OnDemand<Streams> | undefined;
+  readonly #tap: Runtime["tap"];
+  /** The other ends of HTTP requests under way, for the tap. */
+  readonly #peers = new Map<string, Endpoint>();
   #machine: M | undefined;
   #cancelTimer: (() => void) | undefined;
   #armedAt: Instant = Infinity;
@@ -145,16 +149,22 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     onStray?: (data: Uint8Array, from: Endpoint, socket: string) => void,
   ) {
     this.#runtime = runtime;
+    this.#tap = runtime.tap;
     this.#onEvent = onEvent;
     this.#onSocketError = onSocketError;
     this.#beforeSend = beforeSend;
     this.#onStray = onStray;
     this.#http = runtime.openHttp && new OnDemand(() =>
       runtime.openHttp!({
-        onResult: (id, result) =>
-          this.#feed((machine, now) => machine.handleResponse?.(id, result, now)),
-        onRequest: (id, request, from) =>
-          this.#feed((machine, now) => machine.handleRequest?.(id, request, from, now)),
+        onResult: (id, result) => {
+          this.#tap?.({ type: "answered", result, peer: this.#peerOf("asked", id) });
+          this.#feed((machine, now) => machine.handleResponse?.(id, result, now));
+        },
+        onRequest: (id, request, from) => {
+          if (this.#tap) this.#peers.set(`taken ${id}`, from);
+          this.#tap?.({ type: "was-asked", request, peer: from });
+          this.#feed((machine, now) => machine.handleRequest?.(id, request, from, now));
+        },
       })
     );
     this.#streams = runtime.openStreams &&
@@ -303,11 +313,17 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     const handlers: UdpHandlers = {
       onDatagram: (data, from) =>
         this.#feed((machine, now) => {
-          if (machine.handleDatagram(data, from, key, now)) return;
-          callBack(() => this.#onStray?.(data, from, key));
+          const isTaken = this.#tap
+            ? this.#tapDatagram(machine, data, from, listed, now)
+            : machine.handleDatagram(data, from, key, now);
+          if (!isTaken) callBack(() => this.#onStray?.(data, from, key));
         }),
-      onUnreachable: (to) => this.#feed((machine, now) => machine.handleUnreachable(to, key, now)),
+      onUnreachable: (to) => {
+        this.#tap?.({ type: "unreachable", peer: to });
+        this.#feed((machine, now) => machine.handleUnreachable(to, key, now));
+      },
       onError: (error) => {
+        this.#tap?.({ type: "failed", message: error.message });
         callBack(() => this.#onSocketError?.(error));
         if (isWanted()) this.#tellSocket(key, failureOf(error, true));
       },
@@ -323,6 +339,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
       listed.socket = socket;
     } catch (error) {
       const failure = error instanceof NatError ? error : callError("Cannot open a socket", error);
+      if (isWanted()) this.#tap?.({ type: "failed", message: failure.message });
       if (isWanted()) this.#tellSocket(key, failureOf(failure, false));
       return failure;
     }
@@ -384,6 +401,11 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
           this.#request(machine, action);
           break;
         case "respond":
+          this.#tap?.({
+            type: "responded",
+            response: action.response,
+            peer: this.#peerOf("taken", action.id),
+          });
           this.#http?.use((http) => http.respond(action));
           break;
         case "stream":
@@ -415,6 +437,13 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
 
   #send({ socket: key, to, data }: SendAction): void {
     const listed = this.#listed.get(key);
+    this.#tap?.({
+      type: "sent",
+      data,
+      local: listed?.socket?.local,
+      peer: to,
+      ...!listed?.socket && { dropped: "its socket is not open" },
+    });
     // What a socket that is not open yet should have sent is sent again by its machine.
     if (listed) listed.socket?.send?.(data, to);
     else if (!this.#isClosed) {
@@ -423,7 +452,38 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     }
   }
 
+  /** Feeds a datagram, and tells what became of it before what follows from it. */
+  #tapDatagram(
+    machine: M,
+    data: Uint8Array,
+    peer: Endpoint,
+    { spec, socket }: ListedSocket,
+    now: Instant,
+  ): boolean {
+    const before = countDropped(machine.stats);
+    const isTaken = machine.handleDatagram(data, peer, spec.key, now);
+    this.#tap!({
+      type: "received",
+      data,
+      local: socket?.local,
+      peer,
+      ...!isTaken && { dropped: reasonSince(before, machine.stats, data) },
+    });
+    return isTaken;
+  }
+
+  /** Who asked or was asked by HTTP, as it is over. */
+  #peerOf(side: "asked" | "taken", id: number): Endpoint | undefined {
+    const peer = this.#peers.get(`${side} ${id}`);
+    this.#peers.delete(`${side} ${id}`);
+    return peer;
+  }
+
   #request(machine: M, action: RequestAction): void {
+    if (this.#tap) {
+      this.#tap({ type: "asked", request: action.request, peer: action.to });
+      this.#peers.set(`asked ${action.id}`, action.to);
+    }
     if (this.#http) return this.#http.use((http) => http.request(action));
     machine.handleResponse?.(action.id, { ok: false, reason: "failed" }, this.#runtime.now());
   }

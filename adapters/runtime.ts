@@ -8,6 +8,7 @@ import type { NatError } from "../core/errors.ts";
 import type {
   Endpoint,
   HttpRequest,
+  HttpResponse,
   HttpResult,
   Instant,
   RequestAction,
@@ -146,6 +147,36 @@ export interface InterfaceAddress {
   readonly internal: boolean;
 }
 
+/** What passes between a machine and the network. Bytes are borrowed until return. */
+export type Passing =
+  /** A datagram; `dropped` says why it did not leave, or was not believed. */
+  | {
+    readonly type: "sent" | "received";
+    readonly data: Uint8Array;
+    /** This host's end, where it is known. */
+    readonly local: Endpoint | undefined;
+    readonly peer: Endpoint;
+    readonly dropped?: string;
+  }
+  /** ICMP says that nothing listens there. */
+  | { readonly type: "unreachable"; readonly peer: Endpoint }
+  /** A socket could not be had, or failed. */
+  | { readonly type: "failed"; readonly message: string }
+  /** An HTTP request that was asked or taken. */
+  | {
+    readonly type: "asked" | "was-asked";
+    readonly request: HttpRequest;
+    readonly peer: Endpoint;
+  }
+  /** What became of a request that was asked. */
+  | { readonly type: "answered"; readonly result: HttpResult; readonly peer: Endpoint | undefined }
+  /** What was answered to a request that was taken. */
+  | {
+    readonly type: "responded";
+    readonly response: HttpResponse;
+    readonly peer: Endpoint | undefined;
+  };
+
 /** What natkit needs from the system it runs on. */
 export interface Runtime {
   /** Which runtime this is. */
@@ -176,6 +207,8 @@ export interface Runtime {
   addressToward?(address: string): Promise<string | undefined>;
   /** Reads a text file whole. */
   readTextFile(path: string): Promise<string>;
+  /** Gets what passes, as it happens, for a log; must not throw. Left out it costs nothing. */
+  readonly tap?: (passing: Passing) => void;
   /** Runs a program without a shell and returns what it printed. */
   run(command: string, args: readonly string[]): Promise<string>;
 }

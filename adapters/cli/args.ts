@@ -47,7 +47,7 @@ export interface ParsedArgs<Spec extends CommandSpec> {
 }
 
 /** The flags that stand with every command and without one. */
-export const COMMON_FLAGS: readonly FlagName[] = ["json", "help", "version"];
+export const COMMON_FLAGS: readonly FlagName[] = ["json", "verbose", "help", "version"];
 
 /** As some programs have it, and others `-V`. */
 const SHORT_VERSION = "v";

@@ -7,7 +7,8 @@ import { parse, wantsJson } from "./args.ts";
 import { Context, type Parts } from "./command.ts";
 import { COMMANDS } from "./commands/mod.ts";
 import { type Io, Stopped, type StopSignal } from "./io.ts";
-import { Output, reportOf } from "./output.ts";
+import type { Runtime } from "../runtime.ts";
+import { Output, reportOf, tenths } from "./output.ts";
 import { commandHelp, generalHelp } from "./usage.ts";
 import { UsageError } from "./values.ts";
 import { VERSION } from "./version.ts";
@@ -68,9 +69,21 @@ async function run(
     throw new UsageError(`natkit needs a command: commands are ${names}`);
   }
   const [{ run }, { systemRuntime }] = await Promise.all([command.load(), import("../auto.ts")]);
-  const runtime = parts.runtime ?? systemRuntime();
+  const plain = parts.runtime ?? systemRuntime();
+  const isVerbose = flags.verbose || !["", "0"].includes(parts.io.env.NATKIT_DEBUG ?? "");
+  const runtime = isVerbose ? await logged(plain, parts, startedAt) : plain;
   const given = { ...parts, runtime, flags, positionals, commands: COMMANDS };
   return await run(new Context(given, stop, startedAt));
+}
+
+/** Loaded for who wants it. */
+async function logged(
+  runtime: Runtime,
+  { io, output }: { readonly io: Io; readonly output: Output },
+  startedAt: number,
+): Promise<Runtime> {
+  const { withPacketLog } = await import("./packet_log.ts");
+  return withPacketLog(runtime, () => tenths(io.now() - startedAt), (line) => output.log(line));
 }
 
 /** What ends the command before it is done: a signal, or an output that nobody reads. */

@@ -36,6 +36,7 @@ import { viaName } from "./text.ts";
 /** The values of the flags that were given. */
 export interface FlagValues {
   readonly json?: true;
+  readonly verbose?: true;
   readonly help?: true;
   readonly version?: true;
   readonly all?: true;
@@ -271,6 +272,10 @@ export const FLAGS: Table = {
     read: integerIn(1, 86_400),
   },
   json: { summary: "one JSON object a line on standard output" },
+  verbose: {
+    summary: "each packet in a line on standard error: what it says, and why it was dropped " +
+      "(NATKIT_DEBUG=1 likewise)",
+  },
   help: { summary: "show this text" },
   version: { summary: "show the version" },
 };

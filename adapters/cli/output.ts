@@ -52,6 +52,11 @@ export class Output {
     this.#io.stderr(`${this.#err.dim("natkit: note:")} ${text}\n`);
   }
 
+  /** Tells a technical detail on standard error, with `--json` too. */
+  log(text: string): void {
+    this.#io.stderr(`${this.#err.dim(text)}\n`);
+  }
+
   /** Warns on standard error. */
   warn(text: string): void {
     this.#io.stderr(`${this.#err.warning("natkit: warning:")} ${text}\n`);

@@ -2,6 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
 import { setImmediate } from "node:timers";
 import { Driver } from "../../adapters/driver.ts";
+import type { Passing } from "../../adapters/runtime.ts";
 import { NatError } from "../../core/errors.ts";
 import type { Action, Endpoint, Machine, SocketResult, SocketSpec } from "../../core/machine.ts";
 import { PING_INTERVAL_MS, type PingEvent, PingMachine } from "../runtime/ping_machine.ts";
@@ -36,6 +37,64 @@ describe("Driver", () => {
 
     assertEquals(socket.sent, [{ to: PEER, data: [7] }]);
     assertEquals(events, [{ type: "pong", id: 7, sent: 1 }]);
+  });
+
+  it("tells a tap what passes, and of what was dropped why, before what follows from it", async () => {
+    const runtime = new FakeRuntime();
+    const told: string[] = [];
+    const tap = (passing: Passing) => {
+      const end = "peer" in passing ? ` ${passing.peer?.port}` : ` ${passing.message}`;
+      const dropped = "dropped" in passing ? `: ${passing.dropped}` : "";
+      told.push(`${passing.type}${end}${dropped}`);
+    };
+    const stats = { pcp: { dropped: { "wrong-nonce": 0, "unmatched": 0 } }, wrongSource: 0 };
+    const machine = Object.assign(new PingMachine(PEER), {
+      stats: { ...stats, timeouts: 0, foreign: 0 },
+    });
+    const take = machine.handleDatagram.bind(machine);
+    machine.handleDatagram = (data, from, socket, now) => {
+      if (data[0] !== 2) return take(data, from, socket, now);
+      stats.pcp.dropped["wrong-nonce"]++;
+      stats.pcp.dropped.unmatched++;
+      return false;
+    };
+    const driver = new Driver<PingEvent, PingMachine>(
+      Object.assign(runtime, { tap }),
+      ({ type }) => told.push(type),
+    );
+    await driver.open({ key: "client", connect: PEER });
+    driver.start(machine);
+    const { handlers } = runtime.sockets[0]!;
+
+    driver.do((it, now) => it.ping(7, now));
+    handlers.onDatagram(Uint8Array.of(2, 0x81), PEER);
+    handlers.onDatagram(Uint8Array.of(7), PEER);
+    driver.do((it, now) => it.ping(8, now));
+    handlers.onUnreachable(PEER);
+    handlers.onError(new NatError("network", "gone"));
+
+    assertEquals(told, [
+      "sent 5351",
+      "received 5351: wrong nonce",
+      "received 5351",
+      "pong",
+      "sent 5351",
+      "unreachable 5351",
+      "unreachable",
+      "failed gone",
+    ]);
+  });
+
+  it("looks at no counter where nobody taps", async () => {
+    const { driver, machine, socket, events } = await setUp();
+    driver.start(machine);
+    machine.handleDatagram = () => false;
+    let looks = 0;
+    Object.defineProperty(machine, "stats", { get: () => ++looks });
+
+    socket.handlers.onDatagram(Uint8Array.of(99), PEER);
+
+    assertEquals([events, looks], [[], 0]);
   });
 
   it("wakes the machine at its deadline, and stops when nothing is pending", async () => {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { describeDatagram } from "../../adapters/packets.ts";
 import type { SimulatedGateway } from "../../core/gateway/gateway.ts";
 import type { ServerEvent } from "../../core/table/server_request.ts";
 import type { Instant, Machine } from "../../core/machine.ts";
@@ -17,7 +18,6 @@ import {
   World,
 } from "../../core/sim/mod.ts";
 import { ClientHost, GATEWAY } from "./client_host.ts";
-import { describePacket } from "./describe.ts";
 import { PEER } from "./scenario.ts";
 import { execute, type GatewayFaceOptions, makeGateway } from "./gateway.ts";
 import { Forger } from "./forger.ts";
@@ -61,7 +61,11 @@ export class Home {
   constructor(options: HomeOptions) {
     this.world = new World({
       seed: options.seed,
-      trace: { size: options.traceSize, decode: describePacket },
+      trace: {
+        size: options.traceSize,
+        decode: (data, { from, protocol }) =>
+          protocol === "udp" ? describeDatagram(data, from.port) : undefined,
+      },
     });
     this.internet = this.world.segment("internet", { delayMs: 10 });
     this.lan = this.world.segment("lan", options.link);

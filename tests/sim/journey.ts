@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { describeDatagram } from "../../adapters/packets.ts";
 import type { GatewayProtocol } from "../../core/gateway/profile.ts";
 import { formatEndpoint } from "../../core/ip.ts";
 import type { PortRequest } from "../../core/portmap/managed.ts";
@@ -23,7 +24,6 @@ import {
   SimulationError,
   World,
 } from "../../core/sim/mod.ts";
-import { describePacket } from "./describe.ts";
 import { Place, type Router, type RouterPlan } from "./place.ts";
 import { drawLink, pick, scriptRandom } from "./scenario.ts";
 import { type Errand, Traveller } from "./traveller.ts";
@@ -90,7 +90,11 @@ class Journey {
     const random = this.#random = scriptRandom(seed + 0x10_0000_0000);
     this.world = new World({
       seed: seed + 0x1000_0000,
-      trace: { size: traceSize, decode: describePacket },
+      trace: {
+        size: traceSize,
+        decode: (data, { from, protocol }) =>
+          protocol === "udp" ? describeDatagram(data, from.port) : undefined,
+      },
     });
     this.#internet = this.world.segment("internet", { delayMs: 10 });
     this.#peer = this.world.host("peer");

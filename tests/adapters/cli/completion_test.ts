@@ -25,7 +25,7 @@ const CASES: readonly (readonly [line: string, words: readonly string[]])[] = [
   ["map ", []],
   ["map 6000 --mo", ["--mode"]],
   ["map --lifetime 60 --exte", ["--external-address", "--external-port"]],
-  ["list --v", ["--version"]],
+  ["list --v", ["--verbose", "--version"]],
   ["map --mode ", ["keep-alive", "once"]],
   ["map --mode=o", ["once"]],
   ["map --lifetime ", []],
@@ -34,7 +34,7 @@ const CASES: readonly (readonly [line: string, words: readonly string[]])[] = [
   ["upnp ", ["services", "actions", "call"]],
   ["upnp services ", []],
   ["completion b", ["bash"]],
-  ["--v", ["--version"]],
+  ["--vers", ["--version"]],
 ];
 
 /** Lists: what is written of it stays, and is not offered again. */

@@ -17,9 +17,10 @@ import { FakeIo } from "./fakes.ts";
 class Run extends FakeIo {
   readonly status: Promise<number>;
 
-  constructor(args: readonly string[], folder: string) {
+  constructor(args: readonly string[], folder: string, debug?: string) {
     super();
     this.env.XDG_STATE_HOME = folder;
+    this.env.NATKIT_DEBUG = debug;
     this.status = runCommandLine(args, this);
   }
 
@@ -64,13 +65,12 @@ describe("natkit on loopback", () => {
 
   /** A gateway that answers with what `answer` makes of a request, or not at all. */
   async function odd(
-    answer: (request: Uint8Array) => Uint8Array | undefined,
+    answer: (request: Uint8Array) => Uint8Array | readonly Uint8Array[] | undefined,
   ): Promise<string> {
     const socket = createSocket("udp4");
     sockets.push(socket);
     socket.on("message", (data, { port, address }) => {
-      const said = answer(data);
-      if (said) socket.send(said, port, address);
+      for (const said of [answer(data) ?? []].flat()) socket.send(said, port, address);
     });
     await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
     return `127.0.0.1:${socket.address().port}`;
@@ -211,6 +211,41 @@ describe("natkit on loopback", () => {
     assertEquals(ports().sort(), [6000, 6001]);
     const unmap = natkit("unmap", "6000", "6001/udp", ...here());
     assertEquals([await unmap.status, ports()], [0, []], unmap.out + unmap.err);
+  });
+
+  it("tells each packet with --verbose or NATKIT_DEBUG, and why one was dropped", async () => {
+    const server = await odd((data) => {
+      if (data[0] !== 2) return undefined;
+      const answer = new Uint8Array(data);
+      answer[1] = data[1]! | 0x80;
+      answer.set([0, 0, 0, 9], 8);
+      // The assigned external address (RFC 6887 §11.1).
+      answer.set([203, 0, 113, 7], 56);
+      const other = answer.slice();
+      other[24] = data[24]! ^ 0xff;
+      return [answer.slice(0, 6), other, answer];
+    });
+    const once = ["map", "6000", "--mode", "once", "--gateway", server, "--via", "pcp", "--json"];
+    const run = natkit(...once, "--verbose");
+    assertEquals([await run.status, run.names], [0, ["mapped"]], run.err);
+    const lines = run.err.split("\n").map((line) => line.replace(/^[\d.]+ ms /, ""));
+    for (
+      const line of [
+        /^sent to 127\.0\.0\.1:\d+ from 127\.0\.0\.1:\d+: pcp map\? tcp 6000→.* nonce [0-9a-f]{8}$/,
+        /^received from .*: pcp\? too-short \(dropped: too short\)$/,
+        /^received from .*: pcp map tcp 6000→.*\(dropped: wrong nonce\)$/,
+        /^received from .*: pcp map tcp 6000→.* SUCCESS epoch 9 nonce [0-9a-f]{8}$/,
+      ]
+    ) {
+      assert(lines.some((one) => line.test(one)), `${line}\n${run.err}`);
+    }
+    for (
+      const [debug, isTold] of [["1", true], ["0", false], ["", false], [undefined, false]] as const
+    ) {
+      const other = new Run(once, folder, debug);
+      await other.status;
+      assertEquals(other.err.includes("sent to 127.0.0.1"), isTold, debug);
+    }
   });
 
   it("says where nothing listens at the port, and is quiet where something does", async () => {
