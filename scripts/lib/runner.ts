@@ -254,7 +254,8 @@ async function ended(
   { env }: Setting,
 ): Promise<Ended> {
   await Deno.remove(report).catch(() => {});
-  const result = await run(argv, { cwd: ROOT, env, guardMs: GUARD_MS, silenceMs });
+  // `node --test` runs the files in a child, which would hang on.
+  const result = await run(argv, { cwd: ROOT, env, guardMs: GUARD_MS, silenceMs, isGroup: true });
   const read = readReport(await Deno.readTextFile(report).catch(() => ""));
   const counts = new Map([...read.ended, ...countExamples(read.cases)]);
   const lost = units.filter(({ source }) => !counts.has(source));

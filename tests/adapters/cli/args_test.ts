@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { type CommandSpec, parse, wantsJson } from "../../../adapters/cli/args.ts";
-import { type FlagName, FLAGS, type FlagValues } from "../../../adapters/cli/flags.ts";
+import { type Flag, type FlagName, FLAGS, type FlagValues } from "../../../adapters/cli/flags.ts";
 import { UsageError } from "../../../adapters/cli/values.ts";
 
 const EVERY_FLAG = Object.keys(FLAGS) as FlagName[];
@@ -60,15 +60,32 @@ const GOOD: readonly [flag: string, text: string, value: unknown][] = [
   ["listen", "[2001:DB8::1]:3478", { address: "2001:db8::1", port: 3478 }],
   ["alternate", "192.0.2.2:3479", { address: "192.0.2.2", port: 3479 }],
   ["max-lifetime", "4", 4],
+  ["max-lifetime", "3600", 3600],
   ["port", "0", 0],
   ["external", "198.51.100.1", "198.51.100.1"],
   ["protocols", "pcp", ["pcp"]],
   ["profile", "miniupnpd", "miniupnpd"],
   ["announce-port", "5350", 5350],
+  ["announce-port", "1", 1],
+  ["http-port", "0", 0],
+  ["http-port", "65535", 65535],
+  ["exec", "echo x", "echo x"],
+  ["scan", "1", 1],
+  ["scan", "600", 600],
+  ["device", "lamp", "lamp"],
+  ["target", "upnp:rootdevice", ["upnp:rootdevice"]],
+  ["stun", "stun.example:3478", ["stun.example:3478"]],
+  ["turn", "u:p:@q@turn.example:5", [
+    { username: "u", password: "p:@q", server: "turn.example:5" },
+  ]],
+  ["filter", "192.0.2.9", [
+    { prefix: { address: "192.0.2.9", prefixLength: 32, family: 4 }, port: 0 },
+  ]],
   ["epoch", "0", 0],
   ["epoch", "4294967295", 4294967295],
   ["state", "/tmp/x.json", "/tmp/x.json"],
-  ["timeout", "10", 10],
+  ["timeout", "1", 1],
+  ["timeout", "86400", 86_400],
 ];
 
 const NO_NUMBERS = ["", "0x10", "1e3", "+5", " 5", "5 ", "5.0", "1_000", "٣", "five", "NaN"];
@@ -130,6 +147,11 @@ const BAD: readonly [flag: string, texts: readonly string[]][] = [
   ["profile", [""]],
   ["announce-port", [...NO_NUMBERS, "0", "65536"]],
   ["epoch", [...NO_NUMBERS, "4294967296"]],
+  ["http-port", [...NO_NUMBERS, "65536"]],
+  ["exec", [""]],
+  ["scan", [...NO_NUMBERS, "0", "601"]],
+  ["device", [""]],
+  ["target", [""]],
   ["state", [""]],
   ["timeout", [...NO_NUMBERS, "0", "86401"]],
 ];
@@ -154,6 +176,18 @@ describe("parse() reads", () => {
     });
   }
 
+  it("each flag that takes a value, and no other is left untried", () => {
+    const taking = Object.entries<Flag>(FLAGS).filter(([, { read }]) => read).map(([name]) => name);
+    for (const table of [GOOD, BAD]) {
+      const tried = new Set(table.map(([name]) => name));
+      // A password is not shown in a message.
+      assertEquals(
+        taking.filter((name) => !tried.has(name) && name !== "turn" && name !== "description"),
+        [],
+      );
+    }
+  });
+
   it("filters with and without a port, as often as they are given", () => {
     const { filter } = flagsOf(
       "do",
@@ -172,6 +206,17 @@ describe("parse() reads", () => {
       { prefix: { address: "2001:db8::1", prefixLength: 128, family: 6 }, port: 0 },
       { prefix: { address: "192.0.2.9", prefixLength: 32, family: 4 }, port: 0 },
     ]);
+  });
+
+  it("what may be repeated as often as it is given, in that order", () => {
+    const again = (flag: string, ...texts: string[]) =>
+      flagsOf("do", "x", ...texts.map((text) => `--${flag}=${text}`));
+    assertEquals(again("target", "a", "b", "c"), { target: ["a", "b", "c"] });
+    assertEquals(again("stun", "a.example", "b.example:1"), {
+      stun: ["a.example", "b.example:1"],
+    });
+    const { turn } = again("turn", "u:p@a.example", "v:q@b.example:5");
+    assertEquals(turn?.length, 2);
   });
 
   it("flags before, between and after the command and its positionals", () => {
@@ -232,7 +277,7 @@ describe("parse() refuses", () => {
 
   it("every flag that takes a value without one", () => {
     for (const [flag] of BAD) {
-      assertMatch(messageOf("do", "x", `--${flag}`), new RegExp(`^--${flag} needs a value `));
+      assertMatch(messageOf("do", "x", `--${flag}`), new RegExp(`^--${flag} needs a value [A-Z]`));
     }
   });
 
@@ -283,6 +328,11 @@ describe("parse() refuses", () => {
   });
 
   it("a slip of the fingers, with the word that may have been meant", () => {
+    // Two letters that have changed places are one slip; elsewhere they would be two.
+    assertEquals(
+      messageOf("rets"),
+      'Unknown command "rets" (did you mean rest?): commands are do, rest',
+    );
     const guess = (word: string) => /\(did you mean (\S+)\?\)/.exec(messageOf(word))?.[1];
     assertEquals(["rset", "reste", "res", "rust", "undo"].map(guess), [
       "rest",

@@ -310,6 +310,106 @@ describe("describeEvent()", () => {
     for (const [event, line] of rows) assertEquals(describeEvent(event, plain), line);
   });
 
+  it("sets off text by the codes of a terminal, each with the one that ends it", () => {
+    const { bold, good, warning, bad, dim } = styleFor(true);
+    const shown = [bold, good, warning, bad, dim].map((style) => style("x"));
+    assertEquals(shown, [
+      "\x1b[1mx\x1b[22m",
+      "\x1b[32mx\x1b[39m",
+      "\x1b[33mx\x1b[39m",
+      "\x1b[31mx\x1b[39m",
+      "\x1b[2mx\x1b[22m",
+    ]);
+  });
+
+  it("tells what kind of NAT there is, whole where all is known and where little is", () => {
+    const at = (port: number) => ({ address: "192.0.2.1", port });
+    const known = {
+      event: "nat-type",
+      type: "symmetric",
+      local: { address: "10.0.0.5", port: 5 },
+      external: at(7),
+      mapping: "address-and-port-dependent",
+      filtering: "address-dependent",
+      isTranslated: true,
+      hairpin: "full",
+      ports: "sequential",
+      portDelta: 2,
+      lifetime: { atLeastSeconds: 30, atMostSeconds: 60 },
+      rewritesAddresses: true,
+      servers: [{ server: at(1) }, { server: at(2), failure: { kind: "no-answer" } }],
+      elapsedMs: 1,
+    } as unknown as CliEvent;
+    assertEquals(describeEvent(known, plain).split("\n"), [
+      "NAT type: symmetric",
+      "  this host  10.0.0.5:5",
+      "  seen as    192.0.2.1:7",
+      "  mapping    address-and-port-dependent",
+      "  filtering  address-dependent",
+      "  hairpin    full",
+      "  ports      sequential, 2 apart",
+      "  lifetime   at least 30 s, less than 60 s",
+      "  ALG        addresses in packets are rewritten",
+      "  server     192.0.2.1:1: answered",
+      "  server     192.0.2.1:2: no answer",
+    ]);
+    const unknown = {
+      event: "nat-type",
+      type: "blocked",
+      local: { address: "10.0.0.5", port: 5 },
+      isTranslated: false,
+      rewritesAddresses: false,
+      servers: [],
+      elapsedMs: 1,
+    } as unknown as CliEvent;
+    assertEquals(describeEvent(unknown, plain).split("\n"), [
+      "NAT type: UDP is blocked",
+      "  this host  10.0.0.5:5",
+      "  seen as    not found out",
+      "  mapping    not found out",
+      "  filtering  not found out",
+    ]);
+    const half = {
+      ...unknown,
+      isTranslated: true,
+      lifetime: { atLeastSeconds: 30 },
+    } as unknown as CliEvent;
+    assertEquals(describeEvent(half, plain).split("\n").slice(5), [
+      "  hairpin    not found out",
+      "  ports      not found out",
+      "  lifetime   at least 30 s",
+    ]);
+  });
+
+  it("tells a report of a gateway that failed, of no address, and of the NAT", () => {
+    const report = (nat: object | undefined): CliEvent => ({
+      event: "report",
+      gateways: [{ gateway: "10.0.0.1", family: 4, protocols: [], failure: "no route" }],
+      detours: [],
+      localAddresses: [],
+      reflexive: [{ server: "stun.example", outcome: "no answer", elapsedMs: 20 }],
+      findings: [],
+      ...nat && { nat: nat as never },
+    });
+    const head = ["Gateway 10.0.0.1", "  no route", "This host: no address"];
+    const asked = "STUN stun.example: no answer (20 ms)";
+    const lines = (nat?: object) => describeEvent(report(nat), plain).split("\n");
+    assertEquals(lines(), [...head, asked]);
+    assertEquals(lines({ type: "unknown" }), [...head, asked, "NAT: not known"]);
+    const parts = { mapping: "endpoint-independent", filtering: "address-dependent" };
+    assertEquals(lines({ type: "restricted-cone", ...parts }), [
+      ...head,
+      asked,
+      "NAT: restricted cone (endpoint-independent mapping, address-dependent filtering)",
+    ]);
+    assertEquals(
+      lines({ type: "full-cone", mapping: parts.mapping }).at(-1),
+      [
+        "NAT: full cone (endpoint-independent mapping)",
+      ][0],
+    );
+  });
+
   it("tells lifetimes in hours where that is even", () => {
     assertEquals(
       [59, 3600, 5400, 7200, 7201, 86400, 4294967295].map(duration),
