@@ -64,6 +64,18 @@ describe("Nat.listenTcp()", () => {
     });
   });
 
+  it("listens at the address that it is told, and at every one otherwise", async () => {
+    await withNat(async (nat) => {
+      const one = await nat.listenTcp(() => {}, { address: "127.0.0.1" });
+      assertEquals(one.local.address, "127.0.0.1");
+      const own = one.assignments.filter(({ via }) => via === "local");
+      assertEquals(own.map(({ address }) => address), ["127.0.0.1"]);
+      const all = await nat.listenTcp(() => {});
+      assert(["::", "0.0.0.0"].includes(all.local.address), all.local.address);
+      await Promise.all([one.close(), all.close()]);
+    });
+  });
+
   it("leaves a server open that listened before", async () => {
     await withNat(async (nat) => {
       const server = createServer();

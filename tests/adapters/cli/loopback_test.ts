@@ -179,6 +179,7 @@ describe("natkit on loopback", () => {
   it("examines the gateway, and leaves nothing there", async () => {
     const run = natkit("doctor", ...mapping());
     assertEquals(await run.status, 0, run.err);
+    assertEquals(run.names, ["report"]);
     const [report] = run.events as {
       gateways: { protocols: { via: string; external: string; elapsedMs: number }[] }[];
       findings: { code: string }[];
