@@ -2,6 +2,9 @@
  * Runs test files on a runtime, and sees to it that each was run to its end: a process that exits
  * early is as content as one that has passed.
  *
+ * What only computes runs beside what waits for sockets and other programs, runtime after runtime
+ * each: no two runtimes' sockets meet, and the processor has always something to do.
+ *
  * Each file runs through a stub that imports it and then registers one more test, the file's end.
  * Deno runs each stub by itself. Node and Bun get them bundled and run them in one process, which
  * is ten times faster; where that process ends before all files have, or without saying why, the
@@ -44,6 +47,12 @@ export interface Outcome {
 
 type Part = Omit<Outcome, "record">;
 
+/** The tests of these folders open no sockets. */
+const COMPUTES = /^tests\/(?:core|conformance|scripts|sim)\//;
+/** One after the other in each, the two beside each other. */
+const LANES = ["computing", "waiting"] as const;
+type Lane = typeof LANES[number];
+
 /** One file, as its runtime runs it. */
 interface Unit {
   /** The path in the repository, or an absolute one. */
@@ -73,23 +82,44 @@ export async function* runFiles(
   const bundling = needsBundle ? bundle(stubs, { build, env }) : undefined;
   // Where the bundle fails while Deno runs, its error is told when it is awaited.
   bundling?.catch(() => {});
-  for (const runtime of runtimes) {
-    const record = `${build}/clauses-${runtime}.txt`;
-    const setting = { build, env: { ...env, NATKIT_CLAUSES: record, NATKIT_TESTED_BY: "" } };
+  const records = (runtime: Runtime) => `${build}/clauses-${runtime}.txt`;
+  const runLane = async (lane: Lane, runtime: Runtime): Promise<Part[]> => {
+    const NATKIT_CLAUSES = records(runtime);
+    const setting = { build, env: { ...env, NATKIT_CLAUSES, NATKIT_TESTED_BY: "" } };
     const asked = (units: readonly Unit[]) =>
-      units.map((unit) => mayLack(unit.source, runtime) ? { ...unit, atLeast: 0 } : unit);
-    const parts = runtime === "Deno"
-      ? [await onDeno(asked(stubs), setting), await onExamples(documented, setting)]
-      : [
-        await bundling!.then((units) => onBundles(runtime, asked(units), setting), (error) => ({
-          cases: [],
-          problems: [`the tests could not be bundled\n${error.message}`],
-        })),
+      units.filter(({ source }) => COMPUTES.test(source) === (lane === "computing"))
+        .map((unit) => mayLack(unit.source, runtime) ? { ...unit, atLeast: 0 } : unit);
+    if (runtime !== "Deno") {
+      return [
+        await bundling!.then(
+          (units) => onBundles(runtime, lane, asked(units), setting),
+          (error) => ({
+            cases: [],
+            problems: lane === "waiting"
+              ? [`the tests could not be bundled\n${error.message}`]
+              : [],
+          }),
+        ),
       ];
+    }
+    const parts = [await onDeno(lane, asked(stubs), setting)];
+    if (lane === "waiting") parts.push(await onExamples(documented, setting));
+    return parts;
+  };
+  const lanes = LANES.map((lane) => {
+    let last: Promise<unknown> = Promise.resolve();
+    return runtimes.map((runtime) => {
+      const running = last.then(() => runLane(lane, runtime));
+      last = running.catch(() => {});
+      return running;
+    });
+  });
+  for (const [i, runtime] of runtimes.entries()) {
+    const parts = (await Promise.all(lanes.map((lane) => lane[i]!))).flat();
     yield [runtime, {
       cases: parts.flatMap(({ cases }) => cases),
       problems: parts.flatMap(({ problems }) => problems),
-      record: await Deno.readTextFile(record).catch(() => ""),
+      record: await Deno.readTextFile(records(runtime)).catch(() => ""),
     }];
   }
 }
@@ -119,9 +149,9 @@ async function stub(files: readonly string[], build: string): Promise<Unit[]> {
   return units;
 }
 
-/** Deno: the stubs, each in its own isolate. */
-function onDeno(units: readonly Unit[], setting: Setting): Promise<Part> {
-  return denoTest("tests", [], units, setting);
+/** Deno: the stubs, each in its own isolate; those that compute several at a time. */
+function onDeno(lane: Lane, units: readonly Unit[], setting: Setting): Promise<Part> {
+  return denoTest(lane, lane === "computing" ? ["--parallel"] : [], units, setting);
 }
 
 /** Deno: the examples in the docs of these files, each of which stands alone. */
@@ -155,7 +185,7 @@ function denoTest(
   );
 }
 
-/** Bundles the stubs, shared modules once, beside an entry that imports them all. */
+/** Bundles the stubs, shared modules once. */
 async function bundle(stubs: readonly Unit[], { build, env }: Setting): Promise<Unit[]> {
   if (stubs.length === 0) return [];
   const out = `${build}/bundle`;
@@ -173,26 +203,33 @@ async function bundle(stubs: readonly Unit[], { build, env }: Setting): Promise<
     out,
     ...stubs.map(({ file }) => file),
   ], { cwd: ROOT, env });
-  const units = stubs.map((unit) => {
+  return stubs.map((unit) => {
     const name = unit.file.slice(unit.file.lastIndexOf("/") + 1).replace(/\.ts$/, ".js");
     return { ...unit, file: `${out}/${name}` };
   });
-  if (units.length === 1) return units;
-  const all = units.map(({ file }) => `import "./${file.slice(out.length + 1)}";\n`);
-  await Deno.writeTextFile(`${out}/all.test.js`, all.join(""));
-  return units;
 }
 
 /** Node and Bun: the bundles, in one process. */
 async function onBundles(
   runtime: "Node" | "Bun",
+  lane: Lane,
   units: readonly Unit[],
   setting: Setting,
 ): Promise<Part> {
   const command = runtime === "Node" ? nodeCommand : await bunCommand();
-  const together = units.length === 1 ? units[0]!.file : `${setting.build}/bundle/all.test.js`;
+  let together = units[0]?.file ?? "";
+  if (units.length > 1) {
+    const folder = parentOf(together);
+    const imports = units.map(({ file }) => `import ".${file.slice(folder.length)}";\n`);
+    together = `${folder}/${lane}.test.js`;
+    await Deno.writeTextFile(together, imports.join(""));
+  }
   const all = (report: string) => command(together, report);
-  return await runUnits(runtime.toLowerCase(), units, all, command, setting);
+  return await runUnits(`${runtime.toLowerCase()}-${lane}`, units, all, command, setting);
+}
+
+function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
 }
 
 const nodeCommand: Command = (file, report) => [
@@ -243,7 +280,7 @@ async function runUnits(
   const report = `${setting.build}/${label}.xml`;
   const whole = await ended(units, all(report), report, SILENCE_MS, setting);
   if (whole.usable) return { cases: whole.cases, problems: whole.short.map(tooFew) };
-  return await oneByOne(units, one, whole, setting);
+  return await oneByOne(label, units, one, whole, setting);
 }
 
 async function ended(
@@ -278,6 +315,7 @@ function countExamples(cases: readonly TestCase[]): Map<string, number> {
 
 /** Runs files alone after a run of all of them ended badly, to tell which one it was. */
 async function oneByOne(
+  label: string,
   units: readonly Unit[],
   command: Command,
   whole: Ended,
@@ -292,7 +330,7 @@ async function oneByOne(
       problems.push(`${unit.source} and what follows it were not run, as ${hung} files hung`);
       break;
     }
-    const report = `${setting.build}/one.xml`;
+    const report = `${setting.build}/${label}-one.xml`;
     const alone = units.length === 1
       ? whole
       : await ended([unit], command(unit.file, report), report, FILE_SILENCE_MS, setting);
