@@ -885,7 +885,9 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   *#make(job: Job, lease: IgdLease, ask: Ask): Steps<Ending> {
     const { connection, firewall } = this.#igd!;
     if (!connection) return yield* this.#makePinhole(job, lease, firewall!);
-    if (this.now - this.#addressAt > ADDRESS_AGE_MS) {
+    const isHeld = ask === "renew";
+    const isTold = isHeld && this.#subscription.works && this.#hasAddress;
+    if (!isTold && this.now - this.#addressAt > ADDRESS_AGE_MS) {
       const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
       if (outcome.type === "gone") return "again";
       const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
@@ -894,7 +896,6 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     }
     const version = versionOf(connection);
     const { wanted } = lease;
-    const isHeld = ask === "renew";
     const ports = this.#wishes(lease);
     let port = ports.next().value;
     let look: Look = { holder: "unknown", leaseSeconds: 0 };
@@ -903,6 +904,8 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     let failure: Failure = this.#refusal(IGD_ERROR.ConflictInMappingEntry);
     let hasReplaced = false;
     const mayChange = !wanted.preferFailure;
+    // Version 2 gives nobody what another has: there a renewal need not look first whose it is.
+    let isSure = isHeld && version >= 2 && this.#habits.extendsLeases === true;
 
     if (version >= 2 && mayChange && !isHeld && !this.#habits.lacksAny && port !== undefined) {
       const outcome = yield* this.#add(connection, "AddAnyPortMapping", lease, port, seconds);
@@ -922,7 +925,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     }
 
     for (let adds = 0; adds < MAX_ADDS && port !== undefined;) {
-      if (lookedAt !== port) {
+      if (!isSure && lookedAt !== port) {
         const seen = yield* this.#look(connection, lease, port);
         if (job.isCancelled) return "done";
         if (seen === "gone") return "again";
@@ -972,6 +975,10 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       const { code } = outcome;
       failure = this.#refusal(code);
       const isConflict = CONFLICTS.includes(code);
+      if (isSure && isConflict) {
+        isSure = false;
+        continue;
+      }
       if (look.holder === "we" && isConflict && !hasReplaced) {
         // It is ours, and yet in our way (quirk 47).
         hasReplaced = true;

@@ -13,6 +13,7 @@ import type { TopicRun } from "./context.ts";
 import { removePeers } from "./install.ts";
 import { loss } from "./loss.ts";
 import { openPort } from "./open_port.ts";
+import { packets } from "./packets.ts";
 import { peers } from "./peers.ts";
 import { type Row, table, type Topic } from "./report.ts";
 import { scale } from "./scale.ts";
@@ -28,6 +29,7 @@ const TOPICS: Readonly<Record<string, TopicRun>> = {
   "loss": loss,
   "codec": codec,
   "scale": scale,
+  "packets": packets,
   "start": start,
   "upnp": upnp,
   "size": size,

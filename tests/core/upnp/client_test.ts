@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { seededRandom } from "../../../core/random.ts";
 import { IgdClient } from "../../../core/upnp/client.ts";
 import { Rig, told } from "./rig.ts";
-import { EXTERNAL, GATEWAY, HOST, ROUTER, ScriptedRouter } from "./scripted_igd.ts";
+import { EXTERNAL, GATEWAY, HOST, NEIGHBOUR, ROUTER, ScriptedRouter } from "./scripted_igd.ts";
 
 /** Maps 8080/tcp; what was told and asked until then is forgotten. */
 function held(router = new ScriptedRouter(), request = {}): Rig {
@@ -85,6 +85,46 @@ describe("IgdClient", () => {
       assertEquals(rig.types(), ["renewed"]);
     }
     assertEquals(rig.router.rows.length, 1);
+  });
+
+  it("renews at an IGD:2, which gives nobody what another has, by one request", () => {
+    const rig = new Rig({ router: new ScriptedRouter({ version: 2 }) });
+    rig.map();
+    rig.event(rig.router.event({ ExternalIPAddress: EXTERNAL }));
+    // The first renewal shows whether it extends the lease.
+    rig.runTo(3_700_000);
+    rig.router.calls.length = 0;
+    rig.runTo(4 * 3_600_000 + 60_000);
+    const { calls } = rig.router;
+    const renewals = calls.filter(({ action }) => action === "AddPortMapping");
+    assertEquals(renewals.length, 3);
+    for (const { at } of renewals) {
+      assertEquals(calls.filter((call) => call.at === at).length, 1);
+    }
+    rig.take();
+    // By 718 it says that the port is another's by now.
+    rig.router.occupy(8080);
+    rig.runTo(5 * 3_600_000 + 1000);
+    assert(told(rig.take()[0], "moved").mapping.external?.port !== 8080);
+    assertEquals(rig.router.table()[0], `TCP 8080->${NEIGHBOUR}:8080`);
+    assertEquals(rig.router.rows.length, 2);
+  });
+
+  it("replaces at an IGD:2 what is its own and in its way (quirk 47)", () => {
+    const rig = new Rig({ router: new ScriptedRouter({ version: 2 }) });
+    rig.map();
+    rig.runTo(3_700_000);
+    rig.take();
+    rig.router.options = {
+      version: 2,
+      acts: {
+        AddPortMapping: (args, now, router) =>
+          router.find(args) ? 718 : router.AddPortMapping(args, now),
+      },
+    };
+    rig.runTo(2 * 3_600_000 + 1000);
+    assertEquals(rig.types(), ["renewed"]);
+    assertEquals(rig.router.table(), [`TCP 8080->${HOST}:8080`]);
   });
 
   it("fetches the description once (1d #20)", () => {
