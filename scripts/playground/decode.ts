@@ -71,13 +71,14 @@ export function decodePacket(packet: Packet): Decoded {
       short: short[kind as keyof typeof short] ?? kind,
       title: titles[kind as keyof typeof titles] ?? `NOTIFY ssdp:${kind}`,
       fields: fieldsOf(ssdp),
+      text: new TextDecoder().decode(data).trim(),
     };
   }
   const text = readable(data);
   return {
     speech: "data",
     short: text === undefined ? "data" : text.slice(0, 8),
-    title: "Datagram of an application",
+    title: text === undefined ? "Data of an application" : `Data: ${text}`,
     fields: [["bytes", `${data.length}`]],
     ...(text !== undefined && { text }),
   };
@@ -174,8 +175,9 @@ function stunMessage(message: StunMessage): Decoded {
     short: of === "success" && !isCheck && seen
       ? `you: :${seen.port}`
       : `${of === "success" || of === "error" ? isCheck ? "check" : known : asked}${ending}`,
-    title: `${known[0]!.toUpperCase()}${known.slice(1)} ${of}` +
-      (isCheck ? ", a connectivity check of ICE" : ""),
+    title: isCheck
+      ? `Connectivity check, ${of}${attributes.useCandidate ? ", this pair is to be it" : ""}`
+      : `${known[0]!.toUpperCase()}${known.slice(1)} ${of}`,
     fields: [
       ["transaction id", toHex(transactionId)],
       ...fieldsOf(attributes),

@@ -106,7 +106,7 @@ const USUAL_SPEED = 1;
 /** A frame that took longer than this did not: the page slept. */
 const LONGEST_FRAME_MS = 100;
 /** A packet takes at least so long over the screen. */
-const LEAST_FLIGHT_MS = 220;
+const LEAST_FLIGHT_MS = 160;
 /** Without motion, it stands there for so long at least. */
 const LEAST_STAY_MS = 600;
 /** What ended at a host is marked there for so long. */
@@ -153,7 +153,7 @@ function duration(ms: number): string {
   const all = Math.max(0, Math.round(ms / 1000));
   const [h, min, s] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
   if (h > 0) return `${h} h ${min} min`;
-  return min > 0 ? `${min} min ${s} s` : `${s} s`;
+  return min === 0 ? `${s} s` : s === 0 ? `${min} min` : `${min} min ${s} s`;
 }
 
 /** The stage: hosts, wires, and what flies between them. */
@@ -176,9 +176,12 @@ class Stage {
     const layout = place.clientWidth < NARROW_BELOW_PX ? NARROW : WIDE;
     if (layout === this.#layout && place.firstChild) return;
     this.#layout = layout;
-    this.clear();
     const { width, height } = layout;
-    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+    const svg = draw("svg", {
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      class: layout === NARROW ? "narrow" : "",
+    });
     svg.setAttribute(
       "aria-label",
       "Laptop and desktop at home behind the gateway, a friend behind a second NAT, a server on " +
@@ -188,6 +191,11 @@ class Stage {
     for (const name of Object.keys(NODES) as NodeName[]) svg.append(this.#node(name));
     this.#air = draw("g", {});
     svg.append(this.#air);
+    // What flies goes on flying.
+    for (const pill of this.#pills.values()) {
+      pill.way = this.#way(pill.sighting);
+      this.#air.append(pill.group);
+    }
     place.replaceChildren(svg);
   }
 
@@ -206,6 +214,11 @@ class Stage {
     this.#pills.clear();
     this.#marks.clear();
     this.#lastId = 0;
+  }
+
+  /** Whether nothing flies on the screen. */
+  get isClear(): boolean {
+    return this.#pills.size === 0;
   }
 
   /** Marks the packet whose fields are shown. */
@@ -245,9 +258,17 @@ class Stage {
       if (pill.gone < aim || (isThere && motion.matches)) moves = true;
       const { x, y } = pointAt(pill.way, motion.matches ? 0.5 : pill.gone);
       const left = Math.max(pill.half, Math.min(this.#layout.width - pill.half, x));
-      pill.group.setAttribute("transform", `translate(${left} ${y - 22 * pill.lane})`);
+      pill.group.setAttribute("transform", `translate(${left} ${this.#clear(pill, y)})`);
     }
     return moves;
+  }
+
+  /** Beside its way, but not over the hosts at its ends. */
+  #clear({ way, aside }: Pill, y: number): number {
+    const bus = way[1]!.y, ends = [way[0]!.y, way.at(-1)!.y];
+    const above = Math.max(...ends.filter((end) => end < bus));
+    const below = Math.min(...ends.filter((end) => end > bus));
+    return Math.max(above, Math.min(below, y + aside));
   }
 
   #launch(sighting: Sighting): void {
@@ -258,6 +279,7 @@ class Stage {
     group.append(box, write("text", "", 0, 4, short));
     group.addEventListener("pointerdown", () => this.#onChosen(sighting));
     this.#air.append(group);
+    const way = this.#way(sighting);
     const lane =
       [...this.#pills.values()].filter(({ sighting: other }) =>
         other.from === sighting.from && other.to === sighting.to &&
@@ -267,8 +289,8 @@ class Stage {
       sighting,
       group,
       half,
-      lane: lane % 4,
-      way: this.#way(sighting),
+      aside: asideOf(way, lane % 4),
+      way,
       gone: 0,
       shownMs: 0,
     });
@@ -291,7 +313,7 @@ class Stage {
     const { nodes, buses } = this.#layout;
     const { y } = buses[segment!];
     const a = nodes[from], b = nodes[to];
-    const edge = (node: Point) => node.y + Math.sign(y - node.y) * BOX_HEIGHT / 2;
+    const edge = (node: Point) => node.y + Math.sign(y - node.y) * (BOX_HEIGHT / 2 + 11);
     return [{ x: a.x, y: edge(a) }, { x: a.x, y }, { x: b.x, y }, { x: b.x, y: edge(b) }];
   }
 
@@ -343,11 +365,19 @@ interface Pill {
   readonly sighting: Sighting;
   readonly group: SVGElement;
   readonly half: number;
-  readonly lane: number;
-  readonly way: readonly Point[];
+  /** How far below its way it flies. */
+  readonly aside: number;
+  way: readonly Point[];
   /** How much of its way it has come on the screen, 0…1. */
   gone: number;
   shownMs: number;
+}
+
+/** Who comes from the left flies above the wire and who comes from the right below it, in lanes. */
+function asideOf(way: readonly Point[], lane: number): number {
+  const from = way[0]!, to = way.at(-1)!;
+  const isAbove = from.x === to.x ? from.y > to.y : from.x < to.x;
+  return (isAbove ? -1 : 1) * (11 + 22 * lane);
 }
 
 function pointAt(way: readonly Point[], share: number): Point {
@@ -373,7 +403,6 @@ class Page {
   #isPlaying = true;
   #speed = SPEEDS[USUAL_SPEED]![1];
   #frameAt: number | undefined;
-  #chosen: Sighting | undefined;
   #shownId = 0;
   #toldCount = 0;
   #lastTold: unknown;
@@ -475,6 +504,9 @@ class Page {
       if (event.key === " " && target.matches("button, summary")) return;
       const key = event.key.toLowerCase();
       if (key === "l") return at("log").querySelector("button")?.focus();
+      if (key === "escape" && target.id === "detail") {
+        return at("log").querySelector<HTMLElement>('[aria-current="true"]')?.focus();
+      }
       const id = keys[key];
       if (id === undefined) return;
       event.preventDefault();
@@ -483,7 +515,7 @@ class Page {
   }
 
   #scenarioOfLink(): Scenario {
-    const read = parseScenario(decodeURIComponent(location.hash.slice(1)));
+    const read = parseScenario(decoded(location.hash.slice(1)));
     at("error").textContent = typeof read === "string" ? `The link cannot be read: ${read}.` : "";
     return typeof read === "string" ? { seed: 1, deeds: [] } : read;
   }
@@ -567,7 +599,7 @@ class Page {
     const home = this.#home;
     if (this.#isPlaying) {
       const next = home.nextAt();
-      const isQuiet = next !== undefined && home.flying().length === 0;
+      const isQuiet = next !== undefined && this.#stage.isClear && home.flying().length === 0;
       home.advanceTo(home.now + pace(realMs, this.#speed, isQuiet ? next - home.now : undefined));
       if (home.isOver) this.#play(false);
     }
@@ -692,6 +724,8 @@ class Page {
     );
     if (this.#shown.get("stories") === link) return;
     this.#shown.set("stories", link);
+    const story = STORIES.find((one) => one.link === link);
+    at("tells").textContent = story?.tells ?? "Take one, or do something yourself.";
     for (const button of at("stories").querySelectorAll("button")) {
       button.setAttribute("aria-pressed", `${button.dataset["link"] === link}`);
     }
@@ -733,7 +767,9 @@ class Page {
     const { id, at: time, packet, from, to, segment, verdict } = sighting;
     const { speech, title } = decodePacket(packet);
     const isHandshake = packet.segment !== undefined && packet.segment.kind !== "data";
-    const way = segment === undefined ? `at ${from}` : `${from} → ${to}`;
+    const way = segment === undefined
+      ? `at ${NODES[from].name}`
+      : `${NODES[from].name} → ${NODES[to].name}`;
     const isFine = verdict === "delivered";
     const button = make(
       "button",
@@ -745,12 +781,16 @@ class Page {
       make("span", isFine ? "fate" : "fate bad", isFine ? "" : verdict),
     );
     button.dataset["id"] = `${id}`;
-    button.onclick = () => this.#choose(sighting, true);
+    button.setAttribute("aria-controls", "detail");
+    button.onclick = ({ detail }) => {
+      this.#choose(sighting, true);
+      // Who pressed a key reads on there, and comes back by Escape.
+      if (detail === 0) at("detail").focus({ preventScroll: true });
+    };
     return make("li", isHandshake ? "handshake" : "", button);
   }
 
   #choose(sighting: Sighting | undefined, isFromLog = false): void {
-    this.#chosen = sighting;
     this.#stage.choose(sighting?.id);
     for (const row of at("log").querySelectorAll<HTMLElement>("[data-id]")) {
       row.setAttribute("aria-current", `${row.dataset["id"] === `${sighting?.id}`}`);
@@ -768,6 +808,15 @@ class Page {
   }
 }
 
+/** A fragment without its percent signs, where it has any that stand for something. */
+function decoded(fragment: string): string {
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return fragment;
+  }
+}
+
 function isOn({ state }: PunchView): boolean {
   return state !== "none" && state !== "failed";
 }
@@ -777,7 +826,9 @@ function count(n: number, what: string): string {
 }
 
 function portNote(port: PortView, punch?: PunchView): [note: string, mood: string] {
-  if (punch?.state === "connected") return ["connected", "good"];
+  if (punch?.state === "connected") {
+    return [port.state === "open" ? "open, connected" : "connected", "good"];
+  }
   if (punch?.state === "checking") return ["checking…", ""];
   switch (port.state) {
     case "open":
@@ -801,12 +852,13 @@ function portWords(
   port: PortView,
   now: number,
 ): [mood: string, state: string, more: string] {
-  const next = port.next && port.next.at > now
-    ? `next in ${duration(port.next.at - now)}: ${port.next.reason}`
-    : "";
+  const wait = port.next ? port.next.at - now : 0;
+  const next = wait > 0 ? `${port.next!.reason} in ${duration(wait)}` : "";
   switch (port.state) {
-    case "open":
-      return ["good", `open at ${port.external}`, [`by ${port.via}`, next].join("; ")];
+    case "open": {
+      const renewal = /^granted/.test(next) ? `renewed in ${duration(wait)}` : next;
+      return ["good", `open at ${port.external}`, `by ${port.via}; ${renewal}`];
+    }
     case "asking":
       return ["", "asking for a mapping", next];
     case "lost":
@@ -853,8 +905,8 @@ function tableRow({ protocol, external, internal, by }: TableRow, ends: string):
 function opened({ at: time, packet, from, to, segment, verdict, arrivesAt }: Sighting): Node[] {
   const { speech, title, fields, text } = decodePacket(packet);
   const where = segment === undefined
-    ? `${verdict} at ${from}, ${seconds(time)}`
-    : `${from} → ${to}, ${seconds(time)}, ${
+    ? `${verdict} at ${NODES[from].name}, ${seconds(time)}`
+    : `${NODES[from].name} → ${NODES[to].name}, ${seconds(time)}, ${
       verdict === "lost" ? "lost on the way" : `there after ${(arrivesAt - time).toFixed(0)} ms`
     }`;
   const nodes: Node[] = [
