@@ -214,10 +214,11 @@ function decodeHttp({ data, segment }: Packet): Decoded {
   const status = /^HTTP\/1\.1 (\d+)/.exec(start)?.[1];
   const short = action ? soapName(action) : status ? `HTTP ${status}` : start.split(" ")[0]!;
   const body = rest.join("\r\n\r\n").trim();
+  const answer = /<\w+:(\w+Response|Fault)\b/.exec(body)?.[1];
   return {
     speech: "http",
     short,
-    title: action ? `${action} (SOAP)` : start,
+    title: action ?? answer ? `${action ?? answer} (SOAP)` : start,
     fields: [...of, ...headers],
     ...(body !== "" && { text: body }),
   };

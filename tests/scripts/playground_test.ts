@@ -260,9 +260,10 @@ describe("a packet of the playground", () => {
       field(/^Binding success$/, "xor mapped address")!,
       /^(203\.0\.113\.7|192\.0\.2\.44):/,
     );
-    assertEquals(field(/connectivity check/, "message integrity"), "HMAC-SHA1");
+    assertEquals(field(/^Connectivity check/, "message integrity"), "HMAC-SHA1");
     assertMatch(field(/^M-SEARCH$/, "target")!, /InternetGatewayDevice|rootdevice|WANIP/);
     const map = all.find(({ title }) => /^Add(Any)?PortMapping/.test(title));
+    assert(all.some(({ title }) => title === `${map!.title.split(" ")[0]}Response (SOAP)`));
     assertMatch(map!.text!, /<NewInternalPort>27015<\/NewInternalPort>/);
   });
 });
