@@ -75,6 +75,7 @@ export type { IceRole } from "./core/ice/agent.ts";
 export { PcpClient, type PcpClientOptions } from "./adapters/api/pcp_client.ts";
 export { NatPmpClient, type NatPmpClientOptions } from "./adapters/api/nat_pmp_client.ts";
 export { MappingHandle } from "./adapters/api/mapping_handle.ts";
+export type { PortContext } from "./adapters/api/port_context.ts";
 export type { SingleClient } from "./adapters/api/single_client.ts";
 export {
   type Attempt,

@@ -78,8 +78,8 @@ export type AddressKind =
   | "reserved"
   | "global";
 
-// The first match counts, so the narrower prefix stands first.
-const KINDS: readonly (readonly [Cidr, AddressKind])[] = ([
+// The first match counts, so the narrower prefix stands first. A bundle that needs none drops it.
+const KINDS: readonly (readonly [Cidr, AddressKind])[] = /* @__PURE__ */ ([
   ["0.0.0.0/32", "wildcard"],
   ["0.0.0.0/8", "reserved"],
   ["10.0.0.0/8", "private"],

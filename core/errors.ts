@@ -9,6 +9,9 @@
 /** The protocols by which a port can be opened. */
 export type Via = "pcp" | "nat-pmp" | "upnp";
 
+/** All of them, the preferred one first (PMP-C-32, PCP-C-57). */
+export const PREFERENCE: readonly Via[] = ["pcp", "nat-pmp", "upnp"];
+
 /** Their names for a person. */
 export const VIA_NAME: Readonly<Record<Via, string>> = {
   "pcp": "PCP",

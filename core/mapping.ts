@@ -14,6 +14,7 @@ import {
   show,
 } from "./check.ts";
 import { type Cidr, formatCidr } from "./cidr.ts";
+import type { NatErrorCode } from "./errors.ts";
 import { type Family, familyOf, formatEndpoint, withoutZone } from "./ip.ts";
 import type { Endpoint, Instant } from "./machine.ts";
 
@@ -149,6 +150,31 @@ export function describeFailure(failure: Failure): string {
     case "expired":
       return "expired";
   }
+}
+
+/** The stable code of a request that ended with `failure`. */
+export function codeOf(failure: Failure): NatErrorCode {
+  switch (failure.kind) {
+    case "refused":
+      return "refused";
+    case "protocol-violation":
+      return "protocol-violation";
+    case "unreachable":
+    case "unsupported-version":
+      return "unsupported";
+    case "no-answer":
+    case "expired":
+      return "no-answer";
+  }
+}
+
+/** For how many seconds the gateway asks to be left alone, where `failure` is such a refusal. */
+export function retryAfter(
+  failure: Failure | undefined,
+  now: Instant,
+): { readonly retryAfterSeconds?: number } {
+  if (failure?.kind !== "refused") return {};
+  return { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) };
 }
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 import { dropUndefined } from "../../core/defined.ts";
-import { type Attempt, NatError } from "../../core/errors.ts";
+import { type Attempt, NatError, PREFERENCE } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import {
@@ -15,8 +15,8 @@ import {
   type ProtocolReport,
   type ReflexiveReport,
 } from "../../core/portmap/diagnosis.ts";
-import { PREFERENCE } from "../../core/portmap/client.ts";
-import { gatewayText, type MapperEvent } from "../../core/portmap/managed.ts";
+import type { MapperEvent } from "../../core/portmap/managed.ts";
+import { gatewayText } from "../../core/portmap/gateway.ts";
 import { explainDetour, type Network, readLocalAddresses, readNetwork } from "../discovery/mod.ts";
 import type { Runtime } from "../runtime.ts";
 import type { MapperConnection } from "./port_mapping.ts";

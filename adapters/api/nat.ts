@@ -5,34 +5,19 @@
  */
 import { checkAddress, checkChoice, checkPort } from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
-import { NatError, type Via } from "../../core/errors.ts";
+import type { Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import { describeFailure, type Transport } from "../../core/mapping.ts";
-import { PCP_PORT } from "../../core/pcp/constants.ts";
-import {
-  codeOf,
-  gatewayText,
-  type GrantedMapping,
-  type MapperEvent,
-  retryAfter,
-} from "../../core/portmap/managed.ts";
+import type { Transport } from "../../core/mapping.ts";
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
-import { PortMapper } from "../../core/portmap/mapper.ts";
-import type { NetworkPath } from "../../core/portmap/path.ts";
+import type { MapperEvent } from "../../core/portmap/managed.ts";
+import { gatewayText } from "../../core/portmap/gateway.ts";
+import type { PortMapper } from "../../core/portmap/mapper.ts";
 import type { PortMappingEntry } from "../../core/upnp/client.ts";
-import { systemRuntime } from "../auto.ts";
-import {
-  explainDetour,
-  gatewayNotFound,
-  readLocalAddresses,
-  readNetwork,
-  sourceToward,
-} from "../discovery/mod.ts";
 import { callBack } from "../callback.ts";
-import { Driver } from "../driver.ts";
-import type { Runtime, UdpHandlers } from "../runtime.ts";
-import { attemptsError, type RequestFailure } from "./attempts_error.ts";
+import { readLocalAddresses } from "../discovery/mod.ts";
+import type { UdpHandlers } from "../runtime.ts";
+import { attemptsError } from "./attempts_error.ts";
 import {
   type Binding,
   bindingOf,
@@ -44,18 +29,15 @@ import {
   type TcpConnection,
   type TcpServer,
 } from "./bound_socket.ts";
-import { Connection, type MachineRequest } from "./connection.ts";
-import { watchNetwork } from "./network_watch.ts";
+import type { MachineRequest } from "./connection.ts";
+import type { DiagnoseOptions } from "./diagnose.ts";
 import {
   type BindOptions,
   checkMapBoth,
   checkProtocols,
-  checkState,
   type MapBothOptions,
   type MapOptions,
   type NatOptions,
-  type NatState,
-  parseGateway,
   type PeerOptions,
   toPeerRequest,
   toPortRequest,
@@ -64,13 +46,13 @@ import {
   type WatchOptions,
   withOptionNames,
 } from "./options.ts";
-import { type MapperConnection, PortMapping } from "./port_mapping.ts";
+import { PortContext } from "./port_context.ts";
+import type { PortMapping } from "./port_mapping.ts";
 import { MappedTcpServer, MappedUdpSocket, PortWatch } from "./port_watch.ts";
-import type { DiagnoseOptions } from "./diagnose.ts";
 import type { UdpChannel } from "./punch.ts";
 import type { PunchedTcp } from "./punch_tcp.ts";
 import type { PunchOptions, RendezvousOptions } from "./rendezvous.ts";
-import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
+import { checkOptions, type WaitOptions } from "./wait.ts";
 
 /** How long the other protocols are waited for once one has told the external address. */
 const MORE_ADDRESSES_MS = 500;
@@ -124,45 +106,12 @@ export interface AddressOptions extends WaitOptions {
  * console.assert(web.external.address === game.external.address);
  * ```
  */
-export class Nat implements AsyncDisposable {
-  readonly #runtime: Runtime;
-  readonly #options: NatOptions;
-  readonly #connection: MapperConnection;
-  /** What finding the gateways took, milliseconds; the first mapping counts it in. */
-  #discoveryMs = 0;
-  #warnings: readonly string[] = [];
-  #stopWatching: (() => void) | undefined;
+export class Nat extends PortContext {
   /** Whether the mapper is told this host's addresses. */
   #hasWatch = false;
-  #stateText = "";
-  #closing: Promise<void> | undefined;
 
   private constructor(options: NatOptions) {
-    const runtime = options.runtime ?? systemRuntime();
-    checkProtocols(options.protocols);
-    this.#runtime = runtime;
-    this.#options = options;
-    this.#connection = new Connection<GrantedMapping, PortMapper>(runtime, explain);
-    const mapper = new PortMapper({
-      random: runtime.random,
-      saved: checkState(options.state),
-      ...pickDefined(options, "protocols", "announcements", "fastStart"),
-    });
-    const onEvent = (event: unknown) => {
-      this.#connection.onEvent(event as MapperEvent);
-      this.#tellState();
-    };
-    // A nonce is handed over before the request with it leaves: without it nobody can delete what
-    // the gateway makes of that, should this run end before the answer.
-    let nonces = 0;
-    const beforeSend = options.onState && (() => {
-      if (nonces === mapper.nonces) return;
-      nonces = mapper.nonces;
-      return this.#tellState();
-    });
-    const driver = new Driver<unknown, PortMapper>(runtime, onEvent, undefined, beforeSend);
-    driver.start(mapper);
-    this.#connection.attach(driver);
+    super(options);
   }
 
   /**
@@ -172,29 +121,7 @@ export class Nat implements AsyncDisposable {
    * @throws {NatError} `gateway-not-found`, or `permission` with the name of what is missing.
    */
   static async open(options: NatOptions = {}): Promise<Nat> {
-    const { signal } = checkOptions(options);
-    const nat = new Nat(options);
-    const since = nat.#runtime.now();
-    const paths = await waitFor<NetworkPath[]>(
-      nat.#runtime,
-      { timeoutMs: Infinity, ...(signal !== undefined && { signal }) },
-      () => undefined,
-      (settle) => void nat.#findPaths(true).then(settle.resolve, settle.reject),
-    );
-    nat.#update(paths);
-    nat.#discoveryMs = nat.#runtime.now() - since;
-    nat.#stopWatching = watchNetwork(nat.#runtime, () => nat.#onNetworkChange());
-    return nat;
-  }
-
-  /** The gateways, best first, as text that starts with the address. */
-  get gateways(): readonly string[] {
-    return this.#connection.do((mapper) => mapper.gateways.map(gatewayText));
-  }
-
-  /** What stands between this host's gateways and who wants to be reached, as sentences. */
-  get warnings(): readonly string[] {
-    return this.#warnings;
+    return await new Nat(options).find();
   }
 
   /**
@@ -205,12 +132,8 @@ export class Nat implements AsyncDisposable {
    * @throws {TypeError | RangeError} On options that no gateway could grant.
    * @throws {NatError} With a `code`, and what was tried by each protocol at each gateway.
    */
-  async map(port: number | BoundSocket, options: MapOptions = {}): Promise<PortMapping> {
-    const request = toPortRequest(...this.#withBinding(port, options));
-    return await this.#open(options, {
-      name: `port ${port}/${request.protocol}`,
-      start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
-    });
+  override async map(port: number | BoundSocket, options: MapOptions = {}): Promise<PortMapping> {
+    return await super.map(...this.#withBinding(port, options));
   }
 
   /**
@@ -224,7 +147,7 @@ export class Nat implements AsyncDisposable {
    */
   async mapBoth(port: number, options: MapBothOptions = {}): Promise<PortMapping> {
     const { protocol: _, ...request } = toPortRequest(port, checkMapBoth(options));
-    return await this.#open(options, {
+    return await this.hold(options, {
       name: `port ${port} for TCP and UDP`,
       start: (mapper, now) => withOptionNames(() => mapper.mapBoth(request, now)),
     });
@@ -240,7 +163,7 @@ export class Nat implements AsyncDisposable {
    */
   async peer(port: number, remote: Endpoint, options: PeerOptions = {}): Promise<PortMapping> {
     const request = toPeerRequest(port, remote, options);
-    return await this.#open(options, {
+    return await this.hold(options, {
       name: `port ${port}/${request.protocol} to a peer`,
       start: (mapper, now) => withOptionNames(() => mapper.map(request, now)),
     });
@@ -258,7 +181,7 @@ export class Nat implements AsyncDisposable {
   async watch(port: number | BoundSocket, options: WatchOptions = {}): Promise<PortWatch> {
     const request = toWatchRequest(...this.#withBinding(port, options));
     await this.#beginWatching();
-    return new PortWatch(this.#connection, {
+    return new PortWatch(this.connection, {
       ...request,
       ...(typeof port !== "number" && boundTo(bindingOf(port))),
     });
@@ -292,7 +215,7 @@ export class Nat implements AsyncDisposable {
     const local = { address: checkAddress("address", address ?? "0.0.0.0"), port };
     // Before anything is bound: what is wrong with the rest.
     toWatchRequest(port || 1, { ...rest, protocol: "udp" });
-    const socket = await this.#runtime.openUdp({ local }, {
+    const socket = await this.runtime.openUdp({ local }, {
       onDatagram: (data, from) => void callBack(() => onDatagram?.(data, from)),
       onUnreachable: (to) => void callBack(() => onUnreachable?.(to)),
       onError: (error, to) => void callBack(() => onError?.(error, to)),
@@ -302,7 +225,7 @@ export class Nat implements AsyncDisposable {
       const request = toWatchRequest(binding.port, this.#forBinding(binding, rest));
       await this.#beginWatching();
       const watched = { ...request, ...boundTo(binding) };
-      return new MappedUdpSocket(this.#connection, watched, socket);
+      return new MappedUdpSocket(this.connection, watched, socket);
     } catch (error) {
       socket.close();
       throw error;
@@ -325,7 +248,7 @@ export class Nat implements AsyncDisposable {
     const { punchUdp } = await import("./punch.ts");
     return await punchUdp(exchange, {
       nat: this,
-      runtime: this.#runtime,
+      runtime: this.runtime,
       ...checkOptions(options),
     });
   }
@@ -345,7 +268,7 @@ export class Nat implements AsyncDisposable {
     const { punchTcp } = await import("./punch_tcp.ts");
     return await punchTcp(exchange, {
       nat: this,
-      runtime: this.#runtime,
+      runtime: this.runtime,
       ...checkOptions(options),
     });
   }
@@ -389,7 +312,7 @@ export class Nat implements AsyncDisposable {
       const request = toWatchRequest(local.port, this.#forBinding(local, rest));
       await this.#beginWatching();
       const watched = { ...request, ...boundTo(local) };
-      return new MappedTcpServer<S>(this.#connection, watched, { server: made, local, close });
+      return new MappedTcpServer<S>(this.connection, watched, { server: made, local, close });
     } catch (error) {
       close?.();
       throw error;
@@ -424,14 +347,14 @@ export class Nat implements AsyncDisposable {
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<UnmapResult[]> {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
     const name = `all ${protocol} ports`;
-    const saved = this.#connection.do((mapper) =>
+    const saved = this.connection.do((mapper) =>
       (["pcp", "upnp"] as const).flatMap((via) => mapper.savedBy(via, protocol))
     );
     const jobs = saved.map((request) =>
       this.#remove(options, { name, start: (mapper, now) => mapper.unmap(request, now) })
     );
-    const mayAll = this.#options.protocols?.includes("nat-pmp") ?? true;
-    const [best] = this.#connection.do((mapper) => mapper.gateways);
+    const mayAll = this.options.protocols?.includes("nat-pmp") ?? true;
+    const [best] = this.connection.do((mapper) => mapper.gateways);
     if (mayAll && (!best || familyOf(best.address) === 4)) {
       jobs.push(
         this.#remove(options, { name, start: (mapper, now) => mapper.unmapAll(protocol, now) }),
@@ -457,16 +380,16 @@ export class Nat implements AsyncDisposable {
     const found: ExternalAddress[] = [];
     let id = 0;
     const onTimeout = () => {
-      const attempts = this.#connection.do((mapper, now) => mapper.attempts(id, now));
+      const attempts = this.connection.do((mapper, now) => mapper.attempts(id, now));
       return attemptsError(what, { code: "no-answer", attempts });
     };
-    return await this.#connection.answer<ExternalAddress[]>(
+    return await this.connection.answer<ExternalAddress[]>(
       what,
       options,
       onTimeout,
       (mapper, now, settle) => {
         id = mapper.askAddresses(protocols, now);
-        settle.onEnd(() => this.#connection.do((one, at) => one.endQuestion(id, at)));
+        settle.onEnd(() => this.connection.do((one, at) => one.endQuestion(id, at)));
       },
       (told, settle) => {
         const event = told as MapperEvent;
@@ -476,7 +399,7 @@ export class Nat implements AsyncDisposable {
           const answer = { via, address, gateway: gatewayText(event.gateway) };
           if (found.push(answer) === 1) {
             const resolve = () => settle.resolve(found);
-            settle.onEnd(this.#runtime.setTimer(MORE_ADDRESSES_MS, resolve, true));
+            settle.onEnd(this.runtime.setTimer(MORE_ADDRESSES_MS, resolve, true));
           }
           onAddress?.(answer);
         } else if (event.type === "external-addresses-told") {
@@ -499,7 +422,7 @@ export class Nat implements AsyncDisposable {
   async diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
     checkOptions(options);
     const { examine } = await import("./diagnose.ts");
-    return await examine(this.#runtime, this.#connection, options);
+    return await examine(this.runtime, this.connection, options);
   }
 
   /**
@@ -509,10 +432,10 @@ export class Nat implements AsyncDisposable {
    */
   async list(options: WaitOptions = {}): Promise<PortMappingTable> {
     const what = "list the port mappings";
-    const since = this.#runtime.now();
+    const since = this.runtime.now();
     let id = 0;
     const onTimeout = () => {
-      const elapsedMs = this.#runtime.now() - since;
+      const elapsedMs = this.runtime.now() - since;
       const attempts = this.gateways.slice(0, 1).map((gateway) => ({
         via: "upnp" as const,
         gateway,
@@ -521,7 +444,7 @@ export class Nat implements AsyncDisposable {
       }));
       return attemptsError(what, { code: "no-answer", attempts });
     };
-    return await this.#connection.answer<PortMappingTable>(
+    return await this.connection.answer<PortMappingTable>(
       what,
       checkOptions(options),
       onTimeout,
@@ -538,70 +461,6 @@ export class Nat implements AsyncDisposable {
     );
   }
 
-  /** What a later run needs to adopt or delete the mappings of this one. JSON-safe. */
-  async exportState(): Promise<NatState> {
-    return await Promise.resolve(this.#state());
-  }
-
-  /**
-   * Lets the process end by itself though ports are open. They then stay at the gateway until their
-   * lifetimes are over; what a call waits for keeps the process alive all the same. Deno needs
-   * `--unstable-net` for it.
-   */
-  unref(): this {
-    this.#connection.unref();
-    return this;
-  }
-
-  /** Keeps the process alive while the context is open, as at first. */
-  ref(): this {
-    this.#connection.ref();
-    return this;
-  }
-
-  /** Deletes all mappings it holds and closes its sockets. Never rejects. */
-  close(): Promise<void> {
-    return this.#closing ??= (this.#stopWatching?.(), this.#connection.close());
-  }
-
-  /** {@linkcode Nat.close}, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  async #findPaths(isFirst: boolean = false): Promise<NetworkPath[]> {
-    const { gateway, internalAddress } = this.#options;
-    const own = internalAddress === undefined
-      ? undefined
-      : checkAddress("internalAddress", internalAddress);
-    const family = own === undefined ? undefined : familyOf(own);
-    if (gateway !== undefined) {
-      const named = parseGateway(gateway);
-      if (family !== undefined && familyOf(named.address) !== family) {
-        const text = `Cannot use the gateway: it is not of the family of 'internalAddress' ${own}`;
-        throw new NatError("gateway-not-found", text);
-      }
-      // At first nobody waits for what the socket to it will tell anyway.
-      const isTold = isFirst && familyOf(named.address) === 4 && this.#runtime.addressToward;
-      if (isTold && own === undefined) return [{ gateway: named, isNamed: true }];
-      const source = own ?? await sourceToward(this.#runtime, named.address);
-      return [{ gateway: named, isNamed: true, ...toSource(source, own !== undefined) }];
-    }
-    const network = await readNetwork(this.#runtime);
-    this.#warnings = network.detours.map(explainDetour);
-    const found = network.gateways.filter((one) => family === undefined || one.family === family);
-    if (found.length === 0) throw gatewayNotFound(network, family);
-    return found.map(({ address, localAddress, interface: name }) => ({
-      gateway: { address, port: PCP_PORT },
-      ...(name === undefined ? {} : { interface: name }),
-      ...toSource(own ?? localAddress, own !== undefined),
-    }));
-  }
-
-  #update(paths: readonly NetworkPath[]): void {
-    this.#connection.do((mapper, now) => mapper.networkChanged(paths, now));
-  }
-
   /** The port of a socket that is handed in, and what follows from how it is bound. */
   #withBinding<O extends WatchOptions>(port: number | BoundSocket, options: O): [number, O] {
     if (typeof port === "number") return [port, options];
@@ -610,7 +469,7 @@ export class Nat implements AsyncDisposable {
   }
 
   #forBinding<O extends WatchOptions>(binding: Binding, options: O): O {
-    checkBinding(binding, this.#connection.do((mapper) => mapper.gateways));
+    checkBinding(binding, this.connection.do((mapper) => mapper.gateways));
     const family = onlyFamily(binding);
     return { ...(family !== undefined && { family }), ...options, protocol: binding.protocol };
   }
@@ -622,102 +481,27 @@ export class Nat implements AsyncDisposable {
   }
 
   async #tellLocalAddresses(): Promise<void> {
-    const { internalAddress } = this.#options;
+    const { internalAddress } = this.options;
     const addresses = internalAddress === undefined
-      ? await readLocalAddresses(this.#runtime)
+      ? await readLocalAddresses(this.runtime)
       : [internalAddress];
-    if (this.#closing) return;
-    this.#connection.do((mapper, now) => mapper.localAddressesChanged(addresses, now));
+    if (this.isClosing) return;
+    this.connection.do((mapper, now) => mapper.localAddressesChanged(addresses, now));
   }
 
-  /** False where nothing is connected: the gateways of before may come back. */
-  async #onNetworkChange(): Promise<boolean> {
-    const paths = await this.#findPaths().catch(() => undefined);
+  /** @internal */
+  protected override async readMore(): Promise<void> {
     if (this.#hasWatch) await this.#tellLocalAddresses();
-    if (!paths || this.#closing) return false;
-    this.#update(paths);
-    return true;
-  }
-
-  async #open(
-    options: WaitOptions,
-    job: Pick<MachineRequest<PortMapper>, "name" | "start">,
-  ): Promise<PortMapping> {
-    const since = this.#runtime.now() - this.#discoveryMs;
-    this.#discoveryMs = 0;
-    const held = await this.#connection.request({ ...job, since, verb: "map" }, options);
-    return new PortMapping(this.#connection, held, this.#runtime.now() - since);
   }
 
   async #remove(
     options: WaitOptions,
     job: Pick<MachineRequest<PortMapper>, "name" | "start">,
   ): Promise<UnmapResult[]> {
-    const since = this.#runtime.now();
-    const held = await this.#connection.request({ ...job, since, verb: "unmap" }, options);
+    const since = this.runtime.now();
+    const held = await this.connection.request({ ...job, since, verb: "unmap" }, options);
     const { attempts } = held.last as unknown as MapperEvent & { type: "unmapped" };
     return attempts.filter(({ outcome }) => outcome === "unmapped")
       .map(({ via, gateway }) => ({ via, gateway }));
   }
-
-  #state(): NatState {
-    const mappings = this.#connection.do((mapper) => mapper.exportSaved());
-    return { version: 1, mappings };
-  }
-
-  #tellState(): Promise<void> | undefined {
-    const { onState } = this.#options;
-    if (!onState) return undefined;
-    const state = this.#state();
-    const text = JSON.stringify(state);
-    if (text === this.#stateText) return undefined;
-    this.#stateText = text;
-    return callBack(() => onState(state));
-  }
-}
-
-/**
- * From where a gateway is asked. Over IPv6 a mapping is for a global address that stays, which the
- * system would not choose by itself (PCP-C-24); over IPv4 it is left to the system, as long as its
- * choice is the same.
- */
-function toSource(
-  address: string | undefined,
-  isNamed: boolean,
-): Pick<NetworkPath, "localAddress" | "way"> {
-  if (address === undefined) return {};
-  return isNamed || familyOf(address) === 6 ? { localAddress: address } : { way: address };
-}
-
-/** What a failed request of a mapper came to. */
-function explain(
-  mapper: PortMapper,
-  id: number,
-  event: unknown,
-  since: number,
-  now: number,
-): RequestFailure {
-  const last = event as MapperEvent | undefined;
-  if (last?.type === "failed") return last;
-  if (last?.type === "renewal-failed") {
-    const { failure } = last;
-    const held = mapper.mapping(id);
-    const attempts = held
-      ? [{
-        via: held.via,
-        gateway: gatewayText(held.gateway),
-        outcome: describeFailure(failure),
-        elapsedMs: now - since,
-      }]
-      : mapper.attempts(id, now);
-    return { code: codeOf(failure), attempts, ...retryAfter(failure, now) };
-  }
-  if (last?.type === "unmapped") {
-    const { failure, attempts } = last;
-    return { code: failure?.kind === "refused" ? "refused" : "no-answer", attempts };
-  }
-  const attempts = mapper.attempts(id, now).map((attempt) =>
-    attempt.outcome === "no answer" ? { ...attempt, elapsedMs: now - since } : attempt
-  );
-  return { code: "no-answer", attempts };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { MapOptions, NatOptions } from "./options.ts";
-import { Nat } from "./nat.ts";
+import { PortContext } from "./port_context.ts";
 import type { PortMapping } from "./port_mapping.ts";
 
 /**
@@ -28,11 +28,11 @@ export async function openPort(
   port: number,
   options: NatOptions & MapOptions = {},
 ): Promise<PortMapping> {
-  const nat = await Nat.open(options);
+  const context = await new PortContext(options).find();
   try {
-    return (await nat.map(port, options)).owning(nat);
+    return (await context.map(port, options)).owning(context);
   } catch (error) {
-    await nat.close();
+    await context.close();
     throw error;
   }
 }

@@ -7,7 +7,7 @@
 import { checkChoice, checkPort, show } from "../../core/check.ts";
 import { parseCidr } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
-import type { Via } from "../../core/errors.ts";
+import { PREFERENCE, type Via } from "../../core/errors.ts";
 import { canonicalAddress, type Family, parseEndpoint } from "../../core/ip.ts";
 import { readState } from "../../core/lease/saved.ts";
 import type { Endpoint } from "../../core/machine.ts";
@@ -16,8 +16,6 @@ import type { PortRequest, SavedPort } from "../../core/portmap/managed.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import type { Runtime } from "../runtime.ts";
 import { checkOptions, type WaitOptions } from "./wait.ts";
-
-const VIAS = ["pcp", "nat-pmp", "upnp"] as const;
 
 /** How to open a {@linkcode Nat}. */
 export interface NatOptions {
@@ -184,7 +182,7 @@ export function checkProtocols(protocols: readonly Via[] | undefined): readonly 
   if (!Array.isArray(protocols)) {
     throw new TypeError(`'protocols' must be an array: current value is ${show(protocols)}`);
   }
-  for (const via of protocols) checkChoice("protocols", via, VIAS);
+  for (const via of protocols) checkChoice("protocols", via, PREFERENCE);
   return protocols;
 }
 

@@ -8,9 +8,14 @@ import { NatError, type Via } from "../../core/errors.ts";
 import { familyOf, zoneOf } from "../../core/ip.ts";
 import { readState, type SavedState } from "../../core/lease/saved.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
-import { describeFailure, type Failure, type MappingId } from "../../core/mapping.ts";
-import { announcementSocket } from "../../core/portmap/path.ts";
-import { codeOf, gatewayText, retryAfter } from "../../core/portmap/managed.ts";
+import {
+  codeOf,
+  describeFailure,
+  type Failure,
+  type MappingId,
+  retryAfter,
+} from "../../core/mapping.ts";
+import { announcementSocket, gatewayText } from "../../core/portmap/gateway.ts";
 import type { RandomSource } from "../../core/random.ts";
 import { systemRuntime } from "../auto.ts";
 import { sourceToward } from "../discovery/mod.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import { checkAddress, checkChoice, checkInteger, checkPort, show } from "../check.ts";
-import type { Via } from "../errors.ts";
+import { PREFERENCE, type Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
   checkMappingRequest,
@@ -119,7 +119,7 @@ export function readSaved(saved: SavedMapping, localAddress?: string): ReadMappi
   if (typeof saved !== "object" || saved === null) {
     throw new TypeError(`'state.mappings' must hold objects: current value is ${show(saved)}`);
   }
-  checkChoice("via", saved.via, ["pcp", "nat-pmp", "upnp"]);
+  checkChoice("via", saved.via, PREFERENCE);
   checkAddress("gateway", saved.gateway);
   const { nonce, external, ...request } = saved;
   if (nonce !== undefined && (typeof nonce !== "string" || !/^[0-9a-f]{24}$/.test(nonce))) {

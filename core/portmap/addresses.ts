@@ -8,9 +8,10 @@
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import type { Family } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import { describeFailure, type Failure, type MappingId } from "../mapping.ts";
+import { codeOf, describeFailure, type Failure, type MappingId } from "../mapping.ts";
 import { PROTOCOLS } from "./client.ts";
-import { codeOf, gatewayText, type MapperEvent } from "./managed.ts";
+import type { MapperEvent } from "./managed.ts";
+import { gatewayText } from "./gateway.ts";
 import type { Path, Speaker } from "./path.ts";
 
 /** What questions need of the mapper. */

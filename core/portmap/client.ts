@@ -6,7 +6,7 @@
  * @module
  */
 import { classify } from "../cidr.ts";
-import type { Via } from "../errors.ts";
+import { PREFERENCE, type Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint, Instant, Machine } from "../machine.ts";
 import type {
@@ -163,7 +163,7 @@ const PCP_WAYS_AROUND: readonly number[] = [1, 2, 3, 4];
 const UPNP_WAYS_AROUND: readonly number[] = [0, 401, 402, 501, 602, 606];
 
 /**
- * The protocols, the preferred one first (PMP-C-32, PCP-C-57).
+ * The protocols.
  *
  * NOT_AUTHORIZED is a way around: to a program that lost its nonce the gateway refuses what it
  * mapped itself before, by PCP alone.
@@ -207,9 +207,6 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
     tellsAddressBy: "probe",
   },
 };
-
-/** The order of preference. */
-export const PREFERENCE: readonly Via[] = Object.keys(PROTOCOLS) as Via[];
 
 /** Whether a datagram may be a gateway's word, by any protocol, that it has begun anew. */
 export function isAnnouncement(data: Uint8Array): boolean {

@@ -19,7 +19,7 @@ import {
   type MappingRequest,
   type Transport,
 } from "../mapping.ts";
-import { PCP_PORT } from "../pcp/constants.ts";
+import { gatewayText } from "./gateway.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
 import { type ClientMapping, PROTOCOLS } from "./client.ts";
 import type { Speaker } from "./path.ts";
@@ -362,14 +362,6 @@ export class ManagedMapping {
   }
 }
 
-/** The gateway as attempts name it: its address, and its port where that is not PCP's. */
-export function gatewayText(gateway: Endpoint): string {
-  if (gateway.port === PCP_PORT) return gateway.address;
-  return gateway.address.includes(":")
-    ? `${gateway.address} port ${gateway.port}`
-    : `${gateway.address}:${gateway.port}`;
-}
-
 /** The request as a client is asked it; a nonce is named where one was used at that gateway. */
 export function clientRequest(managed: ManagedMapping, { via, path }: Speaker): MappingRequest {
   const { protocols: _protocols, family: _family, gateway: _gateway, ...request } = managed.request;
@@ -430,29 +422,4 @@ function savedAt(
     mode: request.mode ?? "keep-alive",
     ...(via === "pcp" && nonce && { nonce }),
   };
-}
-
-/** The stable code of a request that ended with `failure`. */
-export function codeOf(failure: Failure): NatErrorCode {
-  switch (failure.kind) {
-    case "refused":
-      return "refused";
-    case "protocol-violation":
-      return "protocol-violation";
-    case "unreachable":
-    case "unsupported-version":
-      return "unsupported";
-    case "no-answer":
-    case "expired":
-      return "no-answer";
-  }
-}
-
-/** For how many seconds the gateway asks to be left alone, where `failure` is such a refusal. */
-export function retryAfter(
-  failure: Failure | undefined,
-  now: Instant,
-): { readonly retryAfterSeconds?: number } {
-  if (failure?.kind !== "refused") return {};
-  return { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) };
 }

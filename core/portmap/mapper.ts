@@ -32,7 +32,7 @@
  * @module
  */
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
-import type { Attempt, NatErrorCode, Via } from "../errors.ts";
+import { type Attempt, type NatErrorCode, PREFERENCE, type Via } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
 import { readSaved, savedKey } from "../lease/saved.ts";
@@ -49,12 +49,14 @@ import type {
 } from "../machine.ts";
 import {
   checkMappingRequest,
+  codeOf,
   describeFailure,
   describeInternal,
   type Failure,
   type MappingEvent,
   type MappingId,
   type MappingKey,
+  retryAfter,
   type Transport,
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
@@ -62,28 +64,20 @@ import type { RandomSource } from "../random.ts";
 import { earliest, Timers } from "../timers.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
-import {
-  type ClientEvent,
-  type ClientMapping,
-  isAnnouncement,
-  PREFERENCE,
-  PROTOCOLS,
-} from "./client.ts";
+import { type ClientEvent, type ClientMapping, isAnnouncement, PROTOCOLS } from "./client.ts";
 import {
   askedToSaved,
   type Assignment,
-  codeOf,
   type Contender,
-  gatewayText,
   type GrantedMapping,
   ManagedMapping,
   type MapperEvent,
   type PortRequest,
-  retryAfter,
   type SavedPort,
   toSaved,
   type WatchRequest,
 } from "./managed.ts";
+import { gatewayText } from "./gateway.ts";
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";

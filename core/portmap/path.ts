@@ -8,7 +8,6 @@
  * @module
  */
 import type { Via } from "../errors.ts";
-import { familyOf } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
 import type { MappingId, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
@@ -20,40 +19,14 @@ import {
   PROTOCOLS,
 } from "./client.ts";
 import { earliest } from "../timers.ts";
+import { announcementSocket } from "./gateway.ts";
 
-/** Where gateways announce themselves (RFC 6886 §3.2.1, RFC 6887 §14.1.1). */
-const ANNOUNCE_GROUP = { 4: "224.0.0.1", 6: "ff02::1" } as const;
-const ANNOUNCE_PORT = 5350;
 /** For how long the "no" to a request may be under way. */
 const LATE_NO_MS = 10_000;
 /** How long one client's word that the gateway restarted is not passed on to the same other one. */
 const CHECK_EVERY_MS = 5000;
 /** How long a socket that failed is left alone. */
 const SOCKET_REST_MS = 5000;
-
-/**
- * The socket that hears a gateway announce itself.
- *
- * @param localAddress This host's address towards it.
- * @param name The interface's name, without which nothing is heard over IPv6.
- */
-export function announcementSocket(
-  key: string,
-  gateway: Endpoint,
-  localAddress: string,
-  name: string | undefined,
-): SocketSpec {
-  const family = familyOf(gateway.address);
-  const group = ANNOUNCE_GROUP[family];
-  const via = family === 4 ? localAddress : name;
-  return {
-    key,
-    local: { address: group, port: ANNOUNCE_PORT },
-    group,
-    reuse: true,
-    ...(via === undefined ? {} : { interface: via }),
-  };
-}
 
 /** A way to a gateway, as discovery found it. */
 export interface NetworkPath {

@@ -1,6 +1,6 @@
 /**
  * What natkit adds to a program that is bundled: one name out of the npm package, minified and
- * gzipped, with all that it may load later.
+ * gzipped, with all that it may load later, and what of it is loaded first where the bundler splits.
  *
  * @module
  */
@@ -36,27 +36,58 @@ const HEAVIEST = 6;
 export async function* size(_: Context): AsyncGenerator<Row> {
   const { folder } = await packNatkit();
   for (const { name, entry, built, source, most } of SUBJECTS) {
-    const { code } = await bundled(name, `${folder}/${built}`);
-    const { modules } = await bundled(name, `${ROOT}/${source}`);
-    const heaviest = Object.entries(modules).sort(([, a], [, b]) => b - a).slice(0, HEAVIEST)
+    const [code] = await bundled(name, `${folder}/${built}`, false);
+    const first = await bundled(name, `${folder}/${built}`, true);
+    const [{ modules }] = await bundled(name, `${ROOT}/${source}`, false);
+    const heaviest = Object.entries(sharesOf(modules)).sort(([, a], [, b]) => b - a).slice(
+      0,
+      HEAVIEST,
+    )
       .map(([path, share]) => `${path.slice(ROOT.length + 1)} ${Math.round(share * 100)} %`);
     yield atMost(most, {
       what: `${name} bundled, minified, gzipped`,
       on: entry,
-      value: gzipSync(code, { level: 9 }).length / 1000,
+      value: gzippedKb(code.code),
       unit: "KB",
-      note: `${(code.length / 1000).toFixed(0)} KB minified, of ${
+      note: `${(code.code.length / 1000).toFixed(0)} KB minified, of ${
         Object.keys(modules).length
       } modules: ${heaviest.join(", ")}`,
     });
+    yield {
+      what: `${name} likewise, loaded first`,
+      on: entry,
+      value: first.reduce((sum, chunk) => sum + gzippedKb(chunk.code), 0),
+      unit: "KB",
+      note: `${first.length} of the files that it is split into`,
+    };
   }
 }
 
-/** One name and what it needs as one minified file, and each module's share of it. */
-async function bundled(
-  name: string,
-  path: string,
-): Promise<{ code: string; modules: Record<string, number> }> {
+/** A file of a bundle. */
+interface Chunk {
+  readonly code: string;
+  readonly modules: Readonly<Record<string, { readonly renderedLength: number }>>;
+}
+
+function gzippedKb(code: string): number {
+  return gzipSync(code, { level: 9 }).length / 1000;
+}
+
+/** Each module's share of a file. */
+function sharesOf(modules: Chunk["modules"]): Record<string, number> {
+  const lengths = Object.entries(modules).map(([id, { renderedLength }]) =>
+    [id, renderedLength] as const
+  );
+  const total = lengths.reduce((sum, [, length]) => sum + length, 0);
+  return Object.fromEntries(lengths.map(([id, length]) => [id, length / total]));
+}
+
+/**
+ * One name and what it needs, minified.
+ *
+ * @param isSplit Whether what is loaded later is apart, and left out; else it all is one file.
+ */
+async function bundled(name: string, path: string, isSplit: boolean): Promise<[Chunk, ...Chunk[]]> {
   // Only who measures sizes needs it.
   const { rolldown } = await import("rolldown");
   const entry = `export { ${name} } from ${JSON.stringify(path)};`;
@@ -71,19 +102,19 @@ async function bundled(
     }],
     logLevel: "silent",
   });
-  const { output: [chunk] } = await bundle.generate({
+  const { output } = await bundle.generate({
     format: "es",
     minify: true,
-    codeSplitting: false,
+    codeSplitting: isSplit,
     polyfillRequire: false,
   });
   await bundle.close();
-  const lengths = Object.entries(chunk.modules).map(([id, { renderedLength }]) =>
-    [id, renderedLength] as const
-  );
-  const total = lengths.reduce((sum, [, length]) => sum + length, 0);
-  return {
-    code: chunk.code,
-    modules: Object.fromEntries(lengths.map(([id, length]) => [id, length / total])),
-  };
+  const [main] = output;
+  const loaded = new Set([main.fileName]);
+  for (const fileName of loaded) {
+    const chunk = output.find((one) => one.fileName === fileName);
+    if (chunk?.type === "chunk") { for (const other of chunk.imports) loaded.add(other); }
+  }
+  const others = output.filter((one) => one !== main && loaded.has(one.fileName));
+  return [main, ...others.filter((one) => one.type === "chunk")];
 }

@@ -3,9 +3,9 @@
  * they share. To open a file costs more than to read it, and `natkit` alone is seventy modules.
  *
  * Left to itself a bundler cuts wherever two entry points differ, which leaves `natkit` twenty-seven
- * files. So what it loads is three (and a helper of the bundler), of which the other entry points take
+ * files. So what it loads is four (and a helper of the bundler), of which the other entry points take
  * what they need: the protocols apart, so that who bundles one of them anew gets nothing of the sockets,
- * and UPnP apart from those, with what reads its XML.
+ * UPnP apart from those, with what reads its XML, and what opens a port apart from what does more.
  *
  * @module
  */
@@ -20,6 +20,9 @@ const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo|stun_server
 /** Protocols and what they stand on; UPnP apart, since nobody else is to load what reads XML. */
 const PROTOCOLS = /^core\/(?!portmap|upnp)/;
 const UPNP = /^core\/upnp\//;
+
+/** What opens a port, and does no more. */
+const OPENER = "adapters/api/open_port.js";
 
 /**
  * What a port loads where it is asked for more, and the command as well: else it all would be the
@@ -49,8 +52,8 @@ export async function bundlePackage(folder: string): Promise<void> {
   const entries = files.filter((path) => path.endsWith(".js"));
   const root = `${await Deno.realPath(folder)}/`;
   const pathOf = (id: string) => id.replace(root, "");
-  /** What `natkit` loads. */
-  const loaded = new Set<string>();
+  /** What `natkit` loads, and what of it opens a port. */
+  const loaded = new Set<string>(), opening = new Set<string>();
   const bundle = await rolldown({
     input: Object.fromEntries(entries.map((path) => [path, `${folder}/${path}`])),
     external: (id) => id.startsWith("node:") || isModuleOf(dependencies, id),
@@ -60,9 +63,10 @@ export async function bundlePackage(folder: string): Promise<void> {
       resolveId: (id) => id in INLINED ? INLINED_PREFIX + id : undefined,
       load: (id) => id.startsWith(INLINED_PREFIX) ? loadInlined(id) : loadWithMap(id),
       buildEnd() {
-        for (const path of imported(`${root}mod.js`, (id) => this.getModuleInfo(id))) {
-          loaded.add(path);
-        }
+        const infoOf = (id: string) => this.getModuleInfo(id);
+        for (const id of imported(`${root}mod.js`, infoOf)) loaded.add(id);
+        const opener = `${root}${OPENER}`;
+        for (const id of [opener, ...imported(opener, infoOf)]) opening.add(id);
       },
     }],
     experimental: { attachDebugInfo: "none" },
@@ -89,8 +93,9 @@ export async function bundlePackage(folder: string): Promise<void> {
           priority: 5,
         },
         { name: "upnp", test: (id) => loaded.has(id) && UPNP.test(pathOf(id)), priority: 4 },
-        { name: "natkit", test: (id) => loaded.has(id), priority: 3 },
-        { name: "holes", test: (id) => HOLES.test(pathOf(id)), priority: 2 },
+        { name: "port", test: (id) => opening.has(id), priority: 3 },
+        { name: "natkit", test: (id) => loaded.has(id), priority: 2 },
+        { name: "holes", test: (id) => HOLES.test(pathOf(id)), priority: 1 },
         {
           name: (id) => ON_DEMAND.exec(pathOf(id))?.[1] ?? null,
           test: (id) => ON_DEMAND.test(pathOf(id)),

@@ -7,7 +7,7 @@
 import { dropUndefined } from "../../../core/defined.ts";
 import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
-import { gatewayText } from "../../../core/portmap/managed.ts";
+import { gatewayText } from "../../../core/portmap/gateway.ts";
 import { savedKey } from "../../../core/lease/saved.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { Nat } from "../../api/nat.ts";

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { gatewayText, type GrantedMapping } from "../../../core/portmap/managed.ts";
+import type { GrantedMapping } from "../../../core/portmap/managed.ts";
+import { gatewayText } from "../../../core/portmap/gateway.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { PortEvent, PortMapping } from "../../api/port_mapping.ts";
 import type { Context } from "../command.ts";

@@ -10,7 +10,7 @@ import { dropUndefined, pickDefined } from "../../../core/defined.ts";
 import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import type { Transport } from "../../../core/mapping.ts";
-import { gatewayText } from "../../../core/portmap/managed.ts";
+import { gatewayText } from "../../../core/portmap/gateway.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";

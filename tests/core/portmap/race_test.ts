@@ -6,7 +6,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { Endpoint, SendAction } from "../../../core/machine.ts";
-import { codeOf, retryAfter } from "../../../core/portmap/managed.ts";
+import { codeOf, retryAfter } from "../../../core/mapping.ts";
 import { A, B, Net, web } from "./net.ts";
 import { openMapper, told } from "./rig.ts";
 
