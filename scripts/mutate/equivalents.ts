@@ -89,6 +89,12 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     replacement: "true",
     reason: "one that has failed fails once more, with the same words, and both are one event",
   },
+  {
+    path: "adapters/discovery/mod.ts",
+    line: "const isCheap = read.isCheap && (fleeting?.isCheap ?? true) && !hasRun;",
+    operator: "constant",
+    reason: "what fleets is not read on Windows alone, where reading the routes is dear by itself",
+  },
 ];
 
 /** The entry that a bug falls under, in a file's text without it. */

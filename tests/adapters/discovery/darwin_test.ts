@@ -86,6 +86,18 @@ default            10.0.1.1           UGSc           42        0     en1
     ]);
   });
 
+  it("takes no route that refuses, or drops, for a way out", () => {
+    const text = (flags: string) =>
+      `Internet:
+Destination        Gateway            Flags               Netif Expire
+default            192.168.178.1      ${flags}            en0
+`;
+    const found = ["UGSc", "UGScR", "UGScB", "GSc", "UGHSc"].map((flags) =>
+      parseNetstat(text(flags), V4).length
+    );
+    assertEquals(found, [1, 0, 0, 0, 0]);
+  });
+
   it("finds OpenBSD's and FreeBSD's", () => {
     const openBsd = `Internet:
 Destination        Gateway            Flags   Refs      Use   Mtu  Prio Iface

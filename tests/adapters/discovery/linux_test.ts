@@ -230,6 +230,13 @@ describe("parseIpRouteGet()", () => {
     });
   });
 
+  it("gives a link-local source its zone, and knows none that is not told", () => {
+    const of = (text: string) => parseIpRouteGet(text)?.localAddress;
+    assertEquals(of("fe80::1 dev eth0 src fe80::5 metric 9"), "fe80::5%eth0");
+    assertEquals(of("2001:db8::1 dev eth0 src 2001:DB8::5 metric 9"), "2001:db8::5");
+    assertEquals(of("192.0.2.1 dev eth0"), undefined);
+  });
+
   it("finds no gateway where the interface itself leads there", () => {
     const text = "10.2.0.1 dev wg0 table 51820 src 10.2.0.2 uid 0 \n    cache \n";
     const linkLocal = "fe80::1 from :: dev eth0 proto kernel src fe80::23 metric 256\n";

@@ -92,6 +92,18 @@ describe("pickLocalAddress()", () => {
     assertEquals(picked, "2001:db8::3");
   });
 
+  it("of unique local and of link-local addresses rather takes one that stays", () => {
+    for (const net of ["fd00::", "fe80::"]) {
+      const zone = net === "fe80::" ? "%eth0" : "";
+      const host = [at("eth0", `${net}a${zone}`, 64), at("eth0", `${net}b${zone}`, 64)];
+      const avoid = new Set([`${net}a`]);
+      assertEquals(pickLocalAddress(host, 6, { avoid }), `${net}b${zone}`);
+      // One that goes is better than none, and than one of a smaller scope.
+      const small = [at("eth0", "fe80::c%eth0", 64), host[0]!];
+      if (zone === "") assertEquals(pickLocalAddress(small, 6, { avoid }), "fd00::a");
+    }
+  });
+
   it("takes IPv4's first, rather no link-local one, never loopback", () => {
     const interfaces = [at("lo", "127.0.0.1", 8), at("eth0", "169.254.3.4", 16)];
 

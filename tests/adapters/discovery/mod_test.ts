@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { assertStringIncludes } from "@std/assert";
 import { describe, it } from "node:test";
 import {
@@ -7,6 +7,7 @@ import {
   findGateways,
   gatewayNotFound,
   networkFingerprint,
+  readLocalAddresses,
   readNetwork,
 } from "../../../adapters/discovery/mod.ts";
 import { PUBLIC_ADDRESS } from "../../../adapters/discovery/route.ts";
@@ -49,6 +50,8 @@ class NotCapable extends Error {
 interface System extends DiscoveryRuntime {
   readonly texts: Record<string, string>;
   readonly asked: string[];
+  /** Programs with all of their arguments. */
+  readonly lines: string[];
 }
 
 /** A system of texts by file path or program line; what it lacks fails with `missing`. */
@@ -58,7 +61,7 @@ function systemOf(
   own: readonly InterfaceAddress[] = INTERFACES,
   missing: (what: string) => Error = (what) => new Error(`ENOENT ${what}`),
 ): System {
-  const asked: string[] = [];
+  const asked: string[] = [], lines: string[] = [];
   const answer = (what: string): Promise<string> => {
     asked.push(what);
     const text = texts[what];
@@ -67,10 +70,14 @@ function systemOf(
   return {
     texts,
     asked,
+    lines,
     platform,
     interfaces: () => [...own],
     readTextFile: answer,
-    run: (command, args) => answer([command, ...args.slice(0, 3)].join(" ")),
+    run: (command, args) => {
+      lines.push([command, ...args].join(" "));
+      return answer([command, ...args.slice(0, 3)].join(" "));
+    },
   };
 }
 
@@ -144,6 +151,15 @@ describe("findGateways()", () => {
       ]),
       [["192.168.1.1", "192.168.1.23", "ip"], ["fe80::1%eth0", "2001:db8::23", "ip"]],
     );
+  });
+
+  it("asks programs for the routes to one address of the internet, as tables may be long", async () => {
+    const system = systemOf("linux", {});
+    await findGateways(system);
+    for (const [flag, family] of [["-4", 4], ["-6", 6]] as const) {
+      const line = `ip ${flag} route show match ${PUBLIC_ADDRESS[family]}`;
+      assert(system.lines.includes(line), `${line} is not among ${system.lines.join(", ")}`);
+    }
   });
 
   it("asks for the states of addresses only where there is a choice", async () => {
@@ -416,6 +432,17 @@ default 192.168.1.1 UGScg eth0
 });
 
 describe("gatewayNotFound()", () => {
+  it("is a tunnel only where its name is one's", () => {
+    const detour = { family: 4, localAddress: undefined, gateway: "10.0.0.9", passes: undefined };
+    const said = (name: string) => explainDetour({ ...detour, interface: name } as never);
+    assertEquals(
+      said("eth1"),
+      "IPv4 traffic leaves through the interface eth1, whose gateway is 10.0.0.9: name it with " +
+        "--gateway",
+    );
+    assertStringIncludes(said("wg0"), "through the tunnel wg0,");
+  });
+
   it("names --gateway, and the tunnel where there is one", async () => {
     const nothing = gatewayNotFound({ gateways: [], detours: [] });
     const v4 = "wg0 00000000 00000000 0001 0 0 0 00000000 0 0 0\n";
@@ -424,6 +451,18 @@ describe("gatewayNotFound()", () => {
     assertEquals([nothing.code, tunnel.code], ["gateway-not-found", "gateway-not-found"]);
     assertMatch(nothing.message, /no default route.*--gateway/);
     assertMatch(tunnel.message, /IPv4.*wg0.*--gateway/);
+  });
+});
+
+describe("readLocalAddresses()", () => {
+  it("tells those that stay and reach far, IPv4's before IPv6's", async () => {
+    const mixed = [...INTERFACES].reverse();
+    assertEquals(await readLocalAddresses(linuxOf({ flags: IF_INET6 }, mixed)), [
+      "10.8.0.2",
+      "192.168.1.23",
+      "2001:db8::23",
+    ]);
+    assertEquals(await readLocalAddresses(linuxOf({}, [INTERFACES[0]!, INTERFACES[2]!])), []);
   });
 });
 

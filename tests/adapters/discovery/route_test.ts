@@ -5,6 +5,7 @@ import {
   isVirtualInterface,
   makeRoute,
   rankRoutes,
+  routeLines,
 } from "../../../adapters/discovery/route.ts";
 
 const via = (gateway: string, name: string, metric: number, prefixLength: number = 0) =>
@@ -27,6 +28,14 @@ describe("isVirtualInterface()", () => {
     const windows = ["Ethernet", "Ethernet 2", "Wi-Fi", "WLAN", "Local Area Connection"];
 
     assertEquals([...names.split(" "), ...windows].filter(isVirtualInterface), []);
+  });
+});
+
+describe("routeLines()", () => {
+  it("are a text's, empty ones too, without what stands at their ends", () => {
+    assertEquals([...routeLines("\na \r\n\n b")], ["", "a", "", " b"]);
+    assertEquals([...routeLines("a\n")], ["a"]);
+    assertEquals([...routeLines("")], []);
   });
 });
 

@@ -55,6 +55,13 @@ describe("parseNetRoute()", () => {
     ]);
   });
 
+  it("finds nothing where the prefix or the next hop is none", () => {
+    const route = { DestinationPrefix: "0.0.0.0/0", NextHop: "192.168.1.1", InterfaceIndex: 1 };
+    const count = (over: object) =>
+      parseNetRoute(JSON.stringify([{ ...route, ...over }]), V4).length;
+    assertEquals([count({}), count({ NextHop: 5 }), count({ DestinationPrefix: null })], [1, 0, 0]);
+  });
+
   it("takes a single route, which PowerShell prints without an array", () => {
     const text = "\uFEFF" +
       '{"DestinationPrefix":"0.0.0.0/0","NextHop":"10.0.0.1",' +
