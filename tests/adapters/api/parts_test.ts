@@ -77,6 +77,33 @@ describe("EventStream", () => {
     assertEquals(heard, ["a"]);
   });
 
+  it("gives a reader that has left nothing of what waited for it", async () => {
+    const stream = new EventStream<string>((_, newer) => newer);
+    const reader = stream.read();
+    stream.push("a");
+    stream.push("b");
+    assertEquals((await reader.next()).value, "a");
+    assertEquals(await reader.return?.(), { done: true, value: undefined });
+    assertEquals((await reader.next()).done, true);
+    // It was the first: who comes later begins later all the same.
+    const late = stream.read();
+    stream.push("c");
+    assertEquals((await late.next()).value, "c");
+  });
+
+  it("tells the end to who listens, once, and nothing to who listens after it", () => {
+    const stream = new EventStream<string>((_, newer) => newer);
+    const heard: string[] = [];
+    stream.listen((event) => heard.push(event), () => heard.push("end"));
+    const stop = stream.listen(() => {}, () => heard.push("never"));
+    stop();
+    stream.end();
+    stream.end();
+    stream.listen((event) => heard.push(event), () => heard.push("late"));
+    stream.push("x");
+    assertEquals(heard, ["end"]);
+  });
+
   it("forgets a reader that leaves", async () => {
     const stream = new EventStream<string>((_, newer) => newer);
     const reader = stream.read();

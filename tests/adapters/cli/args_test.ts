@@ -341,6 +341,7 @@ describe("parse() refuses", () => {
       "rest",
       "do",
     ]);
+    assertEquals(guess("od"), "do");
     assertEquals(["restful", "r", "d"].map(guess), [undefined, undefined, undefined]);
     const flag = messageOf("do", "x", "--lifetmie=5");
     assertEquals(flag, 'Unknown flag --lifetmie="5" (did you mean --lifetime?)');

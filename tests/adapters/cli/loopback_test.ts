@@ -24,6 +24,14 @@ class Run extends FakeIo {
     this.status = runCommandLine(args, this);
   }
 
+  /** Fails where the command ends before that. */
+  override async until(isIt: (io: FakeIo) => boolean): Promise<void> {
+    const over = this.status.then(() => {
+      if (!isIt(this)) throw new Error(`It ended without that:\n${this.out}${this.err}`);
+    });
+    await Promise.race([super.until(isIt), over]);
+  }
+
   get names(): unknown[] {
     return this.events.map(({ event }) => event);
   }

@@ -277,6 +277,14 @@ describe("parseFleetingIpAddr()", () => {
 });
 
 describe("parseFleetingAddresses()", () => {
+  it("goes by each of the four flags alone, and by no other", () => {
+    const line = (flags: number) =>
+      `20010db8${"0".repeat(20)}0005 02 40 00 ${flags.toString(16).padStart(2, "0")} eth0\n`;
+    const fleeting = [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x100]
+      .filter((flag) => parseFleetingAddresses(line(flag)).size > 0);
+    assertEquals(fleeting, [0x01, 0x08, 0x20, 0x40]);
+  });
+
   it("finds temporary, deprecated and tentative addresses", () => {
     const text = `20010db8000000000000000000000001 02 40 00 00     eth0
 20010db800000000a1b2c3d4e5f60718 02 40 00 01     eth0
