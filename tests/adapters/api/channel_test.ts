@@ -99,6 +99,14 @@ describe("a UDP channel", () => {
     assertEquals([heard, await readAll(channel)], [[1, 2], [3]]);
   });
 
+  it("keeps what waits for a reader where a callback is taken away", async () => {
+    const { channel } = open();
+    channel.receive(data(1));
+    channel.onDatagram = undefined;
+    channel.finishReading();
+    assertEquals(await readAll(channel), [1]);
+  });
+
   it("sends and ends by its link, until it has ended", async () => {
     const { channel, did } = open();
     channel.send(data(1, 2));

@@ -402,6 +402,29 @@ describe("natkit", () => {
       assertEquals([await saved(), io.listeners, io.exits], [[], 0, []]);
     });
 
+    it("tells a loss with its reason and what was lost, and what is back whole", async () => {
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      io.clock = 5;
+      nat.mapping.tell({ type: "lost", reason: "no answer" });
+      nat.mapping.tell({ type: "renewed", mapping: { ...GRANTED, lifetimeSeconds: 60 } });
+      nat.mapping.tell({ type: "renewal-failed", reason: "NO_RESOURCES" });
+      const renewed = await io.event("renewed");
+      const lost = await io.event("lost");
+      // What an event carries is what holds when it is told.
+      assertEquals({ ...lost, lifetimeSeconds: 0 }, {
+        event: "lost",
+        reason: "no answer",
+        ...MAPPED,
+        lifetimeSeconds: 0,
+        elapsedMs: 5,
+      });
+      assertEquals(renewed, { event: "renewed", ...MAPPED, lifetimeSeconds: 60, elapsedMs: 5 });
+      io.signal("SIGINT");
+      assertEquals(await running, 130);
+      assertEquals(io.events.at(-1)?.external, MAPPED.external);
+    });
+
     it("tells where it moved to", async () => {
       const running = run("map 6000 --json");
       await io.event("mapped");

@@ -86,7 +86,12 @@ export class FakeIo implements Io {
 
   /** Gives bytes to standard input. */
   input(text: string): void {
-    this.#input.push(new TextEncoder().encode(text));
+    this.bytes(new TextEncoder().encode(text));
+  }
+
+  /** The same, whatever they are. */
+  bytes(data: Uint8Array): void {
+    this.#input.push(data);
     this.#wakeInput();
   }
 

@@ -307,6 +307,29 @@ describe("natkit on loopback", () => {
     assertEquals(ports(), [6000]);
   });
 
+  it("lists the gateway's table, and says so where it is empty", async () => {
+    await gateway.close();
+    gateway = await startGateway({ announceTo: [], protocols: ["pcp", "upnp"] });
+    const empty = natkit("list", "--gateway", at(gateway));
+    assertEquals([await empty.status, empty.out], [0, ""], empty.err);
+    assertStringIncludes(empty.err, "The table is empty.");
+    const map = ["map", "6000", "--via", "pcp", "--mode", "once", "--lifetime", "600"];
+    assertEquals(await natkit(...map, "--description", "x", ...here()).status, 0);
+    const list = natkit("list", ...here());
+    assertEquals(await list.status, 0, list.err);
+    const [{ lifetimeSeconds, ...entry }] = list.events as [Record<string, unknown>];
+    assertEquals([list.events.length, entry], [1, {
+      event: "mapping",
+      via: "upnp",
+      gateway: at(gateway),
+      protocol: "tcp",
+      external: { port: 6000 },
+      internal: { address: "127.0.0.1", port: 6000 },
+      description: "x",
+    }]);
+    assert(Number(lifetimeSeconds) > 500 && Number(lifetimeSeconds) <= 600);
+  });
+
   it("unmaps everything, and says so where there is nothing", async () => {
     for (const what of ["6000/tcp", "6001/udp"]) {
       assertEquals(await natkit("map", what, "--mode", "once", ...here()).status, 0);

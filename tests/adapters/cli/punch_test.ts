@@ -51,6 +51,19 @@ describe("natkit punch", () => {
     assertStringIncludes(a.io.err, "punched  127.0.0.1:");
   });
 
+  it("over UDP sends no line that is too long for a datagram, says so and goes on", async () => {
+    const [a, b] = await pair("--udp", "--json");
+    await Promise.all([a.io.event("punched"), b.io.event("punched")]);
+    a.io.input(`${"x".repeat(65_508)}\n`);
+    a.io.input("short\n");
+    await b.io.event("data");
+    a.io.endInput();
+    b.io.endInput();
+    assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+    assertEquals(b.io.events.slice(2), [{ event: "data", text: "short" }]);
+    assertStringIncludes(a.io.err, "A line of 65508 bytes is too long for a datagram");
+  });
+
   it("over TCP is a pipe, both ways, until both inputs have ended", async () => {
     const [a, b] = await pair("--tcp");
     const big = "x".repeat(300_000);
@@ -81,6 +94,16 @@ describe("natkit punch", () => {
       assertEquals(data, { event: "data", text: protocol === "udp" ? "hello" : "hello\n" });
       assertEquals(a.io.err, "");
     }
+  });
+
+  it("with --json tells what is no text as base64", async () => {
+    const [a, b] = await pair("--json", "--tcp");
+    await Promise.all([a.io.event("punched"), b.io.event("punched")]);
+    a.io.bytes(Uint8Array.of(0xff, 0x00, 0xfe));
+    a.io.endInput();
+    b.io.endInput();
+    assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+    assertEquals(b.io.events.slice(2), [{ event: "data", base64: "/wD+" }]);
   });
 
   it("with --sdp tells and takes lines up to an empty one", async () => {
