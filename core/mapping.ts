@@ -168,6 +168,19 @@ export function codeOf(failure: Failure): NatErrorCode {
   }
 }
 
+/** What a failure in words is, where it is no refusal: the gateway's own name for that. */
+const NO_REFUSAL =
+  /^(no answer|unreachable|unsupported version|protocol violation|expired|mapped|unmapped)/;
+
+/**
+ * The stable code of a request whose time is over: a refusal says more than one that is silent.
+ *
+ * @param attempts The outcomes until then, in {@linkcode describeFailure}'s words.
+ */
+export function codeInTime(attempts: readonly { readonly outcome: string }[]): NatErrorCode {
+  return attempts.every(({ outcome }) => NO_REFUSAL.test(outcome)) ? "no-answer" : "refused";
+}
+
 /** For how many seconds the gateway asks to be left alone, where `failure` is such a refusal. */
 export function retryAfter(
   failure: Failure | undefined,

@@ -8,7 +8,7 @@ import { pickDefined } from "../../core/defined.ts";
 import type { Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
-import type { Transport } from "../../core/mapping.ts";
+import { codeInTime, type Transport } from "../../core/mapping.ts";
 import type { Diagnosis } from "../../core/portmap/diagnosis.ts";
 import type { MapperEvent } from "../../core/portmap/managed.ts";
 import { gatewayText } from "../../core/portmap/gateway.ts";
@@ -381,7 +381,7 @@ export class Nat extends PortContext {
     let id = 0;
     const onTimeout = () => {
       const attempts = this.connection.do((mapper, now) => mapper.attempts(id, now));
-      return attemptsError(what, { code: "no-answer", attempts });
+      return attemptsError(what, { code: codeInTime(attempts), attempts });
     };
     return await this.connection.answer<ExternalAddress[]>(
       what,
@@ -454,8 +454,8 @@ export class Nat extends PortContext {
       (told, settle) => {
         const event = told as MapperEvent;
         if (event.type !== "table-told" || event.id !== id) return;
-        const { code, attempts, entries, gateway } = event;
-        if (code !== undefined) throw attemptsError(what, { code, attempts });
+        const { code, entries, gateway } = event;
+        if (code !== undefined) throw attemptsError(what, { ...event, code });
         settle.resolve({ gateway: gateway ? gatewayText(gateway) : "", entries });
       },
     );

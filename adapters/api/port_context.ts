@@ -8,7 +8,7 @@ import { checkAddress } from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
-import { codeOf, describeFailure, retryAfter } from "../../core/mapping.ts";
+import { codeInTime, codeOf, describeFailure, retryAfter } from "../../core/mapping.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import type { GrantedMapping, MapperEvent } from "../../core/portmap/managed.ts";
 import { gatewayText } from "../../core/portmap/gateway.ts";
@@ -284,5 +284,5 @@ function explain(
   const attempts = mapper.attempts(id, now).map((attempt) =>
     attempt.outcome === "no answer" ? { ...attempt, elapsedMs: now - since } : attempt
   );
-  return { code: "no-answer", attempts };
+  return { code: codeInTime(attempts), attempts };
 }

@@ -193,6 +193,7 @@ export function tell(told: PublicRendezvous): Told {
 
 const CODES: Readonly<Record<IceFailure, NatErrorCode>> = {
   network: "network",
+  permission: "permission",
   "no-answer": "no-answer",
   "one-way": "no-answer",
   "hard-nat": "hard-nat",
@@ -285,7 +286,7 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
     await this.#until(
       "gathered",
       options.signal,
-      (_, message) => new NatError("network", message),
+      (reason, message) => new NatError(CODES[reason], message),
       () => {
         this.#driver.start(machine);
         this.#driver.do((it, now) => it.gather(now));

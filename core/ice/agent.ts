@@ -165,6 +165,8 @@ export type IceEvent =
 export type IceFailure =
   /** No socket could be opened. */
   | "network"
+  /** None may be opened: the runtime or the system forbids it. */
+  | "permission"
   /** Nothing of the peer arrived. */
   | "no-answer"
   /** Both NATs give each destination another port, which cannot be foreseen. */
@@ -623,7 +625,7 @@ export class IceAgent implements Machine<IceEvent> {
       this.#bases.delete(key);
       this.#sockets = this.#sockets.filter((spec) => spec.key !== key);
       if (this.#bases.size === 0 && this.#sockets.length === 0) {
-        return this.#fail("network", result.message, now);
+        return this.#fail(result.code, result.message, now);
       }
     }
     this.#checkGathered();

@@ -363,7 +363,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
       this.#addLocal("host", base.local, base, "");
     } else {
       this.#bases.splice(this.#bases.indexOf(base), 1);
-      if (this.#bases.length === 0) return this.#fail("network", result.message);
+      if (this.#bases.length === 0) return this.#fail(result.code, result.message);
       this.#listen();
     }
     if (!this.#bases.every(({ isOpen }) => isOpen)) return;

@@ -140,6 +140,7 @@ export type MapperEvent =
     readonly gateway: Endpoint | undefined;
     readonly entries: readonly PortMappingEntry[];
     readonly code?: NatErrorCode;
+    readonly message?: string;
     readonly attempts: readonly Attempt[];
   }
   /** A gateway lost its state; mappings are being made anew. */

@@ -78,7 +78,13 @@ import {
   type WatchRequest,
 } from "./managed.ts";
 import { gatewayText } from "./gateway.ts";
-import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
+import {
+  type NetworkPath,
+  Path,
+  type PathFailure,
+  type PathOptions,
+  type Speaker,
+} from "./path.ts";
 import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
 import { type CheckHost, CHECKS, Checks } from "./checks.ts";
@@ -542,7 +548,7 @@ export class PortMapper implements Machine<MapperEvent> {
       if (path && path.speakers.length === 0 && !path.failure) continue;
       question.speaker = path?.speakers.find(({ client }) => client.list !== undefined);
       if (question.speaker) question.asked = question.speaker.client.list!(now);
-      else if (path) this.#endList(question, path.gateway, [], UNREACHABLE, now);
+      else if (path) this.#endList(question, path.gateway, [], UNREACHABLE, now, path.failure);
     }
   }
 
@@ -563,6 +569,7 @@ export class PortMapper implements Machine<MapperEvent> {
     entries: readonly PortMappingEntry[],
     failure: Failure | undefined,
     now: Instant,
+    blocked?: PathFailure,
   ): void {
     this.#lists.splice(this.#lists.indexOf(question), 1);
     const { id, since, speaker } = question;
@@ -575,7 +582,8 @@ export class PortMapper implements Machine<MapperEvent> {
       }]
       : [];
     const told = { type: "table-told", id, gateway, entries, attempts } as const;
-    this.#outbox.emit(failure ? { ...told, code: codeOf(failure) } : told, `table ${id}`);
+    const why = blocked ?? (failure && { code: codeOf(failure) });
+    this.#outbox.emit({ ...told, ...why }, `table ${id}`);
   }
 
   /** Takes a question for the external addresses back: nothing more is told of it. */

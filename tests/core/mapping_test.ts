@@ -8,6 +8,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   checkMappingRequest,
   checkMode,
+  codeInTime,
   describeFailure,
   describeInternal,
   type MappingRequest,
@@ -271,23 +272,27 @@ describe("words for people", () => {
 
   it("name each failure by what the other side did", () => {
     const refused = { kind: "refused", code: 2, name: "NOT_AUTHORIZED", retryAt: 0 } as const;
-    assertEquals(
-      ([
-        { kind: "no-answer" },
-        { kind: "unreachable" },
-        { kind: "unsupported-version", version: 2 },
-        refused,
-        { kind: "protocol-violation", clause: "PCP-C-48" },
-        { kind: "expired" },
-      ] as const).map(describeFailure),
-      [
-        "no answer",
-        "unreachable",
-        "unsupported version (speaks 2)",
-        "NOT_AUTHORIZED",
-        "protocol violation (PCP-C-48)",
-        "expired",
-      ],
-    );
+    const failures = [
+      { kind: "no-answer" },
+      { kind: "unreachable" },
+      { kind: "unsupported-version", version: 2 },
+      refused,
+      { kind: "protocol-violation", clause: "PCP-C-48" },
+      { kind: "expired" },
+    ] as const;
+    assertEquals(failures.map(describeFailure), [
+      "no answer",
+      "unreachable",
+      "unsupported version (speaks 2)",
+      "NOT_AUTHORIZED",
+      "protocol violation (PCP-C-48)",
+      "expired",
+    ]);
+    // Of the words only those of a refusal are a refusal's, also beside others.
+    const outcomes = [...failures.map(describeFailure), "mapped", "unmapped", "ConflictInMapping"];
+    const alone = outcomes.filter((outcome) => codeInTime([{ outcome }]) === "refused");
+    assertEquals(alone, ["NOT_AUTHORIZED", "ConflictInMapping"]);
+    assertEquals(codeInTime(outcomes.map((outcome) => ({ outcome }))), "refused");
+    assertEquals(codeInTime([]), "no-answer");
   });
 });

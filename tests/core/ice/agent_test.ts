@@ -925,7 +925,7 @@ describe("the end without a peer", () => {
     const [action] = drain(agent);
     assertEquals(action, {
       type: "event",
-      event: { type: "failed", reason: "network", message },
+      event: { type: "failed", reason: "permission", message },
     });
   });
 });

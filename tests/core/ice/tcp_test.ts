@@ -607,9 +607,9 @@ describe("its limits", () => {
     const punch = new TcpPunch({ random: seededRandom(1), hosts: [LOCAL.address] });
     punch.gather(0);
     const message = "Address already in use";
-    punch.handleSocket("tcp0", { ok: false, code: "network", message, isOpen: false }, 0);
+    punch.handleSocket("tcp0", { ok: false, code: "permission", message, isOpen: false }, 0);
     assertEquals(drain(punch), [
-      { type: "event", event: { type: "failed", reason: "network", message } },
+      { type: "event", event: { type: "failed", reason: "permission", message } },
     ]);
   });
 

@@ -233,11 +233,11 @@ describe("a race of three protocols", () => {
     assertEquals(mapper.poll(), undefined);
     mapper.networkChanged([{ gateway: GATEWAY, localAddress: HOST }], 0);
     assertEquals(mapper.poll(), undefined);
-    const failure = { ok: false, code: "network", message: "no", isOpen: false } as const;
+    const failure = { ok: false, code: "permission", message: "no", isOpen: false } as const;
     mapper.handleSocket(mapper.sockets()[0]!.key, failure, 5);
     const action = mapper.poll();
     const end = told(action?.type === "event" ? action.event : undefined, "table-told");
-    assertEquals([end.id, end.code, end.attempts], [id, "unsupported", []]);
+    assertEquals([end.id, end.code, end.message, end.attempts], [id, "permission", "no", []]);
   });
 
   it("tells the external address by each that knows it", () => {
