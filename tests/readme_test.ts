@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { blocksOf } from "../scripts/lib/readme.ts";
@@ -31,6 +31,6 @@ describe("README.md", () => {
   });
 
   it("links to files that are there", () => {
-    for (const [, path] of README.matchAll(/\]\(([^)#:]+)\)/g)) readFileSync(path!);
+    for (const [, path] of README.matchAll(/\]\(([^)#:]+)\)/g)) assert(existsSync(path!), path);
   });
 });
