@@ -1,7 +1,7 @@
 /**
  * `deno task lab [filter…]`: brings a home network with a real gateway up for each runtime, runs
- * `tests/lab/` in it with the `natkit` command on that runtime, and takes it down. The three labs
- * run side by side: the tests mostly wait. A filter is a part of a test's name; `--deno`, `--node`,
+ * `tests/lab/` in it with the `natkit` command on that runtime, and takes it down. The labs run side
+ * by side, two for each runtime, which share its tests: those mostly wait. A filter is a part of a test's name; `--deno`, `--node`,
  * `--bun` choose runtimes; `--hold` brings one lab up and leaves it until Ctrl-C.
  *
  * @module
@@ -30,6 +30,8 @@ export type LabTest = (context: LabContext) => Promise<void>;
 /** Short lifetimes are granted as they are asked for, so that renewals can be watched. */
 const GATEWAY: MiniupnpdOptions = { minLifetimeSeconds: 1 };
 
+/** So many labs share the tests of a runtime. */
+const LABS_EACH = 2;
 /** No test takes this long. */
 const GUARD_MS = 120_000;
 
@@ -57,7 +59,11 @@ async function main(args: readonly string[]): Promise<number> {
     filters.length === 0 || filters.some((filter) => name.includes(filter))
   );
   await buildPrograms();
-  const counts = await Promise.all(runtimes.map((runtime) => runOn(runtime, tests)));
+  const counts = await Promise.all(runtimes.flatMap((runtime) => {
+    const left = tests.values();
+    const labs = Math.min(LABS_EACH, tests.length);
+    return Array.from({ length: labs }, () => runOn(runtime, left));
+  }));
   const passed = counts.reduce((sum, count) => sum + count.passed, 0);
   const failed = counts.reduce((sum, count) => sum + count.failed, 0);
   hasEnded = true;
@@ -98,10 +104,10 @@ function failOnEarlyExit(): void {
   });
 }
 
-/** Runs the tests one after the other in a lab of their own. */
+/** Runs tests one after the other, as long as there are some, in a lab of their own. */
 async function runOn(
   runtime: Runtime,
-  tests: LabTests,
+  tests: Iterable<LabTests[number]>,
 ): Promise<{ passed: number; failed: number }> {
   let passed = 0;
   let failed = 0;

@@ -77,7 +77,15 @@ describe("PcpClient", () => {
       const client = await PcpClient.open({ server: gateway.endpoint });
       await assertRejects(() => client.map({ protocol: 300, internalPort: 1 }), RangeError, "300");
       await gateway.command("refuse 10");
-      assertEquals(await codeOf(client.map({ protocol: 6, internalPort: 1 })), "refused");
+      const error: NatError = await assertRejects(
+        () => client.map({ protocol: 6, internalPort: 1 }),
+        NatError,
+      );
+      assertEquals(error.code, "refused");
+      const { address, port } = gateway.endpoint;
+      assertEquals(error.attempts.map(({ elapsedMs: _, ...attempt }) => attempt), [
+        { via: "pcp", gateway: `${address}:${port}`, outcome: "USER_EX_QUOTA" },
+      ]);
       await gateway.command("deaf 1000");
       const timeoutMs = 20;
       assertEquals(
@@ -132,6 +140,12 @@ describe("a single client's sockets", () => {
       { name: "eth0", address: "192.0.2.7", prefixLength: 24, internal: false },
       { name: "eth0", address: "2001:db8::7", prefixLength: 64, internal: false },
     ];
+    const openUdp = runtime.openUdp.bind(runtime);
+    // Where it was bound is where it is.
+    runtime.openUdp = async (options, handlers) => ({
+      ...await openUdp(options, handlers),
+      ...options.local?.port === 0 && { local: { ...options.local, port: 40_000 } },
+    });
     const client = await PcpClient.open({ server: address, runtime, ...options });
     await turn();
     await client.close();
@@ -155,6 +169,12 @@ describe("a single client's sockets", () => {
     assertEquals(await opened({ internalAddress: "192.0.2.7", announcements: false }), [
       { connect: GATEWAY, local },
     ]);
+  });
+
+  it("over IPv6 listen on the interface of their address where the gateway names none", async () => {
+    const gateway = { address: "2001:db8::1", port: 5351 };
+    const [, second] = await opened({}, gateway);
+    assertEquals(second?.multicast, { group: "ff02::1", interface: "eth0" });
   });
 
   it("over IPv6 leave from a global address, though the gateway is link-local (PCP-C-24)", async () => {

@@ -137,6 +137,22 @@ describe("punchUdp", () => {
     await b.close();
   });
 
+  it("takes data from the peer alone, whoever else sends to the same port", async () => {
+    const [toA, toB] = postOffice();
+    const [a, b] = await Promise.all([punchUdp(toA, HERE), punchUdp(toB, HERE)]);
+    const stranger = createSocket("udp4");
+    await new Promise<void>((resolve) =>
+      stranger.send(bytes("stranger"), a.local.port, a.local.address, () => resolve())
+    );
+    b.send(bytes("peer"));
+    for await (const data of a) {
+      assertEquals(text(data), "peer");
+      break;
+    }
+    stranger.close();
+    await Promise.all([a.close(), b.close()]);
+  });
+
   it("refuses a ticket that is none, and leaves nothing open", async () => {
     await assertRejects(() => punchUdp(() => "hello", HERE), TicketError, "natkit1:");
     const other = await UdpRendezvous.open(HERE);
@@ -174,17 +190,18 @@ describe("punchUdp", () => {
 
   it("uses the port that it is told, and a gateway's mapping where there is one", async () => {
     const closed: string[] = [];
+    const { signal } = new AbortController();
     const nat = {
-      map: (port: number, { protocol }: { protocol: string }) =>
-        Promise.resolve({
+      map: (port: number, { protocol, ...given }: { protocol: string; signal: AbortSignal }) =>
+        Promise.resolve(assertEquals(given.signal, signal)).then(() => ({
           external: { address: "203.0.113.7", port: 1000 },
           close: () => {
             closed.push(`${port}/${protocol}`);
             return Promise.resolve();
           },
-        }),
+        })),
     } as never;
-    const rendezvous = await UdpRendezvous.open({ ...HERE, nat, localPort: 0 });
+    const rendezvous = await UdpRendezvous.open({ ...HERE, nat, localPort: 0, signal });
     const [own, mapped] = rendezvous.told.candidates;
     assertEquals([mapped!.type, mapped!.address, mapped!.port], ["srflx", "203.0.113.7", 1000]);
     await rendezvous.close();

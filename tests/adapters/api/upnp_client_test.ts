@@ -138,6 +138,7 @@ describe("UpnpClient", () => {
     const service = await first(client);
     device.spoil = () => "silence";
     const patient = assertRejects(() => service.call("GetStatus"));
+    while (!device.asked.some((text) => text.includes("GetStatus"))) await pause(1);
     const hasty = { timeoutMs: 30 };
     await assertRejects(() => service.call("SetTarget", { NewTarget: 1 }, hasty), NatError);
 
@@ -204,6 +205,32 @@ describe("UpnpClient", () => {
       assertEquals((await assertRejects(() => pending) as Error).message, "enough");
     }
     await assertRejects(() => client.services({ signal }).next(), Error, "enough");
+  });
+
+  it("leaves no listener at a signal once it is done", async () => {
+    const { device, client } = await start();
+    const counts: number[] = [];
+    const listening = (): AbortSignal => {
+      const at = counts.push(0) - 1;
+      const { signal } = new AbortController();
+      const { addEventListener: add, removeEventListener: remove } = signal;
+      signal.addEventListener = (...args: Parameters<typeof add>) => {
+        counts[at]!++;
+        add.apply(signal, args);
+      };
+      const own = remove.bind(signal);
+      signal.removeEventListener = (...args: Parameters<typeof remove>) => {
+        if (args[0] === "abort") counts[at]!--;
+        own(...args);
+      };
+      return signal;
+    };
+    const [service] = await both(client);
+    await service!.call("GetStatus", {}, { signal: listening() });
+    for await (const _ of client.services({ signal: listening() })) break;
+    for await (const _ of service!.changes({ signal: listening() })) break;
+    assertEquals(counts, [0, 0, 0]);
+    assert(device.asked.length > 0);
   });
 
   it("follows what changes, until the loop is left", async () => {
