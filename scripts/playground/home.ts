@@ -280,14 +280,15 @@ export class Home {
   }
 
   /**
-   * Does something now, at the next whole millisecond. What the scenario had still to do is dropped:
-   * from here on it is another one.
+   * Does something now, at the next whole millisecond; false where a scenario holds no more. What it
+   * had still to do is dropped: from here on it is another one.
    */
-  do(deed: Deed): void {
+  do(deed: Deed): boolean {
     const at = Math.ceil(this.now);
-    if (this.#done.length >= MAX_DEEDS || at >= MAX_MS) return;
+    if (this.#done.length >= MAX_DEEDS || at >= MAX_MS) return false;
     this.#pending = [{ at, deed }];
     this.advanceTo(at);
+    return true;
   }
 
   /** What a host's mapper says of its port. */

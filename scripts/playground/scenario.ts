@@ -14,31 +14,37 @@ export const NAT_KINDS: Readonly<
   Record<string, {
     /** For people. */
     readonly label: string;
+    /** What that comes to. */
+    readonly tells: string;
     readonly mapping: NatDependence;
     readonly filtering: NatDependence;
     readonly ports: NatPortAssignment;
   }>
 > = {
   open: {
-    label: "full cone: lets everybody in",
+    label: "full cone",
+    tells: "lets everybody in",
     mapping: "endpoint-independent",
     filtering: "endpoint-independent",
     ports: "preserving",
   },
   home: {
-    label: "port restricted: lets in whom it was sent to",
+    label: "port restricted",
+    tells: "lets in whom it was sent to",
     mapping: "endpoint-independent",
     filtering: "address-and-port-dependent",
     ports: "preserving",
   },
   steps: {
-    label: "symmetric: another port for each peer, the next one",
+    label: "symmetric, in steps",
+    tells: "another port for each peer, the next one",
     mapping: "address-and-port-dependent",
     filtering: "address-and-port-dependent",
     ports: "contiguous",
   },
   random: {
-    label: "symmetric: another port for each peer, at random",
+    label: "symmetric, random",
+    tells: "another port for each peer, at random",
     mapping: "address-and-port-dependent",
     filtering: "address-and-port-dependent",
     ports: "random",
@@ -205,12 +211,17 @@ export function describeDeed(deed: Deed): string {
   const [what, value = ""] = deed.split("-");
   switch (what) {
     case "home":
-      return `The gateway's NAT is ${NAT_KINDS[value]!.label}`;
+      return `The gateway's NAT: ${natWords(value)}`;
     case "away":
-      return `The friend's NAT is ${NAT_KINDS[value]!.label}`;
+      return `The friend's NAT: ${natWords(value)}`;
     case "speaks":
       return `The gateway speaks ${SPEAKS[value]!.label}`;
     default:
       return `Links lose ${value} % of the packets`;
   }
+}
+
+function natWords(kind: string): string {
+  const { label, tells } = NAT_KINDS[kind]!;
+  return `${label}, ${tells}`;
 }

@@ -112,6 +112,8 @@ const LEAST_STAY_MS = 600;
 /** What ended at a host is marked there for so long. */
 const MARK_MS = 1100;
 const MAX_PILLS = 40;
+/** The most of them where time runs faster than the screen's: a sample. */
+const MAX_HURRIED_PILLS = 5;
 const MAX_ROWS = 150;
 const MAX_TOLD = 60;
 const SVG = "http://www.w3.org/2000/svg";
@@ -142,8 +144,12 @@ function write(name: string, className: string, x: number, y: number, text: stri
   return written;
 }
 
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(3)} s`;
+/** A time since the start: of a packet in milliseconds, of what comes hours later in seconds. */
+function clock(ms: number): string {
+  if (ms < 1_000_000) return `${(ms / 1000).toFixed(3)} s`;
+  const all = Math.floor(ms / 1000);
+  const two = (value: number) => `${value}`.padStart(2, "0");
+  return `${Math.floor(all / 3600)}:${two(Math.floor(all / 60) % 60)}:${two(all % 60)}`;
 }
 
 /** A time to come, for people. */
@@ -227,12 +233,12 @@ class Stage {
   }
 
   /** Draws what is in the air; true as long as something moves on the screen. */
-  update(home: Home, realMs: number): boolean {
+  update(home: Home, realMs: number, most: number): boolean {
     for (const sighting of home.sightings) {
       if (sighting.id <= this.#lastId) continue;
       this.#lastId = sighting.id;
       if (sighting.segment === undefined) this.#mark(sighting);
-      else if (this.#pills.size < MAX_PILLS) this.#launch(sighting);
+      else if (this.#pills.size < most) this.#launch(sighting);
     }
     for (const [mark, left] of this.#marks) {
       if (left <= 0) mark.remove();
@@ -561,10 +567,10 @@ class Page {
   }
 
   #do(deed: Deed): void {
-    this.#home.do(deed);
+    const wasDone = this.#home.do(deed);
+    at("error").textContent = wasDone ? "" : "That is all that a link holds: start afresh.";
     history.replaceState(null, "", `#${formatScenario(this.#home.scenario)}`);
-    if (deed !== "hang-up" && !this.#isPlaying) this.#wake();
-    else this.#play(this.#isPlaying);
+    this.#wake();
   }
 
   // Time
@@ -603,7 +609,8 @@ class Page {
       home.advanceTo(home.now + pace(realMs, this.#speed, isQuiet ? next - home.now : undefined));
       if (home.isOver) this.#play(false);
     }
-    const moves = this.#stage.update(home, realMs);
+    const most = this.#isPlaying && this.#speed > 1 ? MAX_HURRIED_PILLS : MAX_PILLS;
+    const moves = this.#stage.update(home, realMs, most);
     this.#show();
     if (this.#isPlaying || moves) this.#wake();
   }
@@ -612,7 +619,7 @@ class Page {
 
   #show(): void {
     const home = this.#home;
-    at("clock").textContent = seconds(home.now);
+    at("clock").textContent = clock(home.now);
     this.#showQuiet();
     this.#showNodes();
     this.#showTable();
@@ -649,7 +656,7 @@ class Page {
     const home = this.#home;
     const { punch } = home;
     const nodes: Readonly<Record<NodeName, readonly [string, string, string]>> = {
-      server: ["198.51.100.1", "STUN, and knocks", ""],
+      server: ["198.51.100.1", "STUN; knocks", ""],
       gateway: [home.externalAddress, count(home.table().length, "mapping"), ""],
       nat: [home.awayAddress, count(home.flows("away").length, "flow"), ""],
       laptop: ["192.168.1.20", ...portNote(home.port("laptop"), punch)],
@@ -707,9 +714,9 @@ class Page {
     for (const name of ["laptop", "desktop"] as const) {
       const { state } = home.port(name);
       const verb = state === "closed" || state === "failed" ? "Open" : "Close";
-      this.#write(name, verb, () => [`${verb} the ${name}'s port`]);
+      this.#write(name, verb, () => [`${verb} ${name} port`]);
     }
-    const verb = isOn(home.punch) ? "Hang up" : "Punch laptop ↔ friend";
+    const verb = isOn(home.punch) ? "Hang up" : "Punch to friend";
     this.#write("punch", verb, () => [verb]);
     for (const what of ["speaks", "loss", "home", "away"] as const) {
       const select = at<HTMLSelectElement>(what);
@@ -740,7 +747,7 @@ class Page {
       const words = who === undefined
         ? make("span", "deed", text)
         : make("span", mood, make("b", "", NODES[who].name), ` ${text}`);
-      at("told").prepend(make("li", "", make("time", "", seconds(time)), words));
+      at("told").prepend(make("li", "", make("time", "", clock(time)), words));
       if (++this.#toldCount > MAX_TOLD) at("told").lastElementChild?.remove();
     }
     this.#lastTold = last;
@@ -748,17 +755,14 @@ class Page {
   }
 
   #showLog(): void {
-    const fresh: HTMLElement[] = [];
-    for (const sighting of this.#home.sightings) {
-      if (sighting.id <= this.#shownId) continue;
-      this.#shownId = sighting.id;
-      fresh.unshift(this.#row(sighting));
-    }
+    const { sightings } = this.#home;
+    const fresh = sightings.slice(-MAX_ROWS).filter(({ id }) => id > this.#shownId);
     if (fresh.length === 0) return;
+    this.#shownId = fresh.at(-1)!.id;
     const log = at("log");
     // What is read stays where it is while more comes above it.
     const before = log.scrollTop > 0 ? log.scrollHeight - log.scrollTop : undefined;
-    log.prepend(...fresh.slice(0, MAX_ROWS));
+    log.prepend(...fresh.reverse().map((sighting) => this.#row(sighting)));
     while (log.childElementCount > MAX_ROWS) log.lastElementChild!.remove();
     if (before !== undefined) log.scrollTop = log.scrollHeight - before;
   }
@@ -774,7 +778,7 @@ class Page {
     const button = make(
       "button",
       `speech-${speech}`,
-      make("time", "", seconds(time)),
+      make("time", "", clock(time)),
       make("span", "tag", SPEECH_NAMES[speech].replace("UPnP ", "")),
       make("span", "what", title),
       make("span", "way", way),
@@ -905,8 +909,8 @@ function tableRow({ protocol, external, internal, by }: TableRow, ends: string):
 function opened({ at: time, packet, from, to, segment, verdict, arrivesAt }: Sighting): Node[] {
   const { speech, title, fields, text } = decodePacket(packet);
   const where = segment === undefined
-    ? `${verdict} at ${NODES[from].name}, ${seconds(time)}`
-    : `${NODES[from].name} → ${NODES[to].name}, ${seconds(time)}, ${
+    ? `${verdict} at ${NODES[from].name}, ${clock(time)}`
+    : `${NODES[from].name} → ${NODES[to].name}, ${clock(time)}, ${
       verdict === "lost" ? "lost on the way" : `there after ${(arrivesAt - time).toFixed(0)} ms`
     }`;
   const nodes: Node[] = [

@@ -6,7 +6,6 @@ import { after, before, describe, it } from "node:test";
 import process from "node:process";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { Browser, Page } from "puppeteer-core";
-import { withScript } from "./on_deno.ts";
 
 const isDeno = "deno" in process.versions;
 /** What a test of all the page's parts may take, seconds of the page's own time included. */
@@ -35,6 +34,16 @@ let browser: Browser;
 let folder: string;
 /** What the page complained about. */
 let complaints: string[] = [];
+
+/** The command, without its task. */
+function playground(...args: readonly string[]): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", "scripts/playground/main.ts", ...args],
+    env: { NO_COLOR: "1" },
+    stdout: "piped",
+    stderr: "piped",
+  });
+}
 
 interface Visit {
   readonly width?: number;
@@ -97,12 +106,8 @@ if (isDeno) {
   describe("the playground's page", { skip }, () => {
     before(async () => {
       folder = await Deno.makeTempDir({ prefix: "natkit-playground-" });
-      await withScript<typeof import("../../scripts/playground/build.ts")>(
-        "playground/build.ts",
-        async ({ buildPage }) => {
-          await Deno.writeTextFile(`${folder}/playground.html`, await buildPage());
-        },
-      );
+      const { code, stderr } = await playground("build", `${folder}/playground.html`).output();
+      assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
       // By a name that is computed: no bundle is to carry it.
       const { launch } = await import(
         ["puppeteer", "core"].join("-")
@@ -118,6 +123,31 @@ if (isDeno) {
     after(async () => {
       await browser?.close();
       if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+    });
+
+    it("is served on this machine, the same as it is built", async () => {
+      const child = playground("--port", "0").spawn();
+      try {
+        const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+        const url = (await reader.read()).value!.trim();
+        assertMatch(url, /^http:\/\/127\.0\.0\.1:\d+\/$/);
+
+        const served = await (await fetch(url)).text();
+        assertEquals(served === await Deno.readTextFile(`${folder}/playground.html`), true);
+        const other = await fetch(`${url}favicon.ico`);
+        assertEquals([other.status, await other.text()], [404, "There is only one page."]);
+        await reader.cancel();
+      } finally {
+        child.kill();
+        await child.stderr.cancel();
+        await child.status;
+      }
+    });
+
+    it("tells how the command is used", async () => {
+      const { code, stderr } = await playground("--port", "http").output();
+      assertEquals(code, 2);
+      assertMatch(new TextDecoder().decode(stderr), /^use: deno task playground/);
     });
 
     it("maps a port, lets a knock in, and gets the port back after a reboot", async () => {

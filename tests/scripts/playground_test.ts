@@ -192,6 +192,14 @@ describe("the playground's time", () => {
     assertEquals(packets(run(link, 30_000)), packets(first));
   });
 
+  it("does no more than a link can hold", () => {
+    const home = new Home(read(""));
+    const done = Array.from({ length: MAX_DEEDS + 1 }, () => home.do("knock"));
+
+    assertEquals(done.indexOf(false), MAX_DEEDS);
+    assertEquals(read(formatScenario(home.scenario)).deeds.length, MAX_DEEDS);
+  });
+
   it("steps to where a packet leaves or arrives, or a deed is done", () => {
     const home = new Home(read("do=200.map-laptop"));
     const times: number[] = [];
