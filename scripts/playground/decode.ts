@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { describeDatagram } from "../../adapters/packets.ts";
 import { toHex } from "../../core/bytes.ts";
 import { formatEndpoint } from "../../core/ip.ts";
 import * as natPmp from "../../core/natpmp/codec.ts";
@@ -82,6 +83,11 @@ export function decodePacket(packet: Packet): Decoded {
     fields: [["bytes", `${data.length}`]],
     ...(text !== undefined && { text }),
   };
+}
+
+/** A datagram in a line, as `natkit --verbose` prints it; undefined where it is none of ours. */
+export function lineOf({ protocol, data, from, segment }: Packet): string | undefined {
+  return protocol === "udp" && !segment ? describeDatagram(data, from.port) : undefined;
 }
 
 /** What the headers say, without the payload. */

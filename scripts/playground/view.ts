@@ -6,7 +6,14 @@
  *
  * @module
  */
-import { decodePacket, type Field, headerFields, type Speech, SPEECH_NAMES } from "./decode.ts";
+import {
+  decodePacket,
+  type Field,
+  headerFields,
+  lineOf,
+  type Speech,
+  SPEECH_NAMES,
+} from "./decode.ts";
 import {
   type ClientName,
   Home,
@@ -920,6 +927,8 @@ function opened({ at: time, packet, from, to, segment, verdict, arrivesAt }: Sig
   ];
   if (fields.length > 0) nodes.push(make("h4", "", "Message"), list(fields));
   nodes.push(make("h4", "", "Headers"), list(headerFields(packet)));
+  const line = lineOf(packet);
+  if (line !== undefined) nodes.push(make("h4", "", "In a line"), make("pre", "", line));
   if (text !== undefined) nodes.push(make("h4", "", "Text"), make("pre", "", text));
   else if (packet.data.length > 0) {
     nodes.push(make("h4", "", `${packet.data.length} bytes`), make("pre", "", hexOf(packet.data)));

@@ -1,6 +1,6 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { decodePacket } from "../../scripts/playground/decode.ts";
+import { decodePacket, lineOf } from "../../scripts/playground/decode.ts";
 import { Home, pace } from "../../scripts/playground/home.ts";
 import {
   formatScenario,
@@ -254,6 +254,10 @@ describe("a packet of the playground", () => {
     assertEquals(response!["epoch"], "86400 s");
     assertMatch(request!["nonce"]!, /^[0-9a-f]{24}$/);
     assertEquals(response!["nonce"], request!["nonce"]);
+    assertMatch(
+      sightings.map(({ packet }) => lineOf(packet)).join("\n"),
+      /^pcp map\? udp 27015→.*\n(.*\n)*pcp map udp 27015→203\.0\.113\.7:27015 7200 s SUCCESS/,
+    );
   });
 
   it("shows STUN's attributes, SSDP's fields and SOAP's text", () => {
