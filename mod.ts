@@ -18,6 +18,30 @@
  * {@linkcode NatPmpClient} speak one protocol alone, and `@natkit/natkit/core` has the state
  * machines that all of them run, for event loops of your own.
  *
+ * ## What happens when a port is opened
+ *
+ * PCP's MAP and NAT-PMP's two-byte address request leave at the same moment, on one socket. Probes
+ * race, mappings never do: one table may stand behind both protocols. A PCP grant ends it after one
+ * round trip; an answer that says "no PCP here", in any of the forms seen in the field, starts
+ * NAT-PMP at once; silence does after two round trips, but no sooner than 30 and no later than 40 ms.
+ * First requests are sent again after 250 and 750 ms, then on the RFC's schedule. Leases are
+ * renewed between 1/2 and 5/8 of what was granted, with the same nonce and the port that was
+ * assigned; a restarted gateway is known by its announcement or its epoch, and gets every mapping
+ * back. An IPv6 gateway is asked by PCP for a pinhole to this host's global address.
+ *
+ * UPnP's search begins when the other two have had two round trips, 30 ms, without a grant, or are
+ * known not to be spoken: where PCP is there, nothing is searched for. From the answer to the
+ * search to the mapping it is four HTTP requests (three at an IGD:2). natkit looks who has the port
+ * before it asks for it, takes nothing from another host, and reads back what the router made of
+ * it; a router that gives no leases but permanent ones gets one, which natkit deletes. Over IPv6
+ * UPnP opens a pinhole.
+ *
+ * natkit never touches what other hosts mapped, never asks for other hosts unless told to
+ * (`thirdParty`), and speaks to nobody but the gateway and the servers and peers that you name.
+ * Where a watched port's gateway has a private address itself, a second gateway stands above it:
+ * that is asked as well, at the first and the last address of its network, and what it gives is in
+ * the set.
+ *
  * @module
  */
 export { openPort } from "./adapters/api/open_port.ts";

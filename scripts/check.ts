@@ -40,7 +40,7 @@ const pages = files.filter(isPage).map(({ path }) => path);
 const others = sources.filter((path) => !pages.includes(path));
 
 const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
-  "types": () => deno("check", "--quiet", "--doc", ...others),
+  "types": () => deno("check", "--quiet", "--doc", ...others, "README.md"),
   "types of pages": () => deno("check", "--quiet", ...pages),
   "format": () => deno("fmt", "--check"),
   "lint": () => deno("lint"),

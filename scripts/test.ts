@@ -44,7 +44,8 @@ async function main(args: readonly string[]): Promise<number> {
   const selected = all.filter(matches);
   const documented = walk("", (path) => path.endsWith(".ts") && !path.startsWith("tests/"))
     .filter((path) => /^(core|adapters)\/|^\w+\.ts$/.test(path))
-    .filter((path) => matches(path) && read(path).includes("* ```ts"));
+    .filter((path) => read(path).includes("* ```ts"))
+    .concat("README.md").filter(matches);
   if (selected.length === 0 && documented.length === 0) {
     console.error(`No test's path contains ${filters.join(" or ")}`);
     return 2;

@@ -33,6 +33,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   turnserver: "coturn",
   stun: "stun-client",
   minidlnad: "minidlna",
+  curl: "curl",
   node: "Node 20 or later, from nodejs.org",
 };
 

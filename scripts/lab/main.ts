@@ -10,7 +10,7 @@
 import { ROOT, walk } from "../lib/files.ts";
 import { type Runtime, RUNTIMES } from "../lib/runtimes.ts";
 import { Lab, whatLabLacks } from "./lab.ts";
-import type { MiniupnpdOptions } from "./miniupnpd.ts";
+import { GATEWAY } from "./miniupnpd.ts";
 import { buildPrograms, Natkit, natkitCommand, probeCommands } from "./natkit.ts";
 import { ADDRESS, PLACES } from "./topology.ts";
 
@@ -27,11 +27,9 @@ export interface LabContext {
 /** A lab test throws where it fails. It leaves the gateway's table as it found it. */
 export type LabTest = (context: LabContext) => Promise<void>;
 
-/** Short lifetimes are granted as they are asked for, so that renewals can be watched. */
-const GATEWAY: MiniupnpdOptions = { minLifetimeSeconds: 1 };
-
 /** So many labs share the tests of a runtime. */
 const LABS_EACH = 2;
+
 /** No test takes this long. */
 const GUARD_MS = 120_000;
 

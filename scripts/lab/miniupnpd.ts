@@ -21,6 +21,9 @@ export interface MiniupnpdOptions {
   readonly rules?: readonly string[];
 }
 
+/** Short lifetimes are granted as they are asked for, so that renewals can be watched. */
+export const GATEWAY: MiniupnpdOptions = { minLifetimeSeconds: 1 };
+
 const DEFAULT_RULES = [
   "allow 1024-65535 192.168.77.0/24 0-65535",
   "deny 0-65535 0.0.0.0/0 0-65535",

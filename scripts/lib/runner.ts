@@ -159,7 +159,7 @@ function onExamples(documented: readonly string[], setting: Setting): Promise<Pa
   const units = documented.map((path) => ({
     source: path,
     file: path,
-    atLeast: read(path).match(/^\s*\* ```ts$/gm)?.length ?? 0,
+    atLeast: read(path).match(/^(?:\s*\* )?```ts$/gm)?.length ?? 0,
   })).filter(({ atLeast }) => atLeast > 0);
   return denoTest("docs", ["--doc"], units, setting);
 }

@@ -14,8 +14,9 @@ import { filesBelow } from "../lib/files.ts";
 import { bundledPackage } from "../lib/package.ts";
 import { filesNamed, INLINED, isModuleOf, readManifest, versionOf } from "./manifest.ts";
 
-/** The modules of the command that share a file; what runs a gateway, or punches, where it is asked. */
-const COMMAND = /^adapters\/cli\/(?!bin|main|commands\/(gateway|demo|stun_server|punch))/;
+/** The modules of the command that share a file; what runs a gateway, punches or logs where it is asked. */
+const COMMAND =
+  /^adapters\/cli\/(?!bin|main|packet_log|commands\/(gateway|demo|stun_server|punch))/;
 
 /** Protocols and what they stand on; UPnP apart, since nobody else is to load what reads XML. */
 const PROTOCOLS = /^core\/(?!portmap|upnp)/;

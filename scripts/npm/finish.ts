@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { filesBelow, ROOT } from "../lib/files.ts";
+import { filesBelow, read, ROOT } from "../lib/files.ts";
 import { bundlePackage } from "./bundle.ts";
 import { findSideEffects, inspectPackage } from "./inspect.ts";
 import { type Manifest, packageJson, renamed } from "./manifest.ts";
+import { npmReadme } from "./readme.ts";
 
 /**
  * Finishes the package in a folder, in place: the modules lie in it as they do in the repository,
@@ -18,20 +19,17 @@ import { type Manifest, packageJson, renamed } from "./manifest.ts";
 export async function finishPackage(manifest: Manifest, folder: string): Promise<void> {
   for await (const path of filesBelow(folder)) {
     if (path.endsWith(".ts") && !path.endsWith(".d.ts")) await Deno.remove(path);
-    else if (/\.(js|d\.ts)$/.test(path)) await rename(path, path, manifest);
+    else if (/\.(js|d\.ts)$/.test(path)) {
+      await Deno.writeTextFile(path, renamed(await Deno.readTextFile(path), manifest));
+    }
   }
-  await rename(`${ROOT}/README.md`, `${folder}/README.md`, manifest);
+  await Deno.writeTextFile(`${folder}/README.md`, npmReadme(read("README.md"), manifest));
   await Deno.copyFile(`${ROOT}/LICENSE`, `${folder}/LICENSE`);
   const fields = JSON.stringify(packageJson(manifest), null, 2);
   await Deno.writeTextFile(`${folder}/package.json`, `${fields}\n`);
   refuse(await findSideEffects(folder));
   await bundlePackage(folder);
   refuse(await inspectPackage(folder));
-}
-
-/** Copies a file with the package called as it is on npm. */
-async function rename(from: string, to: string, manifest: Manifest): Promise<void> {
-  await Deno.writeTextFile(to, renamed(await Deno.readTextFile(from), manifest));
 }
 
 function refuse(faults: readonly string[]): void {

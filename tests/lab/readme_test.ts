@@ -1,5 +1,5 @@
 /**
- * The README's ten lines and its commands, against a real gateway.
+ * The README's first examples and its commands, against a real gateway.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { LabTest } from "../../scripts/lab/main.ts";
 import { read, ROOT } from "../../scripts/lib/files.ts";
 import { must } from "../../scripts/lib/process.ts";
-import { bunPath } from "../../scripts/lib/runtimes.ts";
+import { bunPath, type Runtime } from "../../scripts/lib/runtimes.ts";
 import { blocksOf } from "../../scripts/lib/readme.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
 import { assertStatus, table } from "./support.ts";
@@ -26,33 +26,41 @@ function commands(mark: string): string[][] {
   });
 }
 
+/** The words that start one of the first examples. */
+async function example(runtime: Runtime, n: number): Promise<string[]> {
+  const block = BLOCKS.filter(({ info }) => info === "ts ignore")[n]!;
+  const file = `${ROOT}/.build/lab/readme-${runtime.toLowerCase()}-${n}`;
+  await Deno.writeTextFile(`${file}.ts`, block.text);
+  if (runtime === "Deno") {
+    const config = `--config=${ROOT}/deno.json`;
+    await must([Deno.execPath(), "check", "--quiet", config, `${file}.ts`]);
+    return [Deno.execPath(), "run", "-A", "--cached-only", config, `${file}.ts`];
+  }
+  const bundle = ["bundle", "--quiet", "--platform=deno", `${file}.ts`, "--output", `${file}.js`];
+  await must([Deno.execPath(), ...bundle], { cwd: ROOT });
+  if (runtime === "Bun") return [await bunPath(), `${file}.js`];
+  // Node 20 does not read `await using`.
+  const script = await Deno.readTextFile(`${file}.js`);
+  await Deno.writeTextFile(`${file}.js`, script.replace("await using port", "const port"));
+  return ["node", `${file}.js`];
+}
+
 export const tests: Record<string, LabTest> = {
-  "the README's first lines open a port": async ({ lab, runtime }) => {
-    const block = BLOCKS.find(({ info }) => info === "ts ignore");
-    const folder = `${ROOT}/.build/lab/readme-${runtime.toLowerCase()}`;
-    await Deno.mkdir(folder, { recursive: true });
-    await Deno.writeTextFile(`${folder}/first.ts`, block!.text);
-    // Bun reads `await using`, Node 20 does not: its users write try and finally, or compile.
-    const argv = runtime === "Deno"
-      ? [
-        Deno.execPath(),
-        "run",
-        "-A",
-        "--cached-only",
-        `--config=${ROOT}/deno.json`,
-        `${folder}/first.ts`,
-      ]
-      : [runtime === "Bun" ? await bunPath() : "node", `${folder}/first.js`];
-    if (runtime !== "Deno") {
-      const bundle = ["bundle", "--quiet", "--platform=deno", `${folder}/first.ts`];
-      await must([Deno.execPath(), ...bundle, "--output", `${folder}/first.js`], { cwd: ROOT });
-      const script = await Deno.readTextFile(`${folder}/first.js`);
-      await Deno.writeTextFile(
-        `${folder}/first.js`,
-        script.replace("await using port", "const port"),
-      );
-    }
-    const process = lab.spawn("host", argv);
+  "the README's first lines make a server public, and close": async ({ lab, runtime }) => {
+    const process = lab.spawn("host", await example(runtime, 0));
+
+    await process.line((line) => line === `http://${ADDRESS.wan}:8080 via pcp`);
+    assertEquals(await table(lab), [`TCP 8080->${ADDRESS.host}:8080`]);
+    const { stdout } = await lab.exec("pub", ["curl", "-s", `http://${ADDRESS.wan}:8080`]);
+    assertEquals(stdout, "hello\n");
+
+    process.signal("SIGINT");
+    await process.status;
+    assertEquals(await table(lab), []);
+  },
+
+  "the README's lines with `await using` open a port": async ({ lab, runtime }) => {
+    const process = lab.spawn("host", await example(runtime, 1));
 
     await process.line((line) => line === `${ADDRESS.wan}:25565 via pcp`);
     assertEquals(await table(lab), [`TCP 25565->${ADDRESS.host}:25565`]);

@@ -10,6 +10,7 @@ import { createInterface } from "node:readline";
 import { describe, it } from "node:test";
 import process from "node:process";
 import { assert, assertEquals } from "@std/assert";
+import { blocksOf } from "../../scripts/lib/readme.ts";
 
 const PROJECT = process.env["NATKIT_NPM_PROJECT"] ?? "";
 const PACKAGE = `${PROJECT}/node_modules/natkit`;
@@ -19,7 +20,7 @@ const manifest = (): { version: string; exports: object; bin: { natkit: string }
   JSON.parse(readFileSync(`${PACKAGE}/package.json`, "utf8"));
 
 /** A program pays for each file that it opens: `natkit` is a hundred modules in these. */
-const MOST_FILES = 5;
+const MOST_FILES = 6;
 
 /** The package's files that importing one of them loads, by `import` and `export … from`. */
 function filesLoaded(entry: string): string[] {
@@ -41,22 +42,36 @@ function sourcesOf(path: string): string[] {
   return sources.map((source) => posix.join(posix.dirname(path), source));
 }
 
+/** What a program said. */
+interface Said {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
 /** Runs a program in the project; a failure rejects with what it said. */
-function run(program: string, ...args: string[]): Promise<string> {
+function tryProgram(program: string, ...args: string[]): Promise<Said> {
   return new Promise((resolve, reject) => {
     execFile(program, args, { cwd: PROJECT }, (error, stdout, stderr) => {
       if (error) reject(new Error(`${program} ${args.join(" ")}\n${stdout}${stderr}`));
-      else resolve(stdout);
+      else resolve({ stdout, stderr });
     });
   });
 }
 
+/** The same for who asks for its standard output alone. */
+const run = async (program: string, ...args: string[]): Promise<string> =>
+  (await tryProgram(program, ...args)).stdout;
+
 /** Runs a module in the project on the runtime this test runs on. */
-function runModule(name: string, text: string): Promise<string> {
+function tryModule(name: string, text: string): Promise<Said> {
   const file = `${PROJECT}/${RUNTIME.toLowerCase()}_${name}`;
   writeFileSync(file, text);
-  return run(process.execPath, ...(RUNTIME === "Deno" ? ["run", "-A", file] : [file]));
+  return tryProgram(process.execPath, ...(RUNTIME === "Deno" ? ["run", "-A", file] : [file]));
 }
+
+/** The same for who asks for its standard output alone. */
+const runModule = async (name: string, text: string): Promise<string> =>
+  (await tryModule(name, text)).stdout;
 
 /** The command as one calls it on the runtime: npx, bunx. */
 function natkitCommand(...args: string[]): [string, ...string[]] {
@@ -194,6 +209,29 @@ describe("the npm package", () => {
     }
   });
 
+  it("has a README whose blocks run as they stand, and whose links lead to the repository", async () => {
+    const readme = readFileSync(`${PACKAGE}/README.md`, "utf8");
+    const examples = blocksOf(readme).filter(({ info }) => info === "ts");
+    assert(examples.length >= 6, `${examples.length} examples`);
+
+    for (const [n, { text }] of examples.entries()) {
+      // What `console.assert` finds goes to standard error, and leaves the status as it is.
+      assertEquals((await tryModule(`readme_${n}.mjs`, text)).stderr, "", text);
+    }
+
+    const commands = blocksOf(readme).filter(({ info }) => info === "sh");
+    assertEquals(commands.map(({ text }) => text), ["npx natkit demo\n"]);
+    assert((await natkit("demo")).endsWith("That is all.\n"));
+    assert(readme.includes('import { openPort } from "natkit";'));
+    for (const [, target] of readme.matchAll(/\]\(([^)]+)\)/g)) {
+      assert(/^https:\/\/github\.com\/natkit\/natkit\/|^LICENSE$/.test(target!), target);
+    }
+    const images = [...readme.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)].map(([, target]) => target);
+    assertEquals(images, [
+      `https://github.com/natkit/natkit/raw/v${manifest().version}/scripts/demo.svg`,
+    ]);
+  });
+
   it("brings the command", async () => {
     assert((await natkit("--version")).includes(manifest().version));
   });
@@ -216,7 +254,8 @@ describe("the npm package", () => {
 
   it("maps and unmaps a port by the command, through its own gateway", async () => {
     await withGateway(async (gateway) => {
-      const flags = ["--json", "--gateway", gateway, "--state", `${PROJECT}/${RUNTIME}.json`];
+      const state = `${PROJECT}/${RUNTIME}.json`;
+      const flags = ["--json", "--gateway", gateway, "--via", "pcp", "--state", state];
 
       const mapped = JSON.parse(await natkit("map", "8080/udp", "--mode", "once", ...flags));
       const unmapped = JSON.parse(await natkit("unmap", "8080/udp", ...flags));
