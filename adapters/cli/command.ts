@@ -37,8 +37,10 @@ export interface Parts {
   readonly openUpnp?: (options: UpnpClientOptions) => Promise<UpnpClient>;
 }
 
-/** A person is told what is waited for after this long. */
+/** A person is told what is waited for after this long, the start of the operation included… */
 const TELLING_MS = 500;
+/** …but not before an answer that is as quick as most are could have come. */
+const SOON_MS = 150;
 
 /** What a command is given. */
 export class Context {
@@ -96,7 +98,10 @@ export class Context {
   /** Waits, and tells a person for what, once, where that takes longer than half a second. */
   async waitingFor<T>(what: string, promise: Promise<T>): Promise<T> {
     const tell = () => this.progressOnce(`Waiting for ${what}…`);
-    const cancel = this.runtime.setTimer(TELLING_MS, tell, false);
+    const since = this.elapsedMs();
+    // What started slowly has kept a person waiting already.
+    const delayMs = since < TELLING_MS ? Math.max(SOON_MS, TELLING_MS - since) : TELLING_MS;
+    const cancel = this.runtime.setTimer(delayMs, tell, false);
     try {
       return await promise;
     } finally {

@@ -6,7 +6,7 @@
 import { NatError } from "../../core/errors.ts";
 import type { CliEvent } from "./events.ts";
 import { type Io, Stopped } from "./io.ts";
-import { describeEvent, type Style, styleFor } from "./text.ts";
+import { describeEvent, type Style, styleFor, viaName } from "./text.ts";
 import { UsageError } from "./values.ts";
 
 /** Where a command tells what happens. */
@@ -99,8 +99,7 @@ export function reportOf(
   }
   if (error instanceof NatError) {
     const { code, retryAfterSeconds } = error;
-    const isNameable = code === "gateway-not-found" && !error.message.includes("--");
-    const message = isNameable ? `${error.message}; --gateway names one` : error.message;
+    const message = error.message + remedyOf(error);
     const attempts = error.attempts.map(({ via, gateway, outcome, elapsedMs }) => (
       { via, gateway, outcome, elapsedMs: tenths(elapsedMs) }
     ));
@@ -119,6 +118,20 @@ export function reportOf(
     return { report: { code: "usage", message: inFlags(message), attempts: [] }, status: 2 };
   }
   return { report: { code: "internal", message, attempts: [] }, status: 1 };
+}
+
+/** What a person can do about it, to end the message with. */
+function remedyOf({ code, message, attempts }: NatError): string {
+  if (code === "gateway-not-found") {
+    return message.includes("--") ? "" : "; --gateway names one";
+  }
+  const isMute = code === "no-answer" || code === "unsupported";
+  if (!isMute || attempts.length === 0) return "";
+  const gateways = [...new Set(attempts.map(({ gateway }) => gateway))].join(" or ");
+  const names = [...new Set(attempts.map(({ via }) => viaName(via)))].join(", ")
+    .replace(/, ([^,]*)$/, " or $1");
+  return `. Is ${gateways} the router, and ${names} switched on there? ` +
+    "natkit doctor looks for what stands in the way, --verbose shows each packet";
 }
 
 /** Names options by the flags they come from: `'externalAddress'` is `--external-address`. */
