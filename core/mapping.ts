@@ -187,7 +187,7 @@ export function retryAfter(
   now: Instant,
 ): { readonly retryAfterSeconds?: number } {
   if (failure?.kind !== "refused") return {};
-  return { retryAfterSeconds: Math.max(0, Math.ceil((failure.retryAt - now) / 1000)) };
+  return { retryAfterSeconds: secondsUntil(failure.retryAt, now) };
 }
 
 /**
@@ -480,4 +480,12 @@ export function sameFilters(a: readonly RemoteFilter[], b: readonly RemoteFilter
   const text = (filters: readonly RemoteFilter[]) =>
     filters.map(({ prefix, port }) => `${formatCidr(prefix)} ${port}`).sort().join();
   return text(a) === text(b);
+}
+
+/**
+ * Whole seconds up to an instant, begun ones too, 0 where it has passed. Half a millisecond is what
+ * sums of a clock's fractions may come to: it begins none.
+ */
+export function secondsUntil(at: Instant, now: Instant): number {
+  return Math.max(0, Math.ceil((at - now - 0.5) / 1000));
 }

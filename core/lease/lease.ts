@@ -6,13 +6,14 @@
  */
 import { MAX_SCHEDULED_LIFETIME_SECONDS, MIN_RENEWAL_GAP_MS } from "../backoff.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type {
-  Failure,
-  GrantedPortSet,
-  MappingId,
-  MappingKey,
-  MappingState,
-  Wanted,
+import {
+  type Failure,
+  type GrantedPortSet,
+  type MappingId,
+  type MappingKey,
+  type MappingState,
+  secondsUntil,
+  type Wanted,
 } from "../mapping.ts";
 import { Deadline } from "../timers.ts";
 
@@ -144,7 +145,7 @@ export class Lease<R> extends Deadline {
 
   /** The lifetime to ask for, seconds: as wanted, or what is left of the wanted time. */
   lifetimeToAsk(now: Instant): number {
-    const leftSeconds = Math.ceil(((this.wantedUntil ?? Infinity) - now) / 1000);
+    const leftSeconds = secondsUntil(this.wantedUntil ?? Infinity, now);
     return Math.max(1, Math.min(this.lifetimeSeconds, leftSeconds));
   }
 

@@ -15,6 +15,7 @@ import {
   type MappingMode,
   type MappingRequest,
   PROTOCOL_NUMBER,
+  secondsUntil,
   type Transport,
   type Wanted,
 } from "../mapping.ts";
@@ -93,7 +94,7 @@ function wantedFrom<R>(
 ): { readonly mode: MappingMode; readonly lifetimeSeconds: number } {
   if (lifetimes === undefined) return { mode: "keep-alive", lifetimeSeconds };
   if (wantedUntil === undefined) return { mode: modeOf(lifetimes), lifetimeSeconds };
-  const leftSeconds = Math.max(1, Math.ceil((wantedUntil - now) / 1000));
+  const leftSeconds = Math.max(1, secondsUntil(wantedUntil, now));
   const left = Math.ceil(leftSeconds / lifetimeSeconds);
   return { mode: modeOf(left), lifetimeSeconds: Math.ceil(leftSeconds / left) };
 }

@@ -16,7 +16,7 @@ import { equalBytes } from "../bytes.ts";
 import { type Cidr, classify, contains, parseCidr } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { RemoteFilter } from "../mapping.ts";
+import { type RemoteFilter, secondsUntil } from "../mapping.ts";
 import type { MappingTable, RenewRequest, TableEntry, TableFault } from "../table/mod.ts";
 import {
   PCP_MAX_LENGTH,
@@ -596,7 +596,7 @@ const FOREVER_SECONDS = 0xffff_ffff;
 /** Whole seconds until the lease ends. */
 export function remainingSeconds(entry: TableEntry, now: Instant): number {
   if (entry.expiresAt === Infinity) return FOREVER_SECONDS;
-  return Math.max(0, Math.ceil((entry.expiresAt - now) / 1000));
+  return secondsUntil(entry.expiresAt, now);
 }
 
 /** What an option says in the answer about that mapping: nothing, where it was not granted. */

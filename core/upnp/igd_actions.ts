@@ -13,7 +13,7 @@
 import { hostPrefix } from "../cidr.ts";
 import { canonicalAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import { PROTOCOL_NUMBER } from "../mapping.ts";
+import { PROTOCOL_NUMBER, secondsUntil } from "../mapping.ts";
 import type { InboundRequest, TableEntry, TableFault } from "../table/entry.ts";
 import type { ServerRequest } from "../table/server_request.ts";
 import type { MappingTable } from "../table/table.ts";
@@ -576,7 +576,7 @@ export class IgdActions {
   }
 
   #entryArguments(entry: TableEntry, now: Instant): Record<string, string> {
-    const left = Math.max(0, Math.ceil((entry.expiresAt - now) / 1000));
+    const left = secondsUntil(entry.expiresAt, now);
     const isTold = Number.isFinite(left) && !this.#habits.hidesLease;
     return {
       NewRemoteHost: remoteHostOf(entry),

@@ -14,6 +14,7 @@ import {
   type MappingRequest,
   type RemoteFilter,
   sameFilters,
+  secondsUntil,
 } from "../../core/mapping.ts";
 
 const web = { protocol: "tcp", internalPort: 8080 } as const;
@@ -294,5 +295,23 @@ describe("words for people", () => {
     assertEquals(alone, ["NOT_AUTHORIZED", "ConflictInMapping"]);
     assertEquals(codeInTime(outcomes.map((outcome) => ({ outcome }))), "refused");
     assertEquals(codeInTime([]), "no-answer");
+  });
+});
+
+describe("secondsUntil()", () => {
+  it("counts seconds that have begun, and none that only the clock's fractions make up", () => {
+    assertEquals([0, 1, 999, 1000, 1001, Infinity].map((ms) => secondsUntil(ms, 0)), [
+      0,
+      1,
+      1,
+      1,
+      2,
+      Infinity,
+    ]);
+    assertEquals(secondsUntil(1000, 5000), 0);
+    // Added to the first and taken off again, 7200 s are more than that by a hair.
+    for (const now of [16_500_061.755285634, 86_400_000.1, 1_795_000_000_000.7]) {
+      assertEquals(secondsUntil(now + 7_200_000, now), 7200, `${now}`);
+    }
   });
 });

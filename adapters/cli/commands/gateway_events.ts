@@ -7,7 +7,7 @@
 import { formatCidr, isWildcard } from "../../../core/cidr.ts";
 import { dropUndefined } from "../../../core/defined.ts";
 import type { Endpoint, Instant } from "../../../core/machine.ts";
-import { PROTOCOL_NUMBER } from "../../../core/mapping.ts";
+import { PROTOCOL_NUMBER, secondsUntil } from "../../../core/mapping.ts";
 import { NATPMP_OPCODE } from "../../../core/natpmp/codec.ts";
 import type { TableEntry } from "../../../core/table/entry.ts";
 import type { ServerEvent, ServerRequest } from "../../../core/table/server_request.ts";
@@ -34,7 +34,7 @@ function suggestion({ address, port }: Endpoint): object | undefined {
 /** A mapping of the table; `lifetimeSeconds` is what is left of it, absent where it is static. */
 export function entryFields(entry: TableEntry, now: Instant): Record<string, unknown> {
   const { kind, origin, protocol, internal, external, size, remote, description, filters } = entry;
-  const left = Math.max(0, Math.ceil((entry.expiresAt - now) / 1000));
+  const left = secondsUntil(entry.expiresAt, now);
   return dropUndefined({
     kind,
     via: origin,
