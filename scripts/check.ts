@@ -17,6 +17,7 @@ import {
 } from "./checks/hygiene.ts";
 import { checkPurity } from "./checks/purity.ts";
 import { checkReach, reachedFrom } from "./checks/reach.ts";
+import { checkWorkflows } from "./checks/workflows.ts";
 import type { Finding, SourceFile } from "./checks/source.ts";
 import { exists, read, readWaivers, ROOT, walk } from "./lib/files.ts";
 import { run } from "./lib/process.ts";
@@ -60,6 +61,12 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
     const conformance = files.filter(({ path }) => /^tests\/conformance\/.*_test\.ts$/.test(path));
     const { findings, tested, waived } = checkClauses(clausesInSources(conformance), readWaivers());
     return { findings, note: `${tested} tested, ${waived} waived` };
+  },
+  "workflows": async () => {
+    const found = walk(".github", (path) => /\.ya?ml$/.test(path));
+    const texts = found.map((path) => ({ path, text: read(path) }));
+    const tasks = Object.keys(JSON.parse(read("deno.json")).tasks);
+    return { findings: await checkWorkflows(texts, { tasks, exists }), note: `${found.length}` };
   },
   "nothing undone": () => ({ findings: checkUndone(files) }),
   "no switched test": () => ({ findings: checkSwitchedTests(files) }),
