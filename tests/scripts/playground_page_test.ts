@@ -3,7 +3,9 @@
  * it, and the browser is the same whoever drives it.
  */
 import { after, before, describe, it } from "node:test";
+import { existsSync } from "node:fs";
 import process from "node:process";
+import { pathToFileURL } from "node:url";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { Browser, Page } from "puppeteer-core";
 
@@ -11,24 +13,21 @@ const isDeno = "deno" in process.versions;
 /** What a test of all the page's parts may take, seconds of the page's own time included. */
 const PATIENCE_MS = 15_000;
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
+const ELSEWHERE = [
+  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+  "C:/Program Files/Google/Chrome/Application/chrome.exe",
+];
 
-/** A browser of this machine's. */
+/** A browser of this machine's: Debian's, or one where it is put on other systems. */
 function findBrowser(): string | undefined {
-  for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
-    for (const name of NAMES) {
-      try {
-        if (Deno.statSync(`${folder}/${name}`).isFile) return `${folder}/${name}`;
-      } catch {
-        // It is not there.
-      }
-    }
-  }
-  return undefined;
+  const folders = (Deno.env.get("PATH") ?? "").split(":");
+  return [...folders.flatMap((folder) => NAMES.map((name) => `${folder}/${name}`)), ...ELSEWHERE]
+    .find((path) => existsSync(path));
 }
 
 const executable = isDeno ? findBrowser() : undefined;
 /** In CI a test that is skipped is a failure. */
-const skip = executable === undefined && "needs Debian's chromium";
+const skip = executable === undefined && "needs chromium, as Debian has it";
 
 let browser: Browser;
 let folder: string;
@@ -70,7 +69,7 @@ async function visit(
   try {
     await page.setViewport({ width, height });
     await page.emulateMediaFeatures(features);
-    await page.goto(`file://${folder}/playground.html#${link}`);
+    await page.goto(`${pathToFileURL(`${folder}/playground.html`)}#${link}`);
     await test(page);
     assertEquals(complaints, []);
   } finally {
