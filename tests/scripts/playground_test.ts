@@ -89,6 +89,14 @@ describe("the playground's network", () => {
     assertEquals(told(home).at(-1), "laptop: Granted again, for 2 hours");
   });
 
+  it("loses what packets had opened, too", () => {
+    const home = run("do=10.punch,2000.hang-up,2000.reboot", 1999);
+    assert(home.flows("home").length > 0);
+
+    home.advanceTo(2000);
+    assertEquals(home.flows("home"), []);
+  });
+
   it("moves mappings to a new address", () => {
     const home = run("do=200.map-laptop,2000.address", 8000);
 
