@@ -85,7 +85,7 @@ import {
   type PathOptions,
   type Speaker,
 } from "./path.ts";
-import { contenderOf, Race, type RaceHost } from "./race.ts";
+import { contenderOf, Race, type RaceHost, refusedUntil } from "./race.ts";
 import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
 import { type CheckHost, CHECKS, Checks } from "./checks.ts";
 import { type PairHost, type PairRequest, Pairs } from "./pair.ts";
@@ -892,7 +892,10 @@ export class PortMapper implements Machine<MapperEvent> {
     now: Instant,
   ): void {
     const { holder } = managed;
-    if (holder) holder.state = "asking";
+    if (holder) {
+      holder.state = "asking";
+      holder.refusedUntil = refusedUntil(failure, retryAt);
+    }
     managed.isLost = true;
     managed.phase = "racing";
     managed.since = now;

@@ -222,8 +222,7 @@ export class Race {
     now: Instant,
   ): void {
     managed.note(contender.speaker, describeFailure(failure), now);
-    if (failure.kind === "refused") contender.refusedUntil = failure.retryAt;
-    else if (failure.kind === "unsupported-version") contender.refusedUntil = retryAt;
+    contender.refusedUntil = refusedUntil(failure, retryAt) ?? contender.refusedUntil;
     if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
     const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
     if (failure.kind !== "refused" || ways.includes(failure.code)) {
@@ -434,6 +433,12 @@ export class Race {
 function isInPlay({ state }: Contender): boolean {
   return state === "held-back" || state === "probing" || state === "ready" ||
     state === "asking" || state === "holding";
+}
+
+/** Until when a failure leaves its protocol alone, whoever races (PCP-C-22, PCP-C-28). */
+export function refusedUntil(failure: Failure, retryAt: Instant | undefined): Instant | undefined {
+  if (failure.kind === "refused") return failure.retryAt;
+  return failure.kind === "unsupported-version" ? retryAt : undefined;
 }
 
 /** For how long it leaves the preferred ones alone. */

@@ -69,6 +69,7 @@ export class ClientModel {
       nonces: options.nonces,
       reasonAt: -Infinity,
       unreachableAt: -Infinity,
+      natPmpHeardAt: -Infinity,
       restUntil: -Infinity,
       recreations: [],
     };
@@ -451,6 +452,7 @@ export class ClientModel {
 
   #losesInSession(wish: Wish, isRefused: boolean, now: Instant): void {
     this.watch.reasonAt = now;
+    if (wish.via === "pcp") this.#pcp?.lost(wish, now);
     if (!this.#natPmp || isPcpOnly(wish) || isRefused) return;
     this.#natPmp.abandoned(wish);
     if (wish.via === "pcp") this.#lostAt.set(wish, now);

@@ -538,10 +538,11 @@ export class NatPmpDeeds {
     }
   }
 
-  #hears(response: natPmp.NatPmpResponse & { kind: "address" }, _now: Instant): void {
+  #hears(response: natPmp.NatPmpResponse & { kind: "address" }, now: Instant): void {
     const { externalAddress } = response;
     if (externalAddress === undefined || externalAddress === "0.0.0.0") return;
     this.address = externalAddress;
+    this.#watch.natPmpHeardAt = now;
   }
 
   #answered(exchange: Exchange, response: natPmp.NatPmpResponse, now: Instant): void {
@@ -553,7 +554,13 @@ export class NatPmpDeeds {
     }
     const failure = failureOf(response);
     if (isDeletion) return this.#ends(mapping, "unmapped", "it was deleted", now);
-    if (failure !== undefined) return this.#failed(mapping, failure, now);
+    if (failure !== undefined) {
+      // What a session should have sent again by now it has taken back; else it does not show.
+      const mayBeBack = exchange.isUnclear || now > exchange.next.to + SLACK_MS;
+      if (!mayBeBack || this.#isStrict(mapping)) return this.#failed(mapping, failure, now);
+      mapping.next = { ...at(now, failure.why, "its request"), to: Infinity };
+      return;
+    }
     if (response.kind !== "map") return;
     if (response.externalPort === 0) {
       return this.#failed(mapping, { why: "a grant of port 0", holdMs: undefined }, now);

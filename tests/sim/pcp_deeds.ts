@@ -16,6 +16,7 @@ import { PcpMapping } from "./pcp_mapping.ts";
 import {
   breach,
   type External,
+  isPcpOnly,
   isSame,
   isSameMapping,
   newWish,
@@ -165,6 +166,23 @@ export class PcpDeeds {
     this.#ended(mapping, now);
   }
 
+  /**
+   * A session tells that it has lost it: what is asked from here on is no renewal. Which answers it
+   * took for a new table's, or whether of a mapping that it had given up, does not show before that.
+   */
+  lost(wish: Wish, now: Instant): void {
+    const mapping = this.of(wish);
+    if (!mapping?.isGranted || mapping.phase === "deleting") return;
+    mapping.clearGrant();
+    mapping.isStale = false;
+    const { refusedUntil } = mapping;
+    if (refusedUntil > now) return mapping.hold(now, refusedUntil, "a refusal of what was lost");
+    if (mapping.phase === "asking" || mapping.phase === "recovering") return;
+    mapping.phase = "recovering";
+    mapping.series = mapping.repeats = [];
+    mapping.next = { ...at(now, "its loss", "its request"), to: Infinity };
+  }
+
   /** The application asks for an announcement. */
   announce(now: Instant): void {
     this.#tick(now);
@@ -232,6 +250,7 @@ export class PcpDeeds {
     if (!isFor(mapping.wish, request)) {
       breach(watch, `sends the nonce of ${mapping.name} with another mapping's request`, now);
     }
+    mapping.asksForSet = request.options.some(({ type }) => type === "port-set");
     if (request.lifetimeSeconds === 0) this.#judgeDeletion(mapping, request, data, now);
     else this.#judgeRequest(mapping, request, data, now);
   }
@@ -446,8 +465,8 @@ export class PcpDeeds {
       granted: wish.granted,
       isRunning: mapping.isGranted,
       lifetimeSeconds: mapping.wantedSeconds(now),
-      // A session may have learnt it from a request that it has given up.
-      mayLeaveOut: mapping.mayLeaveOut || this.#watch.isSession,
+      // Each request that a session makes finds out anew what the server cannot read.
+      padded: this.#watch.isSession ? "either" : mapping.mayLeaveOut ? "no" : "yes",
     });
     // What was asked for before the time it is wanted for was known goes on as it is.
     if (fault) breach(this.#watch, `asks for ${mapping.name} with a request that ${fault}`, now);
@@ -503,10 +522,7 @@ export class PcpDeeds {
   }
 
   #mayRace(mapping: PcpMapping, now: Instant): boolean {
-    if (now < mapping.refusedUntil - SLACK_MS) {
-      // Another version may be asked for meanwhile, and a set of ports without what was malformed.
-      return mapping.failure !== "refused" || mapping.wish.portSetSize !== undefined;
-    }
+    if (now < mapping.refusedUntil - SLACK_MS) return false;
     if (this.#watch.reasonAt === now) return true;
     if (this.#roomAt.some((when) => Math.abs(now - when) <= SLACK_MS)) return true;
     const gap = now - mapping.startedAt;
@@ -723,13 +739,12 @@ export class PcpDeeds {
     const until = now + pcpHoldMs(lifetimeSeconds);
     const why = `${pcp.pcpResultName(code)} for ${lifetimeSeconds} s`;
     const isDeletion = mapping.phase === "deleting";
-    // Whether it takes the answer where it may have begun anew, or left PCP, does not show.
     const mayHaveBegun = mapping.series.some(({ sends }) => sends === 0);
     if (mapping.isInFlight && this.#isMended(mapping, code, why, now)) {
       if (mayHaveBegun) mapping.next = { ...mapping.next!, to: now + RECREATION_MS };
       return;
     }
-    if (mayHaveBegun && !mapping.isGranted) {
+    if (this.#mayHaveLeft(mapping)) {
       mapping.pendingRefusal = { until, why };
       this.#owe(mapping.wish, "failed", true, why);
       if (code === NO_RESOURCES) this.#mayLackRoomUntil(until);
@@ -742,10 +757,21 @@ export class PcpDeeds {
     if (isTaken && !isLenient) this.#noNewUntil = Math.max(this.#noNewUntil, until);
   }
 
+  /**
+   * Whether it takes an answer does not show: it may have begun anew, and have nothing on its way, or
+   * have taken back what it asked since NAT-PMP makes it.
+   */
+  #mayHaveLeft(mapping: PcpMapping): boolean {
+    if (mapping.isGranted || mapping.phase === "deleting") return false;
+    if (mapping.series.some(({ sends }) => sends === 0)) return true;
+    return this.#watch.isSession && !isPcpOnly(mapping.wish) &&
+      this.#watch.natPmpHeardAt >= mapping.startedAt;
+  }
+
   /** Another request may do: without what was refused and is not needed. */
   #isMended(mapping: PcpMapping, code: number, why: string, now: Instant): boolean {
     const { wish, phase } = mapping;
-    if (code === MALFORMED_OPTION && wish.portSetSize !== undefined && !mapping.mayLeaveOut) {
+    if (code === MALFORMED_OPTION && mapping.asksForSet) {
       mapping.mayLeaveOut = true;
     } else if (
       code === CANNOT_PROVIDE_EXTERNAL && wish.granted && phase !== "deleting" &&
@@ -840,8 +866,7 @@ export class PcpDeeds {
       if (opcode !== undefined && opcode !== own) continue;
       if (nonce !== undefined && nonce !== mapping.nonce) continue;
       const why = `UNSUPP_VERSION (it speaks ${version})`;
-      if (!mapping.isGranted && mapping.series.some(({ sends }) => sends === 0)) {
-        // It may have begun anew, and have nothing on its way.
+      if (this.#mayHaveLeft(mapping)) {
         mapping.pendingRefusal = { until, why };
         this.#owe(mapping.wish, "failed", true, why);
       } else this.#fails(mapping, "other", until, why, now, true);

@@ -22,8 +22,8 @@ export interface FieldContext {
   readonly isRunning: boolean;
   /** Whole seconds to ask for. */
   readonly lifetimeSeconds: number;
-  /** Options that need padding were refused as malformed. */
-  readonly mayLeaveOut: boolean;
+  /** Whether options that need padding go along: they do until they were refused as malformed. */
+  readonly padded: "yes" | "no" | "either";
 }
 
 /** Whether the request is for the wish. */
@@ -105,14 +105,13 @@ function suggestionFault(
 function optionFault(
   wish: Wish,
   { options }: MappingRequest,
-  { granted, mayLeaveOut }: FieldContext,
+  { granted, padded }: FieldContext,
 ): string | undefined {
   const set = options.find((option) => option.type === "port-set");
-  const isSetRight = wish.portSetSize === undefined
-    ? set === undefined
-    : set === undefined
-    ? mayLeaveOut
-    : set.size === wish.portSetSize && set.firstInternalPort === wish.internalPort;
+  const isSetRight = set === undefined
+    ? wish.portSetSize === undefined || padded !== "yes"
+    : padded !== "no" && set.size === wish.portSetSize &&
+      set.firstInternalPort === wish.internalPort;
   if (!isSetRight) return `asks for a set of ${set?.size ?? 1} ports, not ${wish.portSetSize ?? 1}`;
   const prefers = options.some(({ type }) => type === "prefer-failure");
   if (prefers !== (wish.preferFailure ?? false)) {

@@ -67,6 +67,8 @@ export class PcpMapping {
   sentAt: Instant = -Infinity;
   /** The bytes may change: the application has changed its mind. */
   mayChange = false;
+  /** Whether its last request was for a set of ports. */
+  asksForSet = false;
   /** Options were refused as malformed: those that need padding may be left out. */
   mayLeaveOut = false;
   /** Whether its next request starts fast does not show. */

@@ -304,6 +304,11 @@ export const PLANTED: readonly PlantedBug[] = [
     "        managed.isLost = true;",
   ),
   mapper(
+    "who no longer speaks PCP is asked by it in the next race",
+    "      holder.refusedUntil = refusedUntil(failure, retryAt);\n",
+    "",
+  ),
+  mapper(
     "a lost mapping does not join new gateways",
     'if (managed.phase === "racing") this.#joinAll(managed, now);\n        else if',
     'if (managed.phase === "racing" && !managed.isLost) this.#joinAll(managed, now);\n' +

@@ -144,6 +144,11 @@ export interface Watch {
   reasonAt: Instant;
   /** When ICMP came last: what it ended, of what was due at that very moment, does not show. */
   unreachableAt: Instant;
+  /**
+   * When NAT-PMP told the external address last: from then on it may make what PCP is asked for, and
+   * what PCP is asked is taken back.
+   */
+  natPmpHeardAt: Instant;
   /** Nothing is held against what is sent before this: it has just woken up. */
   restUntil: Instant;
   /** After a loss of state, how long the first request of it waited, milliseconds. */

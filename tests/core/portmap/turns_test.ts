@@ -81,4 +81,22 @@ describe("a session", () => {
     assertEquals(lab.mapper((mapper) => mapper.mapping(1)?.via), "nat-pmp");
     assertEquals(lab.ports(), [8080]);
   });
+
+  it("leaves PCP alone for half an hour where its renewal met UNSUPP_VERSION, and NAT-PMP nothing", () => {
+    const lab = rig();
+    lab.mapper((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 600 }, now));
+    lab.world.runFor(100);
+    lab.gateway((gateway, now) => gateway.setProtocol("pcp", false, now));
+    // NAT-PMP answers the probe alone, so that it takes over from PCP, and comes to nothing.
+    lab.filter((data) => data[0] === 2 || data.length === 2);
+    lab.world.runFor(400_000);
+    const lostAt = lab.events().find(({ type }) => type === "lost")!.at;
+    lab.sent.length = 0;
+    lab.world.runUntil(lostAt + 1_790_000);
+    const early = lab.sent.filter(({ data }) => data[0] === 2).map(({ at }) => at - lostAt);
+    assertEquals(early, []);
+    lab.gateway((gateway, now) => gateway.setProtocol("pcp", true, now));
+    lab.world.runFor(200_000);
+    assertEquals(lab.mapper((mapper) => mapper.mapping(1)?.via), "pcp");
+  });
 });
