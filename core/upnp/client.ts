@@ -11,16 +11,17 @@
  * *A mapping* is a lease, and lives as `core/lease/keeper.ts` says: renewed at 1/2, 3/4… of its
  * lifetime by the same AddPortMapping (UPNP-C-01, -03). One that is new takes this way:
  *
- *   IGD:2 ──AddAnyPortMapping──▶ granted, maybe with another port
- *   IGD:1 ──who has the port?──another host──▶ the next port ──…
+ *   who has the port?──another──▶ the next port ──…
  *              │ nobody, or we
+ *              ├─IGD:2──▶ AddAnyPortMapping ──granted──▶ told, maybe with another port
  *              ▼
  *         AddPortMapping ──granted──▶ told; then read back: are we in the table, and for how long?
  *              ├─718, 729──▶ the next port, unless the caller insists on this one
  *              ├─725, 402, 501──▶ the same without an end, which this client ends itself
  *              └─724──▶ the external port that the internal one is
  *
- * AddPortMapping replaces what another host has at some routers, though it should not (UPNP-C-02): so
+ * AddPortMapping replaces what another host has at some routers, though it should not (UPNP-C-02),
+ * and what another program of this host has at those that keep to the letter: so
  * the table is looked at before, and what is another's is left alone. What the table says afterwards
  * is believed: a mapping that is not in it is lost, a shorter lease is renewed by its own length. A
  * router that does not show its table is taken at its word.
@@ -750,7 +751,10 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     if (connection) {
       const look = yield* this.#look(connection, lease, lease.grant!.external.port);
       if (look === "gone") return "again";
-      isMissing = look !== "silent" && look.holder === "nobody" && this.#habits.showsTable === true;
+      if (look === "silent") return "done";
+      isMissing = look.holder === "nobody" && this.#habits.showsTable === true;
+      const isReplaced = look.holder === "other" && lease.isGranted && !lease.request;
+      if (isReplaced) this.#replaced(lease);
     } else {
       const UniqueID = this.#madeOf(lease).pinhole;
       if (UniqueID === undefined) return "done";
@@ -904,29 +908,15 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     let failure: Failure = this.#refusal(IGD_ERROR.ConflictInMappingEntry);
     let hasReplaced = false;
     const mayChange = !wanted.preferFailure;
-    // Version 2 gives nobody what another has: there a renewal need not look first whose it is.
+    // Version 2 gives no host what another has: there a renewal need not look first whose it is.
     let isSure = isHeld && version >= 2 && this.#habits.extendsLeases === true;
-
-    if (version >= 2 && mayChange && !isHeld && !this.#habits.lacksAny && port !== undefined) {
-      const outcome = yield* this.#add(connection, "AddAnyPortMapping", lease, port, seconds);
-      const given = outcome.type === "done" ? reservedPort(outcome.args, port) : undefined;
-      if (given !== undefined) {
-        if (given !== port) this.#madeOf(lease).ports.delete(port);
-        return this.#granted(job, lease, ask, given, seconds, undefined, version);
-      }
-      if (job.isCancelled) return "done";
-      if (outcome.type === "gone") return "again";
-      // Some take their time with it, or for ever (quirk 51).
-      if (outcome.type !== "error" || isMissingAction(outcome.code)) this.#habits.lacksAny = true;
-      if (outcome.type === "silent") {
-        this.#failed(job, lease, { kind: "no-answer" });
-        return "done";
-      }
-    }
+    let mayAskAny = version >= 2 && mayChange && !isHeld;
 
     for (let adds = 0; adds < MAX_ADDS && port !== undefined;) {
       if (!isSure && lookedAt !== port) {
-        const seen = yield* this.#look(connection, lease, port);
+        const seen = this.#isTaken(lease, port)
+          ? { holder: "other", leaseSeconds: 0 } as const
+          : yield* this.#look(connection, lease, port);
         if (job.isCancelled) return "done";
         if (seen === "gone") return "again";
         if (seen === "silent") {
@@ -941,6 +931,23 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
         port = mayChange ? ports.next().value : undefined;
         adds++;
         continue;
+      }
+      if (mayAskAny && !this.#habits.lacksAny) {
+        mayAskAny = false;
+        const outcome = yield* this.#add(connection, "AddAnyPortMapping", lease, port, seconds);
+        const given = outcome.type === "done" ? reservedPort(outcome.args, port) : undefined;
+        if (given !== undefined) {
+          if (given !== port) this.#madeOf(lease).ports.delete(port);
+          return this.#granted(job, lease, ask, given, seconds, undefined, version);
+        }
+        if (job.isCancelled) return "done";
+        if (outcome.type === "gone") return "again";
+        // Some take their time with it, or for ever (quirk 51).
+        if (outcome.type !== "error" || isMissingAction(outcome.code)) this.#habits.lacksAny = true;
+        if (outcome.type === "silent") {
+          this.#failed(job, lease, { kind: "no-answer" });
+          return "done";
+        }
       }
       if (isHeld && look.holder === "we" && this.#habits.extendsLeases === false && !hasReplaced) {
         hasReplaced = true;
@@ -999,6 +1006,14 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     }
     this.#failed(job, lease, failure);
     return "done";
+  }
+
+  /** Whether another mapping of this client may have an external port: a device would replace it. */
+  #isTaken(lease: IgdLease, port: number): boolean {
+    return this.keeper.all().some((other) =>
+      other !== lease && other.wanted.protocol === lease.wanted.protocol &&
+      this.#made.get(other)?.ports.has(port) === true
+    );
   }
 
   /** The external ports to try: what it had, what is wished, what the internal one is, any. */
@@ -1140,12 +1155,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
         this.#believe(lease, ask, seconds, look.leaseSeconds, leftBefore);
         break;
       case "other":
-        this.keeper.gone(
-          lease,
-          this.#refusal(IGD_ERROR.ConflictInMappingEntry),
-          undefined,
-          this.now,
-        );
+        this.#replaced(lease);
         break;
       case "nobody": {
         // It said yes and did nothing (quirk 48: the table is full).
@@ -1157,6 +1167,13 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       }
     }
     return "done";
+  }
+
+  /** Another host, or another program of this one, has its port by now. */
+  #replaced(lease: IgdLease): void {
+    this.#madeOf(lease).ports.delete(lease.grant!.external.port);
+    const failure = this.#refusal(IGD_ERROR.ConflictInMappingEntry);
+    this.keeper.gone(lease, failure, undefined, this.now);
   }
 
   /** Takes what the table says of the lease. */

@@ -40,12 +40,13 @@ describe("IgdClient", () => {
     assertEquals(rig.router.table(), [`TCP 8080->${HOST}:8080`]);
   });
 
-  it("maps at an IGD:2 by AddAnyPortMapping, in three", () => {
+  it("maps at an IGD:2 by AddAnyPortMapping, once it has looked whose the port is", () => {
     const router = new ScriptedRouter({ version: 2 });
     const rig = new Rig({ router });
     rig.map();
     assertEquals(router.calls.map(({ action }) => action), [
       "GetExternalIPAddress",
+      "GetSpecificPortMappingEntry",
       "AddAnyPortMapping",
       "GetSpecificPortMappingEntry",
     ]);
@@ -162,6 +163,40 @@ describe("IgdClient", () => {
     assertEquals(rig.router.takeActions(), ["GetSpecificPortMappingEntry"]);
     assertEquals(rig.types(), ["unmapped"]);
     assertEquals(rig.router.rows.length, 1);
+  });
+
+  // By the letter of WANIPConnection:2 a device replaces what the same host has at the port.
+  it("takes no port that another of its own mappings has, whether the table shows or not", () => {
+    for (const version of [1, 2] as const) {
+      for (const hides of [false, true]) {
+        const acts = hides && { acts: { GetSpecificPortMappingEntry: () => 401 } };
+        const router = new ScriptedRouter({ version, overwrites: true, ...acts });
+        const rig = new Rig({ router });
+        for (const internalPort of [8080, 8081]) {
+          rig.map({ internalPort, suggestedExternal: { port: 9000 } });
+        }
+        assertEquals(router.table(), [`TCP 9000->${HOST}:8080`, `TCP 8081->${HOST}:8081`]);
+      }
+    }
+  });
+
+  it("takes no port that another program of this host has", () => {
+    for (const version of [1, 2] as const) {
+      const router = new ScriptedRouter({ version, overwrites: true });
+      router.occupy(9000, "TCP", HOST);
+      const rig = new Rig({ router });
+      rig.map({ suggestedExternal: { port: 9000 } });
+      assertEquals(router.table(), [`TCP 9000->${HOST}:9000`, `TCP 8080->${HOST}:8080`]);
+    }
+  });
+
+  it("finds out within minutes that another has its port, and takes another one", () => {
+    const rig = held();
+    rig.router.occupy(8080);
+    rig.run(120_000);
+    assertEquals(rig.types(), ["lost", "recovered"]);
+    assertEquals(rig.router.rows.length, 2);
+    assertEquals(rig.router.rows[0]!.description, "other");
   });
 
   it("deletes at its end what it could not ask for again at a router that is not connected", () => {
