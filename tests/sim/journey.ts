@@ -291,7 +291,7 @@ class Journey {
         }
       },
       () => {
-        if (router.family === 4) router.changeExternal(`203.0.113.${10 + below(random, 200)}`);
+        if (router.family === 4) router.changeExternal(this.#newExternal());
       },
     ];
     if (router.servers.length === 0) return;
@@ -325,6 +325,14 @@ class Journey {
         if (below(random, 2) === 0) this.#renumber(place, 4);
         else this.#tellSoon(pick(random, [0, 20_000]));
       }
+    }
+  }
+
+  /** A WAN address that no router has. */
+  #newExternal(): string {
+    for (;;) {
+      const address = `203.0.113.${10 + below(this.#random, 200)}`;
+      if (!this.#internet.lookup(address)) return address;
     }
   }
 
@@ -521,9 +529,6 @@ class Journey {
     ).map(formatEndpoint);
     const here = formatEndpoint(external);
     if (held.includes(here)) return;
-    // Just after a move two clients may have had the one device: what is told is found out to be
-    // gone within a minute.
-    if (isByDevice && !isLong && when !== AFTER_CHANGE) return;
     fail(
       traveller,
       when,
@@ -601,7 +606,7 @@ class Journey {
       if (this.#dead.has(router) || router.servers.length === 0) continue;
       if (below(this.#random, 2) === 0) router.scenario("reboot");
       else if (router.family === 4) {
-        router.changeExternal(`203.0.113.${10 + below(this.#random, 200)}`);
+        router.changeExternal(this.#newExternal());
       }
     }
     this.world.runFor(CHECK_MS);
