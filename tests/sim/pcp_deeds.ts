@@ -381,7 +381,7 @@ export class PcpDeeds {
     const isOnTime = this.#judgeTime(mapping, "asks for", now);
     if (mapping.phase === "asking" && isOnTime) {
       const mayChange = mapping.mayChange || this.#isLenient(mapping) ||
-        mapping.series.some(({ sends }) => sends === 0);
+        mapping.mayBegin;
       if (!isRepeat && !mayChange) {
         breach(watch, `asks for ${mapping.name} again with other bytes`, now);
       }
@@ -509,9 +509,7 @@ export class PcpDeeds {
     const { next, phase } = mapping;
     if (!next) return undefined;
     let to = next.to;
-    const begins = phase === "held" || phase === "recovering" ||
-      mapping.series.some(({ sends }) => sends === 0);
-    if (begins && !mapping.isGranted) to = Math.max(to, this.#noNewUntil, ...this.#roomAt);
+    if ((phase === "held" || mapping.isDelayed) && !mapping.isGranted) to = Math.max(to, this.#noNewUntil, ...this.#roomAt);
     return to === next.to ? next : { ...next, to };
   }
 
@@ -589,7 +587,11 @@ export class PcpDeeds {
       for (const mapping of this.#all) mapping.refusedUntil = -Infinity;
       return this.#mayRecover(now);
     }
+    const waiting = this.#all.filter((mapping) => this.#mayWaitForRoom(mapping, now));
     this.#noNewUntil = -Infinity;
+    for (const mapping of waiting) {
+      if (mapping !== answered) mapping.mayWaitUntil(now + RECREATION_MS);
+    }
     for (const mapping of this.#all) {
       const { phase } = mapping;
       if (mapping === answered || phase === "over" || phase === "deleting") continue;
@@ -617,6 +619,7 @@ export class PcpDeeds {
         mapping.refusedUntil = -Infinity;
         this.#recover(mapping, now, false);
       }
+      if (this.#mayWaitForRoom(mapping, now)) mapping.mayWaitUntil(now + RECREATION_MS);
       if (mapping.phase !== "asking" || !mapping.next) continue;
       const { from, to } = mapping.next;
       if (to <= now + RECREATION_MS) continue;
@@ -628,6 +631,11 @@ export class PcpDeeds {
         mapping.joinSeries();
       }
     }
+  }
+
+  /** Its random delay may have come to an end where there was no room: it rests until there is. */
+  #mayWaitForRoom({ isDelayed, isGranted }: PcpMapping, now: Instant): boolean {
+    return isDelayed && !isGranted && Math.max(this.#noNewUntil, ...this.#roomAt) > now;
   }
 
   #recover(mapping: PcpMapping, now: Instant, isLost: boolean): void {
@@ -739,7 +747,7 @@ export class PcpDeeds {
     const until = now + pcpHoldMs(lifetimeSeconds);
     const why = `${pcp.pcpResultName(code)} for ${lifetimeSeconds} s`;
     const isDeletion = mapping.phase === "deleting";
-    const mayHaveBegun = mapping.series.some(({ sends }) => sends === 0);
+    const mayHaveBegun = mapping.mayBegin;
     if (mapping.isInFlight && this.#isMended(mapping, code, why, now)) {
       if (mayHaveBegun) mapping.next = { ...mapping.next!, to: now + RECREATION_MS };
       return;
@@ -763,7 +771,7 @@ export class PcpDeeds {
    */
   #mayHaveLeft(mapping: PcpMapping): boolean {
     if (mapping.isGranted || mapping.phase === "deleting") return false;
-    if (mapping.series.some(({ sends }) => sends === 0)) return true;
+    if (mapping.mayBegin) return true;
     return this.#watch.isSession && !isPcpOnly(mapping.wish) &&
       this.#watch.natPmpHeardAt >= mapping.startedAt;
   }

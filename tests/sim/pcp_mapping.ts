@@ -257,6 +257,24 @@ export class PcpMapping {
     this.next = from < this.until! ? { ...next, from, to: Math.max(next.to, from) } : undefined;
   }
 
+  /** Whether what is on its way may begin anew. */
+  get mayBegin(): boolean {
+    return this.series.some(({ sends }) => sends === 0);
+  }
+
+  /** Whether its request waits for a random delay, or may do so. */
+  get isDelayed(): boolean {
+    return this.phase === "recovering" || this.mayBegin;
+  }
+
+  /** What is to begin may have been put off until then. */
+  mayWaitUntil(when: Instant): void {
+    const later = (next: Window): Window => ({ ...next, to: Math.max(next.to, when) });
+    for (const series of this.series) if (series.sends === 0) series.next = later(series.next);
+    if (this.series.length > 0) this.joinSeries();
+    else if (this.next) this.next = later(this.next);
+  }
+
   /** The server holds it no more. */
   clearGrant(): void {
     this.until = undefined;

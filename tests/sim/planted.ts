@@ -362,6 +362,11 @@ export const PLANTED: readonly PlantedBug[] = [
     "    this.#hostMoved();",
   ),
   upnp(
+    "UPnP takes the port that another mapping of this host has",
+    '      if (look.holder === "other") {',
+    '      if (look.holder === "other" && version < 2) {',
+  ),
+  upnp(
     "UPnP deletes nothing",
     "    canDelete: () => true,",
     "    canDelete: () => false,",
