@@ -67,6 +67,8 @@ export interface MappingRequest {
   readonly remote?: Endpoint;
   /** A hint that the gateway is free not to follow (PCP-C-37), unless with `preferFailure`. */
   readonly suggestedExternal?: SuggestedExternal;
+  /** What was granted before: suggested first, and given up where the gateway cannot (PCP). */
+  readonly remembered?: Endpoint;
   /** The lifetime to ask for, 1…2³²−1 seconds; the gateway may grant another. @default {7200} */
   readonly lifetimeSeconds?: number;
   /** How long it is wanted. @default {"keep-alive"} */

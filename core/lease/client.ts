@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { checkInteger, checkLifetime } from "../check.ts";
+import { checkAddress, checkInteger, checkLifetime } from "../check.ts";
 import { type Via, VIA_NAME } from "../errors.ts";
 import type { Action, DebugTimeout, Instant } from "../machine.ts";
 import {
@@ -89,8 +89,10 @@ export abstract class LeaseClient<T, E extends { readonly type: string }> {
     if (this.#isClosed) throw new TypeError("Cannot map a port: the client is closed");
     const wanted = this.#check(request);
     const given = this.#nonceOf(request);
+    const { remembered } = request;
+    if (remembered) checkAddress("remembered.address", remembered.address);
     this.begin(now);
-    const { id } = this.keeper.map(wanted, given, this.wire.nonces?.make, this.now);
+    const { id } = this.keeper.map(wanted, given, this.wire.nonces?.make, remembered, this.now);
     this.wire.advance?.();
     return id;
   }

@@ -182,12 +182,14 @@ export class LeaseKeeper<R, T> {
    * on, but for the endpoint; where the gateway holds it as it is wanted, `mapped` is told at once.
    *
    * @param nonce Makes the nonce of a new one; `given` is that of an earlier request.
+   * @param remembered What a gateway had assigned to an earlier one.
    * @throws {TypeError} Where the same mapping, or one of its ports, is wanted already.
    */
   map(
     wanted: Wanted,
     given: string | undefined,
     nonce: (() => string) | undefined,
+    remembered: Endpoint | undefined,
     now: Instant,
   ): Lease<R> {
     const known = this.#wanted.get(mappingKey(wanted));
@@ -197,6 +199,7 @@ export class LeaseKeeper<R, T> {
     }
     this.#refuseTwice(wanted);
     const lease = this.#make(wanted, given ?? nonce?.());
+    lease.remembered = remembered;
     // What was asked for with it before the gateway may hold already.
     if (given) this.#mayExistAlready(lease);
     this.#start(lease, now);

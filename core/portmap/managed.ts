@@ -368,20 +368,17 @@ export function clientRequest(managed: ManagedMapping, { via, path }: Speaker): 
   const { protocols: _protocols, family: _family, gateway: _gateway, ...request } = managed.request;
   const { remembered } = managed;
   const nonce = managed.nonces[path.gateway.address];
-  const named = request.suggestedExternal;
   // Only what the application named is a demand; what was learnt is no more than a suggestion.
-  const port = named?.port || (request.preferFailure ? 0 : remembered?.port ?? 0);
-  const learnt = PROTOCOLS[via]!.suggests === "endpoint" && !request.preferFailure;
-  const address = named?.address ?? (learnt ? remembered?.address : undefined);
-  const suggestedExternal = {
-    ...(port !== 0 && { port }),
-    ...(address !== undefined && { address }),
-  };
-  return {
-    ...request,
-    ...((port !== 0 || address !== undefined) && { suggestedExternal }),
-    ...(nonce !== undefined && { nonce: fromHex(nonce) }),
-  };
+  const named = request.suggestedExternal;
+  let learnt: Pick<MappingRequest, "remembered" | "suggestedExternal"> = {};
+  if (remembered && !request.preferFailure) {
+    const address = named?.address ?? remembered.address;
+    const port = named?.port || remembered.port;
+    learnt = PROTOCOLS[via]!.suggests === "endpoint"
+      ? { remembered: { address, port } }
+      : { suggestedExternal: { ...named, port } };
+  }
+  return { ...request, ...learnt, ...(nonce !== undefined && { nonce: fromHex(nonce) }) };
 }
 
 /** A held mapping as it is kept for a later run. */

@@ -86,7 +86,7 @@ export class KeeperRig {
 
   map(request: Partial<MappingRequest> = {}): Fake {
     const { nonce, ...rest } = request;
-    return this.keeper.map(wantedOf(rest), nonce && toHex(nonce), undefined, this.now);
+    return this.keeper.map(wantedOf(rest), nonce && toHex(nonce), undefined, undefined, this.now);
   }
 
   adopt(request: Partial<MappingRequest> = {}, remembered: Endpoint | undefined = EXTERNAL): Fake {

@@ -126,7 +126,10 @@ describe("a request", () => {
 
   it("takes a nonce that is made for it", () => {
     const lab = rig();
-    assertEquals(lab.keeper.map(wantedOf(), undefined, () => NONCE_TEXT, 0).nonce, NONCE_TEXT);
+    assertEquals(
+      lab.keeper.map(wantedOf(), undefined, () => NONCE_TEXT, undefined, 0).nonce,
+      NONCE_TEXT,
+    );
   });
 });
 

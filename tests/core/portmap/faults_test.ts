@@ -208,6 +208,26 @@ describe("refusals", () => {
     assertEquals(moved.mapping.external, { address: NEW_EXTERNAL, port: 8080 });
   });
 
+  it("a PEER of an earlier run, then a new WAN address: the learnt one is given up at once", () => {
+    const remote = { address: "198.51.100.9", port: 443 };
+    const request = { protocol: "tcp", internalPort: 8080, remote } as const;
+    const saved = [{
+      protocol: "tcp",
+      internalPort: 8080,
+      remote,
+      via: "pcp",
+      gateway: GATEWAY.address,
+      nonce: "000102030405060708090a0b",
+      external: { address: NEW_EXTERNAL, port: 8080 },
+      lifetimeSeconds: 7200,
+      mode: "keep-alive",
+    }] as const;
+    const lab = rig({ mapper: { saved } });
+    lab.mapper((mapper, now) => mapper.map(request, now));
+    lab.world.runFor(1000);
+    assertEquals(told(lab.events().at(-1), "mapped").mapping.external.address, EXTERNAL);
+  });
+
   it("refused for a day, then the gateway restarts: asked again at once", () => {
     const { lab } = held({ gateway: { protocols: ["pcp"] } });
     lab.gateway((gateway, now) => gateway.setRefusal(2, now));
