@@ -24,6 +24,7 @@ const bug = (file: string) => (name: string, find: string, replace: string): Pla
 
 const backoff = bug("core/backoff.ts");
 const keeper = bug("core/lease/keeper.ts");
+const leaseClient = bug("core/lease/client.ts");
 const lease = bug("core/lease/lease.ts");
 const savedLease = bug("core/lease/saved.ts");
 const natPmp = bug("core/natpmp/client.ts");
@@ -96,8 +97,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   natPmp(
     "NAT-PMP believes in four times the lifetime",
-    "this.#keeper.granted(lease, { external, lifetimeSeconds }, now);",
-    "this.#keeper.granted(lease, { external, lifetimeSeconds: 4 * lifetimeSeconds }, now);",
+    "this.keeper.granted(lease, { external, lifetimeSeconds }, now);",
+    "this.keeper.granted(lease, { external, lifetimeSeconds: 4 * lifetimeSeconds }, now);",
   ),
   pcp(
     "PCP asks for something new although there are no resources",
@@ -143,10 +144,10 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   pcp(
     "a retransmission has other bytes",
-    'this.#outbox.send("client", this.#servers.current, request.packet, lease.id);',
+    'this.outbox.send("client", this.#servers.current, request.packet, lease.id);',
     "const packet = request.packet.slice();\n" +
       "    if (request.sends > 1) packet[59] = packet[59]! ^ 1;\n" +
-      '    this.#outbox.send("client", this.#servers.current, packet, lease.id);',
+      '    this.outbox.send("client", this.#servers.current, packet, lease.id);',
   ),
   natPmpQueue(
     "NAT-PMP maps another port than it was asked to",
@@ -347,8 +348,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   upnp(
     "UPnP asks for a tenth of the wanted lifetime",
-    "const seconds = lease.lifetimeToAsk(this.#now);",
-    "const seconds = Math.ceil(lease.lifetimeToAsk(this.#now) / 10);",
+    "const seconds = lease.lifetimeToAsk(this.now);",
+    "const seconds = Math.ceil(lease.lifetimeToAsk(this.now) / 10);",
   ),
   upnp(
     "UPnP asks for mappings without an end",
@@ -373,13 +374,13 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   upnp(
     "another external address of UPnP's is not told",
-    "    if (isOther) this.#keeper.externalAddressChanged(address);\n",
+    "    if (isOther) this.keeper.externalAddressChanged(address);\n",
     "",
   ),
-  upnp(
+  leaseClient(
     "UPnP does not make anew what a restart has lost",
-    "    this.#keeper.gatewayRestarted(undefined, this.#now);\n",
-    "",
+    "    this.keeper.gatewayRestarted(except, this.now);",
+    '    if (this.via !== "upnp") this.keeper.gatewayRestarted(except, this.now);',
   ),
   upnp(
     "UPnP never looks for a device again that is gone",
