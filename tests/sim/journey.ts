@@ -498,12 +498,12 @@ class Journey {
     const routers = this.#here.flatMap((place) => place.routers);
     for (const router of routers) router.tidy();
     for (const traveller of this.travellers) {
-      for (const errand of traveller.wanted()) this.#judgeErrand(traveller, errand, when, isLong);
+      for (const errand of traveller.wanted()) this.#judgeErrand(traveller, errand, when);
     }
     if (isLong) this.#judgeLeft(routers, when);
   }
 
-  #judgeErrand(traveller: Traveller, errand: Errand, when: string, isLong: boolean): void {
+  #judgeErrand(traveller: Traveller, errand: Errand, when: string): void {
     const { request, told, granted, name } = errand;
     if ((request.mode ?? "keep-alive") !== "keep-alive") return;
     const able = this.#able(traveller, errand);

@@ -6,7 +6,7 @@
  * @module
  */
 import { toHex } from "../../core/bytes.ts";
-import { familyOf } from "../../core/ip.ts";
+import { anyAddress, familyOf } from "../../core/ip.ts";
 import type { Endpoint, Instant } from "../../core/machine.ts";
 import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import * as pcp from "../../core/pcp/codec.ts";
@@ -251,6 +251,8 @@ export class PcpDeeds {
       breach(watch, `sends the nonce of ${mapping.name} with another mapping's request`, now);
     }
     mapping.asksForSet = request.options.some(({ type }) => type === "port-set");
+    mapping.suggestsLearnt = request.suggestedPort !== mapping.wish.suggestedPort ||
+      request.suggestedAddress !== anyAddress(familyOf(request.suggestedAddress));
     if (request.lifetimeSeconds === 0) this.#judgeDeletion(mapping, request, data, now);
     else this.#judgeRequest(mapping, request, data, now);
   }
@@ -509,7 +511,9 @@ export class PcpDeeds {
     const { next, phase } = mapping;
     if (!next) return undefined;
     let to = next.to;
-    if ((phase === "held" || mapping.isDelayed) && !mapping.isGranted) to = Math.max(to, this.#noNewUntil, ...this.#roomAt);
+    if ((phase === "held" || mapping.isDelayed) && !mapping.isGranted) {
+      to = Math.max(to, this.#noNewUntil, ...this.#roomAt);
+    }
     return to === next.to ? next : { ...next, to };
   }
 
@@ -782,11 +786,11 @@ export class PcpDeeds {
     if (code === MALFORMED_OPTION && mapping.asksForSet) {
       mapping.mayLeaveOut = true;
     } else if (
-      code === CANNOT_PROVIDE_EXTERNAL && wish.granted && phase !== "deleting" &&
+      code === CANNOT_PROVIDE_EXTERNAL && mapping.suggestsLearnt && phase !== "deleting" &&
       !wish.preferFailure
     ) {
       // A session may wish for it again in another race.
-      if (this.#watch.isSession) wish.remembered = wish.granted;
+      if (this.#watch.isSession) wish.remembered = wish.granted ?? wish.remembered;
       wish.granted = undefined;
     } else return false;
     mapping.mayChange = true;

@@ -69,6 +69,8 @@ export class PcpMapping {
   mayChange = false;
   /** Whether its last request was for a set of ports. */
   asksForSet = false;
+  /** Whether its last request suggested what was granted before, beyond what is wished. */
+  suggestsLearnt = false;
   /** Options were refused as malformed: those that need padding may be left out. */
   mayLeaveOut = false;
   /** Whether its next request starts fast does not show. */
