@@ -7,14 +7,15 @@
  * - Nothing of another program is gone.
  * - What is wanted is held, as it was told, by a gateway that can; what arrives there gets through.
  * - Nothing is left that was made and is not wanted.
+ * - A watched port is mapped at every gateway that can, and told as it is there.
  * - A network that is in order is found and used within seconds.
  *
  * @module
  */
 import { describeDatagram } from "../../adapters/packets.ts";
 import type { GatewayProtocol } from "../../core/gateway/profile.ts";
-import { formatEndpoint } from "../../core/ip.ts";
-import type { PortRequest } from "../../core/portmap/managed.ts";
+import { familyOf, formatEndpoint } from "../../core/ip.ts";
+import type { Assignment, PortRequest } from "../../core/portmap/managed.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
 import { below, type RandomSource } from "../../core/random.ts";
 import {
@@ -83,6 +84,8 @@ class Journey {
   /** The routers that discovery finds, in this order. */
   #found: readonly Router[] = [];
   #isCalm = false;
+  /** Programs that watch a port, until all has been at rest. */
+  readonly #watchers: Traveller[] = [];
   /** Routers that are off for good. */
   readonly #dead = new Set<Router>();
 
@@ -130,6 +133,7 @@ class Journey {
       const first = 5000 + 1000 * i;
       const traveller = new Traveller(this.world, `program${i}`, this.#host, first, spoken);
       this.travellers.push(traveller);
+      if (below(random, 6) === 0) this.#watchers.push(traveller);
     }
   }
 
@@ -142,6 +146,9 @@ class Journey {
       for (let i = 0; i < count; i++) {
         this.world.after(i === 0 ? 0 : below(random, LEG_MS), () => this.#want(traveller));
       }
+    }
+    for (const traveller of this.#watchers) {
+      this.world.after(below(random, LEG_MS), () => this.#watch(traveller));
     }
     const legs = 1 + below(random, LEGS);
     for (let i = 0; i < legs; i++) {
@@ -157,6 +164,7 @@ class Journey {
     this.#calm();
     this.world.runFor(SETTLE_MS);
     this.#judgeRest("at rest", true);
+    this.#judgeWatches();
     this.#judgeTraffic();
     this.#judgeQuiet();
     this.#judgeChange();
@@ -410,6 +418,18 @@ class Journey {
     traveller.want(request);
   }
 
+  #watch(traveller: Traveller): void {
+    if (this.#host.isSuspended || this.#isCalm) return;
+    const random = this.#random;
+    const family = pick(random, [undefined, undefined, 4, 6] as const);
+    traveller.want({
+      protocol: pick(random, ["tcp", "udp"] as const),
+      internalPort: traveller.firstPort + 500,
+      lifetimeSeconds: pick(random, [120, 900]),
+      ...(family !== undefined && { family }),
+    }, true);
+  }
+
   #draw({ firstPort, protocols = EVERY }: Traveller): PortRequest {
     const random = this.#random;
     const protocol = pick(random, ["tcp", "udp"] as const);
@@ -424,7 +444,9 @@ class Journey {
     };
     switch (below(random, 10)) {
       case 0:
-        return { ...common, suggestedExternal: { port: 6000 + below(random, 8) } };
+      case 5:
+        // Few ports, so that several want the same.
+        return { ...common, suggestedExternal: { port: 6000 + below(random, 4) } };
       case 1:
         return { ...common, mode: pick(random, ["once", 2, 3]) };
       case 2:
@@ -446,8 +468,31 @@ class Journey {
           family: 4,
           internalPort: firstPort + 4 + below(random, 4),
         };
+      case 4:
+        return this.#drawForPcp(common, firstPort);
       default:
         return common;
+    }
+  }
+
+  /** What PCP alone can do, each with ports of its own. */
+  #drawForPcp({ protocol, lifetimeSeconds }: PortRequest, firstPort: number): PortRequest {
+    const random = this.#random;
+    const common = { protocol, lifetimeSeconds: lifetimeSeconds!, family: 4 } as const;
+    const first = firstPort + 100 + below(random, 3);
+    switch (below(random, 3)) {
+      case 0:
+        return { ...common, internalPort: first, remote: { address: PEER[4], port: 9 } };
+      case 1: {
+        const { number } = pick(random, this.#places);
+        return { ...common, internalPort: first + 10, thirdParty: thirdPartyAt(number) };
+      }
+      default:
+        return {
+          ...common,
+          internalPort: firstPort + 120 + 8 * (first % 3),
+          portSet: { size: 2 + below(random, 6) },
+        };
     }
   }
 
@@ -486,10 +531,13 @@ class Journey {
     // Where none is named it is IPv4's, if there is a gateway; what is held already stays.
     const isHeldBySix = told === "held" && granted!.gateway.address.includes(":");
     const family = request.family ?? (has4 && !isHeldBySix ? 4 : 6);
-    return this.#found.filter((router) =>
-      router.family === family && !this.#dead.has(router) &&
-      protocolsFor(traveller, request, router).length > 0
-    );
+    return this.#found.filter((router) => {
+      const { number } = this.#here.find(({ routers }) => routers.includes(router))!;
+      const { thirdParty } = request;
+      return router.family === family && !this.#dead.has(router) &&
+        (thirdParty === undefined || thirdParty === thirdPartyAt(number)) &&
+        protocolsFor(traveller, request, router).length > 0;
+    });
   }
 
   /** `isLong`: whatever could not be deleted has run out by now. */
@@ -521,9 +569,11 @@ class Journey {
     if (routers.length === 0) {
       fail(traveller, when, `${name} is told as held at ${gateway.address}`);
     }
-    if (!this.#host.hasAddress(internal.address)) {
+    if (request.thirdParty === undefined && !this.#host.hasAddress(internal.address)) {
       fail(traveller, when, `${name} leads to ${internal.address}, where this host is no more`);
     }
+    // An outbound mapping is the traffic's, too.
+    if (request.remote) return;
     const held = routers.flatMap((one) =>
       one.externals(via, request.protocol, internal.address, request.internalPort)
     ).map(formatEndpoint);
@@ -539,16 +589,23 @@ class Journey {
   /** Of what a gateway holds somebody has to know. */
   #judgeLeft(routers: readonly Router[], when: string): void {
     const wanted = this.travellers.flatMap((one) => one.errands.filter(({ isOver }) => !isOver));
+    const hosts = [
+      ...this.#addresses.map(({ address }) => address),
+      ...this.#places.map(({ number }) => thirdPartyAt(number)),
+    ];
     for (const router of routers) {
-      for (const { address } of this.#addresses) {
+      for (const address of hosts) {
         for (const { internal, protocol, external } of router.entriesOf(address)) {
           const errand = wanted.find(({ request, granted }) =>
-            request.internalPort === internal.port &&
+            internal.port >= request.internalPort &&
+            internal.port < request.internalPort + (request.portSet?.size ?? 1) &&
+            (request.thirdParty === undefined || request.thirdParty === address) &&
             (protocol === 6) === (request.protocol === "tcp") &&
             (granted === undefined || ((granted.via === "upnp" ||
               granted.gateway.address === router.address) &&
               granted.internal.address === address &&
-              granted.external.port === external.port))
+              granted.external.port - granted.internal.port ===
+                external.port - internal.port))
           );
           if (errand) continue;
           const what = `${internal.port} of ${address} as ${formatEndpoint(external)}`;
@@ -558,11 +615,58 @@ class Journey {
     }
   }
 
+  /** What is watched is mapped at each gateway that can, and told so; then nobody watches any more. */
+  #judgeWatches(): void {
+    for (const traveller of this.#watchers) {
+      for (const errand of traveller.watched()) {
+        const told = traveller.judgeWatched(errand);
+        this.#judgeSet(traveller, errand, told);
+        traveller.revoke(errand);
+      }
+    }
+  }
+
+  #judgeSet(traveller: Traveller, { request, name }: Errand, told: readonly Assignment[]): void {
+    const { family, protocol, internalPort } = request;
+    const addresses = this.#host.interfaces.flatMap((one) => one.addresses);
+    const local = addresses.filter((one) => family === undefined || familyOf(one) === family);
+    const shown = told.filter(({ via }) => via === "local").map(({ address }) => address);
+    if (shown.toSorted().join() !== local.toSorted().join()) {
+      fail(traveller, "at rest", `tells ${shown} for ${name}, the host is at ${local}`);
+    }
+    const routers = this.#here.flatMap((place) => place.routers);
+    const held = (some: readonly Router[], via: string) =>
+      some.flatMap((one) =>
+        addresses.flatMap((owner) => one.externals(via, protocol, owner, internalPort))
+      ).map(formatEndpoint);
+    for (const one of told) {
+      if (one.via === "local" || held(routers, one.via).includes(formatEndpoint(one))) continue;
+      fail(
+        traveller,
+        "at rest",
+        `tells ${formatEndpoint(one)} by ${one.via} for ${name}: nobody's`,
+      );
+    }
+    for (const router of this.#found) {
+      const isMeant = family === undefined || router.family === family;
+      const able = isMeant && !this.#dead.has(router)
+        ? protocolsFor(traveller, request, router)
+        : [];
+      // A device may be taken for another gateway's.
+      if (able.length === 0 || !able.some((via) => via !== "upnp")) continue;
+      const isTold = told.some(({ via, ...one }) =>
+        held([router], via).includes(formatEndpoint(one))
+      );
+      if (!isTold) fail(traveller, "at rest", `tells nothing of ${router.name} for ${name}`);
+    }
+  }
+
   /** What a peer on the Internet sends to an external endpoint arrives at the program. */
   #judgeTraffic(): void {
     for (const traveller of this.travellers) {
       for (const { granted, told, name, request } of traveller.wanted()) {
         if (told !== "held" || request.protocol !== "udp" || request.mode) continue;
+        if (request.thirdParty !== undefined || request.remote) continue;
         const { external, internal } = granted!;
         let arrived = 0;
         const socket = this.#host.bind({ port: request.internalPort, address: internal.address });
@@ -729,9 +833,19 @@ function protocolsFor(
 ): readonly GatewayProtocol[] {
   return router.spoken.filter((protocol) =>
     protocols.includes(protocol) && (request.protocols?.includes(protocol) ?? true) &&
-    // Who may come in is PCP's to say, but for single hosts.
-    (protocol === "pcp" || !request.filters)
+    (protocol === "pcp" || !isForPcp(request))
   );
+}
+
+/** Whether PCP alone can do it: who may come in is its to say, but for single hosts. */
+function isForPcp({ filters, remote, thirdParty, portSet }: PortRequest): boolean {
+  return filters !== undefined || remote !== undefined || thirdParty !== undefined ||
+    portSet !== undefined;
+}
+
+/** Another host of a network, for which a program may ask. */
+function thirdPartyAt(number: number): string {
+  return `192.168.${number}.10`;
 }
 
 function describe({ name, routers }: Place): string {

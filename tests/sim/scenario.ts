@@ -175,6 +175,11 @@ function gatewayTurn(random: RandomSource, home: Home): void {
     () => `wrong-source ${pick(random, ["on", "off"])}`,
     () => `nat ${pick(random, ["on", "off"])}`,
     () => `protocol ${pick(random, ["pcp", "nat-pmp"])} ${pick(random, ["on", "off"])}`,
+    () => {
+      // Other software, and no room in it.
+      home.scenario("protocol pcp off");
+      return "exhaust on";
+    },
     () => `static ${pick(random, ["tcp", "udp"])} ${7000 + below(random, 4)} 192.168.1.250 80`,
     () => "announce",
     () => `client ${client.address} ${pick(random, ["allow", "deny"])}`,

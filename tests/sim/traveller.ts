@@ -7,6 +7,7 @@
  * - It asks for nothing that nobody wants (any more), and no gateway that it was not told of.
  * - It tells only what a gateway has confirmed, and only of gateways that are this host's.
  * - Each id ends with one final event, and nothing is told of it afterwards.
+ * - Of a watched port it tells the whole set, where it has changed, of addresses that are true.
  *
  * @module
  */
@@ -18,6 +19,7 @@ import { PROTOCOL_NUMBER } from "../../core/mapping.ts";
 import * as natPmp from "../../core/natpmp/codec.ts";
 import * as pcp from "../../core/pcp/codec.ts";
 import type {
+  Assignment,
   GrantedMapping,
   MapperEvent,
   PortRequest,
@@ -60,6 +62,10 @@ export interface Errand {
   /** By gateway: the nonce that it is asked for with there. */
   readonly nonces: Map<string, string>;
   failures: number;
+  /** It is watched at every gateway, rather than mapped at one. */
+  readonly isWatched: boolean;
+  /** The set that was told last, where it is watched. */
+  assignments: readonly Assignment[] | undefined;
 }
 
 /** A program with its mapper. */
@@ -79,6 +85,8 @@ export class Traveller {
   isClosed = false;
   readonly #world: World;
   #paths: readonly NetworkPath[] = [];
+  /** This host's addresses, as it was told them. */
+  #local: readonly string[] = [];
   #saved: readonly SavedPort[] | undefined;
   #mapper: PortMapper;
   #strict: StrictMachine<MapperEvent, PortMapper>;
@@ -121,9 +129,14 @@ export class Traveller {
     [this.#mapper, this.#strict, this.#tap, this.#process] = this.#start();
   }
 
-  /** The application's errands that hold. */
+  /** The application's errands that hold, but for watches. */
   wanted(): Errand[] {
-    return this.errands.filter(({ isRevoked, isOver }) => !isRevoked && !isOver);
+    return this.errands.filter((one) => isHeld(one) && !one.isWatched);
+  }
+
+  /** The ports that it watches. */
+  watched(): Errand[] {
+    return this.errands.filter((one) => isHeld(one) && one.isWatched);
   }
 
   get isIdle(): boolean {
@@ -135,17 +148,22 @@ export class Traveller {
   /** These are the ways to its host's gateways now. */
   tellNetwork(paths: readonly NetworkPath[]): void {
     this.#paths = paths;
-    this.#do((mapper, now) => mapper.networkChanged(paths, now));
+    const addresses = this.host.interfaces.flatMap((one) => one.addresses);
+    this.#do((mapper, now) => {
+      mapper.networkChanged(paths, now);
+      mapper.localAddressesChanged(addresses, now);
+    });
+    this.#local = addresses;
     for (const { told, granted, name, isOver, isRevoked } of this.errands) {
       if (isOver || isRevoked || told !== "held" || this.#isHere(granted!.gateway)) continue;
       this.#breach(`has left ${granted!.gateway.address} and does not tell that ${name} is lost`);
     }
     // The application tries again where it is now.
-    for (const errand of this.wanted()) this.#askFor(errand);
+    for (const errand of this.errands) this.#askFor(errand);
   }
 
-  /** The application wants a mapping. */
-  want(request: PortRequest): void {
+  /** The application wants a mapping, or to know of all that there are of a port. */
+  want(request: PortRequest, isWatched = false): void {
     if (this.isClosed) return;
     const name = nameOf(request);
     if (this.errands.some((one) => one.name === name && !one.isOver)) return;
@@ -159,6 +177,8 @@ export class Traveller {
       isOver: false,
       nonces: new Map(),
       failures: 0,
+      isWatched,
+      assignments: undefined,
     };
     this.errands.push(errand);
     this.#askFor(errand);
@@ -168,8 +188,10 @@ export class Traveller {
     if (this.isClosed || errand.isRevoked || errand.isOver || errand.id !== undefined) return;
     if (this.host.isSuspended) return this.#world.after(1000, () => this.#askFor(errand));
     this.#do((mapper, now) => {
-      errand.id = mapper.map(errand.request, now);
+      const { request, isWatched } = errand;
+      errand.id = isWatched ? mapper.watch(request, now) : mapper.map(request, now);
       errand.told = "nothing";
+      errand.assignments = undefined;
       this.#ids.set(errand.id, errand);
     });
   }
@@ -226,7 +248,7 @@ export class Traveller {
   /** Kills the program and starts it again, with what it saved last or without anything. */
   restart(hasState: boolean): void {
     this.#process.stop();
-    const wanted = this.isClosed ? [] : this.wanted();
+    const wanted = this.isClosed ? [] : this.errands.filter(isHeld);
     if (!hasState) {
       this.#saved = undefined;
       this.#asked.clear();
@@ -290,6 +312,7 @@ export class Traveller {
   #compare(): void {
     for (const [id, what] of this.#ids) {
       if (typeof what === "string" || what.id !== id || this.#ended.has(id)) continue;
+      if (what.isWatched) continue;
       const shown = this.#mapper.mapping(id);
       const told = what.told === "held" ? what.granted : undefined;
       const isSame = shown === told ||
@@ -347,7 +370,7 @@ export class Traveller {
       return;
     }
     const known = errand.nonces.get(to.address);
-    if (known !== undefined && known !== nonce) {
+    if (known !== undefined && known !== nonce && !errand.isWatched) {
       this.#breach(`asks ${to.address} for ${what} with another nonce than before`);
     }
     errand.nonces.set(to.address, nonce);
@@ -491,7 +514,16 @@ export class Traveller {
     this.#confirmed.add(`${address} ${via} ${what}`);
   }
 
-  #isConfirmed({ via, gateway, external }: GrantedMapping): boolean {
+  /** Whether an address of a watched port is this host's, or a gateway of it has confirmed it. */
+  #isTrue({ via, address, port }: Assignment): boolean {
+    if (via === "local") return this.#local.includes(address);
+    const external = { address, port };
+    return this.#paths.some(({ gateway }) => this.#isConfirmed({ via, gateway, external }));
+  }
+
+  #isConfirmed(
+    { via, gateway, external }: Pick<GrantedMapping, "via" | "gateway" | "external">,
+  ): boolean {
     const { address } = via === "upnp" ? DEVICE : gateway;
     const has = (what: string) => this.#confirmed.has(`${address} ${via} ${what}`);
     return via === "pcp"
@@ -534,7 +566,20 @@ export class Traveller {
     const require = (holds: boolean, why: string) => {
       if (!holds) this.#breach(`tells ${words}: ${why}`);
     };
+    require(
+      !errand.isWatched || event.type === "assignments" || event.type === "unmapped",
+      "of it",
+    );
     switch (event.type) {
+      case "assignments": {
+        const { assignments } = event;
+        require(errand.isWatched && !errand.isRevoked, "it is not watched");
+        for (const one of assignments) require(this.#isTrue(one), `of ${one.address} nobody told`);
+        const before = errand.assignments;
+        require(!before || setText(before) !== setText(assignments), "that is known");
+        errand.assignments = assignments;
+        return;
+      }
       case "mapped":
       case "renewed":
       case "moved":
@@ -598,6 +643,15 @@ export class Traveller {
 
   // ---- Judgement ---------------------------------------------------------------------------
 
+  /** Breaks off where the set that a watched port has is another one than was told. */
+  judgeWatched(errand: Errand): readonly Assignment[] {
+    const shown = this.#mapper.assignments(errand.id!) ?? [];
+    if (errand.assignments && setText(shown) === setText(errand.assignments)) return shown;
+    this.#breach(
+      `shows ${setText(shown)} for ${errand.name}, told ${setText(errand.assignments ?? [])}`,
+    );
+  }
+
   /** Breaks off where an id has not ended, although all is over. */
   judgeEnded(): void {
     if (!this.isIdle) this.#breach("is not idle long after its close");
@@ -616,6 +670,15 @@ export class Traveller {
     const at = (this.#world.now / 1000).toFixed(3);
     throw new SimulationError(`${this.name} ${what} (at ${at} s)`);
   }
+}
+
+function isHeld({ isRevoked, isOver }: Errand): boolean {
+  return !isRevoked && !isOver;
+}
+
+/** A set of addresses in an order of its own. */
+function setText(assignments: readonly Assignment[]): string {
+  return assignments.map((one) => `${one.via} ${formatEndpoint(one)}`).sort().join();
 }
 
 /** What makes an errand of a program another one. */
