@@ -342,7 +342,8 @@ export class Race {
     this.#leave(managed, contender, "abandon", now);
     const request = clientRequest(managed, speaker);
     contender.id = speaker.client.map(request, now);
-    contender.nonce = speaker.client.nonceOf?.(contender.id);
+    // What has failed at once has none any more: the gateway may know it by the one before.
+    contender.nonce = speaker.client.nonceOf?.(contender.id) ?? contender.nonce;
     if (contender.nonce !== undefined && !request.nonce) this.#host.nonceMade();
     contender.state = "asking";
     contender.at = now;

@@ -7,6 +7,8 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { Endpoint, SendAction } from "../../../core/machine.ts";
 import { codeOf, retryAfter } from "../../../core/mapping.ts";
+import { toHex } from "../../../core/bytes.ts";
+import { decodeRequest } from "../../../core/pcp/codec.ts";
 import { A, B, Net, web } from "./net.ts";
 import { openMapper, told } from "./rig.ts";
 
@@ -373,6 +375,24 @@ describe("what is told of a race", () => {
       const id = mapper.map(web, 0);
       assertEquals(mapper.attempts(id, 0).map((one) => one.gateway), [text]);
     }
+  });
+
+  it("keeps the nonce of what failed before it was sent: other requests had met no resources", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    for (const path of [A, B]) net.add(path, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map({ ...web, mode: 3 }, now));
+    net.gateways.get(B.gateway.address)!.setRefusal(8, net.now); // NO_RESOURCES, 30 s
+    net.connect([B]);
+    net.run(80_000);
+    net.do((mapper, now) => mapper.map({ ...web, internalPort: 9000 }, now));
+    net.run(300_000);
+    const requests = net.sent.flatMap(({ to, data }) => {
+      const request = to.address === B.gateway.address ? decodeRequest(data) : "wrong-version";
+      return typeof request === "object" && request.kind === "map" ? request : [];
+    }).filter(({ internalPort }) => internalPort === web.internalPort);
+    assert(requests.length > 1);
+    assertEquals(new Set(requests.map(({ nonce }) => toHex(nonce))).size, 1);
   });
 
   it("says in whole seconds how long a refusal holds, rounded up", () => {
