@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
 import { setImmediate } from "node:timers";
 import { Driver } from "../../adapters/driver.ts";
-import type { Passing } from "../../adapters/runtime.ts";
+import type { HttpHandlers, Passing } from "../../adapters/runtime.ts";
 import { NatError } from "../../core/errors.ts";
 import type { Action, Endpoint, Machine, SocketResult, SocketSpec } from "../../core/machine.ts";
 import { PING_INTERVAL_MS, type PingEvent, PingMachine } from "../runtime/ping_machine.ts";
@@ -82,6 +82,89 @@ describe("Driver", () => {
       "unreachable 5351",
       "unreachable",
       "failed gone",
+    ]);
+  });
+
+  it("tells a tap of HTTP asked and taken, each answer with the other end of its own request", async () => {
+    const told: unknown[] = [];
+    const acts: unknown[] = [];
+    let handlers: HttpHandlers | undefined;
+    const runtime = Object.assign(new FakeRuntime(), {
+      tap: (passing: Passing) => void told.push(passing),
+      openHttp: (given: HttpHandlers) => {
+        handlers = given;
+        const act = (action: unknown) => void acts.push(action);
+        const listen = () => Promise.reject(new Error("not asked for"));
+        return Promise.resolve({ request: act, respond: act, close() {}, listen });
+      },
+    });
+    const request = { method: "GET", path: "/", headers: [] };
+    const response = { status: 200, headers: [], body: new Uint8Array() };
+    const limits = { maxBytes: 1, timeoutMs: 1000 };
+    const ask = (id: number, to: Endpoint) =>
+      ({ type: "request", id, to, request, ...limits }) as const;
+    const other = { address: "192.0.2.2", port: 80 };
+    const actions: Action<PingEvent>[] = [ask(1, PEER), ask(2, other)];
+    const fed: unknown[] = [];
+    const machine = Object.assign(new PingMachine(PEER), {
+      poll: () => actions.shift(),
+      handleResponse: (...args: unknown[]) => void fed.push(args.slice(0, 2)),
+      handleRequest: (...args: unknown[]) => void fed.push(args.slice(0, 3)),
+    });
+    const driver = new Driver<PingEvent, PingMachine>(runtime, () => {});
+    driver.start(machine);
+    await turn();
+    assertEquals(acts, [ask(1, PEER), ask(2, other)]);
+    assertEquals(told.splice(0), [
+      { type: "asked", request, peer: PEER },
+      { type: "asked", request, peer: other },
+    ]);
+
+    const late = { ok: false, reason: "timeout" } as const,
+      done = { ok: true, ...response } as const;
+    handlers!.onResult(2, late);
+    handlers!.onResult(1, done);
+    assertEquals(told.splice(0), [
+      { type: "answered", result: late, peer: other },
+      { type: "answered", result: done, peer: PEER },
+    ]);
+    assertEquals(fed.splice(0), [[2, late], [1, done]]);
+
+    handlers!.onRequest(1, request, other);
+    actions.push({ type: "respond", id: 1, response });
+    driver.do(() => {});
+    await turn();
+    assertEquals(fed, [[1, request, other]]);
+    assertEquals(told, [
+      { type: "was-asked", request, peer: other },
+      { type: "responded", response, peer: other },
+    ]);
+    assertEquals(acts.at(-1), { type: "respond", id: 1, response });
+  });
+
+  it("tells a tap what did not leave, as its socket is not open", async () => {
+    const told: Passing[] = [];
+    const runtime = Object.assign(new FakeRuntime(), {
+      tap: (one: Passing) => void told.push(one),
+    });
+    const machine = new PingMachine(PEER);
+    const driver = new Driver<PingEvent, PingMachine>(runtime, () => {}, () => {});
+    driver.start(machine);
+    driver.do((it, now) => it.ping(7, now));
+    await driver.open({ key: "client", connect: PEER });
+    driver.do((it, now) => it.ping(8, now));
+
+    const data = (id: number) => Uint8Array.of(id);
+    const { local } = runtime.sockets[0]!;
+    assertEquals(told, [
+      {
+        type: "sent",
+        data: data(7),
+        local: undefined,
+        peer: PEER,
+        dropped: "its socket is not open",
+      },
+      { type: "sent", data: data(8), local, peer: PEER },
     ]);
   });
 

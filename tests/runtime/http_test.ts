@@ -218,6 +218,15 @@ describe("HTTP of devices on this runtime", () => {
     await guarded(end);
   });
 
+  it("fails what cannot be sent, and asks on", async () => {
+    const { to } = await device((socket) => say(socket, SLOPPY["as it should be"]!));
+    const ask = await client();
+    const bad = { method: "GET", path: "/a b\r\nX: y", headers: [] };
+    assertEquals(await ask(to, { request: bad }), { ok: false, reason: "failed" });
+    assertEquals(await ask({ address: "router", port: 80 }), { ok: false, reason: "failed" });
+    assert((await ask(to)).ok);
+  });
+
   it("stops at the bytes that it may take: told by the length, or by the body itself", async () => {
     for (const header of ["Content-Length: 4000000000\r\n", "", "Transfer-Encoding: chunked\r\n"]) {
       const { to } = await device((socket) => {
