@@ -84,6 +84,11 @@ require("natkit/package.json");
 const { openPort } = require("natkit");
 const { startGateway } = require("natkit/testing");
 (async () => {${MAPS}})();`,
+  "using.mjs": `import { openPort } from "natkit";
+import { startGateway } from "natkit/testing";
+await using gateway = await startGateway({ external: "198.51.100.1" });
+await using port = await openPort(8080, { gateway: gateway.endpoint, announcements: false });
+console.log("mapped", port.external.address);\n`,
   "bundled.mjs": `import { openPort } from "natkit";
 import { startGateway } from "natkit/testing";
 ${MAPS}`,
@@ -165,6 +170,19 @@ const RUNTIMES: readonly { readonly name: string; argv(): Promise<string[]> }[] 
 
 const nodePath = (version: string): Promise<string> => programIn("node", version);
 
+/** What a program shows. */
+const VERBS = {
+  "imports.mjs": "imports it",
+  "requires.cjs": "requires it",
+  "using.mjs": "closes a port with its block",
+} as const;
+
+/** All, but where `await using` is not known. */
+function programsOn(runtime: string): (keyof typeof VERBS)[] {
+  const isOld = /^Node 2[02]\./.test(runtime);
+  return isOld ? ["imports.mjs", "requires.cjs"] : ["imports.mjs", "requires.cjs", "using.mjs"];
+}
+
 function runtimeTrials(): Trial[] {
   return [
     {
@@ -172,8 +190,8 @@ function runtimeTrials(): Trial[] {
       run: async ({ bare }) => await mustMap([await nodePath(LOWEST_NODE)], bare, "imports.mjs"),
     },
     ...RUNTIMES.flatMap(({ name, argv }) =>
-      (["imports.mjs", "requires.cjs"] as const).map((program) => ({
-        name: `${name} ${program.replace(/\.\w+$/, "")} it`,
+      programsOn(name).map((program) => ({
+        name: `${name} ${VERBS[program]}`,
         run: async ({ bare }: Place) => await mustMap(await argv(), bare, program),
       }))
     ),
