@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { NatError } from "../core/errors.ts";
 import { checkAddress, checkPort } from "../core/check.ts";
 import { classify, isLoopback, isWildcard } from "../core/cidr.ts";
 import { familyOf, withoutZone } from "../core/ip.ts";
@@ -13,6 +14,7 @@ import type { Endpoint, Instant } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 import { SimulatedGateway, type SimulatedGatewayOptions } from "../core/gateway/gateway.ts";
 import type { GatewayProtocol } from "../core/gateway/profile.ts";
+import { PROFILES } from "../core/gateway/profiles.ts";
 import { type CommandOutcome, runCommand } from "../core/gateway/run_command.ts";
 import { parseCommand } from "../core/gateway/scenario.ts";
 import type { TableEntry } from "../core/table/entry.ts";
@@ -227,14 +229,26 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     ? new GatewayForwarder(runtime, address, (error) => onSocketError?.(error))
     : undefined;
   const outside = typeof external === "string" ? [external] : external ?? [DEFAULT_EXTERNAL];
+  const isNamed = upnp !== undefined || rest.protocols !== undefined;
+  let protocols = rest.protocols ?? defaultProtocols(rest.profile, familyOf(address));
+  let interfaces: readonly IgdInterface[] = [];
+  try {
+    const mayBeOn = upnp || !rest.protocols || rest.protocols.includes("upnp");
+    if (mayBeOn) interfaces = interfacesAt(runtime, address, outside);
+  } catch (error) {
+    if (isNamed) throw error;
+    protocols = protocols?.filter((one) => one !== "upnp");
+    onSocketError?.(withoutUpnp(error));
+  }
   const gateway = new SimulatedGateway({
     epochSeconds: DEFAULT_EPOCH_SECONDS,
     ...rest,
+    ...protocols && { protocols },
     ...(familyOf(address) === 4 ? { externalAddresses: outside } : {}),
     listen: { address, port },
-    ...(upnp || rest.protocols?.includes("upnp") || rest.profile !== undefined) && {
+    ...interfaces.length > 0 && {
       upnp: {
-        interfaces: interfacesAt(runtime, address, outside),
+        interfaces,
         ...(port === 0 && { ssdpPort: 0 }),
         ...upnp,
       },
@@ -249,27 +263,58 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     },
     trace: onEvent !== undefined || forward === true,
   });
+  // Where UPnP turns out not to be spoken, what went wrong with its sockets is one thing.
+  let early: unknown[] | undefined = isNamed ? undefined : [];
   const driver = new Driver<ServerEvent, SimulatedGateway>(
     runtime,
     (event) => {
       onEvent?.(event);
       if (event.type === "mapping") void forwarder?.sync(gateway.list(runtime.now()));
     },
-    onSocketError,
+    (error) => {
+      if (early) early.push(error);
+      else onSocketError?.(error);
+    },
   );
   driver.start(gateway);
   await driver.opened();
   const endpoint = driver.local("server") ?? { address, port };
   const server = new GatewayServer(runtime, driver, gateway, endpoint, forwarder);
   try {
-    await server.do((machine, now) => machine.start(now));
+    await server.do((machine, now) => machine.start(now)).catch((error) => {
+      // Nobody asked for UPnP: the others do without it.
+      if (isNamed || !gateway.protocols.includes("upnp")) throw error;
+      driver.do((machine, now) => machine.setProtocol("upnp", false, now));
+      early = [];
+      onSocketError?.(withoutUpnp(error));
+    });
     // UPnP's sockets come with the start, that of its group once the port is known.
     await driver.opened();
   } catch (error) {
     await server.close();
     throw error;
   }
+  const told = early ?? [];
+  early = undefined;
+  for (const error of told) onSocketError?.(error);
   return server;
+}
+
+/** Tells that UPnP is not spoken, and why. */
+function withoutUpnp(error: unknown): NatError {
+  const reason = error instanceof Error ? error.message : String(error);
+  const code = error instanceof NatError ? error.code : "network";
+  return new NatError(code, `UPnP is not spoken: ${reason}`, { cause: error });
+}
+
+/** What a gateway speaks where nobody says: all that its family has, unless its profile knows. */
+function defaultProtocols(
+  profile: GatewayServerOptions["profile"],
+  family: 4 | 6,
+): readonly GatewayProtocol[] | undefined {
+  const known = typeof profile === "string" ? PROFILES[profile] : profile;
+  if (known?.protocols) return undefined;
+  return family === 4 ? ["pcp", "nat-pmp", "upnp"] : ["pcp", "upnp"];
 }
 
 /**

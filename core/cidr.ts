@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Endpoint } from "./machine.ts";
 import { canonicalAddress, type Family, familyOf, parseIp, putAddress16 } from "./ip.ts";
 
 /** An address prefix. */
@@ -132,6 +133,15 @@ export function isWildcard(address: string): boolean {
 /** Whether the address is in 127/8 or is `::1`. */
 export function isLoopback(address: string): boolean {
   return classify(address) === "loopback";
+}
+
+/**
+ * Whether what comes from `from` may be a gateway's word. The address tells; on loopback, which all
+ * simulated gateways of a host share, the port does, too.
+ */
+export function mayBeOf(gateway: Endpoint, from: Endpoint): boolean {
+  return gateway.address === from.address &&
+    (gateway.port === from.port || !isLoopback(from.address));
 }
 
 /** Whether the address is RFC 1918's or a unique local one (RFC 4193). */

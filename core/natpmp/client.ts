@@ -28,6 +28,7 @@
 import { isSameEndpoint } from "../ip.ts";
 import { LONG_REFUSAL_MS, RECREATION_DELAY_MS, SHORT_REFUSAL_MS } from "../backoff.ts";
 import { checkAddress, checkChoice, checkPort } from "../check.ts";
+import { mayBeOf } from "../cidr.ts";
 import { type ClientWire, LeaseClient, type LeaseEvent, misfitOfPort } from "../lease/client.ts";
 import { EpochRecord } from "../lease/epoch.ts";
 import { type Ask, LeaseKeeper } from "../lease/keeper.ts";
@@ -234,7 +235,7 @@ export class NatPmpClient extends LeaseClient<NatPmpMapping, NatPmpEvent>
 
   /** Feeds one datagram; true where it belongs to NAT-PMP and comes from the gateway. */
   handleDatagram(data: Uint8Array, from: Endpoint, _socket: string, now: Instant): boolean {
-    if (from.address !== this.#gateway.address) return this.#dropped("wrong-source");
+    if (!mayBeOf(this.#gateway, from)) return this.#dropped("wrong-source");
     const response = decodeResponse(data);
     if (typeof response === "string") return this.#dropped(response);
     // An announcement may come from any port (RFC 6886 checks its address alone), an answer not.

@@ -31,6 +31,7 @@
  *
  * @module
  */
+import { mayBeOf } from "../cidr.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import { type Attempt, type NatErrorCode, PREFERENCE, type Via } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
@@ -658,7 +659,7 @@ export class PortMapper implements Machine<MapperEvent> {
       return isTaken;
     }
     const path = this.#paths.find((one) => one.hasSocket(socket));
-    if (path?.gateway.address !== from.address) {
+    if (!path || !mayBeOf(path.gateway, from)) {
       this.stats.wrongSource++;
       return false;
     }

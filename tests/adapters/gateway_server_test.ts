@@ -7,6 +7,7 @@ import {
   type GatewayServerOptions,
   startGateway,
 } from "../../adapters/gateway_server.ts";
+import type { Runtime } from "../../adapters/runtime.ts";
 import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
 import { type DeviceEvent, DeviceSearch, type FoundDevice } from "../../core/upnp/search.ts";
@@ -168,7 +169,48 @@ describe("startGateway()", () => {
     assertEquals((await server.command("list")).entries, server.entries());
     assert((await server.command("help")).commands!.length > 15);
     await server.command("protocol pcp off");
-    assertEquals(server.protocols, ["nat-pmp"]);
+    assertEquals(server.protocols, ["nat-pmp", "upnp"]);
+  });
+
+  it("speaks all that its family has where neither the caller nor the profile says", async () => {
+    const spoken = async (options: GatewayServerOptions) => (await start(options)).protocols;
+    assertEquals(await spoken({}), ["pcp", "nat-pmp", "upnp"]);
+    assertEquals(await spoken({ listen: "::1" }), ["pcp", "upnp"]);
+    assertEquals(await spoken({ profile: "miniupnpd" }), ["pcp", "nat-pmp", "upnp"]);
+    assertEquals(await spoken({ profile: "archer-a7" }), ["nat-pmp"]);
+    assertEquals(await spoken({ protocols: ["nat-pmp"] }), ["nat-pmp"]);
+  });
+
+  it("does without UPnP where its sockets cannot be had, unless it was asked for", async () => {
+    const runtime = systemRuntime();
+    const deaf: Runtime = {
+      ...runtime,
+      openUdp: (options, handlers) =>
+        options.reuseAddress
+          ? Promise.reject(new NatError("network", "Cannot open a socket: EADDRINUSE"))
+          : runtime.openUdp(options, handlers),
+    };
+    const errors: unknown[] = [];
+    const onSocketError = (error: unknown) => errors.push(error);
+    const server = await start({ runtime: deaf, onSocketError });
+    assertEquals(server.protocols, ["pcp", "nat-pmp"]);
+    assertEquals(errors.map(String), [
+      "NatError: UPnP is not spoken: Cannot open a socket: EADDRINUSE",
+    ]);
+    const nat = await Nat.open({ gateway: server.endpoint });
+    open.push(nat);
+    assertEquals((await nat.map(8080)).via, "pcp");
+    await assertRejects(() => start({ runtime: deaf, protocols: ["pcp", "upnp"] }), NatError);
+
+    const blind: Runtime = {
+      ...runtime,
+      interfaces: () => {
+        throw new NatError("permission", "Cannot list interfaces");
+      },
+    };
+    const other = await start({ runtime: blind, onSocketError });
+    assertEquals([other.protocols, errors.length], [["pcp", "nat-pmp"], 2]);
+    await assertRejects(() => start({ runtime: blind, upnp: {} }), NatError, "interfaces");
   });
 
   it("rejects a command that is none, and lists those that are", async () => {
@@ -218,6 +260,7 @@ describe("startGateway()", () => {
     const runtime = systemRuntime();
     let failures = 1, opened = 0;
     const server = await start({
+      protocols: ["pcp", "nat-pmp"],
       runtime: {
         ...runtime,
         openUdp(options, handlers) {

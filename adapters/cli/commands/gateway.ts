@@ -106,20 +106,16 @@ async function start(
     }
   }
   const spoken = protocols as readonly GatewayProtocol[] | undefined;
-  const all: readonly GatewayProtocol[] = familyOf(listen) === 4
-    ? ["pcp", "nat-pmp", "upnp"]
-    : ["pcp", "upnp"];
   let running: GatewayServer | undefined;
   const options: GatewayServerOptions = {
     ...dropUndefined({
       external,
-      // A profile may know what its gateway speaks.
-      protocols: spoken ?? (PROFILES[profile ?? ""]?.protocols ? undefined : all),
+      protocols: spoken,
       profile,
       announcePort: flags["announce-port"],
       epochSeconds: flags.epoch,
     }),
-    upnp: dropUndefined({ httpPort: flags["http-port"] }),
+    ...flags["http-port"] !== undefined && { upnp: { httpPort: flags["http-port"] } },
     listen,
     port,
     runtime,

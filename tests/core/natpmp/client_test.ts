@@ -56,6 +56,16 @@ describe("NatPmpClient: what a mapping goes through", () => {
     assertEquals(rig.client.stats.dropped.unsolicited, 1);
   });
 
+  it("of gateways on loopback, which share its address, the port tells whose an announcement is", () => {
+    const gateway = { address: "127.0.0.1", port: 40_000 };
+    const client = new NatPmpClient({ gateway, random: seededRandom(1) });
+    const word = Uint8Array.of(0, 128, 0, 0, 0, 0, 0, 1, 203, 0, 113, 9);
+    assert(!client.handleDatagram(word, { ...gateway, port: 40_001 }, "announcements", 0));
+    assertEquals([client.stats.announcements, client.stats.dropped["wrong-source"]], [0, 1]);
+    assert(client.handleDatagram(word, gateway, "announcements", 0));
+    assertEquals(client.stats.announcements, 1);
+  });
+
   it("a renewal that comes back with another port has moved", () => {
     const { rig, id } = rigWithMapping({}, choosing(50_000));
     rig.scenario((gateway, now) => {

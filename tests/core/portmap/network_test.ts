@@ -273,6 +273,18 @@ describe("networks", () => {
     assertEquals(net.mapper.stats.left, 1);
   });
 
+  it("another gateway's announcement on loopback, whose address they share, is dropped", () => {
+    const gateway = { address: "127.0.0.1", port: 40_000 };
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.connect([{ gateway, localAddress: gateway.address }]);
+    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+    const { key } = net.mapper.sockets()[0]!;
+    const hear = (port: number) =>
+      net.mapper.handleDatagram(announcement, { ...gateway, port }, key, net.now);
+    assertEquals([hear(40_001), net.mapper.stats.wrongSource], [false, 1]);
+    assertEquals([hear(40_000), net.mapper.stats.wrongSource], [true, 1]);
+  });
+
   it("a gateway where nothing is held any more is not asked whether that is there still", () => {
     const net = new Net({ protocols: ["nat-pmp"] });
     net.add(A, "203.0.113.7");
