@@ -212,6 +212,8 @@ export class ManagedMapping {
   nextGatewayAt: Instant | undefined;
   /** When those that are out are tried again. */
   retryAt: Instant | undefined;
+  /** How often they were in vain, since the grant or a change of the network or the gateway. */
+  reraces = 0;
   /** The refusal that tells the most of why it fails. */
   refusal: Failure | undefined;
   /** The external endpoint to suggest where the application names none: granted last, or saved. */
@@ -418,6 +420,7 @@ function savedAt(
     lifetimeSeconds: request.lifetimeSeconds ?? granted?.lifetimeSeconds ??
       DEFAULT_LIFETIME_SECONDS,
     mode: request.mode ?? "keep-alive",
-    ...(via === "pcp" && nonce && { nonce }),
+    // By whichever protocol it is held: PCP, which was asked first, may yet have made it, too.
+    ...(nonce && { nonce }),
   };
 }

@@ -261,7 +261,9 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     // One that a better gateway could hold stays where it is as long as it is held there.
     for (const managed of this.#managed.values()) {
-      if (managed.phase === "racing") this.#joinAll(managed, now);
+      if (managed.phase !== "racing") continue;
+      this.#joinAll(managed, now);
+      this.#race.networkChanged(managed, now);
     }
     this.#watches.pathsChanged(now);
     this.#drain(now);

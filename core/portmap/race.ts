@@ -14,7 +14,9 @@
  *   a protocol costs the network more → it begins when the preferred ones have had two round trips,
  *                                       30 ms, without a grant, or are out
  *   all are out                       → failed; or, for what was held once, tried anew a minute later,
- *                                       those that were refused when the refusal's lifetime is over
+ *                                       those that were refused when the refusal's lifetime is over,
+ *                                       those that cost the network more after 1, 2, 4… 16 minutes,
+ *                                       and all when the network changes
  *
  * One that was asked and beaten is asked no more, but what it was asked may be granted yet. At the
  * gateway of the winner it is left alone, and deleted with it at the end: where one table stands
@@ -44,6 +46,8 @@ const IN_STEP_MS = 1000;
 const STAGGER_MS = 1000;
 /** How long those that are out rest before they are tried again. */
 const RERACE_MS = 60_000;
+/** Who costs the network more is left out of races to this number but for powers of two. */
+const LONGEST_PAUSE_RACES = 16;
 
 /** What a race needs of the mapper. */
 export interface RaceHost {
@@ -88,13 +92,15 @@ export class Race {
     managed.contenders = contenders;
     for (const contender of contenders) {
       const { state, refusedUntil = -Infinity } = contender;
-      if (state === "out" && refusedUntil <= now) contender.state = "waiting";
+      if (state !== "out" || refusedUntil > now) continue;
+      if (headStartMs(contender) === 0 || isForAll(managed.reraces)) contender.state = "waiting";
     }
     this.#startNextGateway(managed, now);
   }
 
   /** A gateway has begun anew, or sees another host: what it refused counts no more. */
   forgive(managed: ManagedMapping, path: Path): void {
+    managed.reraces = 0;
     for (const contender of managed.contenders) {
       if (contender.speaker.path === path) contender.refusedUntil = undefined;
     }
@@ -129,7 +135,10 @@ export class Race {
 
   /** What is due for a mapping. */
   due(managed: ManagedMapping, now: Instant): void {
-    if (managed.retryAt !== undefined && managed.retryAt <= now) return this.begin(managed, now);
+    if (managed.retryAt !== undefined && managed.retryAt <= now) {
+      managed.reraces++;
+      return this.begin(managed, now);
+    }
     if (managed.nextGatewayAt !== undefined && managed.nextGatewayAt <= now) {
       this.#startNextGateway(managed, now);
     }
@@ -154,9 +163,17 @@ export class Race {
     this.arm(managed);
   }
 
+  /** The network is another one, or may be: what was tried in vain is tried at once. */
+  networkChanged(managed: ManagedMapping, now: Instant): void {
+    if (managed.reraces === 0) return;
+    managed.reraces = 0;
+    this.begin(managed, now);
+  }
+
   /** Its gateway gives a sign of life: who rests tries at once. */
   wake(managed: ManagedMapping, now: Instant): void {
     if (managed.contenders.some(isInPlay)) return;
+    managed.reraces = 0;
     this.begin(managed, now);
   }
 
@@ -258,6 +275,7 @@ export class Race {
   won(managed: ManagedMapping, winner: Contender, now: Instant): void {
     managed.nextGatewayAt = managed.retryAt = undefined;
     managed.refusal = undefined;
+    managed.reraces = 0;
     for (const one of managed.contenders) {
       if (one === winner) continue;
       if (one.state === "asking") this.#beat(one, winner, now);
@@ -428,6 +446,11 @@ export class Race {
     contender.id = contender.latePort = undefined;
     contender.state = "out";
   }
+}
+
+/** Whether race `n` after the first is one for those, too, that cost the network more. */
+function isForAll(n: number): boolean {
+  return n < LONGEST_PAUSE_RACES ? (n & (n - 1)) === 0 : n % LONGEST_PAUSE_RACES === 0;
 }
 
 /** Whether it may still win. */

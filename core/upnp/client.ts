@@ -35,7 +35,7 @@
  *
  * @module
  */
-import { LONG_REFUSAL_MS, SHORT_REFUSAL_MS } from "../backoff.ts";
+import { LONG_REFUSAL_MS, PCP_MRT_MS, SHORT_REFUSAL_MS } from "../backoff.ts";
 import { checkAddress, checkPort, MAX_LIFETIME_SECONDS } from "../check.ts";
 import { isLoopback } from "../cidr.ts";
 import { canonicalAddress, familyOf, withoutZone } from "../ip.ts";
@@ -222,6 +222,10 @@ interface Habits {
 
 /** How many requests for one mapping are refused before that is told. */
 const MAX_ADDS = 12;
+/** So many searches in a row find no device before those for what was lost pause, this long… */
+const EAGER_SEARCHES = 8;
+/** …which doubles, up to PCP's longest wait: to search costs the network thirty times a request. */
+const SEARCH_PAUSE_MS = 120_000;
 /** External ports chosen by us: those that routers let everybody have. */
 const FIRST_CHOSEN_PORT = 1024;
 /** The address is asked for again before a mapping is made where it is older than this. */
@@ -329,6 +333,9 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   readonly #lists: Map<MappingId, Job> = new Map();
   #nextListId = -1;
   #searches = 0;
+  /** How many searches in a row found no device, and before when none is made for what was lost. */
+  #misses = 0;
+  #searchAgainAt: Instant = -Infinity;
   /** The search socket's key, while there is one. */
   #searchKey: string | undefined;
   #sockets: readonly SocketSpec[] = [];
@@ -400,6 +407,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   check(now: Instant): void {
     this.begin(now);
     this.#doubtedAt = this.now;
+    this.#expectDevice();
     for (const lease of this.keeper.wanted()) {
       if (!lease.isGranted && hasVanished(lease)) this.keeper.hasten(lease, this.now);
     }
@@ -439,6 +447,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   }
 
   #hostMoved(): void {
+    this.#expectDevice();
     this.#loseDevice();
     this.#finder.stop();
     this.#finder = this.#newFinder();
@@ -596,6 +605,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
 
   #found(igd: Igd, address: string): void {
     const isKnown = this.#address !== undefined;
+    this.#expectDevice();
     this.#igd = igd;
     this.#queue.setOpen(true);
     const hasBootedAnew = this.#bootId !== undefined && igd.bootId !== undefined &&
@@ -613,10 +623,19 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   /** No device was found: what waits for one fails. */
   #notFound(failure: Failure): void {
     this.#searchKey = undefined;
+    const doublings = ++this.#misses - EAGER_SEARCHES;
+    const pauseMs = doublings < 0 ? 0 : Math.min(PCP_MRT_MS, SEARCH_PAUSE_MS * 2 ** doublings);
+    this.#searchAgainAt = this.now + pauseMs;
     for (const job of this.#queue.takeWaiting(this.#searches)) job.fail(failure);
     if (!this.#isProbed) return;
     this.#isProbed = false;
     this.outbox.emit({ type: "external-address-failed", failure }, "address");
+  }
+
+  /** It may be there again: it is looked for whenever it is needed. */
+  #expectDevice(): void {
+    this.#misses = 0;
+    this.#searchAgainAt = -Infinity;
   }
 
   /** It is not where it was, or not what it was: it is looked for when it is needed. */
@@ -642,6 +661,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       this.#bootId = nextBootId ?? this.#bootId;
       return true;
     }
+    this.#expectDevice();
     const isOther = bootId !== undefined && this.#bootId !== undefined && bootId !== this.#bootId;
     this.#bootId = bootId ?? this.#bootId;
     if (isOther || this.#saidBye) {
@@ -825,6 +845,11 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   #enqueue(lease: IgdLease, ask: Ask): void {
     // What is on its way goes on: who changed the wish meanwhile asks again after its answer.
     if (lease.request) return;
+    const isAgain = ask === "renew" || ask === "recreate";
+    if (isAgain && !this.#igd && !this.#finder.isSearching && this.now < this.#searchAgainAt) {
+      this.keeper.failed(lease, { kind: "no-answer" }, undefined, this.now);
+      return;
+    }
     const job: Job = {
       name: `${ask} ${lease.key}`,
       run: () => ask === "delete" ? this.#delete(job, lease) : this.#make(job, lease, ask),

@@ -5,8 +5,23 @@
  */
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
+import { toHex } from "../../../core/bytes.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import { A, B, Net, web } from "./net.ts";
+
+describe("what was saved of one that another protocol holds", () => {
+  it("has the nonce with which PCP was asked: only that deletes what PCP grants late", () => {
+    const net = new Net({ protocols: ["pcp", "nat-pmp"] });
+    const gateway = net.add(A, "203.0.113.7"), handle = gateway.handleDatagram.bind(gateway);
+    gateway.handleDatagram = (data, ...rest) => data[0] !== 2 && handle(data, ...rest);
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.run(1000);
+    const [saved] = net.mapper.exportSaved();
+    const asked = net.sent.find(({ data }) => data[0] === 2)!;
+    assertEquals([saved?.via, saved?.nonce], ["nat-pmp", toHex(asked.data.subarray(24, 36))]);
+  });
+});
 
 for (const via of ["pcp", "nat-pmp"] as const) {
   describe(`what was saved of ${via}`, () => {

@@ -250,3 +250,54 @@ describe("a race of three protocols", () => {
     assertEquals(events.at(-1)!.type, "external-addresses-told");
   });
 });
+
+describe("a place where nobody answers", () => {
+  /** A mapping that was held at home, in a café; what its searches are from then on. */
+  function inCafe() {
+    const home = new Home({ datagrams: ["pcp"] });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    assertEquals(home.types(), ["mapped"]);
+    home.datagrams = "silence";
+    home.router.datagram = () => [];
+    const cafe = { gateway: { address: "192.168.1.254", port: 5351 }, localAddress: HOST };
+    home.do((mapper, now) => mapper.networkChanged([cafe], now));
+    const searches = (ms: number) =>
+      home.left.filter(({ at, what }) => what === "upnp search" && at > home.now - ms).length;
+    return { home, cafe, searches };
+  }
+
+  it("is searched for UPnP ever more seldom", () => {
+    const { home, searches } = inCafe();
+    home.run(60_000);
+    const once = searches(60_000);
+    assert(once > 0);
+    home.run(3_600_000);
+    // Past a quarter of an hour between two.
+    assert(searches(1_800_000) <= 2 * once, `${searches(1_800_000)} datagrams in half an hour`);
+    assertEquals(home.types(), ["lost"]);
+  });
+
+  it("is searched at once where the network has changed", () => {
+    const { home, cafe, searches } = inCafe();
+    home.run(3_600_000);
+    home.do((mapper, now) => mapper.networkChanged([cafe], now));
+    home.run(1000);
+    assert(searches(1000) > 0);
+  });
+
+  it("is searched ever more seldom, too, where the device itself is what is gone", () => {
+    const home = new Home({ mapper: { protocols: ["upnp"] } });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    assertEquals(home.types(), ["mapped"]);
+    home.router.datagram = () => [];
+    home.router.http = () => ({ ok: false, reason: "failed" });
+    home.run(4 * 3_600_000);
+    const late = home.left.filter(({ at, what }) =>
+      what === "upnp search" && at > home.now - 3_600_000
+    );
+    assert(late.length <= 60, `${late.length} datagrams in an hour`);
+    assertEquals(home.types().at(-1), "lost");
+  });
+});
