@@ -74,6 +74,7 @@ const DATAGRAMS: readonly (readonly [says: string, data: Uint8Array, from?: type
       server: "x",
     }),
   ],
+  ["ssdp? man", bytes("M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nST: ssdp:all\r\n\r\n")],
   ["stun binding? id 01020304", encodeStun({ class: "request", method: 1, transactionId })],
   [
     "stun binding success 203.0.113.7:5 id 01020304",

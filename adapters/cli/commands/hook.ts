@@ -46,7 +46,7 @@ type Variables = { readonly [Name in typeof NAMES[number]]?: string | number | u
 /** Runs `--exec`'s command. */
 export class Hook {
   readonly #context: Context;
-  /** What waits, by its port, the oldest change first. */
+  /** What waits, by its port, in the order in which the ports began to. */
   readonly #waiting = new Map<string, Variables>();
   #running: Promise<void> | undefined;
 
@@ -60,7 +60,6 @@ export class Hook {
     if (exec === undefined || !isChange(event)) return;
     const variables = variablesOf(event);
     const key = `${variables.INTERNAL_PORT}/${variables.PROTOCOL}`;
-    this.#waiting.delete(key);
     this.#waiting.set(key, variables);
     this.#running ??= this.#runAll(exec);
   }
