@@ -25,9 +25,18 @@ import type { WaitOptions } from "./wait.ts";
 /** How long protocols that are silent are waited for, milliseconds. */
 const PATIENCE_MS = 4000;
 
+/**
+ * Where one has answered, the others are waited for so long: by then they were asked three times at least, and
+ * UPnP's search is over.
+ */
+const SILENCE_MS = 2500;
+
 /** How to find out what is in the way. */
 export interface DiagnoseOptions extends WaitOptions {
-  /** How long to wait for gateways that are silent, milliseconds. Default 4000. */
+  /**
+   * How long to wait for gateways that are silent, milliseconds; where some protocol has answered, the
+   * others are not waited for longer than 2500. Default 4000.
+   */
   readonly timeoutMs?: number;
   /** STUN servers to ask how they see this host and what NAT is there. Default: none. */
   readonly stunServers?: readonly string[];
@@ -174,6 +183,12 @@ function askAt(
         settle.resolve(result(attempts.map(report)));
       };
       settle.onEnd(runtime.setTimer(timeoutMs, finish, true));
+      const look = () => {
+        // A device that was found may take its time.
+        const isSlow = connection.do((one) => one.waitsFor(id)).includes("upnp");
+        if (found.length > 0 && !isSlow) finish();
+      };
+      settle.onEnd(runtime.setTimer(SILENCE_MS, look, true));
       settle.onEnd(() => connection.do((one, at) => one.endQuestion(id, at)));
     },
     (told, settle) => {

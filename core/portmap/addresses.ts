@@ -97,6 +97,11 @@ export class AddressQuestions {
     for (const id of [...this.#open.keys()]) this.end(id, now);
   }
 
+  /** Whose answer a question waits for. */
+  waitsFor(id: MappingId): Via[] {
+    return [...this.#open.get(id)?.waiting ?? []].map(({ via }) => via);
+  }
+
   /** What each has come to; undefined where there is no such question. */
   attempts(id: MappingId, now: Instant): Attempt[] | undefined {
     const question = this.#open.get(id);

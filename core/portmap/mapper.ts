@@ -596,6 +596,11 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#drain(now);
   }
 
+  /** Which protocols have neither answered a question for addresses nor come to nothing. */
+  waitsFor(id: MappingId): readonly Via[] {
+    return this.#addresses.waitsFor(id);
+  }
+
   /** What each protocol has come to for `id`; the silent ones are listed as `"no answer"`. */
   attempts(id: MappingId, now: Instant): readonly Attempt[] {
     return this.#addresses.attempts(id, now) ?? this.#pairs.attempts(id, now) ??
