@@ -1,15 +1,73 @@
 /**
- * Defects seen in other libraries' ways to ask a gateway by several protocols; each is a test here.
+ * Defects seen in other libraries' NAT-PMP, and in their ways to ask a gateway by several protocols;
+ * each is a test here, by its number in the survey (1d). UPnP's are in `upnp/quirks_test.ts`.
  *
  * @module
  */
 import { it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { rig, told, versions } from "./rig.ts";
+import { decodeRequest } from "../../../core/natpmp/codec.ts";
+import { type Rig, rig, told, versions } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080 } as const;
+const HOUR = 3_600_000;
 
-it("waiting for every probe, though one answered at once: here the first grant ends it", () => {
+/** A home whose gateway is asked by NAT-PMP alone. */
+const natPmpOnly = () => rig({ mapper: { protocols: ["nat-pmp"] } });
+
+/** The mapping requests of NAT-PMP that left since they were last taken. */
+function takeRequests(lab: Rig) {
+  return lab.sent.splice(0).flatMap(({ data }) => {
+    const request = decodeRequest(data);
+    return typeof request === "object" && request.kind === "map" ? [request] : [];
+  });
+}
+
+it("#1 a renewal that never fires: here there is one in each of ten periods", () => {
+  const lab = natPmpOnly();
+  lab.mapper((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 7200 }, now));
+  lab.world.runFor(HOUR / 2);
+  takeRequests(lab);
+  for (let period = 1; period <= 10; period++) {
+    lab.world.runFor(HOUR);
+    assertEquals(takeRequests(lab).length, 1);
+  }
+});
+
+it("#7, #8 a lifetime in milliseconds, and another external port than was wished: not here", () => {
+  const lab = natPmpOnly();
+  const wish = { internalPort: 4000, suggestedExternal: { port: 5000 }, lifetimeSeconds: 3600 };
+  lab.mapper((mapper, now) => mapper.map({ ...web, ...wish }, now));
+  lab.world.runFor(1000);
+  const [request] = takeRequests(lab);
+  assertEquals([request?.internalPort, request?.suggestedExternalPort], [4000, 5000]);
+  assertEquals(request?.lifetimeSeconds, 3600);
+});
+
+it("#10 renewals that go on, and ever faster, after the end: here one deletion is all", () => {
+  const lab = natPmpOnly();
+  const id = lab.mapper((mapper, now) => mapper.map(web, now));
+  lab.world.runFor(1000);
+  takeRequests(lab);
+  lab.mapper((mapper, now) => mapper.revoke(id, now));
+  lab.world.runFor(5 * HOUR);
+  assertEquals(takeRequests(lab).map(({ lifetimeSeconds }) => lifetimeSeconds), [0]);
+});
+
+it("#11, #2 timers that multiply: here two mappings of one port have two renewals a period", () => {
+  const lab = natPmpOnly();
+  for (const protocol of ["tcp", "udp"] as const) {
+    lab.mapper((mapper, now) => mapper.map({ ...web, protocol, lifetimeSeconds: 7200 }, now));
+  }
+  lab.world.runFor(HOUR / 2);
+  takeRequests(lab);
+  for (let period = 1; period <= 6; period++) {
+    lab.world.runFor(HOUR);
+    assertEquals(takeRequests(lab).length, 2);
+  }
+});
+
+it("#15 waiting for every probe, though one answered at once: here the first grant ends it", () => {
   for (const via of ["pcp", "nat-pmp"] as const) {
     const lab = rig({ gateway: { protocols: [via] } });
     lab.mapper((mapper, now) => mapper.map(web, now));
@@ -20,7 +78,7 @@ it("waiting for every probe, though one answered at once: here the first grant e
   }
 });
 
-it("a gateway silent to PCP is never asked by NAT-PMP: here the second packet is NAT-PMP's", () => {
+it("#16 a gateway silent to PCP is never asked by NAT-PMP: here the second packet is NAT-PMP's", () => {
   const lab = rig({ gateway: { profile: "pcp-silent" } });
   lab.mapper((mapper, now) => mapper.map(web, now));
   lab.world.runFor(10_000);
@@ -28,7 +86,7 @@ it("a gateway silent to PCP is never asked by NAT-PMP: here the second packet is
   assertEquals(told(lab.events()[0], "mapped").mapping.via, "nat-pmp");
 });
 
-it("one lost reply fails every later request: here the next one is served", () => {
+it("#4, #9 one lost reply fails every later request: here the next one is served", () => {
   const lab = rig();
   lab.lan.link.set({ loss: 1 });
   const id = lab.mapper((mapper, now) => mapper.map(web, now));
