@@ -155,7 +155,8 @@ describe("Nat", () => {
     assertEquals(adopted.external.port, 8080);
     assertEquals(gateway.entries().length, 2);
     const done = await second.unmap(9090, { protocol: "udp" });
-    assertEquals(done.map(({ via }) => via), ["pcp"]);
+    const { address, port } = gateway.endpoint;
+    assertEquals(done, [{ via: "pcp", gateway: `${address}:${port}` }]);
     await second.close();
     assertEquals(gateway.entries().length, 0);
     await gateway.close();

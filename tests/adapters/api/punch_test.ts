@@ -121,6 +121,7 @@ describe("punchUdp", () => {
     const [a, b] = await Promise.all([punchUdp(toA, HERE), punchUdp(toB, HERE)]);
     a.end();
     for await (const data of b) throw new Error(`unasked: ${text(data)}`);
+    assertEquals(b.peer, a.local);
     b.send(bytes("still here"));
     for await (const data of a) {
       assertEquals(text(data), "still here");
@@ -195,9 +196,9 @@ describe("punchUdp", () => {
       map: (port: number, { protocol, ...given }: { protocol: string; signal: AbortSignal }) =>
         Promise.resolve(assertEquals(given.signal, signal)).then(() => ({
           external: { address: "203.0.113.7", port: 1000 },
-          close: () => {
+          close: async () => {
+            await new Promise((resolve) => setTimeout(resolve, 1));
             closed.push(`${port}/${protocol}`);
-            return Promise.resolve();
           },
         })),
     } as never;

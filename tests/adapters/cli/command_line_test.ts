@@ -7,6 +7,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import type { NatOptions } from "../../../adapters/api/options.ts";
 import { COMMANDS } from "../../../adapters/cli/commands/mod.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import { type Flag, type FlagName, FLAGS } from "../../../adapters/cli/flags.ts";
 import type { StopSignal } from "../../../adapters/cli/io.ts";
 import { type Entry, StateFile } from "../../../adapters/cli/state_file.ts";
 import { VERSION } from "../../../adapters/cli/version.ts";
@@ -276,7 +277,7 @@ describe("natkit", () => {
       assertEquals(io.err, "");
     });
 
-    for (const { name, flags, positionals } of COMMANDS) {
+    for (const { name, flags, positionals, summary, synopsis, notes, examples } of COMMANDS) {
       it(`tells all about ${name}`, async () => {
         assertEquals(await run(`${name} --help`), 0);
 
@@ -285,6 +286,17 @@ describe("natkit", () => {
           assertMatch(io.out, new RegExp(`^  --${flag}\\b`, "m"));
         }
         for (const form of positionals) assertStringIncludes(io.out, form);
+        const forms = synopsis === undefined ? positionals : [synopsis];
+        assertEquals(io.out.split("\n")[0], ["Usage: natkit", name, ...forms, "[FLAGS]"].join(" "));
+        // However its lines are broken: all the words are there.
+        const words = io.out.replace(/\s+/g, " ");
+        for (const flag of [...flags, "json", "help"] as FlagName[]) {
+          const { placeholder, summary }: Flag = FLAGS[flag];
+          const term = placeholder === undefined ? `--${flag}` : `--${flag} ${placeholder}`;
+          assertStringIncludes(words, ` ${term} ${summary} `);
+        }
+        const said = [`natkit ${name} ${summary}.`, notes, ...examples.map((it) => `natkit ${it}`)];
+        for (const text of said) assertStringIncludes(words, text.replace(/\s+/g, " "));
         assert(io.out.split("\n").every((line) => line.length <= 100), io.out);
       });
     }
@@ -469,6 +481,17 @@ describe("natkit", () => {
       assertMatch(io.out, /^mapped .*\nunmapped .*\n$/);
     });
 
+    it("and watch take no port that a run that lives holds", async () => {
+      await keep({}, HELD);
+      for (const command of ["map", "watch"]) {
+        io = new FakeIo();
+        io.env.XDG_STATE_HOME = folder;
+        assertEquals(await run(`${command} 6000 --json`), 1);
+        assertEquals(io.events.map(({ code }) => code), ["in-use"]);
+      }
+      assertEquals((await entries()).length, 1);
+    });
+
     it("forgets the mapping when it is over", async () => {
       const running = run("map 6000 --json");
       await io.event("mapped");
@@ -534,14 +557,15 @@ describe("natkit", () => {
       assertEquals(io.exits, [143]);
     });
 
-    it("ends with 129 after SIGHUP, also where the terminal closed the output first", async () => {
-      for (const closesOutput of [false, true]) {
+    it("ends with 129 after SIGHUP, also where the terminal closes the output, before or after", async () => {
+      for (const closes of ["never", "before", "after"]) {
         io = new FakeIo();
         nat = new FakeNat();
         const running = run(`map 6000 --json --state ${path}`);
         await io.event("mapped");
-        if (closesOutput) io.closeOutput();
+        if (closes === "before") io.closeOutput();
         io.signal("SIGHUP");
+        if (closes === "after") io.closeOutput();
 
         assertEquals(await running, 129);
         assertEquals(io.events.at(-1)?.event, "unmapped");

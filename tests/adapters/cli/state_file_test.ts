@@ -82,6 +82,20 @@ describe("StateFile", () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
+  it("reads whose a mapping is, also where that is the first process of a container", async () => {
+    const file = new StateFile(path, () => {});
+    await file.keep(entry(6000));
+    const content = JSON.parse(await readFile(path, "utf8"));
+    const pids = [1, 2, 0, -1, 1.5, "1"];
+    content.entries = pids.map((pid, i) => ({
+      ...content.entries[0],
+      mapping: { ...content.entries[0].mapping, internalPort: 7000 + i },
+      owner: { pid },
+    }));
+    await writeFile(path, JSON.stringify(content));
+    assertEquals((await file.load()).map(({ owner }) => owner?.pid), [1, 2]);
+  });
+
   it("gives back what it was given", async () => {
     await file().keep(entry(6000));
     await file().keep(entry(6001, { via: "nat-pmp" }));
