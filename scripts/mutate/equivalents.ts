@@ -95,6 +95,19 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     operator: "constant",
     reason: "what fleets is not read on Windows alone, where reading the routes is dear by itself",
   },
+  {
+    path: "adapters/cli/state_file.ts",
+    line: "await mkdir(own, { mode: 0o700 });",
+    operator: "property",
+    reason: "what lies in it is its owner's alone by its own mode",
+  },
+  {
+    path: "adapters/cli/state_file.ts",
+    line:
+      "await new Promise((resolve) => setTimeout(resolve, LOCK_RETRY_MS * (0.5 + Math.random())));",
+    operator: "constant",
+    reason: "how long one that waits sleeps is drawn anyway, so that two do not wake together",
+  },
 ];
 
 /** The entry that a bug falls under, in a file's text without it. */
