@@ -38,6 +38,32 @@ const DATAGRAMS: readonly (readonly [says: string, data: Uint8Array, from?: type
     GATEWAY,
   ],
   [
+    "nat-pmp map? udp 80→81 7200 s",
+    natPmp.encodeMapRequest({
+      protocol: "udp",
+      internalPort: 80,
+      suggestedExternalPort: 81,
+      lifetimeSeconds: 7200,
+    }),
+  ],
+  [
+    "nat-pmp map udp 80→81 600 s SUCCESS epoch 9",
+    natPmp.encodeMapResponse({
+      protocol: "udp",
+      resultCode: 0,
+      epochSeconds: 9,
+      internalPort: 80,
+      externalPort: 81,
+      lifetimeSeconds: 600,
+    }),
+    GATEWAY,
+  ],
+  [
+    "nat-pmp UNSUPP_VERSION epoch 9",
+    natPmp.encodeUnsupportedVersionResponse({ epochSeconds: 9 }),
+    GATEWAY,
+  ],
+  [
     "pcp map? tcp 80→0.0.0.0:0 7200 s nonce 01020304",
     pcp.encodeRequest({
       ...mapping,
