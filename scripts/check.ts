@@ -19,6 +19,7 @@ import { checkPurity } from "./checks/purity.ts";
 import { checkReach, reachedFrom } from "./checks/reach.ts";
 import { checkWorkflows } from "./checks/workflows.ts";
 import type { Finding, SourceFile } from "./checks/source.ts";
+import { checkList, LIST } from "./mutate/clause_list.ts";
 import { exists, read, readWaivers, ROOT, walk } from "./lib/files.ts";
 import { run } from "./lib/process.ts";
 
@@ -39,6 +40,7 @@ const present = entryPoints.filter(exists);
 const isPage = ({ text }: SourceFile) => text.startsWith('/// <reference lib="dom" />');
 const pages = files.filter(isPage).map(({ path }) => path);
 const others = sources.filter((path) => !pages.includes(path));
+const conformance = files.filter(({ path }) => /^tests\/conformance\/.*_test\.ts$/.test(path));
 
 const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
   "types": () => deno("check", "--quiet", "--doc", ...others, "README.md"),
@@ -58,7 +60,6 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
   }),
   "purity of core/": () => ({ findings: checkPurity(files) }),
   "clauses": () => {
-    const conformance = files.filter(({ path }) => /^tests\/conformance\/.*_test\.ts$/.test(path));
     const { findings, tested, waived } = checkClauses(clausesInSources(conformance), readWaivers());
     return { findings, note: `${tested} tested, ${waived} waived` };
   },
@@ -67,6 +68,14 @@ const CHECKS: Record<string, () => Verdict | Promise<Verdict>> = {
     const texts = found.map((path) => ({ path, text: read(path) }));
     const tasks = Object.keys(JSON.parse(read("deno.json")).tasks);
     return { findings: await checkWorkflows(texts, { tasks, exists }), note: `${found.length}` };
+  },
+  "the clauses' bugs": () => {
+    const { findings, told, without } = checkList(
+      read(LIST),
+      clausesInSources(conformance).map(({ id }) => id),
+      (path) => files.find((file) => file.path === path)?.text,
+    );
+    return { findings, note: `${told} named, ${without} without` };
   },
   "nothing undone": () => ({ findings: checkUndone(files) }),
   "no switched test": () => ({ findings: checkSwitchedTests(files) }),

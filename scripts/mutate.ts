@@ -1,5 +1,6 @@
 /**
- * `deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose]`: plants bugs in the
+ * `deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose]
+ * [--clauses [--find]]`: plants bugs in the
  * sources, one at a time, runs the tests of that area until one fails, and prints how many were
  * killed in each folder, and those that survived as diffs for `git apply`.
  *
@@ -8,6 +9,10 @@
  * `--verbose` what killed the others. What an area is says `scripts/mutate/area.ts`, what a bug is
  * `scripts/mutate/operators.ts`, and which of them are none, `scripts/mutate/equivalents.ts`. Survivors do not change the exit status; tests that fail without a
  * bug do.
+ *
+ * `--clauses` plants instead the bug that `tests/conformance/mutants.txt` names for each clause, all
+ * of them or a sample of `--count`, and runs that clause's test: one that passes is a failure.
+ * `--clauses --find` looks among a sample of all bugs for some to name where a clause has none.
  *
  * Not StrykerJS: over its TAP runner it drives `node:test` at the same speed (37 bugs of one file
  * of this tree in 62 s, here in 78 s with numbers among them), but it draws no sample of thousands,
@@ -18,34 +23,43 @@
  */
 // deno-lint-ignore-file no-console
 import { makePlan } from "./mutate/plan.ts";
+import { type ClauseVerdict, findBugs, tryClauses } from "./mutate/clauses.ts";
+import { written } from "./mutate/clause_list.ts";
+import { mutated } from "./mutate/operators.ts";
 import { diffOf, placeOf, rates } from "./mutate/report.ts";
 import { FailingBaseline, tryAll, type Verdict } from "./mutate/trial.ts";
 
 const USAGE =
-  "usage: deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose]";
+  "usage: deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose] [--clauses [--find]]";
 
 interface Options {
   seed: number;
-  count: number;
+  count: number | undefined;
   jobs: number;
   readonly paths: string[];
   isList: boolean;
   isVerbose: boolean;
+  isClauses: boolean;
+  isFind: boolean;
 }
 
 function readOptions(args: readonly string[]): Options | string {
   const options: Options = {
     seed: 1,
-    count: 100,
+    count: undefined,
     jobs: Math.max(1, navigator.hardwareConcurrency),
     paths: [],
     isList: false,
     isVerbose: false,
+    isClauses: false,
+    isFind: false,
   };
   for (let i = 0; i < args.length; i++) {
     const flag = args[i]!;
     if (flag === "--list") options.isList = true;
     else if (flag === "--verbose") options.isVerbose = true;
+    else if (flag === "--clauses") options.isClauses = true;
+    else if (flag === "--find") options.isFind = true;
     else if (flag === "--path" || flag === "--seed" || flag === "--count" || flag === "--jobs") {
       const value = args[++i];
       if (value === undefined) return `${flag}: takes a value`;
@@ -54,6 +68,7 @@ function readOptions(args: readonly string[]): Options | string {
       else options[flag.slice(2) as "seed" | "count" | "jobs"] = Number(value);
     } else return `unknown flag ${flag}`;
   }
+  if (options.isFind && !options.isClauses) return "--find: goes with --clauses";
   if (options.jobs < 1 || options.jobs > 64) return `--jobs: must be in 1..64`;
   return options;
 }
@@ -71,9 +86,36 @@ function tell(verdict: Verdict, isVerbose: boolean): void {
   console.log(`\nsurvived  ${place} (${note})\n${diffOf(mutant.path, original, text)}`);
 }
 
-async function main(options: Options): Promise<number> {
+function tellClause({ entry, mutant, original, isKilled, by }: ClauseVerdict): void {
+  if (isKilled) return;
+  const diff = diffOf(mutant.path, original, mutated(original, mutant));
+  console.log(`\n${entry.id} passes with its bug in place${by === "" ? "" : ` (${by})`}\n${diff}`);
+}
+
+async function clauses({ seed, count, paths, jobs, isFind }: Options): Promise<number> {
   const startedAt = performance.now();
-  const { seed, count, paths, jobs } = options;
+  const since = () => ((performance.now() - startedAt) / 1000).toFixed(0);
+  if (isFind) {
+    const found = await findBugs({ seed, count: count ?? 100, prefixes: paths }, { jobs });
+    for (const { entry, others } of found) {
+      console.log(`# ${others} other clauses find it\n${written(entry)}`);
+    }
+    console.log(`# ${found.length} found, ${since()} s, seed ${seed}`);
+    return 0;
+  }
+  const choice = { seed, count: count ?? Infinity, prefixes: paths };
+  const verdicts = await tryClauses(choice, { jobs, tell: tellClause });
+  const killed = verdicts.filter(({ isKilled }) => isKilled).length;
+  console.log(
+    `${killed} of ${verdicts.length} clauses' bugs found by the clause's own test; ${since()} s, seed ${seed}`,
+  );
+  return killed === verdicts.length ? 0 : 1;
+}
+
+async function main(options: Options): Promise<number> {
+  if (options.isClauses) return await clauses(options);
+  const startedAt = performance.now();
+  const { seed, count = 100, paths, jobs } = options;
   const plan = await makePlan({ seed, count, prefixes: paths }).catch((error: unknown) => {
     if (error instanceof RangeError) return error.message;
     throw error;

@@ -27,6 +27,8 @@ export interface Planned {
 /** What is to be done. */
 export interface Plan {
   readonly tree: NodeTree;
+  /** What imports what in it. */
+  readonly imports: Imports;
   readonly mutants: readonly Planned[];
   /** How many could be planted. */
   readonly total: number;
@@ -110,5 +112,5 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
       sources,
     };
   });
-  return { tree, mutants, total: all.length, equivalents: possible.length - all.length };
+  return { tree, imports, mutants, total: all.length, equivalents: possible.length - all.length };
 }

@@ -4,7 +4,9 @@
  * only after everything that runs without a pause. Where all pass, the last line is what each file
  * took of the processor, milliseconds: `TOOK [12.5,…]`.
  *
- * `--limits=[100,…]` before the files says what a single test of each may take at most.
+ * Before the files: `--limits=[100,…]` says what a single test of each may take at most,
+ * `--only=PCP-C-05` that only the tests of that clause are to run, `--all` that the others are to
+ * run on after one that fails.
  *
  * @module
  */
@@ -18,9 +20,12 @@ import { BEAT, usedMs, type Watched } from "./watchdog.ts";
 type Body = (this: unknown, ...args: unknown[]) => unknown;
 type Register = (...args: unknown[]) => unknown;
 
-const [first = "", ...others] = process.argv.slice(2);
-const limits = /^--limits=(.*)$/.exec(first)?.[1];
-const files = limits === undefined ? [first, ...others] : others;
+const given = process.argv.slice(2);
+const files = given.filter((arg) => !arg.startsWith("--"));
+const flagOf = (name: string): string | undefined =>
+  given.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
+const limits = flagOf("limits"), only = flagOf("only");
+const isEach = given.includes("--all");
 const took = files.map(() => 0);
 const groups: string[] = [];
 let loading = -1;
@@ -48,6 +53,7 @@ function charge(file: number, from: number): void {
 function wrapping(register: Register, wrap: (name: string, body: Body) => Body): Register {
   return (...args) => {
     const name = typeof args[0] === "string" ? args[0] : "(a test without a name)";
+    if (wrap === leavingAtFailure && only !== undefined && !name.startsWith(`${only}: `)) return;
     if (args.some((arg) => (arg as { skip?: unknown } | undefined)?.skip)) return register(...args);
     return register(
       ...args.map((arg) => typeof arg === "function" ? wrap(name, arg as Body) : arg),
@@ -70,7 +76,9 @@ function leavingAtFailure(name: string, body: Body): Body {
     } catch (error) {
       const said = error instanceof Error ? error.stack ?? error.message : String(error);
       writeSync(1, `${said}\nFAILED ${path.replace(/\s+/g, " ")}\n`);
-      process.exit(1);
+      if (!isEach) process.exit(1);
+      process.exitCode = 1;
+      open--;
     }
   };
 }

@@ -213,6 +213,25 @@ async function baseline({ mutants }: Plan, trees: readonly NodeTree[]): Promise<
   return times;
 }
 
+/** Works on each item in a tree of its own, `jobs` at a time; the results in the items' order. */
+export async function withTrees<T, R>(
+  tree: NodeTree,
+  jobs: number,
+  items: readonly T[],
+  work: (item: T, tree: NodeTree) => Promise<R>,
+): Promise<R[]> {
+  const copies = Array.from({ length: jobs - 1 }, () => tree.copy());
+  const results: R[] = new Array(items.length);
+  try {
+    await spread(items, [tree, ...copies], async (item, tree, index) => {
+      results[index] = await work(item, tree);
+    });
+    return results;
+  } finally {
+    for (const copy of copies) copy.remove();
+  }
+}
+
 /** Each item to the next worker that is free. */
 async function spread<T, W>(
   items: readonly T[],
