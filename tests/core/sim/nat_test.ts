@@ -472,6 +472,38 @@ describe("firewall without NAT", () => {
     assertEquals(firewall.stats.blocked, 1);
   });
 
+  it("is the way to its prefix for its neighbours, but not to what a neighbour has of it", () => {
+    const world = new World();
+    const internet = world.segment("internet"), lan = world.segment("lan");
+    const box = world.host("box");
+    const inside = box.attach(lan, "2001:db8:1::1"), outside = box.attach(internet, "2001:db8::7");
+    world.natOn(box, {
+      inside,
+      outside,
+      ports: "untranslated",
+      prefix: parseCidr("2001:db8:1::/64")!,
+      forwarder: {
+        lookupInbound: (_, external) => external,
+        lookupOutbound: (_, internal) => internal,
+        holds: () => true,
+      },
+    });
+    const near = world.host("near"), stray = world.host("stray"), a = world.host("a");
+    near.attach(internet, "2001:db8::8");
+    stray.attach(internet, "2001:db8:1::9");
+    a.attach(lan, "2001:db8:1::2", { gateway6: "2001:db8:1::1" });
+    const heard: string[] = [];
+    for (const host of [stray, a]) {
+      host.bind({ port: 6000 }).onDatagram = () => heard.push(host.name);
+    }
+    const socket = near.bind();
+    for (const address of ["2001:db8:1::2", "2001:db8:1::9"]) {
+      socket.send({ address, port: 6000 }, new Uint8Array(1));
+    }
+    world.runFor(10);
+    assertEquals(heard.sort(), ["a", "stray"]);
+  });
+
   it("needs its prefix, and only it", () => {
     const prefix = parseCidr("192.168.1.0/24")!;
     assertThrows(() => home({ prefix }), TypeError, "prefix");

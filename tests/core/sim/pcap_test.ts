@@ -46,29 +46,57 @@ describe("encodeIpPacket()", () => {
     assertEquals(verify(pseudo, bytes.subarray(40)), 0);
   });
 
-  it("writes ICMP port unreachable of both families, the offending header quoted", () => {
+  it("writes TCP with a header of five words, and checksums that verify", () => {
+    const bytes = encodeIpPacket({ ...V4, protocol: "tcp", data: fromHex("010203") });
+    assertEquals(toHex(bytes.subarray(0, 10)), "4500002b000040004006");
+    assertEquals(verify(bytes.subarray(0, 20)), 0);
+    assertEquals(toHex(bytes.subarray(20, 36)), "9c4014e7000000000000000050000000");
+    const pseudo = new Uint8Array([...bytes.subarray(12, 20), 0, 6, 0, 23]);
+    assertEquals(verify(pseudo, bytes.subarray(20)), 0);
+    assertEquals(toHex(bytes.subarray(40)), "010203");
+  });
+
+  it("writes ICMP port unreachable of both families, the offending packet's headers quoted", () => {
+    // What is quoted arrived: with a hop left, the port that was asked for, and no data.
     for (
-      const [from, to, type, code] of [
-        ["10.0.0.1", "10.0.0.2", 3, 3],
-        ["2001:db8::1", "2001:db8::2", 1, 4],
+      const [from, to, type, headers] of [
+        ["10.0.0.1", "10.0.0.2", "0303", {
+          udp: "4500001c000040000111",
+          tcp: "4500001c000040000106",
+        }],
+        ["2001:db8::1", "2001:db8::2", "0104", {
+          udp: "6000000000081101",
+          tcp: "6000000000080601",
+        }],
       ] as const
     ) {
-      const bytes = encodeIpPacket({
-        protocol: "icmp",
-        from: { address: from, port: 0 },
-        to: { address: to, port: 0 },
-        data: new Uint8Array(0),
-        hops: 64,
-        quoted: {
-          protocol: "udp",
-          from: { address: to, port: 40000 },
-          to: { address: from, port: 5351 },
-        },
-      });
-      const header = from.includes(":") ? 40 : 20;
-      assertEquals([bytes[header], bytes[header + 1]], [type, code]);
-      assertEquals(u16(bytes, header + 8 + header + 2), 5351);
-      if (header === 20) assertEquals(verify(bytes.subarray(20)), 0);
+      for (const protocol of ["udp", "tcp"] as const) {
+        const bytes = encodeIpPacket({
+          protocol: "icmp",
+          from: { address: from, port: 0 },
+          to: { address: to, port: 0 },
+          data: new Uint8Array(0),
+          hops: 64,
+          quoted: {
+            protocol,
+            from: { address: to, port: 40000 },
+            to: { address: from, port: 5351 },
+          },
+        });
+        const isIPv4 = type === "0303", header = isIPv4 ? 20 : 40;
+        const message = bytes.subarray(header), quoted = message.subarray(8);
+        assertEquals(toHex(message.subarray(0, 2)), type);
+        assertEquals(toHex(message.subarray(4, 8)), "00000000");
+        assertEquals(toHex(quoted.subarray(0, headers[protocol].length / 2)), headers[protocol]);
+        assertEquals(toHex(quoted.subarray(header)), "9c4014e700080000");
+        const sums = isIPv4
+          ? [verify(bytes.subarray(0, 20)), verify(quoted.subarray(0, 20)), verify(message)]
+          : [verify(
+            new Uint8Array([...bytes.subarray(8, 40), 0, 0, 0, message.length, 0, 0, 0, 58]),
+            message,
+          )];
+        assertEquals(sums, isIPv4 ? [0, 0, 0] : [0]);
+      }
     }
   });
 });

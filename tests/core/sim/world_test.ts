@@ -381,6 +381,49 @@ describe("Host", () => {
     assertEquals(heard, ["b:5350 10.0.0.1", "b:5350 fe80::1%eth0", "b:1900 10.0.0.1"]);
   });
 
+  it("multicasts reach nobody who has left the segment, first there or last", () => {
+    const world = new World();
+    const lan = world.segment("lan");
+    const heard: string[] = [];
+    const members = ["a", "b", "c"].map((name, i) => {
+      const host = world.host(name);
+      host.bind({ port: 5350 }).onDatagram = () => heard.push(name);
+      return { host, attached: host.attach(lan, `10.0.0.${i + 1}`) };
+    });
+    const router = world.host("router");
+    router.attach(lan, "10.0.0.9");
+    const socket = router.bind();
+    for (const { host, attached } of members) {
+      socket.send({ address: "224.0.0.1", port: 5350 }, new Uint8Array(1));
+      world.runFor(10);
+      host.detach(attached);
+    }
+    socket.send({ address: "224.0.0.1", port: 5350 }, new Uint8Array(1));
+    world.runFor(10);
+    assertEquals(heard.join(" "), "a b c b c c");
+  });
+
+  it("TCP to a port where nobody listens is reset, and a reset is answered by nothing", () => {
+    const world = new World({ trace: { size: 100 } });
+    const lan = world.segment("lan");
+    const [a, b] = [world.host("a"), world.host("b")];
+    a.attach(lan, "10.0.0.1");
+    b.attach(lan, "10.0.0.2");
+    for (const [kind, packets] of [["syn", 2], ["rst", 1]] as const) {
+      const before = world.trace.pcap("lan").length;
+      a.sendPacket({
+        protocol: "tcp",
+        from: { address: "10.0.0.1", port: 1000 },
+        to: { address: "10.0.0.2", port: 80 },
+        data: new Uint8Array(0),
+        hops: 64,
+        segment: { kind, part: 0, parts: 0 },
+      });
+      world.runFor(100);
+      assertEquals(world.trace.pcap("lan").length - before, packets * (16 + 40), kind);
+    }
+  });
+
   it("an interface's own link takes the segment's place for what is sent there", () => {
     const world = new World();
     const lan = world.segment("lan", { delayMs: 1 });
