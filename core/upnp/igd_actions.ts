@@ -183,9 +183,7 @@ export class IgdActions {
     if (action === "GetDefaultConnectionService") {
       return { args: { NewDefaultConnectionService: this.#facts.defaultConnection } };
     }
-    return kind === "WANCommonInterfaceConfig"
-      ? this.#line(action)
-      : UPNP_ERROR.ActionNotAuthorized;
+    return this.#line(action);
   }
 
   /** The variables of a connection that are told to who subscribes. */

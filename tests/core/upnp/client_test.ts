@@ -273,4 +273,19 @@ describe("IgdClient", () => {
     ]);
     assertEquals(rig.client.sockets(), []);
   });
+
+  it("searches the link of a link-local gateway by the interface, or by its address's zone", () => {
+    for (const [name, zone] of [["en7", "en7"], [undefined, "eth0"]] as const) {
+      const rig = new Rig({
+        gateway: { address: "fe80::1%eth0", port: 1900 },
+        localAddress: "2001:db8::100",
+        ...(name !== undefined && { interface: name }),
+      });
+      rig.do((client, now) => client.probe(now));
+      assertEquals(rig.router.searches.slice(0, 2).map(({ to }) => to), [
+        { address: "fe80::1%eth0", port: 1900 },
+        { address: `ff02::c%${zone}`, port: 1900 },
+      ]);
+    }
+  });
 });

@@ -338,6 +338,16 @@ describe("IgdServer: mappings", () => {
     assertEquals(rig.table(), []);
   });
 
+  it("keeps a description of 255 characters whole, and cuts what is longer there", () => {
+    const rig = new IgdRig();
+    const text = `${"x".repeat(254)}yz`;
+    for (const [length, kept] of [[254, 254], [255, 255], [256, 255]] as const) {
+      rig.add(8080, { description: text.slice(0, length) });
+      const shown = rig.call("GetSpecificPortMappingEntry", named(8080)) as SoapArguments;
+      assertEquals(shown["NewPortMappingDescription"], text.slice(0, kept));
+    }
+  });
+
   it("716 for external port 0, 732 (version 1: 402) for internal port 0", () => {
     const rig = new IgdRig();
     assertEquals(rig.add(0, { internalPort: 80 }), 716);
@@ -652,6 +662,26 @@ describe("IgdServer: by itself", () => {
       const from = { address: "fe80::5%eth7", port: 4 };
       assertEquals(server.handleDatagram(search, from, socket, 0), true);
     }
+  });
+
+  it("neither answers nor announces before it is started, nor once it has said goodbye", () => {
+    const { server, drain } = make();
+    const search = encodeSearch({ host: { address: OWN, port: 1900 }, target: "ssdp:all" });
+    const ask = (now: number) => {
+      server.handleDatagram(search, ALICE, `ssdp ${OWN}`, now);
+      server.handleTimeout(now + 10_000);
+      return drain().filter(({ type }) => type === "send").length;
+    };
+    server.announce(0);
+    assertEquals(ask(0), 0);
+    server.start(20_000);
+    for (const { key, local } of server.sockets()) {
+      server.handleSocket(key, { ok: true, local: { ...local!, port: local!.port || 80 } }, 20_000);
+    }
+    assert(ask(20_000) > 0);
+    server.bye(40_000);
+    drain();
+    assertEquals(ask(40_000), 0);
   });
 
   it("announces itself once HTTP's port is known, and not before; a socket that failed is none", () => {
