@@ -1,14 +1,14 @@
 /**
  * `deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose]
- * [--clauses [--find]]`: plants bugs in the
- * sources, one at a time, runs the tests of that area until one fails, and prints how many were
- * killed in each folder, and those that survived as diffs for `git apply`.
+ * [--clauses [--find]]`: plants bugs in the sources, one at a time, runs the tests of that area until
+ * one fails, and prints how many were killed in each folder, and those that survived as diffs for
+ * `git apply`.
  *
  * The bugs are a sample of `--count` (100) drawn by `--seed` (1) from all under the paths; the same
  * seed draws the same ones from the same tree. `--list` shows them without running anything,
  * `--verbose` what killed the others. What an area is says `scripts/mutate/area.ts`, what a bug is
- * `scripts/mutate/operators.ts`, and which of them are none, `scripts/mutate/equivalents.ts`. Survivors do not change the exit status; tests that fail without a
- * bug do.
+ * `scripts/mutate/operators.ts`, and which of them are none, `scripts/mutate/equivalents.ts`.
+ * Survivors do not change the exit status; tests that fail without a bug do.
  *
  * `--clauses` plants instead the bug that `tests/conformance/mutants.txt` names for each clause, all
  * of them or a sample of `--count`, and runs that clause's test: one that passes is a failure.

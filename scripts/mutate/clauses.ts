@@ -8,9 +8,8 @@ import { clausesInSources, type ClauseTest } from "../checks/clauses.ts";
 import { read, walk } from "../lib/files.ts";
 import { NodeTree } from "../lib/node_tree.ts";
 import { type Entry, entryOf, LIST, mutantOf, readList } from "./clause_list.ts";
-import type { Mutant } from "./operators.ts";
-import { mutated } from "./operators.ts";
-import { type Choice, makePlan, sample } from "./plan.ts";
+import { type Mutant, mutated } from "./operators.ts";
+import { type Choice, importsOf, makePlan, sample } from "./plan.ts";
 import { withTrees } from "./trial.ts";
 
 const RUNNER = "scripts/mutate/runner.ts";
@@ -84,7 +83,7 @@ export async function findBugs(
   const named = new Set(
     entries.map((entry) => JSON.stringify(entry.reason ?? mutantOf(entry, read(entry.path)))),
   );
-  const plan = await makePlan(choice);
+  const plan = await makePlan(choice), imports = importsOf(plan.tree);
   try {
     const finders = new Map<string, { mutant: Mutant; text: string; found: number }[]>();
     await withTrees(
@@ -96,7 +95,7 @@ export async function findBugs(
         tree.plant(mutant.path, text);
         const found = new Set<string>();
         for (const file of files) {
-          if (!plan.imports.reachedFrom(file).has(mutant.path)) continue;
+          if (!imports.reachedFrom(file).has(mutant.path)) continue;
           const { failed } = await runClauses(tree, file, ["--all"]);
           for (const name of failed) found.add(idOf(name) ?? "");
         }

@@ -27,8 +27,6 @@ export interface Planned {
 /** What is to be done. */
 export interface Plan {
   readonly tree: NodeTree;
-  /** What imports what in it. */
-  readonly imports: Imports;
   readonly mutants: readonly Planned[];
   /** How many could be planted. */
   readonly total: number;
@@ -66,6 +64,11 @@ export function sample<T>(
   return drawn.sort((a, b) => a - b).map((index) => items[index]!);
 }
 
+/** What imports what in a tree. */
+export function importsOf(tree: NodeTree): Imports {
+  return new Imports(tree.paths, (path) => tree.script(path)!);
+}
+
 /**
  * Draws the bugs of the repository as it is.
  *
@@ -73,7 +76,7 @@ export function sample<T>(
  */
 export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan> {
   const tree = await NodeTree.build();
-  const imports = new Imports(tree.paths, (path) => tree.script(path)!);
+  const imports = importsOf(tree);
   const paths = imports.paths.filter(isSource);
   const sources = new Map(
     tree.paths.filter((path) => /^(?:core|adapters)\//.test(path)).map((
@@ -112,5 +115,5 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
       sources,
     };
   });
-  return { tree, imports, mutants, total: all.length, equivalents: possible.length - all.length };
+  return { tree, mutants, total: all.length, equivalents: possible.length - all.length };
 }

@@ -234,6 +234,10 @@ describe("PCP client", () => {
     for (const data of [answer.subarray(0, 20), long, odd]) claim(!rig.receive(data));
     assertEquals(rig.heard(), []);
     assertEquals(rig.client.stats.dropped["bad-length"], 2);
+    const longest = new Uint8Array(1100);
+    longest.set(answer);
+    claim(rig.receive(longest));
+    assertEquals(rig.heard(), ["mapped"]);
   });
 
   it("PCP-C-15: an opcode or fields of no request are ignored", () => {

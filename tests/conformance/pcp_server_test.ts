@@ -62,10 +62,12 @@ describe("PcpServer, RFC 6887 §8.2: judging a request", () => {
   it("PCP-S-02: fewer than two octets are dropped", () => {
     const rig = new Rig();
 
-    const sent = [...rig.raw(new Uint8Array(0)), ...rig.raw(Uint8Array.of(2))];
+    const sent = [...rig.raw(new Uint8Array(0)), ...rig.raw(Uint8Array.of(0))];
 
     assertEquals(sent, []);
     assertEquals(rig.server.stats.dropped, { "too-short": 2 });
+    // Two are enough to tell a version that is not spoken.
+    assertEquals(rig.raw(Uint8Array.of(0, 0))[0]!.data[3], R.UNSUPP_VERSION);
   });
 
   it("PCP-S-03: what has the R bit set is dropped, whatever its version", () => {

@@ -336,6 +336,23 @@ describe("bugs that are tried", () => {
       assertEquals([early.hung, late.hung], [false, true]);
     }));
 
+  it("of a clause are tried by that clause's test alone, or by all tests to their end", () =>
+    withTrial(async (_, tree) => {
+      const [test] = tests;
+      const throwing = (name: string) => `it("${name}", () => { throw new Error(); });`;
+      const bodies = [throwing("A-C-01: a"), throwing("A-C-02: b"), 'it("A-C-03: c", () => {});'];
+      tree.plant(test!, `import { it } from "node:test";\n${bodies.join("\n")}\n`);
+      const failures = async (...flags: readonly string[]) => {
+        const args = [...flags, tree.file(test!)];
+        const { stdout, code } = await tree.run("scripts/mutate/runner.ts", args);
+        return [code, ...[...stdout.matchAll(/^FAILED (.*)$/gm)].map(([, name]) => name)];
+      };
+      assertEquals(await failures(), [1, "A-C-01: a"]);
+      assertEquals(await failures("--only=A-C-02"), [1, "A-C-02: b"]);
+      assertEquals(await failures("--only=A-C-03"), [0]);
+      assertEquals(await failures("--all"), [1, "A-C-01: a", "A-C-02: b"]);
+    }));
+
   it("are not tried where the tests fail, or leave, without them", () =>
     withTrial(async ({ tryAll, FailingBaseline }, tree, bug) => {
       const mutants = [bug(family, "")];
