@@ -17,7 +17,7 @@
  * @module
  */
 import { classify, isLoopback } from "../cidr.ts";
-import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../ip.ts";
+import { canonicalAddress, familyOf, formatEndpoint, withoutZone, zoneOf } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
 import { callAction, type CallQueue, type Ending, type ServiceAt, type Steps } from "./calls.ts";
@@ -144,7 +144,7 @@ export class IgdFinder {
     this.#search = new PlaceSearch({
       local,
       gateway,
-      interface: name,
+      interface: name ?? zoneOf(gateway.address),
       steps: STEPS,
       mx: MX,
       isAlone: this.onlyPeer !== undefined,

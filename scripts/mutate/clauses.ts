@@ -90,7 +90,7 @@ export async function findBugs(
       plan.tree,
       jobs,
       plan.mutants,
-      async ({ mutant, text, original, tests }, tree) => {
+      async ({ mutant, text, original }, tree) => {
         if (named.has(JSON.stringify(mutant))) return;
         tree.plant(mutant.path, text);
         const found = new Set<string>();

@@ -79,6 +79,7 @@ function leavingAtFailure(name: string, body: Body): Body {
       if (!isEach) process.exit(1);
       process.exitCode = 1;
       open--;
+      return undefined;
     }
   };
 }

@@ -301,7 +301,7 @@ describe("bugs that are tried", () => {
   it("are no bugs where the compiler refuses them", () =>
     withTrial(async ({ tryAll }, tree, bug) => {
       const sources = new Map<string, string>();
-      for (const name of ["cidr", "ip", "bytes"]) {
+      for (const name of ["cidr", "ip", "bytes", "machine"]) {
         sources.set(`core/${name}.ts`, await readFile(`core/${name}.ts`, "utf8"));
       }
       const planned = { ...bug(family, `${family}\n  const wrong: number = "a";`), sources };
