@@ -22,7 +22,7 @@
  * 11. `core/portmap/race.ts` ends the other protocols' attempts,
  * 12. `core/portmap/managed.ts` remembers who granted what, and the mapper emits its own event.
  * 13. `adapters/api/connection.ts` gets it from the driver and settles the promise that waits for it;
- * 14. `adapters/api/nat.ts` resolves `map()` with
+ * 14. `adapters/api/port_context.ts` resolves `map()` with
  * 15. `adapters/api/port_mapping.ts`, a `PortMapping`, to which all later events of the mapping go.
  *
  * @example The canonical loop

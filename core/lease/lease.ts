@@ -63,13 +63,11 @@ export class Lease<R> extends Deadline {
   wanted: Wanted;
   /** PCP's key to it, in hexadecimal digits: as bytes it would weigh five times as much. */
   readonly nonce: string | undefined;
-  /** Comes from saved state, and the application has not asked for it yet. */
-  isAdopted = false;
-  /** Asked for no more: another protocol made the mapping. It may yet be granted. */
-  isWithdrawn = false;
   phase: Phase = "waiting";
   /** The lifetime to ask for, seconds. */
   lifetimeSeconds: number;
+  /** What is yes or no, a bit each: as fields they would weigh eight bytes apiece. */
+  #facts = 0;
   // Times that most have none of are undefined then: as numbers they would weigh twice as much.
   /** When it is wanted no longer; undefined: never, or unknown before it is granted (again). */
   wantedUntil: Instant | undefined;
@@ -89,16 +87,10 @@ export class Lease<R> extends Deadline {
   reported: Endpoint | undefined;
   /** Until when the gateway may hold it, by the requests that it may have got. */
   mayExistUntil: Instant = -Infinity;
-  /** The grant, if any, is of a table that the gateway lost, or of an address that this host had. */
-  isStale = false;
-  /** Whether the application was told that it is lost, and not yet that it is back. */
-  isLost = false;
   /** Why the last request came to nothing; undefined once one was granted. */
   failure: Failure | undefined;
   /** How often it has rested since the last grant. */
   rests = 0;
-  /** The gateway may keep filters of it, which only a request to replace them takes away. */
-  mayHaveFilters = false;
 
   /** How many points of the renewal schedule have passed since the last grant; 30 make a day. */
   renewalAttempt = 0;
@@ -120,6 +112,57 @@ export class Lease<R> extends Deadline {
     this.wanted = wanted;
     this.nonce = nonce;
     this.lifetimeSeconds = wanted.lifetimeSeconds;
+  }
+
+  // ---- Yes or no ----------------------------------------------------------------------------
+
+  /** Comes from saved state, and the application has not asked for it yet. */
+  get isAdopted(): boolean {
+    return (this.#facts & 1) !== 0;
+  }
+
+  set isAdopted(is: boolean) {
+    this.#note(1, is);
+  }
+
+  /** Asked for no more: another protocol made the mapping. It may yet be granted. */
+  get isWithdrawn(): boolean {
+    return (this.#facts & 2) !== 0;
+  }
+
+  set isWithdrawn(is: boolean) {
+    this.#note(2, is);
+  }
+
+  /** The grant, if any, is of a table that the gateway lost, or of an address that this host had. */
+  get isStale(): boolean {
+    return (this.#facts & 4) !== 0;
+  }
+
+  set isStale(is: boolean) {
+    this.#note(4, is);
+  }
+
+  /** Whether the application was told that it is lost, and not yet that it is back. */
+  get isLost(): boolean {
+    return (this.#facts & 8) !== 0;
+  }
+
+  set isLost(is: boolean) {
+    this.#note(8, is);
+  }
+
+  /** The gateway may keep filters of it, which only a request to replace them takes away. */
+  get mayHaveFilters(): boolean {
+    return (this.#facts & 16) !== 0;
+  }
+
+  set mayHaveFilters(is: boolean) {
+    this.#note(16, is);
+  }
+
+  #note(fact: number, is: boolean): void {
+    this.#facts = is ? this.#facts | fact : this.#facts & ~fact;
   }
 
   /** Whether the gateway holds it, for all we know. */

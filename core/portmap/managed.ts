@@ -7,7 +7,7 @@
  */
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import { fromHex } from "../bytes.ts";
-import type { SavedMapping } from "../lease/saved.ts";
+import { savedKey, type SavedMapping } from "../lease/saved.ts";
 import type { Family } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
@@ -197,8 +197,6 @@ const NO_CONTENDERS: readonly Contender[] = Object.freeze([]);
 export class ManagedMapping {
   readonly id: MappingId;
   readonly request: PortRequest;
-  /** What names it among the wishes of one mapper. */
-  readonly key: MappingKey;
   /** The nonces of contenders that are none any more, and of earlier runs. */
   #keptNonces: Nonces = NO_NONCES;
   /** `removing`: a mapping that this mapper does not hold is being deleted. */
@@ -212,8 +210,6 @@ export class ManagedMapping {
   nextGatewayAt: Instant | undefined;
   /** When those that are out are tried again. */
   retryAt: Instant | undefined;
-  /** How often they were in vain, since the grant or a change of the network or the gateway. */
-  reraces = 0;
   /** The refusal that tells the most of why it fails. */
   refusal: Failure | undefined;
   /** The external endpoint to suggest where the application names none: granted last, or saved. */
@@ -233,6 +229,11 @@ export class ManagedMapping {
   /** What its holder's numbers fall short of that. */
   revisionOffset = 0;
 
+  /** What names it among the wishes of one mapper. */
+  get key(): MappingKey {
+    return savedKey(this.request);
+  }
+
   /** Made for the external address that it tells, not for the application. */
   get isForAddress(): boolean {
     return this.madeFor === "address";
@@ -243,10 +244,9 @@ export class ManagedMapping {
     return this.madeFor === "address" ? undefined : this.madeFor;
   }
 
-  constructor(id: MappingId, request: PortRequest, key: MappingKey, now: Instant) {
+  constructor(id: MappingId, request: PortRequest, now: Instant) {
     this.id = id;
     this.request = request;
-    this.key = key;
     this.since = now;
   }
 

@@ -1308,7 +1308,6 @@ export class PortMapper implements Machine<MapperEvent> {
     const managed = new ManagedMapping(
       this.#nextId++,
       hadFilters ? { ...request, filters: request.filters ?? [] } : request,
-      key,
       now,
     );
     for (const { gateway, nonce } of saved) {

@@ -70,6 +70,8 @@ export interface RaceHost {
 /** The races of one mapper. */
 export class Race {
   readonly #host: RaceHost;
+  /** How often one was raced anew since the grant, or a change of the network or the gateway. */
+  readonly #vain: WeakMap<ManagedMapping, number> = new WeakMap();
 
   constructor(host: RaceHost) {
     this.#host = host;
@@ -93,14 +95,16 @@ export class Race {
     for (const contender of contenders) {
       const { state, refusedUntil = -Infinity } = contender;
       if (state !== "out" || refusedUntil > now) continue;
-      if (headStartMs(contender) === 0 || isForAll(managed.reraces)) contender.state = "waiting";
+      if (headStartMs(contender) === 0 || isForAll(this.#vain.get(managed) ?? 0)) {
+        contender.state = "waiting";
+      }
     }
     this.#startNextGateway(managed, now);
   }
 
   /** A gateway has begun anew, or sees another host: what it refused counts no more. */
   forgive(managed: ManagedMapping, path: Path): void {
-    managed.reraces = 0;
+    this.#vain.delete(managed);
     for (const contender of managed.contenders) {
       if (contender.speaker.path === path) contender.refusedUntil = undefined;
     }
@@ -136,7 +140,7 @@ export class Race {
   /** What is due for a mapping. */
   due(managed: ManagedMapping, now: Instant): void {
     if (managed.retryAt !== undefined && managed.retryAt <= now) {
-      managed.reraces++;
+      this.#vain.set(managed, (this.#vain.get(managed) ?? 0) + 1);
       return this.begin(managed, now);
     }
     if (managed.nextGatewayAt !== undefined && managed.nextGatewayAt <= now) {
@@ -165,15 +169,14 @@ export class Race {
 
   /** The network is another one, or may be: what was tried in vain is tried at once. */
   networkChanged(managed: ManagedMapping, now: Instant): void {
-    if (managed.reraces === 0) return;
-    managed.reraces = 0;
+    if (!this.#vain.delete(managed)) return;
     this.begin(managed, now);
   }
 
   /** Its gateway gives a sign of life: who rests tries at once. */
   wake(managed: ManagedMapping, now: Instant): void {
     if (managed.contenders.some(isInPlay)) return;
-    managed.reraces = 0;
+    this.#vain.delete(managed);
     this.begin(managed, now);
   }
 
@@ -275,7 +278,7 @@ export class Race {
   won(managed: ManagedMapping, winner: Contender, now: Instant): void {
     managed.nextGatewayAt = managed.retryAt = undefined;
     managed.refusal = undefined;
-    managed.reraces = 0;
+    this.#vain.delete(managed);
     for (const one of managed.contenders) {
       if (one === winner) continue;
       if (one.state === "asking") this.#beat(one, winner, now);
