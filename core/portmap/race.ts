@@ -91,6 +91,10 @@ export class Race {
         contenders.push(contender);
       }
     }
+    // Of another family than is meant where there is a gateway of this one.
+    for (const one of known) {
+      if (!contenders.includes(one)) this.#leave(managed, one, "delete", now);
+    }
     managed.contenders = contenders;
     for (const contender of contenders) {
       const { state, refusedUntil = -Infinity } = contender;

@@ -9,7 +9,7 @@ import type { Endpoint, SendAction } from "../../../core/machine.ts";
 import { codeOf, retryAfter } from "../../../core/mapping.ts";
 import { toHex } from "../../../core/bytes.ts";
 import { decodeRequest } from "../../../core/pcp/codec.ts";
-import { A, B, Net, web } from "./net.ts";
+import { A, B, Net, SIX, web } from "./net.ts";
 import { openMapper, told } from "./rig.ts";
 
 /** A net whose requests wait until they are let through. */
@@ -393,6 +393,21 @@ describe("what is told of a race", () => {
     }).filter(({ internalPort }) => internalPort === web.internalPort);
     assert(requests.length > 1);
     assertEquals(new Set(requests.map(({ nonce }) => toHex(nonce))).size, 1);
+  });
+
+  it("asks the silent gateway of IPv6 no more once one of IPv4 has the mapping", () => {
+    const net = new Net();
+    net.add(SIX, "");
+    net.add(A, "203.0.113.7");
+    net.connect([SIX]);
+    net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    net.silent.add(SIX.gateway.address);
+    net.connect([SIX, A]);
+    net.run(150_000);
+    assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
+    net.sent.length = 0;
+    net.run(3_600_000);
+    assertEquals(net.sent.filter(({ to }) => to.address === SIX.gateway.address), []);
   });
 
   it("says in whole seconds how long a refusal holds, rounded up", () => {
