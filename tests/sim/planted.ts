@@ -231,7 +231,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   natPmp(
     "NAT-PMP believes who is not the gateway",
-    'if (from.address !== this.#gateway.address) return this.#dropped("wrong-source");',
+    'if (!mayBeOf(this.#gateway, from)) return this.#dropped("wrong-source");',
     "",
   ),
   pcpTransport(
@@ -265,7 +265,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   managed(
     "a mapper loses the nonce in what it saves",
-    '    ...(via === "pcp" && nonce && { nonce }),\n',
+    "    ...(nonce && { nonce }),\n",
     "",
     17,
   ),
