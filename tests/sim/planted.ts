@@ -331,6 +331,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "the end of one part is the end of all",
     "      if (managed.contenders.some(({ id }) => id !== undefined)) return;\n",
     "",
+    84,
   ),
   mapper(
     "a close deletes what is asked for alone",
@@ -341,6 +342,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "what a loser is granted is told",
     '    if (contender.state === "beaten") {\n      contender.latePort',
     '    if (contender.state === "out") {\n      contender.latePort',
+    25,
   ),
   mapper(
     "a gateway that was left is used on",
@@ -357,6 +359,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "UPnP renews after the end",
     "renewalFraction: (attempt) => 1 - 2 ** -attempt,",
     "renewalFraction: (attempt) => 1.5 - 2 ** -attempt,",
+    18,
   ),
   upnp(
     "UPnP asks for a tenth of the wanted lifetime",
@@ -378,6 +381,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "UPnP takes the port that another mapping of this host has",
     '      if (look.holder === "other") {',
     '      if (look.holder === "other" && version < 2) {',
+    18,
   ),
   upnp(
     "UPnP deletes nothing",
@@ -393,6 +397,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "UPnP does not make anew what a restart has lost",
     "    this.keeper.gatewayRestarted(except, this.now);",
     '    if (this.via !== "upnp") this.keeper.gatewayRestarted(except, this.now);',
+    18,
   ),
   upnp(
     "UPnP never looks for a device again that is gone",
