@@ -48,6 +48,7 @@ export class PortContext implements AsyncDisposable {
   #warnings: readonly string[] = [];
   #stopWatching: (() => void) | undefined;
   #stateText = "";
+  #telling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   /** @internal */
@@ -230,14 +231,17 @@ export class PortContext implements AsyncDisposable {
     return { version: 1, mappings };
   }
 
+  /** What it returns is done once the state as it is has been taken, whenever that was told. */
   #tellState(): Promise<void> | undefined {
     const { onState } = this.options;
     if (!onState) return undefined;
     const state = this.#state();
     const text = JSON.stringify(state);
-    if (text === this.#stateText) return undefined;
-    this.#stateText = text;
-    return callBack(() => onState(state));
+    if (text !== this.#stateText) {
+      this.#stateText = text;
+      this.#telling = callBack(() => onState(state));
+    }
+    return this.#telling;
   }
 }
 

@@ -985,6 +985,30 @@ describe("onState", () => {
     await next.close();
   });
 
+  it("is waited for before a request leaves, also where an event had it called", async () => {
+    const net = new FakeNetwork();
+    const waiting: (() => void)[] = [];
+    const nat = await Nat.open({
+      gateway: GATEWAY,
+      runtime: net,
+      announcements: false,
+      onState: () => new Promise<void>((resolve) => waiting.push(resolve)),
+    });
+    // Watching tells the local addresses at once, before anything was asked of the gateway.
+    const port = await nat.watch(8080);
+    await net.pass(200);
+    assertEquals(net.requests.filter(({ opcode }) => opcode === 1).length, 0);
+    for (const done of waiting.splice(0)) done();
+    await net.pass(10);
+    assertEquals(net.ports(), [8080]);
+    const closing = Promise.all([port.close(), nat.close()]);
+    for (let i = 0; i < 50; i++) {
+      for (const done of waiting.splice(0)) done();
+      await net.pass(100);
+    }
+    await closing;
+  });
+
   it("is called when a mapping is granted and when it is over, and not for nothing", async () => {
     const states: NatState[] = [];
     await withNat(
