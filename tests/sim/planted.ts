@@ -405,9 +405,9 @@ export const PLANTED: readonly PlantedBug[] = [
     "    this.#queue.setOpen(false);",
   ),
   upnp(
-    "UPnP tells the port that it wanted, not the one it was given",
+    "UPnP tells the port inside, not the one outside",
     "return this.#granted(job, lease, ask, given, seconds, undefined, version);",
-    "return this.#granted(job, lease, ask, port, seconds, undefined, version);",
+    "return this.#granted(job, lease, ask, wanted.internalPort, seconds, undefined, version);",
   ),
   // ---- What is told ----
   keeper(
