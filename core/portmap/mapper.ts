@@ -263,10 +263,15 @@ export class PortMapper implements Machine<MapperEvent> {
     for (const managed of this.#managed.values()) {
       if (managed.phase !== "racing") continue;
       this.#joinAll(managed, now);
-      this.#race.networkChanged(managed, now);
+      this.#raceAnew(managed, now);
     }
     this.#watches.pathsChanged(now);
     this.#drain(now);
+  }
+
+  /** The network is another one: races at once, or when the sockets are open there. */
+  #raceAnew(managed: ManagedMapping, now: Instant): void {
+    if (!this.#paths.some(({ isMoving }) => isMoving)) this.#race.networkChanged(managed, now);
   }
 
   /**
@@ -304,7 +309,11 @@ export class PortMapper implements Machine<MapperEvent> {
     const path = this.#paths.find((one) => one.key === key);
     if (!path) return;
     if (result.ok) {
-      if (path.opened(result.local, now)) this.#forgive(path);
+      const isMoved = path.opened(result.local, now);
+      for (const managed of this.#managed.values()) {
+        if (managed.phase === "racing") this.#raceAnew(managed, now);
+      }
+      if (isMoved) this.#forgive(path);
       for (const { via, client } of path.speakers) {
         this.stats.clients[`${path.key} ${via}`] = client.stats;
       }

@@ -171,6 +171,8 @@ export class Path {
   readonly #id: number;
   readonly #announcementsKey: string;
   readonly #options: PathOptions;
+  /** Its socket is to be opened at another address: what is asked before that is from none. */
+  isMoving = false;
   #spec: NetworkPath;
   #ways = 1;
   /** The sockets that were wanted last, and what they go by. */
@@ -197,6 +199,11 @@ export class Path {
     const before = this.#spec.way ?? (spec.way === undefined ? undefined : this.local?.address);
     const isOtherWay = before === undefined ? false : spec.way !== before;
     if (isOtherWay) this.key = `gateway ${this.#id} way ${++this.#ways}`;
+    const { localAddress } = spec;
+    const isElsewhere = this.local !== undefined && localAddress !== undefined &&
+      localAddress !== this.local.address;
+    // One that named no address waits on for its socket; one that came back has it.
+    this.isMoving = isOtherWay || isElsewhere || (this.isMoving && localAddress === undefined);
     this.#spec = spec;
     this.isLeft = false;
   }
@@ -236,6 +243,7 @@ export class Path {
     const local = { address: this.behind?.address ?? address, port };
     this.local = local;
     this.failure = this.dueAt = undefined;
+    this.isMoving = false;
     if (this.speakers.length === 0) {
       const { random, protocols, fastStart, announcements, isGateway } = this.#options;
       const spoken = protocols ?? defaultProtocols(local.address);

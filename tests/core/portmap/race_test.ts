@@ -410,6 +410,26 @@ describe("what is told of a race", () => {
     assertEquals(net.sent.filter(({ to }) => to.address === SIX.gateway.address), []);
   });
 
+  it("asks nothing from an address that the host has no more, until the socket is open there", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    net.silent.add(A.gateway.address);
+    const [{ key }] = net.mapper.sockets() as [{ key: string }];
+    for (const ms of [130_000, 61_000]) {
+      net.run(ms);
+      net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
+    }
+    assertEquals(net.takeTypes(), ["mapped", "lost"]);
+    net.sent.length = 0;
+    const moved = { ...A, localAddress: "192.168.1.101" };
+    net.connect([moved], []);
+    assertEquals(net.sent, []);
+    net.connect([moved]);
+    assertEquals(net.sent.map(({ data }) => data[23]), [101]);
+  });
+
   it("says in whole seconds how long a refusal holds, rounded up", () => {
     const until = (retryAt: number) =>
       retryAfter({ kind: "refused", code: 8, name: "NO_RESOURCES", retryAt }, 10_000);
