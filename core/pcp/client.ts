@@ -188,6 +188,8 @@ export interface PcpClientStats {
 const ATTEMPTS_PER_ADDRESS = 4;
 /** How many deletions are sent before the lease is left to its end. */
 const DELETE_ATTEMPTS = 4;
+/** Likewise to a server that may not be there: within 3 s, one lost datagram or two do no harm. */
+const FIRST_DELETE_ATTEMPTS = 3;
 /** How long a server whose success cannot be one is left alone, milliseconds. */
 const VIOLATION_WAIT_MS = 30_000;
 
@@ -638,6 +640,7 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
     if (lease.phase === "deleting") sent.delete++;
     else {
       sent[lease.wanted.kind]++;
+      this.#servers.wasAsked = true;
       lease.mayExistUntil = Math.max(lease.mayExistUntil, now + lease.lifetimeSeconds * 1000);
     }
     this.outbox.send("client", this.#servers.current, request.packet, lease.id);
@@ -650,12 +653,17 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
   #requestDue(lease: PcpLease, now: Instant): void {
     const request = lease.request!;
     if (lease.phase === "deleting") {
-      // One that has never answered is told, and not waited for.
-      const limit = this.#servers.hasAnswered ? DELETE_ATTEMPTS : 1;
-      if (request.sends >= limit) this.keeper.deleted(lease, { kind: "no-answer" }, now);
-      else this.#transmit(lease, now);
+      if (request.sends < this.#deleteAttempts()) return this.#transmit(lease, now);
+      this.#servers.wasAsked = true;
+      this.keeper.deleted(lease, { kind: "no-answer" }, now);
     } else if (this.#isExhausted(request)) this.#exhaust({ kind: "no-answer" }, now);
     else this.#transmit(lease, now);
+  }
+
+  /** One that has left unanswered what it was asked for is told, and not waited for. */
+  #deleteAttempts(): number {
+    if (this.#servers.hasAnswered) return DELETE_ATTEMPTS;
+    return this.#servers.wasAsked ? 1 : FIRST_DELETE_ATTEMPTS;
   }
 
   #isExhausted(request: Request): boolean {

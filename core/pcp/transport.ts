@@ -87,6 +87,8 @@ export class ServerList {
   readonly epoch: EpochRecord = new EpochRecord(isEpochValid);
   /** Whether the address in use has answered since it was taken into use. */
   hasAnswered = false;
+  /** Whether it was asked for something, or has let a deletion pass, since then. */
+  wasAsked = false;
   readonly #list: readonly Endpoint[];
   #current = 0;
   #reported = 0;
@@ -126,7 +128,7 @@ export class ServerList {
   exhaust(): boolean {
     this.#exhausted.add(this.#current);
     this.epoch.forget();
-    this.hasAnswered = false;
+    this.#forgetAnswers();
     const next = this.#list.findIndex((_, index) => !this.#exhausted.has(index));
     if (next >= 0) {
       this.#current = next;
@@ -140,8 +142,13 @@ export class ServerList {
   reset(): void {
     this.#exhausted.clear();
     this.#current = 0;
-    this.hasAnswered = false;
+    this.#forgetAnswers();
     this.epoch.forget();
+  }
+
+  #forgetAnswers(): void {
+    this.hasAnswered = false;
+    this.wasAsked = false;
   }
 }
 

@@ -111,6 +111,22 @@ describe("PcpClient.unmap()", () => {
     assertEquals(rig.last.nonce, nonce);
   });
 
+  it("is sent three times to a server that was asked for nothing before, and once then", () => {
+    const rig = new Rig();
+    rig.client.unmap({ protocol: 6, internalPort: 8080 }, 0);
+    assertEquals(rig.advance(700).length, 2);
+    assertEquals(rig.advance(60_000).length, 1);
+    rig.client.unmap({ protocol: 6, internalPort: 8081 }, rig.now);
+    assertEquals(rig.advance(60_000).length, 1);
+    assertEquals(rig.heard(), ["unmapped", "unmapped"]);
+
+    const asked = new Rig();
+    const id = asked.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    asked.drain();
+    asked.client.revoke(id, asked.now);
+    assertEquals(asked.advance(60_000).length, 1);
+  });
+
   it("tells why nobody confirmed it", () => {
     const silent = new Rig();
     silent.client.unmap({ protocol: 6, internalPort: 8080 }, 0);
