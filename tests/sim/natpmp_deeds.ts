@@ -512,7 +512,9 @@ export class NatPmpDeeds {
     // What is in line may have been renewed less than 4 s ago.
     const isRenewing = mapping.phase === "granted" &&
       (this.#isOnItsWay(mapping) || mapping.isInLine(now));
-    this.#takeBack(mapping);
+    // A session's may be another protocol's loss of state: a request on its way goes on then.
+    if (this.#watch.isSession && this.#isOnItsWay(mapping)) this.#exchange!.isUnclear = true;
+    else this.#takeBack(mapping);
     const earliest = Math.max(now, mapping.renewedAt + RENEWAL_GAP_MS, mapping.refusedUntil);
     // Which of its protocols a session means by a loss of state is not known from outside.
     const latest = this.#watch.isSession ? Infinity : Math.max(earliest, now + RECREATION_MS);
