@@ -189,8 +189,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   pcp(
     "PCP's deletion is sent once only",
-    "const limit = this.#servers.hasAnswered ? DELETE_ATTEMPTS : 1;",
-    "const limit = 1;",
+    "if (this.#servers.hasAnswered) return DELETE_ATTEMPTS;",
+    "if (this.#servers.hasAnswered) return 1;",
     23,
   ),
   natPmpQueue(
