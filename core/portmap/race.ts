@@ -98,10 +98,11 @@ export class Race {
     managed.contenders = contenders;
     for (const contender of contenders) {
       const { state, refusedUntil = -Infinity } = contender;
-      if (state !== "out" || refusedUntil > now) continue;
-      if (headStartMs(contender) === 0 || isForAll(this.#vain.get(managed) ?? 0)) {
-        contender.state = "waiting";
-      }
+      if (state !== "out") continue;
+      const isItsTurn = headStartMs(contender) === 0 || isForAll(this.#vain.get(managed) ?? 0);
+      if (isItsTurn && refusedUntil <= now) contender.state = "waiting";
+      // Those who begin may be silent for ever: nobody else would come back to who is left out.
+      else if (managed.isLost) managed.retryAt = now + RERACE_MS;
     }
     this.#startNextGateway(managed, now);
   }

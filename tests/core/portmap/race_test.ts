@@ -430,6 +430,22 @@ describe("what is told of a race", () => {
     assertEquals(net.sent.map(({ data }) => data[23]), [101]);
   });
 
+  it("asks whom a refusal left out when its time is over, though others are silent meanwhile", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    for (const path of [A, B]) net.add(path, "203.0.113.7");
+    net.gateways.get(A.gateway.address)!.setRefusal(2, net.now); // NOT_AUTHORIZED, half an hour
+    net.connect([A, B]);
+    const id = net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    net.run(2000);
+    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
+    net.gateways.get(A.gateway.address)!.setRefusal(undefined, net.now);
+    net.silent.add(B.gateway.address);
+    const nobody = { address: "192.168.3.1", port: 5351 };
+    net.connect([A, B, { gateway: nobody, localAddress: "192.168.3.100" }]);
+    net.run(2_000_000);
+    assertEquals(net.mapper.mapping(id)?.gateway, A.gateway);
+  });
+
   it("says in whole seconds how long a refusal holds, rounded up", () => {
     const until = (retryAt: number) =>
       retryAfter({ kind: "refused", code: 8, name: "NO_RESOURCES", retryAt }, 10_000);
