@@ -370,6 +370,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "UPnP asks for mappings without an end",
     "if (this.#habits.onlyPermanent) return 0;",
     "if (!this.#habits.onlyPermanent) return 0;",
+    232,
   ),
   upnp(
     "UPnP maps to the address that this host had",
