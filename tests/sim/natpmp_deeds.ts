@@ -817,7 +817,11 @@ export class NatPmpDeeds {
     if (isWaitOver && this.#isUsedUp(exchange, now)) this.#unanswered(exchange, now);
     this.#tick(now, true);
     const told = this.of(wish);
+    const until = told?.until;
     if (told) this.#expireAt(told, now);
+    // What ends at this very moment is told of as that.
+    const hasExpired = told?.until !== until;
+    if (hasExpired) told!.mayFailAt = -Infinity;
     if (told?.mayFailAt === now && ["failed", "lost", "unmapped"].includes(type)) {
       told.mayFailAt = -Infinity;
       this.#failed(told, { why: "silence", holdMs: undefined }, now);
