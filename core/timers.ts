@@ -163,6 +163,13 @@ export class Timers<K> {
     return first.key;
   }
 
+  /** Removes and returns the keys of all that are due at `now`, before any of them is acted on. */
+  takeDue(now: Instant): K[] {
+    const keys: K[] = [];
+    for (let key = this.popDue(now); key !== undefined; key = this.popDue(now)) keys.push(key);
+    return keys;
+  }
+
   #forgetIdle(): void {
     for (const [key, { heapPlace }] of this.#entries) {
       if (heapPlace === IDLE) this.#entries.delete(key);

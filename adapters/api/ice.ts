@@ -37,5 +37,6 @@ export type {
   PortOpener,
   PunchOptions,
   RendezvousOptions,
+  RendezvousSide,
   TurnServer,
 } from "./rendezvous.ts";

@@ -17,8 +17,8 @@ import {
   prepare,
   type PunchOptions,
   type RendezvousOptions,
+  RendezvousSide,
   Side,
-  tell,
 } from "./rendezvous.ts";
 
 /** So many datagrams wait for a reader; of more the oldest are lost, as UDP may. */
@@ -190,7 +190,7 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
 }
 
 /** One peer's side of a UDP rendezvous: its ticket, and what is punched with the other's. */
-export class UdpRendezvous implements AsyncDisposable {
+export class UdpRendezvous extends RendezvousSide {
   readonly #driver: Driver<IceEvent, IceAgent>;
   readonly #side: Side<IceEvent, IceAgent>;
   readonly #early: {
@@ -201,6 +201,7 @@ export class UdpRendezvous implements AsyncDisposable {
   #channel: UdpChannel | undefined;
 
   private constructor(runtime: Runtime) {
+    super();
     this.#driver = new Driver<IceEvent, IceAgent>(
       runtime,
       (event) => this.#handle(event),
@@ -252,18 +253,8 @@ export class UdpRendezvous implements AsyncDisposable {
     }
   }
 
-  /** What goes to a peer that is a natkit: one line. */
-  get ticket(): string {
-    return tell(this.told).ticket;
-  }
-
-  /** What goes to any other ICE stack: the lines of SDP that are about ICE. */
-  get sdp(): readonly string[] {
-    return tell(this.told).sdp;
-  }
-
-  /** The same as data. */
-  get told(): PublicRendezvous {
+  /** {@inheritDoc RendezvousSide.told} */
+  override get told(): PublicRendezvous {
     return this.#side.told;
   }
 
@@ -281,16 +272,11 @@ export class UdpRendezvous implements AsyncDisposable {
   }
 
   /** Closes the sockets, the channel's too. */
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     // So that the peer need not wait for its consent to run out.
     const closing = this.#side.close((agent, now) => agent.end(now));
     this.#channel?.finish("closed");
     await closing;
-  }
-
-  /** {@linkcode UdpRendezvous.close}, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 
   #open(connected: Connected): UdpChannel {

@@ -16,8 +16,8 @@ import {
   prepare,
   type PunchOptions,
   type RendezvousOptions,
+  RendezvousSide,
   Side,
-  tell,
 } from "./rendezvous.ts";
 
 /** A connection that was punched. */
@@ -38,13 +38,14 @@ export interface PunchedTcp {
 }
 
 /** One peer's side of a TCP rendezvous: its ticket, and what is punched with the other's. */
-export class TcpRendezvous implements AsyncDisposable {
+export class TcpRendezvous extends RendezvousSide {
   readonly #driver: Driver<TcpPunchEvent, TcpPunch>;
   readonly #side: Side<TcpPunchEvent, TcpPunch>;
   /** Between dialling and listening no socket is open that would keep the process alive. */
   readonly #letGo: () => void;
 
   private constructor(runtime: Runtime) {
+    super();
     this.#letGo = runtime.setTimer(2 ** 40, () => {}, true);
     this.#driver = new Driver<TcpPunchEvent, TcpPunch>(
       runtime,
@@ -91,18 +92,8 @@ export class TcpRendezvous implements AsyncDisposable {
     }
   }
 
-  /** What goes to the peer: one line. */
-  get ticket(): string {
-    return tell(this.told).ticket;
-  }
-
-  /** The same as the lines of SDP that are about ICE. */
-  get sdp(): readonly string[] {
-    return tell(this.told).sdp;
-  }
-
-  /** The same as data. */
-  get told(): PublicRendezvous {
+  /** {@inheritDoc RendezvousSide.told} */
+  override get told(): PublicRendezvous {
     return this.#side.told;
   }
 
@@ -128,14 +119,9 @@ export class TcpRendezvous implements AsyncDisposable {
   }
 
   /** Ends it; a connection that was punched stays. */
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     this.#letGo();
     await this.#side.close();
-  }
-
-  /** {@linkcode TcpRendezvous.close}, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }
 

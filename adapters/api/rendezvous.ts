@@ -178,17 +178,28 @@ function readPeer(peer: string | PublicRendezvous): PublicRendezvous {
   return /^\s*(?:a|v|m|c|o|s|t)=/.test(peer) ? parseSdp(peer) : parseTicket(peer);
 }
 
-/** A rendezvous as it is told to the peer. */
-export interface Told {
-  /** One line, for a peer that is a natkit. */
-  readonly ticket: string;
-  /** Lines of SDP, for any ICE stack. */
-  readonly sdp: readonly string[];
-}
+/** One peer's side of a rendezvous, over whichever transport: how it is told to the other. */
+export abstract class RendezvousSide implements AsyncDisposable {
+  /** What goes to the peer, as data. */
+  abstract get told(): PublicRendezvous;
 
-/** How a rendezvous is told. */
-export function tell(told: PublicRendezvous): Told {
-  return { ticket: formatTicket(told), sdp: formatSdp(told) };
+  /** Ends it. */
+  abstract close(): Promise<void>;
+
+  /** The same as one line, for a peer that is a natkit. */
+  get ticket(): string {
+    return formatTicket(this.told);
+  }
+
+  /** The same as the lines of SDP that are about ICE, for any other ICE stack. */
+  get sdp(): readonly string[] {
+    return formatSdp(this.told);
+  }
+
+  /** {@linkcode RendezvousSide.close}, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 }
 
 const CODES: Readonly<Record<IceFailure, NatErrorCode>> = {

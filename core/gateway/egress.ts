@@ -142,9 +142,9 @@ export class Egress {
 
   /** Lets leave what is due, in order; of those due together the one sent first. */
   handleTimeout(now: Instant): void {
-    const ids: number[] = [];
-    for (let id = this.#due.popDue(now); id !== undefined; id = this.#due.popDue(now)) ids.push(id);
-    ids.sort((a, b) => this.#waiting.get(a)!.at - this.#waiting.get(b)!.at || a - b);
+    const ids = this.#due.takeDue(now).sort((a, b) =>
+      this.#waiting.get(a)!.at - this.#waiting.get(b)!.at || a - b
+    );
     for (const id of ids) {
       const { socket, to, data } = this.#waiting.get(id)!;
       this.#waiting.delete(id);

@@ -24,7 +24,14 @@ import type {
   RequestAction,
 } from "../machine.ts";
 import { Timers } from "../timers.ts";
-import { type HttpSegment, INITIAL_HOPS, type Packet, resetOf } from "./packet.ts";
+import {
+  FIRST_RETRY_MS,
+  type HttpSegment,
+  INITIAL_HOPS,
+  type Packet,
+  PART_BYTES,
+  resetOf,
+} from "./packet.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
 
 /** A TCP port of a host. */
@@ -63,10 +70,6 @@ export interface HttpListener {
   onRequest(id: number, request: HttpRequest, from: Endpoint): void;
 }
 
-/** A part fits a link's usual MTU. */
-const PART_BYTES = 1400;
-/** How long nothing may be heard before it is said again, at first (RFC 6298). */
-const FIRST_RETRY_MS = 1000;
 /** As the adapters have it: how long a machine may take to answer. */
 const ANSWER_MS = 30_000;
 /** How long an answer is offered. */

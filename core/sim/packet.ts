@@ -77,6 +77,10 @@ export type Verdict =
   /** The host that got it neither has the address nor routes. */
   | "not-mine";
 
+/** A part of a stream fits a link's usual MTU. */
+export const PART_BYTES = 1400;
+/** How long a stream hears nothing before it says a part again, at first (RFC 6298). */
+export const FIRST_RETRY_MS = 1000;
 /** How many routers a fresh packet may cross. */
 export const INITIAL_HOPS = 64;
 

@@ -14,13 +14,16 @@ import { withoutZone } from "../ip.ts";
 import type { Endpoint, Instant, StreamAction, StreamResult } from "../machine.ts";
 import { Timers } from "../timers.ts";
 import type { HttpHost, TcpPort } from "./http.ts";
-import { type HttpSegment, INITIAL_HOPS, type Packet, resetOf } from "./packet.ts";
+import {
+  FIRST_RETRY_MS,
+  type HttpSegment,
+  INITIAL_HOPS,
+  type Packet,
+  PART_BYTES,
+  resetOf,
+} from "./packet.ts";
 import type { SimContext, Sleeper } from "./segment.ts";
 
-/** A part fits a link's usual MTU. */
-const PART_BYTES = 1400;
-/** How long nothing may be heard before it is said again, at first (RFC 6298). */
-const FIRST_RETRY_MS = 1000;
 /** So many times; then the other end is gone. */
 const MAX_RETRIES = 6;
 const EMPTY = new Uint8Array(0);

@@ -316,11 +316,7 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
     this.#client.handleTimeout(now);
-    const due: string[] = [];
-    for (let key = this.#timers.popDue(now); key !== undefined; key = this.#timers.popDue(now)) {
-      due.push(key);
-    }
-    for (const key of due) {
+    for (const key of this.#timers.takeDue(now)) {
       if (key === "hairpin") this.#sendHairpin(now);
       else if (key !== "pace" && key !== "patience") this.#wakeRest(key);
     }

@@ -369,11 +369,7 @@ export class StunClient implements Machine<StunClientEvent> {
   /** Retransmits, and gives up what is over. */
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
-    const due: number[] = [];
-    for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
-      due.push(id);
-    }
-    for (const id of due) {
+    for (const id of this.#timers.takeDue(now)) {
       const transaction = this.#transactions.get(id);
       if (transaction) this.#timeout(transaction, now);
     }

@@ -259,11 +259,7 @@ export class TurnClient implements Machine<TurnEvent> {
   handleTimeout(now: Instant): void {
     this.#outbox.touch(now);
     this.#client.handleTimeout(now);
-    const due: string[] = [];
-    for (let key = this.#timers.popDue(now); key !== undefined; key = this.#timers.popDue(now)) {
-      due.push(key);
-    }
-    for (const key of due) {
+    for (const key of this.#timers.takeDue(now)) {
       if (key === "refresh") this.#refresh(now);
       else if (key === "permissions") this.#permitAll([...this.#permissions.values()], now);
       else {

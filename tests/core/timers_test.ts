@@ -65,6 +65,18 @@ describe("Timers", () => {
   });
 });
 
+describe("Timers.takeDue()", () => {
+  it("takes all that are due, the earliest first, and leaves the others", () => {
+    const timers = new Timers<string>();
+    for (const [key, at] of [["c", 30], ["a", 10], ["d", 31], ["b", 20]] as const) {
+      timers.set(key, at, "x");
+    }
+    assertEquals(timers.takeDue(9), []);
+    assertEquals(timers.takeDue(30), ["a", "b", "c"]);
+    assertEquals([timers.takeDue(30), timers.size, timers.nextAt()], [[], 1, 31]);
+  });
+});
+
 describe("earliest()", () => {
   it("tells the first that is due, at one time the one that stands first, and no key", () => {
     const timers = new Timers<string>();

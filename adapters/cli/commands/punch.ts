@@ -9,7 +9,7 @@ import { dropUndefined } from "../../../core/defined.ts";
 import { TicketError } from "../../../core/ice/ticket.ts";
 import type { IceRole } from "../../../core/ice/agent.ts";
 import type { UdpChannel } from "../../api/punch.ts";
-import type { RendezvousOptions, Told } from "../../api/rendezvous.ts";
+import type { RendezvousOptions, RendezvousSide } from "../../api/rendezvous.ts";
 import type { Context } from "../command.ts";
 import type { FlagValues } from "../flags.ts";
 import type { Input } from "../io.ts";
@@ -70,7 +70,11 @@ function optionsOf({ flags, runtime, stop, timeoutMs }: Context): RendezvousOpti
 }
 
 /** Tells this side's ticket and reads the peer's. */
-async function exchange(context: Context, input: LineInput, told: Told): Promise<string> {
+async function exchange(
+  context: Context,
+  input: LineInput,
+  told: Pick<RendezvousSide, "ticket" | "sdp">,
+): Promise<string> {
   const { output, flags, stop } = context;
   output.event(
     flags.sdp ? { event: "ticket", sdp: told.sdp } : { event: "ticket", ticket: told.ticket },

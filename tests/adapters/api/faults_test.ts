@@ -8,7 +8,7 @@ import { openPort } from "../../../adapters/api/open_port.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import { PcpClient } from "../../../adapters/api/pcp_client.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
-import { FakeNetwork, GATEWAY, routeHex, type Sent, turn } from "./fake_network.ts";
+import { any, FakeNetwork, GATEWAY, routeHex, type Sent, turn } from "./fake_network.ts";
 
 type Options = Omit<NatOptions, "runtime">;
 
@@ -392,9 +392,6 @@ describe("externalAddresses()", () => {
 
 /** The application's mistakes: what is called, and what the message must name. */
 describe("bad input is a TypeError or RangeError that names it", () => {
-  // deno-lint-ignore no-explicit-any
-  const any = (value: unknown) => value as any;
-
   async function assertNamed(call: () => unknown, name: string): Promise<void> {
     let error: unknown;
     try {

@@ -11,9 +11,7 @@ import {
   toWatchRequest,
   withOptionNames,
 } from "../../../adapters/api/options.ts";
-
-// deno-lint-ignore no-explicit-any
-const any = (value: unknown) => value as any;
+import { any } from "./fake_network.ts";
 
 describe("what an inbound mapping is asked for", () => {
   it("is by default the same port outside, by TCP, and nothing else", () => {

@@ -135,6 +135,17 @@ function assertConnected(scene: Scene, what = ""): void {
   assertEquals(scene.peers.map(({ machine }) => machine.nextTimeout()), [undefined, undefined]);
 }
 
+/** The controlling peer, that dials two endpoints of the other's ticket. */
+function dialsTwo(): { readonly bench: Bench; readonly one: number; readonly other: number } {
+  const bench = new Bench({ role: "controlling" }, [
+    candidate(PEER),
+    candidate({ ...PEER, port: 9 }),
+  ]);
+  bench.punch.setRemote(bench.peer, bench.now);
+  const [one, other] = bench.take("connect").map(({ id }) => id);
+  return { bench, one: one!, other: other! };
+}
+
 describe("two natkits meet over TCP", () => {
   const kinds = { none: undefined, keeping: KEEPING, moving: MOVING, open: OPEN };
   for (const [nameA, a] of Object.entries(kinds)) {
@@ -514,38 +525,28 @@ describe("a stream", () => {
   });
 
   it("that is chosen leaves the others closed", () => {
-    const bench = new Bench({ role: "controlling" }, [
-      candidate(PEER),
-      candidate({ ...PEER, port: 9 }),
-    ]);
-    bench.punch.setRemote(bench.peer, bench.now);
-    const [one, other] = bench.take("connect").map(({ id }) => id);
-    bench.open(one!);
-    bench.open(other!);
+    const { bench, one, other } = dialsTwo();
+    bench.open(one);
+    bench.open(other);
     const writes = bench.take("write");
     const checks = [one, other].map((id) =>
       decodeStun(writes.find((write) => write.id === id)!.data.slice(2)) as StunMessage
     );
-    bench.feed(other!, bench.answer(checks[1]!));
-    bench.feed(one!, bench.answer(checks[0]!));
-    const nominations = bench.written(other!);
+    bench.feed(other, bench.answer(checks[1]!));
+    bench.feed(one, bench.answer(checks[0]!));
+    const nominations = bench.written(other);
     assertEquals(nominations.length, 1, "the first that works");
-    bench.feed(other!, bench.answer(nominations[0]!));
+    bench.feed(other, bench.answer(nominations[0]!));
     assertEquals(bench.take("hand-over").map(({ id }) => id), [other]);
     assertEquals(bench.take("close").map(({ id }) => id), [one]);
   });
 
   it("that is chosen ends the dialling, but not the listening", () => {
-    const bench = new Bench({ role: "controlling" }, [
-      candidate(PEER),
-      candidate({ ...PEER, port: 9 }),
-    ]);
-    bench.punch.setRemote(bench.peer, bench.now);
-    const [one, other] = bench.take("connect").map(({ id }) => id);
-    bench.open(one!);
-    bench.feed(one!, bench.answer(bench.written(one!)[0]!));
-    assertEquals(bench.written(one!).length, 1);
-    bench.punch.handleStream(other!, { type: "closed", reason: "refused" }, bench.now);
+    const { bench, one, other } = dialsTwo();
+    bench.open(one);
+    bench.feed(one, bench.answer(bench.written(one)[0]!));
+    assertEquals(bench.written(one).length, 1);
+    bench.punch.handleStream(other, { type: "closed", reason: "refused" }, bench.now);
     bench.run(3000);
     assertEquals(bench.take("connect"), []);
     assertEquals(bench.punch.sockets().length, 1);
@@ -555,18 +556,13 @@ describe("a stream", () => {
   });
 
   it("that breaks after it was chosen leaves another one its place", () => {
-    const bench = new Bench({ role: "controlling" }, [
-      candidate(PEER),
-      candidate({ ...PEER, port: 9 }),
-    ]);
-    bench.punch.setRemote(bench.peer, bench.now);
-    const [one, other] = bench.take("connect").map(({ id }) => id);
-    for (const id of [one!, other!]) {
+    const { bench, one, other } = dialsTwo();
+    for (const id of [one, other]) {
       bench.open(id);
       bench.feed(id, bench.answer(bench.written(id)[0]!));
     }
-    bench.punch.handleStream(one!, { type: "closed", reason: "failed" }, bench.now);
-    const [nomination] = bench.written(other!);
+    bench.punch.handleStream(one, { type: "closed", reason: "failed" }, bench.now);
+    const [nomination] = bench.written(other);
     assertEquals(nomination?.attributes.useCandidate, true);
   });
 
