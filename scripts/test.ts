@@ -12,6 +12,7 @@
 // deno-lint-ignore-file no-console
 import { buildPackage, installPackage } from "./build_npm.ts";
 import { checkClausesRun } from "./checks/clauses.ts";
+import { type Failure, failureList } from "./lib/failures.ts";
 import { read, readWaivers, ROOT, walk } from "./lib/files.ts";
 import { beforeLeaving } from "./lib/process.ts";
 import { type Outcome, runFiles, type Setting } from "./lib/runner.ts";
@@ -119,7 +120,10 @@ function tell(runtime: Runtime, outcome: Outcome): void {
 function close(outcomes: ReadonlyMap<Runtime, Outcome>, problems: readonly string[]): number {
   let passed = 0;
   let failed = problems.length;
-  console.log("");
+  console.log(failureList([
+    ...[...outcomes].flatMap(([runtime, outcome]) => failuresOf(runtime, outcome)),
+    ...problems.map((problem) => asFailure(problem)),
+  ]));
   for (const [runtime, { cases, problems }] of outcomes) {
     const ok = cases.filter(({ outcome }) => outcome === "passed").length;
     const bad = cases.filter(({ outcome }) => outcome === "failed").length + problems.length;
@@ -129,6 +133,20 @@ function close(outcomes: ReadonlyMap<Runtime, Outcome>, problems: readonly strin
   }
   console.log(`${passed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
+}
+
+function failuresOf(runtime: Runtime, { cases, problems }: Outcome): Failure[] {
+  return [
+    ...cases.filter(({ outcome }) => outcome === "failed")
+      .map(({ name, detail }) => ({ name: `${runtime}: ${name}`, detail: plain(detail) })),
+    ...problems.map((problem) => asFailure(`${runtime}: ${problem}`)),
+  ];
+}
+
+/** A problem's first line says which it is. */
+function asFailure(problem: string): Failure {
+  const [name = "", ...detail] = problem.split("\n");
+  return { name, detail: detail.join("\n") };
 }
 
 /** Node keeps the colours of assertion messages in its report, whatever NO_COLOR says. */

@@ -10,6 +10,7 @@
  */
 // deno-lint-ignore-file no-console
 import { buildPackage, installPackage } from "./build_npm.ts";
+import { type Failure, failureList } from "./lib/failures.ts";
 import { beforeLeaving, must, run } from "./lib/process.ts";
 import { bunPath, programIn } from "./lib/runtimes.ts";
 import { readManifest } from "./npm/manifest.ts";
@@ -305,7 +306,7 @@ async function main(args: readonly string[]): Promise<number> {
   const leave = () => Deno.remove(work, { recursive: true });
   beforeLeaving(leave);
   let passed = 0;
-  let failed = 0;
+  const failures: Failure[] = [];
   try {
     const place = await prepare(work);
     const waiting = [...trials];
@@ -315,7 +316,7 @@ async function main(args: readonly string[]): Promise<number> {
         const failure = await trial.run(place).then(() => undefined, (error) => String(error));
         const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
         if (failure === undefined) passed++;
-        else failed++;
+        else failures.push({ name: trial.name, detail: failure });
         const verdict = failure === undefined ? "ok" : "FAILED";
         console.log(`${verdict} ${trial.name} (${seconds} s)${failure ? `\n${failure}` : ""}`);
       }
@@ -324,8 +325,8 @@ async function main(args: readonly string[]): Promise<number> {
   } finally {
     await leave();
   }
-  console.log(`\nPackage: ${passed} passed, ${failed} failed`);
-  return failed === 0 && passed > 0 ? 0 : 1;
+  console.log(`${failureList(failures)}\nPackage: ${passed} passed, ${failures.length} failed`);
+  return failures.length === 0 && passed > 0 ? 0 : 1;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -7,6 +7,7 @@
  * @module
  */
 // deno-lint-ignore-file no-console
+import { type Failure, failureList } from "../lib/failures.ts";
 import { ROOT, walk } from "../lib/files.ts";
 import { type Runtime, RUNTIMES } from "../lib/runtimes.ts";
 import { Lab, whatLabLacks } from "./lab.ts";
@@ -63,10 +64,10 @@ async function main(args: readonly string[]): Promise<number> {
     return Array.from({ length: labs }, () => runOn(runtime, left));
   }));
   const passed = counts.reduce((sum, count) => sum + count.passed, 0);
-  const failed = counts.reduce((sum, count) => sum + count.failed, 0);
+  const failures = counts.flatMap((count) => count.failures);
   hasEnded = true;
-  console.log(`\nLab: ${passed} passed, ${failed} failed`);
-  return failed === 0 && passed > 0 ? 0 : 1;
+  console.log(`${failureList(failures)}\nLab: ${passed} passed, ${failures.length} failed`);
+  return failures.length === 0 && passed > 0 ? 0 : 1;
 }
 
 /**
@@ -106,9 +107,9 @@ function failOnEarlyExit(): void {
 async function runOn(
   runtime: Runtime,
   tests: Iterable<LabTests[number]>,
-): Promise<{ passed: number; failed: number }> {
+): Promise<{ passed: number; failures: Failure[] }> {
   let passed = 0;
-  let failed = 0;
+  const failures: Failure[] = [];
   const command = await natkitCommand(runtime);
   const probes = await probeCommands(runtime);
   await using lab = await Lab.up(GATEWAY);
@@ -123,14 +124,14 @@ async function runOn(
       passed++;
       console.log(`${runtime}: ok ${name} (${seconds} s)`);
     } else {
-      failed++;
+      failures.push({ name: `${runtime}: ${name}`, detail: failure });
       const log = (await lab.miniupnpdLog()).split("\n").filter(isTelling).slice(-20).join("\n");
       const said = `${failure}\n\nThe end of miniupnpd's log:\n${log}`.replace(/^/gm, "  ");
       console.log(`\n${runtime}: FAILED ${name} (${seconds} s)\n${said}`);
       await lab.clean(GATEWAY);
     }
   }
-  return { passed, failed };
+  return { passed, failures };
 }
 
 /** SSDP fills the log, and asking for the table does. */
