@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import type { LabTest } from "../../scripts/lab/main.ts";
 import type { Event } from "../../scripts/lab/natkit.ts";
 import { reach, serve } from "../../scripts/lab/traffic.ts";
@@ -116,41 +116,53 @@ export const tests: Record<string, LabTest> = {
 
   "a watched port: each change is one line with the whole new set": async ({ lab, natkit }) => {
     const running = natkit.start("watch", "6200/tcp", "--lifetime", "3600");
-    const told = async () => wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
+    const told: string[][] = [];
+    /** Sets on the way there may be told as well: on a busy machine one gateway is slower. */
+    const becomes = async (expected: readonly (string | undefined)[]) => {
+      let set: string[];
+      do {
+        set = wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
+        told.push(set);
+      } while (set.join() !== expected.join());
+    };
     try {
-      assertEquals(await told(), LOCAL);
-      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
+      await becomes(LOCAL);
+      await becomes([...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
       assertEquals(await table(lab), [`TCP 6200->${ADDRESS.host}:6200`]);
 
       await pause(Math.max(0, OLD_ENOUGH_MS - lab.epochMs));
       await lab.setWanAddress(ADDRESS.otherWan);
-      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.otherWan}:6200`, PINHOLE]);
+      await becomes([...LOCAL, `pcp ${ADDRESS.otherWan}:6200`, PINHOLE]);
 
       // A restart that gives all of it back changes nothing; one with another address does.
       await pause(OLD_ENOUGH_MS);
       await lab.restartMiniupnpd();
       await pause(SETTLED_MS);
       await lab.setWanAddress(ADDRESS.wan);
-      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
+      await becomes([...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
       assertEquals(await table(lab), [`TCP 6200->${ADDRESS.host}:6200`]);
 
       const second = `192.168.77.99`;
       const ip = (what: string) =>
         lab.exec("host", ["ip", "addr", what, `${second}/24`, "dev", "eth0"]);
       await ip("add");
-      assertEquals((await told()).filter((word) => word.startsWith("local")), [
-        LOCAL[0],
+      const [first, ...others] = LOCAL;
+      await becomes([
+        first,
         `local ${second}:6200`,
-        LOCAL[1],
+        ...others,
+        `pcp ${ADDRESS.wan}:6200`,
+        PINHOLE,
       ]);
       await ip("del");
-      assertEquals(await told(), [...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
+      await becomes([...LOCAL, `pcp ${ADDRESS.wan}:6200`, PINHOLE]);
     } finally {
       await lab.setWanAddress(ADDRESS.wan);
     }
     const done = await running.end("SIGTERM");
     assertStatus(done, 143);
-    assertEquals(done.events.length, 6, done.said);
+    assertEquals(done.events.map(wordsOf), told, done.said);
+    told.forEach((set, i) => assertNotEquals(set, told[i - 1]));
     assertEquals(await table(lab), []);
   },
 };

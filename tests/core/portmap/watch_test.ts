@@ -151,7 +151,14 @@ describe("a watched port", () => {
     });
   }
 
-  it("looks every ten seconds whether its gateway is there, and moves where it is not", () => {
+  it("looks every ten seconds whether its gateway is there", () => {
+    const { net } = watched();
+    net.sent.length = 0;
+    net.run(100_000);
+    assertEquals(net.sent.map(({ data }) => data.length), new Array(10).fill(24));
+  });
+
+  it("moves where its gateway is not there any more", () => {
     const { net } = watched();
     const gateway = net.gateways.get(A.gateway.address)!;
     gateway.setProtocol("pcp", false, net.now);
@@ -166,17 +173,39 @@ describe("a watched port", () => {
     assertEquals(sets(net), ["nat-pmp:203.0.113.7:8080"]);
   });
 
-  it("is told at once where ICMP says that nobody listens", () => {
-    const { net } = watched();
+  /** For some time ICMP says of all that is sent that nobody listens: when it did, milliseconds. */
+  function refused(net: Net, ms: number): number[] {
+    const from = net.now;
+    const at: number[] = [];
     net.silent.add(A.gateway.address);
-    for (let ms = 0; ms < 11_000; ms += 100) {
+    net.sent.length = 0;
+    while (net.now < from + ms) {
       net.run(100);
       const { key, connect } = net.mapper.sockets()[0]!;
-      if (net.sent.length > 0) net.mapper.handleUnreachable(connect!, key, net.now);
+      if (net.sent.length > 0) {
+        at.push(net.now - from);
+        net.mapper.handleUnreachable(connect!, key, net.now);
+      }
       net.sent.length = 0;
       net.settle();
     }
-    net.run(1000);
+    net.silent.clear();
+    return at;
+  }
+
+  it("stays through a restart in which one look meets a closed port", () => {
+    const { net } = watched();
+    assertEquals(refused(net, 5900), [5000]);
+    net.run(120_000);
+    // The next restart is met for the first time, too.
+    while (refused(net, 1000).length === 0);
+    net.run(120_000);
+    assertEquals(sets(net), []);
+  });
+
+  it("is lost where two looks, a second apart, meet a closed port", () => {
+    const { net } = watched();
+    assertEquals(refused(net, 7500).slice(0, 2), [5000, 6000]);
     assertEquals(sets(net), [""]);
   });
 
