@@ -52,13 +52,14 @@ export class Link {
    * @throws {RangeError} Where a condition is out of range.
    */
   constructor(options: LinkOptions = {}) {
+    const { delayMs = 1, jitterMs = 0 } = options;
     this.#conditions = {
-      delayMs: 1,
-      jitterMs: 0,
+      delayMs,
+      jitterMs,
       loss: 0,
       duplicate: 0,
       reorder: 0,
-      reorderMs: 0,
+      reorderMs: 4 * (delayMs + jitterMs) + 1,
       mtu: 1500,
     };
     this.set(options);
@@ -81,9 +82,6 @@ export class Link {
       if (value === undefined) continue;
       if (name === "mtu") next.mtu = checkInteger(name, value, 0, 65535);
       else next[name] = checkAmount(name, value, name.endsWith("Ms") ? 1e9 : 1);
-    }
-    if (options.reorderMs === undefined && next.reorderMs === 0) {
-      next.reorderMs = 4 * (next.delayMs + next.jitterMs) + 1;
     }
     this.#conditions = next;
   }

@@ -172,7 +172,7 @@ export class SimStreams implements Sleeper {
     if (this.#host.isSuspended) return;
     const { now } = this.#context;
     for (let due = this.#timers.popDue(now); due; due = this.#timers.popDue(now)) {
-      if (due.state !== "established" && now >= due.timeoutAt) this.#close(due, "timeout");
+      if (now >= due.timeoutAt) this.#close(due, "timeout");
       else if (due.retries++ >= MAX_RETRIES) this.#close(due, "failed");
       else this.#retry(due);
     }
@@ -295,6 +295,8 @@ export class SimStreams implements Sleeper {
   #establish(connection: Connection): void {
     const { id, port, peer, socket } = connection;
     connection.state = "established";
+    // What the dial might take is no bound for what is said afterwards.
+    connection.timeoutAt = Infinity;
     connection.retries = 0;
     this.#arm(connection);
     const key = socket === undefined ? {} : { socket };

@@ -5,6 +5,7 @@ import type {
   DebugTimeout,
   Endpoint,
   HttpRequest,
+  HttpResponse,
   HttpResult,
   Instant,
   Machine,
@@ -59,8 +60,11 @@ class Web implements Machine<Told> {
     this.#out.push({ type: "event", event: { at, asked: request, from } });
     if (!this.answers) return;
     const headers = [["X-Path", request.path]] as const;
-    const body = request.body ?? new Uint8Array();
-    this.#out.push({ type: "respond", id, response: { status: 200, headers, body } });
+    this.respond(id, { status: 200, headers, body: request.body ?? new Uint8Array() });
+  }
+
+  respond(id: number, response: HttpResponse): void {
+    this.#out.push({ type: "respond", id, response });
   }
 
   handleDatagram(): boolean {
@@ -207,17 +211,7 @@ describe("HTTP between machines of the simulation", () => {
     all.client.do((web) => web.ask(SERVER));
     all.world.runFor(30);
     const headers = [["Content-Length", "20"]] as const;
-    all.server.do((web) => {
-      const response = { status: 200, headers, body: new Uint8Array(19) };
-      web.poll = ((poll) => {
-        let isFirst = true;
-        return () => {
-          if (!isFirst) return poll.call(web);
-          isFirst = false;
-          return { type: "respond", id: 2, response } as const;
-        };
-      })(web.poll);
-    });
+    all.server.do((web) => web.respond(2, { status: 200, headers, body: new Uint8Array(19) }));
     all.world.runFor(1000);
     assertEquals(resultOf(all)?.result, { ok: false, reason: "failed" });
   });
@@ -254,5 +248,114 @@ describe("HTTP between machines of the simulation", () => {
     all.client.do((web) => web.ask(SERVER));
     all.world.runFor(1000);
     assertEquals(resultOf(all)?.result?.ok, true);
+  });
+
+  it("answers 503 for a program that takes longer than half a minute", () => {
+    const all = net();
+    all.server.machine.answers = false;
+    all.client.do((web) => web.ask(SERVER, {}, 60_000));
+    all.world.runFor(30_039);
+    assertEquals(resultOf(all), undefined);
+    all.world.runFor(1);
+    const headers = [["Content-Length", "0"]] as const;
+    const body = new Uint8Array(0);
+    assertEquals(resultOf(all), { at: 30_040, result: { ok: true, status: 503, headers, body } });
+  });
+
+  it("takes 64 requests at a time, refuses the next, and takes others when those are over", () => {
+    const all = net();
+    all.server.machine.answers = false;
+    for (let i = 0; i < 65; i++) all.client.do((web) => web.ask(SERVER, {}, 60_000));
+    all.world.runFor(1000);
+    assertEquals(all.server.takeEvents().length, 64);
+    assertEquals(bodyOf(resultOf(all)), "refused");
+    all.world.runFor(60_000);
+    all.server.machine.answers = true;
+    all.client.takeEvents();
+    all.client.do((web) => web.ask(SERVER));
+    all.world.runFor(1000);
+    assertEquals(bodyOf(resultOf(all)), new Uint8Array(0));
+  });
+
+  it("forgets who began and never asked, after half a minute", () => {
+    const all = net();
+    const { link } = all.hosts.client.interfaces[0]!.segment;
+    for (let i = 0; i < 64; i++) all.client.do((web) => web.ask(SERVER, {}, 100));
+    all.world.runFor(15);
+    link.set({ loss: 1 });
+    all.world.runFor(1000);
+    link.set({ loss: 0 });
+    all.client.takeEvents();
+    all.client.do((web) => web.ask(SERVER));
+    all.world.runFor(1000);
+    assertEquals(bodyOf(resultOf(all)), "refused");
+    all.world.runUntil(30_010);
+    all.client.do((web) => web.ask(SERVER));
+    all.world.runFor(1000);
+    assertEquals(bodyOf(resultOf(all)), new Uint8Array(0));
+  });
+
+  it("offers its answer for a minute", () => {
+    const offered = [[30_000, new Uint8Array(0)], [32_000, "failed"]] as const;
+    for (const [downUntil, body] of offered) {
+      const all = net();
+      const { link } = all.hosts.client.interfaces[0]!.segment;
+      all.client.do((web) => web.ask(SERVER, {}, 120_000));
+      all.world.runUntil(25);
+      link.set({ loss: 1 });
+      all.world.runUntil(downUntil);
+      link.set({ loss: 0 });
+      all.world.runUntil(100_000);
+      assertEquals(bodyOf(resultOf(all)), body);
+      assertEquals(all.server.takeEvents().length, 1);
+    }
+  });
+
+  it("takes an answer of as many bytes as asked for, and no more of it than it says", () => {
+    const all = net();
+    const body = new Uint8Array(2000);
+    all.client.do((web) => web.ask(SERVER, { method: "POST", body }, 10_000, 2000));
+    all.world.runFor(1000);
+    assertEquals(bodyOf(resultOf(all)), body);
+    const headers = [["Content-Length", "3"]] as const;
+    all.server.machine.handleRequest = function (id) {
+      this.respond(id, { status: 200, headers, body: Uint8Array.of(1, 2, 3, 4) });
+    };
+    all.client.do((web) => web.ask(SERVER, {}, 10_000, 3));
+    all.world.runFor(1000);
+    assertEquals(bodyOf(resultOf(all)), Uint8Array.of(1, 2, 3));
+  });
+
+  it("adds no field that the message has itself, and no length to chunks", () => {
+    const all = net();
+    const ask = (headers: [string, string][], body?: Uint8Array) => {
+      all.client.do((web) => web.ask(SERVER, { headers, ...(body && { body }) }));
+      all.world.runFor(1000);
+      return all.server.takeEvents()[0]?.event.asked?.headers;
+    };
+    assertEquals(ask([]), [["Host", "192.168.1.1:80"]]);
+    const host: [string, string] = ["HOST", "a"],
+      length: [string, string] = ["content-length", "1"];
+    const chunks: [string, string] = ["transfer-encoding", "chunked"];
+    assertEquals(ask([host, length], new Uint8Array(1)), [host, length]);
+    assertEquals(ask([host, chunks], new Uint8Array(1)), [host, chunks]);
+  });
+
+  it("fits its packets to a link's usual MTU, and fills them", () => {
+    const all = net();
+    all.server.machine.handleRequest = function (id) {
+      this.respond(id, { status: 200, headers: [], body: new Uint8Array() });
+    };
+    const { stats } = all.hosts.client.interfaces[0]!.segment.link;
+    const head = "POST / HTTP/1.1\r\nHost: 192.168.1.1:80\r\nContent-Length: 2000\r\n\r\n".length;
+    const packets = [2800, 2801].map((bytes) => {
+      const before = stats.offered;
+      const body = new Uint8Array(bytes - head);
+      all.client.do((web) => web.ask(SERVER, { method: "POST", body }));
+      all.world.runFor(1000);
+      return stats.offered - before;
+    });
+    // Connected, and answered, by two each; each part and its receipt.
+    assertEquals([packets, stats.tooBig], [[4 + 2 * 2, 4 + 2 * 3], 0]);
   });
 });

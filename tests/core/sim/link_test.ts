@@ -17,7 +17,27 @@ const isSorted = (times: number[]) => times.every((at, i) => i === 0 || at >= ti
 
 describe("Link", () => {
   it("delays by a millisecond where nothing is said", () => {
-    assertEquals(send({}, 3).arrivals, [1, 2, 3]);
+    const { arrivals, link } = send({}, 3, 1500);
+    assertEquals(arrivals, [1, 2, 3]);
+    assertEquals(link.conditions, {
+      delayMs: 1,
+      jitterMs: 0,
+      loss: 0,
+      duplicate: 0,
+      reorder: 0,
+      reorderMs: 5,
+      mtu: 1500,
+    });
+    assertEquals(link.stats, { offered: 3, lost: 0, duplicated: 0, reordered: 0, tooBig: 0 });
+  });
+
+  it("holds back by four times its slowest way and a millisecond, unless told by how much", () => {
+    const hold = (options: LinkOptions) => new Link(options).conditions.reorderMs;
+    assertEquals(hold({ delayMs: 10, jitterMs: 5 }), 61);
+    assertEquals(hold({ delayMs: 10, jitterMs: 5, reorderMs: 7 }), 7);
+    const never = new Link({ reorderMs: 0 });
+    never.set({ delayMs: 20 });
+    assertEquals(never.conditions.reorderMs, 0);
   });
 
   it("jitter spreads arrivals and keeps the order", () => {
@@ -44,7 +64,9 @@ describe("Link", () => {
 
   it("drops what is larger than the MTU", () => {
     const { arrivals, link } = send({ mtu: 99 }, 5);
-    assertEquals([arrivals.length, link.stats.tooBig], [0, 5]);
+    assertEquals([arrivals.length, link.stats.tooBig, link.stats.offered], [0, 5, 5]);
+    assertEquals(link.cross(100, 0, seededRandom(1), [0, 0]), -1);
+    assertEquals(send({ mtu: 100 }, 5).arrivals.length, 5);
   });
 
   it("changes while in use", () => {
@@ -61,5 +83,22 @@ describe("Link", () => {
     assertThrows(() => new Link({ delayMs: -1 }), RangeError, "'delayMs'");
     assertThrows(() => new Link({ delayMs: NaN }), RangeError, "'delayMs'");
     assertThrows(() => new Link({ mtu: 1.5 }), RangeError, "'mtu'");
+    for (const name of ["loss", "duplicate", "reorder"] as const) {
+      for (const share of [0, 1]) assertEquals(new Link({ [name]: share }).conditions[name], share);
+      for (const share of [-0.001, 1.001]) {
+        assertThrows(() => new Link({ [name]: share }), RangeError, `'${name}'`);
+      }
+    }
+    for (const name of ["delayMs", "jitterMs", "reorderMs"] as const) {
+      for (const ms of [0, 1e9]) assertEquals(new Link({ [name]: ms }).conditions[name], ms);
+      for (const ms of [-0.001, 1e9 + 1]) {
+        assertThrows(() => new Link({ [name]: ms }), RangeError, `'${name}'`);
+      }
+    }
+    for (const mtu of [0, 65535]) assertEquals(new Link({ mtu }).conditions.mtu, mtu);
+    for (const mtu of [-1, 65536]) assertThrows(() => new Link({ mtu }), RangeError, "'mtu'");
+    const link = new Link();
+    assertThrows(() => link.set({ delayMs: 7, loss: 2 }), RangeError);
+    assertEquals(link.conditions.delayMs, 1, "nothing changes where one is refused");
   });
 });

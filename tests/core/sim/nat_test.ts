@@ -320,6 +320,102 @@ describe("NAT life", () => {
   });
 });
 
+describe("NAT by default", () => {
+  it("lets in who has an address that was talked to, for five minutes", () => {
+    const { world, nat, a, s1b, s2a } = home();
+    say(a, `${S1}:1001`, 1);
+    world.runUntil(299_999);
+    for (const server of [s1b, s2a]) say(server, `${EXTERNAL}:5000`, 2);
+    world.runUntil(300_000);
+    assertEquals(nat.mappings().length, 1);
+    world.runUntil(300_001);
+    assertEquals([nat.mappings(), a.heard], [[], [{ from: `${S1}:1002`, tag: 2 }]]);
+  });
+
+  it("counts packets by what became of them", () => {
+    const { world, nat, a, b, s1a, s2a } = home({ filtering: "endpoint-independent" });
+    say(a, `${S1}:1001`, 1);
+    say(a, `${S1}:4444`, 1);
+    world.runFor(10);
+    assertEquals(nat.stats, { out: 2, in: 0, hairpinned: 0, blocked: 0, icmp: 1 });
+    say(s2a, `${EXTERNAL}:5000`, 2);
+    say(s1a, `${EXTERNAL}:7777`, 2);
+    say(b, `${EXTERNAL}:5000`, 3);
+    say(b, `${EXTERNAL}:7777`, 3);
+    world.runFor(10);
+    assertEquals(nat.stats, { out: 2, in: 1, hairpinned: 1, blocked: 2, icmp: 1 });
+    a.socket.close();
+    say(s2a, `${EXTERNAL}:5000`, 4);
+    world.runFor(10);
+    assertEquals(nat.stats, { out: 2, in: 2, hairpinned: 1, blocked: 2, icmp: 2 });
+    assertEquals(s2a.unreachable, [`${EXTERNAL}:5000`]);
+  });
+
+  it("forwards what may cross one more router, both ways, one hop less each time", () => {
+    const { world, nat, a, s1a, hosts } = home({ filtering: "endpoint-independent" });
+    say(a, `${S1}:1001`, 1);
+    world.runFor(10);
+    const cross = (by: "inside" | "outside", hops: number) => {
+      const [from, to] = by === "inside"
+        ? [{ address: "192.168.1.2", port: 5000 }, { address: S1, port: 1001 }]
+        : [{ address: S1, port: 1001 }, { address: EXTERNAL, port: 5000 }];
+      const data = new Uint8Array([hops]);
+      const isTaken = nat.handle(nat[by], { protocol: "udp", from, to, data, hops });
+      assert(isTaken);
+      world.runFor(10);
+    };
+    const hops: number[] = [];
+    for (const host of [hosts.a, hosts.s1]) {
+      const receive = host.receive.bind(host);
+      host.receive = (by, packet) => (hops.push(packet.hops), receive(by, packet));
+    }
+    for (const by of ["inside", "outside"] as const) for (const left of [1, 2, 9]) cross(by, left);
+    assertEquals(hops, [1, 8, 1, 8]);
+    assertEquals(s1a.heard.map(({ tag }) => tag), [1, 2, 9]);
+    assertEquals(a.heard.map(({ tag }) => tag), [2, 9]);
+  });
+
+  it("refuses what it cannot be made of", () => {
+    for (
+      const [name, values] of Object.entries({
+        mapping: ["full-cone"],
+        filtering: ["full-cone"],
+        ports: ["even"],
+        hairpin: [""],
+        pooling: ["both"],
+        timeoutMs: [0, 1.5, 2 ** 40 + 1],
+        maxMappings: [0, 2 ** 24 + 1],
+        external: [["203.0.113"]],
+      })
+    ) {
+      for (const value of values) assertThrows(() => home({ [name]: value }), Error, `'${name}`);
+    }
+    for (const fit of [{ timeoutMs: 1 }, { timeoutMs: 2 ** 40 }, { maxMappings: 2 ** 24 }]) {
+      assertEquals(home(fit).nat.external, [EXTERNAL]);
+    }
+  });
+
+  it("has those external addresses alone that are of one family, in their order", () => {
+    const external = ["203.0.113.9", "2001:db8::1", EXTERNAL];
+    assertEquals(home({ external }).nat.external, ["203.0.113.9", EXTERNAL]);
+    const { world, nat, hosts, internet } = home({ external: ["203.0.113.9", EXTERNAL] });
+    nat.outside.addAddress("203.0.113.9");
+    // The first client gets the first address, the second the second, the third the first.
+    const c = world.host("c");
+    c.attach(hosts.a.interfaces[0]!.segment, "192.168.1.4", { gateway: "192.168.1.1" });
+    for (const host of [hosts.b, hosts.a, c]) {
+      say(listen(host, 6000), `${S1}:1001`, 1);
+      world.runFor(10);
+    }
+    assertEquals(nat.mappings().map(({ external }) => external.address), [
+      "203.0.113.9",
+      EXTERNAL,
+      "203.0.113.9",
+    ]);
+    assert(internet.lookup("203.0.113.9") === nat.outside);
+  });
+});
+
 describe("NAT and ICMP", () => {
   it("port unreachable comes back to the sender inside, and the mapping stays", () => {
     const { world, nat, a } = home();

@@ -72,12 +72,16 @@ const AT_B: Endpoint = { address: "192.0.2.2", port: 5000 };
 function pair(link: { delayMs?: number; loss?: number } = {}, seed = 1) {
   const world = new World({ seed });
   const segment = world.segment("net", { delayMs: 10, ...link });
-  const [a, b] = [AT_A, AT_B].map(({ address }) => {
+  const hosts = [AT_A, AT_B].map(({ address }) => {
     const host = world.host(address);
     host.attach(segment, address);
-    return host.run<never, Station>(new Station());
-  }) as [Process<never, Station>, Process<never, Station>];
-  return { world, a, b };
+    return host;
+  });
+  const [a, b] = hosts.map((host) => host.run<never, Station>(new Station())) as [
+    Process<never, Station>,
+    Process<never, Station>,
+  ];
+  return { world, segment, hosts, a, b };
 }
 
 describe("TCP in the simulation", () => {
@@ -202,5 +206,101 @@ describe("TCP in the simulation", () => {
     assert(stream.hasEnded);
     assertEquals(a.machine.words(0), ["open"]);
     assertEquals(a.take(5), undefined);
+  });
+
+  /** Two that are connected, 0 at `a` and −1 at `b`. */
+  function connected(): ReturnType<typeof pair> & { readonly setLoss: (loss: number) => void } {
+    const net = pair();
+    net.b.do((it) => it.listen(AT_B));
+    net.a.do((it) => it.dial(0, AT_B, AT_A));
+    net.world.runFor(100);
+    return { ...net, setLoss: (loss) => net.segment.link.set({ loss }) };
+  }
+
+  it("says what got lost again after 1, 2, 4… s, and gives up 127 s after it was said", () => {
+    const { world, a, b, segment, setLoss } = connected();
+    setLoss(1);
+    const from = world.now, before = segment.link.stats.offered;
+    a.do((it) => it.act({ type: "stream", id: 0, do: "write", data: new Uint8Array([5]) }));
+    const said = [0, 999, 1000, 2999, 3000, 6999, 7000, 14_999, 15_000, 30_999, 31_000, 62_999]
+      .map((ms) => {
+        world.runUntil(from + ms);
+        return segment.link.stats.offered - before;
+      });
+    assertEquals(said, [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]);
+    world.runUntil(from + 126_999);
+    assertEquals([a.machine.words(0), segment.link.stats.offered - before], [["open"], 7]);
+    world.runUntil(from + 127_000);
+    assertEquals(a.machine.words(0), ["open", "failed"]);
+    setLoss(0);
+    // The end that heard nothing of it is told when it speaks.
+    b.do((it) => it.act({ type: "stream", id: -1, do: "write", data: new Uint8Array([6]) }));
+    world.runFor(100);
+    assertEquals(b.machine.words(-1), ["open", "failed"]);
+  });
+
+  it("says things again after a second though its dial's time has long been over", () => {
+    const { world, a, b, setLoss } = connected();
+    const write = (byte: number) =>
+      a.do((it) => it.act({ type: "stream", id: 0, do: "write", data: new Uint8Array([byte]) }));
+    setLoss(1);
+    write(1);
+    world.runFor(40_000);
+    setLoss(0);
+    world.runFor(23_100);
+    assertEquals(b.machine.bytes(-1), [1]);
+    setLoss(1);
+    write(2);
+    world.runFor(500);
+    setLoss(0);
+    world.runFor(520);
+    assertEquals([b.machine.bytes(-1), a.machine.words(0)], [[1, 2], ["open"]]);
+  });
+
+  it("gives a dial up at its very time, and a closed one is answered by a reset", () => {
+    const { world, a, b } = pair();
+    const nobody = { address: "192.0.2.99", port: 1 };
+    a.do((it) => it.dial(0, nobody, AT_A, 3500));
+    world.runUntil(3499);
+    assertEquals(a.machine.words(0), []);
+    world.runUntil(3500);
+    assertEquals(a.machine.words(0), ["timeout"]);
+    b.do((it) => it.listen(AT_B));
+    a.do((it) => it.dial(1, AT_B, AT_A));
+    a.do((it) => it.act({ type: "stream", id: 1, do: "close" }));
+    world.runFor(100);
+    assertEquals([a.machine.words(1), b.machine.words(-1)], [[], ["failed"]]);
+    assertEquals(world.nextAt(), undefined, "nothing is left to be said");
+  });
+
+  it("fails where the other end's program was killed", () => {
+    const { world, a, b } = connected();
+    b.stop();
+    a.do((it) => it.act({ type: "stream", id: 0, do: "write", data: new Uint8Array([1]) }));
+    world.runFor(100);
+    assertEquals(a.machine.words(0), ["open", "failed"]);
+    b.machine.told.length = 0;
+    world.runFor(200_000);
+    assertEquals(b.machine.told, [], "and the killed one hears nothing");
+  });
+
+  it("keeps what was accepted when it listens no longer, and accepts no more", () => {
+    const { world, a, b } = connected();
+    b.do((it) => it.listen());
+    a.do((it) => it.act({ type: "stream", id: 0, do: "write", data: new Uint8Array([1]) }));
+    a.do((it) => it.dial(1, AT_B, { ...AT_A, port: 1 }));
+    world.runFor(100);
+    assertEquals([b.machine.bytes(-1), a.machine.words(1)], [[1], ["refused"]]);
+  });
+
+  it("waits with all that is due while its host sleeps", () => {
+    const { world, a, hosts } = pair();
+    a.do((it) => it.dial(0, { address: "192.0.2.99", port: 1 }, AT_A, 3000));
+    hosts[0]!.suspend();
+    world.runFor(10_000);
+    assertEquals(a.machine.words(0), []);
+    hosts[0]!.resume();
+    world.step();
+    assertEquals([a.machine.words(0), world.now], [["timeout"], 10_000]);
   });
 });
