@@ -19,8 +19,7 @@ function replaced(...pairs: readonly (readonly [from: string, to: string])[]): H
   return pairs.map(([from, to]) => ({ kind: "replace", from, to }));
 }
 
-/** Gateways that speak UPnP alone, the survey's rows 16 to 64. */
-export const IGD_PROFILES: readonly Profile[] = [
+const LIST: readonly Omit<Profile, "protocols">[] = [
   {
     name: "igd-1",
     device: "gateways of the first version, such as Xfinity's",
@@ -542,4 +541,10 @@ export const IGD_PROFILES: readonly Profile[] = [
     summary: "GetListOfPortMappings from port 0 on gets 402",
     upnp: { version: 2, habits: { listsFromOne: true } },
   },
-].map((profile) => ({ ...profile, protocols: ["upnp"] }) as Profile);
+];
+
+/** Gateways that speak UPnP alone, the survey's rows 16 to 64. */
+export const IGD_PROFILES: readonly Profile[] = LIST.map((profile) => ({
+  ...profile,
+  protocols: ["upnp"],
+}));

@@ -963,7 +963,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
         const given = outcome.type === "done" ? reservedPort(outcome.args, port) : undefined;
         if (given !== undefined) {
           if (given !== port) this.#madeOf(lease).ports.delete(port);
-          return this.#granted(job, lease, ask, given, seconds, undefined, version);
+          return this.#granted(job, lease, ask, given, seconds, 0, version);
         }
         if (job.isCancelled) return "done";
         if (outcome.type === "gone") return "again";
@@ -1104,7 +1104,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     ask: Ask,
     port: number,
     seconds: number,
-    leftBefore: number | undefined,
+    leftBefore: number,
     version: number,
   ): Ending {
     this.#madeOf(lease).ports.add(port);
@@ -1137,7 +1137,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     ask: Ask,
     port: number,
     seconds: number,
-    leftBefore: number | undefined,
+    leftBefore: number,
   ): void {
     const isStill = () =>
       this.keeper.get(lease.id) === lease && lease.isGranted && lease.phase !== "deleting" &&
@@ -1155,7 +1155,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     ask: Ask,
     port: number,
     seconds: number,
-    leftBefore: number | undefined,
+    leftBefore: number,
     isStill: () => boolean,
   ): Steps<Ending> {
     const { connection } = this.#igd!;
@@ -1207,7 +1207,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     ask: Ask,
     asked: number,
     left: number,
-    leftBefore: number | undefined,
+    leftBefore: number,
   ): void {
     // 0 means no end, or that the router does not tell (quirk 45).
     if (left === 0 || asked === 0) return;
@@ -1217,7 +1217,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       return;
     }
     const { grant } = lease;
-    if (ask === "renew" && leftBefore !== undefined && leftBefore > 0 && left <= leftBefore) {
+    if (ask === "renew" && left <= leftBefore) {
       this.#habits.extendsLeases = false;
       this.keeper.granted(lease, { ...grant!, lifetimeSeconds: left }, this.now);
       this.keeper.askAgain(lease, this.now);

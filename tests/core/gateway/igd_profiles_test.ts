@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import { IGD_PROFILES } from "../../../core/gateway/igd_profiles.ts";
 import { profileNamed, PROFILES } from "../../../core/gateway/profiles.ts";
-import type { Endpoint } from "../../../core/machine.ts";
+import type { Endpoint, HttpResponse } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { type Process, World } from "../../../core/sim/mod.ts";
 import type { ServerEvent } from "../../../core/table/server_request.ts";
@@ -16,6 +16,7 @@ import { ALICE, BOB, IgdRig, mapping, named, OWN, SSDP } from "../upnp/igd_rig.t
 
 const CLIENT = "192.168.1.2", ROUTER = "192.168.1.1";
 const V1 = IGD_SERVICE.WAN_IP_1;
+const CONTROL = "/ctl/IPConn1";
 
 function rigOf(profile: string): IgdRig {
   const { upnp } = profileNamed(profile);
@@ -50,7 +51,7 @@ function text(rig: IgdRig, path: string): string {
 }
 
 /** The answer to a call as bytes. */
-function answer(rig: IgdRig, action: string, args: SoapArguments, path = "/ctl/IPConn1"): string {
+function answer(rig: IgdRig, action: string, args: SoapArguments, path = CONTROL): string {
   const { responses } = rig.ask(encodeCall({ service: V1, action, args }, path));
   return new TextDecoder().decode(responses[0]?.response.body);
 }
@@ -75,6 +76,11 @@ function sloppily(
   edit(call);
   const { headers } = call, body = new TextEncoder().encode(call.body);
   return rig.ask({ ...request, headers, body }, ALICE, []).responses[0]?.response.status;
+}
+
+/** The values of a field. */
+function valuesOf({ headers }: HttpResponse, field: string): string[] {
+  return headers.flatMap(([name, value]) => name === field ? [value] : []);
 }
 
 const REPLACE = (from: string, to: string) => (call: { body: string }) => {
@@ -127,6 +133,11 @@ const SEEN: Readonly<Record<string, () => void>> = {
   "pfsense-carp": () => assertEquals(PROFILES["pfsense-carp"]!.ownAddress, "192.168.1.3"),
   "igd-2-only": () => {
     const rig = rigOf("igd-2-only");
+    assertEquals(rig.services().map(({ serviceType }) => serviceType), [
+      IGD_SERVICE.FORWARDING_1,
+      IGD_SERVICE.COMMON_1,
+      IGD_SERVICE.WAN_IP_2,
+    ]);
     assertEquals([targets(rig, IGD_DEVICE.GATEWAY_1), targets(rig, V1)], [[], []]);
     assertEquals(targets(rig, IGD_DEVICE.GATEWAY_2), [IGD_DEVICE.GATEWAY_2]);
   },
@@ -146,6 +157,7 @@ const SEEN: Readonly<Record<string, () => void>> = {
     const rig = rigOf("archer-c8");
     assertEquals(targets(rig, IGD_DEVICE.GATEWAY_1), ["upnp:rootdevice", IGD_DEVICE.GATEWAY_1]);
     assert(!text(rig, "/rootDesc.xml").includes("</root>"));
+    assert(text(rig, "/scpd/IPConn1").endsWith("</scpd>\n"), "the description alone is cut");
     const http = rig.gateway.sockets!().find(({ kind }) => kind === "http");
     assert(http !== undefined && PROFILES["archer-c8"]!.upnp?.httpPort === 1900);
   },
@@ -181,14 +193,24 @@ const SEEN: Readonly<Record<string, () => void>> = {
     assertEquals([rig.drain().sent, targets(rig, "upnp:rootdevice").length], [[], 1]);
   },
   "huawei-hg531": () => {
-    const types = rigOf("huawei-hg531").services().map(({ serviceType }) => serviceType);
-    assert(types.includes("urn:dslforum-org:service:WANIPConnection:1"), `${types}`);
+    const rig = rigOf("huawei-hg531");
     const service = "urn:dslforum-org:service:WANIPConnection:1";
-    assertEquals(rigOf("huawei-hg531").call("AddPortMapping", mapping(80), ALICE, service), {});
+    assertEquals(rig.services().at(-1)?.serviceType, service);
+    assertEquals(
+      rig.describe().device.deviceType,
+      "urn:dslforum-org:device:InternetGatewayDevice:1",
+    );
+    assertEquals(rig.call("AddPortMapping", mapping(80), ALICE, service), {});
+    assertEquals([targets(rig, "ssdp:all"), targets(rig, "upnp:rootdevice")], [[], [
+      "upnp:rootdevice",
+    ]]);
   },
   "empty-service-list": () => {
     const rig = rigOf("empty-service-list");
-    assert(text(rig, "/rootDesc.xml").includes("<serviceList/>"));
+    assertEquals(text(rig, "/rootDesc.xml").match(/<serviceList\/?>/g), [
+      "<serviceList/>",
+      "<serviceList>",
+    ]);
     assertEquals(rig.services().map(({ serviceType }) => serviceType), [V1]);
   },
   "mikrotik-chr": () => {
@@ -200,18 +222,32 @@ const SEEN: Readonly<Record<string, () => void>> = {
       ),
       ["0.0.0.0", "203.0.113.7"],
     );
+    const status = rig.call("GetStatusInfo", {}, ALICE, V1, "/ctl/IPConn1") as SoapArguments;
+    assertEquals(status["NewConnectionStatus"], "Disconnected");
     assertEquals(add(rig, 80), 501);
+    assertEquals(rig.call("AddPortMapping", mapping(80), ALICE, V1, "/ctl/IPConn2"), {});
   },
   "ip-and-ppp": () => {
     const rig = rigOf("ip-and-ppp");
+    const types = rig.services().map(({ serviceType }) => serviceType);
+    assertEquals(types.slice(-2), [IGD_SERVICE.WAN_PPP_1, V1]);
     const status = rig.call("GetStatusInfo", {}, ALICE, IGD_SERVICE.WAN_PPP_1, "/ctl/PPPConn1");
     assertEquals((status as SoapArguments)["NewConnectionStatus"], "Unconfigured");
     assertEquals(rig.call("GetStatusInfo", {}, ALICE, V1, "/ctl/PPPConn1"), 401);
   },
   "ppp-attributes": () => {
     const rig = rigOf("ppp-attributes");
-    assert(text(rig, "/rootDesc.xml").includes("<serviceType xml:space="));
-    assertEquals(rig.services().at(-1)?.serviceType, IGD_SERVICE.WAN_PPP_1);
+    const description = text(rig, "/rootDesc.xml");
+    assert(description.includes('<serviceType xml:space="preserve">urn:'));
+    assert(description.includes('" dt:dt="string">/ctl/'));
+    const { serviceType, controlUrl } = rig.services().at(-1)!;
+    assertEquals([serviceType, controlUrl], [IGD_SERVICE.WAN_PPP_1, "/ctl/PPPConn1"]);
+    const ask = (action: string, args: SoapArguments) => {
+      const call = encodeCall({ service: serviceType, action, args }, controlUrl);
+      return new TextDecoder().decode(rig.ask(call).responses[0]!.response.body);
+    };
+    assert(ask("GetExternalIPAddress", {}).includes('Address xsi:type="string">203.0.113.7<'));
+    assert(ask("DeletePortMapping", named(80)).includes('<errorCode dt="ui4">714<'));
   },
   "pace-px5001": () => assertEquals(rigOf("pace-px5001").get("/scpd/IPConn1")?.status, 404),
   "dd-wrt": () => {
@@ -247,18 +283,25 @@ const SEEN: Readonly<Record<string, () => void>> = {
   "huawei-prefixes": () => {
     const result = answer(rigOf("huawei-prefixes"), "AddPortMapping", mapping(80));
     assert(result.includes("<m:AddPortMappingResponse") && !result.includes("xmlns:m"), result);
+    assert(result.includes("</m:AddPortMappingResponse>") && !result.includes("u:"), result);
+    const scpd = text(rigOf("huawei-prefixes"), "/scpd/IPConn1");
+    assert(/<scpd>\s*<specVersion>/.test(scpd), scpd.slice(0, 200));
   },
   "linksys-wag200g": () => {
     const rig = rigOf("linksys-wag200g");
     assert(text(rig, "/rootDesc.xml").includes("<![CDATA[/ctl/IPConn1]]>"));
-    const fields = rig.get("/rootDesc.xml")!.headers;
-    assertEquals(fields.filter(([name]) => name === "Content-Type").map(([, value]) => value), [
-      "text/html; charset=utf-16",
-    ]);
+    assert(text(rig, "/rootDesc.xml").includes("<![CDATA[WAG200G – Gateway]]>"));
+    for (const path of ["/rootDesc.xml", "/scpd/IPConn1"]) {
+      assertEquals(valuesOf(rig.get(path)!, "Content-Type"), ["text/html; charset=utf-16"]);
+    }
   },
   "chunked": () => {
-    const fields = rigOf("chunked").get("/rootDesc.xml")!.headers;
-    assert(fields.some(([name, value]) => name === "Transfer-Encoding" && value === "chunked"));
+    const rig = rigOf("chunked");
+    const call = encodeCall({ service: V1, action: "AddPortMapping", args: mapping(80) }, CONTROL);
+    const { response } = rig.ask(call).responses[0]!;
+    for (const answer of [rig.get("/rootDesc.xml")!, response]) {
+      assertEquals(valuesOf(answer, "Transfer-Encoding"), ["chunked"]);
+    }
   },
   "wants-host-port": () => {
     const rig = rigOf("wants-host-port");
@@ -266,6 +309,7 @@ const SEEN: Readonly<Record<string, () => void>> = {
       [sloppily(rig, FIELD("Host", OWN)), sloppily(rig, FIELD("Host", `${OWN}:5000`))],
       [400, 200],
     );
+    assertEquals(PROFILES["wants-host-port"]!.upnp?.httpPort, 49_000);
   },
   "mikrotik-routeros": () => {
     const rig = rigOf("mikrotik-routeros");
@@ -275,6 +319,7 @@ const SEEN: Readonly<Record<string, () => void>> = {
     const rig = rigOf("bare-500");
     assertEquals([answer(rig, "AddPortMapping", mapping(80)), sloppily(rig, () => {})], ["", 500]);
     assertEquals(add(rig, 80, { lease: 0 }), "ok");
+    assert(answer(rig, "GetExternalIPAddress", {}).includes(">203.0.113.7<"));
   },
   "arris-nvg578lx": () => {
     const rig = rigOf("arris-nvg578lx");
@@ -282,20 +327,24 @@ const SEEN: Readonly<Record<string, () => void>> = {
   },
   "no-permanent-lease": () => {
     const rig = rigOf("no-permanent-lease");
-    assertEquals([add(rig, 80, { lease: 0 }), add(rig, 80, { lease: 999_999 })], [402, "ok"]);
+    assertEquals([add(rig, 80, { lease: 0 }), add(rig, 80, { lease: 604_801 })], [402, "ok"]);
     assertEquals(entry(rig, 80)["NewLeaseDuration"], "604800");
+    assertEquals([add(rig, 80, { lease: 1 }), entry(rig, 80)["NewLeaseDuration"]], ["ok", "1"]);
   },
   "technicolor": () => {
     const rig = rigOf("technicolor");
     assertEquals([add(rig, 80, { lease: 60 }), entry(rig, 80)["NewLeaseDuration"]], ["ok", "0"]);
-    rig.runTo(86_000_000);
+    const madeAt = rig.now;
+    rig.runTo(madeAt + 86_399_999);
     assertEquals(rig.table().length, 1);
-    rig.runTo(87_000_000);
+    rig.runTo(madeAt + 86_400_000);
     assertEquals(rig.table().length, 0);
   },
   "fritzbox-7490": () => {
     const rig = rigOf("fritzbox-7490");
-    assertEquals([add(rig, 80, { lease: 1 }), entry(rig, 80)["NewLeaseDuration"]], ["ok", "120"]);
+    for (const [lease, shown] of [[1, "120"], [121, "121"]] as const) {
+      assertEquals([add(rig, 80, { lease }), entry(rig, 80)["NewLeaseDuration"]], ["ok", shown]);
+    }
     assert(!answer(rig, "DeletePortMapping", named(81)).includes("faultstring"));
   },
   "windows-ics": () => {
@@ -558,15 +607,31 @@ describe("profiles of Internet gateway devices", () => {
   it("are at least forty, of all protocols, with names of their own", () => {
     assert(Object.keys(PROFILES).length >= 40);
     assertEquals(new Set(IGD_PROFILES.map(({ name }) => name)).size, IGD_PROFILES.length);
-    for (const { device, source } of IGD_PROFILES) assert(device !== "" && source !== "");
   });
 
-  it("each has a description that reads, whatever is wrong with it", () => {
+  it("each has a description that reads, whatever is wrong with it, and tells its version", () => {
+    const second: string[] = [];
     for (const { name } of IGD_PROFILES) {
       const rig = rigOf(name);
       const path = new URL(rig.gateway.locations[0]!).pathname;
       const description = readDescription(rig.get(path)!.body);
-      assert(typeof description === "object" && allServices(description.device).length > 0, name);
+      if (typeof description === "string") throw new Error(`${name}: ${description}`);
+      assert(allServices(description.device).length > 0, name);
+      if (description.device.deviceType.endsWith(":2")) second.push(name);
     }
+    assertEquals(second, [
+      "igd-2",
+      "pfsense-carp",
+      "igd-2-only",
+      "fritzbox-busy",
+      "miniupnpd-tired",
+      "random-urls",
+      "fritzbox-7490",
+      "conflict-729",
+      "miniupnpd-2.3.4",
+      "no-pinholes",
+      "miniupnpd-private-wan",
+      "lists-from-one",
+    ]);
   });
 });

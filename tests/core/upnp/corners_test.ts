@@ -115,6 +115,17 @@ describe("an IGD client", () => {
     }
   });
 
+  it("looks for a router anew whose service is gone, once, and then takes it as silent", () => {
+    const gone = { status: 404, headers: [], body: new Uint8Array(0) };
+    const router = new ScriptedRouter({ acts: { AddPortMapping: () => gone } });
+    const rig = new Rig({ router });
+    rig.map({ mode: "once" });
+    rig.runTo(10_000);
+    const failed = told(rig.take().find(({ type }) => type === "failed"), "failed");
+    assertEquals(failed.failure, { kind: "no-answer" });
+    assertEquals(router.takeActions().filter((name) => name === "AddPortMapping").length, 2);
+  });
+
   it("answers a probe by asking, where the router is known", () => {
     const rig = holding();
     rig.router.options = { external: OTHER };
