@@ -1,6 +1,6 @@
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
-import { Egress } from "../../../core/gateway/egress.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Egress, readDisturbance, UNDISTURBED } from "../../../core/gateway/egress.ts";
 import { seededRandom } from "../../../core/random.ts";
 
 const TO = { address: "192.168.1.2", port: 40000 };
@@ -91,5 +91,52 @@ describe("Egress", () => {
     rig.egress.clear();
     rig.egress.handleTimeout(10);
     assertEquals([rig.egress.next(), rig.tags], [undefined, []]);
+  });
+
+  it("lets what is due leave by its time, of those due together the first sent first", () => {
+    const rig = new Rig();
+    for (const [tag, delayMs] of [[0, 30], [1, 10], [2, 30], [3, 20], [4, 40]] as const) {
+      rig.egress.sendAsIs(TO, Uint8Array.of(tag), 0, delayMs);
+    }
+    rig.egress.handleTimeout(35);
+    assertEquals([rig.tags, rig.egress.stats], [
+      [1, 3, 0, 2],
+      { sent: 4, lost: 0, overflowed: 0, waiting: 1 },
+    ]);
+  });
+
+  it("changes and delays the reply to a request for who asked alone", () => {
+    const rig = new Rig();
+    const exchange = {
+      request: Uint8Array.of(0, 0),
+      from: TO,
+      delayMs: 9,
+      changes: [{ kind: "version", version: 7 }],
+    } as const;
+    rig.egress.send({ ...TO, port: 1 }, Uint8Array.of(0, 0), exchange, 100);
+    assertEquals(rig.tags, [0]);
+    rig.egress.send(TO, Uint8Array.of(0, 0), exchange, 100);
+    assertEquals([rig.tags, rig.egress.nextAt()], [[0], 109]);
+    rig.egress.handleTimeout(109);
+    rig.egress.send(TO, Uint8Array.of(0, 0), undefined, 109);
+    assertEquals(rig.tags, [0, 7, 0]);
+  });
+
+  it("refuses a disturbance that is none, by name and value", () => {
+    for (
+      const [name, high] of [["delayMs", 86_400_000], ["reorderMs", 86_400_000], [
+        "lossRate",
+        1,
+      ]] as const
+    ) {
+      for (const value of [0, high]) {
+        assertEquals(readDisturbance({ ...UNDISTURBED, [name]: value })[name], value);
+      }
+      for (const value of [-0.1, high + 0.1, NaN, "1"]) {
+        const message = `'${name}' must be a number in 0..${high}: current value is ${value}`;
+        const disturbance = { ...UNDISTURBED, [name]: value as number };
+        assertThrows(() => readDisturbance(disturbance), RangeError, message);
+      }
+    }
   });
 });

@@ -86,8 +86,10 @@ describe("reshapeResponse()", () => {
         seen({ isError: true }, CALL),
         seen({ isError: true }, CALL, 500),
         seen({ isError: false }, CALL, 500),
+        seen({ isError: true }, CALL, 299),
+        seen({ isError: true }, CALL, 300),
       ],
-      [true, false, true, true, false, false, false, true, false],
+      [true, false, true, true, false, false, false, true, false, false, true],
     );
   });
 

@@ -35,6 +35,83 @@ describe("scenario commands", () => {
     for (const { usage } of COMMANDS) assertStringIncludes(outcome.message, usage);
   });
 
+  it("each says what it did", () => {
+    const rig = new Rig({ protocols: ["pcp", "nat-pmp"] }).start();
+    const said = (lines: readonly string[]) =>
+      lines.map((line) => {
+        const { isDone, message } = rig.command(line);
+        return `${line}${isDone ? "" : " (not done)"}: ${message}`;
+      });
+    assertEquals(
+      said([
+        "reboot",
+        "forget",
+        "epoch 12",
+        "external 198.51.100.4 198.51.100.5",
+        "external none",
+        `external ${EXTERNAL}`,
+        "static tcp 2222 192.168.1.5 22",
+        "static tcp 2222 192.168.1.6 22",
+        "static tcp 2223 192.168.1.5 22",
+        "list",
+        "nat off",
+        "nat on",
+        "protocol pcp off",
+        "protocol pcp on",
+        "exhaust on",
+        "static udp 1 192.168.1.7 1",
+        "exhaust off",
+        "refuse 2",
+        "refuse off",
+        "delay 5",
+        "loss 0.5",
+        "deaf 3",
+        "duplicate on",
+        "duplicate off",
+        "reorder 7",
+        "wrong-source on",
+        "wrong-source off",
+        "client 192.168.1.9 deny",
+        "client 192.168.1.9 allow",
+        "announce",
+        "quit",
+      ]),
+      [
+        "reboot: the table is lost, the epoch starts anew, announced",
+        "forget: the table is lost, in silence",
+        "epoch 12: the epoch is 12 s",
+        "external 198.51.100.4 198.51.100.5: the external address is 198.51.100.4, 198.51.100.5",
+        "external none: the WAN is down",
+        `external ${EXTERNAL}: the external address is ${EXTERNAL}`,
+        "static tcp 2222 192.168.1.5 22: port 2222/tcp goes to 192.168.1.5, port 22",
+        "static tcp 2222 192.168.1.6 22 (not done): Cannot add the mapping: the external port is taken",
+        "static tcp 2223 192.168.1.5 22 (not done): Cannot add the mapping: there is such a mapping",
+        "list: 1 mapping",
+        "nat off: it is no NAT: nothing listens",
+        "nat on: it acts as a NAT",
+        "protocol pcp off: pcp is off",
+        "protocol pcp on: pcp is on",
+        "exhaust on: every external port is taken",
+        "static udp 1 192.168.1.7 1 (not done): Cannot add the mapping: no port is left",
+        "exhaust off: external ports are free",
+        "refuse 2: every request is refused with 2",
+        "refuse off: requests are served",
+        "delay 5: replies are 5 ms late",
+        "loss 0.5: replies are lost with probability 0.5",
+        "deaf 3: the next 3 packets are not heard",
+        "duplicate on: replies are sent twice",
+        "duplicate off: replies are sent once",
+        "reorder 7: replies are up to 7 ms late, each by its own time",
+        "wrong-source on: replies come from another port",
+        "wrong-source off: replies come from the port asked",
+        "client 192.168.1.9 deny: 192.168.1.9 may not have mappings",
+        "client 192.168.1.9 allow: 192.168.1.9 may have mappings",
+        "announce: it announces itself",
+        "quit: the gateway ends",
+      ],
+    );
+  });
+
   it("list gives copies of the table's entries", () => {
     const rig = new Rig().start();
     assertEquals(rig.command("list"), { isDone: true, message: "0 mappings", entries: [] });

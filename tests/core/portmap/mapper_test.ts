@@ -47,6 +47,34 @@ describe("the race", () => {
     assertEquals(versions(lab.sent), "pcp nat-pmp nat-pmp");
   });
 
+  it("tells the mapping whole: description and port set as granted, neither where there is none", () => {
+    const whole = {
+      kind: "map",
+      via: "pcp",
+      protocol: "tcp",
+      gateway: GATEWAY,
+      internal: { address: HOST, port: 8080 },
+      external: { address: EXTERNAL, port: 8080 },
+      lifetimeSeconds: 7200,
+    } as const;
+    const portSet = { size: 4 };
+    for (
+      const [wish, granted] of [
+        [{}, {}],
+        [{ description: "web server" }, { description: "web" }],
+        [{ portSet }, { portSetSize: 3 }],
+        [{ description: "", portSet }, { description: "", portSetSize: 3 }],
+      ] as const
+    ) {
+      const pcp = { maxDescriptionBytes: 3, maxPortSetSize: 3 };
+      const profile = { name: "mine", device: "a box", source: "me", summary: "short", pcp };
+      const lab = rig({ gateway: { protocols: ["pcp"], profile } });
+      lab.mapper((mapper, now) => mapper.map({ ...web, ...wish }, now));
+      lab.world.runFor(10);
+      assertEquals(told(lab.events()[0], "mapped").mapping, { ...whole, ...granted });
+    }
+  });
+
   it("costs at most 40 ms more where the gateway is silent to PCP", () => {
     const lab = rig({ gateway: { profile: "pcp-silent" } });
     lab.mapper((mapper, now) => mapper.map(web, now));
