@@ -563,6 +563,8 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       now: () => this.now,
       found: (igd, address) => this.#found(igd, address),
       failed: (failure) => this.#notFound(failure),
+      refusal: (code) => this.#refusal(code),
+      doesWithoutAddress: () => this.#held().length > 0,
       dropped: (reason) => this.#dropped(reason),
     });
   }
@@ -603,7 +605,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     if (entries !== undefined && entries < this.#held().length) this.#addCheck();
   }
 
-  #found(igd: Igd, address: string): void {
+  #found(igd: Igd, told: string | Failure): void {
     const isKnown = this.#address !== undefined;
     this.#expectDevice();
     this.#igd = igd;
@@ -613,7 +615,11 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     if (this.#udn !== igd.udn || hasBootedAnew) this.#habits = newHabits();
     this.#udn = igd.udn;
     this.#bootId = igd.bootId;
-    this.#heardAddress(address, !isKnown || this.#isProbed);
+    if (typeof told === "string") this.#heardAddress(told, !isKnown || this.#isProbed);
+    else {
+      this.#addressFailed(told);
+      this.#lostAddress();
+    }
     if (hasBootedAnew) this.restarted(undefined);
   }
 

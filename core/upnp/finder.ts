@@ -58,10 +58,14 @@ export interface FinderHost {
   send(to: Endpoint, data: Uint8Array): void;
   /** The present. */
   now(): Instant;
-  /** One was found, with the external address that it tells. */
-  found(igd: Igd, externalAddress: string): void;
+  /** One was found, with the external address that it tells, or its refusal to. */
+  found(igd: Igd, externalAddress: string | Failure): void;
   /** None was found. */
   failed(failure: Failure): void;
+  /** What a device's no comes to. */
+  refusal(code: number): Failure;
+  /** Whether a device will do that refuses to tell its address. */
+  doesWithoutAddress(): boolean;
   /** An answer was dropped. */
   dropped(reason: "malformed" | "off-link" | "too-many" | "bad-url" | "bad-description"): void;
 }
@@ -301,7 +305,7 @@ export class IgdFinder {
   /** The device that an answer leads to; undefined where it is none for us. */
   *#read(
     { location, address, message }: Candidate,
-  ): Steps<{ readonly igd: Igd; readonly externalAddress: string } | Failure | undefined> {
+  ): Steps<{ readonly igd: Igd; readonly externalAddress: string | Failure } | Failure | undefined> {
     const owner = { address, isAllowed: (host: string) => this.#mayAsk(host) };
     const described = yield* this.#describe(location, owner);
     if (!described || "kind" in described) return described;
@@ -344,7 +348,7 @@ export class IgdFinder {
     }
     const [forwarding] = of("Layer3Forwarding").flatMap(at);
     const up = yield* this.#choose(connections, forwarding);
-    if (!up) return notConnected(this.#host.now());
+    if ("kind" in up) return up;
     const externalAddress = up.address;
     return { igd: { ...igd, connection: up.connection }, externalAddress };
   }
@@ -384,11 +388,14 @@ export class IgdFinder {
     return undefined;
   }
 
-  /** The connection that is up, and its external address. */
+  /**
+   * The connection that is up, and its external address. One that refuses to tell that keeps what it
+   * has granted, and may renew it.
+   */
   *#choose(
     connections: readonly ServiceAt[],
     forwarding: ServiceAt | undefined,
-  ): Steps<{ readonly connection: ServiceAt; readonly address: string } | undefined> {
+  ): Steps<{ readonly connection: ServiceAt; readonly address: string | Failure } | Failure> {
     let order = connections;
     if (connections.length > 1) {
       const up: ServiceAt[] = [], unknown: ServiceAt[] = [];
@@ -406,12 +413,16 @@ export class IgdFinder {
         order = order.toSorted((a, b) => Number(b.id === first) - Number(a.id === first));
       }
     }
+    let refusing: { readonly connection: ServiceAt; readonly address: Failure } | undefined;
     for (const connection of order) {
       const outcome = yield* callAction(connection, "GetExternalIPAddress");
       const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
       if (address !== undefined) return { connection, address };
+      if (outcome.type !== "error") continue;
+      refusing ??= { connection, address: this.#host.refusal(outcome.code) };
     }
-    return undefined;
+    if (!refusing) return notConnected(this.#host.now());
+    return this.#host.doesWithoutAddress() ? refusing : refusing.address;
   }
 
   /** Whether an answer is the gateway's: over IPv6 that has several addresses. */

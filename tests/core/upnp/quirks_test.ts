@@ -724,7 +724,6 @@ describe("SOAP", () => {
   for (
     const [name, answer] of [
       ["60 miniupnpd with a private WAN: no address", { NewExternalIPAddress: "" }],
-      ["60 miniupnpd with a private WAN: 501", 501],
       ["61 the address 0.0.0.0", { NewExternalIPAddress: "0.0.0.0" }],
       ["61 no address in the answer", {}],
     ] as const
@@ -734,6 +733,36 @@ describe("SOAP", () => {
       const { failure } = told(rig.take()[0], "failed");
       assertEquals(describeFailure(failure), "not connected");
       assertEquals(adds(rig), []);
+    });
+  }
+
+  for (
+    const [code, name] of [[501, "ActionFailed"], [606, "ActionNotAuthorized"]] as const
+  ) {
+    it(`60 the address refused by ${code}: that is told, and nothing is made`, () => {
+      const rig = met({ acts: { GetExternalIPAddress: () => code } }, { mode: "once" });
+      const { failure } = told(rig.take()[0], "failed");
+      assertEquals([failure.kind, "code" in failure && failure.code], ["refused", code]);
+      assertEquals(describeFailure(failure), name);
+      assertEquals(adds(rig), []);
+    });
+
+    it(`60 the address refused by ${code} later: what is held stays, also at another port`, () => {
+      const rig = met({});
+      rig.take();
+      rig.router.options = { acts: { GetExternalIPAddress: () => code } };
+      rig.run(3 * 3_600_000);
+      rig.router.options = {
+        ...rig.router.options,
+        port: PORT + 1,
+        location: `http://${ROUTER}:${PORT + 1}/desc.xml`,
+      };
+      rig.run(9 * 3_600_000);
+      assertEquals([...new Set(rig.types())], ["renewed"]);
+      assertEquals(rig.router.table(), [`TCP 8080->${HOST}:8080`]);
+      rig.do((client, now) => client.probe(now));
+      const { failure } = told(rig.take()[0], "external-address-failed");
+      assertEquals(describeFailure(failure), name);
     });
   }
 
