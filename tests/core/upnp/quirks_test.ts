@@ -8,6 +8,7 @@ import type { HttpResult } from "../../../core/machine.ts";
 import { describeFailure } from "../../../core/mapping.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
 import { encodeFault } from "../../../core/upnp/soap.ts";
+import { encodeSearch } from "../../../core/upnp/ssdp.ts";
 import { writeDescription } from "../../../core/upnp/description.ts";
 import { Rig, told } from "./rig.ts";
 import {
@@ -154,6 +155,35 @@ describe("SSDP", () => {
     rig.map();
     assertEquals(assertMapped(rig).external!.address, EXTERNAL);
     assertEquals(old.asked, []);
+  });
+
+  it("a gateway that was named is silent after the least that its last answer may take", () => {
+    const rig = new Rig({ router: new ScriptedRouter({ answers: () => false }), isNamed: true });
+    rig.map({ mode: "once" });
+    const heard = [...new Set(rig.router.searches.map(({ mx }) => mx))];
+    assertEquals(heard, [undefined, 1]);
+    rig.runTo(350);
+    const last = rig.router.searches.length;
+    // Each target by itself and with the group, the first two twice.
+    assertEquals([last, new Set(rig.router.searches.map(({ target }) => target)).size], [16, 6]);
+    rig.runTo(1549);
+    assertEquals([rig.types(), rig.router.searches.length], [[], last]);
+    rig.runTo(1550);
+    assertEquals(rig.types(), ["failed"]);
+  });
+
+  it("a gateway that was named is taken by the last target, and as late as MX lets it answer", () => {
+    const router = new ScriptedRouter({ answers: () => false });
+    const rig = new Rig({ router, isNamed: true });
+    rig.map();
+    rig.runTo(1500);
+    assertEquals(rig.types(), []);
+    const [search] = rig.client.sockets();
+    router.options = { answers: () => true };
+    const data = encodeSearch({ host: GATEWAY, target: IGD_DEVICE.GATEWAY_2 });
+    const [answer] = router.datagram({ type: "send", socket: "", to: GATEWAY, data });
+    rig.do((client, now) => client.handleDatagram(answer!.data, answer!.from, search!.key, now));
+    assertMapped(rig);
   });
 
   it("a gateway that was named is asked alone: no other device is taken for it", () => {
