@@ -6,8 +6,12 @@
  */
 import { it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import type { SocketSpec } from "../../../core/machine.ts";
 import { decodeRequest } from "../../../core/natpmp/codec.ts";
-import { type Rig, rig, told, versions } from "./rig.ts";
+import type { MapperEvent } from "../../../core/portmap/managed.ts";
+import { PortMapper } from "../../../core/portmap/mapper.ts";
+import { Net, SIX } from "./net.ts";
+import { GATEWAY, openMapper, type Rig, rig, told, versions } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080 } as const;
 const HOUR = 3_600_000;
@@ -97,4 +101,58 @@ it("#4, #9 one lost reply fails every later request: here the next one is served
   lab.mapper((mapper, now) => mapper.map({ protocol: "udp", internalPort: 9090 }, now));
   lab.world.runFor(1000);
   assertEquals(lab.types().filter((type) => type === "mapped"), ["mapped"]);
+});
+
+it("#18 no client where no interface has IPv4: here one is made, and maps over IPv6", () => {
+  const net = new Net();
+  const id = net.do((mapper, now) => mapper.map(web, now));
+  net.add(SIX, "");
+  net.connect([SIX]);
+  assertEquals(net.takeTypes(), ["mapped"]);
+  assertEquals(net.mapper.mapping(id)?.internal.address, SIX.localAddress);
+});
+
+it("#19 no second request: here what is lost is sent again after 250 ms", () => {
+  const lab = natPmpOnly();
+  let isFirst = true;
+  lab.filter(() => !isFirst || (isFirst = false));
+  lab.mapper((mapper, now) => mapper.map(web, now));
+  lab.world.runFor(2000);
+  const mapped = told(lab.events()[0], "mapped");
+  assert(mapped.at >= 250 && mapped.at < 300, `${mapped.at} ms`);
+});
+
+it("#19 one client on a host, whose port 5350 is taken for the next: here there is room", () => {
+  const lab = natPmpOnly();
+  const mapper = new PortMapper({ random: lab.world.fork(), protocols: ["nat-pmp"] });
+  const second = lab.host.run<MapperEvent, PortMapper>(mapper, {});
+  second.do((machine, now) => machine.networkChanged([{ gateway: GATEWAY }], now));
+  const id = second.do((machine, now) => machine.map({ ...web, internalPort: 9090 }, now));
+  lab.mapper((machine, now) => machine.map(web, now));
+  lab.world.runFor(60_000);
+  assertEquals(lab.ports(), [8080, 9090]);
+  // Both hear at that port that the gateway has begun anew.
+  second.takeEvents();
+  lab.events();
+  lab.gateway((gateway, now) => gateway.reboot(now));
+  lab.world.runFor(15_000);
+  assertEquals(lab.types()[0], "gateway-restarted");
+  assertEquals(second.takeEvents()[0]?.event.type, "gateway-restarted");
+  assertEquals(mapper.mapping(id)?.external.port, 9090);
+});
+
+it("#19 an answer that anybody may have sent: here the gateway's alone is taken", () => {
+  const mapper = openMapper({ protocols: ["nat-pmp"] });
+  mapper.map(web, 0);
+  const [{ key }] = mapper.sockets() as [SocketSpec];
+  const answer = Uint8Array.of(0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 66);
+  assert(!mapper.handleDatagram(answer, { ...GATEWAY, address: "192.168.1.66" }, key, 1));
+  const { wrongSource } = mapper.stats;
+  mapper.handleDatagram(answer, GATEWAY, key, 2);
+  const sent = [];
+  for (let action = mapper.poll(); action; action = mapper.poll()) {
+    if (action.type === "send") sent.push(action.data.length);
+  }
+  // The question for the address; and, once the gateway has answered that, the mapping.
+  assertEquals([wrongSource, sent], [1, [2, 12]]);
 });

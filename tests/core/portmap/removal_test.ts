@@ -140,6 +140,32 @@ describe("a removal", () => {
     assert(net.mapper.isIdle);
   });
 
+  for (
+    const [where, paths, protocols] of [
+      ["beside another protocol and another gateway", [A, B], undefined],
+      ["by the one protocol at the one gateway", [A], ["nat-pmp"]],
+    ] as const
+  ) {
+    it(`of all, of each transport, is waited for ${where}`, () => {
+      const net = new Net(protocols && { protocols });
+      for (const path of paths) net.add(path, "203.0.113.7");
+      net.connect(paths);
+      net.silent.add(A.gateway.address);
+      for (const transport of ["tcp", "udp"] as const) {
+        net.do((mapper, now) => mapper.unmapAll(transport, now));
+      }
+      net.do((mapper, now) => mapper.close(now));
+      assertEquals([net.events.length, net.mapper.isIdle], [0, false]);
+      net.silent.clear();
+      net.run(1000);
+      assertEquals(net.events.map((event) => told(event, "unmapped").failure), [
+        undefined,
+        undefined,
+      ]);
+      assert(net.mapper.isIdle);
+    });
+  }
+
   it("of all is no protocol's where only PCP is spoken, which is told", () => {
     const net = new Net({ protocols: ["pcp"] });
     net.add(A, "203.0.113.7");

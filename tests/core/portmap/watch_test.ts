@@ -50,6 +50,19 @@ describe("a watched port", () => {
     assertEquals([net.ports(A), net.ports(B), net.ports(SIX)], [[8080], [8080], [8080]]);
   });
 
+  it("takes PCP's answer to the check for no announcement: what NAT-PMP holds is left alone", () => {
+    const net = new Net();
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    const other = { protocol: "udp", internalPort: 9090, protocols: ["nat-pmp"] } as const;
+    net.do((mapper, now) => mapper.map(other, now));
+    net.do((mapper, now) => mapper.watch({ ...web, protocols: ["pcp"] }, now));
+    net.run(9000);
+    net.sent.length = 0;
+    net.run(2000);
+    assertEquals(net.sent.map(({ data }) => [data[0], data[1]]), [[2, 0]]);
+  });
+
   it("tells each change with the whole new set, and nothing where nothing has changed", () => {
     const { net } = watched();
     net.gateways.get(A.gateway.address)!.setExternalAddresses(["203.0.113.8"], net.now);
