@@ -359,8 +359,7 @@ export class LeaseKeeper<R, T> {
       return true;
     }
     const isInFlight = lease.phase === "asking" || lease.phase === "renewing";
-    // A refusal that comes twice must not be told twice.
-    if (!isInFlight && (!lease.isGranted || lease.failure)) return false;
+    if (!isInFlight && !this.#isNews(lease, failure, now)) return false;
     lease.failure = failure;
     lease.notBefore = retryAt;
     this.#wire.cancel(lease);
@@ -618,6 +617,18 @@ export class LeaseKeeper<R, T> {
     lease.dueAt = lease.wantsRenewal
       ? lease.nextRenewal((attempt) => this.#wire.renewalFraction(attempt), now)
       : undefined;
+  }
+
+  /**
+   * Whether a failure is worth hearing where no request is on its way. Of what is held the first is. Of
+   * what is not, a refusal is that holds: a request may be answered at any later time (PCP-C-19), and is
+   * not to be repeated then (PCP-C-22). One that comes twice is neither told twice nor waited for longer.
+   */
+  #isNews(lease: Lease<R>, failure: Failure, now: Instant): boolean {
+    const { phase, failure: before, notBefore = -Infinity } = lease;
+    if (lease.isGranted) return !before;
+    if (failure.kind !== "refused" || phase === "waiting" || lease.isWithdrawn) return false;
+    return before?.kind !== "refused" || notBefore <= now;
   }
 
   /** A renewal came to nothing: the next one in its time, where the gateway lets us. */

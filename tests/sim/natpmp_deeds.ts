@@ -557,9 +557,10 @@ export class NatPmpDeeds {
     const failure = failureOf(response);
     if (isDeletion) return this.#ends(mapping, "unmapped", "it was deleted", now);
     if (failure !== undefined) {
-      // What a session should have sent again by now it has taken back; else it does not show.
-      const mayBeBack = exchange.isUnclear || now > exchange.next.to + SLACK_MS;
-      if (!mayBeBack || this.#isStrict(mapping)) return this.#failed(mapping, failure, now);
+      // What a session should have sent again by now it has taken back; else it does not show. Even what
+      // it holds it takes back, and asks for anew, where it hears of a loss of state meanwhile.
+      const isBack = now > exchange.next.to + SLACK_MS && !this.#isStrict(mapping);
+      if (!isBack && !exchange.isUnclear) return this.#failed(mapping, failure, now);
       mapping.next = { ...at(now, failure.why, "its request"), to: Infinity };
       return;
     }

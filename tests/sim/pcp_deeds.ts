@@ -826,7 +826,13 @@ export class PcpDeeds {
       return true;
     }
     const isInFlight = phase === "asking" || phase === "renewing";
-    if (!isInFlight && (!mapping.isGranted || mapping.failure !== undefined)) return false;
+    // §8.3: a refusal holds though nothing is on its way by now; that it comes twice changes nothing. A
+    // session may have given up by then what it was asked for, and race anew.
+    const isRefused = mapping.failure === "refused" && mapping.refusedUntil > now;
+    const isNews = mapping.isGranted
+      ? mapping.failure === undefined
+      : failure === "refused" && phase !== "waiting" && !isRefused && !this.#watch.isSession;
+    if (!isInFlight && !isNews) return false;
     mapping.failure = failure;
     mapping.refusedUntil = until ?? -Infinity;
     if (!mapping.isGranted) this.#notGranted(mapping, until, why, now);

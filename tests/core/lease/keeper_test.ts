@@ -213,15 +213,20 @@ describe("renewal", () => {
     assertEquals(lab.told().length, 1);
   });
 
-  it("a refusal nobody asked for counts where it is the first, and not where nothing is held", () => {
+  it("a refusal nobody asked for counts where it is the first", () => {
     const lab = rig(), lease = lab.held();
     assertEquals(lab.fail(lease, refusal(9000)), true);
     assertEquals(lab.told(), ["renewal-failed NO_RESOURCES in 3600000 r0"]);
+    assertEquals(lab.fail(lease, refusal(9500)), false);
+  });
+
+  it("other failures mean nothing where nothing is on its way", () => {
+    const lab = rig(), lease = lab.held();
+    lab.fail(lease, refusal(9000));
     const other = rig(), resting = other.map();
     other.fail(resting);
     other.told();
-    assertEquals(other.fail(resting, refusal(9000)), false);
-    assertEquals(other.told(), []);
+    assertEquals([lab.fail(lease), other.fail(resting), other.told()], [false, false, []]);
   });
 
   it("is lost at once where the gateway no longer speaks the protocol", () => {
@@ -480,6 +485,65 @@ describe("a request that comes to nothing", () => {
       "delete",
       "delete",
     ]);
+  });
+});
+
+describe("a refusal that comes when nothing is on its way", () => {
+  it("is waited for by what rests after silence, and told", () => {
+    const lab = rig(), lease = lab.map();
+    lab.fail(lease);
+    lab.told();
+    lab.sent();
+    assertEquals(lab.fail(lease, refusal(9000)), true);
+    assertEquals(lab.told(), ["failed NO_RESOURCES in 9000"]);
+    lab.run(8999);
+    assertEquals(lab.sent(), []);
+    lab.run(1);
+    assertEquals(lab.sent(), ["recreate 7200"]);
+  });
+
+  it("is waited for by what is about to begin anew, since the gateway answers again", () => {
+    const lab = rig(), lease = lab.map();
+    lab.keeper.hasten(lease, 0);
+    lab.sent();
+    assertEquals(lab.fail(lease, refusal(9000)), true);
+    lab.run(8999);
+    assertEquals(lab.sent(), []);
+    lab.run(1);
+    assertEquals(lab.sent(), ["recreate 7200"]);
+  });
+
+  it("is waited for by what waits until there is room, where it says more", () => {
+    const lab = rig(), lease = lab.map();
+    lab.keeper.hasten(lease, 0);
+    lab.blocked = { until: 9000, failure: refusal(9000) };
+    lab.sent();
+    lab.run(5000);
+    assertEquals(lab.fail(lease, refusal(9300)), true);
+    lab.run(4299);
+    assertEquals(lab.sent(), []);
+    lab.run(1);
+    assertEquals(lab.sent(), ["recreate 7200"]);
+  });
+
+  it("is neither told twice nor waited for longer where it comes twice", () => {
+    const lab = rig(), lease = lab.map();
+    lab.fail(lease, refusal(9000));
+    lab.told();
+    lab.sent();
+    lab.run(500);
+    assertEquals([lab.fail(lease, refusal(9500)), lab.told()], [false, []]);
+    lab.run(8500);
+    assertEquals(lab.sent(), ["recreate 7200"]);
+  });
+
+  it("is none of what is asked for no more, or has not been asked for", () => {
+    const lab = rig(), lease = lab.map();
+    lab.keeper.withdraw(lease, 0);
+    assertEquals([lab.fail(lease, refusal(9000)), lab.told()], [false, []]);
+    const other = rig();
+    const adopted = other.adopt();
+    assertEquals([other.fail(adopted, refusal(9000)), other.told()], [false, []]);
   });
 });
 
