@@ -458,10 +458,10 @@ export class LeaseKeeper<R, T> {
         this.#end(lease, "expired", undefined, now);
         continue;
       }
+      this.#wire.cancel(lease);
       lease.mayExistUntil = -Infinity;
       lease.isStale = lease.isGranted;
       lease.failure = lease.notBefore = undefined;
-      this.#wire.cancel(lease);
       this.#ask(lease, "create", now);
     }
   }
@@ -495,6 +495,7 @@ export class LeaseKeeper<R, T> {
 
   #mayExistAlready(lease: Lease<R>): void {
     lease.mayExistUntil = Infinity;
+    lease.isNonceKnown = true;
     lease.mayHaveFilters = lease.wanted.filters !== NO_FILTERS;
   }
 

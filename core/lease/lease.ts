@@ -161,6 +161,15 @@ export class Lease<R> extends Deadline {
     this.#note(16, is);
   }
 
+  /** The gateway may know its nonce: it is an earlier request's, or one with it has left. */
+  get isNonceKnown(): boolean {
+    return (this.#facts & 32) !== 0;
+  }
+
+  set isNonceKnown(is: boolean) {
+    this.#note(32, is);
+  }
+
   #note(fact: number, is: boolean): void {
     this.#facts = is ? this.#facts | fact : this.#facts & ~fact;
   }

@@ -231,6 +231,7 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
   #noResources: (Failure & { kind: "refused" }) | undefined;
   /** The external address of the last grant. */
   #lastAddress = "";
+  #nonces = 0;
 
   /**
    * Makes the client; mappings of `options.state` are asked for at the first timeout.
@@ -317,6 +318,19 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
   /** The nonce of a mapping, 24 hexadecimal digits; undefined where it is over. */
   nonceOf(id: MappingId): string | undefined {
     return this.keeper.get(id)?.nonce;
+  }
+
+  /**
+   * False as long as the server cannot know a mapping's nonce: the request waits until there is room
+   * (PCP-C-42), and has never left. Who asks for the mapping by another client needs another nonce.
+   */
+  hasAsked(id: MappingId): boolean {
+    return this.keeper.get(id)?.isNonceKnown ?? true;
+  }
+
+  /** How many nonces of its own choice requests have left with, or are about to. */
+  get nonces(): number {
+    return this.#nonces;
   }
 
   // ---- Input -------------------------------------------------------------------------------
@@ -572,8 +586,11 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
       Math.max(MIN_RENEWAL_GAP_MS, pcpRetransmissionTimeMs(previousMs, this.#random)),
     send: (lease, ask, now) => this.#send(lease, ask, now),
     cancel: (lease) => {
-      this.#forget(lease.request);
-      this.outbox.unsend(lease.id);
+      const { request } = lease;
+      this.#forget(request);
+      // What has not left has made nothing: there is nothing to delete.
+      const hasLeft = !this.outbox.unsend(lease.id);
+      if (!hasLeft && request?.before) Object.assign(lease, request.before);
       lease.request = undefined;
       if (!this.keeper.get(lease.id)) this.#leavesOutPadded.delete(lease.id);
     },
@@ -641,7 +658,11 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
     else {
       sent[lease.wanted.kind]++;
       this.#servers.wasAsked = true;
-      lease.mayExistUntil = Math.max(lease.mayExistUntil, now + lease.lifetimeSeconds * 1000);
+      const { mayExistUntil, isNonceKnown } = lease;
+      request.before = { mayExistUntil, isNonceKnown };
+      lease.mayExistUntil = Math.max(mayExistUntil, now + lease.lifetimeSeconds * 1000);
+      if (!isNonceKnown) this.#nonces++;
+      lease.isNonceKnown = true;
     }
     this.outbox.send("client", this.#servers.current, request.packet, lease.id);
     const { retransmission } = request;

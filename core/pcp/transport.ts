@@ -67,6 +67,8 @@ export class Request extends Deadline {
   retransmission: Retransmission | undefined;
   /** How many times it was sent to the address in use. */
   sends = 0;
+  /** What the server could hold and know of its mapping before it was sent last; not of a deletion. */
+  before: { readonly mayExistUntil: Instant; readonly isNonceKnown: boolean } | undefined;
 
   /** Makes one that has not been sent. */
   constructor(

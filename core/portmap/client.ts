@@ -79,6 +79,10 @@ export interface MappingClient extends Machine<ClientEvent> {
   endProbe(now: Instant): void;
   /** The nonce of one of its own, 24 hexadecimal digits, where the protocol has nonces. */
   nonceOf?(id: MappingId): string | undefined;
+  /** Whether its gateway may know that nonce: a request has left with it, or may have earlier. */
+  hasAsked?(id: MappingId): boolean;
+  /** How many nonces of its own choice requests have left with, or are about to. */
+  readonly nonces?: number;
   /** Asks for a mapping. */
   map(request: MappingRequest, now: Instant): MappingId;
   /** Deletes a mapping that need not be its own. */

@@ -188,6 +188,11 @@ export function newContender(speaker: Speaker): Contender {
   };
 }
 
+/** Whether its nonce has never left, since its request waits until its gateway has room. */
+export function isUnused({ speaker: { client }, id }: Contender): boolean {
+  return id !== undefined && client.hasAsked?.(id) === false;
+}
+
 // What those share that have nothing of it: there may be many thousands.
 const NO_NONCES: Nonces = Object.freeze({});
 const NO_ATTEMPTS: readonly Attempt[] = Object.freeze([]);
@@ -279,8 +284,10 @@ export class ManagedMapping {
    */
   get nonces(): Nonces {
     let nonces = this.#keptNonces;
-    for (const { speaker, nonce } of this.#contenders) {
-      if (nonce !== undefined) nonces = { ...nonces, [speaker.path.gateway.address]: nonce };
+    for (const contender of this.#contenders) {
+      const { speaker, nonce } = contender;
+      if (nonce === undefined || isUnused(contender)) continue;
+      nonces = { ...nonces, [speaker.path.gateway.address]: nonce };
     }
     return nonces;
   }

@@ -637,7 +637,7 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   /**
-   * How many nonces have been chosen. Where it has grown, a request is about to leave whose nonce a
+   * How many nonces have left. Where it has grown, a request is about to leave whose nonce a
    * later run needs: `exportSaved` has it already.
    */
   get nonces(): number {
@@ -778,6 +778,9 @@ export class PortMapper implements Machine<MapperEvent> {
     action: Exclude<Action<ClientEvent>, { readonly type: "event" }>,
   ): void {
     if (action.type === "send") {
+      const { nonces = 0 } = speaker.client;
+      this.#nonces += nonces - speaker.nonces;
+      speaker.nonces = nonces;
       this.#outbox.send(speaker.worldKey(action.socket), action.to, action.data);
     } else if (action.type === "request") {
       const id = this.#nextRequestId++;
@@ -1089,9 +1092,6 @@ export class PortMapper implements Machine<MapperEvent> {
     misfit: ({ request }, { via, client }) => {
       if (request.protocols && !request.protocols.includes(via)) return "it is not wanted";
       return client.unfit(request);
-    },
-    nonceMade: () => {
-      this.#nonces++;
     },
     mayBeJoined: (managed) => {
       const paths = this.#host.pathsFor(managed);

@@ -85,6 +85,8 @@ export class Speaker {
   probedAt: Instant | undefined;
   /** When its last request left. */
   sentAt: Instant = -Infinity;
+  /** How many of its client's nonces have left. */
+  nonces = 0;
   /** When it was last asked whether its mappings are there still. */
   checkedAt: Instant = -Infinity;
   /** What the client listed last, and what that is to the world. */

@@ -32,7 +32,13 @@ import type { Instant } from "../machine.ts";
 import { describeFailure, type Failure, type MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
 import { PROTOCOLS } from "./client.ts";
-import { clientRequest, type Contender, type ManagedMapping, newContender } from "./managed.ts";
+import {
+  clientRequest,
+  type Contender,
+  isUnused,
+  type ManagedMapping,
+  newContender,
+} from "./managed.ts";
 import type { Path, Speaker } from "./path.ts";
 
 /** A round trip at home, where none has been measured. */
@@ -59,8 +65,6 @@ export interface RaceHost {
   pathsFor(managed: ManagedMapping): readonly Path[];
   /** Why a speaker cannot do it, or undefined. */
   misfit(managed: ManagedMapping, speaker: Speaker): string | undefined;
-  /** A request with a new nonce is about to leave. */
-  nonceMade(): void;
   /** Whether a gateway may join that is not open yet. */
   mayBeJoined(managed: ManagedMapping): boolean;
   /** Nobody can, and it was never held. */
@@ -310,6 +314,7 @@ export class Race {
   revoke(managed: ManagedMapping, now: Instant): void {
     managed.nextGatewayAt = managed.retryAt = undefined;
     for (const contender of managed.contenders) {
+      forgetUnused(contender);
       if (contender.id !== undefined) contender.speaker.client.revoke(contender.id, now);
       else this.#stopProbing(managed, contender);
     }
@@ -370,7 +375,6 @@ export class Race {
     contender.id = speaker.client.map(request, now);
     // What has failed at once has none any more: the gateway may know it by the one before.
     contender.nonce = speaker.client.nonceOf?.(contender.id) ?? contender.nonce;
-    if (contender.nonce !== undefined && !request.nonce) this.#host.nonceMade();
     contender.state = "asking";
     contender.at = now;
     speaker.managed.set(contender.id, managed.id);
@@ -395,6 +399,7 @@ export class Race {
   /** Asks one no more. At another gateway what it made is no use: it is deleted at once. */
   #beat(contender: Contender, by: Contender, now: Instant): void {
     contender.state = "beaten";
+    forgetUnused(contender);
     const { client, path } = contender.speaker;
     if (path === by.speaker.path) client.withdraw(contender.id!, now);
     else client.revoke(contender.id!, now);
@@ -447,6 +452,7 @@ export class Race {
   ): void {
     const { speaker, id } = contender;
     speaker.probing.delete(managed.id);
+    forgetUnused(contender);
     if (id !== undefined && speaker.managed.delete(id)) {
       if (how === "delete") speaker.client.revoke(id, now);
       else speaker.client.abandon(id, now);
@@ -459,6 +465,11 @@ export class Race {
 /** Whether race `n` after the first is one for those, too, that cost the network more. */
 function isForAll(n: number): boolean {
   return n < LONGEST_PAUSE_RACES ? (n & (n - 1)) === 0 : n % LONGEST_PAUSE_RACES === 0;
+}
+
+/** A nonce that has not left is no key to anything at its gateway: the next request has another one. */
+function forgetUnused(contender: Contender): void {
+  if (isUnused(contender)) contender.nonce = undefined;
 }
 
 /** Whether it may still win. */

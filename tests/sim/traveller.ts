@@ -354,9 +354,6 @@ export class Traveller {
     const key = `${to.address} pcp ${what}`;
     if (lifetimeSeconds === 0) {
       if (this.#asked.get(key)?.has(nonce) || this.#isNamed(internalPort, protocol)) return;
-      // By a nonce that nobody has used, since there was no room and its request never left, nothing
-      // can be hit.
-      if (![...this.#asked.values()].some((nonces) => nonces.has(nonce))) return;
       this.#breach(`deletes ${what} at ${to.address}, which it never made with that nonce`);
     }
     this.#asks(key, nonce);

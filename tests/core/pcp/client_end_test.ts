@@ -41,7 +41,7 @@ describe("PcpClient.revoke()", () => {
     assertEquals(rig.advance(60_000), []);
   });
 
-  it("sends nothing for what was refused, and the deletion alone for what was not sent yet", () => {
+  it("sends nothing for what was refused, nor for what has not left", () => {
     const rig = new Rig();
     const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
     rig.drain();
@@ -49,11 +49,38 @@ describe("PcpClient.revoke()", () => {
     rig.client.revoke(id, rig.now);
     assertEquals(rig.drain(), []);
     const other = rig.client.map({ protocol: 6, internalPort: 8081 }, 0);
+    assertEquals(rig.client.hasAsked(other), true);
     rig.client.revoke(other, rig.now);
-    assertEquals(
-      rig.drain().map(({ request }) => (request as { lifetimeSeconds: number }).lifetimeSeconds),
-      [0],
-    );
+    assertEquals([rig.drain(), rig.client.isIdle], [[], true]);
+  });
+
+  it("deletes what was asked for though the request was about to be sent again", () => {
+    const rig = new Rig();
+    const id = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    rig.drain();
+    rig.now = 250;
+    rig.client.handleTimeout(rig.now);
+    rig.client.revoke(id, rig.now);
+    const [deletion, ...rest] = rig.drain();
+    claim(deletion?.request.kind === "map" && deletion.request.lifetimeSeconds === 0);
+    assertEquals(rest, []);
+  });
+
+  it("tells whose nonce the server cannot know, since there is no room to ask for it", () => {
+    const rig = new Rig();
+    const first = rig.client.map({ protocol: 6, internalPort: 8080 }, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.NO_RESOURCES, 30);
+    const next = rig.client.map({ protocol: 6, internalPort: 8081 }, 0);
+    const nonce = new Uint8Array(12).fill(9);
+    const given = rig.client.map({ protocol: 6, internalPort: 8082, nonce }, 0);
+    assertEquals([first, next, given].map((id) => rig.client.hasAsked(id)), [true, false, true]);
+    assertEquals(rig.client.nonces, 1);
+    rig.advance(30_000);
+    assertEquals([rig.client.hasAsked(next), rig.client.nonces], [true, 2]);
+    // Of one that is over nothing is known.
+    rig.client.abandon(next, rig.now);
+    assertEquals(rig.client.hasAsked(next), true);
   });
 
   it("takes a late grant for no answer to the deletion", () => {

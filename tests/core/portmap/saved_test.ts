@@ -23,6 +23,54 @@ describe("what was saved of one that another protocol holds", () => {
   });
 });
 
+describe("the nonce of a request that waits until its gateway has room", () => {
+  // It was held at A, which the host has left; B is full for half a minute.
+  const atFullGateway = () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    const b = net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.do((mapper, now) => mapper.map(web, now));
+    b.setRefusal(8, 0);
+    moveToB(net);
+    net.sent.length = 0;
+    return { net, b };
+  };
+  const moveToB = (net: Net) => {
+    net.connect([A, B]);
+    net.do((mapper, now) => mapper.map({ ...web, internalPort: 1, gateway: B.gateway }, now));
+    net.connect([B]);
+  };
+  const savedAtB = ({ mapper }: Net) =>
+    mapper.exportSaved().find(({ gateway, internalPort }) =>
+      gateway === B.gateway.address && internalPort === web.internalPort
+    )?.nonce;
+
+  it("is saved when it leaves, and the application is told by the count", () => {
+    const { net, b } = atFullGateway();
+    const { nonces } = net.mapper;
+    assertEquals([net.sent, savedAtB(net)], [[], undefined]);
+    b.setRefusal(undefined, 0);
+    net.run(30_000);
+    const [asked] = net.sent;
+    assertEquals(savedAtB(net), toHex(asked!.data.subarray(24, 36)));
+    assertEquals(net.mapper.nonces, nonces + 1);
+  });
+
+  it("deletes nothing, however often it was wanted there in vain", () => {
+    const { net } = atFullGateway();
+    net.connect([A]);
+    moveToB(net);
+    net.connect([A, B]);
+    net.run(1000);
+    const toB = net.sent.filter(({ to, data }) =>
+      to.address === B.gateway.address && data[1] === 1
+    );
+    // The one that found out that there is no room.
+    assertEquals(toB.map(({ data }) => data.subarray(4, 8).some((byte) => byte > 0)), [true]);
+  });
+});
+
 for (const via of ["pcp", "nat-pmp"] as const) {
   describe(`what was saved of ${via}`, () => {
     const protocols = [via];
