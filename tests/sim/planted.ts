@@ -407,8 +407,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   upnp(
     "UPnP tells the port inside, not the one outside",
-    "return this.#granted(job, lease, ask, given, seconds, undefined, version);",
-    "return this.#granted(job, lease, ask, wanted.internalPort, seconds, undefined, version);",
+    "return this.#granted(job, lease, ask, given, seconds, 0, version);",
+    "return this.#granted(job, lease, ask, wanted.internalPort, seconds, 0, version);",
   ),
   // ---- What is told ----
   keeper(
