@@ -3,6 +3,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { assert, assertEquals } from "@std/assert";
 import { Nat } from "../../adapters/api/nat.ts";
 import { systemRuntime } from "../../adapters/auto.ts";
+import { GatewayForwarder, isOfHost } from "../../adapters/gateway_forwarder.ts";
 import {
   type GatewayServer,
   type GatewayServerOptions,
@@ -11,6 +12,8 @@ import {
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import type { UdpSocket } from "../../adapters/runtime.ts";
+import type { TableEntry } from "../../core/table/entry.ts";
+import { FakeRuntime, type FakeSocket } from "./fake_runtime.ts";
 
 const LOOPBACK = "127.0.0.1";
 
@@ -166,5 +169,179 @@ describe("a gateway that forwards", () => {
 
     assert(errors.length > 0 && String(errors[0]).includes(`${taken}`), `${errors}`);
     assertEquals(await ask(at, "on"), "ON.");
+  });
+});
+
+describe("GatewayForwarder", () => {
+  const OUTSIDE = "203.0.113.7", LISTEN = "192.0.2.1";
+  const INSIDE: Endpoint = { address: "192.168.1.5", port: 6000 };
+  const ENTRY: TableEntry = {
+    id: 1,
+    kind: "explicit",
+    origin: "pcp",
+    protocol: 17,
+    internal: INSIDE,
+    external: { address: OUTSIDE, port: 7000 },
+    size: 1,
+    remote: undefined,
+    requester: undefined,
+    isExact: false,
+    namesAddress: false,
+    nonce: undefined,
+    description: undefined,
+    filters: [],
+    expiresAt: Infinity,
+  };
+
+  function open(runtime = new FakeRuntime()) {
+    const errors: unknown[] = [];
+    const forwarder = new GatewayForwarder(runtime, LISTEN, (error) => errors.push(error));
+    /** Where ports are open, of those that nothing came through. */
+    const ports = () =>
+      runtime.sockets.filter(({ options, isClosed }) => options.local && !isClosed)
+        .map(({ options }) => options.local);
+    return { runtime, forwarder, errors, ports };
+  }
+
+  /** What is relayed is sent a few turns later. */
+  async function hear(socket: FakeSocket, from: Endpoint, ...data: number[]): Promise<void> {
+    socket.handlers.onDatagram(new Uint8Array(data), from);
+    for (let i = 0; i < 5; i++) await Promise.resolve();
+  }
+
+  const remote = (port: number): Endpoint => ({ address: "198.51.100.9", port });
+
+  it("opens what leads inwards to a port of UDP or TCP, and each port of a set", async () => {
+    const { forwarder, ports } = open();
+    await forwarder.sync([
+      ENTRY,
+      { ...ENTRY, external: { address: OUTSIDE, port: 7100 }, size: 3, kind: "static" },
+      { ...ENTRY, external: { address: OUTSIDE, port: 7200 }, kind: "outbound" },
+      { ...ENTRY, external: { address: OUTSIDE, port: 7300 }, protocol: 50 },
+      { ...ENTRY, external: { address: OUTSIDE, port: 7400 }, internal: { ...INSIDE, port: 0 } },
+    ]);
+
+    assertEquals(ports(), [7000, 7100, 7101, 7102].map((port) => ({ address: LISTEN, port })));
+  });
+
+  it("relays each port of a set to its own inside", async () => {
+    const { forwarder, runtime } = open();
+    await forwarder.sync([{ ...ENTRY, size: 2 }]);
+    await hear(runtime.sockets[1]!, remote(1), 1);
+
+    assertEquals(runtime.sockets[2]!.sent, [{ to: { ...INSIDE, port: 6001 }, data: [1] }]);
+  });
+
+  it("opens 1024 ports at most", async () => {
+    const { forwarder, ports } = open();
+    await forwarder.sync([{ ...ENTRY, size: 1000 }, {
+      ...ENTRY,
+      external: { address: OUTSIDE, port: 20_000 },
+      size: 100,
+    }]);
+
+    assertEquals(ports().length, 1024);
+  });
+
+  it("keeps a port open that leads elsewhere from now on, and closes what the table lost", async () => {
+    const { forwarder, runtime } = open();
+    await forwarder.sync([ENTRY]);
+    await forwarder.sync([{ ...ENTRY, internal: { ...INSIDE, port: 6009 } }]);
+    const [outside] = runtime.sockets;
+    await hear(outside!, remote(1), 1);
+    assertEquals(runtime.sockets[1]!.sent[0]!.to.port, 6009);
+
+    await forwarder.sync([]);
+    for (let i = 0; i < 5; i++) await Promise.resolve();
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true]);
+  });
+
+  it("is closed for good", async () => {
+    const { forwarder, runtime, ports } = open();
+    await forwarder.sync([ENTRY]);
+    await forwarder.close();
+    await forwarder.sync([ENTRY]);
+
+    assertEquals([ports(), runtime.sockets.length], [[], 1]);
+  });
+
+  it("gives each remote endpoint a way of its own, by which the program inside alone answers", async () => {
+    const { forwarder, runtime } = open();
+    await forwarder.sync([ENTRY]);
+    const [outside] = runtime.sockets;
+    await hear(outside!, remote(1), 1);
+    await hear(outside!, remote(2), 2);
+    await hear(outside!, remote(1), 3);
+    const [, first, second] = runtime.sockets;
+    assertEquals([first!.sent, second!.sent, runtime.sockets.length], [
+      [{ to: INSIDE, data: [1] }, { to: INSIDE, data: [3] }],
+      [{ to: INSIDE, data: [2] }],
+      3,
+    ]);
+
+    await hear(second!, INSIDE, 4);
+    await hear(second!, { ...INSIDE, port: 6001 }, 5);
+    assertEquals(outside!.sent, [{ to: remote(2), data: [4] }]);
+  });
+
+  it("takes datagrams only from whom the filters admit", async () => {
+    const { forwarder, runtime } = open();
+    const prefix = { address: "198.51.100.0", prefixLength: 24, family: 4 } as const;
+    await forwarder.sync([{ ...ENTRY, filters: [{ prefix, port: 0 }] }]);
+    await hear(runtime.sockets[0]!, { address: "198.51.101.9", port: 1 }, 1);
+    assertEquals(runtime.sockets.length, 1);
+    await hear(runtime.sockets[0]!, remote(1), 1);
+    assertEquals(runtime.sockets.length, 2);
+  });
+
+  it("tells 256 remote endpoints of a port apart: the one used least lately goes", async () => {
+    const { forwarder, runtime } = open();
+    await forwarder.sync([ENTRY]);
+    const [outside] = runtime.sockets;
+    for (let port = 1; port <= 256; port++) await hear(outside!, remote(port), 1);
+    const flows = runtime.sockets.slice(1);
+    const closed = () => flows.flatMap(({ isClosed }, i) => isClosed ? i + 1 : []);
+    await hear(outside!, remote(1), 1);
+    assertEquals([flows.length, closed()], [256, []]);
+
+    await hear(outside!, remote(257), 1);
+    assertEquals(closed(), [2]);
+  });
+
+  it("tells why a datagram could not be relayed, and tries anew at the next", async () => {
+    class Poor extends FakeRuntime {
+      isFull = false;
+      override openUdp(...args: Parameters<FakeRuntime["openUdp"]>): Promise<UdpSocket> {
+        return this.isFull ? Promise.reject(new Error("EMFILE")) : super.openUdp(...args);
+      }
+    }
+    const runtime = new Poor();
+    const { forwarder, errors } = open(runtime);
+    await forwarder.sync([ENTRY]);
+    runtime.isFull = true;
+    await hear(runtime.sockets[0]!, remote(1), 1);
+    assertEquals(errors.map(String), ["Error: EMFILE"]);
+
+    runtime.isFull = false;
+    await hear(runtime.sockets[0]!, remote(1), 2);
+    assertEquals(runtime.sockets[1]!.sent, [{ to: INSIDE, data: [2] }]);
+  });
+
+  it("opens at the external address only where that is this host's: loopback, an interface's", () => {
+    const { forwarder, runtime } = open();
+    runtime.addresses = [
+      { name: "eth0", address: "fe80::1%eth0", prefixLength: 64, internal: false },
+      { name: "eth0", address: "198.51.100.1", prefixLength: 24, internal: false },
+    ];
+    const places = ["127.0.0.9", "198.51.100.1", "198.51.100.2"].map((address) =>
+      forwarder.place({ address, port: 80 })
+    );
+    assertEquals(
+      places,
+      ["127.0.0.9", "198.51.100.1", LISTEN].map((address) => (
+        { address, port: 80 }
+      )),
+    );
+    assertEquals(isOfHost(runtime, "fe80::1"), true);
   });
 });

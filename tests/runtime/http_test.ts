@@ -6,7 +6,7 @@ import { afterEach, describe, it } from "node:test";
 import { openHttp } from "../../adapters/net.ts";
 import type { Http } from "../../adapters/runtime.ts";
 import type { Endpoint, HttpRequest, HttpResult, RequestAction } from "../../core/machine.ts";
-import { guarded } from "./support.ts";
+import { guarded, type HandTimers, takeTimers } from "./support.ts";
 
 const BODY = "<a>hello</a>";
 const LENGTH = `Content-Length: ${BODY.length}`;
@@ -52,6 +52,12 @@ describe("HTTP of devices on this runtime", () => {
   afterEach(() => {
     for (const close of open.splice(0)) close();
   });
+
+  function handTimers(...lengths: readonly number[]): HandTimers {
+    const timers = takeTimers(...lengths);
+    open.push(() => timers.giveBack());
+    return timers;
+  }
 
   /** A device that is told by what each of its connections hears. */
   async function device(
@@ -204,18 +210,77 @@ describe("HTTP of devices on this runtime", () => {
     assertEquals([await ask(to), asked], [{ ok: false, reason: "failed" }, 1]);
   });
 
-  it("closes a connection that nobody needs", async () => {
+  it("keeps a connection for the next request for a second, and then closes it", async () => {
     let ended = () => {};
     const end = new Promise<void>((resolve) => (ended = resolve));
-    const { to } = await device((socket) => {
-      socket.on("end", ended);
+    const { to, connections } = await device((socket) => {
       socket.on("close", ended);
       say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
     });
     const ask = await client();
+    const timers = handTimers(1000);
 
     assert((await ask(to)).ok);
+    assertEquals(timers.waiting, 1);
+    // The next one begins the second anew.
+    const next = ask(to);
+    assertEquals(timers.waiting, 0);
+    assert((await next).ok);
+    assertEquals([timers.waiting, connections()], [1, 1]);
+    timers.fire();
     await guarded(end);
+  });
+
+  it("takes fields as they are given: its own Host and length, and one name twice", async () => {
+    let heard = "";
+    const { to } = await device((socket, request) => {
+      heard = request;
+      say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+    });
+    const ask = await client();
+    const headers = [["HOST", "x"], ["X", "1"], ["content-length", "4"], ["X", "2"], ["X", "3"]];
+    const body = new TextEncoder().encode("<e/>");
+
+    assert((await ask(to, { request: { method: "POST", path: "/", headers, body } as never })).ok);
+
+    const fields = heard.split("\r\n").filter((line) => /^(host|x|content-length):/i.test(line));
+    assertEquals(fields.sort(), ["HOST: x", "X: 1", "X: 2", "X: 3", "content-length: 4"]);
+  });
+
+  it("takes a body of as many bytes as it may, whether told before or not, and not one more", async () => {
+    for (const header of [`${LENGTH}\r\n`, ""]) {
+      const { to } = await device((socket) =>
+        say(socket, `HTTP/1.1 200 OK\r\n${header}\r\n${BODY}${CLOSES}`)
+      );
+      const ask = await client();
+
+      const whole = await ask(to, { maxBytes: BODY.length });
+      assertEquals(whole.ok && new TextDecoder().decode(whole.body), BODY);
+      const less = await ask(to, { maxBytes: BODY.length - 1 });
+      assertEquals(less, { ok: false, reason: "too-large" });
+    }
+  });
+
+  it("says nothing more of what is under way when it is closed", async () => {
+    const told: HttpResult[] = [];
+    const http = await openHttp({ onResult: (_, result) => told.push(result), onRequest() {} });
+    let gone = () => {};
+    const end = new Promise<void>((resolve) => (gone = resolve));
+    let heard = () => {};
+    const asked = new Promise<void>((resolve) => (heard = resolve));
+    const { to } = await device((socket) => {
+      socket.on("close", gone);
+      heard();
+    });
+    const timers = handTimers(4321);
+    const request: HttpRequest = { method: "GET", path: "/", headers: [] };
+    http.request({ type: "request", id: 1, to, request, maxBytes: 1, timeoutMs: 4321 });
+    await guarded(asked);
+    assertEquals(timers.waiting, 1);
+
+    http.close();
+    await guarded(end);
+    assertEquals([told, timers.waiting], [[], 0]);
   });
 
   it("fails what cannot be sent, and asks on", async () => {
@@ -291,14 +356,25 @@ describe("HTTP of devices on this runtime", () => {
     let muted = 0;
     let onMute = (): void => {};
 
-    async function server(onClose: (close: () => void) => void = () => {}): Promise<Endpoint> {
+    async function server(
+      onClose: (close: () => void) => void = () => {},
+      onRequest: (request: HttpRequest, from: Endpoint) => void = () => {},
+    ): Promise<Endpoint> {
       const body = new TextEncoder().encode(BODY);
       const http = await openHttp({
         onResult: () => {},
-        onRequest: (id, { path }) => {
+        onRequest: (id, request, from) => {
+          onRequest(request, from);
+          const { path } = request;
           if (path === "/mute") return onMute();
-          const headers = path === "/last" ? [["Connection", "close"] as const] : [];
-          http.respond({ type: "respond", id, response: { status: 200, headers, body } });
+          const headers = path === "/last"
+            ? [["Connection", "close"] as const]
+            : path === "/sized"
+            ? [["content-length", `${BODY.length}`], ["connection", "close"]] as const
+            : [];
+          const response = { status: 200, headers, body };
+          http.respond({ type: "respond", id, response });
+          http.respond({ type: "respond", id, response: { ...response, status: 500 } });
         },
       });
       open.push(() => http.close());
@@ -327,6 +403,94 @@ describe("HTTP of devices on this runtime", () => {
       const heard = await talk(to, get("/") + get("/") + get("/last")).end;
 
       assertEquals(heard.split(BODY).length, 4);
+    });
+
+    it("tells the length of its answer, once, and answers one request once", async () => {
+      const to = await server();
+      const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+      for (const path of ["/last", "/sized"]) {
+        const heard = await talk(to, get(path)).end;
+        assertEquals(heard.match(/content-length: (\d+)/gi)?.length, 1);
+        assertEquals(heard.split("HTTP/1.1 ").length, 2);
+        assert(heard.startsWith("HTTP/1.1 200 OK") && heard.endsWith(BODY), heard);
+      }
+    });
+
+    it("tells a request as it came, with its body where there is one, and from whom", async () => {
+      const asked: [HttpRequest, Endpoint][] = [];
+      const to = await server(undefined, (request, from) => asked.push([request, from]));
+      const { socket, end } = talk(to, "GET /a?b HTTP/1.1\r\nHost: x\r\nX-Y: 1\r\n\r\n");
+      await guarded(new Promise<void>((resolve) => socket.once("data", () => resolve())));
+      const { localPort } = socket;
+      socket.write("POST /last HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+      await end;
+
+      const from = { address: "127.0.0.1", port: localPort! };
+      assertEquals(asked, [
+        [{ method: "GET", path: "/a?b", headers: [["Host", "x"], ["X-Y", "1"]] }, from],
+        [{
+          method: "POST",
+          path: "/last",
+          headers: [["Host", "x"], ["Content-Length", "2"]],
+          body: new Uint8Array([104, 105]),
+        }, from],
+      ] as never);
+    });
+
+    it("takes a body of 65,536 bytes, and refuses one more", async () => {
+      const to = await server();
+      const post = (length: number) =>
+        `POST /last HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n` +
+        "x".repeat(length);
+
+      const [most, more] = [talk(to, post(65_536)), talk(to, post(65_537))];
+      assertEquals((await most.end).slice(0, 12), "HTTP/1.1 200");
+      // The rest is not read: the connection breaks with it on the way.
+      assert(/^(HTTP\/1.1 413|$)/.test(await more.end));
+    });
+
+    it("forgets a request that breaks off", async () => {
+      let asked = 0;
+      const to = await server(undefined, () => asked++);
+      const { socket, end } = talk(to, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh");
+      socket.end();
+      await end;
+      await talk(to, "GET /last HTTP/1.1\r\nHost: x\r\n\r\n").end;
+
+      assertEquals(asked, 1);
+    });
+
+    describe("by one who dawdles, waits 10 s", () => {
+      it("for the header, and then breaks off", async () => {
+        const to = await server();
+        const timers = handTimers(10_000);
+        const { end } = talk(to, "GET / HTTP/1.1\r\nX: ");
+        await timers.armed();
+        timers.fire();
+        assertEquals(await end, "");
+      });
+
+      it("for the body, whatever the header took, and then says so", async () => {
+        const to = await server();
+        const timers = handTimers(10_000);
+        const { end } = talk(to, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh");
+        await timers.armed(2);
+        assertEquals(timers.waiting, 1);
+        timers.fire();
+        const heard = await end;
+        assert(heard.startsWith("HTTP/1.1 408 ") && /connection: close/i.test(heard), heard);
+      });
+    });
+
+    it("says after 30 s that there is no answer yet", async () => {
+      const to = await server();
+      onMute = () => {};
+      const timers = handTimers(10_000, 30_000);
+      const { end } = talk(to, "GET /mute HTTP/1.1\r\nHost: x\r\n\r\n");
+      await timers.armed(3);
+      assertEquals(timers.waiting, 1);
+      timers.fire();
+      assert((await end).startsWith("HTTP/1.1 503 "));
     });
 
     it("lets 64 wait for their answers, and tells the next one that it is busy", async () => {

@@ -6,8 +6,11 @@ import type { Endpoint } from "../../core/machine.ts";
 
 export const runtime: Runtime = systemRuntime();
 
-/** Something that should have happened did not: far beyond what any machine needs for it. */
-const GUARD_MS = 10_000;
+/**
+ * Something that should have happened did not: far beyond what any machine needs for it, and no length
+ * of the adapters' own timers.
+ */
+const GUARD_MS = 9_999;
 
 export type Heard =
   | { readonly type: "datagram"; readonly data: number[]; readonly from: Endpoint }
@@ -57,6 +60,54 @@ export function guarded<T>(promise: Promise<T>): Promise<T> {
     const cancel = runtime.setTimer(GUARD_MS, () => reject(new Error("nothing happened")), true);
     promise.then(resolve, reject).finally(cancel);
   });
+}
+
+/** Timers of some lengths, which run out by hand. */
+export interface HandTimers {
+  /** How many wait. */
+  readonly waiting: number;
+  /** Waits until so many have been started. */
+  armed(count?: number): Promise<void>;
+  /** Lets those that wait run out. */
+  fire(): void;
+  /** Ends that. */
+  giveBack(): void;
+}
+
+/** Takes the timers of these lengths, milliseconds, from the clock on the wall. */
+export function takeTimers(...lengths: readonly number[]): HandTimers {
+  const { setTimeout: set, clearTimeout: clear } = globalThis;
+  const waiting = new Map<unknown, () => void>();
+  let started = 0;
+  let wake = () => {};
+  Object.assign(globalThis, {
+    setTimeout: (...args: Parameters<typeof set>) => {
+      const [callback, delayMs] = args;
+      if (!lengths.includes(delayMs!)) return set(...args);
+      const timer = { unref() {} };
+      waiting.set(timer, callback as () => void);
+      started++;
+      wake();
+      return timer;
+    },
+    clearTimeout: (timer: never) => void (waiting.delete(timer) || clear(timer)),
+  });
+  return {
+    get waiting() {
+      return waiting.size;
+    },
+    async armed(count = 1) {
+      while (started < count) await guarded(new Promise<void>((resolve) => wake = resolve));
+    },
+    fire() {
+      const due = [...waiting.values()];
+      waiting.clear();
+      for (const callback of due) callback();
+    },
+    giveBack() {
+      Object.assign(globalThis, { setTimeout: set, clearTimeout: clear });
+    },
+  };
 }
 
 export interface Station {
