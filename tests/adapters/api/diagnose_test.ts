@@ -41,6 +41,9 @@ describe("Nat.diagnose()", () => {
     const net = new FakeNetwork();
     net.addGateway("192.0.2.2", "203.0.113.8", ["nat-pmp"]);
     net.defaultRoutes = ["192.0.2.1", "192.0.2.2"];
+    net.addresses = [
+      { name: "eth0", address: "192.0.2.7", prefixLength: 24, internal: false },
+    ];
     const { diagnosis, ms } = await diagnosed(net);
 
     assertEquals(outcomes(diagnosis), [
@@ -48,6 +51,10 @@ describe("Nat.diagnose()", () => {
       "192.0.2.2 pcp unsupported version (speaks 0) nat-pmp 203.0.113.8 upnp no answer",
     ]);
     assertEquals(diagnosis.findings.map(({ code }) => code), ["unverified", "no-ipv6", "open"]);
+    const [first, second] = diagnosis.gateways;
+    assertEquals([first!.family, first!.interface, first!.localAddress], [4, "eth0", "192.0.2.7"]);
+    assertEquals([second!.interface, "localAddress" in second!], ["eth1", false]);
+    assertEquals(diagnosis.localAddresses, ["192.0.2.7"]);
     // As long as UPnP's search, which is longer than the others take together.
     assert(ms <= 3000, `${ms} ms`);
     assertEquals(net.ports(), []);

@@ -13,6 +13,7 @@ import {
   type GatewayServerOptions,
   startGateway,
 } from "../../../adapters/gateway_server.ts";
+import { FakeNetwork } from "./fake_network.ts";
 
 /** A gateway and a context for it; both are closed afterwards. */
 async function withNat(
@@ -288,6 +289,15 @@ describe("openPort()", () => {
     assertEquals(gateway.entries().length, 0);
     await assertRejects(() => port.renew(), NatError);
     await gateway.close();
+  });
+
+  it("leaves the port at the gateway where it is released, and nothing open here", async () => {
+    const net = new FakeNetwork();
+    const port = await openPort(8080, { runtime: net, announcements: false });
+    await port.release();
+    assertEquals(net.ports(), [8080]);
+    assertEquals(net.sockets.filter(({ isClosed }) => !isClosed), []);
+    assertEquals([...net.timers], []);
   });
 
   it("leaves nothing open where it fails", async () => {

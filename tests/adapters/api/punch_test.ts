@@ -186,6 +186,8 @@ describe("punchUdp", () => {
     ]);
     assertEquals(left.peer, right.local);
     await Promise.all([a.close(), b.close()]);
+    // Their channels go with them.
+    assertEquals(await Promise.all([left.ended, right.ended]), ["closed", "closed"]);
     await assertRejects(() => UdpRendezvous.open({ stunServers: ["a b"] }), TypeError, "a b");
   });
 

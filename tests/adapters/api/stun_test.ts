@@ -173,6 +173,8 @@ describe("natBehaviour()", () => {
     const rejects = (message: string, ...args: Parameters<typeof natBehaviour>) =>
       assertRejects(() => natBehaviour(...args), Error, message);
     await rejects("'servers' must be one to eight servers", []);
+    await rejects("'servers' must be one to eight servers", Array(9).fill(LOCAL));
+    await rejects("'servers' must be one to eight servers", LOCAL as never);
     await rejects("'servers' must be HOST", ["a b"]);
     await rejects("'maxLifetimeSeconds'", [LOCAL], { maxLifetimeSeconds: 1 });
   });
