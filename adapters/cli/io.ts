@@ -145,7 +145,8 @@ function onLine(callback: (line: string) => void): () => void {
   const { stdin } = process;
   const lines = createInterface({ input: stdin, terminal: false });
   lines.on("line", callback);
-  stdin.on("error", () => {});
+  // Both tell of a terminal that is gone (EIO), and one that nobody hears ends Node with a stack.
+  for (const told of [stdin, lines]) told.on("error", () => {});
   return () => {
     lines.close();
     // A read that waits for input would keep the process alive.
