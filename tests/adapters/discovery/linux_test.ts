@@ -285,6 +285,12 @@ describe("parseFleetingAddresses()", () => {
     assertEquals(fleeting, [0x01, 0x08, 0x20, 0x40]);
   });
 
+  it("finds none in what is no such line", () => {
+    for (const start of ["", "20010db8", "x".repeat(32), "0".repeat(33)]) {
+      assertEquals([...parseFleetingAddresses(`${start} 02 40 00 01 eth0\n`)], []);
+    }
+  });
+
   it("finds temporary, deprecated and tentative addresses", () => {
     const text = `20010db8000000000000000000000001 02 40 00 00     eth0
 20010db800000000a1b2c3d4e5f60718 02 40 00 01     eth0

@@ -193,6 +193,17 @@ describe("findGateways()", () => {
     }
   });
 
+  it("asks 'ip' where a file without a route is so long that it may have been cut off", async () => {
+    const isAsked = async (v4: string) => {
+      const system = linuxOf({ v4 }, LAN);
+      await readNetwork(system);
+      return system.asked.includes("ip -4 route show");
+    };
+    assertEquals(await isAsked("\n".repeat(9_999_999)), false);
+    assertEquals(await isAsked("\n".repeat(10_000_000)), true);
+    assertEquals(await isAsked(DEFAULT_V4.padEnd(10_000_000, "\n")), false);
+  });
+
   it("finds nothing, and throws nothing, on a system that tells nothing", async () => {
     for (const platform of ["linux", "darwin", "win32", "freebsd", "aix"]) {
       assertEquals(await findGateways(systemOf(platform, {})), []);
@@ -200,7 +211,12 @@ describe("findGateways()", () => {
   });
 
   it("names the flag where the runtime forbids every way", async () => {
-    const flags = { linux: "--allow-run=ip ", darwin: "--allow-run=netstat,route " };
+    const flags = {
+      linux: "--allow-run=ip ",
+      android: "--allow-run=ip ",
+      darwin: "--allow-run=netstat,route ",
+      win32: "--allow-run=powershell.exe,route.exe ",
+    };
     for (const [platform, flag] of Object.entries(flags)) {
       const system = systemOf(platform, {}, INTERFACES, (what) => new NotCapable(what));
 
@@ -501,6 +517,25 @@ describe("networkFingerprint()", () => {
     const texts = await Promise.all(changed.map(textOf));
 
     assertEquals(new Set([known, ...texts]).size, 9);
+  });
+
+  it("is read every two seconds where that runs no program, and every five where it does", async () => {
+    const readAgain = async (system: DiscoveryRuntime) =>
+      (await networkFingerprint(system)).readAgainMs;
+    // With one way out there is nothing to ask, with two a socket is, or else 'ip'.
+    assertEquals(await readAgain(linuxOf(host, LAN)), 2_000);
+    assertEquals(await readAgain(linuxOf(host, TUN, { 4: "192.168.1.23" })), 2_000);
+    const asking = linuxOf(host, TUN);
+    asking.texts["ip -4 route get"] = "198.41.0.4 via 10.8.0.1 dev tun0 src 10.8.0.2 uid 0\n";
+    assertEquals(await readAgain(asking), 5_000);
+  });
+
+  it("is read every five seconds where a table is long", async () => {
+    const ms = [999_999, 1_000_000].map(async (length) => {
+      const long = linuxOf({ ...host, v4: DEFAULT_V4.padEnd(length, "\n") }, LAN);
+      return (await networkFingerprint(long)).readAgainMs;
+    });
+    assertEquals(await Promise.all(ms), [2_000, 5_000]);
   });
 
   it("asks programs less often, and never PowerShell", async () => {

@@ -92,6 +92,14 @@ describe("sourceToward()", () => {
     assertEquals(await sourceToward(host, "192.168.1.1"), "10.2.0.2");
   });
 
+  it("is the address in the peer's network though the system says that nothing leads there", async () => {
+    const host = hostOf({});
+    host.addressToward = () => Promise.resolve(undefined);
+
+    assertEquals(await sourceToward(host, "192.168.1.1"), "192.168.1.23");
+    assertEquals(await sourceToward(host, "203.0.113.9"), undefined);
+  });
+
   it("is unknown where nothing leads there", async () => {
     const host = hostOf({ "/proc/net/route": "" });
 
