@@ -1,8 +1,20 @@
 /**
  * `deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose]
- * [--clauses [--find]]`: plants bugs in the sources, one at a time, runs the tests of that area until
- * one fails, and prints how many were killed in each folder, and those that survived as diffs for
- * `git apply`.
+ * [--clauses [--find]]`: plants bugs in the sources, one at a time, runs the tests that pass its place
+ * until one fails, and prints how many were killed in each folder, and those that survived as diffs
+ * for `git apply`.
+ *
+ * 1. `plan.ts` draws the bugs, and names for each the files of tests of its area.
+ * 2. Each of these files runs once without a bug, on sources with a probe at the place of every bug
+ *    of the sample (`probes.ts`): so it is known which single tests pass where, and what they take.
+ * 3. Each bug is planted in a tree of Node's files (`trial.ts`). A process of its own runs the
+ *    quickest tests that pass its place, a second one the others, up to the first that fails
+ *    (`reach.ts`, `runner.ts`); a thread beside them ends what never ends (`watchdog.ts`).
+ * 4. What none of them finds is left to the simulation, where clients stand before it, and to the
+ *    compiler, which may refuse it; the rest has survived.
+ *
+ * A process takes a tenth of a second to start: nothing that one bug leaves behind is seen by the
+ * next one.
  *
  * The bugs are a sample of `--count` (100) drawn by `--seed` (1) from all under the paths; the same
  * seed draws the same ones from the same tree. `--list` shows them without running anything,
@@ -74,15 +86,15 @@ function readOptions(args: readonly string[]): Options | string {
 }
 
 function tell(verdict: Verdict, isVerbose: boolean): void {
-  const { mutant, original, text, outcome, by, elapsedMs, tests, isSimulated } = verdict;
+  const { mutant, original, text, outcome, by, elapsedMs, asked, isSimulated } = verdict;
   const place = placeOf(mutant, original);
   if (outcome === "killed" || outcome === "refused by the types") {
     const details = by === "" ? "" : `: ${by}`;
     if (isVerbose) console.log(`${outcome}  ${place}${details} (${Math.round(elapsedMs)} ms)`);
     return;
   }
-  const passed = `${tests.length} test files${isSimulated ? " and the simulation" : ""} passed`;
-  const note = outcome === "untested" ? "no test imports it" : passed;
+  const passed = `${asked} test files${isSimulated ? " and the simulation" : ""} passed`;
+  const note = outcome === "untested" ? "no test passes there" : passed;
   console.log(`\nsurvived  ${place} (${note})\n${diffOf(mutant.path, original, text)}`);
 }
 

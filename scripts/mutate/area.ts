@@ -19,6 +19,8 @@ import ts from "typescript";
 
 /** A test of these folders runs other programs, or judges the tree as it lies there. */
 const NO_TESTS_OF_CODE = /^tests\/(?:examples_|readme_|lab|npm|scripts|sim)/;
+/** Whoever imports it may run code where nobody sees what it passes. */
+const ELSEWHERE = /\bfrom "node:(?:child_process|worker_threads)"/;
 /** It starts the command in processes of its own. */
 const STARTS_PROCESSES = "tests/adapters/cli/process_test.ts";
 const CONTRACT = "tests/core/contract_test.ts";
@@ -47,6 +49,8 @@ export class Imports {
   readonly #direct = new Map<string, ReadonlySet<string>>();
   /** What each loads at need. */
   readonly #late = new Map<string, ReadonlySet<string>>();
+  /** Tests' files that start processes or threads. */
+  readonly #starters = new Set<string>();
   readonly #reached = new Map<string, ReadonlySet<string>>();
 
   /** @param scriptOf The JavaScript of each path: what only types need is not in there. */
@@ -62,6 +66,7 @@ export class Imports {
             isLate: /\bimport\s*\(\s*["'`]?$/.test(script.slice(0, pos)),
           };
         });
+      if (path.startsWith("tests/") && ELSEWHERE.test(script)) this.#starters.add(path);
       this.#direct.set(path, new Set(imported.map(({ name }) => name)));
       const late = imported.filter(({ isLate }) => isLate);
       this.#late.set(path, new Set(late.map(({ name }) => name)));
@@ -86,6 +91,12 @@ export class Imports {
   /** What loads a file at need. */
   loadersOf(path: string): string[] {
     return [...this.#late].filter(([, late]) => late.has(path)).map(([loader]) => loader);
+  }
+
+  /** Whether a test may run code in another process. */
+  startsProcesses(test: string): boolean {
+    const reached = this.reachedFrom(test);
+    return [...this.#starters].some((path) => reached.has(path));
   }
 
   /** What is loaded with a file, now or at need, itself included. */

@@ -16,7 +16,7 @@ export interface Planned {
   /** The file without it, and with it. */
   readonly original: string;
   readonly text: string;
-  /** The tests to run, in order. */
+  /** The files of tests to run, in order. */
   readonly tests: readonly string[];
   /** Whether the simulation comes after them. */
   readonly isSimulated: boolean;
@@ -28,6 +28,8 @@ export interface Planned {
 export interface Plan {
   readonly tree: NodeTree;
   readonly mutants: readonly Planned[];
+  /** Those of the tests that run code in other processes. */
+  readonly starters: ReadonlySet<string>;
   /** How many could be planted. */
   readonly total: number;
   /** How many more change nothing (`equivalents.ts`). */
@@ -115,5 +117,12 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
       sources,
     };
   });
-  return { tree, mutants, total: all.length, equivalents: possible.length - all.length };
+  const tests = new Set(mutants.flatMap(({ tests }) => tests));
+  return {
+    tree,
+    mutants,
+    starters: new Set([...tests].filter((test) => imports.startsProcesses(test))),
+    total: all.length,
+    equivalents: possible.length - all.length,
+  };
 }

@@ -1,37 +1,43 @@
 /**
- * Bugs tried one at a time, each in a process of its own, on trees of which each worker has one.
+ * Bugs tried one at a time, each in processes of its own, on trees of which each worker has one: in
+ * a first one the quickest tests that pass its place, in a second one the others that do
+ * (`reach.ts`), then the simulation.
  *
  * @module
  */
 import { ROOT } from "../lib/files.ts";
 import type { NodeTree } from "../lib/node_tree.ts";
 import { beforeLeaving, run, type RunResult } from "../lib/process.ts";
-import { folderOf } from "./area.ts";
 import { TYPE_SAFE } from "./operators.ts";
 import type { Plan, Planned } from "./plan.ts";
+import { type Asked, Reach, readPassed } from "./reach.ts";
 
 const RUNNER = "scripts/mutate/runner.ts";
 /** The simulation's share in an area: every seed costs every surviving bug some 200 ms. */
 const SEEDS = 8;
 /**
  * A run may use this many times the processor time it uses without a bug, and this much more; so
- * may a single test of what its file uses. The clock on the wall, which tells of a busy machine as
- * well, only ends runs that wait for ever.
+ * may a single test of what those of its file use. The clock on the wall, which tells of a busy
+ * machine as well, only ends runs that wait for ever: sooner where the process does nothing.
  */
 const PATIENCE = 4;
 const PATIENCE_MS = 3_000;
 const WAITING_MS = 60_000;
 const WAITING = 10;
-/** Test files that take longer run after the others. */
-const SLOW_MS = 1_000;
-/** No run without a bug takes this long. */
-const BASELINE: Limit = { cpuSeconds: 300, guardMs: 10 * 60_000 };
+const IDLE_MS = 10_000;
+/** Node's own beginning, and loading, milliseconds of the processor. */
+const START_MS = 500;
+/** No run without a bug takes this long, and none does nothing for so long. */
+const BASELINE: Limit = { cpuSeconds: 300, guardMs: 60 * 60_000 };
+const BASELINE_IDLE_MS = 60_000;
 /** A bug may eat memory without end. */
 const HEAP = "--max-old-space-size=1024";
 
 /** What became of one bug. */
 export interface Verdict extends Planned {
   readonly outcome: "killed" | "survived" | "untested" | "refused by the types";
+  /** How many files of tests were asked. */
+  readonly asked: number;
   /** What killed it: a test, the simulation, the clock. */
   readonly by: string;
   readonly elapsedMs: number;
@@ -50,14 +56,10 @@ export class FailingBaseline extends Error {
 interface Limit {
   readonly cpuSeconds: number;
   readonly guardMs: number;
-  /** For one test of each file, milliseconds of the processor. */
-  readonly eachMs?: readonly number[];
 }
 
-/** What everything takes without a bug, milliseconds; the simulation by its own name. */
-type Times = Map<string, number>;
-
-const SIMULATION = "the simulation";
+/** What a run may take that usually takes so long. */
+type LimitOf = (usedMs: number) => Limit & { readonly mostMs: number };
 
 /** What killed a bug, and what it said; undefined: nothing did. */
 interface Killer {
@@ -65,26 +67,47 @@ interface Killer {
   readonly said: string;
 }
 
-/** Runs tests; where all pass, tells how long each file takes. */
+/** Asks tests about a bug. */
 async function tryTests(
   tree: NodeTree,
-  tests: readonly string[],
-  { eachMs, ...limit }: Limit,
-  times?: Times,
+  round: readonly Asked[],
+  limitOf: LimitOf,
+  starters: ReadonlySet<string>,
 ): Promise<Killer | undefined> {
-  if (tests.length === 0) return undefined;
-  const files = tests.map((test) => tree.file(test));
-  const limits = eachMs === undefined ? [] : [`--limits=${JSON.stringify(eachMs)}`];
-  const result = await tree.run(RUNNER, [...limits, ...files], {
-    ...limit,
+  const limits = round.map(({ usedMs }) => limitOf(usedMs).mostMs);
+  // A process that waits for another one is idle.
+  const isIdle = round.every(({ test }) => !starters.has(test));
+  const args = [
+    `--limits=${JSON.stringify(limits)}`,
+    `--chosen=${JSON.stringify(round.map(({ chosen }) => chosen))}`,
+    ...(isIdle ? [`--idle=${IDLE_MS}`] : []),
+    ...round.map(({ test }) => tree.file(test)),
+  ];
+  const usedMs = round.reduce((sum, { usedMs }) => sum + usedMs, START_MS);
+  const { cpuSeconds, guardMs } = limitOf(usedMs);
+  const result = await tree.run(RUNNER, args, {
+    cpuSeconds,
+    guardMs,
     env: { NODE_OPTIONS: HEAP },
     isGroup: true,
   });
-  const took = /^TOOK (.*)$/m.exec(result.stdout)?.[1];
-  if (took !== undefined) {
-    (JSON.parse(took) as number[]).forEach((ms, index) => times?.set(tests[index]!, ms));
-  }
   return killerOf(result, nameOfFailed(result));
+}
+
+/** Runs a file of tests on sources with probes. */
+async function learn(tree: NodeTree, test: string, reach: Reach): Promise<Killer | undefined> {
+  const passedFile = `${tree.folder}/passed.json`;
+  const args = [`--idle=${BASELINE_IDLE_MS}`, `--passed=${passedFile}`, tree.file(test)];
+  const result = await tree.run(RUNNER, args, {
+    ...BASELINE,
+    env: { NODE_OPTIONS: HEAP },
+    isGroup: true,
+  });
+  const killer = killerOf(result, nameOfFailed(result));
+  if (killer) return killer;
+  const [usedMs = 0] = JSON.parse(/^TOOK (.*)$/m.exec(result.stdout)![1]!) as number[];
+  reach.learn(test, { ...readPassed(passedFile), usedMs });
+  return undefined;
 }
 
 async function trySimulation(tree: NodeTree, limit: Limit): Promise<Killer | undefined> {
@@ -92,7 +115,7 @@ async function trySimulation(tree: NodeTree, limit: Limit): Promise<Killer | und
     ...limit,
     env: { NODE_OPTIONS: HEAP },
   });
-  return killerOf(result, SIMULATION);
+  return killerOf(result, "the simulation");
 }
 
 function killerOf({ code, hung, stdout, stderr }: RunResult, name: string): Killer | undefined {
@@ -126,22 +149,37 @@ export async function tryAll(
   plan: Plan,
   { jobs, tell, patienceMs = PATIENCE_MS }: TrialOptions,
 ): Promise<Verdict[]> {
-  const mostMs = (ms: number): number => PATIENCE * ms + patienceMs;
-  const limitOf = (...took: readonly number[]): Limit => {
-    const ms = took.reduce((sum, one) => sum + one, 0);
-    return {
-      cpuSeconds: mostMs(ms) / 1000,
-      guardMs: WAITING * ms + WAITING_MS,
-      eachMs: took.map(mostMs),
-    };
+  const limitOf: LimitOf = (usedMs) => {
+    const mostMs = PATIENCE * usedMs + patienceMs;
+    return { mostMs, cpuSeconds: mostMs / 1000, guardMs: WAITING * usedMs + WAITING_MS };
   };
   const trees = [plan.tree, ...Array.from({ length: jobs - 1 }, () => plan.tree.copy())];
   const compiler = new Compiler();
   try {
-    const times = await baseline(plan, trees);
+    const reach = new Reach(plan);
+    const simulationMs = await baseline(plan, trees, reach);
     const verdicts: Verdict[] = new Array(plan.mutants.length);
     await spread(plan.mutants, trees, async (planned, tree, index) => {
-      const verdict = await tryOne(planned, tree, times, limitOf, compiler);
+      const from = performance.now();
+      const rounds = reach.roundsOf(planned);
+      tree.plant(planned.mutant.path, planned.text);
+      let killer: Killer | undefined;
+      for (const round of rounds) {
+        killer ??= await tryTests(tree, round, limitOf, plan.starters);
+      }
+      if (planned.isSimulated) killer ??= await trySimulation(tree, limitOf(simulationMs));
+      tree.restore();
+      const asked = new Set(rounds.flat().map(({ test }) => test)).size;
+      const isAsked = asked > 0 || planned.isSimulated;
+      const outcome = killer
+        ? "killed"
+        : !TYPE_SAFE.has(planned.mutant.operator) && !await compiler.takes(planned)
+        ? "refused by the types"
+        : isAsked
+        ? "survived"
+        : "untested";
+      const elapsedMs = performance.now() - from;
+      const verdict: Verdict = { ...planned, outcome, by: killer?.by ?? "", asked, elapsedMs };
       verdicts[index] = verdict;
       tell?.(verdict);
     });
@@ -152,65 +190,34 @@ export async function tryAll(
   }
 }
 
-async function tryOne(
-  planned: Planned,
-  tree: NodeTree,
-  times: Times,
-  limitOf: (...took: readonly number[]) => Limit,
-  compiler: Compiler,
-): Promise<Verdict> {
-  const { mutant, isSimulated, text } = planned;
-  if (planned.tests.length === 0 && !isSimulated) {
-    return { ...planned, outcome: "untested", by: "", elapsedMs: 0 };
-  }
-  const from = performance.now();
-  const timeOf = (test: string) => times.get(test) ?? 0;
-  const isSlow = (test: string) => timeOf(test) > SLOW_MS;
-  const tests = [
-    ...planned.tests.filter((test) => !isSlow(test)),
-    ...planned.tests.filter(isSlow),
-  ];
-  tree.plant(mutant.path, text);
-  const killer = await tryTests(tree, tests, limitOf(...tests.map(timeOf))) ??
-    (isSimulated ? await trySimulation(tree, limitOf(timeOf(SIMULATION))) : undefined);
-  tree.restore();
-  const elapsedMs = performance.now() - from;
-  if (killer) return { ...planned, outcome: "killed", by: killer.by, elapsedMs };
-  const isRefused = !TYPE_SAFE.has(mutant.operator) && !await compiler.takes(planned);
-  return {
-    ...planned,
-    outcome: isRefused ? "refused by the types" : "survived",
-    by: "",
-    elapsedMs,
-  };
-}
-
-/** Runs all tests of each area without a bug. */
-async function baseline({ mutants }: Plan, trees: readonly NodeTree[]): Promise<Times> {
-  const times: Times = new Map();
-  const areas = new Map<string, Set<string>>();
-  for (const { mutant, tests } of mutants) {
-    const folder = folderOf(mutant.path);
-    const area = areas.get(folder) ?? new Set();
-    for (const test of tests) area.add(test);
-    areas.set(folder, area);
-  }
-  const runs: ((tree: NodeTree) => Promise<Killer | undefined>)[] = [...areas.values()].map(
-    (area) => (tree) => tryTests(tree, [...area], BASELINE, times),
-  );
+/**
+ * Runs every test that is to be asked without a bug, on sources with probes.
+ *
+ * @returns What the simulation takes, milliseconds.
+ */
+async function baseline(
+  { mutants }: Plan,
+  trees: readonly NodeTree[],
+  reach: Reach,
+): Promise<number> {
+  const tests = new Set(mutants.flatMap(({ tests }) => tests));
+  const runs = [...tests].map((test) => (tree: NodeTree) => learn(tree, test, reach));
+  let simulationMs = 0;
   if (mutants.some(({ isSimulated }) => isSimulated)) {
     runs.push(async (tree) => {
       const from = performance.now();
       const killer = await trySimulation(tree, BASELINE);
-      times.set(SIMULATION, performance.now() - from);
+      simulationMs = performance.now() - from;
       return killer;
     });
   }
+  for (const tree of trees) reach.plant(tree);
   await spread(runs, trees, async (tryRun, tree) => {
     const killer = await tryRun(tree);
     if (killer) throw new FailingBaseline(killer.said);
   });
-  return times;
+  for (const tree of trees) tree.restore();
+  return simulationMs;
 }
 
 /** Works on each item in a tree of its own, `jobs` at a time; the results in the items' order. */

@@ -1,6 +1,7 @@
 /**
  * A thread beside the tests that ends the process where one test uses far more of the processor
- * than its whole file does without a bug: the test's own thread, in a loop without end, cannot.
+ * than it may, or where nothing happens any more: the test's own thread, in a loop without end or
+ * waiting for what never comes, cannot.
  *
  * @module
  */
@@ -12,14 +13,16 @@ import { workerData } from "node:worker_threads";
 export interface Watched {
   /** Shared; two numbers. */
   readonly beat: SharedArrayBuffer;
-  /** What one test of each file may use, milliseconds of the processor. */
-  readonly limitsMs: readonly number[];
+  /** How long on the wall the process may do nothing. */
+  readonly idleMs: number;
 }
 
-/** Where in the shared numbers stands the running test's file, and when it began. */
-export const BEAT = { file: 0, startedMs: 1 } as const;
+/** Where in the shared numbers stands when the running test began, and what it may use. */
+export const BEAT = { limitMs: 0, startedMs: 1 } as const;
 
 const LOOK_EVERY_MS = 250;
+/** Looking uses a part of it; a process that waits for the processor gets more, in seconds. */
+const NOTHING_MS = 50;
 
 /** What the process has used of the processor, all threads together, milliseconds. */
 export function usedMs(): number {
@@ -30,9 +33,15 @@ export function usedMs(): number {
 const watched = workerData as Watched | null;
 if (watched) {
   const beat = new Float64Array(watched.beat);
+  let busyAt = performance.now(), busyMs = usedMs();
   setInterval(() => {
-    const limit = watched.limitsMs[beat[BEAT.file]!] ?? Infinity;
-    if (usedMs() - beat[BEAT.startedMs]! <= limit) return;
+    const now = performance.now(), used = usedMs();
+    if (used - busyMs > NOTHING_MS) {
+      busyAt = now;
+      busyMs = used;
+    }
+    const isLong = used - beat[BEAT.startedMs]! > beat[BEAT.limitMs]!;
+    if (!isLong && now - busyAt <= watched.idleMs) return;
     writeSync(1, "\nFAILED the time limit\n");
     process.kill(process.pid, "SIGKILL");
   }, LOOK_EVERY_MS);

@@ -9,9 +9,14 @@ type Equivalents = typeof import("../../scripts/mutate/equivalents.ts");
 type Plans = typeof import("../../scripts/mutate/plan.ts");
 type Areas = typeof import("../../scripts/mutate/area.ts");
 type Reports = typeof import("../../scripts/mutate/report.ts");
+type Prober = typeof import("../../scripts/mutate/probes.ts");
+type Reaches = typeof import("../../scripts/mutate/reach.ts");
 type Trials = typeof import("../../scripts/mutate/trial.ts");
 type Trees = typeof import("../../scripts/lib/node_tree.ts");
 type Tree = Awaited<ReturnType<Trees["NodeTree"]["build"]>>;
+
+/** What a plan says beside its bugs. */
+const NO_PLAN = { starters: new Set<string>(), total: 0, equivalents: 0 } as const;
 
 /** A text, and every bug that can be planted in it. */
 const BUGS: readonly (readonly [what: string, text: string, bugs: readonly string[]])[] = [
@@ -221,6 +226,106 @@ describe("the tests of what is loaded at need", () => {
     }));
 });
 
+describe("the place of a bug", () => {
+  const text = `
+    export const f = function (n, m = 10) {
+      if (n === 11) return 12;
+      switch (n) { case 13: return 14; }
+      if (n < 15) h(16); else h(17);
+      all: for (let i = 18; i < 21; i++) { continue all; }
+      while (n > 22) { n -= 23; if (n < 24) break; }
+      return n === 20 ? n + 26 : n === 19 && n * 28 || [n ?? 29];
+    };
+    const h = (n) => n + 30, i = 31;
+    export class C { #a = 32; b() { return () => 33; } static c = 34; }
+  `;
+
+  it("is passed by whoever runs it, and by nobody else", () =>
+    withScript<Operators>(
+      "mutate/operators.ts",
+      ({ mutantsOf }) =>
+        withScript<Prober>("mutate/probes.ts", async ({ Probes }) => {
+          const bugs = mutantsOf("a.ts", text).filter(({ operator, start, end, replacement }) =>
+            operator === "constant" && Number(replacement) === Number(text.slice(start, end)) + 1
+          );
+          const { ofMutants, ofFile, mark } = new Probes().place("a.ts", text, bugs);
+          const known = globalThis as { natkitPassed?: Uint8Array };
+          const passedBy = (run: () => void): (number | "any")[] => {
+            known.natkitPassed?.fill(0);
+            run();
+            const marks = known.natkitPassed!;
+            const passed = bugs.filter((_, index) => marks[ofMutants[index]!] === 1)
+              .map(({ start }) => Number.parseInt(text.slice(start)));
+            return [...passed, ...marks[ofFile] === 1 ? ["any" as const] : []];
+          };
+          const { f, C } = await import(`data:text/javascript,${encodeURIComponent(mark())}`);
+          const atLoad = bugs.filter((_, index) => known.natkitPassed![ofMutants[index]!] === 1);
+          assertEquals(atLoad.map(({ start }) => text.slice(start, start + 2)), ["31", "34"]);
+          assertEquals(passedBy(() => f(11)), [10, 11, 12, "any"]);
+          assertEquals(passedBy(() => f(13)), [10, 11, 13, 14, "any"]);
+          assertEquals(passedBy(() => f(1)), [10, 11, 13, 15, 16, 18, 21, 22, 20, 19, 30, "any"]);
+          const later = [10, 11, 13, 15, 17, 18, 21, 22];
+          assertEquals(passedBy(() => f(19)), [...later, 20, 19, 28, 30, "any"]);
+          assertEquals(passedBy(() => f(30)), [...later, 23, 24, 20, 19, 30, "any"]);
+          assertEquals(passedBy(() => f(20)), [...later, 20, 26, 30, "any"]);
+          assertEquals(passedBy(() => f(NaN)), [...later, 20, 19, 30, "any"]);
+          assertEquals(passedBy(() => new C()), [32]);
+          assertEquals(passedBy(() => new C().b()), [32, "any"]);
+          assertEquals(passedBy(() => new C().b()()), [32, 33, "any"]);
+        }),
+    ));
+});
+
+describe("the tests asked about a bug", () => {
+  const bug = (start: number, tests: readonly string[]): Planned => ({
+    mutant: { path: "core/a.ts", operator: "constant", start, end: start + 1, replacement: "" },
+    original: "const a = 1; const f = () => { return 2; }; const g = () => 3;",
+    text: "",
+    tests,
+    isSimulated: false,
+    sources: new Map(),
+  });
+  const passing = (usedMs: number, ...tests: readonly (readonly [number, number[]])[]) => ({
+    usedMs,
+    aside: [0],
+    tests: tests.map(([usedMs, marks], place) => ({ place, usedMs, marks })),
+  });
+
+  it("are those that pass its place, the quickest first", () =>
+    withScript<Reaches>("mutate/reach.ts", ({ Reach }) => {
+      const tests = ["x", "y", "z"];
+      const constant = bug(10, tests), inBody = bug(38, tests), short = bug(61, tests);
+      const mutants = [constant, inBody, short, bug(38, ["x"])];
+      const starters = new Set(["z"]), tree = undefined as unknown as Tree;
+      const reach = new Reach({ ...NO_PLAN, tree, mutants, starters });
+      // The places: 0 the constant's, 1 the body's, 2 the short function's, 3 that of any function.
+      reach.learn("x", passing(900, [800, [1, 3]], [50, [1, 3]], [20, [2]], [10, []]));
+      reach.learn("y", passing(80, [30, [1, 3]], [40, []]));
+      reach.learn("z", passing(500, [500, []]));
+      const z = { test: "z", chosen: null, usedMs: 500 };
+      const quick = [{ test: "y", chosen: [0], usedMs: 30 }, {
+        test: "x",
+        chosen: [1],
+        usedMs: 50,
+      }];
+      assertEquals(reach.roundsOf(inBody), [quick, [z, { test: "x", chosen: [0], usedMs: 800 }]]);
+      assertEquals(reach.roundsOf(short), [[{ test: "x", chosen: [2], usedMs: 20 }], [z]]);
+      assertEquals(reach.roundsOf(constant), [quick, [
+        { test: "y", chosen: null, usedMs: 80 },
+        z,
+        { test: "x", chosen: null, usedMs: 900 },
+      ]]);
+    }));
+
+  it("are none where none passes", () =>
+    withScript<Reaches>("mutate/reach.ts", ({ Reach }) => {
+      const one = bug(38, ["x"]), tree = undefined as unknown as Tree;
+      const reach = new Reach({ ...NO_PLAN, tree, mutants: [one] });
+      reach.learn("x", { usedMs: 5, aside: [], tests: [{ place: 0, usedMs: 5, marks: [] }] });
+      assertEquals(reach.roundsOf(one), []);
+    }));
+});
+
 describe("a bug that survived", () => {
   it("is printed as a diff with its place", () =>
     withScript<Reports>("mutate/report.ts", ({ diffOf, placeOf }) => {
@@ -284,7 +389,7 @@ describe("bugs that are tried", () => {
         bug("export function contains", "throw new Error();\nexport function contains"),
       ];
       const told: string[] = [];
-      const verdicts = await tryAll({ tree, mutants, total: 4, equivalents: 0 }, {
+      const verdicts = await tryAll({ ...NO_PLAN, tree, mutants }, {
         jobs: 2,
         tell: ({ outcome }) => told.push(outcome),
       });
@@ -306,14 +411,14 @@ describe("bugs that are tried", () => {
       }
       const planned = { ...bug(family, `${family}\n  const wrong: number = "a";`), sources };
       const mutants = [{ ...planned, mutant: { ...planned.mutant, operator: "string" as const } }];
-      const [verdict] = await tryAll({ tree, mutants, total: 1, equivalents: 0 }, { jobs: 1 });
+      const [verdict] = await tryAll({ ...NO_PLAN, tree, mutants }, { jobs: 1 });
       assertEquals(verdict?.outcome, "refused by the types");
     }));
 
   it("are killed by the clock where they never end", () =>
     withTrial(async ({ tryAll }, tree, bug) => {
       const mutants = [bug(family, "while (true);")];
-      const [verdict] = await tryAll({ tree, mutants, total: 1, equivalents: 0 }, {
+      const [verdict] = await tryAll({ ...NO_PLAN, tree, mutants }, {
         jobs: 1,
         patienceMs: 100,
       });
@@ -353,6 +458,39 @@ describe("bugs that are tried", () => {
       assertEquals(await failures("--all"), [1, "A-C-01: a", "A-C-02: b"]);
     }));
 
+  it("are tried by chosen tests, of which is known what they pass, and by none that waits", () =>
+    withTrial(async (_, tree) => {
+      const [test] = tests, passedFile = `${tree.folder}/passed.json`;
+      const bodies = [
+        "const pass = (mark) => (globalThis.natkitPassed ??= new Uint8Array(9))[mark] = 1;",
+        "beforeEach(() => { pass(1); });",
+        'pass(0); it("a", () => { pass(2); });',
+        'it("b", { skip: true }, () => { throw new Error(); });',
+        'describe("c", () => { it("d", async () => { pass(3); await null; pass(4); }); });',
+        'it("e", () => new Promise(() => setInterval(() => {}, 1e6)));',
+      ];
+      tree.plant(
+        test!,
+        `import { beforeEach, describe, it } from "node:test";\n${bodies.join("\n")}\n`,
+      );
+      const run = async (...flags: readonly string[]) => {
+        const { stdout, code } = await tree.run("scripts/mutate/runner.ts", [
+          ...flags,
+          tree.file(test!),
+        ]);
+        return [code, /^FAILED (.*)$/m.exec(stdout)?.[1]];
+      };
+      assertEquals(await run("--chosen=[[0,1,2]]", `--passed=${passedFile}`), [0, undefined]);
+      const [passed] = JSON.parse(await readFile(passedFile, "utf8"));
+      const marksOf = ({ place, marks }: { place: number; marks: number[] }) => [place, ...marks];
+      assertEquals(passed.tests.map(marksOf), [[0, 2], [2, 3, 4]]);
+      assertEquals([...new Set(passed.aside)].sort(), [0, 1]);
+      assertEquals(await run("--chosen=[[3]]", "--limits=[1e6]", "--idle=500"), [
+        137,
+        "the time limit",
+      ]);
+    }));
+
   it("are not tried where the tests fail, or leave, without them", () =>
     withTrial(async ({ tryAll, FailingBaseline }, tree, bug) => {
       const mutants = [bug(family, "")];
@@ -363,7 +501,7 @@ describe("bugs that are tried", () => {
       ) {
         tree.plant(tests[0]!, `import { describe, it } from "node:test";\n${body}\n`);
         const error = await assertRejects(
-          () => tryAll({ tree, mutants, total: 1, equivalents: 0 }, { jobs: 1 }),
+          () => tryAll({ ...NO_PLAN, tree, mutants }, { jobs: 1 }),
           FailingBaseline,
         );
         assertStringIncludes(error.message, said);
