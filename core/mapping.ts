@@ -134,7 +134,9 @@ export type Failure =
   /** A success that cannot be one; `clause` says which rule it breaks. */
   | { readonly kind: "protocol-violation"; readonly clause: string }
   /** The lifetime ran out before a renewal was answered. */
-  | { readonly kind: "expired" };
+  | { readonly kind: "expired" }
+  /** The protocol's client could not be loaded; why, in words. */
+  | { readonly kind: "not-loaded"; readonly message: string };
 
 /** The outcome in words, as attempts list it. */
 export function describeFailure(failure: Failure): string {
@@ -151,6 +153,8 @@ export function describeFailure(failure: Failure): string {
       return `protocol violation (${failure.clause})`;
     case "expired":
       return "expired";
+    case "not-loaded":
+      return `not loaded (${failure.message})`;
   }
 }
 
@@ -163,6 +167,7 @@ export function codeOf(failure: Failure): NatErrorCode {
       return "protocol-violation";
     case "unreachable":
     case "unsupported-version":
+    case "not-loaded":
       return "unsupported";
     case "no-answer":
     case "expired":
@@ -172,7 +177,7 @@ export function codeOf(failure: Failure): NatErrorCode {
 
 /** What a failure in words is, where it is no refusal: the gateway's own name for that. */
 const NO_REFUSAL =
-  /^(no answer|unreachable|unsupported version|protocol violation|expired|mapped|unmapped)/;
+  /^(no answer|unreachable|unsupported version|protocol violation|expired|not loaded|mapped|unmapped)/;
 
 /**
  * The stable code of a request whose time is over: a refusal says more than one that is silent.

@@ -111,6 +111,11 @@ export class Connection<T, M extends MappingMachine> {
     this.#explain = explain;
   }
 
+  /** Whether it is closed: no command is taken any more. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** Takes the driver, whose machine runs or is about to. */
   attach(driver: Driver<unknown, M>): void {
     this.#driver = driver;

@@ -33,6 +33,7 @@ import {
   withOptionNames,
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
+import { loadedUpnp, loadUpnp } from "./upnp_code.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
 /** This host's gateways, and the ports that are open there. */
@@ -58,13 +59,17 @@ export class PortContext implements AsyncDisposable {
     this.runtime = runtime;
     this.options = options;
     this.connection = new Connection<GrantedMapping, PortMapper>(runtime, explain);
+    const saved = checkState(options.state);
     const mapper = new PortMapper({
       random: runtime.random,
-      saved: checkState(options.state),
+      saved,
+      upnp: loadedUpnp() ?? "late",
       ...pickDefined(options, "protocols", "announcements", "fastStart"),
     });
-    const onEvent = (event: unknown) => {
-      this.connection.onEvent(event as MapperEvent);
+    const onEvent = (told: unknown) => {
+      const event = told as MapperEvent;
+      if (event.type === "upnp-needed") return void this.#loadUpnp();
+      this.connection.onEvent(event);
       this.#tellState();
     };
     // A nonce is handed over before the request with it leaves: without it nobody can delete what
@@ -78,6 +83,10 @@ export class PortContext implements AsyncDisposable {
     const driver = new Driver<unknown, PortMapper>(runtime, onEvent, undefined, beforeSend);
     driver.start(mapper);
     this.connection.attach(driver);
+    // Where its turn is sure to come it is loaded beside the discovery.
+    const isSure = options.protocols?.every((via) => via === "upnp") ||
+      saved.some(({ via }) => via === "upnp");
+    if (isSure && !loadedUpnp()) void this.#loadUpnp();
   }
 
   /**
@@ -154,6 +163,11 @@ export class PortContext implements AsyncDisposable {
   /** {@linkcode PortContext.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #loadUpnp(): Promise<void> {
+    const upnp = await loadUpnp();
+    if (!this.connection.isClosed) this.connection.do((mapper, now) => mapper.takeUpnp(upnp, now));
   }
 
   async #findPaths(isFirst: boolean = false): Promise<NetworkPath[]> {

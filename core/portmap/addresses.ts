@@ -9,7 +9,7 @@ import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import type { Family } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import { codeOf, describeFailure, type Failure, type MappingId } from "../mapping.ts";
-import { PROTOCOLS } from "./client.ts";
+import { PROTOCOLS } from "./protocols.ts";
 import type { MapperEvent } from "./managed.ts";
 import { gatewayText } from "./gateway.ts";
 import type { Path, Speaker } from "./path.ts";

@@ -14,7 +14,7 @@
 import type { Instant } from "../machine.ts";
 import type { Failure, MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
-import { PROTOCOLS } from "./client.ts";
+import { PROTOCOLS } from "./protocols.ts";
 import type { Speaker } from "./path.ts";
 
 /** No mapping has this id. */

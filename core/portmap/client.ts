@@ -1,13 +1,11 @@
 /**
- * What the mapper needs of a protocol, and the protocols there are. A client of one protocol is a
- * machine that fills in {@linkcode MappingClient}; nothing else in this folder knows which protocol
- * it is.
+ * What the mapper needs of a protocol. A client of one protocol is a machine that fills in
+ * {@linkcode MappingClient}; nothing in this folder but the table (`protocols.ts`) knows which
+ * protocol it is.
  *
  * @module
  */
-import { classify } from "../cidr.ts";
-import { PREFERENCE, type Via } from "../errors.ts";
-import { familyOf } from "../ip.ts";
+import type { Via } from "../errors.ts";
 import type { Endpoint, Instant, Machine } from "../machine.ts";
 import type {
   Failure,
@@ -17,12 +15,8 @@ import type {
   MappingRequest,
   Transport,
 } from "../mapping.ts";
-import { NatPmpClient } from "../natpmp/client.ts";
-import { PcpClient } from "../pcp/client.ts";
-import { PCP_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
-import { IgdClient, type PortMappingEntry } from "../upnp/client.ts";
-import { SSDP_PORT } from "../upnp/ssdp.ts";
+import type { PortMappingEntry } from "../upnp/client.ts";
 
 /** A mapping as every client can tell it. */
 export interface ClientMapping {
@@ -63,7 +57,9 @@ export type ClientEvent =
     readonly failure?: Failure;
   }
   /** The server answers from another address. */
-  | { readonly type: "server-changed" };
+  | { readonly type: "server-changed" }
+  /** It is not loaded: that is wanted by now. */
+  | { readonly type: "code-needed" };
 
 /** A client of one protocol at one gateway. */
 export interface MappingClient extends Machine<ClientEvent> {
@@ -103,13 +99,13 @@ export interface MappingClient extends Machine<ClientEvent> {
    */
   check?(now: Instant): void;
   /** The path of the HTTP requests that are for it. */
-  readonly callbackPath?: string;
+  readonly callbackPath?: string | undefined;
   /** Asks for the gateway's table, everybody's mappings. */
   list?(now: Instant): MappingId;
   /** This host has another address towards the gateway. */
   networkChanged(localAddress: string, now: Instant): void;
-  /** Deletes what it made, and takes no more. */
-  close(now: Instant): void;
+  /** The code for which it has asked by `code-needed`, or why that could not be had. */
+  codeTold?(code: MakeClient | Failure, now: Instant): void;
 }
 
 /** What a client is made of. */
@@ -132,10 +128,17 @@ export interface ClientOptions {
   readonly isOtherGateway?: (address: string) => boolean;
 }
 
+/** Makes a client of a protocol; undefined where the gateway's family is not its own. */
+export type MakeClient = (options: ClientOptions) => MappingClient | undefined;
+
 /** A protocol, as the race goes by it. */
 export interface Protocol {
-  /** Makes its client; undefined where the gateway's family is not its own. */
-  make(options: ClientOptions): MappingClient | undefined;
+  /**
+   * Makes its client.
+   *
+   * @param code What makes UPnP's, where that is loaded.
+   */
+  make(options: ClientOptions, code: MakeClient | undefined): MappingClient | undefined;
   /**
    * What it begins with: `"map"` where its request may be made before anything is known, `"probe"`
    * where another protocol's table may stand behind it, so that only the winner maps.
@@ -158,71 +161,4 @@ export interface Protocol {
   readonly checksItself?: boolean;
   /** Whether a datagram may be the gateway's word that it has begun anew, whoever hears it. */
   isAnnouncement?(data: Uint8Array): boolean;
-}
-
-/** PCP's result codes 1, 2, 3 and 4: of version, authorization, request and opcode. */
-const PCP_WAYS_AROUND: readonly number[] = [1, 2, 3, 4];
-
-/** UPnP's codes of actions that the device does not have, or does not let us have. */
-const UPNP_WAYS_AROUND: readonly number[] = [0, 401, 402, 501, 602, 606];
-
-/**
- * The protocols.
- *
- * NOT_AUTHORIZED is a way around: to a program that lost its nonce the gateway refuses what it
- * mapped itself before, by PCP alone.
- */
-export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
-  pcp: {
-    make: ({ gateway, localAddress, random, fastStart }) =>
-      new PcpClient({ servers: [gateway], localAddress, random, fastStart }),
-    begins: "map",
-    crossesNat: true,
-    headStartRoundTrips: 0,
-    waysAround: PCP_WAYS_AROUND,
-    suggests: "endpoint",
-    tellsAddressBy: "mapping",
-    // miniupnpd announces by PCP alone, whatever it holds.
-    isAnnouncement: (data) => data[0] === 2 && data[1] === 0x80,
-  },
-  "nat-pmp": {
-    make: ({ gateway, random }) =>
-      familyOf(gateway.address) === 4 ? new NatPmpClient({ gateway, random }) : undefined,
-    begins: "probe",
-    crossesNat: true,
-    headStartRoundTrips: 0,
-    waysAround: [],
-    suggests: "port",
-    tellsAddressBy: "probe",
-  },
-  upnp: {
-    // A simulated gateway that shares its address with others answers searches where it answers PCP.
-    make: ({ gateway: { address, port }, ...options }) =>
-      new IgdClient({
-        ...options,
-        gateway: { address, port: port === PCP_PORT ? SSDP_PORT : port },
-      }),
-    begins: "probe",
-    checksItself: true,
-    // PCP is granted after one; the other is for a packet that was slow.
-    headStartRoundTrips: 2,
-    waysAround: UPNP_WAYS_AROUND,
-    suggests: "port",
-    tellsAddressBy: "probe",
-  },
-};
-
-/** Whether a datagram may be a gateway's word, by any protocol, that it has begun anew. */
-export function isAnnouncement(data: Uint8Array): boolean {
-  return Object.values(PROTOCOLS).some((one) => one.isAnnouncement?.(data));
-}
-
-/**
- * What is spoken from an address where nothing is said. NAT-PMP and UPnP's port mappings are for IPv4
- * addresses behind a NAT (PMP-C-02); over IPv6 UPnP has pinholes. The RFC names its three private ranges; here all but global addresses count, since
- * shared (100.64/10) and loopback ones have gateways, too: a carrier's, and the simulated one.
- */
-export function defaultProtocols(localAddress: string): Via[] {
-  if (familyOf(localAddress) === 6) return PREFERENCE.filter((via) => via !== "nat-pmp");
-  return classify(localAddress) === "global" ? ["pcp"] : [...PREFERENCE];
 }

@@ -21,7 +21,8 @@ import {
 } from "../mapping.ts";
 import { gatewayText } from "./gateway.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
-import { type ClientMapping, PROTOCOLS } from "./client.ts";
+import type { ClientMapping } from "./client.ts";
+import { PROTOCOLS } from "./protocols.ts";
 import type { Speaker } from "./path.ts";
 
 /** What is asked of the mapper: a mapping of TCP or UDP, and who may make it. */
@@ -143,6 +144,8 @@ export type MapperEvent =
     readonly message?: string;
     readonly attempts: readonly Attempt[];
   }
+  /** UPnP's turn has come, and its client is to be loaded: {@linkcode PortMapper.takeUpnp}. */
+  | { readonly type: "upnp-needed" }
   /** A gateway lost its state; mappings are being made anew. */
   | { readonly type: "gateway-restarted"; readonly gateway: Endpoint };
 

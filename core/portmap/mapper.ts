@@ -65,7 +65,8 @@ import type { RandomSource } from "../random.ts";
 import { earliest, Timers } from "../timers.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
-import { type ClientEvent, type ClientMapping, isAnnouncement, PROTOCOLS } from "./client.ts";
+import type { ClientEvent, ClientMapping, MakeClient } from "./client.ts";
+import { isAnnouncement, PROTOCOLS } from "./protocols.ts";
 import {
   askedToSaved,
   type Assignment,
@@ -96,8 +97,16 @@ import { Watches, type WatchHost } from "./watch.ts";
 export interface PortMapperOptions {
   /** Nonces and jitter; on a real network it must be unguessable (PCP-C-38). */
   readonly random: RandomSource;
-  /** What may be spoken. Default: PCP and, over IPv4 from a non-global address, NAT-PMP. */
+  /**
+   * What may be spoken. Default: PCP; over IPv4 from a non-global address NAT-PMP, too; and UPnP
+   * there and over IPv6, where `upnp` is given.
+   */
   readonly protocols?: readonly Via[];
+  /**
+   * What makes UPnP's client, without which UPnP is not spoken: `makeIgdClient`; or `"late"` where
+   * that is loaded no earlier than `upnp-needed` is told.
+   */
+  readonly upnp?: MakeClient | "late";
   /** Mappings of an earlier run; a request for the same port adopts the one that is here. */
   readonly saved?: readonly SavedPort[];
   /** Whether to listen for the gateways' announcements. @default {true} */
@@ -202,15 +211,20 @@ export class PortMapper implements Machine<MapperEvent> {
    * @throws {TypeError | RangeError} At the first option that is wrong, with its name and value.
    */
   constructor(options: PortMapperOptions) {
-    const { random, protocols, saved = [], announcements = true, fastStart = true } = options;
+    const { random, protocols, saved = [], announcements = true, fastStart = true, upnp } = options;
     for (const via of protocols ?? []) checkChoice("protocols", via, PREFERENCE);
+    if (protocols?.includes("upnp") && !upnp) {
+      throw new TypeError(
+        "'protocols' has upnp, which needs the option 'upnp': current value is undefined",
+      );
+    }
     for (const mapping of saved) {
       readSaved(mapping);
       this.#addSaved(savedKey(mapping), mapping);
     }
     const isGateway = (address: string) =>
       this.#paths.some(({ gateway }) => gateway.address === address);
-    this.#pathOptions = { random, protocols, announcements, fastStart, isGateway };
+    this.#pathOptions = { random, protocols, announcements, fastStart, isGateway, upnp };
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
     this.#watches = new Watches(this.#watchHost);
@@ -315,7 +329,8 @@ export class PortMapper implements Machine<MapperEvent> {
       }
       if (isMoved) this.#forgive(path);
       for (const { via, client } of path.speakers) {
-        this.stats.clients[`${path.key} ${via}`] = client.stats;
+        const stats = { enumerable: true, configurable: true, get: () => client.stats };
+        Object.defineProperty(this.stats.clients, `${path.key} ${via}`, stats);
       }
       for (const managed of [...this.#managed.values()]) {
         if (managed.phase === "racing") this.#joinAll(managed, now);
@@ -330,6 +345,14 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     this.#addresses.pathChanged(now);
     this.#askLists(now);
+    this.#drain(now);
+  }
+
+  /** UPnP's client is loaded, as `upnp-needed` asked; or why it could not be. */
+  takeUpnp(upnp: MakeClient | Failure, now: Instant): void {
+    this.#outbox.touch(now);
+    if (typeof upnp === "function") this.#pathOptions.upnp = upnp;
+    for (const path of this.#paths) path.codeTold(upnp, now);
     this.#drain(now);
   }
 
@@ -825,6 +848,8 @@ export class PortMapper implements Machine<MapperEvent> {
         return this.#allRemoved(speaker, event.protocol, event.failure, now);
       case "server-changed":
         return;
+      case "code-needed":
+        return this.#outbox.emit({ type: "upnp-needed" }, "upnp");
       case "table-told":
         return this.#tableTold(speaker, event.id, event.entries, event.failure, now);
     }

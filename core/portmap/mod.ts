@@ -24,6 +24,14 @@ export {
   type ReflexiveReport,
 } from "./diagnosis.ts";
 export type { PortMappingEntry } from "../upnp/client.ts";
+export type {
+  ClientEvent,
+  ClientMapping,
+  ClientOptions,
+  MakeClient,
+  MappingClient,
+} from "./client.ts";
 export type { PairRequest } from "./pair.ts";
 export type { NetworkPath } from "./path.ts";
+export { makeIgdClient } from "./upnp.ts";
 export { PortMapper, type PortMapperOptions, type PortMapperStats } from "./mapper.ts";

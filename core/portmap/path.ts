@@ -9,15 +9,10 @@
  */
 import type { Via } from "../errors.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
-import type { MappingId, Transport } from "../mapping.ts";
+import type { Failure, MappingId, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
-import {
-  type ClientEvent,
-  defaultProtocols,
-  isAnnouncement,
-  type MappingClient,
-  PROTOCOLS,
-} from "./client.ts";
+import type { ClientEvent, MakeClient, MappingClient } from "./client.ts";
+import { defaultProtocols, isAnnouncement, PROTOCOLS } from "./protocols.ts";
 import { earliest } from "../timers.ts";
 import { announcementSocket } from "./gateway.ts";
 
@@ -66,6 +61,8 @@ export interface PathOptions {
   readonly fastStart: boolean;
   /** Whether an address is one of this host's gateways. */
   readonly isGateway: (address: string) => boolean;
+  /** Makes UPnP's client; `"late"` where it is not loaded yet, undefined where it is not spoken. */
+  upnp: MakeClient | "late" | undefined;
 }
 
 /** What clients list that have no sockets of their own. */
@@ -247,10 +244,10 @@ export class Path {
     this.failure = this.dueAt = undefined;
     this.isMoving = false;
     if (this.speakers.length === 0) {
-      const { random, protocols, fastStart, announcements, isGateway } = this.#options;
+      const { random, protocols, fastStart, announcements, isGateway, upnp } = this.#options;
       const spoken = protocols ?? defaultProtocols(local.address);
       for (const [via, protocol] of Object.entries(PROTOCOLS)) {
-        if (!spoken.includes(via as Via)) continue;
+        if (!spoken.includes(via as Via) || (via === "upnp" && !upnp)) continue;
         const options = {
           gateway: this.gateway,
           localAddress: local.address,
@@ -262,7 +259,7 @@ export class Path {
           isOtherGateway: (address: string) =>
             address !== this.gateway.address && isGateway(address),
         };
-        const client = protocol.make(options);
+        const client = protocol.make(options, upnp === "late" ? undefined : upnp);
         if (client) this.speakers.push(new Speaker(this, client));
       }
       return false;
@@ -325,6 +322,11 @@ export class Path {
 
   handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
     for (const { client } of this.speakers) client.handleUnreachable(to, socket, now);
+  }
+
+  /** UPnP's client is loaded, or could not be. */
+  codeTold(code: MakeClient | Failure, now: Instant): void {
+    for (const { client } of this.speakers) client.codeTold?.(code, now);
   }
 
   handleTimeout(now: Instant): void {

@@ -31,7 +31,6 @@
 import type { Instant } from "../machine.ts";
 import { describeFailure, type Failure, type MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
-import { PROTOCOLS } from "./client.ts";
 import {
   clientRequest,
   type Contender,
@@ -40,6 +39,7 @@ import {
   newContender,
 } from "./managed.ts";
 import type { Path, Speaker } from "./path.ts";
+import { PROTOCOLS } from "./protocols.ts";
 
 /** A round trip at home, where none has been measured. */
 const ROUND_TRIP_MS = 15;

@@ -39,7 +39,7 @@ import { LONG_REFUSAL_MS, PCP_MRT_MS, SHORT_REFUSAL_MS } from "../backoff.ts";
 import { checkAddress, checkPort, MAX_LIFETIME_SECONDS } from "../check.ts";
 import { isLoopback } from "../cidr.ts";
 import { canonicalAddress, familyOf, withoutZone } from "../ip.ts";
-import { type ClientWire, LeaseClient, type LeaseEvent, misfitOfPort } from "../lease/client.ts";
+import { type ClientWire, LeaseClient, type LeaseEvent } from "../lease/client.ts";
 import { type Ask, LeaseKeeper } from "../lease/keeper.ts";
 import type { Lease } from "../lease/lease.ts";
 import { protocolName, type SavedState } from "../lease/saved.ts";
@@ -81,6 +81,7 @@ import {
   UPNP_ERROR,
   upnpErrorName,
 } from "./igd.ts";
+import { misfitOfIgd } from "./misfit.ts";
 import { decodeSsdp, deviceOf, SSDP_PORT, ssdpGroup } from "./ssdp.ts";
 import { Subscription } from "./subscription.ts";
 import { parseXml } from "./xml.ts";
@@ -802,7 +803,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   /** @internal */
   protected override readonly wire: ClientWire<Job, IgdMapping> = {
     gatewayAddress: () => this.#gateway.address,
-    misfit: (wanted) => misfitOfPort(wanted) ?? misfitOf(wanted, familyOf(this.#local)),
+    misfit: (wanted) => misfitOfIgd(wanted, familyOf(this.#local)),
     isAsking: () => !this.#queue.isEmpty,
     endQuestions: () => {
       this.#isClosing = true;
@@ -1574,24 +1575,4 @@ function readListing(text: string | undefined): PortMappingEntry[] | undefined {
       NewLeaseDuration: fields["NewLeaseTime"] ?? "0",
     }) ?? [];
   });
-}
-
-/** What UPnP cannot do of a port's mapping, in words. */
-function misfitOf(wanted: Wanted, family: 4 | 6): string | undefined {
-  const { filters, internalPort, suggestedPort } = wanted;
-  if (family === 6 && wanted.preferFailure && suggestedPort !== internalPort) {
-    return `'suggestedExternal.port' must be the internal one in a firewall: current value is ${suggestedPort}`;
-  }
-  if (filters.length > 1) {
-    return `'filters' must hold one host: current length is ${filters.length}`;
-  }
-  const [filter] = filters;
-  if (!filter) return undefined;
-  const { prefix } = filter;
-  if (prefix.prefixLength < (prefix.family === 4 ? 32 : 128)) {
-    return `'filters.prefix' must be one host: current value is ${prefix.address}/${prefix.prefixLength}`;
-  }
-  return family === 4 && filter.port !== 0
-    ? `'filters.port' must be 0: current value is ${filter.port}`
-    : undefined;
 }

@@ -8,6 +8,7 @@
 import type { Via } from "../../core/errors.ts";
 import { SimulatedGateway } from "../../core/gateway/gateway.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../core/portmap/upnp.ts";
 import { World } from "../../core/sim/mod.ts";
 import type { Context } from "./context.ts";
 import { atMost, type Row, show } from "./report.ts";
@@ -103,7 +104,8 @@ function holdAll(
   served.do((machine, now) => machine.start(now));
   const laptop = world.host("laptop");
   laptop.attach(lan, "192.168.1.2");
-  const held = laptop.run(new PortMapper({ random: world.fork(), protocols: [via] }));
+  const options = { random: world.fork(), protocols: [via], upnp: makeIgdClient };
+  const held = laptop.run(new PortMapper(options));
   const path = { gateway: { address: GATEWAY, port: 5351 }, localAddress: "192.168.1.2" };
   held.do((mapper, now) => mapper.networkChanged([path], now));
   for (let i = 0; i < mappings; i++) {

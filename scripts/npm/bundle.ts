@@ -3,9 +3,10 @@
  * they share. To open a file costs more than to read it, and `natkit` alone is seventy modules.
  *
  * Left to itself a bundler cuts wherever two entry points differ, which leaves `natkit` twenty-seven
- * files. So what it loads is four (and a helper of the bundler), of which the other entry points take
+ * files. So what it loads is three (and a helper of the bundler), of which the other entry points take
  * what they need: the protocols apart, so that who bundles one of them anew gets nothing of the sockets,
- * UPnP apart from those, with what reads its XML, and what opens a port apart from what does more.
+ * and what opens a port apart from what does more. UPnP's client, with what reads its XML, is one that
+ * is loaded when its turn comes.
  *
  * @module
  */
@@ -18,9 +19,11 @@ import { filesNamed, INLINED, isModuleOf, readManifest, versionOf } from "./mani
 const COMMAND =
   /^adapters\/cli\/(?!bin|main|packet_log|commands\/(gateway|demo|stun_server|punch))/;
 
-/** Protocols and what they stand on; UPnP apart, since nobody else is to load what reads XML. */
+/** Protocols and what they stand on; what a port has of UPnP apart. */
 const PROTOCOLS = /^core\/(?!portmap|upnp)/;
-const UPNP = /^core\/upnp\//;
+
+/** What a port loads where UPnP's turn has come: nobody else is to load what reads XML. */
+const UPNP = "core/portmap/upnp.js";
 
 /** What opens a port, and does no more. */
 const OPENER = "adapters/api/open_port.js";
@@ -53,8 +56,8 @@ export async function bundlePackage(folder: string): Promise<void> {
   const entries = files.filter((path) => path.endsWith(".js"));
   const root = `${await Deno.realPath(folder)}/`;
   const pathOf = (id: string) => id.replace(root, "");
-  /** What `natkit` loads, and what of it opens a port. */
-  const loaded = new Set<string>(), opening = new Set<string>();
+  /** What `natkit` loads, what of it opens a port, and what does so by UPnP alone. */
+  const loaded = new Set<string>(), opening = new Set<string>(), upnp = new Set<string>();
   const bundle = await rolldown({
     input: Object.fromEntries(entries.map((path) => [path, `${folder}/${path}`])),
     external: (id) => id.startsWith("node:") || isModuleOf(dependencies, id),
@@ -68,6 +71,8 @@ export async function bundlePackage(folder: string): Promise<void> {
         for (const id of imported(`${root}mod.js`, infoOf)) loaded.add(id);
         const opener = `${root}${OPENER}`;
         for (const id of [opener, ...imported(opener, infoOf)]) opening.add(id);
+        const late = `${root}${UPNP}`;
+        for (const id of [late, ...imported(late, infoOf)]) if (!loaded.has(id)) upnp.add(id);
       },
     }],
     experimental: { attachDebugInfo: "none" },
@@ -93,7 +98,7 @@ export async function bundlePackage(folder: string): Promise<void> {
           test: (id) => loaded.has(id) && PROTOCOLS.test(pathOf(id)),
           priority: 5,
         },
-        { name: "upnp", test: (id) => loaded.has(id) && UPNP.test(pathOf(id)), priority: 4 },
+        { name: "upnp", test: (id) => upnp.has(id), priority: 4 },
         { name: "port", test: (id) => opening.has(id), priority: 3 },
         { name: "natkit", test: (id) => loaded.has(id), priority: 2 },
         { name: "holes", test: (id) => HOLES.test(pathOf(id)), priority: 1 },

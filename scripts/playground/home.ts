@@ -18,6 +18,7 @@ import type { Endpoint, Instant } from "../../core/machine.ts";
 import { describeFailure, type MappingId } from "../../core/mapping.ts";
 import type { MapperEvent } from "../../core/portmap/managed.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../core/portmap/upnp.ts";
 import type { Host } from "../../core/sim/host.ts";
 import type { Nat } from "../../core/sim/nat.ts";
 import type { Packet, Verdict } from "../../core/sim/packet.ts";
@@ -356,6 +357,7 @@ export class Home {
     const machine = new PortMapper({
       random: this.#world.fork(),
       protocols: ["pcp", "nat-pmp", "upnp"],
+      upnp: makeIgdClient,
     });
     const mapper = host.run<MapperEvent, PortMapper>(machine, {}, {
       onEvent: (event) => this.#hear(name, event),

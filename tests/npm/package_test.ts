@@ -193,7 +193,22 @@ describe("the npm package", () => {
       );
       assertEquals(packages, [], entry);
       const texts = filesLoaded(entry).map((path) => readFileSync(`${PACKAGE}/${path}`, "utf8"));
-      assert(texts.some((text) => /^\/\*! sax .*License/m.test(text)), entry);
+      const hasSax = texts.some((text) => /^\/\*! sax .*License/m.test(text));
+      assertEquals(hasSax, entry !== "mod.js", entry);
+    }
+  });
+
+  it("loads UPnP's client, and what reads its XML, for a port where its turn comes", () => {
+    const opening = filesLoaded("mod.js");
+    const sources = opening.flatMap(sourcesOf).filter((path) => path.startsWith("core/upnp/"));
+    assertEquals(sources, ["core/upnp/misfit.ts"]);
+    const later = opening.filter((path) =>
+      readFileSync(`${PACKAGE}/${path}`, "utf8").includes('import("./upnp.js")')
+    );
+    assertEquals(later, ["shared/port.js"]);
+    assert(sourcesOf("shared/upnp.js").includes("core/upnp/client.ts"));
+    for (const path of filesLoaded("shared/upnp.js")) {
+      assert(path === "shared/upnp.js" || opening.includes(path), path);
     }
   });
 

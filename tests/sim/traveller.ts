@@ -26,6 +26,7 @@ import type {
   SavedPort,
 } from "../../core/portmap/managed.ts";
 import { PortMapper } from "../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../core/portmap/upnp.ts";
 import type { NetworkPath } from "../../core/portmap/path.ts";
 import { type Host, type Process, SimulationError, StrictMachine } from "../../core/sim/mod.ts";
 import type { World } from "../../core/sim/mod.ts";
@@ -37,6 +38,8 @@ const AGAIN_MS = 30_000, LONGEST_AGAIN_MS = 900_000;
 /** The lifetime of a mapping that is made to learn the external address, seconds. */
 const LONGEST_QUESTION_SECONDS = 120;
 
+/** How long the program takes to load UPnP's client, milliseconds. */
+const LOADING_MS = 5;
 /** Questions for external addresses map the port of the socket that they leave by. */
 const FIRST_EPHEMERAL_PORT = 49152;
 
@@ -88,6 +91,8 @@ export class Traveller {
   /** This host's addresses, as it was told them. */
   #local: readonly string[] = [];
   #saved: readonly SavedPort[] | undefined;
+  /** Every other run has UPnP's client from the start. */
+  #starts = 0;
   #mapper: PortMapper;
   #strict: StrictMachine<MapperEvent, PortMapper>;
   #tap: Tap<MapperEvent>;
@@ -285,6 +290,7 @@ export class Traveller {
     const saved = this.#saved;
     const mapper = new PortMapper({
       random: this.#world.fork(),
+      upnp: this.#starts++ % 2 === 0 ? "late" : makeIgdClient,
       ...(this.protocols && { protocols: this.protocols }),
       ...(saved && { saved }),
     });
@@ -533,9 +539,18 @@ export class Traveller {
 
   // ---- Events ------------------------------------------------------------------------------
 
+  #loadUpnp(mapper: PortMapper): void {
+    this.#world.after(LOADING_MS, () => {
+      if (mapper !== this.#mapper) return;
+      if (this.host.isSuspended) return this.#loadUpnp(mapper);
+      this.#do((one, now) => one.takeUpnp(makeIgdClient, now));
+    });
+  }
+
   #hears(event: MapperEvent): void {
     this.counts[event.type] = (this.counts[event.type] ?? 0) + 1;
     if (event.type === "gateway-restarted") return;
+    if (event.type === "upnp-needed") return this.#loadUpnp(this.#mapper);
     const what = this.#ids.get(event.id);
     const told = JSON.stringify(event);
     if (what === undefined) this.#breach(`tells ${told}: nobody knows this id`);

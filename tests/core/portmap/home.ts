@@ -8,6 +8,7 @@ import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { Instant } from "../../../core/machine.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../../core/portmap/upnp.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { ScriptedRouter } from "../upnp/scripted_igd.ts";
 import { EXTERNAL, GATEWAY, HOST } from "./rig.ts";
@@ -56,6 +57,7 @@ export class Home {
     this.mapper = new PortMapper({
       random: seededRandom(1),
       announcements: false,
+      upnp: makeIgdClient,
       ...options.mapper,
     });
     this.do((mapper, now) =>

@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
-import { defaultProtocols } from "../../../core/portmap/client.ts";
+import { defaultProtocols } from "../../../core/portmap/protocols.ts";
 import type { MapperEvent, SavedPort } from "../../../core/portmap/managed.ts";
 import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { seededRandom } from "../../../core/random.ts";

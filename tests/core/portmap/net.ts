@@ -7,6 +7,7 @@ import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../../core/portmap/upnp.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { BY_DATAGRAM } from "./rig.ts";
@@ -42,6 +43,7 @@ export class Net {
     this.mapper = new PortMapper({
       random: seededRandom(1),
       announcements: false,
+      upnp: makeIgdClient,
       protocols: BY_DATAGRAM,
       ...options,
     });

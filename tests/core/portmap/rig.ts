@@ -7,6 +7,7 @@ import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/ga
 import type { Endpoint } from "../../../core/machine.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../../core/portmap/upnp.ts";
 import type { Process } from "../../../core/sim/process.ts";
 import type { Host } from "../../../core/sim/host.ts";
 import type { Segment } from "../../../core/sim/segment.ts";
@@ -69,6 +70,7 @@ export class Rig {
     this.host.attach(this.lan, HOST);
     const mapper = new PortMapper({
       random: this.world.fork(),
+      upnp: makeIgdClient,
       protocols: BY_DATAGRAM,
       ...options.mapper,
     });
@@ -149,6 +151,7 @@ export function openMapper(
   const mapper = new PortMapper({
     random: seededRandom(1),
     announcements: false,
+    upnp: makeIgdClient,
     protocols: BY_DATAGRAM,
     ...options,
   });

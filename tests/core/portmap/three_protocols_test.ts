@@ -3,8 +3,9 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { PROTOCOLS } from "../../../core/portmap/client.ts";
+import { PROTOCOLS } from "../../../core/portmap/protocols.ts";
 import { PortMapper } from "../../../core/portmap/mapper.ts";
+import { makeIgdClient } from "../../../core/portmap/upnp.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IGD_DEVICE } from "../../../core/upnp/igd.ts";
 import { NEIGHBOUR, ScriptedRouter } from "../upnp/scripted_igd.ts";
@@ -228,7 +229,8 @@ describe("a race of three protocols", () => {
   });
 
   it("asks for the table as soon as a gateway is open, and tells where none can be reached", () => {
-    const mapper = new PortMapper({ random: seededRandom(1), announcements: false });
+    const options = { random: seededRandom(1), announcements: false, upnp: makeIgdClient };
+    const mapper = new PortMapper(options);
     const id = mapper.list(0);
     assertEquals(mapper.poll(), undefined);
     mapper.networkChanged([{ gateway: GATEWAY, localAddress: HOST }], 0);

@@ -1,0 +1,29 @@
+/** When UPnP's client is loaded, in virtual time. A module is loaded once: the order matters. */
+import { it } from "node:test";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Nat } from "../../../adapters/api/nat.ts";
+import { openPort } from "../../../adapters/api/open_port.ts";
+import { loadedUpnp, loadUpnp } from "../../../adapters/api/upnp_code.ts";
+import { NatError } from "../../../core/errors.ts";
+import { FakeNetwork, GATEWAY, turn } from "./fake_network.ts";
+
+it("who is granted by PCP never loads UPnP's client; who wants that loads it at once", async () => {
+  const net = new FakeNetwork(["pcp", "nat-pmp"]);
+  const before = loadedUpnp();
+  const options = { gateway: GATEWAY, announcements: false, runtime: net };
+  const port = await openPort(8080, { ...options, protocols: ["pcp", "nat-pmp", "upnp"] });
+  await net.pass(60_000);
+  const closed = port.close();
+  await net.pass(3000);
+  await closed;
+  await turn();
+  assertEquals([port.via, loadedUpnp()], ["pcp", before]);
+
+  // Closed while it loads.
+  const nat = await Nat.open({ ...options, protocols: ["upnp"] });
+  const listed = assertRejects(() => nat.list(), NatError, "it was closed");
+  await nat.close();
+  await listed;
+  await loadUpnp();
+  assert(loadedUpnp() !== undefined);
+});
