@@ -98,8 +98,8 @@ export async function bundlePackage(folder: string): Promise<void> {
           test: (id) => loaded.has(id) && PROTOCOLS.test(pathOf(id)),
           priority: 5,
         },
-        { name: "upnp", test: (id) => upnp.has(id), priority: 4 },
-        { name: "port", test: (id) => opening.has(id), priority: 3 },
+        { name: "port", test: (id) => opening.has(id), priority: 4 },
+        { name: "upnp", test: (id) => upnp.has(id), priority: 3 },
         { name: "natkit", test: (id) => loaded.has(id), priority: 2 },
         { name: "holes", test: (id) => HOLES.test(pathOf(id)), priority: 1 },
         {
