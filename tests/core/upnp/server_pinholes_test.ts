@@ -138,6 +138,7 @@ describe("IgdServer: pinholes", () => {
     const rig = new FirewallRig();
     assertEquals(rig.open({ client: DAVE.address }), 606);
     assertEquals(rig.open({ port: 1023 }), 606);
+    assertEquals(rig.open({ port: 1024 }) < 600, true);
     assertEquals(rig.open({ client: "2001:DB8:0::100" }) < 600, true);
     // Over IPv4 nobody has an address that a pinhole could be for.
     assertEquals(rig.open({ client: CAROL.address }, ALICE), 606);

@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { Action } from "../../../core/machine.ts";
-import type { ServerEvent } from "../../../core/table/server_request.ts";
+import type { Action, Endpoint } from "../../../core/machine.ts";
+import type { ServerEvent, ServerRequest } from "../../../core/table/server_request.ts";
 import { MappingTable } from "../../../core/table/table.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { readDescription, readScpd } from "../../../core/upnp/description.ts";
@@ -247,6 +247,141 @@ describe("IgdServer: calls", () => {
     assertEquals(rig.add(80), 501);
   });
 
+  it("tells of its line what a router has to say, traffic that it does not count as none", () => {
+    const rig = new IgdRig();
+    const line = (action: string) =>
+      rig.call(action, {}, ALICE, IGD_SERVICE.COMMON_1, "/ctl/CmnIfCfg");
+    const common = {
+      NewWANAccessType: "Ethernet",
+      NewLayer1UpstreamMaxBitRate: "100000000",
+      NewLayer1DownstreamMaxBitRate: "100000000",
+    };
+    assertEquals(line("GetCommonLinkProperties"), { ...common, NewPhysicalLinkStatus: "Up" });
+    for (const unit of ["Bytes", "Packets"]) {
+      for (const way of ["Sent", "Received"]) {
+        assertEquals(line(`GetTotal${unit}${way}`), { [`NewTotal${unit}${way}`]: "0" });
+      }
+    }
+    rig.command("external none");
+    assertEquals(line("GetCommonLinkProperties"), { ...common, NewPhysicalLinkStatus: "Down" });
+    const ppp = new IgdRig({
+      upnp: { version: 1, connections: [{ service: IGD_SERVICE.WAN_PPP_1 }] },
+    });
+    const rates = ppp.call(
+      "GetLinkLayerMaxBitRates",
+      {},
+      ALICE,
+      IGD_SERVICE.WAN_PPP_1,
+      "/ctl/PPPConn1",
+    );
+    assertEquals(rates, {
+      NewUpstreamMaxBitRate: "100000000",
+      NewDownstreamMaxBitRate: "100000000",
+    });
+  });
+
+  it("tells a client the address that it is mapped to, and of a connection that is not up none", () => {
+    const seen = (more: object, from: Endpoint = ALICE) => {
+      const rig = new IgdRig({ externalAddresses: [EXTERNAL, "203.0.113.8"], upnp: more });
+      const answer = rig.call("GetExternalIPAddress", {}, from) as SoapArguments;
+      return answer["NewExternalIPAddress"];
+    };
+    const of = (connection: object) => seen({ connections: [connection] });
+    assertEquals(
+      [
+        of({}),
+        of({ status: "Connected" }),
+        of({ status: "Up" }),
+        of({ status: "Connecting" }),
+        of({ address: "198.51.100.1", status: "Connecting" }),
+        of({ address: "" }),
+      ],
+      [EXTERNAL, EXTERNAL, EXTERNAL, "0.0.0.0", "198.51.100.1", ""],
+    );
+    const interfaces = [{ address: "2001:db8::1", prefixLength: 64 }];
+    assertEquals(seen({ interfaces }, { address: "2001:db8::2", port: 1 }), EXTERNAL);
+  });
+
+  it("tells the policy what each call is about", () => {
+    const asked: ServerRequest[] = [];
+    const rig = new IgdRig({ decide: (request) => void asked.push(request) });
+    const about = (action: string, args: SoapArguments, ...more: [string, string] | []) => {
+      rig.call(action, args, ALICE, ...more);
+      return asked.at(-1);
+    };
+    const whole = {
+      via: "upnp",
+      from: ALICE,
+      protocol: 0,
+      internal: { address: ALICE.address, port: 0 },
+      suggested: { address: "0.0.0.0", port: 0 },
+      remote: undefined,
+      lifetimeSeconds: 0,
+      nonce: undefined,
+      existing: undefined,
+    } as const;
+    const wish = mapping(8080, { protocol: "udp", internalPort: 80, lease: 60 });
+    const mapped = {
+      ...whole,
+      operation: "map",
+      protocol: 17,
+      internal: { address: ALICE.address, port: 80 },
+      suggested: { address: "0.0.0.0", port: 8080 },
+      lifetimeSeconds: 60,
+    } as const;
+    assertEquals(about("AddPortMapping", wish), { ...mapped, action: "AddPortMapping" });
+    const [existing] = rig.gateway.list(rig.now);
+    const again = about("AddAnyPortMapping", { ...wish, NewInternalClient: "" });
+    assertEquals(again?.existing?.id, existing?.id);
+    assertEquals({ ...again, existing: undefined } as unknown, {
+      ...mapped,
+      action: "AddAnyPortMapping",
+    });
+    const foreign = about("AddPortMapping", { ...wish, NewInternalClient: BOB.address });
+    assertEquals(foreign?.internal.address, BOB.address);
+    assertEquals(about("AddPortMapping", { ...wish, NewLeaseDuration: "x" })?.lifetimeSeconds, 0);
+    const deleted = about("DeletePortMapping", named(8080, "UDP"));
+    assertEquals([deleted?.operation, deleted?.existing?.id, deleted?.suggested.port], [
+      "delete",
+      existing?.id,
+      8080,
+    ]);
+    const range = {
+      NewStartPort: "1",
+      NewEndPort: "2",
+      NewProtocol: "TCP",
+      NewManage: "0",
+    };
+    const others: [SoapArguments, ServerRequest["operation"], Partial<ServerRequest>][] = [
+      [{}, "address", {}],
+      [{}, "read", {}],
+      [range, "delete-all", { protocol: 6 }],
+    ];
+    const actions = ["GetExternalIPAddress", "GetStatusInfo", "DeletePortMappingRange"];
+    for (const [i, [args, operation, more]] of others.entries()) {
+      const action = actions[i]!;
+      assertEquals(about(action, args), { ...whole, ...more, action, operation });
+    }
+    const firewall: [string, string] = [IGD_SERVICE.FIREWALL_1, "/ctl/IP6FC"];
+    const hole = {
+      RemoteHost: "",
+      RemotePort: "0",
+      InternalClient: "2001:db8::2",
+      InternalPort: "9000",
+      Protocol: "6",
+      LeaseTime: "600",
+    };
+    const opened = about("AddPinhole", hole, ...firewall);
+    assertEquals([opened?.operation, opened?.internal, opened?.lifetimeSeconds], [
+      "map",
+      { address: "2001:db8::2", port: 9000 },
+      600,
+    ]);
+    const longer = about("UpdatePinhole", { UniqueID: "1", NewLeaseTime: "60" }, ...firewall);
+    assertEquals([longer?.operation, longer?.lifetimeSeconds], ["map", 60]);
+    assertEquals(about("DeletePinhole", { UniqueID: "1" }, ...firewall)?.operation, "delete");
+  });
+
   it("the default connection is the first that is up, by its kind", () => {
     const ppp = { service: IGD_SERVICE.WAN_PPP_1 };
     const seen = (connections: IgdServerOptions["connections"]) => {
@@ -358,6 +493,22 @@ describe("IgdServer: mappings", () => {
     );
     assertEquals(rig.call("GetSpecificPortMappingEntry", named(0)), 716);
     assertEquals(rig.call("DeletePortMapping", named(65_536)), 601);
+    assertEquals(rig.add(65_536), 601);
+    for (const NewPortMappingIndex of ["x", "-1", "4294967296"]) {
+      assertEquals(rig.call("GetGenericPortMappingEntry", { NewPortMappingIndex }), 402);
+    }
+    const last = { NewPortMappingIndex: "4294967295" };
+    assertEquals(rig.call("GetGenericPortMappingEntry", last), 713);
+    for (
+      const bad of [
+        { NewProtocol: "any" },
+        { NewExternalPort: "x" },
+        { NewRemoteHost: "host" },
+      ]
+    ) {
+      const args = { ...named(80), ...bad } as SoapArguments;
+      assertEquals(rig.call("GetSpecificPortMappingEntry", args), 402);
+    }
   });
 
   it("maps, shows and deletes the first port and the last", () => {
