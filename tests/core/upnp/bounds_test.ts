@@ -8,6 +8,7 @@ import { hostPrefix } from "../../../core/cidr.ts";
 import type { MappingRequest } from "../../../core/mapping.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IgdClient } from "../../../core/upnp/client.ts";
+import { encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
 import { Rig, told } from "./rig.ts";
 import { HOST, NEIGHBOUR, type RouterOptions, ScriptedRouter } from "./scripted_igd.ts";
 
@@ -277,6 +278,112 @@ describe("the table", () => {
       [0, undefined],
       [0, "refused"],
     ]);
+  });
+});
+
+describe("the search", () => {
+  const NEIGHBOUR_AT = { address: NEIGHBOUR, port: 1900 };
+
+  it("asks for the device in each of its words, the first two twice, within 1.1 s", () => {
+    const rig = new Rig();
+    rig.router.isDead = true;
+    rig.do((client, now) => client.probe(now));
+    const asked: (readonly [ms: number, target: string])[] = [];
+    for (let ms = 0; rig.events.length === 0; ms++) {
+      rig.runTo(ms);
+      for (const { target, to } of rig.router.searches.splice(0)) {
+        if (to.address === "239.255.255.250") asked.push([ms, target]);
+      }
+    }
+    const service = "urn:schemas-upnp-org:service";
+    const gateway = "urn:schemas-upnp-org:device:InternetGatewayDevice";
+    assertEquals(asked, [
+      [0, `${gateway}:1`],
+      [200, `${gateway}:1`],
+      [250, `${gateway}:2`],
+      [600, `${gateway}:2`],
+      [650, "upnp:rootdevice"],
+      [1000, `${service}:WANIPConnection:1`],
+      [1050, `${service}:WANPPPConnection:1`],
+      [1100, `${service}:WANIPConnection:2`],
+    ]);
+    // The last may be answered for a second, and answers take a while.
+    assertEquals(rig.now, 2300);
+  });
+
+  it("looks at another device than the gateway's a second after it began, or as it comes then", () => {
+    for (const answeredAt of [0, 999, 1000, 1500]) {
+      const silent = new ScriptedRouter({ answers: () => false });
+      const other = new ScriptedRouter({
+        from: NEIGHBOUR_AT,
+        location: `http://${NEIGHBOUR}:5000/desc.xml`,
+      });
+      const rig = new Rig({ router: silent, others: [{ address: NEIGHBOUR, router: other }] });
+      other.options = { ...other.options, answers: () => false };
+      rig.do((client, now) => client.probe(now));
+      rig.runTo(answeredAt);
+      const [socket] = rig.client.sockets();
+      const data = encodeSearchResponse({
+        target: "upnp:rootdevice",
+        usn: "uuid:1::upnp:rootdevice",
+        location: other.location,
+      });
+      rig.client.handleDatagram(data, NEIGHBOUR_AT, socket!.key, rig.now);
+      rig.settle();
+      for (let ms = answeredAt; rig.events.length === 0; ms++) rig.runTo(ms);
+      assertEquals(rig.now, Math.max(1000, answeredAt));
+    }
+  });
+
+  it("follows a description twice to where it has moved, and no further", () => {
+    const found = (moves: number) => {
+      const router = new ScriptedRouter({
+        get: (path) => {
+          const at = path === "/desc.xml" ? 0 : Number(path.slice(1));
+          if (at >= moves) return undefined;
+          const headers = [["Location", `/${at + 1}`]] as const;
+          return { ok: true, status: 301, headers, body: new Uint8Array(0) };
+        },
+      });
+      const rig = new Rig({ router });
+      rig.do((client, now) => client.probe(now));
+      rig.run(3000);
+      const gets = router.asked.filter((line) => line.startsWith("GET")).length;
+      return [rig.types(), gets];
+    };
+    assertEquals([0, 1, 2, 3].map(found), [
+      [["external-address"], 1],
+      [["external-address"], 2],
+      [["external-address"], 3],
+      [["external-address-failed"], 3],
+    ]);
+  });
+
+  it("takes no address of this host itself, or of nobody, for the external one", () => {
+    const told0 = (external: string) => {
+      const rig = new Rig({ router: new ScriptedRouter({ external }) });
+      rig.do((client, now) => client.probe(now));
+      rig.run(3000);
+      const [event] = rig.take();
+      return event?.type === "external-address" ? event.address : event?.type;
+    };
+    assertEquals(
+      ["127.0.0.1", "0.0.0.0", "2001:db8::7", "", "203.0.113.256", " 10.1.2.3 "].map(told0),
+      [...new Array(5).fill("external-address-failed"), "10.1.2.3"],
+    );
+  });
+
+  it("rests half a minute where the device is there and has no way out", () => {
+    const rig = new Rig({ router: new ScriptedRouter({ external: "0.0.0.0" }) });
+    rig.map();
+    rig.runTo(3000);
+    const failed = told(rig.take().find(({ type }) => type === "failed"), "failed");
+    assertEquals(failed.failure, {
+      kind: "refused",
+      code: 0,
+      name: "not connected",
+      retryAt: 30_000,
+    });
   });
 });
 

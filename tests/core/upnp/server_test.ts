@@ -710,6 +710,34 @@ describe("IgdServer: mappings", () => {
     assert(text.endsWith("</p:PortMappingList>"));
   });
 
+  it("shows what others mapped where its words can say it, and nothing else", () => {
+    const rig = new IgdRig();
+    const { table } = rig.gateway;
+    const inside = (port: number) => ({ address: ALICE.address, port });
+    const common = { origin: "pcp", expiresAt: 1e9 } as const;
+    const remote = { address: "198.51.100.20", port: 443 };
+    table.mapOutbound({ ...common, protocol: 6, internal: inside(1), remote }, 0);
+    table.mapInbound({ ...common, protocol: 132, internal: inside(2) }, 0);
+    table.mapInbound({ ...common, protocol: 6, internal: inside(4), size: 2 }, 0);
+    table.mapInbound({ ...common, protocol: 17, internal: inside(0) }, 0);
+    const first = { NewPortMappingIndex: "0" };
+    assertEquals(rig.call("GetGenericPortMappingEntry", first), 713);
+    const internal = { address: BOB.address, port: 8 };
+    table.mapInbound({ ...common, kind: "static", protocol: 6, internal }, 0);
+    const shown = rig.call("GetGenericPortMappingEntry", first) as SoapArguments;
+    assertEquals([shown["NewInternalPort"], shown["NewInternalClient"], shown["NewProtocol"]], [
+      "8",
+      BOB.address,
+      "TCP",
+    ]);
+    assertEquals(rig.call("GetGenericPortMappingEntry", { NewPortMappingIndex: "1" }), 713);
+    for (const { external, protocol, kind } of rig.gateway.list(0)) {
+      const args = named(external.port, protocol === 17 ? "UDP" : "TCP");
+      const answer = rig.call("GetSpecificPortMappingEntry", args);
+      assertEquals(typeof answer, kind === "static" ? "object" : "number");
+    }
+  });
+
   it("renews another protocol's mapping of the same inside, and leaves any other alone", () => {
     const rig = new IgdRig({ protocols: ["nat-pmp", "upnp"] });
     const pmp = (port: number, suggested: number, seconds: number, from = ALICE) =>
