@@ -104,6 +104,7 @@ export interface GatewayStats {
   readonly upnp?: IgdServerStats;
 }
 
+const NO_SOCKETS: readonly SocketSpec[] = [];
 const NO_CHANGES: Exchange["changes"] = [];
 const EMPTY = new Uint8Array(0);
 
@@ -633,7 +634,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   #listSockets(): readonly SocketSpec[] {
     // Before it boots it has its port, whatever its profile: where it will be is known from then on.
     const isListening = this.isListening || !this.#hasBooted;
-    const upnp = this.#igd?.sockets() ?? [];
+    const upnp = this.#igd?.sockets() ?? NO_SOCKETS;
     if (this.#listed?.isListening !== isListening || this.#listed.upnp !== upnp) {
       const listen = this.#listen;
       const server = isListening && listen ? [{ key: "server", local: listen }] : [];

@@ -128,7 +128,10 @@ const SEEN: Readonly<Record<string, () => void>> = {
       402,
       "ok",
     ]);
-    assertEquals(add(rig, 1023), 606);
+    assertEquals([add(rig, 1023, { internalPort: 1024 }), add(rig, 1024, { internalPort: 1023 })], [
+      606,
+      606,
+    ]);
   },
   "pfsense-carp": () => assertEquals(PROFILES["pfsense-carp"]!.ownAddress, "192.168.1.3"),
   "igd-2-only": () => {

@@ -110,43 +110,6 @@ describe("scenarios reach UPnP", () => {
     assertEquals(rig.gateway.stats.upnp?.dropped.policy, 1);
   });
 
-  it("a policy sees what each action asks for", () => {
-    const seen: unknown[] = [];
-    const rig = new IgdRig({
-      decide: (
-        { via, operation, action, protocol, internal, suggested, lifetimeSeconds, existing },
-      ) => {
-        const { port } = internal;
-        seen.push([via, operation, action, protocol, port, suggested.port, lifetimeSeconds]);
-        assertEquals(suggested.address, "0.0.0.0");
-        if (existing) seen.push(existing.external.port);
-        return undefined;
-      },
-    });
-    rig.add(80, { internalPort: 8080, lease: 60 });
-    rig.call("AddAnyPortMapping", mapping(80, { protocol: "UDP" }));
-    rig.call("DeletePortMapping", named(80));
-    const range = { NewStartPort: "1", NewEndPort: "9", NewProtocol: "TCP", NewManage: "0" };
-    rig.call("DeletePortMappingRange", range);
-    rig.call("GetExternalIPAddress");
-    rig.call("GetStatusInfo");
-    const pinhole = { UniqueID: "1", NewLeaseTime: "77" };
-    const firewall = [ALICE, IGD_SERVICE.FIREWALL_1, "/ctl/IP6FC"] as const;
-    rig.call("UpdatePinhole", pinhole, ...firewall);
-    rig.call("DeletePinhole", { UniqueID: "1" }, ...firewall);
-    assertEquals(seen, [
-      ["upnp", "map", "AddPortMapping", 6, 8080, 80, 60],
-      ["upnp", "map", "AddAnyPortMapping", 17, 80, 80, 3600],
-      ["upnp", "delete", "DeletePortMapping", 6, 0, 80, 0],
-      80,
-      ["upnp", "delete-all", "DeletePortMappingRange", 6, 0, 0, 0],
-      ["upnp", "address", "GetExternalIPAddress", 0, 0, 0, 0],
-      ["upnp", "read", "GetStatusInfo", 0, 0, 0, 0],
-      ["upnp", "map", "UpdatePinhole", 0, 0, 0, 77],
-      ["upnp", "delete", "DeletePinhole", 0, 0, 0, 0],
-    ]);
-  });
-
   it("profiles of PCP and NAT-PMP have their UPnP, too", () => {
     const upnp = { protocols: ["pcp", "nat-pmp", "upnp"] } as const;
     const real = new IgdRig({ ...upnp, profile: "miniupnpd-2.3.1" });
