@@ -8,6 +8,7 @@ import { toHex } from "../../../core/bytes.ts";
 import { SimulatedGateway, type SimulatedGatewayOptions } from "../../../core/gateway/gateway.ts";
 import type { SocketSpec } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
+import { IgdRig } from "../upnp/igd_rig.ts";
 import {
   ADDRESS_REQUEST,
   ALICE,
@@ -214,6 +215,27 @@ describe("a gateway's commands", () => {
     rig.gateway.setProtocol("pcp", false, rig.now);
     rig.gateway.setProtocol("pcp", true, rig.now);
     assertEquals(rig.drain().map(({ data }) => data[0]), [2], "what is on again announces itself");
+  });
+
+  it("let what they say leave at once", () => {
+    const rig = new IgdRig({ protocols: ["pcp", "nat-pmp", "upnp"] });
+    rig.drain();
+    rig.runTo(200_000);
+    const { gateway } = rig;
+    const said: Record<string, () => void> = {
+      setEpoch: () => gateway.setEpoch(9, rig.now),
+      announce: () => gateway.announce(rig.now),
+      "setProtocol off": () => gateway.setProtocol("upnp", false, rig.now),
+      "setProtocol on": () => gateway.setProtocol("upnp", true, rig.now),
+      reboot: () => gateway.reboot(rig.now),
+    };
+    for (const [name, say] of Object.entries(said)) {
+      rig.runTo(rig.now + 200_000);
+      say();
+      const { sent } = rig.drain();
+      assert(sent.length > 0, name);
+      assertEquals(gateway.stats.replies.waiting, 0);
+    }
   });
 
   it("take the first and the last of what they may", () => {

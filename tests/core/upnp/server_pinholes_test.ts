@@ -20,8 +20,9 @@ interface Hole {
 
 /** A dual-stack gateway that is asked over IPv6. */
 class FirewallRig extends IgdRig {
-  constructor(pinholes: "allowed" | "off" | "closed" = "allowed") {
+  constructor(pinholes: "allowed" | "off" | "closed" = "allowed", trace: boolean = false) {
     super({
+      trace,
       upnp: {
         pinholes,
         interfaces: [
@@ -241,5 +242,26 @@ describe("IgdServer: pinholes", () => {
     assertEquals(rig.open(), 701);
     rig.command("exhaust off");
     assertEquals(rig.open() < 600, true);
+  });
+
+  it("are traced as they were granted: the inside as their outside, and for how long", () => {
+    const rig = new FirewallRig("allowed", true);
+    const granted = () => {
+      const event = rig.events.findLast(({ type }) => type === "response");
+      return event?.type === "response" && event.via === "upnp" &&
+        [event.action, event.resultCode, event.external, event.lifetimeSeconds];
+    };
+    const id = rig.open({ lease: 600 });
+    const external = { address: CAROL.address, port: 8080 };
+    const told = [granted()];
+    rig.ask6("UpdatePinhole", { UniqueID: `${id}`, NewLeaseTime: "60" });
+    told.push(granted());
+    rig.ask6("DeletePinhole", { UniqueID: `${id}` });
+    told.push(granted());
+    assertEquals(told, [
+      ["AddPinhole", 0, external, 600],
+      ["UpdatePinhole", 0, external, 60],
+      ["DeletePinhole", 0, undefined, undefined],
+    ]);
   });
 });
