@@ -183,17 +183,19 @@ if (isDeno) {
     });
 
     it("stops, steps from packet to packet, and opens one with its fields", async () => {
-      await visit("do=100.map-laptop", {}, async (page) => {
+      await visit("", {}, async (page) => {
         await page.click("#play");
         assertEquals(await text(page, "#play"), "Play");
-        await page.click("#step");
-        await until(page, `document.querySelectorAll("#log button").length >= 1`);
+        // What there is to step through comes now: however slow this machine is, none of it is over.
+        await page.click("#laptop");
         const stopped = await text(page, "#clock");
         await new Promise((resolve) => setTimeout(resolve, 200));
         assertEquals(await text(page, "#clock"), stopped);
 
         await page.click("#step");
         await until(page, `document.getElementById("clock").textContent !== "${stopped}"`);
+        await ask(page, `for (let i = 0; i < 3; i++) document.getElementById("step").click()`);
+        await until(page, `document.getElementById("log").textContent.includes("MAP response")`);
         await ask(
           page,
           `[...document.querySelectorAll("#log button")].find((row) =>
