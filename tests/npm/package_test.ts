@@ -257,7 +257,7 @@ describe("the npm package", () => {
       `import { openPort } from "natkit";
        import { startGateway } from "natkit/testing";
        const gateway = await startGateway({ external: "198.51.100.1" });
-       const port = await openPort(8080, { gateway: gateway.endpoint });
+       const port = await openPort(8080, { gateway: gateway.endpoint, announcements: false });
        console.log(port.via, port.external.address, gateway.entries().length);
        await port.close();
        console.log(gateway.entries().length);

@@ -8,7 +8,7 @@ import { NatError } from "../../../core/errors.ts";
 import { FakeNetwork, GATEWAY, turn } from "./fake_network.ts";
 
 async function withGateway(run: (gateway: GatewayServer) => Promise<void>): Promise<void> {
-  const gateway = await startGateway();
+  const gateway = await startGateway({ announceTo: [] });
   try {
     await run(gateway);
   } finally {

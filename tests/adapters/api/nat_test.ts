@@ -15,15 +15,19 @@ import {
 } from "../../../adapters/gateway_server.ts";
 import { FakeNetwork } from "./fake_network.ts";
 
-/** A gateway and a context for it; both are closed afterwards. */
+/**
+ * A gateway and a context for it; both are closed afterwards. Nobody announces anything: what is told
+ * unasked would count for one protocol's answer, whose turn it were as soon as another one is slow.
+ */
 async function withNat(
   run: (nat: Nat, gateway: GatewayServer) => Promise<void>,
   options: GatewayServerOptions = {},
   protocols?: readonly Via[],
 ): Promise<void> {
-  const gateway = await startGateway(options);
+  const gateway = await startGateway({ announceTo: [], ...options });
   const nat = await Nat.open({
     gateway: gateway.endpoint,
+    announcements: false,
     ...(protocols === undefined ? {} : { protocols }),
   });
   try {
@@ -228,14 +232,18 @@ describe("Nat", () => {
   });
 
   it("ends at the caller's timeout with what was tried, and again works afterwards", async () => {
-    await withNat(async (nat, gateway) => {
-      await gateway.command("deaf 1000");
-      const error = await natError(nat.map(8080, { timeoutMs: 30 }));
-      assertEquals(error.code, "no-answer");
-      assertEquals(error.attempts.map(({ outcome }) => outcome), ["no answer", "no answer"]);
-      await gateway.command("deaf 0");
-      await nat.map(8080);
-    });
+    await withNat(
+      async (nat, gateway) => {
+        await gateway.command("deaf 1000");
+        const error = await natError(nat.map(8080, { timeoutMs: 30 }));
+        assertEquals(error.code, "no-answer");
+        assertEquals(error.attempts.map(({ outcome }) => outcome), ["no answer", "no answer"]);
+        await gateway.command("deaf 0");
+        await nat.map(8080);
+      },
+      {},
+      ["pcp", "nat-pmp"],
+    );
   });
 
   it("ends with the signal's reason, at once or on the way", async () => {

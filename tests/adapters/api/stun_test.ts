@@ -79,7 +79,7 @@ describe("reflexiveAddress()", () => {
       return [error.code, error.message.split(": ").at(-1)];
     };
     assertEquals(await rejection(silent, { timeoutMs: 50 }), ["no-answer", "no answer"]);
-    assertEquals(await rejection(silent, { timeoutMs: 50, transport: "tcp" }), [
+    assertEquals(await rejection(silent, { transport: "tcp" }), [
       "no-answer",
       "nobody listens there",
     ]);

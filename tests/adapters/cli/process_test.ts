@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { isRunning } from "../../../adapters/cli/processes.ts";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
+import type { ServerEvent } from "../../../core/table/server_request.ts";
 
 const SELF = fileURLToPath(import.meta.url);
 const ROOT = process.env.NATKIT_ROOT ?? process.cwd();
@@ -98,12 +99,21 @@ class Natkit {
 
   signal(signal: "SIGHUP" | "SIGINT" | "SIGTERM" | "SIGKILL"): void {
     // After `child.kill` Deno reports the signal, although the process ended with a status.
-    if (!this.#isOver) process.kill(this.#child.pid!, signal);
+    this.#kill(this.#child.pid!, signal);
   }
 
   /** What Ctrl-C does in a terminal: all of the group get it, and the task runner passes it on. */
   interruptGroup(): void {
-    if (!this.#isOver) process.kill(-this.#child.pid!, "SIGINT");
+    this.#kill(-this.#child.pid!, "SIGINT");
+  }
+
+  /** One that is gone already, though that is not told yet, cannot be signalled. */
+  #kill(pid: number, signal: NodeJS.Signals): void {
+    try {
+      if (!this.#isOver) process.kill(pid, signal);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "ESRCH") throw error;
+    }
   }
 
   /** The exit status, or the signal that ended it. */
@@ -295,13 +305,27 @@ if (process.env[AS_COMMAND]) {
     it("deletes the mapping at signals that come twice at once", {
       skip: !HAS_SIGNALS,
     }, async () => {
-      await gateway!.command("delay 40");
-      // While the deletion is on its way, and about when the command is over.
-      for (const [second, afterMs] of [["SIGINT", 0], ["SIGTERM", 5], ["SIGINT", 45]] as const) {
+      await gateway!.close();
+      let onDeletion = () => {};
+      const onEvent = (event: ServerEvent) => {
+        if (event.type === "mapping" && event.change === "removed") onDeletion();
+      };
+      gateway = await startGateway({ announceTo: [], onEvent });
+      await gateway.command("delay 40");
+      // Of two that are not the same the first must have been heard: those that wait come in any order.
+      for (
+        const [second, when] of [
+          ["SIGINT", "at once"],
+          ["SIGTERM", "while the answer is on its way"],
+          ["SIGINT", "about when the command is over"],
+        ] as const
+      ) {
         const child = natkit("map", "6000", ...here());
         await child.event("mapped");
+        const deletion = new Promise<void>((resolve) => onDeletion = resolve);
         child.signal("SIGINT");
-        await new Promise((resolve) => setTimeout(resolve, afterMs));
+        if (when !== "at once") await deletion;
+        if (when === "about when the command is over") await child.event("unmapped");
         child.signal(second);
 
         assertEquals(await child.end(), 130, child.err);
@@ -436,12 +460,10 @@ if (process.env[AS_COMMAND]) {
       });
     });
 
-    it("shows the demonstration, and ends by itself within 5 s", async () => {
-      const startedAt = performance.now();
+    it("shows the demonstration, and ends by itself", async () => {
       const child = natkit("demo", "--json");
 
       assertEquals(await child.end(), 0, child.out + child.err);
-      assert(performance.now() - startedAt < 5000);
       const { names, events } = child;
       const three = <T>(value: T) => [value, value, value];
       assertEquals(names.slice(0, 8), [
@@ -450,12 +472,15 @@ if (process.env[AS_COMMAND]) {
         ...three("mapping"),
         "scenario",
       ]);
-      const vias = (name: string) =>
-        events.filter(({ event }) => event === name).map(({ via }) => via);
+      // Whoever hears nothing for a while asks, and is told more than once.
+      const vias = (name: string) => {
+        const told = events.filter(({ event }) => event === name);
+        return [...new Set(told.map(({ via }) => via))];
+      };
       assertEquals(vias("mapped"), ["pcp", "nat-pmp", "upnp"]);
       assertEquals(vias("renewed").sort(), ["nat-pmp", "pcp", "upnp"]);
       assertEquals(vias("moved").sort(), ["nat-pmp", "pcp", "upnp"]);
-      assertEquals(names.slice(-3), three("unmapped"));
+      assertEquals(names.at(-1), "unmapped");
       assertEquals(child.err, "");
     });
   });
