@@ -81,6 +81,8 @@ export interface PortMappingTable {
   readonly gateway: string;
   /** The entries, everybody's. */
   readonly entries: readonly PortMappingEntry[];
+  /** Whether it is longer than these: the first 10,000 are read. */
+  readonly isCut: boolean;
 }
 
 /** How to ask for the external addresses. */
@@ -426,7 +428,8 @@ export class Nat extends PortContext {
   }
 
   /**
-   * The gateway's table of port mappings, everybody's, as UPnP tells it.
+   * The gateway's table of port mappings, everybody's, as UPnP tells it: entry by entry, so that a
+   * long one takes its time. `timeoutMs` is how long each is waited for.
    *
    * @throws {NatError} Where the gateway does not speak UPnP, or does not tell.
    */
@@ -453,10 +456,11 @@ export class Nat extends PortContext {
       },
       (told, settle) => {
         const event = told as MapperEvent;
+        if (event.type === "table-read" && event.id === id) return settle.goesOn();
         if (event.type !== "table-told" || event.id !== id) return;
-        const { code, entries, gateway } = event;
+        const { code, entries, gateway, isCut } = event;
         if (code !== undefined) throw attemptsError(what, { ...event, code });
-        settle.resolve({ gateway: gateway ? gatewayText(gateway) : "", entries });
+        settle.resolve({ gateway: gateway ? gatewayText(gateway) : "", entries, isCut });
       },
     );
   }

@@ -28,6 +28,8 @@ export interface Settle<R> {
    * @param cleanUp Gets whether it resolved.
    */
   onEnd(cleanUp: (isResolved: boolean) => void): void;
+  /** Begins the time anew: an answer goes on. */
+  goesOn(): void;
 }
 
 /**
@@ -52,6 +54,11 @@ export function waitFor<R>(
       finish();
       for (const cleanUp of cleanUps) cleanUp(isDone);
     };
+    let cancelTimer = () => {};
+    const startTimer = () => {
+      if (timeoutMs === Infinity) return;
+      cancelTimer = runtime.setTimer(timeoutMs, () => settle.reject(timeoutReason()), true);
+    };
     const settle: Settle<R> = {
       resolve: (value) => end(true, () => resolve(value)),
       reject: (reason) => end(false, () => reject(reason)),
@@ -59,10 +66,14 @@ export function waitFor<R>(
         if (isResolved === undefined) cleanUps.push(cleanUp);
         else cleanUp(isResolved);
       },
+      goesOn() {
+        if (isResolved !== undefined) return;
+        cancelTimer();
+        startTimer();
+      },
     };
-    if (timeoutMs !== Infinity) {
-      settle.onEnd(runtime.setTimer(timeoutMs, () => settle.reject(timeoutReason()), true));
-    }
+    startTimer();
+    settle.onEnd(() => cancelTimer());
     if (signal) {
       const onAbort = () => settle.reject(signal.reason);
       signal.addEventListener("abort", onAbort);

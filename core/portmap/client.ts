@@ -49,11 +49,15 @@ export type ClientEvent =
   }
   /** All mappings of a transport were deleted, or that failed. */
   | { readonly type: "all-unmapped"; readonly protocol: Transport; readonly failure?: Failure }
+  /** So many entries of the gateway's table were read; it goes on. */
+  | { readonly type: "table-read"; readonly id: MappingId; readonly count: number }
   /** The gateway's table, or why it is not told. */
   | {
     readonly type: "table-told";
     readonly id: MappingId;
     readonly entries: readonly PortMappingEntry[];
+    /** Whether it is longer than what was read. */
+    readonly isCut: boolean;
     readonly failure?: Failure;
   }
   /** The server answers from another address. */

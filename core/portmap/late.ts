@@ -147,7 +147,7 @@ export class LateClient implements MappingClient {
   list(now: Instant): MappingId {
     return this.#ask({
       put: (client, now) => client.list!(now),
-      failed: (id, failure) => ({ type: "table-told", id, entries: [], failure }),
+      failed: (id, failure) => ({ type: "table-told", id, entries: [], isCut: false, failure }),
     }, now);
   }
 

@@ -134,12 +134,16 @@ export type MapperEvent =
     readonly id: MappingId;
     readonly assignments: readonly Assignment[];
   }
+  /** So many entries of a table were read; it goes on. */
+  | { readonly type: "table-read"; readonly id: MappingId; readonly count: number }
   /** A gateway's table of port mappings, everybody's; `message` says why it is not told. */
   | {
     readonly type: "table-told";
     readonly id: MappingId;
     readonly gateway: Endpoint | undefined;
     readonly entries: readonly PortMappingEntry[];
+    /** Whether it is longer than what was read. */
+    readonly isCut: boolean;
     readonly code?: NatErrorCode;
     readonly message?: string;
     readonly attempts: readonly Attempt[];

@@ -139,6 +139,9 @@ interface ListQuestion {
   asked: MappingId;
 }
 
+/** What is told where nothing is. */
+const NO_TABLE = { entries: [], isCut: false };
+
 /** How long a gateway that was left is waited for, to confirm deletions. */
 const LEAVING_MS = 2000;
 /** The lifetime of the mapping by which an external address is told, seconds. */
@@ -583,25 +586,29 @@ export class PortMapper implements Machine<MapperEvent> {
       if (path && path.speakers.length === 0 && !path.failure) continue;
       question.speaker = path?.speakers.find(({ client }) => client.list !== undefined);
       if (question.speaker) question.asked = question.speaker.client.list!(now);
-      else if (path) this.#endList(question, path.gateway, [], UNREACHABLE, now, path.failure);
+      else if (path) {
+        this.#endList(question, path.gateway, NO_TABLE, UNREACHABLE, now, path.failure);
+      }
     }
   }
 
   #tableTold(
     speaker: Speaker,
-    asked: MappingId,
-    entries: readonly PortMappingEntry[],
-    failure: Failure | undefined,
+    { id, entries, isCut, failure }: ClientEvent & { type: "table-told" },
     now: Instant,
   ): void {
-    const question = this.#lists.find((one) => one.speaker === speaker && one.asked === asked);
-    if (question) this.#endList(question, speaker.path.gateway, entries, failure, now);
+    const question = this.#listOf(speaker, id);
+    if (question) this.#endList(question, speaker.path.gateway, { entries, isCut }, failure, now);
+  }
+
+  #listOf(speaker: Speaker, asked: MappingId): ListQuestion | undefined {
+    return this.#lists.find((one) => one.speaker === speaker && one.asked === asked);
   }
 
   #endList(
     question: ListQuestion,
     gateway: Endpoint,
-    entries: readonly PortMappingEntry[],
+    table: Pick<ClientEvent & { type: "table-told" }, "entries" | "isCut">,
     failure: Failure | undefined,
     now: Instant,
     blocked?: PathFailure,
@@ -616,7 +623,7 @@ export class PortMapper implements Machine<MapperEvent> {
         elapsedMs: now - since,
       }]
       : [];
-    const told = { type: "table-told", id, gateway, entries, attempts } as const;
+    const told = { type: "table-told", id, gateway, ...table, attempts } as const;
     const why = blocked ?? (failure && { code: codeOf(failure) });
     this.#outbox.emit({ ...told, ...why }, `table ${id}`);
   }
@@ -850,8 +857,12 @@ export class PortMapper implements Machine<MapperEvent> {
         return;
       case "code-needed":
         return this.#outbox.emit({ type: "upnp-needed" }, "upnp");
+      case "table-read": {
+        const id = this.#listOf(speaker, event.id)?.id;
+        return void (id !== undefined && this.#outbox.emit({ ...event, id }, `table ${id}`));
+      }
       case "table-told":
-        return this.#tableTold(speaker, event.id, event.entries, event.failure, now);
+        return this.#tableTold(speaker, event, now);
     }
     const managed = this.#managed.get(speaker.managed.get(event.id) ?? -1);
     const contender = managed && contenderOf(managed, speaker);

@@ -84,7 +84,6 @@ import {
 import { misfitOfIgd } from "./misfit.ts";
 import { decodeSsdp, deviceOf, SSDP_PORT, ssdpGroup } from "./ssdp.ts";
 import { Subscription } from "./subscription.ts";
-import { parseXml } from "./xml.ts";
 
 /** How an IGD client is made. */
 export interface IgdClientOptions {
@@ -155,11 +154,15 @@ export type IgdEvent =
   | { readonly type: "external-address"; readonly address: string }
   /** The probe came to nothing. */
   | { readonly type: "external-address-failed"; readonly failure: Failure }
-  /** The device's table, whole; or why it is not told. */
+  /** So many entries of the device's table were read; it goes on. */
+  | { readonly type: "table-read"; readonly id: MappingId; readonly count: number }
+  /** The device's table; or why it is not told. */
   | {
     readonly type: "table-told";
     readonly id: MappingId;
     readonly entries: readonly PortMappingEntry[];
+    /** Whether it is longer than what was read. */
+    readonly isCut: boolean;
     readonly failure?: Failure;
   };
 
@@ -213,8 +216,6 @@ interface Habits {
   onlyPermanent: boolean;
   /** It does not have AddAnyPortMapping. */
   lacksAny: boolean;
-  /** It does not have GetListOfPortMappings. */
-  lacksListing: boolean;
   /** Whether it shows what it holds by GetSpecificPortMappingEntry; undefined: not known. */
   showsTable: boolean | undefined;
   /** Whether the same AddPortMapping again extends the lease (quirk 62). */
@@ -239,8 +240,8 @@ const ADDRESS_CHECK_MS = 3000;
 const SHORT_PINHOLE_SECONDS = 60;
 /** A lease this much shorter than asked for is another one, seconds. */
 const LEASE_SLACK_SECONDS = 10;
-/** The longest table that is read entry by entry. */
-const MAX_ENTRIES = 1000;
+/** Of a longer table so many entries are read. */
+const MAX_ENTRIES = 10_000;
 /** Routers cut descriptions, or choke on long ones (UPNP-C-06). */
 const MAX_DESCRIPTION = 60;
 const DEFAULT_DESCRIPTION = "natkit";
@@ -426,11 +427,14 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     const id = this.#nextListId--;
     const tell = (entries: readonly PortMappingEntry[], failure?: Failure) => {
       if (!this.#lists.delete(id)) return;
-      this.outbox.emit({ type: "table-told", id, entries, ...(failure && { failure }) }, id);
+      const isCut = entries.length >= MAX_ENTRIES;
+      this.outbox.emit({ type: "table-told", id, entries, isCut, ...(failure && { failure }) }, id);
     };
+    const tellCount = (count: number) =>
+      this.#lists.has(id) && this.outbox.emit({ type: "table-read", id, count }, id);
     const job: Job = {
       name: "list",
-      run: () => this.#list(tell),
+      run: () => this.#list(tell, tellCount),
       fail: (failure) => tell([], failure),
     };
     this.#lists.set(id, job);
@@ -1327,13 +1331,14 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
 
   *#list(
     tell: (entries: readonly PortMappingEntry[], failure?: Failure) => void,
+    tellCount: (count: number) => void,
   ): Steps<Ending> {
     const { connection } = this.#igd!;
     if (!connection) {
       tell([], this.#refusal(UPNP_ERROR.OptionalActionNotImplemented));
       return "done";
     }
-    const entries = yield* this.#entries(connection);
+    const entries = yield* this.#entries(connection, tellCount);
     if (entries === "gone") return "again";
     if (typeof entries === "object") tell(entries);
     else {tell(
@@ -1343,38 +1348,14 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     return "done";
   }
 
-  /** The table: by one question for each transport where the device has that, or entry by entry. */
+  /**
+   * The table, entry by entry. Not by GetListOfPortMappings, which an IGD:2 has for it: miniupnpd
+   * 2.3.1 writes past its memory and dies where more than 128 ports of one transport are in the range
+   * that is asked for, and nobody knows beforehand how many there are.
+   */
   *#entries(
     connection: ServiceAt,
-  ): Steps<readonly PortMappingEntry[] | "gone" | "silent" | "hidden"> {
-    if (versionOf(connection) < 2 || this.#habits.lacksListing) {
-      return yield* this.#walk(connection);
-    }
-    const entries: PortMappingEntry[] = [];
-    for (const NewProtocol of ["TCP", "UDP"]) {
-      // A start of 0 is refused by some (quirk 63).
-      const outcome = yield* this.#call(connection, "GetListOfPortMappings", {
-        NewStartPort: "1",
-        NewEndPort: "65535",
-        NewProtocol,
-        NewManage: "1",
-        NewNumberOfPorts: String(MAX_ENTRIES),
-      });
-      if (outcome.type === "gone" || outcome.type === "silent") return outcome.type;
-      const isEmpty = outcome.type === "error" && outcome.code === IGD_ERROR.PortMappingNotFound;
-      const listed = outcome.type === "done" ? readListing(outcome.args["NewPortListing"]) : [];
-      if ((outcome.type !== "done" && !isEmpty) || !listed) {
-        this.#habits.lacksListing = true;
-        return yield* this.#walk(connection);
-      }
-      entries.push(...listed);
-    }
-    return entries;
-  }
-
-  /** The table, entry by entry. */
-  *#walk(
-    connection: ServiceAt,
+    tellCount?: (count: number) => void,
   ): Steps<readonly PortMappingEntry[] | "gone" | "silent" | "hidden"> {
     const entries: PortMappingEntry[] = [];
     for (let index = 0; index < MAX_ENTRIES; index++) {
@@ -1389,6 +1370,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       }
       const entry = entryOf(outcome.args);
       if (entry) entries.push(entry);
+      tellCount?.(index + 1);
     }
     return entries;
   }
@@ -1501,7 +1483,6 @@ function newHabits(): Habits {
   return {
     onlyPermanent: false,
     lacksAny: false,
-    lacksListing: false,
     showsTable: undefined,
     extendsLeases: undefined,
   };
@@ -1560,19 +1541,4 @@ function entryOf(args: Readonly<Record<string, string>>): PortMappingEntry | und
     description: args["NewPortMappingDescription"] ?? "",
     leaseSeconds: readNumber(args["NewLeaseDuration"]) ?? 0,
   };
-}
-
-/** The entries of a listing, which is XML in a text; undefined where it is none. */
-function readListing(text: string | undefined): PortMappingEntry[] | undefined {
-  if (text === undefined || text === "") return text === "" ? [] : undefined;
-  const root = parseXml(new TextEncoder().encode(text));
-  if (typeof root === "string") return undefined;
-  return root.children.flatMap(({ children }) => {
-    const fields = Object.fromEntries(children.map(({ name, text }) => [name, text]));
-    return entryOf({
-      ...fields,
-      NewPortMappingDescription: fields["NewDescription"] ?? "",
-      NewLeaseDuration: fields["NewLeaseTime"] ?? "0",
-    }) ?? [];
-  });
 }

@@ -8,6 +8,7 @@ import type { PortMappingTable } from "../../api/nat.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { openNat } from "../open_nat.ts";
+import { answerOf } from "./map.ts";
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -16,8 +17,9 @@ export async function run(context: Context): Promise<number> {
   const nat = await openNat(context, [], { protocols: ["upnp"] });
   try {
     const options = { ...dropUndefined({ timeoutMs: context.timeoutMs }), signal: stop };
-    const table = await nat.list(options);
+    const table = await context.waitingFor(answerOf(nat, ["upnp"]), nat.list(options));
     tellTable(context, table);
+    if (table.isCut) output.warn(`The table is longer than these ${table.entries.length} entries`);
     if (table.entries.length === 0) output.progress("The table is empty.");
     return 0;
   } finally {

@@ -1,9 +1,10 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { FakeRuntime } from "../fake_runtime.ts";
 import { attemptsError } from "../../../adapters/api/attempts_error.ts";
 import { EventStream } from "../../../adapters/api/events.ts";
 import { parseFilter, parseGateway } from "../../../adapters/api/options.ts";
-import { waitFor } from "../../../adapters/api/wait.ts";
+import { type Settle, waitFor } from "../../../adapters/api/wait.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
 import { formatCidr } from "../../../core/cidr.ts";
 import { mergeMappingEvents } from "../../../core/lease/events.ts";
@@ -115,6 +116,26 @@ describe("EventStream", () => {
 });
 
 describe("waitFor()", () => {
+  it("waits anew for what goes on, and no more once it is over", async () => {
+    const runtime = new FakeRuntime();
+    let settle: Settle<number> | undefined;
+    const wait = () =>
+      waitFor<number>(runtime, { timeoutMs: 100 }, () => new Error("late"), (it) => settle = it);
+    const first = wait();
+    runtime.advance(99);
+    settle!.goesOn();
+    runtime.advance(99);
+    settle!.resolve(1);
+    settle!.goesOn();
+    assertEquals([await first, runtime.timers.size], [1, 0]);
+    const second = wait();
+    settle!.goesOn();
+    const late = assertRejects(() => second, Error, "late");
+    runtime.advance(100);
+    await late;
+    assertEquals(runtime.timers.size, 0);
+  });
+
   it("cleans up once, however it ends", async () => {
     const ends: boolean[] = [];
     const note = (isResolved: boolean) => void ends.push(isResolved);

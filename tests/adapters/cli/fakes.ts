@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { WaitOptions } from "../../../adapters/api/wait.ts";
 import type { AddressOptions, ExternalAddress, Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
@@ -300,6 +301,11 @@ export class FakeNat {
       peer: ask("peer"),
       unmap: ask("unmap"),
       unmapAll: ask("unmapAll"),
+      list: async (options: WaitOptions) => ({
+        gateway: this.gateways[0],
+        entries: await this.#ask(opened, "list", options),
+        isCut: false,
+      }),
       externalAddresses: async (options: AddressOptions) => {
         const found = await this.#ask(opened, "externalAddresses", options) as ExternalAddress[];
         found.forEach((address) => options.onAddress?.(address));
