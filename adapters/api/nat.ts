@@ -81,7 +81,7 @@ export interface PortMappingTable {
   readonly gateway: string;
   /** The entries, everybody's. */
   readonly entries: readonly PortMappingEntry[];
-  /** Whether it is longer than these: the first 10,000 are read. */
+  /** Whether it is longer than these: the first 4096 are read. */
   readonly isCut: boolean;
 }
 

@@ -187,8 +187,10 @@ function checkCount(command: CommandSpec, given: readonly string[]): void {
   }
   if (given.length > maxPositionals) {
     throw new UsageError(
-      `natkit ${name} takes ${forms.length || "no"} ` +
-        `${forms.length === 1 ? "argument" : "arguments"}: "${given[maxPositionals]}" is too much`,
+      `natkit ${name} takes ${maxPositionals || "no"} ` +
+        `${maxPositionals === 1 ? "argument" : "arguments"}: "${
+          given[maxPositionals]
+        }" is too much`,
     );
   }
 }

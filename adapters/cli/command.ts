@@ -90,9 +90,13 @@ export class Context {
 
   /** Tells a person what goes on, where that was not told already. */
   progressOnce(text: string): void {
-    if (this.#told.has(text)) return;
+    if (this.#isNew(text)) this.output.progress(text);
+  }
+
+  #isNew(text: string): boolean {
+    const isNew = !this.#told.has(text);
     this.#told.add(text);
-    this.output.progress(text);
+    return isNew;
   }
 
   /** Waits, and tells a person for what, once, where that takes longer than half a second. */
@@ -118,6 +122,7 @@ export class Context {
   /** The file in which mappings are kept. */
   stateFile(): StateFile {
     const path = this.flags.state ?? defaultStatePath(this.io.env);
-    return new StateFile(path, (text) => this.output.warn(text));
+    // It is written several times, and cannot be for the same reason each time.
+    return new StateFile(path, (text) => this.#isNew(text) && this.output.warn(text));
   }
 }

@@ -6,7 +6,7 @@
 import { NatError } from "../../core/errors.ts";
 import type { CliEvent } from "./events.ts";
 import { type Io, Stopped } from "./io.ts";
-import { describeEvent, type Style, styleFor, viaName } from "./text.ts";
+import { describeEvent, printable, printableEvent, type Style, styleFor, viaName } from "./text.ts";
 import { UsageError } from "./values.ts";
 
 /** Where a command tells what happens. */
@@ -28,13 +28,13 @@ export class Output {
 
   /** Tells an event on standard output. */
   event(event: CliEvent): void {
-    const line = this.isJson ? JSON.stringify(event) : describeEvent(event, this.#out);
+    const line = this.isJson ? JSON.stringify(event) : describe(event, this.#out);
     this.#io.stdout(`${line}\n`);
   }
 
   /** Tells a person an event on standard error, where standard output is for something else. */
   tell(event: CliEvent): void {
-    this.#io.stderr(`${describeEvent(event, this.#err)}\n`);
+    this.#io.stderr(`${describe(event, this.#err)}\n`);
   }
 
   /** Tells a person what goes on, on standard output; with `--json` nobody. */
@@ -44,29 +44,34 @@ export class Output {
 
   /** Tells a person what goes on, on standard error; with `--json` nobody. */
   progress(text: string): void {
-    if (!this.isJson) this.#io.stderr(`${this.#err.dim(text)}\n`);
+    if (!this.isJson) this.#io.stderr(`${this.#err.dim(printable(text))}\n`);
   }
 
   /** Tells on standard error what is no error and good to know. */
   note(text: string): void {
-    this.#io.stderr(`${this.#err.dim("natkit: note:")} ${text}\n`);
+    this.#io.stderr(`${this.#err.dim("natkit: note:")} ${printable(text)}\n`);
   }
 
   /** Tells a technical detail on standard error, with `--json` too. */
   log(text: string): void {
-    this.#io.stderr(`${this.#err.dim(text)}\n`);
+    this.#io.stderr(`${this.#err.dim(printable(text))}\n`);
   }
 
   /** Warns on standard error. */
   warn(text: string): void {
-    this.#io.stderr(`${this.#err.warning("natkit: warning:")} ${text}\n`);
+    this.#io.stderr(`${this.#err.warning("natkit: warning:")} ${printable(text)}\n`);
   }
 
   /** Tells on standard error that the command failed, and with `--json` as an event too. */
   fail(error: FailureReport): void {
     if (this.isJson) this.#io.stdout(`${JSON.stringify({ event: "error", ...error })}\n`);
-    this.#io.stderr(`${this.#err.bad("natkit:")} ${error.message}\n`);
+    this.#io.stderr(`${this.#err.bad("natkit:")} ${printable(error.message)}\n`);
   }
+}
+
+/** An event as text; nothing in it but natkit's own style reaches into the terminal. */
+function describe(event: CliEvent, style: Style): string {
+  return describeEvent(printableEvent(event), style);
 }
 
 /** A command failed for a reason that is the command line's own. */

@@ -6,6 +6,7 @@
 import { formatEndpoint } from "../../core/ip.ts";
 import { describeDatagram, describeRequest, describeResponse } from "../packets.ts";
 import type { Passing, Runtime } from "../runtime.ts";
+import { printable } from "./text.ts";
 
 /** What is shown of one packet, characters. */
 const MAX_LINE = 500;
@@ -25,9 +26,7 @@ export function withPacketLog(
 
 /** What passes, in one line: where from or to, what it says, and why it was dropped. */
 export function describePassing(passing: Passing): string {
-  const line = text(passing);
-  // What the network says is not to move a terminal's cursor.
-  const plain = line.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "?");
+  const plain = printable(text(passing));
   return plain.length > MAX_LINE ? `${plain.slice(0, MAX_LINE)}…` : plain;
 }
 

@@ -28,6 +28,7 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
 import {
   mkdir,
   open,
@@ -181,7 +182,7 @@ export class StateFile {
       if (kind && !kind.isFile()) {
         return this.#warn(`${path} is no regular file: nothing is kept there`);
       }
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await makeFolder(dirname(path));
       for (const since = performance.now(); !await tryToChange(path, edit);) {
         if (performance.now() - since > LOCK_TIMEOUT_MS) throw new Error(`${path}.lock is taken`);
       }
@@ -189,6 +190,22 @@ export class StateFile {
       const why = error instanceof CommandError ? error.message : codeOf(error);
       this.#warn(`Cannot write ${this.path}: ${why}; a later unmap may not be allowed`);
     }
+  }
+}
+
+/**
+ * Makes a folder and those above it that are missing. Node's own way never ends where the system
+ * says that nothing is there and lets nobody make it: in /proc, or where homes are mounted on demand.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return;
+    const above = dirname(path);
+    if (codeOf(error) !== "ENOENT" || above === path || existsSync(above)) throw error;
+    await makeFolder(above);
+    await makeFolder(path);
   }
 }
 

@@ -32,6 +32,27 @@ export function styleFor(hasColours: boolean): Style {
   };
 }
 
+/**
+ * Text without what moves a terminal's cursor, colours it or ends a line: what the network says is
+ * shown and does no more.
+ */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "?");
+}
+
+/** An event with no other text in it than that, but for what natkit itself wrote. */
+export function printableEvent(event: CliEvent): CliEvent {
+  return event.event === "help" || event.event === "completion" ? event : printableIn(event);
+}
+
+function printableIn<T>(value: T): T {
+  if (typeof value === "string") return printable(value) as T;
+  if (Array.isArray(value)) return value.map(printableIn) as T;
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).map(([name, one]) => [printable(name), printableIn(one)]);
+  return Object.fromEntries(entries);
+}
+
 /** A protocol's name for a person. */
 export function viaName(via: Via): string {
   return VIA_NAME[via];

@@ -63,7 +63,6 @@ import {
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
 import { earliest, Timers } from "../timers.ts";
-import type { PortMappingEntry } from "../upnp/client.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import type { ClientEvent, ClientMapping, MakeClient } from "./client.ts";
 import { isAnnouncement, PROTOCOLS } from "./protocols.ts";

@@ -241,7 +241,7 @@ const SHORT_PINHOLE_SECONDS = 60;
 /** A lease this much shorter than asked for is another one, seconds. */
 const LEASE_SLACK_SECONDS = 10;
 /** Of a longer table so many entries are read. */
-const MAX_ENTRIES = 10_000;
+const MAX_ENTRIES = 4096;
 /** Routers cut descriptions, or choke on long ones (UPNP-C-06). */
 const MAX_DESCRIPTION = 60;
 const DEFAULT_DESCRIPTION = "natkit";

@@ -149,7 +149,15 @@ export class Keeper {
     const older = [...this.#kept].flatMap(([key, one]) =>
       one.internalAddress === undefined && gatewayOf(one).address === at ? key : []
     );
-    const other = await this.#state.keep(entry, (one) => older.includes(entryKey(one)));
+    const { nonce } = entry.mapping;
+    // One that a run wrote which was killed before the answer, and that this run has adopted.
+    const isAdopted = (one: Entry) =>
+      nonce !== undefined && one.mapping.nonce === nonce && one.internalAddress === undefined &&
+      gatewayOf(one).address === at && savedKey(one.mapping) === this.#key;
+    const other = await this.#state.keep(
+      entry,
+      (one) => older.includes(entryKey(one)) || isAdopted(one),
+    );
     for (const key of older) this.#kept.delete(key);
     if (!other) {
       this.#kept.set(entryKey(entry), entry);

@@ -353,6 +353,12 @@ describe("parse() refuses", () => {
     assertEquals(messageOf("do"), "natkit do needs A B");
     assertEquals(messageOf("do", "1", "2", "3"), 'natkit do takes 2 arguments: "3" is too much');
     assertEquals(messageOf("rest", "1"), 'natkit rest takes no arguments: "1" is too much');
+    const many = { ...COMMANDS[1]!, name: "many", positionals: ["A…"], maxPositionals: 3 };
+    assertThrows(
+      () => parse(["many", "1", "2", "3", "4"], [many]),
+      UsageError,
+      'natkit many takes 3 arguments: "4" is too much',
+    );
   });
 });
 

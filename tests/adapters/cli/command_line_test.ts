@@ -183,6 +183,7 @@ describe("natkit", () => {
       const texts: [string, string][] = [
         ["map 6000 6001/udp --mode once --via pcp", "PCP"],
         ["address --via nat-pmp,upnp", "NAT-PMP or UPnP"],
+        ["list", "UPnP"],
       ];
       for (const [line, by] of texts) {
         io = new FakeIo();
@@ -638,6 +639,21 @@ describe("natkit", () => {
       assertEquals(nat.calls, [["close"], ["close"]]);
       assertEquals(nat.opened?.state?.mappings, []);
       assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
+    });
+
+    it("takes over what a run wrote that was killed before the answer: the same mapping, once", async () => {
+      const { external: _, ...asked } = SAVED;
+      await new StateFile(path, () => {}).keep({ mapping: asked, expiresAt: Date.now() + 60_000 });
+      await keep({ nonce: "ff".repeat(12), internalPort: 6001 });
+
+      assertEquals(await run("map 6000 --mode once"), 0);
+      assertEquals((await saved()).map(({ internalPort }) => internalPort), [6001, 6000]);
+    });
+
+    it("says once that the state cannot be kept", async () => {
+      await writeFile(join(folder, "file"), "");
+      assertEquals(await run(`map 6000 --mode once --state ${folder}/file/state.json`), 0);
+      assertEquals(io.err.match(/Cannot write/g)?.length, 1);
     });
 
     it("maps what a run that lives holds elsewhere or otherwise", async () => {

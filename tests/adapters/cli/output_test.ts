@@ -56,6 +56,44 @@ describe("Output", () => {
     assertEquals(told, { out: "", err: "natkit: warning: careful\n" });
   });
 
+  it("lets nothing that the network said reach into a terminal, or end a line", () => {
+    const evil = "a\x1b[2J\x9b1m\r\nb\u202ec";
+    for (const terminal of [false, true]) {
+      const { output, told } = outputOf({ terminal });
+      output.event({
+        event: "mapping",
+        via: "upnp",
+        gateway: "192.168.1.1",
+        protocol: "tcp",
+        external: { port: 1 },
+        internal: { address: "192.168.1.5", port: 1 },
+        lifetimeSeconds: 0,
+        description: evil,
+      });
+      output.event({ event: "mapping", description: evil });
+      output.tell({ event: "version", version: evil });
+      output.note(evil);
+      output.warn(evil);
+      output.log(evil);
+      output.progress(evil);
+      output.fail({ code: "refused", message: evil, attempts: [] });
+
+      const lines = `${told.out}${told.err}`.split("\n");
+      assertEquals(lines.length, 9);
+      for (const line of lines.slice(0, -1)) {
+        assertStringIncludes(line, "a?[2J?1m??b?c");
+        // deno-lint-ignore no-control-regex
+        assertEquals(/[\x9b\r\u202e]|\x1b\[2J/.test(line), false);
+      }
+    }
+  });
+
+  it("leaves natkit's own texts of several lines as they are", () => {
+    const { output, told } = outputOf();
+    output.event({ event: "help", text: "a\nb\n" });
+    assertEquals(told.out, "a\nb\n");
+  });
+
   it("puts text on standard output, progress and warnings on standard error", () => {
     const { output, told } = outputOf();
 

@@ -405,6 +405,16 @@ describe("StateFile", () => {
     assertStringIncludes(warnings.join(), `Cannot write ${path}`);
   });
 
+  it("warns where the system lets nobody make the folder, as in /proc", {
+    skip: process.platform !== "linux",
+  }, async () => {
+    const path = "/proc/natkit/deep/state.json";
+
+    await file(path).keep(entry(1));
+
+    assertEquals(warnings.map((text) => text.split(";")[0]), [`Cannot write ${path}: ENOENT`]);
+  });
+
   it("keeps nothing without a path", async () => {
     const nowhere = new StateFile(undefined, (text) => warnings.push(text));
 

@@ -134,7 +134,7 @@ describe("a device", () => {
     });
     rig.do((client, now) => client.list(now));
     const { entries, isCut } = told(rig.take().at(-1), "table-told");
-    assertEquals([entries.length, isCut], [10_000, true]);
+    assertEquals([entries.length, isCut], [4096, true]);
   });
 });
 
