@@ -426,6 +426,87 @@ describe("Driver", () => {
     });
   });
 
+  it("tells each time that the machine was fed and drained", async () => {
+    const { driver, machine, socket } = await setUp();
+    const sent: number[] = [];
+    driver.onSettled = () => void sent.push(socket.sent.length);
+    driver.start(machine);
+    driver.do((it, now) => it.ping(7, now));
+    socket.handlers.onDatagram(Uint8Array.of(7), PEER);
+
+    assertEquals(sent, [0, 1, 1]);
+  });
+
+  it("gives what is not the machine's to whoever wants it, with the socket's key", async () => {
+    const runtime = new FakeRuntime();
+    const strays: unknown[] = [];
+    const driver = new Driver<PingEvent, PingMachine>(
+      runtime,
+      () => {},
+      undefined,
+      undefined,
+      (data, from, socket) => void strays.push([[...data], from, socket]),
+    );
+    await driver.open({ key: "client", connect: PEER });
+    const machine = new PingMachine(PEER);
+    driver.start(machine);
+    machine.handleDatagram = (data) => data[0] === 1;
+    for (const id of [1, 2]) runtime.sockets[0]!.handlers.onDatagram(Uint8Array.of(id), PEER);
+
+    assertEquals(strays, [[[2], PEER, "client"]]);
+  });
+
+  it("hands a socket over that was opened for it, and leaves it open when it is closed", async () => {
+    const { driver, machine, runtime } = await setUp();
+    await driver.open({ key: "other" });
+    const detached = { isIt: true };
+    runtime.sockets[1]!.detach = () => detached;
+    driver.start(machine);
+
+    assertEquals([driver.detach("other"), driver.detach("other")], [detached, undefined]);
+    assertEquals([driver.detach("client"), driver.local("client")?.port], [undefined, 40000]);
+    driver.close();
+    assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, false]);
+  });
+
+  it("ends the HTTP that comes to be loaded once it is closed, and asks nothing by it", async () => {
+    const did: string[] = [];
+    let load = () => {};
+    const http = {
+      request: () => void did.push("request"),
+      respond: () => void did.push("respond"),
+      listen: () => Promise.reject(new Error("not asked for")),
+      close: () => void did.push("close"),
+    };
+    const runtime = Object.assign(new FakeRuntime(), {
+      openHttp: () => new Promise<typeof http>((resolve) => load = () => resolve(http)),
+    });
+    const request = { method: "GET", path: "/", headers: [] };
+    const actions: Action<PingEvent>[] = [
+      { type: "request", id: 1, to: PEER, request, maxBytes: 1, timeoutMs: 1000 },
+    ];
+    const driver = new Driver<PingEvent, PingMachine>(runtime, () => {});
+    driver.start(Object.assign(new PingMachine(PEER), { poll: () => actions.shift() }));
+    driver.close();
+    load();
+    await turn();
+
+    assertEquals(did, ["close"]);
+  });
+
+  it("tells of a stream that a runtime without TCP does not dial, and of nothing else", async () => {
+    const { driver, machine } = await setUp();
+    const told: unknown[] = [];
+    const dial = { type: "stream", do: "connect", id: 3, to: PEER, timeoutMs: 1000 } as const;
+    const actions: Action<PingEvent>[] = [dial, { type: "stream", do: "close", id: 4 }];
+    driver.start(Object.assign(machine, {
+      poll: () => actions.shift(),
+      handleStream: (id: number, happened: unknown) => void told.push([id, happened]),
+    }));
+
+    assertEquals(told, [[3, { type: "closed", reason: "failed" }]]);
+  });
+
   it("close() closes the sockets and stops the timer, and twice is once", async () => {
     const { driver, machine, runtime, socket, events } = await setUp();
     await driver.open({ key: "other" });
@@ -753,6 +834,25 @@ describe("Driver's beforeSend", () => {
     await turn();
     driver.do((machine, now) => machine.ping(3, now));
     assertEquals(runtime.sockets[0]!.sent.map(({ data }) => data[0]), [1, 2, 3]);
+  });
+
+  it("lets 4096 datagrams wait, and drops what is more", async () => {
+    const runtime = new FakeRuntime();
+    let go = () => {};
+    const gate = new Promise<void>((resolve) => go = resolve);
+    const driver = new Driver<PingEvent, PingMachine>(runtime, () => {}, undefined, () => gate);
+    await driver.open({ key: "client", connect: PEER });
+    driver.start(new PingMachine(PEER));
+    driver.do((machine, now) => {
+      for (let i = 0; i < 4100; i++) machine.ping(i % 256, now);
+    });
+    go();
+    const { sent } = runtime.sockets[0]!;
+    for (let before = -1; before !== sent.length;) {
+      before = sent.length;
+      await turn();
+    }
+    assertEquals(sent.length, 4096);
   });
 
   it("lets nothing leave that waited when the driver was closed", async () => {

@@ -7,7 +7,7 @@ import {
   type GatewayServerOptions,
   startGateway,
 } from "../../adapters/gateway_server.ts";
-import type { Runtime } from "../../adapters/runtime.ts";
+import type { Runtime, UdpHandlers } from "../../adapters/runtime.ts";
 import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
 import { type DeviceEvent, DeviceSearch, type FoundDevice } from "../../core/upnp/search.ts";
@@ -212,6 +212,51 @@ describe("startGateway()", () => {
     const other = await start({ runtime: blind, onSocketError });
     assertEquals([other.protocols, errors.length], [["pcp", "nat-pmp"], 2]);
     await assertRejects(() => start({ runtime: blind, upnp: {} }), NatError, "interfaces");
+  });
+
+  it("tells what befalls its sockets once it runs", async () => {
+    const system = systemRuntime();
+    const opened: UdpHandlers[] = [];
+    const runtime: Runtime = {
+      ...system,
+      openUdp: (options, handlers) => {
+        opened.push(handlers);
+        return system.openUdp(options, handlers);
+      },
+    };
+    const errors: unknown[] = [];
+    await start({ runtime, onSocketError: (error) => errors.push(error) });
+    const gone = new NatError("network", "gone");
+    opened[0]!.onError(gone);
+
+    assertEquals(errors, [gone]);
+  });
+
+  it("describes itself on each interface but the one with the external address, once a link", async () => {
+    const named = (name: string, address: string) => (
+      { name, address, prefixLength: 8, internal: false }
+    );
+    const runtime: Runtime = {
+      ...systemRuntime(),
+      interfaces: () => [
+        named("lan0", "169.254.7.7"),
+        named("lan0", "127.0.0.1"),
+        named("lan1", "127.0.0.2"),
+        named("wan0", "127.0.0.3"),
+        named("wan0", "127.0.0.4"),
+      ],
+    };
+    const server = await start({
+      runtime,
+      listen: "0.0.0.0",
+      external: "127.0.0.4",
+      protocols: ["upnp"],
+    });
+
+    assertEquals(server.descriptions.map((url) => new URL(url).hostname), [
+      "127.0.0.1",
+      "127.0.0.2",
+    ]);
   });
 
   it("rejects a command that is none, and lists those that are", async () => {

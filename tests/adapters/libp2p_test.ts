@@ -4,13 +4,14 @@
  * @module
  */
 import { describe, it } from "node:test";
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type GatewayServer, startGateway } from "../../adapters/gateway_server.ts";
 import { type Libp2pComponents, portMapping } from "../../adapters/libp2p.ts";
 
 /** What a libp2p node does with addresses, as far as the service sees it. */
 class Node {
   readonly confirmed: string[] = [];
+  readonly lifetimes: number[] = [];
   readonly errors: unknown[] = [];
   listens: string[] = [];
   readonly #mapped: string[] = [];
@@ -45,7 +46,10 @@ class Node {
           this.#mapped.splice(this.#mapped.indexOf(text(...mapping)), 1);
           this.#wake();
         },
-        confirmObservedAddr: (multiaddr) => void this.confirmed.push(String(multiaddr)),
+        confirmObservedAddr: (multiaddr, { ttl }) => {
+          this.confirmed.push(String(multiaddr));
+          this.lifetimes.push(ttl);
+        },
       },
       events: {
         addEventListener: (_, listener) => void this.#listeners.add(listener),
@@ -94,6 +98,7 @@ describe("portMapping", () => {
       "192.168.1.10:4002 as /ip4/203.0.113.7/udp/4002",
     );
     assertEquals(ports(gateway), ["4001/6", "4002/17"]);
+    assertEquals(gateway.entries().map(({ description }) => description), ["libp2p", "libp2p"]);
     assertEquals(node.confirmed, []);
 
     await gateway.command("external 203.0.113.8");
@@ -113,7 +118,7 @@ describe("portMapping", () => {
   it("takes what it told for confirmed only where it is told to", async () => {
     const gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
     const node = new Node();
-    node.listens = ["/ip4/192.168.1.10/tcp/4001"];
+    node.listens = ["/ip4/192.168.1.10/tcp/4001", "/ip4/192.168.1.10/tcp/4002"];
     const make = portMapping({ gateway: gateway.endpoint, autoConfirmAddress: true });
     const service = make(node.components);
     const dependencies = Symbol.for("@libp2p/service-dependencies");
@@ -122,8 +127,16 @@ describe("portMapping", () => {
     assertEquals(needs(portMapping()(node.components)), ["@libp2p/autonat"]);
     service.start();
     service.afterStart();
-    await node.mapped("192.168.1.10:4001 as /ip4/203.0.113.7/tcp/4001");
-    assertEquals(node.confirmed, ["/ip4/203.0.113.7/tcp/4001"]);
+    await node.mapped(
+      "192.168.1.10:4001 as /ip4/203.0.113.7/tcp/4001",
+      "192.168.1.10:4002 as /ip4/203.0.113.7/tcp/4002",
+    );
+    // Each once, and for good.
+    assertEquals(node.confirmed.toSorted(), [
+      "/ip4/203.0.113.7/tcp/4001",
+      "/ip4/203.0.113.7/tcp/4002",
+    ]);
+    assert(node.lifetimes.every((ms) => ms > 8.6e15), node.lifetimes.join());
     await service.stop();
     await gateway.close();
   });
@@ -155,6 +168,38 @@ describe("portMapping", () => {
       "externalAddress",
     );
     await gateway.close();
+  });
+
+  it("tells the address on which the node listens of the family that is mapped", async () => {
+    const gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+    const node = new Node();
+    const service = portMapping({ gateway: gateway.endpoint, description: "mine" })(
+      node.components,
+    );
+    service.start();
+    node.listen("/ip6/2001:db8::5/tcp/4001", "/ip4/192.168.1.10/tcp/4001");
+    await node.mapped("192.168.1.10:4001 as /ip4/203.0.113.7/tcp/4001");
+    assertEquals(gateway.entries().map(({ description }) => description), ["mine"]);
+
+    // It moves to another address of this host, and the gateway to another one of its own.
+    node.listen("/ip4/192.168.1.11/tcp/4001", "/ip4/192.168.1.12/tcp/4001");
+    await gateway.command("external 203.0.113.8");
+    await node.mapped("192.168.1.11:4001 as /ip4/203.0.113.8/tcp/4001");
+    await service.stop();
+    await gateway.close();
+  });
+
+  it("tries again at the next change where no port could be mapped", async () => {
+    const node = new Node();
+    const service = portMapping({ gateway: "not an address" })(node.components);
+    service.start();
+    for (let times = 1; times <= 2; times++) {
+      node.listen("/ip4/192.168.1.10/tcp/4001");
+      while (node.errors.length < times) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await service.stop();
+    node.listen("/ip4/192.168.1.10/tcp/4001");
+    assertEquals([node.hears, node.errors.length], [0, 2]);
   });
 
   it("leaves the node alone where no port can be mapped", async () => {

@@ -226,7 +226,7 @@ describe("HTTP of devices on this runtime", () => {
     const next = ask(to);
     assertEquals(timers.waiting, 0);
     assert((await next).ok);
-    assertEquals([timers.waiting, connections()], [1, 1]);
+    assertEquals([timers.waiting, timers.keepAlive, connections()], [1, 0, 1]);
     timers.fire();
     await guarded(end);
   });
@@ -276,7 +276,7 @@ describe("HTTP of devices on this runtime", () => {
     const request: HttpRequest = { method: "GET", path: "/", headers: [] };
     http.request({ type: "request", id: 1, to, request, maxBytes: 1, timeoutMs: 4321 });
     await guarded(asked);
-    assertEquals(timers.waiting, 1);
+    assertEquals([timers.waiting, timers.keepAlive], [1, 0]);
 
     http.close();
     await guarded(end);
@@ -466,6 +466,7 @@ describe("HTTP of devices on this runtime", () => {
         const timers = handTimers(10_000);
         const { end } = talk(to, "GET / HTTP/1.1\r\nX: ");
         await timers.armed();
+        assertEquals(timers.keepAlive, 0);
         timers.fire();
         assertEquals(await end, "");
       });
@@ -475,7 +476,7 @@ describe("HTTP of devices on this runtime", () => {
         const timers = handTimers(10_000);
         const { end } = talk(to, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh");
         await timers.armed(2);
-        assertEquals(timers.waiting, 1);
+        assertEquals([timers.waiting, timers.keepAlive], [1, 0]);
         timers.fire();
         const heard = await end;
         assert(heard.startsWith("HTTP/1.1 408 ") && /connection: close/i.test(heard), heard);
@@ -488,7 +489,7 @@ describe("HTTP of devices on this runtime", () => {
       const timers = handTimers(10_000, 30_000);
       const { end } = talk(to, "GET /mute HTTP/1.1\r\nHost: x\r\n\r\n");
       await timers.armed(3);
-      assertEquals(timers.waiting, 1);
+      assertEquals([timers.waiting, timers.keepAlive], [1, 0]);
       timers.fire();
       assert((await end).startsWith("HTTP/1.1 503 "));
     });

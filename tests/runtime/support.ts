@@ -66,6 +66,8 @@ export function guarded<T>(promise: Promise<T>): Promise<T> {
 export interface HandTimers {
   /** How many wait. */
   readonly waiting: number;
+  /** How many of them keep the process alive. */
+  readonly keepAlive: number;
   /** Waits until so many have been started. */
   armed(count?: number): Promise<void>;
   /** Lets those that wait run out. */
@@ -78,13 +80,14 @@ export interface HandTimers {
 export function takeTimers(...lengths: readonly number[]): HandTimers {
   const { setTimeout: set, clearTimeout: clear } = globalThis;
   const waiting = new Map<unknown, () => void>();
+  const unrefed = new Set<unknown>();
   let started = 0;
   let wake = () => {};
   Object.assign(globalThis, {
     setTimeout: (...args: Parameters<typeof set>) => {
       const [callback, delayMs] = args;
       if (!lengths.includes(delayMs!)) return set(...args);
-      const timer = { unref() {} };
+      const timer = { unref: () => void unrefed.add(timer) };
       waiting.set(timer, callback as () => void);
       started++;
       wake();
@@ -95,6 +98,9 @@ export function takeTimers(...lengths: readonly number[]): HandTimers {
   return {
     get waiting() {
       return waiting.size;
+    },
+    get keepAlive() {
+      return [...waiting.keys()].filter((timer) => !unrefed.has(timer)).length;
     },
     async armed(count = 1) {
       while (started < count) await guarded(new Promise<void>((resolve) => wake = resolve));

@@ -213,6 +213,27 @@ for (const loopback of ["127.0.0.1", "::1"]) {
       socket.close();
     });
 
+    it("tells that a datagram has no port to go to, and sends on", async () => {
+      const echo = await openEcho(loopback);
+      const { socket, inbox } = await open({ local: { address: loopback, port: 0 } });
+      const nowhere = { address: loopback, port: 0 };
+
+      socket.send(Uint8Array.of(1), nowhere);
+      socket.send(Uint8Array.of(2), echo.local);
+
+      const heard = [await inbox.next(), await inbox.next()];
+      const error = heard.find((one) => one.type === "error");
+      assertEquals(heard.find(({ type }) => type === "datagram"), {
+        type: "datagram",
+        data: [2],
+        from: echo.local,
+      });
+      assertEquals([error?.error.code, error?.to], ["network", nowhere]);
+      assertStringIncludes(`${error?.error.message}`, `Cannot send to ${formatEndpoint(nowhere)}`);
+      socket.close();
+      echo.close();
+    });
+
     it("tells a datagram too large to send through the handlers", async () => {
       const echo = await openEcho(loopback);
       const { socket, inbox } = await open({ local: { address: loopback, port: 0 } });
