@@ -96,6 +96,10 @@ describe("Nat.listenTcp()", () => {
         .then(() => undefined, (error) => error);
       assert(error instanceof NatError && error.code === "network", String(error));
       assert(error.message.includes(`${port}/tcp`), error.message);
+      // What is the caller's keeps no listener of ours.
+      const other = createServer();
+      await assertRejects(() => nat.listenTcp(other, { port, address: "127.0.0.1" }), NatError);
+      assertEquals(["listening", "error"].map((name) => other.listenerCount(name)), [0, 0]);
       taken.close();
 
       const server = createServer();
