@@ -14,6 +14,7 @@ import { VERSION } from "../../../adapters/cli/version.ts";
 import { NatError, type Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { GrantedMapping, SavedPort } from "../../../core/portmap/managed.ts";
+import { FakeNetwork, turn } from "../api/fake_network.ts";
 import { FakeRuntime } from "../fake_runtime.ts";
 import { FakeIo, FakeMapping, FakeNat, GRANTED } from "./fakes.ts";
 
@@ -1032,6 +1033,32 @@ describe("natkit", () => {
         lifetimeSeconds: 60,
         mode: "once",
       }]);
+    });
+  });
+
+  describe("watch", () => {
+    it("writes what it keeps again at half of the lifetime, and every half an hour at the latest", async () => {
+      for (const [flags, ms] of [["--lifetime 101", 51_000], ["", 1_800_000]] as const) {
+        io = new FakeIo();
+        const net = new FakeNetwork();
+        const path = join(folder, `${ms}.json`);
+        const line = `watch 6000 --via pcp --json --state ${path} ${flags}`.trim();
+        const running = runCommandLine(line.split(" "), io, { runtime: net });
+        const isTold = () => io.out.includes('"pcp"');
+        while (!isTold()) await net.pass(50);
+        while ((await readFile(path, "utf8").catch(() => "")) === "") await net.pass(50);
+        assert([...net.timers].some(({ delayMs }) => delayMs === ms), `${net.delays}`);
+
+        await rm(path);
+        await net.pass(ms, 5000);
+        while ((await readFile(path, "utf8").catch(() => "")) === "") await turn();
+        io.signal("SIGINT");
+        let status: number | undefined;
+        void running.then((it) => status = it);
+        while (status === undefined) await net.pass(50);
+        assertEquals(status, 130);
+        assertEquals(await new StateFile(path, () => {}).load(), []);
+      }
     });
   });
 

@@ -1,7 +1,10 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { startStunServer } from "../../../adapters/stun_server.ts";
+import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import { FakeIo } from "./fakes.ts";
 
@@ -9,6 +12,16 @@ const LOCAL = { address: "127.0.0.1", port: 0 };
 
 async function run(io: FakeIo, ...words: string[]): Promise<number> {
   return await runCommandLine(words, io);
+}
+
+/** This runtime, on which a hundred seconds are one. */
+function hurried(): Runtime {
+  const system = systemRuntime();
+  return {
+    ...system,
+    now: () => 100 * system.now(),
+    setTimer: (ms, callback, keepAlive) => system.setTimer(ms / 100, callback, keepAlive),
+  };
 }
 
 describe("natkit stun", () => {
@@ -50,6 +63,60 @@ describe("natkit stun", () => {
   });
 });
 
+describe("natkit stun at a server that is silent", () => {
+  /** Somebody who hears and says nothing. */
+  async function silent(address = LOCAL.address): Promise<{ name: string; close(): void }> {
+    const handlers = { onDatagram() {}, onUnreachable() {}, onError() {} };
+    const socket = await systemRuntime().openUdp({ local: { address, port: 0 } }, handlers);
+    return { name: formatEndpoint(socket.local), close: () => socket.close() };
+  }
+
+  it("ends with 130 where it is interrupted, and says to a person what it waits for", async () => {
+    const { name, close } = await silent();
+    const system = systemRuntime();
+    const io = new FakeIo();
+    // Half a second is over at once.
+    const runtime: Runtime = {
+      ...system,
+      setTimer: (ms, callback, keepAlive) =>
+        system.setTimer(ms === 500 ? 0 : ms, callback, keepAlive),
+    };
+    const running = runCommandLine(["stun", name], io, { runtime });
+    while (io.err === "") await new Promise((resolve) => setTimeout(resolve, 1));
+    io.signal("SIGINT");
+
+    assertEquals(await running, 130);
+    assertEquals(
+      io.err,
+      `Waiting for the STUN server ${name}…\nnatkit: Interrupted by SIGINT\n`,
+    );
+    close();
+  });
+
+  it("says what came of the family that the server has, whichever that is", async () => {
+    for (const address of ["127.0.0.1", "::1"]) {
+      const { name, close } = await silent(address);
+      const io = new FakeIo();
+      const words = ["stun", name, "--timeout", "5", "--json"];
+      assertEquals(await runCommandLine(words, io, { runtime: hurried() }), 1);
+      assertEquals(io.events, [{
+        event: "error",
+        code: "no-answer",
+        message: `Cannot ask the STUN server ${name}: no answer`,
+        attempts: [],
+      }]);
+      close();
+    }
+  });
+
+  it("says that the name has no address", async () => {
+    const io = new FakeIo();
+    assertEquals(await run(io, "stun", "no-such-host.invalid", "--json"), 1);
+    assertEquals(io.events.map(({ code }) => code), ["network"]);
+    assertStringIncludes(io.err, "Cannot look up no-such-host.invalid");
+  });
+});
+
 describe("natkit nat-type", () => {
   it("tells all that was found, as an event and as text", async () => {
     const other = await startStunServer({ listen: { address: "127.0.0.2", port: 0 } });
@@ -76,10 +143,25 @@ describe("natkit nat-type", () => {
     }
   });
 
+  it("ends with 1 where UDP is blocked, once it has told so", async () => {
+    const server = await startStunServer({ listen: LOCAL });
+    const name = formatEndpoint(server.endpoint);
+    await server.close();
+    const io = new FakeIo();
+    const words = ["nat-type", "--stun", name, "--json"];
+    assertEquals(await runCommandLine(words, io, { runtime: hurried() }), 1);
+    assertEquals(io.events.map(({ event, type }) => [event, type]), [
+      ["nat-type", "blocked"],
+      ["error", undefined],
+    ]);
+    assertEquals(io.err, `natkit: No STUN server answered over UDP: ${name}\n`);
+    assertEquals(io.events[1]!.code, "no-answer");
+  });
+
   it("needs a server, and takes no wrong one", async () => {
     const io = new FakeIo();
     assertEquals(await run(io, "nat-type"), 2);
-    assertStringIncludes(io.err, "--stun HOST:PORT");
+    assertEquals(io.err, "natkit: natkit nat-type needs --stun HOST:PORT\n");
     assertEquals(await run(new FakeIo(), "nat-type", "--stun", "a b"), 2);
   });
 });
@@ -97,6 +179,32 @@ describe("natkit stun-server", () => {
     assertEquals(io.listeners, 0);
   });
 
+  it("listens on every address at STUN's port where nothing is said", async () => {
+    const asked: unknown[] = [];
+    const runtime: Runtime = {
+      ...systemRuntime(),
+      openUdp: ({ local }) => {
+        asked.push(local);
+        return Promise.reject(new NatError("network", "no more of this"));
+      },
+    };
+    const io = new FakeIo();
+    assertEquals(await runCommandLine(["stun-server"], io, { runtime }), 1);
+    assertEquals(asked, [{ address: "0.0.0.0", port: 3478 }]);
+  });
+
+  it("tells both of its addresses", async () => {
+    const other = await startStunServer({ listen: { address: "127.0.0.2", port: 0 } });
+    await other.close();
+    const alternate = formatEndpoint(other.endpoint);
+    const io = new FakeIo();
+    const running = run(io, "stun-server", "--listen", "127.0.0.1:0", "--alternate", alternate);
+    await io.until(({ out }) => out.includes("listening"));
+    assert(io.out.endsWith(` and ${alternate}: STUN over UDP and TCP\n`), io.out);
+    io.signal("SIGHUP");
+    assertEquals([await running, io.err.includes("warning")], [129, false]);
+  });
+
   it("warns where the alternate address cannot be had", async () => {
     const io = new FakeIo();
     const running = run(io, "stun-server", "--listen", "127.0.0.1:0", "--alternate", "192.0.2.1:9");
@@ -112,7 +220,11 @@ describe("natkit stun-server", () => {
     const name = formatEndpoint(server.endpoint);
     assertEquals(await run(io, "stun-server", "--listen", name, "--json"), 1);
     assertEquals((io.events[0] as { code: string }).code, "address-in-use");
+    assertEquals(io.err, `natkit: Cannot listen on ${name}: the port is in use\n`);
     await server.close();
+    const foreign = new FakeIo();
+    assertEquals(await run(foreign, "stun-server", "--listen", "192.0.2.1:0", "--json"), 1);
+    assertEquals((foreign.events[0] as { code: string }).code, "network");
     for (
       const words of [
         ["--listen", "127.0.0.1:0", "--alternate", "[::1]:9"],
