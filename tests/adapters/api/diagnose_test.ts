@@ -14,15 +14,19 @@ async function diagnosed(
   await net.pass(50);
   const nat = await opening;
   // What it needs is loaded in real time, in which virtual time must not pass.
+  const idle = async (isOver: () => boolean) => {
+    while (!isOver()) {
+      await turn();
+      net.advance(0);
+    }
+  };
   let isLoaded = false;
   void nat.diagnose({ timeoutMs: 0 }).then(() => isLoaded = true);
-  while (!isLoaded) {
-    await turn();
-    net.advance(0);
-  }
-  const since = net.time;
+  await idle(() => isLoaded);
+  const since = net.time, asked = net.requests.length;
   let found: { diagnosis: Diagnosis; ms: number } | undefined;
   void nat.diagnose(options).then((diagnosis) => found = { diagnosis, ms: net.time - since });
+  await idle(() => net.requests.length > asked);
   while (!found) await net.pass(50);
   const closed = nat.close();
   await net.pass(3000);

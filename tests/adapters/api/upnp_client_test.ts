@@ -6,7 +6,11 @@ import {
   UpnpError,
   type UpnpService,
 } from "../../../adapters/api/upnp_client.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { NatError } from "../../../core/errors.ts";
+import type { HttpResult } from "../../../core/machine.ts";
+import { FakeRuntime } from "../fake_runtime.ts";
 import { page, POWER, UpnpDevice } from "../upnp_device.ts";
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -134,6 +138,43 @@ describe("UpnpClient", () => {
     assertEquals(await outcome(), "protocol-violation: the answer is too large");
     device.spoil = () => "silence";
     assertEquals(await outcome({ timeoutMs: 50 }), "no-answer: no answer");
+  });
+
+  it("tells by its code why there is no answer", async () => {
+    const system = systemRuntime();
+    let reason: (HttpResult & { ok: false })["reason"] = "failed";
+    const runtime: Runtime = {
+      ...system,
+      openHttp: async (handlers) => {
+        const http = await system.openHttp!(handlers);
+        return {
+          listen: (local) => http.listen(local),
+          respond: (action) => http.respond(action),
+          close: () => http.close(),
+          request: (action) => {
+            if (action.request.method === "GET") return http.request(action);
+            queueMicrotask(() => handlers.onResult(action.id, { ok: false, reason }));
+          },
+        };
+      },
+    };
+    const { client } = await start({ runtime });
+    const service = await first(client);
+    const outcomes = {
+      permission: ["permission", "the runtime or the system does not let us"],
+      "too-large": ["protocol-violation", "the answer is too large"],
+      timeout: ["no-answer", "timeout"],
+      refused: ["no-answer", "refused"],
+      failed: ["no-answer", "failed"],
+    } as const;
+    for (const [why, [code, words]] of Object.entries(outcomes)) {
+      reason = why as typeof reason;
+      const error = await assertRejects(() => service.call("GetStatus"), NatError);
+      assertEquals([error.code, error.message], [
+        code,
+        `Cannot call GetStatus of ${POWER}: ${words}`,
+      ]);
+    }
   });
 
   it("asks nothing any more for who gave up waiting", async () => {
@@ -346,11 +387,66 @@ describe("UpnpClient", () => {
     assert(failed.message.includes("203.0.113.7"), failed.message);
   });
 
+  describe("by default", () => {
+    const at = (name: string, address: string) => (
+      { name, address, prefixLength: 24, internal: name === "lo" }
+    );
+
+    /** What is still sent within a second, of searches. */
+    async function searches(runtime: FakeRuntime): Promise<number> {
+      const count = () => runtime.sockets.reduce((sum, { sent }) => sum + sent.length, 0);
+      const before = count();
+      for (let i = 0; i < 20; i++) {
+        runtime.advance(50);
+        await pause(0);
+      }
+      return count() - before;
+    }
+
+    it("searches on each interface but loopback, until nobody reads on, and for three seconds", async () => {
+      const runtime = new FakeRuntime();
+      runtime.addresses = [at("lo", "127.0.0.1"), at("eth0", "192.0.2.7"), at("wl0", "10.0.0.7")];
+      const client = await UpnpClient.open({ runtime });
+      open.push(client);
+      const [left, whole] = [client.services(), client.services()];
+      assert(await searches(runtime) > 0);
+      const from = runtime.sockets.map(({ options }) => options.local?.address);
+      assertEquals(from.filter((address) => address === "192.0.2.7").length, 1);
+      assertEquals(from.filter((address) => address === "10.0.0.7").length, 1);
+      assertEquals(from.includes("127.0.0.1"), false);
+
+      // The other one goes on to search.
+      await left.return!();
+      let isOver = false;
+      const next = whole.next().then(({ done }) => isOver = done === true);
+      await searches(runtime);
+      assertEquals(isOver, false);
+      runtime.advance(1050);
+      await next;
+      assertEquals([isOver, await searches(runtime)], [true, 0]);
+
+      const hasty = client.services();
+      await searches(runtime);
+      await hasty.return!();
+      assertEquals(await searches(runtime), 0);
+    });
+
+    it("says that there is nowhere to search", async () => {
+      const runtime = new FakeRuntime();
+      runtime.addresses = [at("lo", "127.0.0.1")];
+      const client = await UpnpClient.open({ runtime });
+      open.push(client);
+      await assertRejects(() => client.services().next(), NatError, "no interface has an address");
+    });
+  });
+
   it("names the caller's mistakes", async () => {
     const { client } = await start();
     const service = await first(client);
 
-    assertThrows(() => client.services({ scanMs: 0 }), RangeError, "'scanMs' must be an integer");
+    for (const scanMs of [0, 600_001]) {
+      assertThrows(() => client.services({ scanMs }), RangeError, "'scanMs' must be an integer");
+    }
     await assertRejects(() => service.call("A B"), TypeError, "'action' must be a name of XML");
     await assertRejects(() => service.call("A", { "<": 1 }), TypeError, "'argument'");
     await assertRejects(() => UpnpClient.open({ targets: [] }), RangeError, "'targets.length'");
