@@ -57,6 +57,11 @@ export interface GrantedMapping {
   readonly internal: Endpoint;
   /** Where others send to. */
   readonly external: Endpoint;
+  /**
+   * What `gateway` gave, where a NAT stands above it whose gateway maps that on: then `external` is
+   * of that one.
+   */
+  readonly gatewayExternal?: Endpoint;
   /** The peer of an outbound mapping. */
   readonly remote?: Endpoint;
   /** Granted lifetime, seconds. */

@@ -22,6 +22,9 @@
  *
  * *External addresses* are told by each protocol as it answers (`addresses.ts`).
  *
+ * *Two NATs in a row*: what is held at a private address is mapped on by the gateway above
+ * (`outer.ts`), and told with its endpoint (`nested.ts`).
+ *
  * *Watches* are ports that are mapped at every gateway at once, and told as a set (`watch.ts`);
  * whether the gateways still hold them is looked at (`checks.ts`).
  * *Pairs* are TCP and UDP on the same external port (`pair.ts`).
@@ -79,6 +82,8 @@ import {
   type WatchRequest,
 } from "./managed.ts";
 import { gatewayText } from "./gateway.ts";
+import { Nested, type NestedHost } from "./nested.ts";
+import { type OuterHost, Outers } from "./outer.ts";
 import {
   type NetworkPath,
   Path,
@@ -189,6 +194,8 @@ export class PortMapper implements Machine<MapperEvent> {
   /** Mappings of earlier runs, and of this one that were left to their end; by key. */
   readonly #saved: Map<MappingKey, readonly SavedPort[]> = new Map();
   readonly #addresses: AddressQuestions;
+  readonly #outers: Outers;
+  readonly #nested: Nested;
   readonly #watches: Watches;
   readonly #pairs: Pairs;
   readonly #checks: Checks;
@@ -229,7 +236,9 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#pathOptions = { random, protocols, announcements, fastStart, isGateway, upnp };
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
-    this.#watches = new Watches(this.#watchHost);
+    this.#outers = new Outers(this.#outerHost);
+    this.#nested = new Nested(this.#outers, this.#nestedHost);
+    this.#watches = new Watches(this.#outers, this.#watchHost);
     this.#pairs = new Pairs(random, this.#pairHost);
     this.#checks = new Checks(this.#checkHost);
   }
@@ -371,7 +380,7 @@ export class PortMapper implements Machine<MapperEvent> {
   mapping(id: MappingId): GrantedMapping | undefined {
     const managed = this.#managed.get(id);
     if (!managed) return this.#pairs.mapping(id);
-    return managed.isLost ? undefined : managed.granted;
+    return managed.isLost ? undefined : this.#nested.mapping(managed);
   }
 
   /**
@@ -418,7 +427,7 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     this.#outbox.touch(now);
     for (const one of this.#leaving) {
-      if (one.key !== key || one.request.internalPort === 0) continue;
+      if (one.key !== key || one.request.internalPort === 0 || this.#outers.has(one)) continue;
       // A client deletes a mapping once, and answers for it once.
       if (one.phase === "removing" || isDeletedAt(one, request.gateway)) return one.id;
     }
@@ -541,8 +550,10 @@ export class PortMapper implements Machine<MapperEvent> {
   abandon(id: MappingId, now: Instant): void {
     this.#outbox.touch(now);
     const managed = this.#managed.get(id);
-    if (managed) this.#abandon(managed, now);
-    else this.#pairs.abandon(id, now);
+    if (managed) {
+      this.#abandon(managed, now);
+      this.#nested.abandon(managed, now);
+    } else this.#pairs.abandon(id, now);
     this.#outbox.unemit(id);
     this.#drain(now);
   }
@@ -760,9 +771,10 @@ export class PortMapper implements Machine<MapperEvent> {
       const managed = this.#managed.get(id);
       if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
       else if (id === CHECKS) {
-        this.#watches.giveUp(now);
+        this.#outers.giveUp(now);
         this.#checks.due(now);
       } else if (this.#watches.owns(id)) this.#watches.due(id);
+      else if (this.#nested.owns(id)) this.#nested.due(id, now);
       else this.#pairs.due(id, now);
     }
     this.#drain(now);
@@ -930,6 +942,7 @@ export class PortMapper implements Machine<MapperEvent> {
     managed.take(speaker, external, mapping);
     managed.isLost = false;
     managed.isReported = true;
+    this.#outers.granted(managed, now);
     const { id, revisionOffset } = managed;
     const told = { id, mapping: managed.granted!, revision: revision + revisionOffset };
     this.#tell(managed, { type, ...told }, now);
@@ -946,6 +959,7 @@ export class PortMapper implements Machine<MapperEvent> {
     retryAt: Instant | undefined,
     now: Instant,
   ): void {
+    this.#nested.flush(managed, now);
     const { holder } = managed;
     if (holder) {
       holder.state = "asking";
@@ -1012,18 +1026,21 @@ export class PortMapper implements Machine<MapperEvent> {
     const left = isDone ? undefined : failure;
     const { partOf } = managed;
     if (partOf !== undefined) {
+      this.#outers.over(managed, now);
       if (this.#pairs.owns(partOf)) this.#pairs.halfOver(managed, reason, left);
+      else if (this.#nested.owns(partOf)) this.#nested.partOver(managed, left, now);
       return this.#watches.partOver(managed, left, now);
     }
     const told = { reason, attempts, ...(left && { failure: left }) };
-    this.#outbox.emit({ type: "unmapped", id: managed.id, ...told }, managed.id);
+    this.#nested.over(managed, { type: "unmapped", id: managed.id, ...told }, now);
   }
 
   /** Tells the application what became of a mapping; of parts it hears as a whole. */
   #tell(managed: ManagedMapping, event: MapperEvent, now: Instant): void {
     const { partOf } = managed;
-    if (partOf === undefined) this.#outbox.emit(event, managed.id);
+    if (partOf === undefined) this.#nested.tell(managed, event, now);
     else if (this.#pairs.owns(partOf)) this.#pairs.changed(managed, event);
+    else if (this.#nested.owns(partOf)) this.#nested.changed(partOf, now);
     else this.#watches.changed(partOf, now);
   }
 
@@ -1135,10 +1152,13 @@ export class PortMapper implements Machine<MapperEvent> {
     },
     fail: (managed, failure, now) => {
       const { partOf } = managed;
-      if (partOf !== undefined && this.#watches.owns(partOf)) {
-        if (!this.#watches.isOuter(managed)) return this.#race.rest(managed, failure, now);
+      if (partOf !== undefined && (this.#outers.has(managed) || this.#nested.owns(partOf))) {
         this.#forget(managed, now);
-        return this.#watches.outerFailed(managed, now);
+        this.#outers.failed(managed, now);
+        return this.#nested.changed(partOf, now);
+      }
+      if (partOf !== undefined && this.#watches.owns(partOf)) {
+        return this.#race.rest(managed, failure, now);
       }
       if (managed.isForAddress) {
         const speakers = managed.contenders.map(({ speaker }) => speaker);
@@ -1189,9 +1209,7 @@ export class PortMapper implements Machine<MapperEvent> {
     tell: (event, key) => this.#outbox.emit(event, key),
   };
 
-  readonly #watchHost: WatchHost = {
-    timers: this.#timers,
-    paths: () => this.#own(),
+  readonly #outerHost: OuterHost = {
     pathBeyond: (inner, address, gateway) => {
       const known = this.#paths.find((path) => path.gateway.address === gateway.address);
       if (known) {
@@ -1209,6 +1227,25 @@ export class PortMapper implements Machine<MapperEvent> {
     leave: (path, now) => {
       if (!path.isLeft) this.#leave([path], now);
     },
+    begin: (owner, request, now) => {
+      const managed = this.#create(request, savedKey(request), now);
+      managed.madeFor = owner;
+      this.#race.begin(managed, now);
+      return this.#managed.has(managed.id) ? managed : undefined;
+    },
+    end: (outer, now) => this.#revoke(outer, now),
+  };
+
+  readonly #nestedHost: NestedHost = {
+    timers: this.#timers,
+    newId: () => this.#nextId++,
+    abandon: (outer, now) => this.#abandon(outer, now),
+    tell: (event, key) => this.#outbox.emit(event, key),
+  };
+
+  readonly #watchHost: WatchHost = {
+    timers: this.#timers,
+    paths: () => this.#own(),
     begin: (watch, request, now) => {
       const key = savedKey(request);
       this.#endRemoval(key, this.#familyOf(request), now);
@@ -1357,7 +1394,9 @@ export class PortMapper implements Machine<MapperEvent> {
     for (const { gateway, nonce } of saved) {
       if (nonce !== undefined) managed.keepNonces({ [gateway]: nonce });
     }
-    const external = saved.find((one) => one.external)?.external;
+    const granted = saved.filter((one) => one.external);
+    const external =
+      (granted.find(({ gateway }) => gateway === request.gateway?.address) ?? granted[0])?.external;
     if (external?.address !== undefined) {
       managed.remembered = { address: external.address, port: external.port };
     }
@@ -1449,6 +1488,7 @@ export class PortMapper implements Machine<MapperEvent> {
     managed.phase = "revoking";
     managed.since = now;
     managed.refusal = undefined;
+    this.#nested.revoke(managed, now);
     this.#race.revoke(managed, now);
     if (managed.contenders.every(({ id }) => id === undefined)) {
       this.#unmapped(managed, "revoked", undefined, now);

@@ -26,6 +26,11 @@ export const SIX: NetworkPath = {
   localAddress: "2001:db8::100",
 };
 
+/** A gateway above A, which gives A its external address. */
+export const OUTER: NetworkPath = { gateway: { address: "10.0.0.1", port: 5351 } };
+/** A's external address there. */
+export const BETWEEN = "10.0.0.2";
+
 /** A mapper and the gateways that answer it, by their addresses. */
 export class Net {
   readonly mapper: PortMapper;
@@ -88,6 +93,13 @@ export class Net {
     const local = { address: A.localAddress!, port: 40_001 };
     this.mapper.handleSocket(spec.key, { ok: true, local }, this.now);
     this.settle();
+  }
+
+  /** Opens the sockets to where a gateway may stand above A. */
+  openAbove(): void {
+    for (const address of ["10.0.0.254", OUTER.gateway.address]) {
+      this.open({ address, port: 5351 }, BETWEEN);
+    }
   }
 
   do<T>(command: (mapper: PortMapper, now: Instant) => T): T {

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import type { Via } from "../../../core/errors.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
-import { A, B, Net, SIX, web } from "./net.ts";
+import { A, B, BETWEEN, Net, OUTER, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
 
 const LOCAL = ["192.168.1.100", "192.168.2.100"];
@@ -235,18 +235,14 @@ describe("a watched port", () => {
   });
 
   describe("behind two gateways", () => {
-    const OUTER = { gateway: { address: "10.0.0.1", port: 5351 } };
-
     /** A watch at A, above which another gateway stands, or not. */
     function nested(options: object | undefined, protocols?: readonly Via[]) {
       const net = new Net(protocols && { protocols });
-      net.add(A, "10.0.0.2");
+      net.add(A, BETWEEN);
       const outer = options && net.add(OUTER, "203.0.113.7", options);
       net.connect([A]);
       const id = net.do((mapper, now) => mapper.watch(web, now));
-      for (const address of ["10.0.0.1", "10.0.0.254"]) {
-        net.open({ address, port: 5351 }, "10.0.0.2");
-      }
+      net.openAbove();
       net.run(5000);
       return { net, id, outer };
     }
