@@ -111,9 +111,17 @@ export class PortMapping implements AsyncDisposable, AsyncIterable<PortEvent> {
     return this.mapping.internal;
   }
 
-  /** Where others send to, while `state` is `"open"`; after that, where they did. */
+  /**
+   * Where others send to, while `state` is `"open"`; after that, where they did. Behind two NATs it is
+   * of the outer one, where that maps the port on; else {@linkcode isDoubleNat} says so.
+   */
   get external(): Endpoint {
     return this.mapping.external;
+  }
+
+  /** What the gateway gave, where the one above it maps that on. */
+  get gatewayExternal(): Endpoint | undefined {
+    return this.mapping.gatewayExternal;
   }
 
   /** The peer of an outbound mapping. */

@@ -23,6 +23,8 @@ export interface MappingFields {
   readonly internal: Endpoint;
   /** Where others send to. */
   readonly external: Endpoint;
+  /** What the gateway gave, where the one above it maps that on to `external`. */
+  readonly gatewayExternal?: Endpoint;
   /** The peer of an outbound mapping. */
   readonly remote?: Endpoint;
   /** Granted lifetime, seconds. */

@@ -242,7 +242,9 @@ function endpoints(event: MappingFields, style: Style): string {
 }
 
 function mapping(event: MappingFields, style: Style): string {
-  return `${endpoints(event, style)} by ${viaName(event.via)} at ${event.gateway} ` +
+  const { gatewayExternal: between } = event;
+  const through = between === undefined ? "" : `, through its ${formatEndpoint(between)},`;
+  return `${endpoints(event, style)} by ${viaName(event.via)} at ${event.gateway}${through} ` +
     duration(event.lifetimeSeconds);
 }
 

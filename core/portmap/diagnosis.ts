@@ -289,7 +289,7 @@ function explainAddress(
       message: `${at} has the external address ${external}, which is a private one: another NAT ` +
         `stands above it${sees}`,
       remedy: "Put one of the two routers into bridge mode, or open the port at the outer one as " +
-        "well, to the inner one's address (natkit watch tries that by itself)",
+        "well, to the inner one's address (natkit tries that by itself)",
     };
   }
   if (isBehindAnotherNat(external)) {

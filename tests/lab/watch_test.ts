@@ -4,8 +4,8 @@
  * @module
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import type { LabTest } from "../../scripts/lab/main.ts";
-import type { Event } from "../../scripts/lab/natkit.ts";
+import type { LabContext, LabTest } from "../../scripts/lab/main.ts";
+import type { Event, RunningNatkit } from "../../scripts/lab/natkit.ts";
 import { reach, serve } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
 import { behindTwoNats } from "./doctor_test.ts";
@@ -28,32 +28,54 @@ const LOCAL = [`local ${ADDRESS.host}:6200`, `local ${ADDRESS.host6}:6200`];
 /** PCP opens the firewall for the host's own IPv6 address. */
 const PINHOLE = `pcp ${ADDRESS.host6}:6200`;
 
+/** Runs a command that opens 6230/tcp behind two NATs, and ends it once `isTold` has seen that. */
+function throughBoth(
+  context: LabContext,
+  command: readonly string[],
+  isTold: (running: RunningNatkit) => Promise<void>,
+): Promise<void> {
+  return behindTwoNats(context, async () => {
+    const { lab, natkit } = context;
+    const flags = ["--listen", "10.9.0.1", "--external", ADDRESS.host2, "--forward"];
+    const inner = natkit.at("host2").start("gateway", ...flags);
+    const server = await serve(lab, "host", "tcp", 6230);
+    try {
+      await inner.event("listening");
+      const running = natkit.start(...command);
+      await isTold(running);
+      assertEquals(await table(lab), [`TCP 6230->${ADDRESS.host2}:6230`]);
+      const to = { address: ADDRESS.wan, port: 6230 };
+      assert((await reach(lab, "pub", "tcp", to)) !== "silence");
+      assertStatus(await running.end("SIGTERM"), 143);
+      assertEquals(await table(lab), []);
+      assertEquals(await reach(lab, "pub", "tcp", to), "silence");
+    } finally {
+      server.signal("SIGKILL");
+      await inner.end("SIGKILL");
+    }
+  });
+}
+
 export const tests: Record<string, LabTest> = {
   "behind two NATs a watched port is mapped at both, and reached from outside": (context) =>
-    behindTwoNats(context, async () => {
-      const { lab, natkit } = context;
-      const flags = ["--listen", "10.9.0.1", "--external", ADDRESS.host2, "--forward"];
-      const inner = natkit.at("host2").start("gateway", ...flags);
-      const server = await serve(lab, "host", "tcp", 6230);
-      try {
-        await inner.event("listening");
-        const running = natkit.start("watch", "6230/tcp");
-        const outside = `${ADDRESS.wan}:6230`;
-        let words: string[] = [];
-        while (!words.some((word) => word.endsWith(outside))) {
-          words = wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
-        }
-        assert(words.some((word) => word.endsWith(`${ADDRESS.host2}:6230`)), words.join());
-        assertEquals(await table(lab), [`TCP 6230->${ADDRESS.host2}:6230`]);
-        const to = { address: ADDRESS.wan, port: 6230 };
-        assert((await reach(lab, "pub", "tcp", to)) !== "silence");
-        assertStatus(await running.end("SIGTERM"), 143);
-        assertEquals(await table(lab), []);
-        assertEquals(await reach(lab, "pub", "tcp", to), "silence");
-      } finally {
-        server.signal("SIGKILL");
-        await inner.end("SIGKILL");
+    throughBoth(context, ["watch", "6230/tcp"], async (running) => {
+      const outside = `${ADDRESS.wan}:6230`;
+      let words: string[] = [];
+      while (!words.some((word) => word.endsWith(outside))) {
+        words = wordsOf(await running.event("assignments", TOLD_WITHIN_MS));
       }
+      assert(words.some((word) => word.endsWith(`${ADDRESS.host2}:6230`)), words.join());
+    }),
+
+  "behind two NATs a port is mapped through both, and told as it is reached": (context) =>
+    throughBoth(context, ["map", "6230/tcp"], async (running) => {
+      const { internal, gateway, gatewayExternal, external } = await running.event("mapped");
+      assertEquals({ internal, gatewayExternal, external }, {
+        internal: { address: "10.9.0.10", port: 6230 },
+        gatewayExternal: { address: ADDRESS.host2, port: 6230 },
+        external: { address: ADDRESS.wan, port: 6230 },
+      });
+      assert(String(gateway).startsWith("10.9.0.1"), String(gateway));
     }),
 
   "a watched port follows the gateway from protocol to protocol": async ({ lab, natkit }) => {

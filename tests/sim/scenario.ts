@@ -56,7 +56,7 @@ export function scriptRandom(seed: number): RandomSource {
 /** Draws the setting. */
 export function drawSetting(random: RandomSource): Setting {
   const count = pick(random, [1, 1, 1, 2, 3]);
-  return {
+  const setting: Setting = {
     kinds: Array.from({ length: count }, () => pick(random, SUBJECT_KINDS)),
     profile: below(random, 2) === 0 ? undefined : pick(random, GATEWAY_PROFILES),
     link: drawLink(random),
@@ -68,6 +68,11 @@ export function drawSetting(random: RandomSource): Setting {
     quota: below(random, 12) === 0 ? 2 : undefined,
     addresses: pick(random, [1, 1, 1, 1, 1, 2, 3]),
   };
+  const { kinds, profile, hasNeighbour } = setting;
+  // A mapper looks for the gateway above, of which the model knows nothing.
+  const mayLookAbove = profile === "private-external-address" &&
+    (hasNeighbour || kinds.includes("session"));
+  return mayLookAbove ? { ...setting, profile: undefined } : setting;
 }
 
 /** Draws a link, a bad one more often than not. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { pickDefined } from "../../../core/defined.ts";
 import type { GrantedMapping } from "../../../core/portmap/managed.ts";
 import { gatewayText } from "../../../core/portmap/gateway.ts";
 import type { Nat } from "../../api/nat.ts";
@@ -106,15 +107,14 @@ function closeAt(context: Context, mapping: PortMapping): () => Promise<number> 
 
 /** The fields of `mapped`, in the order in which they are told. */
 export function fieldsOf(granted: GrantedMapping): Omit<MappingFields, "elapsedMs"> {
-  const { protocol, via, gateway, internal, external, remote, lifetimeSeconds } = granted;
-  const peer = remote === undefined ? {} : { remote };
+  const { protocol, via, gateway, internal, external, lifetimeSeconds } = granted;
   return {
     protocol,
     via,
     gateway: gatewayText(gateway),
     internal,
     external,
-    ...peer,
+    ...pickDefined(granted, "gatewayExternal", "remote"),
     lifetimeSeconds,
   };
 }

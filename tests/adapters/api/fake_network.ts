@@ -30,6 +30,8 @@ export class FakeNetwork extends FakeRuntime {
   readonly #gateways: Map<string, SimulatedGateway> = new Map<string, SimulatedGateway>();
   /** What is lost on its way to the gateway. */
   readonly silent: Set<Via> = new Set<Via>();
+  /** As whom a gateway sees this host, where another one translates on the way to it. */
+  readonly seenAs: Map<string, string> = new Map<string, string>();
   /** What the system says to each datagram that is to leave. */
   sendError: NatError | undefined;
   /** What the system says to each socket that is to be opened. */
@@ -114,7 +116,8 @@ export class FakeNetwork extends FakeRuntime {
     const gateway = this.#gateways.get(to.address);
     if (!gateway || this.silent.has(sent.via)) return;
     queueMicrotask(() => {
-      gateway.handleDatagram(data, socket.local, "server", this.time);
+      const address = this.seenAs.get(to.address) ?? socket.local.address;
+      gateway.handleDatagram(data, { ...socket.local, address }, "server", this.time);
       for (let reply = gateway.poll(); reply; reply = gateway.poll()) {
         if (reply.type === "send") handlers.onDatagram(reply.data, to);
       }
