@@ -44,6 +44,12 @@ import type {
 } from "./runtime.ts";
 import { callError } from "./udp.ts";
 
+/** What a driver needs of a runtime. */
+export type DriverRuntime = Pick<
+  Runtime,
+  "now" | "setTimer" | "openUdp" | "openHttp" | "openStreams" | "tap"
+>;
+
 /** What is open under a key; listeners send nothing. */
 type OpenSocket = Listener & Partial<UdpSocket>;
 
@@ -107,7 +113,7 @@ class OnDemand<T extends { close(): void }> {
  * ```
  */
 export class Driver<E, M extends Machine<E> = Machine<E>> {
-  readonly #runtime: Runtime;
+  readonly #runtime: DriverRuntime;
   readonly #onEvent: (event: E) => void;
   readonly #onSocketError: ((error: unknown) => void) | undefined;
   readonly #beforeSend: (() => unknown) | undefined;
@@ -142,7 +148,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    * @param onStray Gets the datagrams that are not the machine's, borrowed until return.
    */
   constructor(
-    runtime: Runtime,
+    runtime: DriverRuntime,
     onEvent: (event: E) => void,
     onSocketError?: (error: unknown) => void,
     beforeSend?: () => unknown,

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { parseEndpoint } from "../core/ip.ts";
+import { checkPort, show } from "../core/check.ts";
+import { canonicalAddress, parseEndpoint } from "../core/ip.ts";
+import type { Endpoint } from "../core/machine.ts";
 
 /** A server as it is named: a host name or an address, and a port. */
 export interface ServerName {
@@ -12,6 +14,9 @@ export interface ServerName {
   /** 1…65535. */
   readonly port: number;
 }
+
+/** The port where a STUN server's name says none (RFC 8489 §18.6), and a TURN server's. */
+const STUN_PORT = 3478;
 
 /** What RFC 1123 lets a part of a name be, an underscore here and there included. */
 const LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?";
@@ -32,4 +37,25 @@ export function parseServer(text: string, defaultPort: number): ServerName | und
   // All digits and dots is an address that was mistyped.
   if (!NAME.test(host) || /^[0-9.]+$/.test(host) || port < 1 || port > 65535) return undefined;
   return { host, port };
+}
+
+/**
+ * A STUN or TURN server as an option names it: by text or by endpoint.
+ *
+ * @throws {TypeError | RangeError} Where it does not, with the option's name and the value.
+ */
+export function readStunServer(option: string, server: string | Endpoint): ServerName {
+  const read = typeof server === "string"
+    ? parseServer(server, STUN_PORT)
+    : byEndpoint(`${option}.port`, server);
+  if (read) return read;
+  const shown = typeof server === "object" ? JSON.stringify(server) : show(server);
+  throw new TypeError(
+    `'${option}' must be HOST, HOST:PORT, [IPV6]:PORT or an endpoint: current value is ${shown}`,
+  );
+}
+
+function byEndpoint(portName: string, server: Endpoint): ServerName | undefined {
+  const host = typeof server?.address === "string" ? canonicalAddress(server.address) : undefined;
+  return host === undefined ? undefined : { host, port: checkPort(portName, server.port) };
 }

@@ -409,7 +409,7 @@ export class Connection<T, M extends MappingMachine> {
 
 /** Whether a gateway has given something. */
 function hasExternal(assignments: readonly Assignment[]): boolean {
-  return assignments.some(({ via }) => via !== "local");
+  return assignments.some(({ via }) => via !== "local" && via !== "stun");
 }
 
 function closedError(what: string): NatError {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkAddress, checkChoice, checkPort } from "../../core/check.ts";
+import { checkAddress, checkChoice, checkInteger, checkPort } from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
 import type { Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
@@ -16,6 +16,7 @@ import type { PortMapper } from "../../core/portmap/mapper.ts";
 import type { PortMappingEntry } from "../../core/upnp/client.ts";
 import { callBack } from "../callback.ts";
 import { readLocalAddresses } from "../discovery/mod.ts";
+import { readStunServer, type ServerName } from "../host_name.ts";
 import type { UdpHandlers } from "../runtime.ts";
 import { attemptsError } from "./attempts_error.ts";
 import {
@@ -52,8 +53,11 @@ import { MappedTcpServer, MappedUdpSocket, PortWatch } from "./port_watch.ts";
 import type { UdpChannel } from "./punch.ts";
 import type { PunchedTcp } from "./punch_tcp.ts";
 import type { PunchOptions, RendezvousOptions } from "./rendezvous.ts";
+import { SeenSocket } from "./seen_socket.ts";
 import { checkOptions, type WaitOptions } from "./wait.ts";
 
+/** How many STUN servers the sockets ask. */
+const MAX_STUN_SERVERS = 8;
 /** How long the other protocols are waited for once one has told the external address. */
 const MORE_ADDRESSES_MS = 500;
 
@@ -111,9 +115,13 @@ export interface AddressOptions extends WaitOptions {
 export class Nat extends PortContext {
   /** Whether the mapper is told this host's addresses. */
   #hasWatch = false;
+  /** Whom the sockets ask how they are seen. */
+  #stunServers: readonly ServerName[];
+  readonly #sockets: Set<SeenSocket> = new Set();
 
   private constructor(options: NatOptions) {
     super(options);
+    this.#stunServers = readStunServers(options.stunServers ?? []);
   }
 
   /**
@@ -217,7 +225,7 @@ export class Nat extends PortContext {
     const local = { address: checkAddress("address", address ?? "0.0.0.0"), port };
     // Before anything is bound: what is wrong with the rest.
     toWatchRequest(port || 1, { ...rest, protocol: "udp" });
-    const socket = await this.runtime.openUdp({ local }, {
+    const socket = await SeenSocket.open(this.runtime, local, {
       onDatagram: (data, from) => void callBack(() => onDatagram?.(data, from)),
       onUnreachable: (to) => void callBack(() => onUnreachable?.(to)),
       onError: (error, to) => void callBack(() => onError?.(error, to)),
@@ -227,7 +235,13 @@ export class Nat extends PortContext {
       const request = toWatchRequest(binding.port, this.#forBinding(binding, rest));
       await this.#beginWatching();
       const watched = { ...request, ...boundTo(binding) };
-      return new MappedUdpSocket(this.connection, watched, socket);
+      const mapped = new MappedUdpSocket(this.connection, watched, socket, () => {
+        this.#sockets.delete(socket);
+        socket.close();
+      });
+      this.#sockets.add(socket);
+      void socket.ask(this.#stunServers);
+      return mapped;
     } catch (error) {
       socket.close();
       throw error;
@@ -273,6 +287,19 @@ export class Nat extends PortContext {
       runtime: this.runtime,
       ...checkOptions(options),
     });
+  }
+
+  /**
+   * Has the sockets of {@linkcode Nat.bindUdp} ask these STUN servers, too, how they see them: those
+   * that are bound and those that will be.
+   *
+   * @param servers As {@linkcode NatOptions.stunServers}, eight at most with those of before.
+   * @throws {TypeError | RangeError} On a server that is none, or too many.
+   */
+  addServers(servers: readonly (string | Endpoint)[]): void {
+    const added = readStunServers(servers, this.#stunServers.length);
+    this.#stunServers = [...this.#stunServers, ...added];
+    for (const socket of this.#sockets) void socket.ask(added);
   }
 
   /**
@@ -495,6 +522,7 @@ export class Nat extends PortContext {
 
   /** @internal */
   protected override async readMore(): Promise<void> {
+    for (const socket of this.#sockets) void socket.networkChanged();
     if (this.#hasWatch) await this.#tellLocalAddresses();
   }
 
@@ -508,4 +536,9 @@ export class Nat extends PortContext {
     return attempts.filter(({ outcome }) => outcome === "unmapped")
       .map(({ via, gateway }) => ({ via, gateway }));
   }
+}
+
+function readStunServers(servers: readonly (string | Endpoint)[], more: number = 0): ServerName[] {
+  checkInteger("stunServers.length", servers.length + more, 0, MAX_STUN_SERVERS);
+  return servers.map((server) => readStunServer("stunServers", server));
 }

@@ -42,6 +42,11 @@ export interface NatOptions {
   readonly announcements?: boolean;
   /** Retransmits first requests after 250 and 750 ms rather than 3 s. Default true. */
   readonly fastStart?: boolean;
+  /**
+   * STUN servers, `"HOST"`, `"HOST:PORT"`, `"[IPV6]:PORT"` or endpoints, eight at most: the sockets of
+   * {@linkcode Nat.bindUdp} are told with how they see them. Default: none.
+   */
+  readonly stunServers?: readonly (string | Endpoint)[];
   /** Ends the opening. */
   readonly signal?: AbortSignal;
 }

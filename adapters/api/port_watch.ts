@@ -8,7 +8,7 @@ import type { MappingId } from "../../core/mapping.ts";
 import type { Assignment, MapperEvent, WatchRequest } from "../../core/portmap/managed.ts";
 import { EventStream } from "./events.ts";
 import { withOptionNames } from "./options.ts";
-import type { UdpSocket } from "../runtime.ts";
+import type { SeenSocket } from "./seen_socket.ts";
 import type { MapperConnection } from "./port_mapping.ts";
 
 /**
@@ -76,6 +76,14 @@ export class PortWatch implements AsyncDisposable, AsyncIterable<readonly Assign
     return this.#sets.listen(listener);
   }
 
+  /**
+   * @internal
+   * STUN servers see the socket by these.
+   */
+  protected seen(endpoints: readonly Endpoint[]): void {
+    this.#connection.do((mapper, now) => mapper.reflexiveChanged(this.#id, endpoints, now));
+  }
+
   /** Deletes what was made at the gateways. Never rejects: what they do not delete ends by itself. */
   close(): Promise<void> {
     return this.#closing ??= this.#connection.unfollow(this.#id);
@@ -93,16 +101,26 @@ export class PortWatch implements AsyncDisposable, AsyncIterable<readonly Assign
 }
 
 /**
- * A UDP socket whose port is mapped at every gateway: a {@linkcode PortWatch} that sends, too.
- * Closing it closes the socket.
+ * A UDP socket whose port is mapped at every gateway: a {@linkcode PortWatch} that sends, too. Where
+ * STUN servers are named, how they see it belongs to the set. Closing it closes the socket.
  */
 export class MappedUdpSocket extends PortWatch {
-  readonly #socket: UdpSocket;
+  readonly #socket: SeenSocket;
 
-  /** Made by {@linkcode Nat.bindUdp}. */
-  constructor(connection: MapperConnection, request: WatchRequest, socket: UdpSocket) {
-    super(connection, request, () => socket.close());
+  /**
+   * Made by {@linkcode Nat.bindUdp}.
+   *
+   * @param onClose Is called when it is closed, whoever closes it.
+   */
+  constructor(
+    connection: MapperConnection,
+    request: WatchRequest,
+    socket: SeenSocket,
+    onClose: () => void,
+  ) {
+    super(connection, request, onClose);
     this.#socket = socket;
+    socket.onSeen = (endpoints) => this.seen(endpoints);
   }
 
   /** Where it is bound. */

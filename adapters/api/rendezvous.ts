@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { checkAddress, checkPort, show } from "../../core/check.ts";
+import { checkAddress, checkPort } from "../../core/check.ts";
 import { classify, isLoopback } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
@@ -23,7 +23,7 @@ import type { Transport } from "../../core/mapping.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
-import { parseServer, type ServerName } from "../host_name.ts";
+import { readStunServer } from "../host_name.ts";
 import { checkOptions, waitFor } from "./wait.ts";
 
 /** A port of this host that a gateway sends to from outside. */
@@ -100,7 +100,6 @@ export interface PunchOptions {
 
 /** The most addresses of this host that are tried. */
 const MAX_ADDRESSES = 8;
-const STUN_PORT = 3478;
 
 /** What both kinds of rendezvous are opened with. */
 export interface Setup {
@@ -122,9 +121,9 @@ export async function prepare(options: RendezvousOptions): Promise<Setup> {
     options,
   );
   const port = checkPort("localPort", localPort ?? 0, 0);
-  const names = stunServers.map((server) => readServer("stunServers", server));
+  const names = stunServers.map((server) => readStunServer("stunServers", server));
   const turns = turnServers.map(({ server, username, password }) => ({
-    name: readServer("turnServers", server),
+    name: readStunServer("turnServers", server),
     username: checkText("turnServers", username),
     password: checkText("turnServers", password),
   }));
@@ -140,15 +139,6 @@ export async function prepare(options: RendezvousOptions): Promise<Setup> {
   const addresses = given ?? ownAddresses(runtime);
   signal?.throwIfAborted();
   return { runtime, servers, relays, addresses, port };
-}
-
-function readServer(option: string, server: string | Endpoint): ServerName {
-  if (typeof server !== "string") {
-    return { host: checkAddress(option, server?.address), port: checkPort(option, server.port) };
-  }
-  const name = parseServer(server, STUN_PORT);
-  if (name) return name;
-  throw new TypeError(`'${option}' must name HOST or HOST:PORT: current value is ${show(server)}`);
 }
 
 function checkText(option: string, text: unknown): string {

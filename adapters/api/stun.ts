@@ -6,7 +6,7 @@
  */
 import { checkChoice, checkPort, show } from "../../core/check.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
-import { anyAddress, canonicalAddress, type Family, familyOf } from "../../core/ip.ts";
+import { anyAddress, type Family, familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
 import type {
@@ -23,13 +23,11 @@ import type {
 import { systemRuntime } from "../auto.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
-import { parseServer, type ServerName } from "../host_name.ts";
+import { readStunServer, type ServerName } from "../host_name.ts";
 import type { Runtime } from "../runtime.ts";
 import { describeStunFailure } from "../stun_failure.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
 
-/** The port where a server's name says none (RFC 8489 §18.6). */
-const DEFAULT_PORT = 3478;
 /** Of a name with more addresses so many are asked. */
 const MAX_ADDRESSES = 4;
 
@@ -103,7 +101,7 @@ export async function reflexiveAddress(
   const { localPort = 0, family, credentials } = checkOptions(options);
   const transport = checkChoice("transport", options.transport ?? "udp", ["udp", "tcp"]);
   checkPort("localPort", localPort, 0);
-  const name = readServer("server", server);
+  const name = readStunServer("server", server);
   const runtime = options.runtime ?? systemRuntime();
   const endpoints = (await resolve(name, family)).slice(0, MAX_ADDRESSES);
   const what = `ask the STUN server ${textOf(name)}`;
@@ -198,7 +196,7 @@ export async function natBehaviour(
       `'servers' must be one to eight servers: current value is ${show(servers)}`,
     );
   }
-  const names = servers.map((server) => readServer("servers", server));
+  const names = servers.map((server) => readStunServer("servers", server));
   signal?.throwIfAborted();
   const runtime = options.runtime ?? systemRuntime();
   const [first] = await resolve(names[0]!, options.family);
@@ -241,22 +239,6 @@ function stunError(what: string, failure: StunFailure): NatError {
     "closed": "closed",
   };
   return new NatError(codes[failure.kind], `Cannot ${what}: ${describeStunFailure(failure)}`);
-}
-
-function readServer(name: string, server: string | Endpoint): ServerName {
-  const read = typeof server === "string"
-    ? parseServer(server, DEFAULT_PORT)
-    : parseServerEndpoint(server);
-  if (read) return read;
-  const shown = typeof server === "object" ? JSON.stringify(server) : show(server);
-  throw new TypeError(
-    `'${name}' must be HOST, HOST:PORT, [IPV6]:PORT or an endpoint: current value is ${shown}`,
-  );
-}
-
-function parseServerEndpoint(server: Endpoint): ServerName | undefined {
-  const host = typeof server?.address === "string" ? canonicalAddress(server.address) : undefined;
-  return host === undefined ? undefined : { host, port: checkPort("server.port", server.port) };
 }
 
 async function resolve(name: ServerName, family: Family | undefined): Promise<readonly Endpoint[]> {

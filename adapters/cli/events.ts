@@ -78,7 +78,7 @@ export type CliEvent =
   }
   | {
     readonly event: "assignments";
-    /** All of them, `via` a protocol or `"local"`. */
+    /** All of them, `via` a protocol, `"local"` or `"stun"`. */
     readonly assignments: readonly Omit<Assignment, "family">[];
   }
   | { readonly event: "report" } & Diagnosis

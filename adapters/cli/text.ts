@@ -192,7 +192,7 @@ function assigned(
   if (assignments.length === 0) return style.bad("nowhere");
   return assignments.map(({ via, protocol, ...endpoint }) =>
     `${style.bold(formatEndpoint(endpoint))}/${protocol} ` +
-    (via === "local" ? "on this host" : `by ${viaName(via)}`)
+    (via === "local" ? "on this host" : `by ${via === "stun" ? "STUN" : viaName(via)}`)
   ).join(", ");
 }
 

@@ -86,8 +86,11 @@ export interface Assignment {
   readonly address: string;
   /** And to which port there. */
   readonly port: number;
-  /** The protocol that made it; `"local"`: the host's own address, for whoever gets there. */
-  readonly via: Via | "local";
+  /**
+   * The protocol that made it. `"local"`: the host's own address, for whoever gets there. `"stun"`: how
+   * servers see the socket, which a NAT that filters lets those in to whom it has sent.
+   */
+  readonly via: Via | "local" | "stun";
   /** The address's family. */
   readonly family: Family;
 }

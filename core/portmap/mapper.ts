@@ -311,6 +311,21 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#watches.localAddressesChanged(checked, now);
   }
 
+  /**
+   * By these endpoints STUN servers see the socket whose port is watched, for its set. Unknown ids are
+   * ignored.
+   *
+   * @throws {TypeError | RangeError} Where one is no endpoint.
+   */
+  reflexiveChanged(id: MappingId, endpoints: readonly Endpoint[], now: Instant): void {
+    const checked = endpoints.map(({ address, port }) => ({
+      address: checkAddress("endpoints", address),
+      port: checkPort("endpoints", port),
+    }));
+    this.#outbox.touch(now);
+    this.#watches.reflexiveChanged(id, checked, now);
+  }
+
   /** {@inheritDoc Machine.sockets} The same list as long as the same is wanted. */
   sockets(): readonly SocketSpec[] {
     const paths = this.#paths, lists = this.#socketLists;

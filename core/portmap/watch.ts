@@ -9,14 +9,15 @@
  * what is gone after a second, so that a restarted gateway that gives the same back makes none.
  *
  * Where a gateway's external address is a private one, another NAT stands above it. What that one
- * gives where it is asked through the inner one (`outer.ts`) belongs to the set.
+ * gives where it is asked through the inner one (`outer.ts`) belongs to the set. So does how STUN
+ * servers see the port's socket, where the caller has that asked.
  *
  * @module
  */
 import type { Attempt } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { savedKey } from "../lease/saved.ts";
-import type { Instant } from "../machine.ts";
+import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure, MappingId, MappingKey } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
 import type {
@@ -55,6 +56,8 @@ interface Watch {
   readonly key: MappingKey;
   /** At most one for each gateway in use, beside those that are ending. */
   parts: readonly ManagedMapping[];
+  /** How STUN servers see its socket. */
+  reflexive: readonly Endpoint[];
   /** What the application knows, in an order that says nothing. */
   told: ReadonlySet<string>;
   isClosing: boolean;
@@ -101,6 +104,7 @@ export class Watches {
       boundTo,
       key: savedKey(request),
       parts: [],
+      reflexive: [],
       told: new Set(),
       isClosing: false,
       attempts: [],
@@ -121,6 +125,14 @@ export class Watches {
   localAddressesChanged(addresses: readonly string[], now: Instant): void {
     this.#localAddresses = addresses;
     for (const watch of this.#open.values()) this.#note(watch, now);
+  }
+
+  /** STUN servers see the socket of one by these. */
+  reflexiveChanged(id: MappingId, endpoints: readonly Endpoint[], now: Instant): void {
+    const watch = this.#open.get(id);
+    if (!watch) return;
+    watch.reflexive = endpoints;
+    this.#note(watch, now);
   }
 
   /** Other gateways are in use. */
@@ -205,7 +217,7 @@ export class Watches {
     if (!isClosing) this.#outers.reach(id, request, parts, now);
   }
 
-  #setOf({ id, request, boundTo, parts }: Watch): Assignment[] {
+  #setOf({ id, request, boundTo, parts, reflexive }: Watch): Assignment[] {
     const { protocol, internalPort, thirdParty } = request;
     const local = thirdParty !== undefined
       ? []
@@ -223,9 +235,13 @@ export class Watches {
         return [{ protocol, address, port, via, family: familyOf(address) }];
       },
     );
+    const seen = reflexive.map(({ address, port }): Assignment => (
+      { protocol, address, port, via: "stun", family: familyOf(address) }
+    ));
     return [
       ...local.filter(({ family }) => request.family === undefined || request.family === family),
       ...external,
+      ...seen,
     ];
   }
 

@@ -27,6 +27,7 @@ export {
   shortTermKey,
   userhash,
 } from "./integrity.ts";
+export * from "./reflexive.ts";
 export * from "./server.ts";
 export * from "./turn.ts";
 export type * from "../machine.ts";

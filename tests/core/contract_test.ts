@@ -23,6 +23,7 @@ import { controlPointCase } from "./upnp/control_point_contract_case.ts";
 import { deviceSearchCase } from "./upnp/search_contract_case.ts";
 import {
   natBehaviourCase,
+  reflexiveKeeperCase,
   stunClientCase,
   stunServerCase,
   turnClientCase,
@@ -40,6 +41,7 @@ const CASES: readonly MachineCase[] = [
   stunClientCase,
   stunServerCase,
   natBehaviourCase,
+  reflexiveKeeperCase,
   turnClientCase,
   iceAgentCase,
   tcpPunchCase,

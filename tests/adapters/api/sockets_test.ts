@@ -5,13 +5,18 @@ import { describe, it } from "node:test";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { bindingOf, type BoundSocket } from "../../../adapters/api/bound_socket.ts";
 import { Nat } from "../../../adapters/api/nat.ts";
+import type { NatOptions } from "../../../adapters/api/options.ts";
 import type { PortWatch } from "../../../adapters/api/port_watch.ts";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
+import { startStunServer } from "../../../adapters/stun_server.ts";
 import { NatError } from "../../../core/errors.ts";
 
-async function withNat(run: (nat: Nat, gateway: GatewayServer) => Promise<void>): Promise<void> {
+async function withNat(
+  run: (nat: Nat, gateway: GatewayServer) => Promise<void>,
+  options: Pick<NatOptions, "stunServers"> = {},
+): Promise<void> {
   const gateway = await startGateway({ announceTo: [] });
-  const nat = await Nat.open({ gateway: gateway.endpoint, announcements: false });
+  const nat = await Nat.open({ ...options, gateway: gateway.endpoint, announcements: false });
   try {
     await run(nat, gateway);
   } finally {
@@ -138,6 +143,57 @@ describe("Nat.bindUdp()", () => {
       await Promise.all([socket.close(), peer.close()]);
       assertEquals(mappings(gateway), []);
     });
+  });
+
+  it("is told with how STUN servers see it, whose answers the application does not hear", async () => {
+    const server = await startStunServer({ listen: { address: "127.0.0.1", port: 0 } });
+    /** Waits for both ways in. */
+    const told = async (watch: PortWatch) => {
+      for await (const set of watch) {
+        const outside = set.filter(({ via }) => via !== "local");
+        if (outside.length === 2) return outside.map(({ via, port }) => [via, port]);
+      }
+      return [];
+    };
+    try {
+      await withNat(async (nat, gateway) => {
+        const heard: string[] = [];
+        let isHeard = () => {};
+        const onDatagram = (data: Uint8Array) => {
+          heard.push(new TextDecoder().decode(data));
+          isHeard();
+        };
+        const early = await nat.bindUdp({ onDatagram });
+        assertEquals(await told(early), [["pcp", early.local.port], ["stun", early.local.port]]);
+        const hears = new Promise<void>((resolve) => isHeard = resolve);
+        early.send(new TextEncoder().encode("me"), {
+          address: "127.0.0.1",
+          port: early.local.port,
+        });
+        await hears;
+        assertEquals(heard, ["me"]);
+        await early.close();
+        assertEquals([early.assignments, mappings(gateway)], [[], []]);
+      }, { stunServers: [server.endpoint] });
+      await withNat(async (nat) => {
+        const late = await nat.bindUdp({});
+        nat.addServers([server.endpoint]);
+        assertEquals(await told(late), [["pcp", late.local.port], ["stun", late.local.port]]);
+        assertThrows(() => nat.addServers(["a b"]), TypeError, "'stunServers' must be HOST");
+        assertThrows(() => nat.addServers(Array(8).fill("x")), RangeError, "'stunServers.length'");
+      });
+    } finally {
+      await server.close();
+    }
+    await assertRejects(() => Nat.open({ stunServers: ["a b"] }), TypeError, "'stunServers'");
+  });
+
+  it("is told as before where a STUN server cannot be looked up", async () => {
+    await withNat(async (nat, gateway) => {
+      const socket = await nat.bindUdp({});
+      await mapped(socket);
+      assertEquals(mappings(gateway), [`17 ${socket.local.port}`]);
+    }, { stunServers: ["no-such-host.invalid", "[2001:db8::1]:3478"] });
   });
 
   it("binds nothing where an option is wrong", async () => {

@@ -306,6 +306,27 @@ describe("a watched port", () => {
     });
   });
 
+  it("is told with how STUN servers see its socket, by itself and beside what is mapped", () => {
+    const { net, id } = watched();
+    const seen = [{ address: "203.0.113.7", port: 40_000 }];
+    net.do((mapper, now) => mapper.reflexiveChanged(id, seen, now));
+    net.run(100);
+    assertEquals(sets(net), ["pcp:203.0.113.7:8080 stun:203.0.113.7:40000"]);
+    assertEquals(net.mapper.assignments(id)?.at(-1)?.family, 4);
+    // What is gone may come back within a second.
+    net.do((mapper, now) => mapper.reflexiveChanged(id, [], now));
+    net.run(900);
+    net.do((mapper, now) => mapper.reflexiveChanged(id, seen, now));
+    net.run(5000);
+    assertEquals(sets(net), []);
+    net.do((mapper, now) => mapper.reflexiveChanged(id, [], now));
+    net.run(1000);
+    assertEquals(sets(net), ["pcp:203.0.113.7:8080"]);
+    net.mapper.reflexiveChanged(id + 1, seen, net.now);
+    const wrong = [{ address: "x", port: 1 }];
+    assertThrows(() => net.mapper.reflexiveChanged(id, wrong, net.now), TypeError, "endpoints");
+  });
+
   it("ends with one event when all it made is deleted", () => {
     const { net, id } = watched();
     net.do((mapper, now) => mapper.revoke(id, now));

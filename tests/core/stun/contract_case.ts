@@ -7,6 +7,7 @@ import { decodeStun, encodeStun, isStun, STUN_METHOD } from "../../../core/stun/
 import { NatBehaviour } from "../../../core/stun/behaviour.ts";
 import { StunClient, type StunClientEvent } from "../../../core/stun/client.ts";
 import { longTermKey } from "../../../core/stun/integrity.ts";
+import { ReflexiveKeeper } from "../../../core/stun/reflexive.ts";
 import { StunServer } from "../../../core/stun/server.ts";
 import { TurnClient } from "../../../core/stun/turn.ts";
 import type { Machine } from "../../../core/machine.ts";
@@ -91,6 +92,21 @@ export const stunClientCase: MachineCase = {
           machine.close(now);
         },
       },
+    };
+  },
+};
+
+/** A keeper of a socket's endpoint, with two servers that say all kinds of things. */
+export const reflexiveKeeperCase: MachineCase = {
+  name: "ReflexiveKeeper",
+  create(seed) {
+    const machine = new ReflexiveKeeper({ random: seededRandom(seed), servers: [SERVER, OTHER] });
+    return {
+      machine,
+      begin(now) {
+        machine.ask(now);
+      },
+      reply: ({ data, to }) => isStun(data) ? { data: answer(data), from: to } : undefined,
     };
   },
 };

@@ -1,0 +1,166 @@
+import { describe, it } from "node:test";
+import { assertEquals, assertThrows } from "@std/assert";
+import type { Endpoint, Instant } from "../../../core/machine.ts";
+import { seededRandom } from "../../../core/random.ts";
+import { encodeStun, STUN_METHOD } from "../../../core/stun/codec.ts";
+import { ReflexiveKeeper } from "../../../core/stun/reflexive.ts";
+import { read, SERVER } from "./rig.ts";
+
+const SECOND: Endpoint = { address: "198.51.100.2", port: 3478 };
+const SIX: Endpoint = { address: "2001:db8::53", port: 3478 };
+const SEEN = "203.0.113.7:40000";
+
+/** A keeper, and servers that see its socket as `sees` says; undefined: they are silent. */
+class Rig {
+  readonly keeper: ReflexiveKeeper;
+  readonly told: string[] = [];
+  readonly asked: { readonly at: Instant; readonly server: string }[] = [];
+  now: Instant = 0;
+  sees: (server: string) => string | undefined = () => SEEN;
+
+  constructor(servers: readonly Endpoint[] = [SERVER]) {
+    this.keeper = new ReflexiveKeeper({ random: seededRandom(1), servers });
+  }
+
+  do(command: (keeper: ReflexiveKeeper, now: Instant) => void): void {
+    command(this.keeper, this.now);
+    this.#settle();
+  }
+
+  run(ms: number): void {
+    const end = this.now + ms;
+    for (;;) {
+      const at = this.keeper.nextTimeout() ?? Infinity;
+      if (at > end) break;
+      this.now = Math.max(this.now, at);
+      this.do((keeper, now) => keeper.handleTimeout(now));
+    }
+    this.now = end;
+  }
+
+  #settle(): void {
+    for (let action = this.keeper.poll(); action; action = this.keeper.poll()) {
+      if (action.type === "event") {
+        this.told.push(
+          action.event.endpoints.map(({ address, port }) => `${address}:${port}`).join(),
+        );
+      }
+      if (action.type !== "send") continue;
+      const { to, data, socket } = action;
+      this.asked.push({ at: this.now, server: to.address });
+      const text = this.sees(to.address);
+      if (text === undefined) continue;
+      const at = text.lastIndexOf(":");
+      const answer = encodeStun({
+        class: "success",
+        method: STUN_METHOD.BINDING,
+        transactionId: read(data).transactionId,
+        attributes: {
+          xorMappedAddress: { address: text.slice(0, at), port: Number(text.slice(at + 1)) },
+        },
+      });
+      this.keeper.handleDatagram(answer, to, socket, this.now);
+    }
+  }
+}
+
+function asking(servers?: readonly Endpoint[]): Rig {
+  const rig = new Rig(servers);
+  rig.do((keeper, now) => keeper.ask(now));
+  return rig;
+}
+
+describe("ReflexiveKeeper", () => {
+  it("tells how a server sees the socket, once, and keeps that alive by asking every 15 s", () => {
+    const rig = asking();
+    rig.run(60_000);
+    assertEquals([rig.told, rig.keeper.endpoints], [[SEEN], [
+      { address: "203.0.113.7", port: 40_000 },
+    ]]);
+    assertEquals(rig.asked.map(({ at }) => at), [0, 15_000, 30_000, 45_000, 60_000]);
+  });
+
+  it("tells another endpoint, and that there is none where nobody answers any more", () => {
+    const rig = asking();
+    rig.sees = () => "203.0.113.8:41000";
+    rig.run(15_000);
+    assertEquals(rig.told, [SEEN, "203.0.113.8:41000"]);
+    rig.sees = () => undefined;
+    rig.run(55_000);
+    assertEquals(rig.told.at(-1), "");
+    rig.sees = () => SEEN;
+    rig.run(60_000);
+    assertEquals(rig.told.at(-1), SEEN);
+  });
+
+  it("tells one endpoint a family, whoever sees it", () => {
+    const rig = asking([SERVER, SECOND, SIX]);
+    rig.sees = (server) => server === SIX.address ? "2001:db8::7:40000" : SEEN;
+    rig.do((keeper, now) => keeper.ask(now));
+    assertEquals(rig.told.at(-1), `${SEEN},2001:db8::7:40000`);
+  });
+
+  it("tells none where the NAT shows each server another one, and does not ask ever faster", () => {
+    const rig = new Rig([SERVER, SECOND]);
+    rig.sees = (server) => `203.0.113.7:${server === SERVER.address ? 40_000 : 40_001}`;
+    rig.do((keeper, now) => keeper.ask(now));
+    assertEquals(rig.keeper.endpoints, []);
+    const asked = rig.asked.length;
+    rig.run(60_000);
+    assertEquals([rig.keeper.endpoints, rig.asked.length - asked], [[], 8]);
+  });
+
+  it("asks who saw another endpoint before, rather than to take that for such a NAT", () => {
+    const rig = asking([SERVER, SECOND]);
+    rig.sees = () => "203.0.113.8:41000";
+    rig.run(15_000);
+    assertEquals([rig.told, rig.keeper.endpoints.length], [[SEEN, "203.0.113.8:41000"], 1]);
+    // One that is silent by then does not keep the news back.
+    rig.sees = (server) => server === SERVER.address ? "203.0.113.9:42000" : undefined;
+    rig.run(15_000);
+    assertEquals(rig.told.at(-1), "203.0.113.9:42000");
+  });
+
+  it("asks at once where the network has changed, whatever is under way", () => {
+    const rig = asking();
+    rig.sees = () => undefined;
+    rig.do((keeper, now) => keeper.ask(now));
+    rig.sees = () => "203.0.113.8:41000";
+    rig.do((keeper, now) => keeper.ask(now));
+    assertEquals(rig.told, [SEEN, "203.0.113.8:41000"]);
+    assertEquals(rig.keeper.stats.requests, 3);
+  });
+
+  it("takes other servers, each once and eight at most, and keeps what is known of those", () => {
+    const rig = asking();
+    rig.do((keeper, now) => keeper.setServers([SERVER, SECOND, SECOND], now));
+    assertEquals(rig.asked.map(({ server }) => server), [SERVER.address, SECOND.address]);
+    rig.sees = () => undefined;
+    rig.do((keeper, now) => keeper.ask(now));
+    rig.do((keeper, now) => keeper.setServers([SECOND], now));
+    rig.asked.length = 0;
+    rig.run(60_000);
+    assertEquals(new Set(rig.asked.map(({ server }) => server)), new Set([SECOND.address]));
+    const { told } = rig;
+    rig.do((keeper, now) => keeper.setServers([], now));
+    assertEquals([told.at(-1), rig.keeper.nextTimeout()], ["", undefined]);
+    const many = Array.from({ length: 9 }, (_, i) => ({ address: `192.0.2.${i + 1}`, port: 3478 }));
+    assertThrows(() => rig.keeper.setServers(many, 0), RangeError, "'servers.length'");
+    assertThrows(() => rig.keeper.setServers([{ address: "x", port: 1 }], 0), TypeError, "servers");
+  });
+
+  it("tells nothing of a server that is asked no more", () => {
+    const rig = asking([SERVER, SECOND]);
+    rig.sees = () => undefined;
+    rig.do((keeper, now) => keeper.setServers([SIX], now));
+    assertEquals(rig.told, [SEEN, ""]);
+  });
+
+  it("lets through what is no answer of a server, and says nothing once it is closed", () => {
+    const rig = asking();
+    assertEquals(rig.keeper.handleDatagram(Uint8Array.of(1, 2, 3), SERVER, "client", 0), false);
+    rig.do((keeper, now) => keeper.close(now));
+    rig.run(600_000);
+    assertEquals([rig.told, rig.asked.length, rig.keeper.nextTimeout()], [[SEEN], 1, undefined]);
+  });
+});
