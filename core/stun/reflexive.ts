@@ -35,6 +35,7 @@ export interface ReflexiveKeeperOptions {
 
 /** What a keeper tells. */
 export interface ReflexiveEvent {
+  /** Names it. */
   readonly type: "reflexive";
   /** All of them, at most one a family; told at each change. */
   readonly endpoints: readonly Endpoint[];

@@ -523,6 +523,8 @@ export class Traveller {
   /** Whether an address of a watched port is this host's, or a gateway of it has confirmed it. */
   #isTrue({ via, address, port }: Assignment): boolean {
     if (via === "local") return this.#local.includes(address);
+    // Nobody asks a server.
+    if (via === "stun") return false;
     const external = { address, port };
     return this.#paths.some(({ gateway }) => this.#isConfirmed({ via, gateway, external }));
   }
