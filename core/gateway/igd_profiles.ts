@@ -316,7 +316,7 @@ const LIST: readonly Omit<Profile, "protocols">[] = [
     source: "aeternity#2020 (peers.md row 42)",
     summary: "gives leases without an end alone, and refuses with a bare 500",
     upnp: { version: 1, habits: { leases: "permanent" } },
-    answers: [{ when: { about: "control", isError: true }, then: [{ kind: "body", text: "" }] }],
+    answers: [{ when: { isError: true }, then: [{ kind: "body", text: "" }] }],
   },
   {
     name: "arris-nvg578lx",
@@ -410,7 +410,7 @@ const LIST: readonly Omit<Profile, "protocols">[] = [
     summary: "AddAnyPortMapping returns its port under another name",
     upnp: { version: 2 },
     answers: [{
-      when: { about: "control", actions: ["AddAnyPortMapping"] },
+      when: { actions: ["AddAnyPortMapping"] },
       then: replaced(["NewReservedPort", "NewExternalPort"]),
     }],
   },

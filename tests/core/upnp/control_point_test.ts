@@ -223,6 +223,9 @@ describe("ControlPoint", () => {
     const results: readonly (readonly [HttpResult, object])[] = [
       [okPage(new Uint8Array(0), 404), { kind: "http-status", status: 404 }],
       [okPage(new Uint8Array(0)), { kind: "malformed", fault: "not-xml" }],
+      [okPage(new Uint8Array(0), 199), { kind: "http-status", status: 199 }],
+      [okPage(new Uint8Array(0), 299), { kind: "malformed", fault: "not-xml" }],
+      [okPage(new Uint8Array(0), 300), { kind: "http-status", status: 300 }],
       [{ ok: false, reason: "too-large" }, { kind: "no-answer", reason: "too-large" }],
     ];
     for (const [result, failure] of results) {
@@ -231,6 +234,8 @@ describe("ControlPoint", () => {
       rig.answer(rig.requests()[0]!, result);
       const [event] = rig.events();
       assertEquals(event?.type === "unreadable" && event.failure, failure);
+      const { requests, answers, failures } = rig.point.stats;
+      assertEquals([requests, answers, failures], [1, 0, 1]);
     }
   });
 
@@ -628,8 +633,13 @@ describe("ControlPoint", () => {
         "SUBSCRIBE",
         [["SID", "uuid:1"], ["TIMEOUT", "Second-1800"]],
       ]);
+      assertEquals([renewal!.maxBytes, renewal!.timeoutMs], [65_536, 10_000]);
       rig.point.handleResponse(renewal!.id, made("uuid:1", 1), 150_010);
       assertEquals(rig.point.nextTimeout(), 151_010);
+      assertEquals(subscribed(3).rig.point.debugTimeout(), {
+        at: 1500,
+        reason: "renew a subscription",
+      });
       notify(rig, id, 0);
       assertEquals(rig.told(), ["changed"]);
 
@@ -754,7 +764,8 @@ describe("ControlPoint", () => {
       const { rig, id, service } = subscribed();
       rig.point.cancel(id, 0);
       const [leave] = rig.requests();
-      assertEquals(leave!.request.method, "UNSUBSCRIBE");
+      const { request, maxBytes, timeoutMs } = leave!;
+      assertEquals([request.method, maxBytes, timeoutMs], ["UNSUBSCRIBE", 65_536, 10_000]);
       assertEquals(notify(rig, id, 1), 412);
       rig.answer(leave!, refusal);
       assertEquals([rig.events(), rig.point.debugTimeout()], [[], undefined]);
@@ -824,7 +835,14 @@ describe("ControlPoint", () => {
     assertThrows(() => rig.point.call(service, "A B", {}, 0), TypeError, "'action'");
     assertThrows(() => rig.point.call(service, "A", { "": "" }, 0), TypeError, "'argument'");
     assertThrows(() => rig.point.search(0, 0), RangeError, "'durationMs'");
-    assertThrows(() => new Rig({ timeoutMs: 0 }), RangeError, "'timeoutMs'");
+    for (const timeoutMs of [0, 600_001]) {
+      assertThrows(() => new Rig({ timeoutMs }), RangeError, "'timeoutMs'");
+    }
+    for (const timeoutMs of [1, 600_000, undefined]) {
+      const patient = new Rig(timeoutMs === undefined ? {} : { timeoutMs });
+      patient.point.call(patient.find(), "A", {}, 0);
+      assertEquals(patient.requests()[0]?.timeoutMs, timeoutMs ?? 30_000);
+    }
     assertEquals(drain(rig.point), []);
     assertEquals(rig.point.call(service, "A", {}, 0), 1);
   });
