@@ -151,6 +151,8 @@ describe("a machine that is stopped", () => {
     process.stop();
     process.stop();
     other.bind().send(local, new Uint8Array(1));
+    // A command is one of its caller's, and moves it no more.
+    process.do((one) => void (one.due = 60));
     world.runFor(100);
     assertEquals([heard(), host.processes.length, host.isBound(OWN, 7)], [[], 0, false]);
   });
