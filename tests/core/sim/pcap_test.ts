@@ -1,8 +1,9 @@
 import { describe, it } from "node:test";
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { fromHex, toHex, u16 } from "../../../core/bytes.ts";
 import { encodePcap, type Packet, World } from "../../../core/sim/mod.ts";
 import { encodeIpPacket } from "../../../core/sim/pcap.ts";
+import { Trace } from "../../../core/sim/trace.ts";
 
 const DATA = fromHex("0000");
 const V4: Packet = {
@@ -150,6 +151,44 @@ describe("Trace", () => {
     assertEquals([trace.entries().length, trace.forgotten], [3, 6]);
     assertMatch(trace.text(), /^.* 30 B .*\n.*closed\n.*icmp/);
     assertEquals(trace.text(1).split("\n").length, 1);
+  });
+
+  it("shows 24 bytes of what it does not decode, and that there are more", () => {
+    const trace = new Trace({ size: 5 });
+    const from = { address: "10.0.0.1", port: 9 }, to = { address: "10.0.0.2", port: 2 };
+    const words = [24, 25].map((length) => {
+      const packet = { protocol: "udp", from, to, data: new Uint8Array(length), hops: 1 } as const;
+      return trace.format({ at: 1, where: "a", onLink: false, packet, verdict: "closed" });
+    });
+    const head = "      0.001000 a          10.0.0.1:9 → 10.0.0.2:2 udp ";
+    const bytes = "00".repeat(24);
+    assertEquals(words, [
+      `${head}24 B ${bytes} : closed`,
+      `${head}25 B ${bytes}… : closed`,
+    ]);
+  });
+
+  it("tells events as JSON, with bytes in hexadecimal", () => {
+    const trace = new Trace({ size: 1 });
+    trace.event(2500, "client", { type: "told", data: Uint8Array.of(1, 255) });
+    assertEquals(trace.text(), '      2.500000 client     == {"type":"told","data":"01ff"}');
+    assertEquals(trace.entries().length, 1);
+  });
+
+  it("keeps none to ten million entries, oldest first, and counts those that it forgot", () => {
+    for (const size of [-1, 10_000_001]) {
+      assertThrows(() => new Trace({ size }), RangeError, "'size'");
+    }
+    for (const size of [0, 10_000_000]) assertEquals(new Trace({ size }).isOn, size > 0);
+    const trace = new Trace({ size: 3 });
+    const kept = [1, 2, 3, 4, 5].map((i) => {
+      trace.note(i, "a", `${i}`);
+      return [trace.entries().map(({ at }) => at).join(" "), trace.forgotten];
+    });
+    assertEquals(kept, [["1", 0], ["1 2", 0], ["1 2 3", 0], ["2 3 4", 1], ["3 4 5", 2]]);
+    const lines = [0, 2, 3, 4].map((count) => trace.text(count).split("\n").at(0));
+    const line = (i: number) => `      0.00${i}000 a          -- ${i}`;
+    assertEquals(lines, ["", line(4), line(3), line(3)]);
   });
 
   it("is off unless asked for", () => {

@@ -287,6 +287,75 @@ describe("World", () => {
     assertThrows(() => other.runFor(1), SimulationError, "livelock");
   });
 
+  it("as many steps as it may make in one instant are none of a livelock, one more is", () => {
+    for (const [steps, isTooMany] of [[5, false], [6, true]] as const) {
+      const world = new World({ maxStepsPerInstant: 5, start: 10 });
+      for (let i = 0; i < steps; i++) world.at(10, () => {});
+      if (isTooMany) {
+        assertThrows(() => world.runFor(0), SimulationError, "from 10 ms");
+        continue;
+      }
+      world.runFor(0);
+      world.after(1, () => {});
+      world.runFor(1);
+      assertEquals(world.now, 11);
+    }
+    assertThrows(() => new World({ maxStepsPerInstant: 0 }), RangeError, "'maxStepsPerInstant'");
+  });
+
+  it("an error shows the last forty lines of the trace, and none where there is none", () => {
+    for (const size of [0, 30, 40, 41]) {
+      const world = new World({ trace: { size }, seed: 9 });
+      for (let i = 1; i <= 50; i++) world.note(`line ${i}`);
+      const { message } = assertThrows(() => world.driveBounded(0, () => false), SimulationError);
+      const [first, ...lines] = message.split("\n");
+      assertEquals(first, "Not done after 0 steps (seed 9)");
+      assertEquals(lines.length, Math.min(size, 40));
+      if (size > 0) assert(lines.at(-1)!.endsWith("-- line 50"));
+    }
+  });
+
+  it("what was to arrive comes before what is due at the same time", () => {
+    const { world, processes, b } = chat(1, { delayMs: 5 });
+    const order: string[] = [];
+    const { machine } = processes[0];
+    machine.nextTimeout = () => 5;
+    machine.debugTimeout = () => ({ at: 5, reason: "chat" });
+    machine.handleTimeout = () => (order.push("due"), machine.nextTimeout = () => 50);
+    machine.handleDatagram = () => order.push("arrival") > 0;
+    processes[0].do(() => {});
+    b.bind({ port: 9 }).send(A, Uint8Array.of(100));
+    world.runUntil(5);
+    assertEquals(order, ["arrival", "due"]);
+    assertEquals(world.stats.packets, 1);
+  });
+
+  it("forks are other sources each time, the same for the same seed, never the world's own", () => {
+    const drawn = (seed: number) => {
+      const world = new World({ seed });
+      return [world.random, world.fork(), world.fork()].map((source) => source.u32());
+    };
+    assertEquals(drawn(5), drawn(5));
+    assertEquals(new Set([...drawn(5), ...drawn(6)]).size, 6);
+  });
+
+  it("a NAT's interfaces show their zones, and its gateway is of its address's family", () => {
+    const world = new World();
+    const inside = world.segment("in"), outside = world.segment("out");
+    const made = (gateway: string, own: string) => {
+      const nat = world.nat("nat", { inside: [inside, own], outside: [outside, own], gateway });
+      return [nat.inside.zone, nat.outside.zone, nat.inside.gateways, nat.outside.gateways];
+    };
+    const none = [undefined, undefined];
+    assertEquals(made("10.0.0.9", "10.0.0.1"), ["lan0", "wan0", none, ["10.0.0.9", undefined]]);
+    assertEquals(made("2001:db8::9", "2001:db8::1"), [
+      "lan0",
+      "wan0",
+      none,
+      [undefined, "2001:db8::9"],
+    ]);
+  });
+
   it("a machine that sends by a role without a socket is an error", () => {
     const world = new World();
     world.host("h").run(new Chatter(A, world.fork()), {});
