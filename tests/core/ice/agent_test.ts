@@ -382,10 +382,10 @@ describe("after they have met", () => {
 
   it("a restart begins anew while the old pair serves (RFC 8445 §9)", () => {
     const rig = new Rig({ nats: [HOME, HOME] });
+    const old = rig.peers.map(({ process }) => structuredClone(process.machine.rendezvous!));
     rig.exchange();
     rig.settle();
     rig.world.runFor(10_000);
-    const old = rig.peers.map(({ process }) => process.machine.rendezvous!);
     for (const { process } of rig.peers) process.do((agent, now) => agent.restart(now));
     const fresh = rig.peers.map(({ process }) => process.machine.rendezvous!);
     for (const i of [0, 1]) {
@@ -655,6 +655,17 @@ describe("a check", () => {
     assertEquals(bench.agent.selected, undefined);
   });
 
+  it("answered from elsewhere has failed, and is asked anew once nothing else is left", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10, OTHER);
+    assertEquals(bench.sent(14_999), []);
+    const [again] = bench.sent(15_000);
+    assertEquals(again!.to, PEER);
+    bench.feed(bench.answer(again!), 15_010);
+    assertEquals(bench.sent(15_100)[0]!.attributes.useCandidate, true);
+  });
+
   it("refused with 487 comes back in the other role (RFC 8445 §7.2.5.1)", () => {
     const bench = new Bench({ role: "controlling" });
     bench.agent.setRemote(bench.peer, 0);
@@ -710,6 +721,15 @@ describe("a request of the peer", () => {
     const [answer] = bench.sent(1);
     assertEquals(answer!.attributes.errorCode?.code, 420);
     assertEquals(answer!.attributes.unknownAttributes, [0x7abc]);
+  });
+
+  it("from where the peer said it is uses up nothing of what is left for elsewhere", () => {
+    const bench = new Bench();
+    bench.agent.setRemote(bench.peer, 0);
+    for (let i = 0; i < 40; i++) bench.feed(bench.request(), 5 + i);
+    bench.sent(50);
+    bench.feed(bench.request(), 60, OTHER);
+    assert(bench.sent(200).some((one) => one.class === "request" && one.to.port === OTHER.port));
   });
 
   it("that comes before the peer's ticket is answered, and checked once that is there", () => {

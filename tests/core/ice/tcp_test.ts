@@ -5,7 +5,7 @@
  * @module
  */
 import { describe, it } from "node:test";
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { putU16 } from "../../../core/bytes.ts";
 import { type Candidate, candidatePriority } from "../../../core/ice/candidate.ts";
 import { TcpPunch, type TcpPunchEvent, type TcpPunchOptions } from "../../../core/ice/tcp.ts";
@@ -511,6 +511,28 @@ describe("a stream", () => {
     }
   });
 
+  it("refused with 487 is checked in the other role, whichever that is", () => {
+    for (const role of ["controlling", "controlled"] as const) {
+      const { bench, id } = up(role);
+      const [{ transactionId, attributes }] = bench.written(id) as [StunMessage];
+      const { iceControlling = attributes.iceControlled } = attributes;
+      bench.feed(
+        id,
+        framed(encodeStun({
+          class: "error",
+          method: 1,
+          transactionId,
+          attributes: { errorCode: { code: 487, reason: "" } },
+        }, { key: shortTermKey(bench.peer.pwd), fingerprint: true })),
+      );
+      const [again] = bench.written(id);
+      const other = role === "controlling" ? "iceControlled" : "iceControlling";
+      assertEquals(typeof again!.attributes[other], "bigint");
+      assertNotEquals(again!.attributes[other], iceControlling);
+      assertEquals(bench.punch.role, role === "controlling" ? "controlled" : "controlling");
+    }
+  });
+
   it("of somebody without the password is closed unanswered", () => {
     const { bench, id } = up("controlled");
     bench.written(id);
@@ -607,6 +629,19 @@ describe("its limits", () => {
     assertEquals(drain(punch), [
       { type: "event", event: { type: "failed", reason: "permission", message } },
     ]);
+  });
+
+  it("a port that cannot be had leaves the other addresses", () => {
+    const hosts = ["192.0.2.7", "192.0.2.8", "192.0.2.9"];
+    const punch = new TcpPunch({ random: seededRandom(1), hosts });
+    punch.gather(0);
+    const message = "Cannot assign requested address";
+    punch.handleSocket("tcp0", { ok: false, code: "network", message, isOpen: false }, 0);
+    for (const i of [1, 2]) {
+      punch.handleSocket(`tcp${i}`, { ok: true, local: { address: hosts[i]!, port: 4000 } }, 0);
+    }
+    const { candidates } = punch.rendezvous;
+    assertEquals(candidates.map(({ address }) => address), hosts.slice(1));
   });
 
   it("the addresses that come first are preferred", () => {

@@ -172,9 +172,15 @@ describe("a ticket", () => {
   });
 
   it("with names that ICE does not know is refused", () => {
-    for (const [name, value] of [["ufrag", "abc"], ["ufrag", "a b c d"], ["pwd", "short"]]) {
-      const wrong = { ...told, [name!]: value };
+    const names = [
+      ["ufrag", "abc", "its user fragment must be 4 to 256"],
+      ["ufrag", "a b c d", "its user fragment must be"],
+      ["pwd", "short", "its password must be 22 to 256"],
+    ] as const;
+    for (const [name, value, said] of names) {
+      const wrong = { ...told, [name]: value };
       assertEquals(codeOf(() => formatTicket(wrong)), "malformed", name);
+      assertThrows(() => formatTicket(wrong), TicketError, said);
     }
     assertEquals(codeOf(() => formatTicket({ ...told, ufrag: "u".repeat(257) })), "malformed");
     assertEquals(codeOf(() => formatTicket({ ...told, ufrag: "u".repeat(256) })), "malformed");

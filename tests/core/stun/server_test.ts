@@ -415,6 +415,7 @@ describe("a STUN server over TCP", () => {
     const server = start(BOTH);
     drain(server);
     open(server, -1);
+    assertEquals(server.nextTimeout(), 600_000);
     server.handleStream(-1, { type: "data", data: request() }, 1000);
     drain(server);
     server.handleTimeout(600_000);
