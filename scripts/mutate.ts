@@ -1,6 +1,6 @@
 /**
- * `deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose]
- * [--clauses [--find]]`: plants bugs in the sources, one at a time, runs the tests that pass its place
+ * `deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--quick] [--list]
+ * [--verbose] [--clauses [--find]]`: plants bugs in the sources, one at a time, runs the tests that pass its place
  * until one fails, and prints how many were killed in each folder, and those that survived as diffs
  * for `git apply`.
  *
@@ -20,6 +20,8 @@
  * seed draws the same ones from the same tree. `--list` shows them without running anything,
  * `--verbose` what killed the others. What an area is says `scripts/mutate/area.ts`, what a bug is
  * `scripts/mutate/operators.ts`, and which of them are none, `scripts/mutate/equivalents.ts`.
+ * `--quick` leaves out the fuzz tests and single tests of more than a second: a survivor costs them
+ * all, and they are seldom the only ones to find a bug.
  * Survivors do not change the exit status; tests that fail without a bug do.
  *
  * `--clauses` plants instead the bug that `tests/conformance/mutants.txt` names for each clause, all
@@ -42,7 +44,7 @@ import { diffOf, placeOf, rates } from "./mutate/report.ts";
 import { FailingBaseline, tryAll, type Verdict } from "./mutate/trial.ts";
 
 const USAGE =
-  "usage: deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--list] [--verbose] [--clauses [--find]]";
+  "usage: deno task mutate [--path PREFIX]… [--seed N] [--count N] [--jobs N] [--quick] [--list] [--verbose] [--clauses [--find]]";
 
 interface Options {
   seed: number;
@@ -51,6 +53,7 @@ interface Options {
   readonly paths: string[];
   isList: boolean;
   isVerbose: boolean;
+  isQuick: boolean;
   isClauses: boolean;
   isFind: boolean;
 }
@@ -63,6 +66,7 @@ function readOptions(args: readonly string[]): Options | string {
     paths: [],
     isList: false,
     isVerbose: false,
+    isQuick: false,
     isClauses: false,
     isFind: false,
   };
@@ -70,6 +74,7 @@ function readOptions(args: readonly string[]): Options | string {
     const flag = args[i]!;
     if (flag === "--list") options.isList = true;
     else if (flag === "--verbose") options.isVerbose = true;
+    else if (flag === "--quick") options.isQuick = true;
     else if (flag === "--clauses") options.isClauses = true;
     else if (flag === "--find") options.isFind = true;
     else if (flag === "--path" || flag === "--seed" || flag === "--count" || flag === "--jobs") {
@@ -127,8 +132,8 @@ async function clauses({ seed, count, paths, jobs, isFind }: Options): Promise<n
 async function main(options: Options): Promise<number> {
   if (options.isClauses) return await clauses(options);
   const startedAt = performance.now();
-  const { seed, count = 100, paths, jobs } = options;
-  const plan = await makePlan({ seed, count, prefixes: paths }).catch((error: unknown) => {
+  const { seed, count = 100, paths, jobs, isQuick } = options;
+  const plan = await makePlan({ seed, count, prefixes: paths, isQuick }).catch((error: unknown) => {
     if (error instanceof RangeError) return error.message;
     throw error;
   });

@@ -10,6 +10,9 @@ import { Imports, isSimulated, isSource, testsOf } from "./area.ts";
 import { equivalentOf } from "./equivalents.ts";
 import { type Mutant, mutantsOf, mutated } from "./operators.ts";
 
+/** Files of tests that take long, as a whole. */
+const LONG = /fuzz_test\.ts$/;
+
 /** A bug that is to be tried. */
 export interface Planned {
   readonly mutant: Mutant;
@@ -28,6 +31,8 @@ export interface Planned {
 export interface Plan {
   readonly tree: NodeTree;
   readonly mutants: readonly Planned[];
+  /** Whether tests that take long are left out. */
+  readonly isQuick: boolean;
   /** Those of the tests that run code in other processes. */
   readonly starters: ReadonlySet<string>;
   /** How many could be planted. */
@@ -42,6 +47,8 @@ export interface Choice {
   readonly count: number;
   /** Beginnings of paths; none: everything. */
   readonly prefixes: readonly string[];
+  /** Leaves out the tests that take long. */
+  readonly isQuick?: boolean;
 }
 
 /**
@@ -76,7 +83,7 @@ export function importsOf(tree: NodeTree): Imports {
  *
  * @throws {RangeError} If no source lies under one of the prefixes.
  */
-export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan> {
+export async function makePlan({ seed, count, prefixes, isQuick = false }: Choice): Promise<Plan> {
   const tree = await NodeTree.build();
   const imports = importsOf(tree);
   const paths = imports.paths.filter(isSource);
@@ -112,7 +119,7 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
       mutant,
       original,
       text: mutated(original, mutant),
-      tests: testsOf(mutant.path, imports),
+      tests: testsOf(mutant.path, imports).filter((test) => !isQuick || !LONG.test(test)),
       isSimulated: isSimulated(mutant.path),
       sources,
     };
@@ -121,6 +128,7 @@ export async function makePlan({ seed, count, prefixes }: Choice): Promise<Plan>
   return {
     tree,
     mutants,
+    isQuick,
     starters: new Set([...tests].filter((test) => imports.startsProcesses(test))),
     total: all.length,
     equivalents: possible.length - all.length,

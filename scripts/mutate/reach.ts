@@ -17,6 +17,9 @@ import type { Plan, Planned } from "./plan.ts";
 /** The first tests asked take this long together, milliseconds, where it is more than one. */
 const QUICK_MS = 300;
 
+/** A single test that takes longer takes long, milliseconds. */
+const LONG_MS = 1_000;
+
 /** What is known of a file of tests. */
 export interface KnownTests extends Passed {
   /** What the file uses of the processor, milliseconds. */
@@ -37,7 +40,7 @@ export class Reach {
   readonly #plan: Plan;
   readonly #numbers = new Map<Planned, { readonly place: number; readonly file: number }>();
   readonly #marked = new Map<string, string>();
-  readonly #known = new Map<string, KnownTests>();
+  readonly #known = new Map<string, KnownTests & { readonly isWhole: boolean }>();
 
   constructor(plan: Plan) {
     this.#plan = plan;
@@ -61,12 +64,8 @@ export class Reach {
 
   /** Takes what the tests of a file said. */
   learn(test: string, known: KnownTests): void {
-    this.#known.set(test, known);
-  }
-
-  /** What is known of a file of tests. */
-  usedMs(test: string): number {
-    return this.#known.get(test)?.usedMs ?? 0;
+    const tests = known.tests.filter(({ usedMs }) => !this.#plan.isQuick || usedMs <= LONG_MS);
+    this.#known.set(test, { ...known, tests, isWhole: tests.length === known.tests.length });
   }
 
   /** The rounds in which a bug is tried; none: no test passes its place. */
@@ -89,7 +88,11 @@ export class Reach {
     const isQuick = single.map(({ usedMs }, index) => (sumMs += usedMs) <= QUICK_MS || index === 0);
     const quick = single.filter((_, index) => isQuick[index]);
     const rest = single.filter(({ test }, index) => !isQuick[index] && !whole.has(test));
-    const all = [...whole].map((test) => ({ test, chosen: null, usedMs: this.usedMs(test) }));
+    const all = [...whole].flatMap((test): Asked[] => {
+      const { isWhole, tests, usedMs } = this.#known.get(test)!;
+      if (isWhole) return [{ test, chosen: null, usedMs }];
+      return gathered(tests.map(({ place, usedMs }) => ({ test, place, usedMs })));
+    });
     return [gathered(quick), [...gathered(rest), ...all].sort(byTime)]
       .filter((round) => round.length > 0);
   }

@@ -16,7 +16,7 @@ type Trees = typeof import("../../scripts/lib/node_tree.ts");
 type Tree = Awaited<ReturnType<Trees["NodeTree"]["build"]>>;
 
 /** What a plan says beside its bugs. */
-const NO_PLAN = { starters: new Set<string>(), total: 0, equivalents: 0 } as const;
+const NO_PLAN = { isQuick: false, starters: new Set<string>(), total: 0, equivalents: 0 } as const;
 
 /** A text, and every bug that can be planted in it. */
 const BUGS: readonly (readonly [what: string, text: string, bugs: readonly string[]])[] = [
@@ -314,6 +314,21 @@ describe("the tests asked about a bug", () => {
         { test: "y", chosen: null, usedMs: 80 },
         z,
         { test: "x", chosen: null, usedMs: 900 },
+      ]]);
+    }));
+
+  it("are none that take more than a second, where it must be quick", () =>
+    withScript<Reaches>("mutate/reach.ts", ({ Reach }) => {
+      const inBody = bug(38, ["x"]), constant = bug(10, ["x", "y"]);
+      const tree = undefined as unknown as Tree, mutants = [constant, inBody];
+      const reach = new Reach({ ...NO_PLAN, isQuick: true, tree, mutants });
+      reach.learn("x", passing(2000, [1001, [1, 2]], [1000, [1, 2]]));
+      reach.learn("y", passing(20, [1, []]));
+      const quick = [{ test: "x", chosen: [1], usedMs: 1000 }];
+      assertEquals(reach.roundsOf(inBody), [quick]);
+      assertEquals(reach.roundsOf(constant), [quick, [
+        { test: "y", chosen: null, usedMs: 20 },
+        { test: "x", chosen: [1], usedMs: 1000 },
       ]]);
     }));
 
