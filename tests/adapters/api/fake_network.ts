@@ -10,6 +10,7 @@ import { parseCommand } from "../../../core/gateway/scenario.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { SSDP_PORT } from "../../../core/upnp/ssdp.ts";
+import { loadUpnp } from "../../../adapters/api/upnp_code.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "../../../adapters/runtime.ts";
 import { FakeRuntime } from "../fake_runtime.ts";
 
@@ -100,6 +101,8 @@ export class FakeNetwork extends FakeRuntime {
 
   /** Lets time pass in steps, and what is sent on the way be answered. */
   async pass(ms: number, stepMs = 50): Promise<void> {
+    // What is loaded at need comes in real time, in which this one must not pass.
+    await loadUpnp();
     for (let left = ms; left > 0; left -= stepMs) {
       this.advance(Math.min(stepMs, left));
       await turn();
