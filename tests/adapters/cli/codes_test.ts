@@ -157,7 +157,10 @@ describe("the code of an error", () => {
   for (const code of ["permission", "network"] as const) {
     it(`of sockets that cannot be had is "${code}"`, async () => {
       const fail = () => Promise.reject(new NatError(code, `Cannot open a socket: ${code}`));
-      const runtime = { ...system, openUdp: fail, openHttp: fail, openStreams: fail };
+      // There is somewhere to search, whatever network this machine has.
+      const place = { name: "eth0", address: "192.0.2.7", prefixLength: 24, internal: false };
+      const interfaces = () => [...system.interfaces(), place];
+      const runtime = { ...system, interfaces, openUdp: fail, openHttp: fail, openStreams: fail };
       const outcomes = await Promise.all(SOCKETS.map((line) => outcome(line, runtime)));
       assertEquals(
         outcomes.map(([status, code], i) => [SOCKETS[i], status, code]),
