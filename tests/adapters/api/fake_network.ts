@@ -43,6 +43,8 @@ export class FakeNetwork extends FakeRuntime {
   defaultRoutes: readonly string[] = [GATEWAY.address];
   /** More lines of `/proc/net/route`. */
   moreRoutes = "";
+  /** Before time passes, what is loaded at need is there: it would come in real time. */
+  loadsFirst = true;
   /** Set while the system takes its time to say what the routes are. */
   reading: Promise<void> | undefined;
 
@@ -101,8 +103,7 @@ export class FakeNetwork extends FakeRuntime {
 
   /** Lets time pass in steps, and what is sent on the way be answered. */
   async pass(ms: number, stepMs = 50): Promise<void> {
-    // What is loaded at need comes in real time, in which this one must not pass.
-    await loadUpnp();
+    if (this.loadsFirst) await loadUpnp();
     for (let left = ms; left > 0; left -= stepMs) {
       this.advance(Math.min(stepMs, left));
       await turn();

@@ -9,6 +9,7 @@ import { FakeNetwork, GATEWAY, turn } from "./fake_network.ts";
 
 it("who is granted by PCP never loads UPnP's client; who wants that loads it at once", async () => {
   const net = new FakeNetwork(["pcp", "nat-pmp"]);
+  net.loadsFirst = false;
   const before = loadedUpnp();
   const options = { gateway: GATEWAY, announcements: false, runtime: net };
   const port = await openPort(8080, { ...options, protocols: ["pcp", "nat-pmp", "upnp"] });
