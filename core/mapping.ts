@@ -138,6 +138,12 @@ export type Failure =
   /** The protocol's client could not be loaded; why, in words. */
   | { readonly kind: "not-loaded"; readonly message: string };
 
+/** Broken rules in words, where they have a number. */
+const VIOLATIONS: { readonly [clause: string]: string } = {
+  "D-08": "a success without an address or a port",
+  "PCP-C-48": "another port than the one insisted on",
+};
+
 /** The outcome in words, as attempts list it. */
 export function describeFailure(failure: Failure): string {
   switch (failure.kind) {
@@ -150,7 +156,7 @@ export function describeFailure(failure: Failure): string {
     case "refused":
       return failure.name;
     case "protocol-violation":
-      return `protocol violation (${failure.clause})`;
+      return `protocol violation (${VIOLATIONS[failure.clause] ?? failure.clause})`;
     case "expired":
       return "expired";
     case "not-loaded":

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { describeFailure } from "../mapping.ts";
 import type { NatDependence, NatType } from "../stun/behaviour.ts";
 import { classify, isBehindAnotherNat } from "../cidr.ts";
 import { type Via, VIA_NAME } from "../errors.ts";
@@ -175,9 +176,11 @@ function routeFindings({ gateways, detours }: DiagnosisFacts): Finding[] {
   }];
 }
 
+const NO_ADDRESS = describeFailure({ kind: "protocol-violation", clause: "D-08" });
+
 /** Whether a refusal says that the gateway has no address to map to. */
 function lacksAddress({ outcome }: ProtocolReport): boolean {
-  return outcome === "NETWORK_FAILURE" || outcome === "protocol violation (D-08)";
+  return outcome === "NETWORK_FAILURE" || outcome === NO_ADDRESS;
 }
 
 function ipv4Findings({ gateways, reflexive }: DiagnosisFacts): Finding[] {
@@ -206,11 +209,17 @@ function ipv4Findings({ gateways, reflexive }: DiagnosisFacts): Finding[] {
         (seen === undefined ? "" : ", as the internet sees it"),
     });
     if (seen === undefined) {
+      const silent = reflexive.filter(({ address }) => address === undefined)
+        .map(({ server, outcome }) => `${server}: ${outcome}`).join("; ");
       found.push({
         code: "unverified",
         severity: "note",
-        message: `Nobody outside was asked whether ${external} is what the internet sees`,
-        remedy: "Name a STUN server with --stun HOST:PORT",
+        message: silent === ""
+          ? `Nobody outside was asked whether ${external} is what the internet sees`
+          : `Nobody outside has told whether ${external} is what the internet sees (${silent})`,
+        remedy: silent === ""
+          ? "Name a STUN server with --stun HOST:PORT"
+          : "Name another STUN server with --stun HOST:PORT",
       });
     }
   }

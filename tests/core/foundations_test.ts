@@ -143,7 +143,7 @@ describe("outcomes", () => {
       "unreachable",
       "unsupported version (speaks 0)",
       "NOT_AUTHORIZED",
-      "protocol violation (D-08)",
+      "protocol violation (a success without an address or a port)",
       "expired",
     ]);
   });

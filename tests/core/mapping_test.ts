@@ -279,6 +279,7 @@ describe("words for people", () => {
       { kind: "unsupported-version", version: 2 },
       refused,
       { kind: "protocol-violation", clause: "PCP-C-48" },
+      { kind: "protocol-violation", clause: "no answer of UPnP's" },
       { kind: "expired" },
     ] as const;
     assertEquals(failures.map(describeFailure), [
@@ -286,7 +287,8 @@ describe("words for people", () => {
       "unreachable",
       "unsupported version (speaks 2)",
       "NOT_AUTHORIZED",
-      "protocol violation (PCP-C-48)",
+      "protocol violation (another port than the one insisted on)",
+      "protocol violation (no answer of UPnP's)",
       "expired",
     ]);
     // Of the words only those of a refusal are a refusal's, also beside others.

@@ -108,7 +108,8 @@ export const tests: Record<string, LabTest> = {
     }
     const done = await running.end("SIGTERM");
     assertStatus(done, 143);
-    assertEquals(done.events.length, 4, done.said);
+    assertEquals(done.events.length, 5, done.said);
+    assertEquals(wordsOf(done.events.at(-1)!), LOCAL);
     assertEquals(await table(lab), []);
   },
 

@@ -24,7 +24,7 @@ export type Sought = Pick<SavedPort, "protocol" | "internalPort" | "remote" | "t
 export interface OpenToMap {
   readonly nat: Nat;
   /** What a run that lives holds of a wish: two runs would delete it for each other. */
-  heldBy(wanted: Sought): Entry | undefined;
+  heldBy(wanted: Sought): Promise<Entry | undefined>;
 }
 
 /**
@@ -39,15 +39,20 @@ export async function openToMap(
 ): Promise<OpenToMap> {
   const entries = await context.stateFile().load();
   const keys = wanted.map(savedKey);
-  const same = entries.filter(({ mapping }) => keys.includes(savedKey(mapping)));
-  const held = await heldByOthers(same);
+  const isSame = ({ mapping }: Entry) => keys.includes(savedKey(mapping));
+  const held = await heldByOthers(entries.filter(isSame));
   const nat = await openNat(context, adoptable(context, entries, held), options);
-  const ours = held.filter((entry) =>
-    nat.gateways.includes(gatewayText(gatewayOf(entry))) && isForUs(context, entry)
-  );
+  // Read again, once: one that was started in the same moment may have been quicker.
+  let later: Promise<Entry[]> | undefined;
   return {
     nat,
-    heldBy: (one) => ours.find(({ mapping }) => savedKey(mapping) === savedKey(one)),
+    async heldBy(one) {
+      const same = (await (later ??= context.stateFile().load())).filter((entry) =>
+        savedKey(entry.mapping) === savedKey(one) && isForUs(context, entry) &&
+        nat.gateways.includes(gatewayText(gatewayOf(entry)))
+      );
+      return (await heldByOthers(same))[0];
+    },
   };
 }
 
@@ -62,10 +67,14 @@ export async function openToMapOne(
   onState: NonNullable<NatOptions["onState"]>,
 ): Promise<Nat> {
   const { nat, heldBy } = await openToMap(context, [wanted], { onState });
-  const held = heldBy(wanted);
-  if (!held) return nat;
-  await nat.close();
-  throw inUse(held);
+  try {
+    const held = await heldBy(wanted);
+    if (!held) return nat;
+    throw inUse(held);
+  } catch (error) {
+    await nat.close();
+    throw error;
+  }
 }
 
 /**

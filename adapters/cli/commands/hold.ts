@@ -5,6 +5,7 @@
  * @module
  */
 import { pickDefined } from "../../../core/defined.ts";
+import { describeFailure } from "../../../core/mapping.ts";
 import type { GrantedMapping } from "../../../core/portmap/managed.ts";
 import { gatewayText } from "../../../core/portmap/gateway.ts";
 import type { Nat } from "../../api/nat.ts";
@@ -16,6 +17,10 @@ import { inUse } from "./earlier_runs.ts";
 import type { Hook } from "./hook.ts";
 import type { Keeper } from "./keeper.ts";
 import type { Notes } from "./notes.ts";
+
+/** What a deletion comes to that nobody answers. */
+const SILENCE: readonly string[] = ([{ kind: "no-answer" }, { kind: "unreachable" }] as const)
+  .map(describeFailure);
 
 /** What goes along with a mapping. */
 export interface Beside {
@@ -71,11 +76,12 @@ export async function hold(
   if (kept.other) throw inUse(kept.other);
   const { protocol, via, gateway, internal, external } = fieldsOf(mapping.mapping);
   if (!end || end.failure) {
-    const outcome = end?.failure ?? "no answer";
+    const outcome = end?.failure ?? SILENCE[0]!;
     const what = `port ${internal.port}/${protocol}`;
     const message = `The gateway did not close ${what}, it ends with its lifetime: ${outcome}`;
     const attempts = [{ via, gateway, outcome, elapsedMs: closedMs }];
-    output.fail({ code: end ? "refused" : "no-answer", message, attempts, protocol, internal });
+    const code = SILENCE.includes(outcome) ? "no-answer" : "refused";
+    output.fail({ code, message, attempts, protocol, internal });
     return 1;
   }
   put({

@@ -85,8 +85,9 @@ async function tellAll(context: Context, watch: PortWatch, kept: Keeper): Promis
   // Who reads the sets may ask for the present one by a line. A terminal shows the last set anyway,
   // and one that is read would stop a natkit in its background.
   const offLine = io.isTerminal.stdin ? () => {} : io.onLine(() => tell(watch.assignments));
+  let last: readonly Assignment[] = [];
   try {
-    for await (const assignments of watch) tell(assignments);
+    for await (const assignments of watch) tell(last = assignments);
   } finally {
     offLine();
     cancel();
@@ -94,7 +95,11 @@ async function tellAll(context: Context, watch: PortWatch, kept: Keeper): Promis
   }
   await closing;
   await kept.settled();
-  const left = kept.other ? [] : kept.left();
+  if (kept.other) return;
+  const left = kept.left();
+  const own = last.filter(({ via }) => via === "local");
+  // That all is cleaned up is the last change.
+  if (left.length === 0 && own.length < last.length) tell(own);
   for (const { mapping: { gateway, via } } of left) {
     output.warn(`${gateway} did not close the port by ${viaName(via)}: it ends with its lifetime`);
   }

@@ -494,6 +494,39 @@ describe("natkit", () => {
       assertEquals((await entries()).length, 1);
     });
 
+    it("and watch take none of one that was started in the same moment, and asks for nothing", async () => {
+      for (const command of ["map", "watch"]) {
+        io = new FakeIo();
+        io.env.XDG_STATE_HOME = folder;
+        const open = async (options: NatOptions) => {
+          await keep({}, HELD);
+          return await nat.open(options);
+        };
+        const running = runCommandLine([command, "6000", "--json"], io, { openNat: open });
+        assertEquals([await running, io.events.map(({ code }) => code)], [1, ["in-use"]]);
+        await rm(path);
+      }
+      assertEquals(nat.calls, [["close"], ["close"]]);
+    });
+
+    it("tells a gateway that is gone from one that says no, where it does not delete", async () => {
+      for (
+        const [failure, code] of [
+          ["no answer", "no-answer"],
+          ["unreachable", "no-answer"],
+          ["NOT_AUTHORIZED", "refused"],
+        ] as const
+      ) {
+        io = new FakeIo();
+        io.env.XDG_STATE_HOME = folder;
+        nat = new FakeNat();
+        const running = run("map 6000 --json");
+        await io.event("mapped");
+        nat.mapping.tell({ type: "unmapped", reason: "revoked", failure });
+        assertEquals([await running, io.events.at(-1)?.code], [1, code]);
+      }
+    });
+
     it("forgets the mapping when it is over", async () => {
       const running = run("map 6000 --json");
       await io.event("mapped");

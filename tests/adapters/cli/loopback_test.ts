@@ -171,6 +171,7 @@ describe("natkit on loopback", () => {
     run.signal("SIGTERM");
 
     assertEquals([await run.status, ports(), await kept()], [143, [], []]);
+    assertEquals([await outside(4), run.events.length], [[], 4]);
     assertEquals(run.listeners, 0);
   });
 

@@ -85,7 +85,9 @@ const CASES: readonly (readonly [string, Partial<DiagnosisFacts>, readonly Findi
     gateways: [v4(failed("pcp", "NO_RESOURCES"), failed("nat-pmp", "NETWORK_FAILURE"))],
   }, ["no-external-address", "no-ipv6"]],
   ["the gateway tells 0.0.0.0", {
-    gateways: [v4(failed("nat-pmp", "protocol violation (D-08)"))],
+    gateways: [
+      v4(failed("nat-pmp", "protocol violation (a success without an address or a port)")),
+    ],
   }, ["no-external-address", "no-ipv6"]],
   ["a private address", {
     gateways: [v4(answered("nat-pmp", "10.0.0.2"))],
@@ -145,6 +147,17 @@ describe("diagnose()", () => {
       }
     });
   }
+
+  it("says of STUN servers that were asked in vain what they came to", () => {
+    const [first] = diagnose({
+      gateways: [v4(answered("pcp", "11.0.0.1"))],
+      detours: [],
+      localAddresses: [],
+      reflexive: [{ server: "stun.example", outcome: "Cannot look up stun.example", elapsedMs: 1 }],
+    }).findings;
+    assertMatch(first!.message, /\(stun\.example: Cannot look up stun\.example\)/);
+    assertMatch(first!.remedy!, /another STUN server/);
+  });
 
   it("names the gateway, what was tried, and what the internet sees", () => {
     const [first] = diagnose({
