@@ -133,7 +133,12 @@ describe("decisions where the texts leave a hole", () => {
     rig.grant({ lifetimeSeconds: 0 });
     const failure = { kind: "protocol-violation", clause: "D-07" } as const;
     assertEquals(rig.events.at(-1), { type: "failed", id, failure, retryAt: 30_000 });
-    assertEquals(rig.advance(29_999), []);
+    // Once more, while nothing is asked: no second failure, and no longer wait.
+    rig.advance(10_000);
+    const told = rig.events.length;
+    claim(!rig.grant({ lifetimeSeconds: 0 }));
+    assertEquals([rig.events.length, rig.client.stats.dropped.stale], [told, 1]);
+    assertEquals(rig.advance(19_999), []);
     assertEquals(rig.advance(1).length, 1);
   });
 
