@@ -8,6 +8,7 @@ import {
   encodeSubscribe,
   encodeUnsubscribe,
 } from "../../../core/upnp/gena.ts";
+import { randomUuid } from "../../../core/upnp/publisher.ts";
 import { ALICE, BOB, EXTERNAL, IgdRig, named } from "./igd_rig.ts";
 
 const PATH = "/evt/IPConn1";
@@ -117,15 +118,32 @@ describe("IgdServer: events", () => {
   it("lasts as long as was asked for, from a minute to half an hour, and longer once renewed", () => {
     const rig = new EventRig();
     const lasts = (seconds: number) => rig.subscribed({ seconds }).seconds;
-    assertEquals([lasts(1), lasts(60), lasts(1800), lasts(86_400)], [60, 60, 1800, 1800]);
+    assertEquals([1, 59, 60, 61].map(lasts), [60, 60, 60, 61]);
+    assertEquals([1799, 1800, 1801].map(lasts), [1799, 1800, 1800]);
     const { sid } = rig.subscribed({ seconds: 60 });
     rig.runTo(59_000);
     assertEquals(rig.status(encodeResubscribe(PATH, sid, 60)), 200);
-    rig.runTo(118_000);
+    rig.runTo(118_999);
     assertEquals(rig.status(encodeResubscribe(PATH, sid, 60)), 200);
-    rig.runTo(178_001);
+    rig.runTo(178_999);
     assertEquals(rig.status(encodeResubscribe(PATH, sid, 60)), 412);
-    assertEquals(rig.gateway.stats.upnp?.events.expired, 3);
+    const { subscribed, renewed, refused, expired } = rig.gateway.stats.upnp!.events;
+    assertEquals([subscribed, renewed, refused, expired], [8, 2, 1, 5]);
+  });
+
+  it("has an id of its own, a random UUID (RFC 9562)", () => {
+    const rig = new EventRig();
+    const ids = new Set([1, 2, 3, 4, 5, 6, 7, 8].map(() => rig.subscribed().sid));
+    const uuid = /^uuid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+    assertEquals([...ids].filter((id) => uuid.test(id)).length, 8);
+    for (
+      const [byte, text] of [
+        [0, "00000000-0000-4000-8000-000000000000"],
+        [255, "ffffffff-ffff-4fff-bfff-ffffffffffff"],
+      ] as const
+    ) {
+      assertEquals(randomUuid({ u32: () => 0, fill: (bytes) => bytes.fill(byte) }), text);
+    }
   });
 
   it("ends by UNSUBSCRIBE; nothing is told afterwards", () => {
@@ -209,6 +227,13 @@ describe("IgdServer: events", () => {
     const { events: [only] } = other.subscribed();
     other.add(80);
     assertEquals(other.answer(only!.id, { ...OK, status: 412 }), []);
+    // An answer below 300 takes the event.
+    for (const [status, failed] of [[299, 0], [300, 1], [404, 1]] as const) {
+      const taker = new EventRig();
+      taker.answer(taker.subscribed().events[0]!.id, { ...OK, status });
+      const { events } = taker.gateway.stats.upnp!;
+      assertEquals([events.events, events.failed], [1, failed]);
+    }
     // One that takes an event in between is no such.
     const third = new EventRig();
     ({ events: [event] } = third.subscribed());

@@ -36,6 +36,11 @@ describe("IgdServer: description", () => {
         ]],
       ],
     );
+    assertEquals([device.friendlyName, device.manufacturer, device.modelName], [
+      "Simulated gateway",
+      "natkit",
+      "Simulated gateway",
+    ]);
     assertEquals(new Set([device, wan, connection].map((one) => one!.udn)).size, 3);
     assert(/^uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(device.udn));
     assertEquals([device, wan, connection].map((one) => one?.presentationUrl), [
@@ -113,6 +118,27 @@ describe("IgdServer: description", () => {
       RangeError,
       "interfaces[0].prefixLength",
     );
+    const make = (more: Partial<IgdServerOptions>) =>
+      new IgdServer({ table, random, interfaces, ...more });
+    const bounds = [
+      ["ssdpPort", 0, 65_535],
+      ["httpPort", 0, 65_535],
+      ["maxAgeSeconds", 60, 86_400],
+      ["maxLeaseSeconds", 1, 2 ** 32 - 1],
+    ] as const;
+    for (const [name, least, most] of bounds) {
+      for (const value of [least, most]) make({ [name]: value });
+      for (const value of [least - 1, most + 1]) {
+        assertThrows(() => make({ [name]: value }), RangeError, `'${name}'`);
+      }
+    }
+    for (const [address, most] of [[OWN, 32], ["2001:db8::1", 128]] as const) {
+      for (const prefixLength of [0, most]) make({ interfaces: [{ address, prefixLength }] });
+      for (const prefixLength of [-1, most + 1]) {
+        assertThrows(() => make({ interfaces: [{ address, prefixLength }] }), RangeError);
+      }
+    }
+    assertThrows(() => make({ pinholes: "open" as "off" }), TypeError, "'pinholes'");
     assertThrows(
       () => new IgdServer({ table, random, interfaces, version: 3 as 2 }),
       RangeError,
