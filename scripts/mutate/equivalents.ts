@@ -108,6 +108,19 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     operator: "constant",
     reason: "how long one that waits sleeps is drawn anyway, so that two do not wake together",
   },
+  {
+    path: "core/sim/host.ts",
+    line: "if (place >= 0) this.processes.splice(place, 1);",
+    operator: "condition",
+    replacement: "true",
+    reason: "a process that runs here is forgotten once, when it is stopped",
+  },
+  {
+    path: "core/upnp/gena.ts",
+    line: "const { method, headers, body = new Uint8Array(0) } = request;",
+    operator: "constant",
+    reason: "an event without a body is none, and neither is one of a byte that is no XML",
+  },
 ];
 
 /** The entry that a bug falls under, in a file's text without it. */

@@ -72,19 +72,23 @@ const SEEN: Readonly<Record<string, () => void>> = {
     assertEquals(rig.mapNatPmp(80, { suggested: 0 }), [4, 0, 0]);
     assertEquals(rig.mapNatPmp(80, { suggested: 80 }), [0, 80, 7200]);
     assertEquals(rig.mapNatPmp(80, { lifetime: 0 })?.[0], 0);
+    assertEquals(toHex(rig.ask(pcpMap(80))), "0000000100000e10");
   },
 
   "address-mismatch": () => {
     const rig = rigOf("address-mismatch");
     assertEquals([rig.mapPcp(80)?.[0], rig.ask(pcpPeer(80))[3]], [12, 12]);
     assertEquals(u32(rig.ask(pcpMap(80)), 4), 1800);
+    assertEquals([rig.mapPcp(80, { lifetime: 0 })?.[0], rig.ask(pcpAnnounce())[3]], [12, 0]);
     assertEquals([rig.address(), rig.mapNatPmp(80)?.[0]], [EXTERNAL, 0]);
   },
 
   "not-authorized": () => {
     const rig = rigOf("not-authorized");
     assertEquals([rig.mapPcp(80)?.[0], rig.mapNatPmp(80)?.[0]], [2, 2]);
-    assertEquals(rig.address(), EXTERNAL);
+    assertEquals([rig.ask(pcpPeer(80))[3], rig.mapPcp(80, { lifetime: 0 })?.[0]], [2, 2]);
+    assertEquals(rig.mapNatPmp(0, { lifetime: 0 })?.[0], 2);
+    assertEquals([rig.address(), rig.ask(pcpAnnounce())[3]], [EXTERNAL, 0]);
   },
 
   "opnsense": () => {
@@ -103,6 +107,9 @@ const SEEN: Readonly<Record<string, () => void>> = {
     assertEquals(rig.mapPcp(80, { lifetime: 1 })?.[2], 120);
     assertEquals(rig.mapPcp(81, { lifetime: 0xffffffff })?.[2], 604_800);
     assertEquals(rig.mapNatPmp(82, { lifetime: 1 })?.[2], 1);
+    assertEquals(rig.mapNatPmp(83, { lifetime: 0xffffffff })?.[2], 0xffffffff);
+    assertEquals(u32(rig.ask(pcpPeer(84, { lifetime: 1 })), 4), 120);
+    assertEquals(toHex(rig.ask(Uint8Array.of(1, 1))), "0081000100000e10");
     rig.gateway.announce(rig.now);
     assertEquals(rig.drain().map((s) => [s.data[0], s.to.port]), [[0, 5350], [0, 5351], [2, 5350]]);
   },
@@ -129,6 +136,8 @@ const SEEN: Readonly<Record<string, () => void>> = {
     assertEquals(rig.gateway.list(rig.now).map((e) => e.internal.address), [BOB.address]);
     // PCP: limits, padding, deletes of nothing, takeovers by another nonce.
     assertEquals(rig.mapPcp(50, { lifetime: 1, suggested: 50 }), [0, 50, 120]);
+    assertEquals(rig.mapPcp(53, { lifetime: 86_401 })?.[2], 86_400);
+    assertEquals(u32(rig.ask(pcpPeer(54, { lifetime: 1 })), 4), 120);
     const text = { type: "description", text: "abcde" } as const;
     assertEquals(rig.mapPcp(51, { options: [text] })?.[0], 6);
     assertEquals(rig.mapPcp(51, { options: [{ ...text, text: "abcd" }] })?.[0], 0);
@@ -180,6 +189,7 @@ const SEEN: Readonly<Record<string, () => void>> = {
     const reply = rig.ask(natPmpMap(22002, { suggested: 28174 }));
     assertEquals([u16(reply, 8), u16(reply, 10)], [242, 14]);
     assertEquals(rig.gateway.list(rig.now).map((e) => e.external.port), [28174]);
+    assertEquals(rig.mapPcp(22003, { suggested: 28175 })?.[1], 28175);
   },
 
   "no-external-address": () => {
@@ -225,10 +235,12 @@ const SEEN: Readonly<Record<string, () => void>> = {
     assertEquals(rig.mapPcp(80, { nonce: OTHER_NONCE })?.[0], 2);
     assertEquals(rig.mapPcp(80, { nonce: OTHER_NONCE, lifetime: 0 })?.[0], 2);
     assertEquals(rig.mapPcp(80)?.slice(0, 2), [0, 80]);
+    assertEquals(rig.ask(ADDRESS_REQUEST)[0], 2);
   },
 
   "vpn-tunnel": () => {
     const rig = rigOf("vpn-tunnel");
+    assertEquals(toHex(rig.ask(pcpMap(80))), "0000000100000e10");
     assertEquals(rig.mapNatPmp(80)?.[2], 60);
     assertEquals(PROFILES["vpn-tunnel"]!.tunnelAddress, "10.2.0.1");
   },
