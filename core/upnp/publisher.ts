@@ -142,7 +142,7 @@ export class EventPublisher {
     }
   }
 
-  /** Takes the result of a request. */
+  /** Takes the result of a request; what changed meanwhile is told by the next `refresh`. */
   handleResponse(id: number, result: HttpResult): void {
     const subscription = this.#asked.get(id);
     if (!subscription) return;
@@ -156,9 +156,8 @@ export class EventPublisher {
       // 412: there is someone who knows of no such subscription.
       const isOver = ++subscription.failures >= MAX_FAILURES ||
         (result.ok && result.status === 412);
-      if (isOver) return this.#forget(subscription);
+      if (isOver) this.#forget(subscription);
     }
-    this.#tell(subscription);
   }
 
   /** Ends what is over. */

@@ -249,7 +249,7 @@ export class IgdServer implements Machine<ServerEvent> {
   forget(now: Instant): void {
     this.#enter(now);
     this.#actions.pinholes.prune();
-    this.#listed = undefined;
+    this.#count();
     this.#publisher.skip();
     this.#finish();
   }
@@ -352,8 +352,8 @@ export class IgdServer implements Machine<ServerEvent> {
     this.#table.advance(now);
   }
 
-  /** Sees what has changed, and tells it. */
-  #finish(): void {
+  /** Counts what has changed in the table, for SystemUpdateID. */
+  #count(): void {
     const { dropped } = this.#changes;
     let changes = dropped;
     this.#changes.dropped = 0;
@@ -362,6 +362,11 @@ export class IgdServer implements Machine<ServerEvent> {
       this.#listed = undefined;
       this.#updateId = (this.#updateId + changes) % 0x1_0000_0000;
     }
+  }
+
+  /** Sees what has changed, and tells it. */
+  #finish(): void {
+    this.#count();
     for (let next = this.#watch?.next(); next; next = this.#watch?.next()) {
       this.#out.emit({ type: "mapping", change: next.change, entry: next.entry });
     }

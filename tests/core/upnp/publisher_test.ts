@@ -251,8 +251,9 @@ describe("IgdServer: events", () => {
     const { sid, events: [first] } = rig.subscribed();
     rig.answer(first!.id);
     rig.add(80);
+    assertEquals(rig.answer(first!.id + 1), []);
     assertEquals(rig.gateway.stats.upnp?.events.events, 2);
-    rig.command("forget");
+    rig.gateway.forget(rig.now);
     rig.command("nat on");
     assertEquals([rig.drain().requests, rig.table()], [[], []]);
     rig.command("reboot");
