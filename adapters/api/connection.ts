@@ -31,6 +31,8 @@ export interface MappingMachine extends Machine<unknown> {
   renew(id: MappingId, lifetimeSeconds: number | undefined, now: Instant): number;
   revoke(id: MappingId, now: Instant): void;
   abandon(id: MappingId, now: Instant): void;
+  /** The caller's time is up: what is granted is told, though more might come. */
+  tellNow?(id: MappingId, now: Instant): void;
   close(now: Instant): void;
 }
 
@@ -140,7 +142,10 @@ export class Connection<T, M extends MappingMachine> {
   request(request: MachineRequest<M>, options: WaitOptions): Promise<Held<T>> {
     const what = `${request.verb} ${request.name}`;
     let held: Held<T> | undefined;
-    const onTimeout = () => this.#toError(held!, request, undefined);
+    const onTimeout = () => {
+      this.do((machine, now) => machine.tellNow?.(held!.id, now));
+      return this.#toError(held!, request, undefined);
+    };
     return this.#wait<Held<T>>(what, options, onTimeout, (settle) => {
       this.do((machine, now) => {
         held = this.#hold(request.start(machine, now), request, settle);

@@ -671,6 +671,16 @@ export class PortMapper implements Machine<MapperEvent> {
       this.#managed.get(id)?.attemptsAt(now) ?? [];
   }
 
+  /**
+   * Whoever waits for `id` waits no longer: what is granted, and held back for the gateway above to map
+   * it on, is told as it is.
+   */
+  tellNow(id: MappingId, now: Instant): void {
+    this.#outbox.touch(now);
+    const managed = this.#managed.get(id);
+    if (managed) this.#nested.flush(managed, now);
+  }
+
   /** Deletes everything; `isIdle` tells when that is done. */
   close(now: Instant): void {
     this.#outbox.touch(now);

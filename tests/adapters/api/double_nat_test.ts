@@ -68,6 +68,22 @@ describe("behind two NATs", () => {
     });
   }
 
+  it("who waits for less than a second has what the gateway granted, and the rest later", async () => {
+    const { net, outer } = twoGateways();
+    outer.setDeaf(5, net.time);
+    const nat = await Nat.open(options(net));
+    const opening = nat.map(8080, { timeoutMs: 300 });
+    await net.pass(400);
+    const port = await opening;
+    assertEquals([port.external.address, port.isDoubleNat], [BETWEEN, true]);
+    await net.pass(10_000);
+    assertEquals([port.external.address, port.isDoubleNat], [OUTSIDE, false]);
+    const closing = nat.close();
+    await net.pass(3000);
+    await closing;
+    assertEquals(net.ports(), []);
+  });
+
   it("a gateway above that is silent costs a second, and the port is told as it is", async () => {
     const net = new FakeNetwork();
     net.command(`external ${BETWEEN}`);
