@@ -16,6 +16,7 @@ import {
   parseSdp,
   parseTicket,
   type PublicRendezvous,
+  TicketError,
 } from "../../core/ice/ticket.ts";
 import { familyOf, withoutZone } from "../../core/ip.ts";
 import type { Endpoint, Instant, Machine } from "../../core/machine.ts";
@@ -238,6 +239,15 @@ async function mapPort(
   }
 }
 
+/** Throws where this is no peer of ours, so that nobody waits for one in vain. */
+function checkPeer({ ufrag, pwd, candidates }: PublicRendezvous, own: PublicRendezvous): void {
+  if (ufrag === own.ufrag && pwd === own.pwd) throw new TicketError("own", "it is this side's own");
+  const ours = own.candidates[0]?.transport, theirs = candidates[0]?.transport;
+  if (!ours || !theirs || candidates.some(({ transport }) => transport === ours)) return;
+  const message = `it is for ${theirs.toUpperCase()}, and this side's for ${ours.toUpperCase()}`;
+  throw new TicketError("other-transport", message);
+}
+
 /** What the machines of both transports tell before the two peers have met. */
 type MeetingEvent =
   | { readonly type: "gathered" }
@@ -306,6 +316,7 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
     const { signal, delayMs = 0 } = checkOptions(options);
     const told = readPeer(peer);
     if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
+    checkPeer(told, this.told);
     const event = await this.#until("connected", signal, punchError, () => {
       this.#driver.do((machine, now) => machine.setRemote(told, now, { delayMs }));
     });

@@ -83,7 +83,11 @@ export type TicketErrorCode =
   /** It names an endpoint that is not one host's. */
   | "forbidden-endpoint"
   /** A field is not what it must be. */
-  | "malformed";
+  | "malformed"
+  /** It is this side's own. */
+  | "own"
+  /** It is for the other transport, UDP or TCP. */
+  | "other-transport";
 
 /** A ticket cannot be used. */
 export class TicketError extends Error {

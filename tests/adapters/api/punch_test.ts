@@ -156,6 +156,12 @@ describe("punchUdp", () => {
 
   it("refuses a ticket that is none, and leaves nothing open", async () => {
     await assertRejects(() => punchUdp(() => "hello", HERE), TicketError, "natkit1:");
+    const own = await assertRejects(() => punchUdp((ticket) => ticket, HERE), TicketError);
+    assertEquals(own.code, "own");
+    const tcp = await TcpRendezvous.open(HERE);
+    const mixed = await assertRejects(() => punchUdp(() => tcp.ticket, HERE), TicketError);
+    await tcp.close();
+    assertEquals([mixed.code, /TCP.*UDP/.test(mixed.message)], ["other-transport", true]);
     const other = await UdpRendezvous.open(HERE);
     const { ticket } = other;
     await other.close();
@@ -324,7 +330,7 @@ describe("punchTcp", () => {
     const udp = await UdpRendezvous.open(HERE);
     const foreign = udp.ticket;
     await udp.close();
-    await assertRejects(() => punchTcp(() => foreign, { ...HERE, timeoutMs: 200 }), NatError);
+    await assertRejects(() => punchTcp(() => foreign, HERE), TicketError, "for UDP");
   });
 
   it("asks a STUN server from the port that it will use", async () => {

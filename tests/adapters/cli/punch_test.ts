@@ -137,16 +137,26 @@ describe("natkit punch", () => {
   });
 
   it("fails with the reason when the peer does not come in time", async () => {
-    const gone = new End();
-    const ticket = await gone.ticket();
-    gone.io.signal("SIGTERM");
-    assertEquals(await gone.status, 143);
     for (const protocol of ["--udp", "--tcp"]) {
+      const gone = new End(protocol);
+      const ticket = await gone.ticket();
+      gone.io.signal("SIGTERM");
+      assertEquals(await gone.status, 143);
       const end = new End(protocol, "--json", "--timeout", "1");
       await end.ticket();
       end.io.input(ticket);
       assertEquals(await end.status, 1);
       assertEquals(end.io.events.at(-1)!.code, "no-answer");
+    }
+  });
+
+  it("takes neither its own ticket nor one of the other transport for a peer's", async () => {
+    const [udp, tcp] = [new End("--udp", "--json"), new End("--tcp", "--json")];
+    const ticket = await udp.ticket();
+    await tcp.ticket();
+    for (const end of [udp, tcp]) {
+      end.io.input(ticket);
+      assertEquals([await end.status, end.io.events.at(-1)!.code], [1, "ticket"]);
     }
   });
 
