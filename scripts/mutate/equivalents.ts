@@ -51,6 +51,13 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "of a day less than a tenth of a millisecond is left after the thirtieth point",
   },
   {
+    path: "core/stun/integrity.ts",
+    line: "const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {",
+    operator: "constant",
+    replacement: "257",
+    reason: "it is looked up by a byte, and one entry more is looked up by none",
+  },
+  {
     path: "core/pcp/answers.ts",
     line: "return description === undefined && !portSet",
     operator: "condition",

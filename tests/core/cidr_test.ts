@@ -95,7 +95,9 @@ describe("parseCidr()", () => {
     assertEquals(contains(hostPrefix("::1"), "::2"), false);
   });
   it("counts IPv4 prefixes on the scale of 128 bits (PCP-C-49)", () => {
-    assertEquals(cidrAs128(parseCidr("198.51.100.0/24")!).prefixLength, 120);
+    const { bytes, prefixLength } = cidrAs128(parseCidr("198.51.100.0/24")!);
+    assertEquals([...bytes], [...new Array(10).fill(0), 255, 255, 198, 51, 100, 0]);
+    assertEquals(prefixLength, 120);
     assertEquals(cidrAs128(parseCidr("2001:db8::/32")!).prefixLength, 32);
   });
 });

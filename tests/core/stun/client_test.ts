@@ -346,6 +346,23 @@ describe("errors", () => {
     assertEquals(rig.sent.map(({ to }) => to.port), [SERVER.port, 3500]);
   });
 
+  it("300 to a server that is asked ten things already waits for its turn", () => {
+    const rig = new Rig();
+    const other = { address: "198.51.100.2", port: 3500 };
+    for (let i = 0; i < 10; i++) rig.ask({ server: other });
+    rig.ask();
+    rig.refuse(300, { alternateServer: other });
+    const askedThere = () =>
+      new Set(
+        rig.sent.filter(({ to }) => to.address === other.address)
+          .map(({ message }) => toHex(message.transactionId)),
+      ).size;
+    rig.runUntil(5000);
+    assertEquals(askedThere(), 10);
+    rig.answer(mapped);
+    assertEquals(askedThere(), 11);
+  });
+
   it("STUN-08 300 in a circle, without end, to port 0 or without a server fails", () => {
     const refused = { kind: "refused", code: 300, reason: "no", unknownAttributes: [] };
     const circle = new Rig();
