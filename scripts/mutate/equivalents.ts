@@ -51,6 +51,13 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "of a day less than a tenth of a millisecond is left after the thirtieth point",
   },
   {
+    path: "core/ice/agent.ts",
+    line: 'if (base) this.#addLocal("srflx", external, base, "gateway", NAT_ASSISTED_PREFERENCE);',
+    operator: "string",
+    replacement: '""',
+    reason: "any word that is no server's address tells its foundation from theirs",
+  },
+  {
     path: "core/stun/integrity.ts",
     line: "const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {",
     operator: "constant",

@@ -877,6 +877,19 @@ describe("a ticket cannot make an agent a nuisance", () => {
     assert(bench.agent.stats.withheld > 0 || most < MAX_PROBES_PER_ENDPOINT);
   });
 
+  it("no endpoint gets more before a restart, which has a share of its own", () => {
+    const bench = new Bench({ timeoutMs: 86_400_000 });
+    bench.agent.setRemote(bench.peer, 0);
+    let now = 0;
+    while (bench.agent.stats.withheld === 0) {
+      now = Math.max(now, bench.agent.nextTimeout()!);
+      bench.sent(now);
+    }
+    bench.agent.restart(now);
+    bench.agent.setRemote(bench.peer, now);
+    assertEquals(bench.sent(now).map(({ to }) => to), [PEER]);
+  });
+
   it("one that cannot be used is refused before anything is sent", () => {
     const bench = new Bench();
     const wrong = { ...bench.peer, candidates: [host({ address: "224.0.0.1", port: 5000 })] };
@@ -1065,6 +1078,8 @@ describe("gathering", () => {
     assertThrows(() => make({ pacingMs: 4 }), RangeError, "'pacingMs'");
     assertThrows(() => make({ port: 65536 }), RangeError, "'port'");
     assertThrows(() => make({ timeoutMs: 0 }), RangeError, "'timeoutMs'");
+    assertThrows(() => make({ gatherTimeoutMs: 0 }), RangeError, "'gatherTimeoutMs'");
+    make({ pacingMs: 5, timeoutMs: 1, gatherTimeoutMs: 1 });
     assertThrows(() => make({ budget: { sockets: -1 } }), RangeError, "'sockets'");
     assertThrows(() => make({ servers: [{ address: "x", port: 1 }] }), TypeError, "'servers'");
   });
