@@ -33,8 +33,11 @@ import {
   withOptionNames,
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
-import { loadedUpnp, loadUpnp } from "./upnp_code.ts";
+import { loadedUpnp, loadHttp, loadUpnp } from "./upnp_code.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
+
+/** When a search has left, and nobody can have answered it yet. */
+const SEARCHING_MS = 2;
 
 /** This host's gateways, and the ports that are open there. */
 export class PortContext implements AsyncDisposable {
@@ -167,7 +170,9 @@ export class PortContext implements AsyncDisposable {
 
   async #loadUpnp(): Promise<void> {
     const upnp = await loadUpnp();
-    if (!this.connection.isClosed) this.connection.do((mapper, now) => mapper.takeUpnp(upnp, now));
+    if (this.connection.isClosed) return;
+    this.connection.do((mapper, now) => mapper.takeUpnp(upnp, now));
+    this.runtime.setTimer(SEARCHING_MS, loadHttp, false);
   }
 
   async #findPaths(isFirst: boolean = false): Promise<NetworkPath[]> {

@@ -13,6 +13,12 @@ export function loadedUpnp(): MakeClient | undefined {
   return loaded;
 }
 
+/** Loads what devices are asked by, which a search for them leaves the time for. */
+export function loadHttp(): void {
+  // Where it cannot be had, who needs it hears of it.
+  void import("../http.ts").catch(() => {});
+}
+
 /** Loads it, or tells why that could not be. Never rejects. */
 export async function loadUpnp(): Promise<MakeClient | Failure> {
   try {
