@@ -27,11 +27,12 @@
  *
  * @example The canonical loop
  * ```ts
- * import { PortMapper, seededRandom } from "@natkit/natkit/core";
+ * import { makeIgdClient, PortMapper, seededRandom } from "@natkit/natkit/core";
  *
  * const gateway = { address: "192.168.1.1", port: 5351 };
  * const self = { address: "192.168.1.100", port: 40000 };
- * const mapper = new PortMapper({ random: seededRandom(1) }); // In earnest: an unguessable source.
+ * const random = seededRandom(1); // In earnest: an unguessable source.
+ * const mapper = new PortMapper({ random, upnp: makeIgdClient });
  * let now = 0;
  * mapper.networkChanged([{ gateway, localAddress: self.address }], now);
  * mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local: self }, now); // You opened it.
