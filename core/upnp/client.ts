@@ -457,6 +457,8 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     this.#finder.stop();
     this.#finder = this.#newFinder();
     this.#searchKey = undefined;
+    // Their ids are those of pinholes to the old address, which not every firewall refuses to change.
+    for (const lease of this.keeper.all()) this.#madeOf(lease).pinhole = undefined;
     this.keeper.hostMoved(this.now);
   }
 

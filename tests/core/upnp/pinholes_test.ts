@@ -122,6 +122,16 @@ describe("a pinhole", () => {
     assertEquals(later.router.pinholes.size, 0);
   });
 
+  it("is another one where this host has another address: its id names the old one's", () => {
+    const rig = rig6();
+    rig.map();
+    rig.take();
+    rig.router.takeActions();
+    rig.do((client, now) => client.networkChanged("2001:db8::200", now));
+    assertEquals(rig.router.takeActions(), ["AddPinhole"]);
+    assertEquals(told(rig.take().at(-1), "moved").mapping.external?.address, "2001:db8::200");
+  });
+
   it("that is gone by then is closed", () => {
     const rig = rig6();
     const id = rig.map();
