@@ -108,13 +108,15 @@ class Journey {
     };
     const count = 2 + below(random, 3);
     const isTwins = below(random, 4) === 0;
+    // Drawn apart, so that all else is as it would be without.
+    const pinholes = scriptRandom(seed + 0x20_0000_0000);
     this.#places = Array.from({ length: count }, (_, i) =>
       new Place(this.world, this.#internet, {
         name: ["home", "cafe", "office", "hotel"][i]!,
         index: i + 1,
         // Half the world's home networks have the same addresses.
         number: isTwins ? 1 : i + 1,
-        routers: drawRouters(random, i === 0),
+        routers: drawRouters(random, i === 0, pinholes),
         link: { delayMs: pick(random, [0, 1, 5]) },
       }));
     for (const place of this.#places) {
@@ -787,8 +789,8 @@ function drawDevice(random: RandomSource): Pick<RouterPlan, "igd" | "overwrites"
   return below(random, 2) === 0 ? { igd: 2 } : { igd: 1, overwrites: below(random, 4) > 0 };
 }
 
-/** The routers of a place: one or two of IPv4, and perhaps a firewall. */
-function drawRouters(random: RandomSource, isHome: boolean): RouterPlan[] {
+/** The routers of a place: one or two of IPv4, and perhaps a firewall, with pinholes or without. */
+function drawRouters(random: RandomSource, isHome: boolean, pinholes: RandomSource): RouterPlan[] {
   const kind = below(random, 10);
   const plain = (protocols: readonly GatewayProtocol[], isSplit = false): RouterPlan => ({
     family: 4,
@@ -817,7 +819,19 @@ function drawRouters(random: RandomSource, isHome: boolean): RouterPlan[] {
   else routers.push(plain(pick(random, [["upnp"], ["nat-pmp", "upnp"], ["pcp", "upnp"], EVERY])));
   if (isHome && below(random, 4) === 0) routers.push(plain(both, below(random, 2) === 0));
   if (below(random, 3) === 0) {
-    const firewall: RouterPlan = { family: 6, protocols: ["pcp"], isSplit: false, isSilent: false };
+    const spoken = pick<readonly GatewayProtocol[]>(pinholes, [
+      ["pcp"],
+      ["pcp"],
+      ["upnp"],
+      ["pcp", "upnp"],
+    ]);
+    const firewall: RouterPlan = {
+      family: 6,
+      protocols: spoken,
+      isSplit: false,
+      isSilent: false,
+      ...(spoken.includes("upnp") && { igd: 2, overwrites: below(pinholes, 2) === 0 }),
+    };
     // A network may have no IPv4 at all.
     if (below(random, 6) === 0) return [firewall];
     routers.push(firewall);

@@ -38,7 +38,7 @@ export interface RouterPlan {
   readonly isSilent: boolean;
   /** The Internet gateway device that it is, where it speaks UPnP. */
   readonly igd?: 1 | 2;
-  /** It lets a host have by UPnP what another one has. */
+  /** It lets a host have by UPnP what another one has; a firewall, change it. */
   readonly overwrites?: boolean;
 }
 
@@ -103,8 +103,13 @@ export class Router {
           listen: { address: at.inside, port: PORT },
           upnp: {
             version: plan.igd,
-            interfaces: [{ address: at.inside, prefixLength: 24 }],
-            habits: { ...(plan.overwrites && { overwrites: true }) },
+            // Hosts behind a firewall are not on a link of its own address.
+            interfaces: [{
+              address: at.inside,
+              ...(plan.family === 4 && { prefixLength: 24 }),
+            }],
+            ...(plan.overwrites &&
+              (plan.family === 6 ? { isSecure: false } : { habits: { overwrites: true } })),
           },
         }),
       })

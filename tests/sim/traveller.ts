@@ -421,6 +421,7 @@ export class Traveller {
       if (this.#made.has(made) || this.#named.size > 0) return;
       this.#breach(`deletes ${protocol}/${external} at ${to.address}, which it never made`);
     }
+    if (call.endsWith("Pinhole")) return this.#callsForPinhole(id, call, to, value);
     if (call !== "AddPortMapping" && call !== "AddAnyPortMapping") return;
     this.#made.add(made);
     const client = value("NewInternalClient"), port = Number(value("NewInternalPort"));
@@ -441,6 +442,36 @@ export class Traveller {
     this.#breach(`asks ${to.address} to send ${port}/${protocol} to ${client}, another's address`);
   }
 
+  /** In an IPv6 firewall: a pinhole is for this host, and is changed and closed by its id alone. */
+  #callsForPinhole(
+    id: number,
+    call: string,
+    to: Endpoint,
+    value: (name: string) => string,
+  ): void {
+    const name = value("UniqueID"), pinhole = `${to.address} pinhole ${name}`;
+    if (call === "DeletePinhole" || call === "UpdatePinhole") {
+      if (this.#made.has(pinhole)) return;
+      this.#breach(`asks ${call} of ${to.address} for ${name}, which it never opened`);
+    }
+    if (call !== "AddPinhole") return;
+    const address = value("InternalClient"), port = Number(value("InternalPort"));
+    const number = Number(value("Protocol"));
+    this.#called.set(id, { call, external: formatEndpoint({ address, port }), made: pinhole });
+    const isIt = ({ request }: Errand) =>
+      PROTOCOL_NUMBER[request.protocol] === number && request.internalPort === port;
+    // One whose id is not known is closed by the id that asking for it again tells.
+    const key = `${to.address} upnp ${number}/${port}`;
+    const mayClose = this.#asked.has(key) || this.#isNamed(port, number);
+    if (!this.#errandFor(to, isIt, true) && !mayClose) {
+      this.#breach(`asks ${to.address} for a pinhole to ${port}, which nobody wants`);
+    }
+    this.#asks(key, "");
+    const isKnown = this.#paths.some((path) => (path.localAddress ?? path.way) === address);
+    if (isKnown || this.host.hasAddress(address)) return;
+    this.#breach(`asks ${to.address} for a pinhole to ${address}, another's address`);
+  }
+
   #isAnswered(id: number, result: HttpResult): void {
     const called = this.#called.get(id);
     this.#called.delete(id);
@@ -452,6 +483,9 @@ export class Traveller {
     const value = (name: string) => new RegExp(`<${name}>([^<]*)<`).exec(body)?.[1];
     if (call === "GetExternalIPAddress") {
       this.#confirm(DEVICE, "upnp", value("NewExternalIPAddress"));
+    } else if (call === "AddPinhole") {
+      this.#made.add(`${made}${value("UniqueID")}`);
+      this.#confirm(DEVICE, "upnp", external);
     } else if (call === "AddAnyPortMapping") {
       const reserved = value("NewReservedPort");
       this.#made.add(`${made.slice(0, made.lastIndexOf(" "))} ${reserved}`);
@@ -534,7 +568,8 @@ export class Traveller {
   ): boolean {
     const { address } = via === "upnp" ? DEVICE : gateway;
     const has = (what: string) => this.#confirmed.has(`${address} ${via} ${what}`);
-    return via === "pcp"
+    const isPinhole = via === "upnp" && familyOf(external.address) === 6;
+    return via === "pcp" || isPinhole
       ? has(formatEndpoint(external))
       : has(`${external.port}`) && has(external.address);
   }
@@ -561,7 +596,9 @@ export class Traveller {
       if (event.type === "external-addresses-told") this.#ended.add(event.id);
       else if (event.type !== "external-address") this.#breach(`tells ${told} of a question`);
       else {
-        const isHeard = event.via === "pcp" || this.#confirmed.has(
+        // Where nothing translates the address outside is the one inside.
+        const isOwn = event.via === "upnp" && this.#local.includes(event.address);
+        const isHeard = event.via === "pcp" || isOwn || this.#confirmed.has(
           `${
             (event.via === "upnp" ? DEVICE : event.gateway).address
           } ${event.via} ${event.address}`,
