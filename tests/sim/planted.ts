@@ -349,6 +349,18 @@ export const PLANTED: readonly PlantedBug[] = [
     "      path.isLeft = true;\n",
     "",
   ),
+  race(
+    "who was ever refused is left out of all later races",
+    'if (isItsTurn && refusedUntil <= now) contender.state = "waiting";',
+    'if (isItsTurn && refusedUntil === -Infinity) contender.state = "waiting";',
+    10,
+  ),
+  managed(
+    "what another gateway granted is demanded of the next one",
+    "? { remembered: { address, port } }",
+    "? { suggestedExternal: { address, port } }",
+    8,
+  ),
   // ---- UPnP ----
   mapper(
     "what UPnP is answered reaches nobody",
@@ -409,6 +421,19 @@ export const PLANTED: readonly PlantedBug[] = [
     "UPnP tells the port inside, not the one outside",
     "return this.#granted(job, lease, ask, given, seconds, 0, version);",
     "return this.#granted(job, lease, ask, wanted.internalPort, seconds, 0, version);",
+  ),
+  upnp(
+    "a pinhole that the firewall has forgotten is not opened again",
+    "        made.pinhole = undefined;\n        outcome = undefined;\n",
+    "",
+    18,
+  ),
+  upnp(
+    "UPnP closes no pinhole",
+    '      outcome = yield* this.#call(firewall, "DeletePinhole", { UniqueID });\n' +
+      '      if (outcome.type === "gone") return "again";\n',
+    "",
+    18,
   ),
   // ---- What is told ----
   keeper(
