@@ -355,6 +355,12 @@ export const PLANTED: readonly PlantedBug[] = [
     'if (isItsTurn && refusedUntil === -Infinity) contender.state = "waiting";',
     10,
   ),
+  race(
+    "whom a refusal sent around is asked again in the next race, before its time",
+    "    contender.refusedUntil = refusedUntil(failure, retryAt) ?? contender.refusedUntil;\n",
+    "",
+    30,
+  ),
   managed(
     "what another gateway granted is demanded of the next one",
     "? { remembered: { address, port } }",
