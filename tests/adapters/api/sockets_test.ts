@@ -188,12 +188,12 @@ describe("Nat.bindUdp()", () => {
     await assertRejects(() => Nat.open({ stunServers: ["a b"] }), TypeError, "'stunServers'");
   });
 
-  it("is told as before where a STUN server cannot be looked up", async () => {
+  it("is told as before where a STUN server has no address of its family", async () => {
     await withNat(async (nat, gateway) => {
       const socket = await nat.bindUdp({});
       await mapped(socket);
       assertEquals(mappings(gateway), [`17 ${socket.local.port}`]);
-    }, { stunServers: ["no-such-host.invalid", "[2001:db8::1]:3478"] });
+    }, { stunServers: ["[2001:db8::1]:3478"] });
   });
 
   it("binds nothing where an option is wrong", async () => {
