@@ -1124,7 +1124,6 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     // One that was withdrawn is told all the same; one that was revoked is deleted by its own job.
     const isTold = !job.isCancelled || (lease.isWithdrawn && this.keeper.get(lease.id) === lease);
     if (!isTold || lease.phase === "deleting") return "done";
-    if (lease.request === job) lease.request = undefined;
     const isPermanent = seconds === 0 && version < 2;
     if (seconds === 0) this.#habits.onlyPermanent = true;
     const lifetimeSeconds = isPermanent
@@ -1404,7 +1403,6 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       const isTold = !job.isCancelled ||
         (lease.isWithdrawn && this.keeper.get(lease.id) === lease);
       if (!isTold || lease.phase === "deleting") return "done";
-      if (lease.request === job) lease.request = undefined;
       const external = { address: this.#local, port: lease.wanted.internalPort };
       this.keeper.granted(lease, { external, lifetimeSeconds: seconds }, this.now);
       return "done";

@@ -76,7 +76,7 @@ export function resolveInDescription(
   location: string,
   owner: UrlOwner,
 ): LocalUrl | UrlFault {
-  const based = urlBase === "" ? "bad-url" : resolveLocal(url, urlBase, owner);
+  const based = resolveLocal(url, urlBase, owner);
   return typeof based === "string" ? resolveLocal(url, location, owner) : based;
 }
 

@@ -407,6 +407,18 @@ describe("searches for what was lost", () => {
   });
 });
 
+describe("a client that is closed", () => {
+  it("wakes for nothing but what it deletes, and asks nothing else", () => {
+    const rig = holding();
+    rig.holds = true;
+    rig.do((client, now) => client.close(now));
+    assertEquals(rig.router.takeActions(), ["GetSpecificPortMappingEntry"]);
+    assertEquals(rig.client.debugTimeout(), { at: 7_200_000, reason: "deleting, mapping 1" });
+    rig.run(600_000);
+    assertEquals([rig.router.takeActions(), rig.client.nextTimeout()], [[], 7_200_000]);
+  });
+});
+
 describe("what UPnP cannot do", () => {
   const web: MappingRequest = { protocol: "tcp", internalPort: 80 };
 

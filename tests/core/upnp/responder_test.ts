@@ -148,6 +148,18 @@ describe("IgdServer: searches", () => {
     assertEquals(rig.drain().sent.map(({ data }) => data[0]), [2]);
   });
 
+  it("counts for a search what it answers, and answers nothing for what it is not", () => {
+    const habits = { ssdp: { tiresAfter: 2, rootFirst: true } };
+    const rig = quietRig({ upnp: { habits } });
+    const targets = (target: string) => rig.search(target).map(({ message }) => message.target);
+    assertEquals([targets("uuid:none"), targets("ssdp:nothing")], [[], []]);
+    const root = "upnp:rootdevice";
+    assertEquals(targets(IGD_SERVICE.WAN_IP_1), [root, IGD_SERVICE.WAN_IP_1]);
+    assertEquals([targets(root).length > 0, targets(root)], [true, []]);
+    const { searches, ignored } = rig.gateway.stats.upnp!.ssdp;
+    assertEquals([searches, ignored], [2, 3]);
+  });
+
   it("bounds the answers that wait", () => {
     const rig = quietRig();
     const data = encodeSearch({ host: SSDP, target: "ssdp:all", mx: 5 });
@@ -242,6 +254,19 @@ describe("IgdServer: announcements", () => {
       const rig = new IgdRig({ upnp: { ssdpPort } });
       const { data, to } = rig.drain().sent[0]!;
       assertEquals([messageOf(data).searchPort, to.port], [searchPort, ssdpPort]);
+    }
+  });
+
+  it("says nothing where it is quiet, or off, whatever is asked of it", () => {
+    const quiet = new IgdRig({ upnp: { habits: { ssdp: { isQuiet: true } } } });
+    const off = new IgdRig();
+    off.command("protocol upnp off");
+    for (const rig of [quiet, off]) {
+      rig.drain();
+      for (const line of ["epoch 77", "announce", "protocol upnp off"]) {
+        rig.command(line);
+        assertEquals([rig.drain().sent, rig.runTo(rig.now + 3_600_000)], [[], []], line);
+      }
     }
   });
 
