@@ -846,6 +846,42 @@ describe("networks", () => {
     assertEquals(net.timers.size, 0);
   });
 
+  it("a move is followed where the new routes could not be read at once", async () => {
+    const net = new FakeNetwork();
+    net.addGateway("192.0.2.3", "198.51.100.3");
+    const nat = await open(net);
+    const port = await nat.map(8080);
+    await net.pass(1000);
+    const read = net.readTextFile.bind(net);
+    let reads = 0;
+    // The first reading says that something has changed, the second what.
+    net.readTextFile = (path) =>
+      path === "/proc/net/route" && ++reads === 2
+        ? Promise.reject(new Error("EMFILE"))
+        : read(path);
+    net.defaultRoutes = ["192.0.2.3"];
+    await net.pass(10_000);
+    assertEquals([nat.gateways, port.external.address], [["192.0.2.3"], "198.51.100.3"]);
+    await nat.close();
+  });
+
+  it("asks a gateway of IPv6 that is named from a global address, at first and later (PCP-C-24)", async () => {
+    const net = new FakeNetwork();
+    const at = (address: string) => ({ name: "eth0", address, prefixLength: 64, internal: false });
+    net.addresses = [at("fd00::7"), at("2001:db8::7")];
+    const nat = await open(net, { gateway: "fd00::1" });
+    void nat.map(8080).catch(() => {});
+    await net.pass(100);
+    const [socket] = net.sockets;
+    assertEquals(socket!.options, {
+      local: { address: "2001:db8::7", port: 0 },
+      connect: { address: "fd00::1", port: 5351 },
+    });
+    const closing = nat.close();
+    await net.pass(2000);
+    await closing;
+  });
+
   it("says what takes the traffic past the gateway", async () => {
     const net = new FakeNetwork();
     const half = (destination: string) =>
@@ -984,6 +1020,18 @@ describe("onState", () => {
     });
     assertEquals((await next.unmap(8080)).map(({ via }) => via), ["pcp"]);
     await next.close();
+  });
+
+  it("is called for nonces alone: what has none leaves at once", async () => {
+    const net = new FakeNetwork();
+    const options = { gateway: GATEWAY, runtime: net, announcements: false };
+    const nat = await Nat.open({ ...options, onState: () => Promise.resolve() });
+    await nat.map(8080);
+    net.requests.length = 0;
+    const asking = nat.externalAddresses({ protocols: ["nat-pmp"] });
+    assertEquals(net.requests.map(({ via, opcode }) => [via, opcode]), [["nat-pmp", 0]]);
+    await asking;
+    await nat.close();
   });
 
   it("is waited for before a request leaves, also where an event had it called", async () => {

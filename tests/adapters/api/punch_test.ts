@@ -18,6 +18,7 @@ import {
 import { Nat } from "../../../adapters/api/nat.ts";
 import { systemRuntime } from "../../../adapters/auto.ts";
 import { startGateway } from "../../../adapters/gateway_server.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { NatError } from "../../../core/errors.ts";
 
 const HERE = { localAddresses: ["127.0.0.1"] };
@@ -234,7 +235,20 @@ async function freePort(): Promise<number> {
 describe("Nat", () => {
   it("punches too, and its gateways map the ports meanwhile", async () => {
     const gateway = await startGateway({ listen: "127.0.0.1", port: 0, external: ["203.0.113.7"] });
-    const nat = await Nat.open({ gateway: gateway.endpoint });
+    const system = systemRuntime();
+    const used: string[] = [];
+    const runtime: Runtime = {
+      ...system,
+      openUdp: (options, handlers) => {
+        if (options.local?.address === "127.0.0.1" && !options.connect) used.push("udp");
+        return system.openUdp(options, handlers);
+      },
+      openStreams: (tell) => {
+        used.push("tcp");
+        return system.openStreams!(tell);
+      },
+    };
+    const nat = await Nat.open({ gateway: gateway.endpoint, runtime });
     for (const protocol of ["udp", "tcp"] as const) {
       const [toA, toB] = postOffice();
       const tickets: string[] = [];
@@ -256,6 +270,7 @@ describe("Nat", () => {
         "host 127.0.0.1",
         "srflx 203.0.113.7",
       ]);
+      assertEquals(used.splice(0).includes(protocol), true, "by the context's own runtime");
     }
     await nat.close();
     await gateway.close();
