@@ -268,7 +268,7 @@ export class UdpRendezvous extends RendezvousSide {
    */
   async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<UdpChannel> {
     const connected = await this.#side.meet(peer, options);
-    return this.#channel ??= this.#open(connected);
+    return this.#channel ?? this.#open(connected);
   }
 
   /** Closes the sockets, the channel's too. */

@@ -46,7 +46,7 @@ export class TcpRendezvous extends RendezvousSide {
 
   private constructor(runtime: Runtime) {
     super();
-    this.#letGo = runtime.setTimer(2 ** 40, () => {}, true);
+    this.#letGo = runtime.setTimer(Infinity, () => {}, true);
     this.#driver = new Driver<TcpPunchEvent, TcpPunch>(
       runtime,
       (event) => this.#side.onEvent(event),

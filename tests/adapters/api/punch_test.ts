@@ -215,7 +215,10 @@ describe("punchUdp", () => {
     const [own, mapped] = rendezvous.told.candidates;
     assertEquals([mapped!.type, mapped!.address, mapped!.port], ["srflx", "203.0.113.7", 1000]);
     await rendezvous.close();
-    assertEquals(closed, [`${own!.port}/udp`]);
+    const tcp = await TcpRendezvous.open({ ...HERE, nat, signal });
+    const [listening] = tcp.told.candidates;
+    await tcp.close();
+    assertEquals(closed, [`${own!.port}/udp`, `${listening!.port}/tcp`]);
     const free = await freePort();
     const again = await UdpRendezvous.open({ ...HERE, localPort: free });
     assertEquals(again.told.candidates.map(({ port }) => port), [free]);

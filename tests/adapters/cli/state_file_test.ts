@@ -185,13 +185,58 @@ describe("StateFile", () => {
     assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
   });
 
-  it("takes over a lock of which nobody can tell whose it is, once it does not move", async () => {
-    await lockAs(`elsewhere.${process.pid}.x`);
+  describe("on a clock by hand", () => {
+    let ms = 0;
+    const { now } = performance;
+    const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-    await file().keep(entry(1));
+    beforeEach(() => {
+      ms = 0;
+      performance.now = () => ms;
+    });
+    afterEach(() => {
+      performance.now = now;
+    });
 
-    assertEquals(await mappings(), [saved(1)]);
-    assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
+    it("takes over a lock of which nobody can tell whose it is, once it has not moved for 2 s", async () => {
+      for (const token of [`elsewhere.${process.pid}.x`, `${here}.0.x`]) {
+        ms = 0;
+        await rm(path, { force: true });
+        await lockAs(token);
+        const keeping = file().keep(entry(1));
+        // It looks again and again meanwhile.
+        for (ms of [0, 1000, 2000]) await pause(30);
+        assertEquals(await readdir(`${path}.lock`), [token]);
+        ms = 2001;
+        await keeping;
+
+        assertEquals(await mappings(), [saved(1)]);
+        assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
+      }
+    });
+
+    it("gives up after 30 s where others take the lock again and again, and says so", async () => {
+      await lockAs("elsewhere.1.0");
+      let isOver = false;
+      const others = async () => {
+        for (let i = 0; !isOver; i++) {
+          const at = (turn: number) => join(`${path}.lock`, `elsewhere.1.${turn}`);
+          await writeFile(at(i + 1), "");
+          await rm(at(i), { force: true });
+          ms += 1500;
+          await pause(2);
+        }
+      };
+      const taking = others();
+      await file().keep(entry(1));
+      isOver = true;
+      await taking;
+
+      assert(ms > 30_000);
+      assertEquals(warnings, [
+        `Cannot write ${path}: ${path}.lock is taken; a later unmap may not be allowed`,
+      ]);
+    });
   });
 
   it("uses a lock that was left empty", async () => {
