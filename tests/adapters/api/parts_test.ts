@@ -149,6 +149,14 @@ describe("waitFor()", () => {
       }),
       1,
     );
+    assertEquals(
+      await wait((settle) => {
+        settle.onEnd(note);
+        settle.resolve(3);
+        settle.reject(new Error("late"));
+      }),
+      3,
+    );
     await assertRejects(
       () =>
         wait((settle) => {
@@ -168,7 +176,7 @@ describe("waitFor()", () => {
       TypeError,
       "bad",
     );
-    assertEquals(ends, [true, false, false, false]);
+    assertEquals(ends, [true, true, false, false, false]);
   });
 });
 

@@ -431,6 +431,25 @@ describe("UpnpClient", () => {
       assertEquals(await searches(runtime), 0);
     });
 
+    it("tells who waits first why a scan ends, and the others that it has", async () => {
+      const runtime = new FakeRuntime();
+      runtime.addresses = [at("eth0", "192.0.2.7")];
+      const client = await UpnpClient.open({ runtime });
+      open.push(client);
+      const controller = new AbortController();
+      const { signal } = controller;
+      const [services, unread, left] = [1, 2, 3].map(() => client.services({ signal }));
+      const [first, second] = [services!.next(), services!.next()];
+      controller.abort(new Error("enough"));
+
+      await assertRejects(() => first, Error, "enough");
+      assertEquals((await second).done, true);
+      await assertRejects(() => unread!.next(), Error, "enough");
+      assertEquals((await unread!.next()).done, true);
+      await left!.return!();
+      assertEquals((await left!.next()).done, true);
+    });
+
     it("says that there is nowhere to search", async () => {
       const runtime = new FakeRuntime();
       runtime.addresses = [at("lo", "127.0.0.1")];
