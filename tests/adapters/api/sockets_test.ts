@@ -108,7 +108,10 @@ describe("Nat.listenTcp()", () => {
       taken.close();
 
       const server = createServer();
-      await assertRejects(() => nat.listenTcp(server, { port: 65_536 }), RangeError, "'port'");
+      for (const port of [65_536, -1, NaN]) {
+        await assertRejects(() => nat.listenTcp(server, { port }), Error, "'port'");
+        await assertRejects(() => nat.bindUdp({ port }), Error, "'port'");
+      }
       await assertRejects(() => nat.listenTcp(server, { address: "here" }), TypeError, "'address'");
       await assertRejects(() => nat.listenTcp(server, { family: 5 as 4 }), TypeError, "'family'");
       assertEquals(server.listening, false);

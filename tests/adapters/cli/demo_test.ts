@@ -1,4 +1,4 @@
-/** The demonstration on a clock that runs ahead, on loopback. */
+/** The demonstration, on loopback, with its patience by hand. */
 import { afterEach, describe, it } from "node:test";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { systemRuntime } from "../../../adapters/auto.ts";
@@ -28,19 +28,9 @@ const STORY = [
   "The gateway's table has 0 entries. That is all.",
 ];
 
-/** This runtime, on which ten seconds are one. */
-function hurried(): Runtime {
-  const system = systemRuntime();
-  return {
-    ...system,
-    now: () => 10 * system.now(),
-    setTimer: (ms, callback, keepAlive) => system.setTimer(ms / 10, callback, keepAlive),
-  };
-}
-
-/** The same, where nothing that is told to a group is heard. */
+/** This runtime, where nothing that is told to a group is heard. */
 function deaf(): Runtime {
-  const runtime = hurried();
+  const runtime = systemRuntime();
   return {
     ...runtime,
     openUdp: (options, handlers) =>
@@ -65,7 +55,7 @@ describe("natkit demo", () => {
   it("tells a person the whole story, in its order, and ends with 0", async () => {
     const io = new FakeIo();
     timers = takeTimers(PATIENCE_MS);
-    assertEquals(await run(io, hurried()), 0, io.out + io.err);
+    assertEquals(await run(io, systemRuntime()), 0, io.out + io.err);
 
     let at = 0;
     for (const part of STORY) {
@@ -79,53 +69,18 @@ describe("natkit demo", () => {
     assertEquals([io.err, timers.waiting], ["", 0]);
   });
 
-  it("tells readers of JSON each event with its fields", async () => {
-    const io = new FakeIo();
-    timers = takeTimers(PATIENCE_MS);
-    assertEquals(await run(io, hurried(), "--json"), 0, io.out + io.err);
-
-    const of = (name: string) => io.events.filter(({ event }) => event === name);
-    const [{ address, port }] = of("listening") as [Record<string, unknown>];
-    const [mapped] = of("mapped");
-    assertEquals(mapped, {
-      event: "mapped",
-      protocol: "tcp",
-      via: "pcp",
-      gateway: `${address}:${port}`,
-      internal: { address: "127.0.0.1", port: 8080 },
-      external: { address: "203.0.113.7", port: 8080 },
-      lifetimeSeconds: 7200,
-      elapsedMs: mapped!.elapsedMs,
-    });
-    const unmapped = of("unmapped");
-    assertEquals(unmapped.map(({ via }) => via).sort(), ["nat-pmp", "pcp", "upnp"]);
-    const own = unmapped.find(({ via }) => via === "pcp")!;
-    assertEquals(own, {
-      event: "unmapped",
-      protocol: "tcp",
-      via: "pcp",
-      gateway: `${address}:${port}`,
-      internal: { address: "127.0.0.1", port: 8080 },
-      external: { address: "198.51.100.9", port: 8080 },
-      reason: "revoked",
-      elapsedMs: own.elapsedMs,
-    });
-    assertEquals(of("mapping").length, 3);
-  });
-
   it("asks where no announcement comes, and says so", async () => {
     const io = new FakeIo();
-    timers = takeTimers(PATIENCE_MS);
+    timers = takeTimers(PATIENCE_MS, 2 * PATIENCE_MS);
     const running = run(io, deaf());
-    // Each client waits twice.
-    for (const count of [3, 6]) {
+    // Each client waits twice, until it asks and for as long again.
+    for (const count of [6, 12]) {
       await timers.armed(count);
       timers.fire();
     }
     assertEquals(await running, 0, io.out + io.err);
 
     assertStringIncludes(io.err, "No announcement came (no multicast here?): asking.\n");
-    assertEquals(io.out.split("moved    198.51.100.9:").length, 4);
     assertStringIncludes(io.out, STORY.at(-1)!);
   });
 

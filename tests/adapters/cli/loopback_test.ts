@@ -476,5 +476,29 @@ describe("natkit on loopback", () => {
     const mapped = vias("mapped").filter((via, i, all) => all.indexOf(via) === i);
     assert(mapped.length >= 2);
     assertEquals([vias("moved"), vias("unmapped")], [mapped, mapped]);
+    const ofPcp = (name: string) =>
+      run.events.find(({ event, via }) => event === name && via === "pcp")!;
+    const { address, port } = run.events[0]!;
+    const fields = {
+      protocol: "tcp",
+      via: "pcp",
+      gateway: `${address}:${port}`,
+      internal: { address: "127.0.0.1", port: 8080 },
+    };
+    const first = ofPcp("mapped"), last = ofPcp("unmapped");
+    assertEquals(first, {
+      event: "mapped",
+      ...fields,
+      external: { address: "203.0.113.7", port: 8080 },
+      lifetimeSeconds: 7200,
+      elapsedMs: first.elapsedMs,
+    });
+    assertEquals(last, {
+      event: "unmapped",
+      ...fields,
+      external: { address: "198.51.100.9", port: 8080 },
+      reason: "revoked",
+      elapsedMs: last.elapsedMs,
+    });
   });
 });
