@@ -120,6 +120,13 @@ export const PLANTED: readonly PlantedBug[] = [
     '    lease.phase = "resting";\n    lease.dueAt = until;',
     '    lease.phase = "resting";\n    lease.dueAt = undefined;',
   ),
+  keeper(
+    "what rests after silence is not asked for when the gateway announces itself",
+    "      lease.notBefore = undefined;\n      this.#recover(lease, together, now);\n    }\n  }\n\n" +
+      "  /** A request on its way",
+    "      lease.notBefore = undefined;\n    }\n  }\n\n  /** A request on its way",
+    17,
+  ),
   // ---- What is said ----
   pcpRequest(
     "PCP's renewals suggest nothing",
@@ -187,6 +194,13 @@ export const PLANTED: readonly PlantedBug[] = [
       '      lease.phase !== "renewing";',
     40,
   ),
+  keeper(
+    "what was refused at first is deleted",
+    '    if (failure.kind === "refused" && lease.mayExistUntil < Infinity) {\n' +
+      "      lease.mayExistUntil = -Infinity;\n    }\n",
+    "",
+    39,
+  ),
   pcp(
     "PCP's deletion is sent once only",
     "if (this.#servers.hasAnswered) return DELETE_ATTEMPTS;",
@@ -202,6 +216,12 @@ export const PLANTED: readonly PlantedBug[] = [
     "NAT-PMP's deletion is none",
     "        suggestedExternalPort: 0,\n        lifetimeSeconds: 0,",
     "        suggestedExternalPort: 0,\n        lifetimeSeconds: 60,",
+  ),
+  natPmpQueue(
+    "NAT-PMP deletes what it has never asked for",
+    "    exchange.job.lease.mayExistUntil = exchange.mayHaveExistedUntil;\n",
+    "",
+    261,
   ),
   natPmpQueue(
     "NAT-PMP's deletion suggests a port",
