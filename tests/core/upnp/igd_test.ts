@@ -227,6 +227,19 @@ describe("igdScpd()", () => {
         "InboundPinholeAllowed PhysicalLinkStatus PortMappingNumberOfEntries " +
         "PossibleConnectionTypes SystemUpdateID",
     );
+    const allowed = new Map(
+      all.flatMap(({ name, allowedValues: values = [] }) =>
+        values.length > 0 ? [[name, values.join(" ")] as const] : []
+      ),
+    );
+    assertEquals([...allowed].sort(), [
+      [
+        "ConnectionStatus",
+        "Unconfigured Connecting Connected PendingDisconnect Disconnecting Disconnected",
+      ],
+      ["PhysicalLinkStatus", "Up Down Initializing Unavailable"],
+      ["PortMappingProtocol", "TCP UDP"],
+    ]);
   });
 
   it("tells numbers from text, and what a protocol may be", () => {

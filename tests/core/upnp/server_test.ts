@@ -635,6 +635,18 @@ describe("IgdServer: mappings", () => {
     assertEquals(lease(short, IGD_SERVICE.WAN_IP_2, 3600), "60");
   });
 
+  it("gives leases without an end alone, or none of those, where it is peculiar so", () => {
+    const seen = (leases: "permanent" | "limited", leaseFault?: number) => {
+      const habits = { leases, ...(leaseFault !== undefined && { leaseFault }) };
+      const rig = new IgdRig({ upnp: { version: 1, habits } });
+      const add = (lease: number) =>
+        rig.call("AddPortMapping", mapping(80, { lease }), ALICE, IGD_SERVICE.WAN_IP_1);
+      return [add(1), add(0)];
+    };
+    assertEquals([seen("permanent"), seen("permanent", 501)], [[725, {}], [501, {}]]);
+    assertEquals([seen("limited"), seen("limited", 501)], [[{}, 402], [{}, 501]]);
+  });
+
   it("takes a remote host as the mapping's filter, and knows the mapping by it", () => {
     const rig = new IgdRig();
     const remote = "198.51.100.9";
@@ -658,8 +670,8 @@ describe("IgdServer: mappings", () => {
     };
     assertEquals(any(8080), { NewReservedPort: "8080" });
     assertEquals(any(8080), { NewReservedPort: "8080" });
-    const { NewReservedPort: other } = any(8080, BOB);
-    assert(other !== "8080" && Number(other) > 0);
+    // The inside's own number, where that is free.
+    assertEquals(any(8080, BOB, { internalPort: 7070 }), { NewReservedPort: "7070" });
     assertEquals(rig.table().length, 2);
     assertEquals(any(0, BOB, { internalPort: 7777 }), { NewReservedPort: "7777" });
     rig.command("exhaust on");
