@@ -564,6 +564,19 @@ describe("natkit", () => {
       assertEquals(await saved(), nat.state.mappings);
     });
 
+    it("ends with 1 where the gateway keeps what it was to delete, though nobody interrupted it", async () => {
+      const running = run("map 6000 --mode 2 --json");
+      await io.event("mapped");
+      nat.mapping.tell({ type: "unmapped", reason: "revoked", failure: "NO_RESOURCES" });
+
+      assertEquals(await running, 1);
+      const { code, message } = io.events.at(-1)!;
+      assertEquals([code, message], [
+        "refused",
+        "The gateway did not close port 6000/tcp, it ends with its lifetime: NO_RESOURCES",
+      ]);
+    });
+
     /** Signals while the mapping is being closed: each so many milliseconds after SIGINT. */
     const signalWhileClosing = async (
       ...signals: readonly (readonly [StopSignal, number])[]
@@ -1226,6 +1239,19 @@ describe("natkit", () => {
       assertEquals(await run("unmap 6000 --json"), 1);
       assertEquals(io.events.map(({ event }) => event), ["unmapped", "error"]);
       assertEquals(await saved(), [SAVED]);
+    });
+
+    it("forgets what an earlier run asked for in vain, whether or not that ever was", async () => {
+      const { external: _, ...asked } = SAVED;
+      await new StateFile(path, () => {}).keep({
+        mapping: asked,
+        expiresAt: Date.now() + 60_000,
+        gateway: { address: SAVED.gateway, port: 5351 },
+      });
+      nat.answer = () => Promise.reject(new Error("a bug of ours"));
+      assertEquals([await run("unmap 6000"), (await saved()).length], [1, 1]);
+      nat.answer = () => Promise.reject(new NatError("no-answer", "Cannot unmap"));
+      assertEquals([await run("unmap 6000"), await saved()], [0, []]);
     });
 
     it("--all deletes what the state knows, and by NAT-PMP all that it does not", async () => {

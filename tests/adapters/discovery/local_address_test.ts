@@ -73,6 +73,14 @@ describe("pickLocalAddress()", () => {
     assertEquals(pickLocalAddress(HOST, 6, { interface: "eth9" }), undefined);
   });
 
+  it("takes what is reserved after a unique local address, and before a link-local one", () => {
+    const host = [at("eth0", "fe80::5%eth0", 64), at("eth0", "fec0::5", 64)];
+
+    assertEquals(pickLocalAddress(host, 6), "fec0::5");
+    const temporary = [at("eth0", "fd00::a", 64)];
+    assertEquals(pickLocalAddress([...host, ...temporary], 6), "fd00::a");
+  });
+
   it("knows zones that are indexes, as Windows has them", () => {
     const windows = [
       at("Ethernet", "2001:db8::5", 64),

@@ -100,6 +100,14 @@ describe("sourceToward()", () => {
     assertEquals(await sourceToward(host, "203.0.113.9"), undefined);
   });
 
+  it("over IPv6 is what the system says where the host has its address on loopback, as routers do", async () => {
+    const host = hostOf({});
+    host.interfaces = () => [HOST[0]!, at("lo", "2001:db8:9::1", 128)];
+    host.addressToward = () => Promise.resolve("2001:db8:9::1");
+
+    assertEquals(await sourceToward(host, "2001:db8:5::1"), "2001:db8:9::1");
+  });
+
   it("is unknown where nothing leads there", async () => {
     const host = hostOf({ "/proc/net/route": "" });
 
