@@ -228,6 +228,41 @@ describe("a mapping behind two gateways", () => {
     assertEquals([later.ports(A), later.ports(OUTER)], [[8080], [8080]]);
   });
 
+  it("is over at once for who revokes it while nobody above answers", () => {
+    const { net, id } = nested(null);
+    net.openAbove();
+    net.run(100);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    assertEquals([takeTold(net), net.ports(A)], [["unmapped"], []]);
+    net.run(60_000);
+    assertEquals([net.mapper.isIdle, net.mapper.sockets().length], [true, 1]);
+  });
+
+  it("answers a renewal by its number", () => {
+    const { net, id } = held();
+    net.run(10_000);
+    const revision = net.do((mapper, now) => mapper.renew(id, undefined, now));
+    const renewed = told(net.events[0], "renewed");
+    assertEquals([renewed.revision, renewed.mapping.external.address], [revision, "203.0.113.7"]);
+  });
+
+  it("has the wished port at the outer gateway, though the inner one gave another, and this host", () => {
+    const net = new Net();
+    const inner = net.add(A, BETWEEN);
+    inner.addStatic("tcp", 9000, { address: "192.168.1.9", port: 9000 }, net.now);
+    const outer = net.add(OUTER, "203.0.113.7");
+    net.connect([A]);
+    const wish = { ...web, suggestedExternal: { port: 9000 }, nonce: new Uint8Array(12).fill(7) };
+    const id = net.do((mapper, now) => mapper.map(wish, now));
+    net.openAbove();
+    assertEquals(takeTold(net), ["mapped 203.0.113.7:9000"]);
+    const { gatewayExternal } = net.mapper.mapping(id)!;
+    assert(gatewayExternal!.port !== 9000);
+    assertEquals(outer.list(net.now).map(({ internal }) => internal), [gatewayExternal]);
+    const nonces = net.mapper.exportSaved().map(({ nonce }) => nonce);
+    assert(nonces[0] !== nonces[1], nonces.join());
+  });
+
   it("of a set of ports, or for a peer, is the inner gateway's alone", () => {
     for (
       const request of [
