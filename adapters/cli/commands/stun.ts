@@ -37,7 +37,6 @@ export async function run(context: Context): Promise<number> {
     Promise.allSettled([ask(4), ask(6)]),
   );
   if (first.status === "fulfilled" || second.status === "fulfilled") return 0;
-  stop.throwIfAborted();
   // That it has no address of a family says less than what came of the other.
   throw second.reason?.code === "network" ? first.reason : second.reason;
 }

@@ -551,17 +551,36 @@ describe("natkit", () => {
 
     it("keeps the nonce where the gateway did not confirm the deletion, and says so", async () => {
       nat.mapping.confirms = false;
+      nat.mapping.close = async () => {
+        io.clock = 5500;
+        await FakeMapping.prototype.close.call(nat.mapping);
+      };
       const running = run("map 6000 --json");
       await io.event("mapped");
+      io.clock = 4000;
       io.signal("SIGINT");
 
       assertEquals(await running, 130);
       assertEquals(io.events.map(({ event }) => event), ["mapped", "error"]);
       const { code, attempts } = io.events.at(-1)!;
       assertEquals([code, attempts], ["no-answer", [
-        { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 0 },
+        { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 1500 },
       ]]);
       assertEquals(await saved(), nat.state.mappings);
+    });
+
+    it("says to a person that the gateway did not renew it, and goes on", async () => {
+      const running = run("map 6000");
+      await io.until(({ out }) => out.startsWith("mapped"));
+      nat.mapping.tell({ type: "renewal-failed", reason: "no answer" });
+      nat.mapping.tell({ type: "moved", mapping: GRANTED });
+      await io.until(({ out }) => out.includes("moved"));
+      assertStringIncludes(
+        io.err,
+        "The gateway did not renew it: no answer. It is asked again.\n",
+      );
+      io.signal("SIGINT");
+      assertEquals(await running, 130);
     });
 
     it("ends with 1 where the gateway keeps what it was to delete, though nobody interrupted it", async () => {
@@ -1087,6 +1106,26 @@ describe("natkit", () => {
   });
 
   describe("watch", () => {
+    it("warns of what takes the traffic past the gateway", async () => {
+      const net = new FakeNetwork();
+      const half = (destination: string) =>
+        `tun0 ${destination} 0100080A 0003 0 0 0 00000080 0 0 0\n`;
+      net.moreRoutes = half("00000000") + half("00000080");
+      const running = runCommandLine(["watch", "6000", "--via", "pcp", "--state", path], io, {
+        runtime: net,
+      });
+      while (!io.out.includes("by PCP")) await net.pass(50);
+      io.signal("SIGINT");
+      let isOver = false;
+      void running.then(() => isOver = true);
+      while (!isOver) await net.pass(50);
+
+      assertMatch(
+        io.err,
+        /^natkit: warning: IPv4 traffic leaves through the tunnel tun0, whose gateway is 10\.8\.0\.1,/m,
+      );
+    });
+
     it("writes what it keeps again at half of the lifetime, and every half an hour at the latest", async () => {
       for (const [flags, ms] of [["--lifetime 101", 51_000], ["", 1_800_000]] as const) {
         io = new FakeIo();
