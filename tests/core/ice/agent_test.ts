@@ -91,6 +91,18 @@ describe("two natkits meet", () => {
     }
   });
 
+  it("where one NAT is hard, by no more packets a second than it may send", () => {
+    const agents = [{ budget: { packetsPerSecond: 30 } }, { budget: { packetsPerSecond: 30 } }];
+    const rig = new Rig({ nats: [HOME, HARD], agents: [agents[0]!, agents[1]!], trace: 20_000 });
+    const since = rig.world.now;
+    rig.exchange();
+    rig.world.runFor(8000);
+    for (const address of ["203.0.113.1", "203.0.113.2"]) {
+      const most = busiestSecond(rig, address, since);
+      assert(most > 25 && most <= 30, `${address}: ${most} packets in a second`);
+    }
+  });
+
   it("where one NAT is hard, without a guess where the other lets its address in", () => {
     for (const delayMs of [20, 100]) {
       const rig = new Rig({ nats: [EASY[1], HARD], delayMs });
@@ -704,6 +716,7 @@ describe("a request of the peer", () => {
       attributes: { username: "nobody:us" },
     });
     assertEquals(bench.feed(stranger, 7, OTHER), false);
+    assertEquals(bench.agent.stats.strange, 1);
     assertEquals(bench.sent(7), []);
   });
 
@@ -752,6 +765,21 @@ describe("a request of the peer", () => {
     assertEquals(bench.agent.selected, undefined);
     bench.feed(bench.answer(check!), 10);
     assertEquals(bench.agent.selected?.remote.port, PEER.port);
+  });
+
+  it("that nominates the same pair once more tells of it no more", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.sent(0);
+    bench.feed(bench.answer(check!), 5);
+    const connected = () =>
+      drain(bench.agent).filter((action) =>
+        action.type === "event" && (action.event as IceEvent).type === "connected"
+      ).length;
+    bench.feed(bench.request({ use: true }), 6);
+    assertEquals(connected(), 1);
+    bench.feed(bench.request({ use: true }), 7);
+    assertEquals(connected(), 0);
   });
 
   it("nominates nothing where we are controlling", () => {

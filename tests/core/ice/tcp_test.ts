@@ -238,6 +238,9 @@ describe("two natkits meet over TCP", () => {
     const scene = new Scene({ agents: [{ servers, gatherTimeoutMs: 1000 }, {}] });
     const { at } = scene.peers[0]!.events.find(({ event }) => event.type === "gathered")!;
     assert(at >= 1000 && at < 1100, `${at} ms`);
+    const patient = new Scene({ agents: [{ servers }, {}] });
+    const gathered = patient.peers[0]!.events.find(({ event }) => event.type === "gathered")!;
+    assertEquals(gathered.at - at, 2000, "three seconds where nothing is said");
   });
 });
 
@@ -370,6 +373,14 @@ describe("the one port", () => {
     punch.handleTimeout(punch.nextTimeout()!);
     const [dial] = drain(punch) as (StreamAction & { do: "connect" })[];
     assertEquals([dial!.do, dial!.local, dial!.to], ["connect", LOCAL, SERVERS[0]!]);
+  });
+
+  it("is let go for a moment before the servers are asked from it", () => {
+    const punch = new TcpPunch({ random: seededRandom(1), hosts: [LOCAL.address] });
+    punch.gather(0);
+    punch.handleSocket("tcp0", { ok: true, local: LOCAL }, 100);
+    drain(punch);
+    assertEquals([punch.sockets(), punch.nextTimeout()], [[], 104]);
   });
 
   it("dials first and then listens, and never both at once", () => {
