@@ -375,6 +375,30 @@ describe("NAT by default", () => {
     assertEquals(a.heard.map(({ tag }) => tag), [2, 9]);
   });
 
+  it("leaves multicasts and the other family to its host", () => {
+    const { nat, lan, hosts } = home();
+    nat.inside.addAddress("2001:db8:1::1");
+    hosts.a.interfaces[0]!.addAddress("2001:db8:1::2");
+    const handle = (from: string, to: string) =>
+      nat.handle(nat.inside, {
+        protocol: "udp",
+        from: { address: from, port: 5000 },
+        to: { address: to, port: 1 },
+        data: new Uint8Array(1),
+        hops: 9,
+      });
+    assertEquals(
+      [
+        handle("192.168.1.2", "239.255.255.250"),
+        handle("2001:db8:1::2", "2001:db8:2::1"),
+        handle("2001:db8:1::2", "ff02::1"),
+        handle("192.168.1.2", S1),
+      ],
+      [false, false, false, true],
+    );
+    assertEquals([nat.stats.out, lan.lookup("2001:db8:1::1") === nat.inside], [1, true]);
+  });
+
   it("refuses what it cannot be made of", () => {
     for (
       const [name, values] of Object.entries({

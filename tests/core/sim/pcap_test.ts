@@ -111,6 +111,10 @@ describe("encodePcap()", () => {
     );
     assertEquals(toHex(file.subarray(24, 40)), "0100000" + "01aa207001e0000001e000000");
     assertEquals(toHex(file.subarray(40)), toHex(encodeIpPacket(V4)));
+    const longer = { ...V4, data: new Uint8Array(9) };
+    const records = [V4, longer].map((packet) => encodePcap([{ at: 7, packet }]).subarray(24));
+    const both = encodePcap([{ at: 7, packet: V4 }, { at: 7, packet: longer }]);
+    assertEquals(toHex(both.subarray(24)), records.map(toHex).join(""));
   });
 });
 

@@ -150,6 +150,7 @@ describe("a machine that is stopped", () => {
     assertEquals([host.processes.length, host.isBound(OWN, 7)], [1, true]);
     process.stop();
     process.stop();
+    assertEquals(world.nextAt(), undefined);
     other.bind().send(local, new Uint8Array(1));
     // A command is one of its caller's, and moves it no more.
     process.do((one) => void (one.due = 60));
