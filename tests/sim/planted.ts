@@ -308,7 +308,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "the next gateway waits for a silent one",
     "    if (hasMore) managed.nextGatewayAt = now + STAGGER_MS;\n",
     "",
-    14,
+    28,
   ),
   race(
     "what is lost where all are out is never tried anew",
