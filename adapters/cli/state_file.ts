@@ -103,7 +103,17 @@ export function gatewayOf({ gateway, mapping }: Entry): Endpoint {
 /** What makes two entries the same mapping: gateway, protocol, port, peer and internal address. */
 export function entryKey(entry: Entry): string {
   const { mapping, internalAddress = "" } = entry;
-  return `${formatEndpoint(gatewayOf(entry))} ${savedKey(mapping)} ${internalAddress}`;
+  // A claim stands beside what an earlier run has left, and loses none of it.
+  const what = isClaim(entry) ? "claim" : "mapping";
+  return `${what} ${formatEndpoint(gatewayOf(entry))} ${savedKey(mapping)} ${internalAddress}`;
+}
+
+/**
+ * Whether it only says that a run is about to ask: of two that begin in the same moment one is first,
+ * before a gateway has heard of either. Without a nonce nothing was asked, as far as the file knows.
+ */
+export function isClaim({ mapping }: Entry): boolean {
+  return mapping.via === "pcp" && mapping.nonce === undefined && mapping.external === undefined;
 }
 
 /** Whether a process other than this one holds the mapping and runs. */

@@ -15,7 +15,7 @@ import type { NatOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
 import { openNat } from "../open_nat.ts";
-import { type Entry, gatewayOf, isHeldByAnother } from "../state_file.ts";
+import { type Entry, gatewayOf, isClaim, isHeldByAnother } from "../state_file.ts";
 
 /** What names a mapping beside its gateway. */
 export type Sought = Pick<SavedPort, "protocol" | "internalPort" | "remote" | "thirdParty">;
@@ -156,7 +156,7 @@ function adoptable(
   const own = ownAddresses(context);
   const found = new Map<string, Entry>();
   for (const entry of entries) {
-    if (held.includes(entry)) continue;
+    if (held.includes(entry) || isClaim(entry)) continue;
     const at = gatewayOf(entry);
     if (gateway && formatEndpoint(gateway) !== formatEndpoint(at)) continue;
     const key = `${at.address} ${savedKey(entry.mapping)}`;

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { dropUndefined } from "../../../core/defined.ts";
+import { parseEndpoint } from "../../../core/ip.ts";
 import { savedKey } from "../../../core/lease/saved.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { MappingKey } from "../../../core/mapping.ts";
@@ -12,8 +14,11 @@ import type { GrantedMapping, SavedPort } from "../../../core/portmap/managed.ts
 import type { NatState } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import { ownProcess } from "../processes.ts";
-import { type Entry, entryKey, gatewayOf, type StateFile } from "../state_file.ts";
+import { type Entry, entryKey, gatewayOf, isClaim, type StateFile } from "../state_file.ts";
 import type { Sought } from "./earlier_runs.ts";
+
+/** What is said to be asked for is soon granted or given up. */
+const CLAIM_SECONDS = 60;
 
 /** Keeps the state file's entries of one wish, without holding up what is told. */
 export class Keeper {
@@ -23,6 +28,7 @@ export class Keeper {
   other: Entry | undefined;
   readonly #state: StateFile;
   readonly #key: MappingKey;
+  readonly #wanted: Sought;
   readonly #flagged: Endpoint | undefined;
   readonly #onLost: () => void;
   /** What stands in the file from this run, by the entries' keys. */
@@ -33,6 +39,7 @@ export class Keeper {
   constructor(context: Context, wanted: Sought) {
     this.#state = context.stateFile();
     this.#key = savedKey(wanted);
+    this.#wanted = wanted;
     this.#flagged = context.flags.gateway;
     let onLost = () => {};
     this.lost = new Promise((resolve) => onLost = resolve);
@@ -45,6 +52,33 @@ export class Keeper {
     const asked = this.#own(state).filter(({ external }) => external === undefined);
     return asked.some((one) => !this.#isKept(one)) ? this.#write(asked) : Promise.resolve();
   };
+
+  /**
+   * Says that this run is about to ask at these gateways.
+   *
+   * @param gateways As text that starts with the address.
+   * @returns The entry of a run that lives and was first, if there is one.
+   */
+  async claim(gateways: readonly string[]): Promise<Entry | undefined> {
+    const owner = await ownProcess();
+    const { remote, thirdParty, ...wanted } = this.#wanted;
+    for (const text of gateways) {
+      const gateway = parseEndpoint(text, PCP_PORT);
+      if (!gateway || this.other) continue;
+      const mapping: SavedPort = {
+        via: "pcp",
+        gateway: gateway.address,
+        lifetimeSeconds: CLAIM_SECONDS,
+        mode: "once",
+        ...wanted,
+        ...dropUndefined({ remote, thirdParty }),
+      };
+      const entry = { mapping, expiresAt: Date.now() + 1000 * CLAIM_SECONDS, gateway, owner };
+      this.#then(() => this.#keep(entry));
+      await this.settled();
+    }
+    return this.other;
+  }
 
   /**
    * Keeps all that is asked for and held at these gateways, and forgets what is nowhere any more;
@@ -147,7 +181,10 @@ export class Keeper {
     // What was written before it was granted does not say for which address it is.
     const at = gatewayOf(entry).address;
     const older = [...this.#kept].flatMap(([key, one]) =>
-      one.internalAddress === undefined && gatewayOf(one).address === at ? key : []
+      one.internalAddress === undefined &&
+        (isClaim(one) ? entry.internalAddress !== undefined : gatewayOf(one).address === at)
+        ? key
+        : []
     );
     const { nonce } = entry.mapping;
     // One that a run wrote which was killed before the answer, and that this run has adopted.
@@ -158,11 +195,13 @@ export class Keeper {
       entry,
       (one) => older.includes(entryKey(one)) || isAdopted(one),
     );
+    const claims = [...this.#kept].flatMap(([key, one]) => isClaim(one) ? key : []);
     for (const key of older) this.#kept.delete(key);
     if (!other) {
       this.#kept.set(entryKey(entry), entry);
       return;
     }
+    if (claims.length > 0) await this.#state.forget((one) => claims.includes(entryKey(one)));
     this.other = other;
     this.#onLost();
   }

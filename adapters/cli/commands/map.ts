@@ -49,7 +49,7 @@ export async function run(context: Context): Promise<number> {
   try {
     return await forEachPort(context, wishes, async ({ port, protocol, wanted, kept }) => {
       try {
-        const held = await heldBy(wanted);
+        const held = await heldBy(wanted) ?? await kept.claim(nat.gateways);
         if (held) throw inUse(held);
         const asking = nat.map(port, {
           protocol,

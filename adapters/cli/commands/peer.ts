@@ -13,7 +13,7 @@ import {
   readPortAndProtocol,
   UsageError,
 } from "../values.ts";
-import { openToMapOne, withRemedy } from "./earlier_runs.ts";
+import { inUse, openToMapOne, withRemedy } from "./earlier_runs.ts";
 import { hold } from "./hold.ts";
 import { Hook } from "./hook.ts";
 import { Keeper } from "./keeper.ts";
@@ -43,6 +43,8 @@ export async function run(context: Context): Promise<number> {
   const hook = new Hook(context);
   const nat = await openToMapOne(context, wanted, kept.asked);
   try {
+    const first = await kept.claim(nat.gateways);
+    if (first) throw inUse(first);
     const asking = nat.peer(port, remote, { protocol, ...mappingOptions(context) });
     const mapping = await context.waitingFor(answerOf(nat, ["pcp"]), asking);
     const notes = new Notes(context, flags["external-port"] || undefined);

@@ -17,7 +17,7 @@ import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { openNat } from "../open_nat.ts";
 import { CommandError } from "../output.ts";
-import { type Entry, entryKey, gatewayOf } from "../state_file.ts";
+import { type Entry, entryKey, gatewayOf, isClaim } from "../state_file.ts";
 import { viaName } from "../text.ts";
 import { type PortAndProtocol, UsageError } from "../values.ts";
 import { heldByOthers, inUse } from "./earlier_runs.ts";
@@ -58,15 +58,19 @@ async function unmapOne(
     mapping.protocol === protocol && mapping.internalPort === port &&
     mapping.thirdParty === undefined
   );
-  const open = known.filter(({ expiresAt }) => expiresAt > Date.now());
+  const [held] = await heldByOthers(known.filter(({ expiresAt }) => expiresAt > Date.now()));
+  if (held) throw inUse(held);
+  const open = known.filter((entry) => entry.expiresAt > Date.now() && !isClaim(entry));
   if (open.length > 0) {
-    const [held] = await heldByOthers(open);
-    if (held) throw inUse(held);
+    await forget(context, known.filter(isClaim));
     for (const entry of open) checkVia(context, entry);
     await allOf(removals(context, open));
     return 0;
   }
-  const nat = await openNat(context, known.map(({ mapping }) => mapping));
+  const nat = await openNat(
+    context,
+    known.filter((entry) => !isClaim(entry)).map(({ mapping }) => mapping),
+  );
   try {
     const asking = nat.unmap(port, { protocol, ...waitOptions(context) });
     const results = await context.waitingFor(answerOf(nat, context.flags.via), asking);
@@ -97,8 +101,9 @@ async function unmapAll(context: Context, entries: readonly Entry[]): Promise<nu
   const { via } = context.flags;
   const held = await heldByOthers(entries);
   const ours = entries.filter((entry) =>
-    !held.includes(entry) && (via?.includes(entry.mapping.via) ?? true)
+    !held.includes(entry) && !isClaim(entry) && (via?.includes(entry.mapping.via) ?? true)
   );
+  await forget(context, entries.filter((entry) => isClaim(entry) && !held.includes(entry)));
   const known = allOf(removals(context, ours));
   const others = via?.includes("nat-pmp") ?? true ? sweep(context, held) : Promise.resolve(0);
   const [removed, swept] = await Promise.allSettled([known, others]);

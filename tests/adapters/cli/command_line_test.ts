@@ -167,7 +167,8 @@ describe("natkit", () => {
           signal.addEventListener("abort", () => reject(signal.reason));
         });
       const running = runCommandLine(line.split(" "), io, { openNat: nat.open, runtime });
-      while (nat.calls.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      const count = line.split(" ").filter((word) => /^\d/.test(word)).length || 1;
+      while (nat.calls.length < count) await new Promise((resolve) => setTimeout(resolve, 1));
       const told: string[] = [];
       for (const ms of [499, 1, 10_000]) {
         runtime.advance(ms);
@@ -496,6 +497,41 @@ describe("natkit", () => {
         assertEquals(io.events.map(({ code }) => code), ["in-use"]);
       }
       assertEquals((await entries()).length, 1);
+    });
+
+    it("asks for nothing where another run has said first that it is about to ask", async () => {
+      const { nonce: _, external: __, ...wanted } = SAVED;
+      const state = new StateFile(path, () => {});
+      let first: Promise<Entry | undefined> | undefined;
+      Object.defineProperty(nat, "gateways", {
+        get() {
+          // Between the last look at the file and the claim: the lock decides who is first.
+          first ??= state.keep({ mapping: wanted, expiresAt: Date.now() + 60_000, ...HELD });
+          return ["192.168.1.1"];
+        },
+      });
+      assertEquals(await run("map 6000 --json"), 1);
+      assertEquals(io.events.map(({ code }) => code), ["in-use"]);
+      assertEquals(nat.calls, [["close"]]);
+      assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
+    });
+
+    it("leaves no claim behind, and unmap takes one of a run that was killed for nothing", async () => {
+      nat.gateways = ["192.168.1.1", "fe80::1%eth0"];
+      const running = run("map 6000 --json");
+      await io.event("mapped");
+      while ((await entries())[0]?.internalAddress === undefined) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      assertEquals((await saved()).map(({ gateway }) => gateway), ["192.168.1.1"]);
+      io.signal("SIGINT");
+      await running;
+      const { nonce: _, external: __, ...wanted } = SAVED;
+      await new StateFile(path, () => {}).keep({ mapping: wanted, expiresAt: Date.now() + 60_000 });
+      nat.answer = () => Promise.resolve([]);
+
+      assertEquals(await run("unmap 6000"), 0);
+      assertEquals([nat.opened?.protocols, nat.opened?.state?.mappings], [undefined, []]);
     });
 
     it("and watch take none of one that was started in the same moment, and asks for nothing", async () => {
@@ -865,7 +901,7 @@ describe("natkit", () => {
       ]);
       const asked = nat.calls.filter(([what]) => what === "map")
         .map(([, port, options]) => [port, (options as { protocol: string }).protocol]);
-      assertEquals(asked, [[6000, "tcp"], [6001, "udp"]]);
+      assertEquals(asked.sort(), [[6000, "tcp"], [6001, "udp"]]);
       assertEquals([nat.opens.length, nat.calls.at(-1), await saved()], [1, ["close"], []]);
     });
 
