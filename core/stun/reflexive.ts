@@ -24,6 +24,8 @@ const KEEPALIVE_MS = 15_000;
 const REST_MS = 60_000;
 /** How many servers are asked. */
 const MAX_SERVERS = 8;
+/** How many transactions are known by their answers, of each server the last four. */
+const MAX_TRANSACTIONS = 32;
 
 /** How a keeper is made. */
 export interface ReflexiveKeeperOptions {
@@ -72,6 +74,8 @@ export class ReflexiveKeeper implements Machine<ReflexiveEvent> {
   readonly #timers: Timers<Asked> = new Timers();
   #asked: readonly Asked[] = [];
   #told: readonly Endpoint[] = [];
+  /** The last transactions: an answer to a second sending comes when the first has been answered. */
+  readonly #transactions: string[] = [];
   #isClosed = false;
 
   /**
@@ -134,7 +138,9 @@ export class ReflexiveKeeper implements Machine<ReflexiveEvent> {
     this.#outbox.touch(now);
     const isTaken = this.#client.handleDatagram(data, from, socket, now);
     this.#drain(now);
-    return isTaken;
+    const isLate = this.#asked.some(({ server }) => isSameEndpoint(server, from)) &&
+      this.#transactions.includes(transactionOf(data));
+    return isTaken || isLate;
   }
 
   /** {@inheritDoc Machine.handleUnreachable} */
@@ -212,9 +218,16 @@ export class ReflexiveKeeper implements Machine<ReflexiveEvent> {
       if (action.type === "event") this.#answered(action.event, now);
       else if (action.type === "send") {
         const { address, port } = action.to;
+        this.#note(transactionOf(action.data));
         this.#outbox.send(action.socket, action.to, action.data, `${address} ${port}`);
       }
     }
+  }
+
+  #note(transaction: string): void {
+    if (this.#transactions.includes(transaction)) return;
+    this.#transactions.push(transaction);
+    if (this.#transactions.length > MAX_TRANSACTIONS) this.#transactions.shift();
   }
 
   #answered(event: StunClientEvent, now: Instant): void {
@@ -260,4 +273,9 @@ export class ReflexiveKeeper implements Machine<ReflexiveEvent> {
     this.#told = endpoints;
     this.#outbox.emit({ type: "reflexive", endpoints }, "reflexive");
   }
+}
+
+/** The transaction ID, octets 8 to 20 (RFC 8489 §5). */
+function transactionOf(data: Uint8Array): string {
+  return data.subarray(8, 20).join();
 }

@@ -15,6 +15,7 @@ class Rig {
   readonly keeper: ReflexiveKeeper;
   readonly told: string[] = [];
   readonly asked: { readonly at: Instant; readonly server: string }[] = [];
+  readonly answers: Uint8Array[] = [];
   now: Instant = 0;
   sees: (server: string) => string | undefined = () => SEEN;
 
@@ -59,6 +60,7 @@ class Rig {
           xorMappedAddress: { address: text.slice(0, at), port: Number(text.slice(at + 1)) },
         },
       });
+      this.answers.push(answer);
       this.keeper.handleDatagram(answer, to, socket, this.now);
     }
   }
@@ -154,6 +156,16 @@ describe("ReflexiveKeeper", () => {
     rig.sees = () => undefined;
     rig.do((keeper, now) => keeper.setServers([SIX], now));
     assertEquals(rig.told, [SEEN, ""]);
+  });
+
+  it("takes an answer that comes twice, as to a request that was sent twice, and from nobody else", () => {
+    const rig = asking();
+    const { answers } = rig;
+    for (const from of [SERVER, SECOND]) {
+      const isTaken = rig.keeper.handleDatagram(answers.at(-1)!, from, "client", 0);
+      assertEquals(isTaken, from === SERVER);
+    }
+    assertEquals([answers.length, rig.told], [1, [SEEN]]);
   });
 
   it("lets through what is no answer of a server, and says nothing once it is closed", () => {
