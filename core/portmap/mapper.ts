@@ -280,9 +280,10 @@ export class PortMapper implements Machine<MapperEvent> {
       path.behind ? isGone(path.behind.path) : !next.includes(path);
     const leaving = others.filter((path) => !path.isLeft && isGone(path));
     if (leaving.length > 0) this.#leave(leaving, now);
-    // What a client took for its gateway's may be that of a new one.
+    // What a client took for its gateway's may be that of a new one. Those that are about to hear of
+    // another address of this host would ask for mappings to the old one.
     if (next.some((path) => !before.includes(path))) {
-      for (const path of next) path.handleTimeout(now);
+      for (const path of next) if (!path.isMoving) path.handleTimeout(now);
     }
     // One that a better gateway could hold stays where it is as long as it is held there.
     for (const managed of this.#managed.values()) {

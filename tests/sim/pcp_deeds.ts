@@ -702,7 +702,10 @@ export class PcpDeeds {
     const { pending } = mapping;
     mapping.pending = undefined;
     if (!pending || mapping.phase === "over" || mapping.phase === "deleting") return;
+    const { sentAt } = mapping;
     this.#grants(mapping, pending.external, pending.lifetimeSeconds, pending.at);
+    // What has left since then for what was changed meanwhile is a renewal out of schedule.
+    if (sentAt >= pending.at && mapping.revision > 0) mapping.renewedEarly(sentAt);
   }
 
   #grants(mapping: PcpMapping, external: External, lifetimeSeconds: number, now: Instant): void {

@@ -128,6 +128,18 @@ describe("networks", () => {
     assertEquals(net.ports(A), [8080]);
   });
 
+  it("what was due in a sleep is not asked for from the address that the host had before it", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.sent.length = 0;
+    net.now = 5_000_000;
+    // Carried to a network whose first gateway has the same address.
+    net.connect([{ ...A, localAddress: "192.168.1.101" }, B]);
+    assertEquals(net.sent.map(({ data }) => data[23]), [101]);
+  });
+
   for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
     it(`a gateway that is back before it was done with is asked at once, by ${protocols[0]}`, () => {
       const net = new Net({ protocols });
