@@ -10,6 +10,9 @@ import { systemRuntime } from "./auto.ts";
 import { Driver } from "./driver.ts";
 import type { Runtime } from "./runtime.ts";
 
+/** How many free ports are tried: one that is free for UDP may be taken for TCP. */
+const PORTS = 5;
+
 /** How to start a STUN server. */
 export interface StartStunServerOptions extends StunServerOptions {
   /** Gets what goes wrong with the sockets. */
@@ -89,7 +92,20 @@ export async function startStunServer(
   options: StartStunServerOptions = {},
 ): Promise<RunningStunServer> {
   const { onSocketError, runtime = systemRuntime(), ...rest } = options;
-  const server = new StunServer(rest);
+  for (let left = rest.listen?.port === 0 ? PORTS : 1;; left--) {
+    const server = await startOnce(rest, runtime, onSocketError);
+    const isWhole = (server.tcp || rest.tcp === false) && (server.alternate || !rest.alternate);
+    if (isWhole || left === 1) return server;
+    await server.close();
+  }
+}
+
+async function startOnce(
+  options: StunServerOptions,
+  runtime: Runtime,
+  onSocketError?: (error: unknown) => void,
+): Promise<RunningStunServer> {
+  const server = new StunServer(options);
   let settle: (event: StunServerEvent) => void;
   const told = new Promise<StunServerEvent>((resolve) => settle = resolve);
   const driver = new Driver<StunServerEvent, StunServer>(

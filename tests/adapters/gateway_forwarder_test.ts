@@ -16,6 +16,8 @@ import type { TableEntry } from "../../core/table/entry.ts";
 import { FakeRuntime, type FakeSocket } from "./fake_runtime.ts";
 
 const LOOPBACK = "127.0.0.1";
+/** No address of this host. */
+const OUTSIDE = "203.0.113.7";
 
 describe("a gateway that forwards", () => {
   const open: { close(): unknown }[] = [];
@@ -24,8 +26,10 @@ describe("a gateway that forwards", () => {
     for (const one of open.splice(0).reverse()) await one.close();
   });
 
+  /** Opens ports at an address at which no other program listens. */
   async function start(options: GatewayServerOptions = {}): Promise<GatewayServer> {
-    const server = await startGateway({ announceTo: [], forward: true, ...options });
+    const external = "127.0.0.2";
+    const server = await startGateway({ announceTo: [], forward: true, external, ...options });
     open.push(server);
     return server;
   }
@@ -81,7 +85,7 @@ describe("a gateway that forwards", () => {
   }
 
   it("a TCP program behind it is reached at the mapped port, both ways, to the end of each side", async () => {
-    const server = await start();
+    const server = await start({ external: OUTSIDE });
     const port = await echo();
     const { at, mapping } = await map(server, "tcp", port);
 
@@ -120,9 +124,9 @@ describe("a gateway that forwards", () => {
     const { at, mapping } = await map(server, "tcp", await echo());
     const socket = connect({ host: at.address, port: at.port });
     open.push({ close: () => socket.destroy() });
-    socket.on("error", () => {});
     const ended = new Promise<void>((resolve) => socket.on("close", () => resolve()));
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
+      socket.on("error", reject);
       socket.once("data", () => resolve());
       socket.write("x");
     });
@@ -135,7 +139,7 @@ describe("a gateway that forwards", () => {
   });
 
   it("opens the port at the external address where that is this host's", async () => {
-    const server = await start({ external: "127.0.0.2" });
+    const server = await start();
     const { at, mapping } = await map(server, "tcp", await echo());
 
     assertEquals(at, mapping.external);
@@ -162,7 +166,7 @@ describe("a gateway that forwards", () => {
   it("tells of a port that it cannot open, and goes on", async () => {
     const taken = await echo(), port = await echo();
     const errors: unknown[] = [];
-    const server = await start({ onSocketError: (error) => errors.push(error) });
+    const server = await start({ external: OUTSIDE, onSocketError: (e) => errors.push(e) });
     assertEquals((await server.command(`static tcp ${taken} ${LOOPBACK} ${port}`)).isDone, true);
     await server.relayed();
     const { at } = await map(server, "tcp", await echo());
@@ -173,7 +177,7 @@ describe("a gateway that forwards", () => {
 });
 
 describe("GatewayForwarder", () => {
-  const OUTSIDE = "203.0.113.7", LISTEN = "192.0.2.1";
+  const LISTEN = "192.0.2.1";
   const INSIDE: Endpoint = { address: "192.168.1.5", port: 6000 };
   const ENTRY: TableEntry = {
     id: 1,

@@ -274,6 +274,33 @@ describe("startStunServer()", () => {
     await start({ listen: endpoint });
   });
 
+  it("takes another port where the free one is taken for TCP, unless it is to be that one", async () => {
+    const runtime = systemRuntime();
+    let taken = 1;
+    const tried: number[] = [];
+    const openStreams: Runtime["openStreams"] = async (tell) => {
+      const streams = await runtime.openStreams!(tell);
+      const listen = async (key: string, local: Endpoint) => {
+        tried.push(local.port);
+        if (taken-- > 0) throw new NatError("network", "address in use");
+        return await streams.listen(key, local);
+      };
+      return {
+        listen,
+        act: (action) => streams.act(action),
+        take: (id) => streams.take(id),
+        close: () => streams.close(),
+      };
+    };
+    const server = await start({ runtime: { ...runtime, openStreams } });
+    assertEquals([server.tcp, tried.length, tried[1]], [true, 2, server.endpoint.port]);
+    await open.pop()!.close();
+
+    taken = 1;
+    const fixed = await start({ runtime: { ...runtime, openStreams }, listen: server.endpoint });
+    assertEquals([fixed.tcp, tried.length], [false, 3]);
+  });
+
   it("serves one address where the other one is not this host's", async () => {
     const server = await start({ alternate: { address: "192.0.2.1", port: 34_999 } });
     assertEquals([server.alternate, server.addresses()], [undefined, [server.endpoint]]);
