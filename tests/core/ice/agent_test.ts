@@ -908,11 +908,12 @@ describe("a ticket cannot make an agent a nuisance", () => {
   it("no endpoint gets more before a restart, which has a share of its own", () => {
     const bench = new Bench({ timeoutMs: 86_400_000 });
     bench.agent.setRemote(bench.peer, 0);
-    let now = 0;
+    let now = 0, count = bench.sent(now).length;
     while (bench.agent.stats.withheld === 0) {
       now = Math.max(now, bench.agent.nextTimeout()!);
-      bench.sent(now);
+      count += bench.sent(now).length;
     }
+    assertEquals(count, MAX_PROBES_PER_ENDPOINT);
     bench.agent.restart(now);
     bench.agent.setRemote(bench.peer, now);
     assertEquals(bench.sent(now).map(({ to }) => to), [PEER]);

@@ -406,6 +406,10 @@ describe("NatPmpClient: ends", () => {
       { type: "all-unmapped", protocol: "tcp" },
     ]);
     assertEquals(rig.client.mappings().map((mapping) => mapping.id), [udp]);
+    rig.takeSent();
+    // The other protocol's mapping is still one of its own.
+    rig.do((client, now) => client.revoke(udp, now));
+    assertEquals(rig.sent.map(({ data }) => toHex(data)), ["000100001388000000000000"]);
   });
 
   it("revokeAll: a refusal is told", () => {

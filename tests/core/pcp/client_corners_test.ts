@@ -59,6 +59,20 @@ describe("corners of the client", () => {
     assertEquals(rig.drain().length, 1);
   });
 
+  it("a server without resources is asked for more at once after it restarted", () => {
+    const rig = new Rig();
+    rig.mapped({ internalPort: 1 });
+    rig.client.map({ ...TCP, internalPort: 2 }, 0);
+    rig.drain();
+    rig.refuse(PCP_RESULT.NO_RESOURCES, 600);
+    rig.client.map({ ...TCP, internalPort: 3 }, 0);
+    assertEquals(rig.drain(), []);
+    rig.announce(0);
+    rig.drain();
+    rig.client.map({ ...TCP, internalPort: 4 }, rig.now);
+    assertEquals(rig.drain().length, 1);
+  });
+
   it("an announcement hastens nothing where the server was heard before", () => {
     const rig = new Rig();
     rig.mapped({ internalPort: 1 });

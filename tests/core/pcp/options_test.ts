@@ -50,6 +50,16 @@ const CASES: readonly { name: string; hex: string; option: PcpOption }[] = [
     },
   },
   {
+    name: "PREFIX64 with a suffix",
+    hex: "8100000e 00082001 0db80000 00000a0b 0c0d0000",
+    option: {
+      type: "prefix64",
+      prefix: fromHex("20010db800000000"),
+      suffix: fromHex("0a0b0c0d"),
+      ipv4Prefixes: [],
+    },
+  },
+  {
     name: "PREFIX64 with an IPv4 prefix list",
     hex: "8100001c 00082001 0db80000 00000000 00000002 0018c000 02000008 0a000000",
     option: {

@@ -237,6 +237,21 @@ describe("PcpServer beside other protocols' servers", () => {
     assertEquals(rig.server.stats.updates, 1);
   });
 
+  it("PREFER_FAILURE of the last renewal decides what a new external address does to a mapping", () => {
+    const loose = { suggestedPort: 80 };
+    const exact = {
+      ...loose,
+      suggestedAddress: WAN,
+      options: [{ type: "prefer-failure" } satisfies PcpOption],
+    };
+    for (const [renewals, left] of [[[loose, exact], []], [[exact, loose], [WAN2]]] as const) {
+      const rig = new Rig();
+      for (const asked of renewals) assertEquals(rig.map(asked).resultCode, R.SUCCESS);
+      rig.server.externalAddressChanged(rig.table.setExternalAddresses([WAN2], 0), 0);
+      assertEquals([...rig.table.entries()].map(({ external }) => external.address), left);
+    }
+  });
+
   it("an IPv6 firewall without any external address serves, IPv4 gets NETWORK_FAILURE", () => {
     const rig = new Rig({}, { externalAddresses: [] });
 
