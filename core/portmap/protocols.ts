@@ -68,9 +68,10 @@ export function isAnnouncement(data: Uint8Array): boolean {
 }
 
 /**
- * What is spoken from an address where nothing is said. NAT-PMP and UPnP's port mappings are for IPv4
- * addresses behind a NAT (PMP-C-02); over IPv6 UPnP has pinholes. The RFC names its three private ranges; here all but global addresses count, since
- * shared (100.64/10) and loopback ones have gateways, too: a carrier's, and the simulated one.
+ * What is spoken from an address where nothing is said. NAT-PMP and UPnP's port mappings are for
+ * IPv4 addresses behind a NAT (PMP-C-02); over IPv6 UPnP has pinholes. The RFC names its three
+ * private ranges; here all but global addresses count, since shared (100.64/10) and loopback ones
+ * have gateways, too: a carrier's, and the simulated one.
  */
 export function defaultProtocols(localAddress: string): Via[] {
   if (familyOf(localAddress) === 6) return PREFERENCE.filter((via) => via !== "nat-pmp");
