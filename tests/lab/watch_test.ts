@@ -24,6 +24,14 @@ function wordsOf({ assignments }: Event): string[] {
     .map(({ address, port, via }) => `${via} ${address}:${port}`);
 }
 
+/**
+ * Whether a pinhole is left, since miniupnpd keeps those that were renewed. Else the last change that
+ * is told is that nothing is mapped any more.
+ */
+function isKept({ said }: { readonly said: string }): boolean {
+  return said.includes("did not close the port");
+}
+
 const LOCAL = [`local ${ADDRESS.host}:6200`, `local ${ADDRESS.host6}:6200`];
 /** PCP opens the firewall for the host's own IPv6 address. */
 const PINHOLE = `pcp ${ADDRESS.host6}:6200`;
@@ -45,7 +53,9 @@ function throughBoth(
       await isTold(running);
       assertEquals(await table(lab), [`TCP 6230->${ADDRESS.host2}:6230`]);
       const to = { address: ADDRESS.wan, port: 6230 };
-      assert((await reach(lab, "pub", "tcp", to)) !== "silence");
+      // The inner gateway opens what it relays a moment after it has granted it.
+      const isReached = async () => (await reach(lab, "pub", "tcp", to)) !== "silence";
+      await until("the port being reached through both", isReached, TOLD_WITHIN_MS);
       assertStatus(await running.end("SIGTERM"), 143);
       assertEquals(await table(lab), []);
       assertEquals(await reach(lab, "pub", "tcp", to), "silence");
@@ -108,8 +118,7 @@ export const tests: Record<string, LabTest> = {
     }
     const done = await running.end("SIGTERM");
     assertStatus(done, 143);
-    assertEquals(done.events.length, 5, done.said);
-    assertEquals(wordsOf(done.events.at(-1)!), LOCAL);
+    assertEquals(done.events.slice(4).map(wordsOf), isKept(done) ? [] : [LOCAL], done.said);
     assertEquals(await table(lab), []);
   },
 
@@ -184,7 +193,7 @@ export const tests: Record<string, LabTest> = {
     }
     const done = await running.end("SIGTERM");
     assertStatus(done, 143);
-    assertEquals(done.events.map(wordsOf), told, done.said);
+    assertEquals(done.events.map(wordsOf), isKept(done) ? told : [...told, LOCAL], done.said);
     told.forEach((set, i) => assertNotEquals(set, told[i - 1]));
     assertEquals(await table(lab), []);
   },
