@@ -2,11 +2,11 @@
 import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { afterEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { openHttp } from "../../adapters/net.ts";
 import type { Http } from "../../adapters/runtime.ts";
 import type { Endpoint, HttpRequest, HttpResult, RequestAction } from "../../core/machine.ts";
-import { guarded, type HandTimers, takeTimers } from "./support.ts";
+import { closedAfterEach, guarded } from "./support.ts";
 
 const BODY = "<a>hello</a>";
 const LENGTH = `Content-Length: ${BODY.length}`;
@@ -47,17 +47,7 @@ const BROKEN: Record<string, string> = {
 };
 
 describe("HTTP of devices on this runtime", () => {
-  const open: (() => void)[] = [];
-
-  afterEach(() => {
-    for (const close of open.splice(0)) close();
-  });
-
-  function handTimers(...lengths: readonly number[]): HandTimers {
-    const timers = takeTimers(...lengths);
-    open.push(() => timers.giveBack());
-    return timers;
-  }
+  const { open, handTimers } = closedAfterEach();
 
   /** A device that is told by what each of its connections hears. */
   async function device(

@@ -1,28 +1,18 @@
 /** TCP streams at their bounds, on the runtime that the tests run on. */
 import { assert, assertEquals } from "@std/assert";
 import { connect, createServer, type Socket } from "node:net";
-import { afterEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { openStreams } from "../../adapters/net.ts";
 import { failureReason, socketEndpoint } from "../../adapters/streams.ts";
 import type { Streams } from "../../adapters/runtime.ts";
 import type { Endpoint, StreamResult } from "../../core/machine.ts";
-import { guarded, type HandTimers, takeTimers } from "./support.ts";
+import { closedAfterEach, guarded } from "./support.ts";
 
 const HERE: Endpoint = { address: "127.0.0.1", port: 0 };
 const MIB = 1 << 20;
 
 describe("TCP streams on this runtime", () => {
-  const open: (() => void)[] = [];
-
-  afterEach(() => {
-    for (const close of open.splice(0)) close();
-  });
-
-  function handTimers(...lengths: readonly number[]): HandTimers {
-    const timers = takeTimers(...lengths);
-    open.push(() => timers.giveBack());
-    return timers;
-  }
+  const { open, handTimers } = closedAfterEach();
 
   /** The streams of a machine, and what it is told. */
   async function machine() {

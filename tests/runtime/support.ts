@@ -1,4 +1,5 @@
 /** Sockets of the runtime that the tests run on, with what they hear in a queue. */
+import { afterEach } from "node:test";
 import { systemRuntime } from "../../adapters/auto.ts";
 import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
 import type { NatError } from "../../core/errors.ts";
@@ -146,4 +147,23 @@ export function openWhenFree(options: UdpOptions, handlers: UdpHandlers): Promis
       return attempt();
     });
   return guarded(attempt());
+}
+
+/** What the tests of a group leave open: closed after each of them, and timers by hand given back. */
+export function closedAfterEach(): {
+  readonly open: (() => void)[];
+  readonly handTimers: typeof takeTimers;
+} {
+  const open: (() => void)[] = [];
+  afterEach(() => {
+    for (const close of open.splice(0)) close();
+  });
+  return {
+    open,
+    handTimers: (...lengths) => {
+      const timers = takeTimers(...lengths);
+      open.push(() => timers.giveBack());
+      return timers;
+    },
+  };
 }

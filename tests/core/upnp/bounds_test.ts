@@ -9,19 +9,10 @@ import type { MappingRequest } from "../../../core/mapping.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IgdClient } from "../../../core/upnp/client.ts";
 import { encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
-import { Rig, told } from "./rig.ts";
+import { holding, Rig, told } from "./rig.ts";
 import { HOST, NEIGHBOUR, type RouterOptions, ScriptedRouter } from "./scripted_igd.ts";
 
 const OTHER = "198.51.100.9";
-
-/** Holds 8080/tcp; what was told and asked until then is forgotten. */
-function holding(options: RouterOptions = {}): Rig {
-  const rig = new Rig({ router: new ScriptedRouter(options) });
-  rig.map();
-  rig.router.takeActions();
-  rig.take();
-  return rig;
-}
 
 /** Shows each of its leases changed. */
 function showing(lease: (seconds: number, asked: number) => number): RouterOptions {

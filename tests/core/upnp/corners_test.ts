@@ -8,7 +8,7 @@ import { hostPrefix } from "../../../core/cidr.ts";
 import { describeFailure } from "../../../core/mapping.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IgdClient } from "../../../core/upnp/client.ts";
-import { Rig, told } from "./rig.ts";
+import { holding, Rig, told } from "./rig.ts";
 import {
   EXTERNAL,
   GATEWAY,
@@ -20,14 +20,6 @@ import {
 } from "./scripted_igd.ts";
 
 const OTHER = "198.51.100.9";
-
-function holding(options: RouterOptions = {}): Rig {
-  const rig = new Rig({ router: new ScriptedRouter(options) });
-  rig.map();
-  rig.router.takeActions();
-  rig.take();
-  return rig;
-}
 
 /** How long a kept-alive wish rests after a refusal with this code. */
 function restAfter(code: number): number {

@@ -3,19 +3,10 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { Rig, told } from "./rig.ts";
+import { holding, Rig, told } from "./rig.ts";
 import { EXTERNAL, HOST, NEIGHBOUR, ScriptedRouter, UUID } from "./scripted_igd.ts";
 
 const OTHER = "198.51.100.9";
-
-/** Holds 8080/tcp; what was told and asked until then is forgotten. */
-function holding(options = {}): Rig {
-  const rig = new Rig({ router: new ScriptedRouter(options) });
-  rig.map();
-  rig.router.takeActions();
-  rig.take();
-  return rig;
-}
 
 describe("announcements", () => {
   it("are heard as long as something is held, on SSDP's port beside others", () => {

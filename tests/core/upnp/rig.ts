@@ -8,7 +8,7 @@ import type { MappingId, MappingRequest } from "../../../core/mapping.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { IgdClient, type IgdEvent } from "../../../core/upnp/client.ts";
 import { encodeAdvert, type SsdpAdvert } from "../../../core/upnp/ssdp.ts";
-import { GATEWAY, HOST, ScriptedRouter, UUID } from "./scripted_igd.ts";
+import { GATEWAY, HOST, type RouterOptions, ScriptedRouter, UUID } from "./scripted_igd.ts";
 
 export interface RigOptions {
   readonly router?: ScriptedRouter;
@@ -166,6 +166,15 @@ export class Rig {
   #all(): readonly { readonly address: string; readonly router: ScriptedRouter }[] {
     return [{ address: GATEWAY.address, router: this.router }, ...this.#others ?? []];
   }
+}
+
+/** Holds 8080/tcp; what was told and asked until then is forgotten. */
+export function holding(options: RouterOptions = {}): Rig {
+  const rig = new Rig({ router: new ScriptedRouter(options) });
+  rig.map();
+  rig.router.takeActions();
+  rig.take();
+  return rig;
 }
 
 /** The event, which must be of this type. */
