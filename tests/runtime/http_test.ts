@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { describe, it } from "node:test";
+import { afterEach, describe, it } from "node:test";
 import { openHttp } from "../../adapters/net.ts";
 import type { Http } from "../../adapters/runtime.ts";
 import type { Endpoint, HttpRequest, HttpResult, RequestAction } from "../../core/machine.ts";
@@ -47,7 +47,7 @@ const BROKEN: Record<string, string> = {
 };
 
 describe("HTTP of devices on this runtime", () => {
-  const { open, handTimers } = closedAfterEach();
+  const { open, handTimers } = closedAfterEach(afterEach);
 
   /** A device that is told by what each of its connections hears. */
   async function device(

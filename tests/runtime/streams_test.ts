@@ -1,7 +1,7 @@
 /** TCP streams at their bounds, on the runtime that the tests run on. */
 import { assert, assertEquals } from "@std/assert";
 import { connect, createServer, type Socket } from "node:net";
-import { describe, it } from "node:test";
+import { afterEach, describe, it } from "node:test";
 import { openStreams } from "../../adapters/net.ts";
 import { failureReason, socketEndpoint } from "../../adapters/streams.ts";
 import type { Streams } from "../../adapters/runtime.ts";
@@ -12,7 +12,7 @@ const HERE: Endpoint = { address: "127.0.0.1", port: 0 };
 const MIB = 1 << 20;
 
 describe("TCP streams on this runtime", () => {
-  const { open, handTimers } = closedAfterEach();
+  const { open, handTimers } = closedAfterEach(afterEach);
 
   /** The streams of a machine, and what it is told. */
   async function machine() {

@@ -1,5 +1,4 @@
 /** Sockets of the runtime that the tests run on, with what they hear in a queue. */
-import { afterEach } from "node:test";
 import { systemRuntime } from "../../adapters/auto.ts";
 import type { Runtime, UdpHandlers, UdpOptions, UdpSocket } from "../../adapters/runtime.ts";
 import type { NatError } from "../../core/errors.ts";
@@ -150,7 +149,7 @@ export function openWhenFree(options: UdpOptions, handlers: UdpHandlers): Promis
 }
 
 /** What the tests of a group leave open: closed after each of them, and timers by hand given back. */
-export function closedAfterEach(): {
+export function closedAfterEach(afterEach: (hook: () => void) => void): {
   readonly open: (() => void)[];
   readonly handTimers: typeof takeTimers;
 } {
