@@ -198,8 +198,9 @@ export class Host implements Receiver, SocketHost, ProcessHost {
     return this.#isSuspended;
   }
 
-  /** The address from which packets to there leave, where there is a way. */
-  addressToward(address: string): string | undefined {
+  /** The address from which packets to there leave: `local`, or the way's; where it has it. */
+  addressToward(address: string, local?: string): string | undefined {
+    if (local !== undefined) return this.hasAddress(local) ? local : undefined;
     return this.#route(address, undefined)?.source;
   }
 

@@ -54,8 +54,8 @@ export interface TcpReceiver {
 export interface HttpHost {
   /** Takes a TCP port, 0 for a free one; undefined where it is taken. */
   bindTcp(address: string | undefined, port: number, receiver: TcpReceiver): TcpPort | undefined;
-  /** The address from which packets to there leave, where it has one. */
-  addressToward(address: string): string | undefined;
+  /** The address from which packets to there leave: `local`, or the way's; where it has it. */
+  addressToward(address: string, local?: string): string | undefined;
   /** Whether it sleeps. */
   readonly isSuspended: boolean;
   /** Sends a packet that is complete. */
@@ -118,8 +118,8 @@ export class SimHttp implements Sleeper {
 
   /** Asks; the result comes once. */
   request(action: RequestAction): void {
-    const { to, timeoutMs } = action;
-    const address = this.#host.addressToward(to.address);
+    const { to, local, timeoutMs } = action;
+    const address = this.#host.addressToward(to.address, local);
     const { now } = this.#context;
     const receiver: TcpReceiver = {
       receive: (packet) => this.#hear(exchange, packet),

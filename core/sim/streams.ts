@@ -188,7 +188,7 @@ export class SimStreams implements Sleeper {
   }
 
   #connect({ id, to, local, timeoutMs }: StreamAction & { readonly do: "connect" }): void {
-    const address = local?.address ?? this.#host.addressToward(to.address);
+    const address = this.#host.addressToward(to.address, local?.address);
     const port = address === undefined
       ? undefined
       : this.#port({ address, port: local?.port ?? 0 });

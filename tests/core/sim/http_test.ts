@@ -37,11 +37,18 @@ class Web implements Machine<Told> {
   sockets: () => readonly SocketSpec[] = () =>
     this.#local ? [{ key: "web", kind: "http", local: this.#local }] : [];
 
-  ask(to: Endpoint, request: Partial<HttpRequest> = {}, timeoutMs = 10_000, maxBytes = 1e6): void {
+  ask(
+    to: Endpoint,
+    request: Partial<HttpRequest> = {},
+    timeoutMs = 10_000,
+    maxBytes = 1e6,
+    local?: string,
+  ): void {
     this.#out.push({
       type: "request",
       id: ++this.#lastId,
       to,
+      ...(local !== undefined && { local }),
       request: { method: "GET", path: "/", headers: [], ...request },
       maxBytes,
       timeoutMs,
@@ -139,6 +146,20 @@ describe("HTTP between machines of the simulation", () => {
       },
     });
     assertEquals(all.world.nextAt(), undefined);
+  });
+
+  it("asks from the address that the request names, and fails where the host has it no more", () => {
+    const all = net();
+    const [attached] = all.hosts.client.interfaces;
+    const askFrom = (local: string) => {
+      all.client.do((web) => web.ask(SERVER, {}, 10_000, 1e6, local));
+      all.world.runFor(1000);
+      return [all.server.takeEvents()[0]?.event.from?.address, bodyOf(resultOf(all))];
+    };
+    attached!.addAddress("192.168.1.3");
+    assertEquals(askFrom("192.168.1.3"), ["192.168.1.3", new Uint8Array()]);
+    attached!.removeAddress("192.168.1.3");
+    assertEquals(askFrom("192.168.1.3"), [undefined, "failed"]);
   });
 
   it("sends a large body in parts, whole and in order, whatever overtakes", () => {

@@ -143,6 +143,15 @@ describe("TCP in the simulation", () => {
     assertEquals(a.machine.words(1), ["timeout"]);
   });
 
+  it("dials from no address that the host has not", () => {
+    const { world, a, b } = pair();
+    b.do((it) => it.listen(AT_B));
+    a.do((it) => it.dial(0, AT_B, { address: "192.0.2.9", port: 4000 }));
+    assertEquals(a.machine.told, [[0, { type: "closed", reason: "failed" }]]);
+    world.runFor(100);
+    assertEquals(b.machine.told, []);
+  });
+
   it("lets nobody dial from a port on which it listens, but listen where it dials", () => {
     const { world, a, b } = pair();
     b.do((it) => it.listen(AT_B));
