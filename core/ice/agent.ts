@@ -584,7 +584,7 @@ export class IceAgent implements Machine<IceEvent> {
     for (const transaction of [...this.#transactions.values()]) {
       if (transaction.kind === "check") this.#end(transaction);
     }
-    for (const pulse of ["pace", "overall", "nominate", "probe", "linger"] as const) {
+    for (const pulse of ["pace", "overall", "nominate", "linger"] as const) {
       this.#timers.delete(pulse);
     }
     this.#list.clear();
@@ -601,13 +601,7 @@ export class IceAgent implements Machine<IceEvent> {
   /** Ends it: no socket is listed any more, and nothing is told. */
   close(now: Instant): void {
     this.#outbox.touch(now);
-    this.#relays.close(undefined, now);
-    this.#drainRelays(now);
-    this.#phase = "closed";
-    this.#timers.clear();
-    this.#transactions.clear();
-    this.#list.clear();
-    this.#sockets = [];
+    this.#shut(now);
     this.#isAgreed = false;
   }
 
@@ -862,7 +856,6 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   #keepAlive(now: Instant): void {
-    if (this.#selected) return;
     for (const base of this.#bases.values()) {
       if (isGuest(base)) continue;
       for (const { server } of base.observations) this.#ask(base, server, now);
@@ -884,7 +877,7 @@ export class IceAgent implements Machine<IceEvent> {
       const known = base.observations.find((one) => isSameEndpoint(one.server, server));
       const hasMoved = known !== undefined && !isSameEndpoint(known.mapped, mapped);
       if (known) known.mapped = mapped;
-      else if (base.observations.length < MAX_SERVERS) base.observations.push({ server, mapped });
+      else base.observations.push({ server, mapped });
       // Of a NAT that has a port for each server one is as good as the others.
       const isOneMore = base.observations.some((one) =>
         !isSameEndpoint(one.server, server) && one.mapped.address === mapped.address
@@ -904,8 +897,7 @@ export class IceAgent implements Machine<IceEvent> {
     if (this.#isGathered || this.#phase !== "open") return;
     const isOpening = this.#sockets.some(({ key }) => !this.#bases.has(key));
     const isAsking = [...this.#transactions.values()].some(({ kind }) => kind === "gather");
-    const isDue = this.#timers.at("gather") === undefined &&
-      (this.#servers.length > 0 || this.#hasRelays);
+    const isDue = this.#timers.at("gather") === undefined;
     if (isOpening || ((isAsking || this.#relays.isPending) && !isDue)) return;
     this.#isGathered = true;
     this.#timers.delete("gather");
@@ -955,8 +947,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   #pace(now: Instant): void {
     this.#timers.delete("pace");
-    if (this.#isAgreed || this.#phase !== "open") return;
-    if (this.#startedAt === undefined || now < this.#startedAt) return;
+    if (this.#isAgreed) return;
     if (this.#timers.at("probe") !== undefined && !this.#hasRoom(now)) {
       return this.#timers.set("pace", now + DEFAULT_PACING_MS, "no room for a check");
     }
@@ -973,12 +964,8 @@ export class IceAgent implements Machine<IceEvent> {
 
   #check(pair: Pair, now: Instant, useCandidate: boolean): void {
     const credentials = this.#credentials!;
-    if (!credentials.peer || !credentials.peerKey) return;
     if (pair.state !== "succeeded") pair.state = "in-progress";
-    if (useCandidate) {
-      this.#nominated = { pair, at: now };
-      this.#timers.set("nominate", now + NOMINATION_MS, "a nomination is not answered");
-    }
+    if (useCandidate) this.#nominated = { pair, at: now };
     const busy = this.#list.count("waiting") + this.#list.count("in-progress");
     const transaction = {
       kind: "check",
@@ -1128,14 +1115,17 @@ export class IceAgent implements Machine<IceEvent> {
       this.#timers.delete("overall");
       return this.#outbox.emit({ type: "failed", reason, message });
     }
+    this.#shut(now);
+    this.#outbox.emit({ type: "failed", reason, message });
+  }
+
+  #shut(now: Instant): void {
     this.#relays.close(undefined, now);
     this.#drainRelays(now);
+    this.#phase = "closed";
     this.#timers.clear();
-    this.#transactions.clear();
     this.#list.clear();
     this.#sockets = [];
-    this.#phase = "closed";
-    this.#outbox.emit({ type: "failed", reason, message });
   }
 
   // What arrives
@@ -1367,7 +1357,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   #nominate(now: Instant): void {
     this.#timers.delete("nominate");
-    if (!this.#isControlling || this.#isAgreed || this.#phase !== "open") return;
+    if (!this.#isControlling) return;
     const best = this.#list.pairs.find(({ state }) => state === "succeeded");
     if (!best) return;
     if (this.#nominated && this.#isUnderWay(this.#nominated.pair)) {
@@ -1404,16 +1394,13 @@ export class IceAgent implements Machine<IceEvent> {
     this.#timers.set("linger", now + LINGER_MS, "close the other sockets");
     this.#setConsentTimer(now);
     const { base, remote, mapped } = pair;
-    const isRelayed = isRelayKey(base.socket);
-    if (isRelayed) {
-      this.#relays.bind(base.socket, { address: remote.address, port: remote.port }, now);
-      this.#drainRelays(now);
-    }
+    this.#relays.bind(base.socket, { address: remote.address, port: remote.port }, now);
+    this.#drainRelays(now);
     this.#outbox.emit({
       type: "connected",
       socket: base.socket,
       local: base.local,
-      isRelayed,
+      isRelayed: isRelayKey(base.socket),
       remote: { address: remote.address, port: remote.port },
       mapped: mapped ?? base.local,
       elapsedMs: now - (this.#startedAt ?? now),
@@ -1450,7 +1437,7 @@ export class IceAgent implements Machine<IceEvent> {
     const remote = { address: pair.remote.address, port: pair.remote.port };
     if (now - this.#consentAt >= CONSENT_EXPIRES_MS) return this.#lose(now);
     for (const transaction of [...this.#transactions.values()]) {
-      if (transaction.kind === "consent" && transaction.sends > 0) this.#timers.delete(transaction);
+      if (transaction.kind === "consent") this.#timers.delete(transaction);
     }
     this.#forgetConsents();
     const credentials = this.#consentWith!;

@@ -58,6 +58,18 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "any word that is no server's address tells its foundation from theirs",
   },
   {
+    path: "core/ice/agent.ts",
+    line: "#consentAt: Instant = 0;",
+    operator: "constant",
+    reason: "it is set when a pair is chosen, and there is no consent before that",
+  },
+  {
+    path: "core/ice/agent.ts",
+    line: '}, "connected");',
+    operator: "string",
+    reason: "any key does that no other event has",
+  },
+  {
     path: "core/stun/integrity.ts",
     line: "const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {",
     operator: "constant",

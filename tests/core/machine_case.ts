@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { assertEquals } from "@std/assert";
 import type {
   Action,
   Endpoint,
@@ -63,4 +64,21 @@ export function drain(machine: Machine<unknown>): Action<unknown>[] {
   const actions: Action<unknown>[] = [];
   for (let action = machine.poll(); action; action = machine.poll()) actions.push(action);
   return actions;
+}
+
+/** A machine that is held to rule 3 at each call: while output waits, its deadline is the last now. */
+export function timed<M extends Machine<unknown>>(machine: M): M {
+  return new Proxy(machine, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name, target);
+      if (typeof member !== "function") return member;
+      return (...args: unknown[]) => {
+        const result: unknown = member.apply(target, args);
+        const now = args.findLast((arg) => typeof arg === "number");
+        const due = now === undefined ? undefined : target.debugTimeout();
+        if (due?.reason === "output waits") assertEquals(due.at, now, `after ${String(name)}()`);
+        return result;
+      };
+    },
+  });
 }

@@ -20,7 +20,7 @@ import { seededRandom } from "../../../core/random.ts";
 import { StrictMachine } from "../../../core/sim/strict.ts";
 import { decodeStun, encodeStun, type StunMessage } from "../../../core/stun/codec.ts";
 import { shortTermKey } from "../../../core/stun/integrity.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 import { type NatBehaviour, Rig, STUN } from "./rig.ts";
 
 const EASY: readonly NatBehaviour[] = (["preserving", "random"] as const).flatMap((ports) =>
@@ -392,6 +392,47 @@ describe("after they have met", () => {
     assertEquals(bench.agent.send(data, 90), false);
   });
 
+  it("an answer to any question of the last 30 s is consent, from the peer alone", () => {
+    const connected = () => {
+      const bench = new Bench({ role: "controlling" });
+      bench.agent.end(0);
+      bench.agent.setRemote(bench.peer, 0);
+      bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+      bench.feed(bench.answer(bench.sent(60)[0]!), 70);
+      return bench;
+    };
+    const lostAt = (bench: Bench, from: number) => {
+      const all = bench.requests(from, 100_000);
+      return { last: all.at(-1)!.at, isOver: bench.agent.selected === undefined };
+    };
+    const silent = connected();
+    const { ufrag } = silent.agent.rendezvous!;
+    const [first] = silent.requests(71, 6070);
+    assert(first!.at >= 4070 && first!.at <= 6070);
+    const { username, priority, useCandidate, iceControlled } = first!.attributes;
+    assertEquals([username, priority, useCandidate, iceControlled, first!.unknown], [
+      `${silent.peer.ufrag}:${ufrag}`,
+      candidatePriority(110, 65535),
+      undefined,
+      undefined,
+      [],
+    ]);
+    assertEquals([first!.to, first!.socket], [PEER, "ice0"]);
+    assert(lostAt(silent, 6071).last < 30_070);
+
+    const late = connected();
+    const [asked] = late.requests(71, 6070);
+    late.requests(6071, 25_000);
+    late.feed(late.answer(asked!), 25_001);
+    const { last, isOver } = lostAt(late, 25_002);
+    assert(last > 45_000 && last < 55_001 && isOver, `${last}`);
+
+    const strange = connected();
+    const [question] = strange.requests(71, 6070);
+    strange.feed(strange.answer(question!), 6071, OTHER);
+    assert(lostAt(strange, 6072).last < 30_070);
+  });
+
   it("a restart begins anew while the old pair serves (RFC 8445 §9)", () => {
     const rig = new Rig({ nats: [HOME, HOME] });
     const old = rig.peers.map(({ process }) => structuredClone(process.machine.rendezvous!));
@@ -501,11 +542,8 @@ class Bench {
     options: Partial<ConstructorParameters<typeof IceAgent>[0]> = {},
     candidates: readonly Candidate[] = [host(PEER)],
   ) {
-    this.agent = new IceAgent({
-      random: seededRandom(1),
-      hosts: [LOCAL.address],
-      ...options,
-    });
+    const hosts = [LOCAL.address];
+    this.agent = timed(new IceAgent({ random: seededRandom(1), hosts, ...options }));
     this.peer = createRendezvous(candidates, seededRandom(2)).public;
     this.agent.gather(0);
     this.agent.handleSocket("ice0", { ok: true, local: LOCAL }, 0);
@@ -561,9 +599,49 @@ class Bench {
       }, { key, fingerprint: true });
   }
 
-  feed(data: Uint8Array, now: number, from = PEER): boolean {
-    return this.agent.handleDatagram(data, from, "ice0", now);
+  feed(data: Uint8Array, now: number, from = PEER, socket = "ice0"): boolean {
+    return this.agent.handleDatagram(data, from, socket, now);
   }
+
+  /** All requests that it sends from `from` on up to `until`, each at its time. */
+  requests(from: number, until: number): (StunMessage & Sent)[] {
+    const all: (StunMessage & Sent)[] = [];
+    for (let now = from; now <= until;) {
+      this.agent.handleTimeout(now);
+      for (const action of drain(this.agent)) {
+        if (action.type !== "send") continue;
+        const message = decodeStun(action.data) as StunMessage;
+        if (message.class === "request") {
+          all.push({ ...message, at: now, to: action.to, socket: action.socket });
+        }
+      }
+      const next = this.agent.nextTimeout();
+      if (next === undefined) break;
+      now = Math.max(next, now);
+    }
+    return all;
+  }
+}
+
+/** Where a request went, and when. */
+interface Sent {
+  readonly at: number;
+  readonly to: Endpoint;
+  readonly socket: string;
+}
+
+/** What a machine tells; what it sends is passed over. */
+function told(agent: IceAgent): IceEvent[] {
+  return drain(agent).flatMap((action) =>
+    action.type === "event" ? [action.event as IceEvent] : []
+  );
+}
+
+/** A server's answer to a request. */
+function seenAs({ transactionId }: StunMessage, port: number, otherAddress?: Endpoint): Uint8Array {
+  const xorMappedAddress = { address: "203.0.113.7", port };
+  const attributes = { xorMappedAddress, ...(otherAddress && { otherAddress }) };
+  return encodeStun({ class: "success", method: 1, transactionId, attributes });
 }
 
 describe("a check", () => {
@@ -604,6 +682,46 @@ describe("a check", () => {
     assertEquals(bytes.size, 2);
   });
 
+  it("is all that an agent wakes for that has nothing to guess", () => {
+    const hint = { mapping: "unknown", ports: [] } as const;
+    const bench = new Bench({ timeoutMs: 20_000 });
+    bench.agent.setRemote({ ...bench.peer, hint }, 0);
+    const wakes: number[] = [];
+    for (let now: number | undefined = 0; now !== undefined; now = bench.agent.nextTimeout()) {
+      bench.sent(now);
+      wakes.push(now);
+    }
+    assertEquals(wakes, [0, 500, 1500, 3500, 7500, 15_500, 20_000]);
+  });
+
+  it("is asked for again where many wait no sooner than all of them have had their turn", () => {
+    const many = Array.from({ length: 20 }, (_, i) =>
+      host({ ...PEER, port: i + 1 }, {
+        foundation: `${i}`,
+        priority: 1000 - i,
+      }));
+    const bench = new Bench({ role: "controlling" }, many);
+    bench.agent.setRemote(bench.peer, 0);
+    const sent = bench.requests(0, 1600).filter(({ to }) => to.port === 1).map(({ at }) => at);
+    assertEquals(sent, [0, 20 * 50]);
+  });
+
+  it("waits for the second of two agents' sockets, which is checked from once it is open", () => {
+    const agent = new IceAgent({
+      random: seededRandom(1),
+      hosts: [LOCAL.address, "192.0.2.8"],
+      role: "controlling",
+    });
+    const { public: peer } = createRendezvous([host(PEER)], seededRandom(2));
+    agent.gather(0);
+    agent.handleSocket("ice0", { ok: true, local: LOCAL }, 0);
+    agent.setRemote(peer, 0);
+    assertEquals((drain(agent) as SendAction[]).filter(({ type }) => type === "send").length, 1);
+    agent.handleSocket("ice1", { ok: true, local: { ...LOCAL, address: "192.0.2.8" } }, 70);
+    const sends = drain(agent).filter((action) => action.type === "send");
+    assertEquals(sends.map(({ socket, to }) => [socket, to]), [["ice1", PEER]]);
+  });
+
   it("follows another one after the pace that both wish for, and 50 ms where one says nothing", () => {
     for (const [pacingMs, wanted] of [[5, 5], [70, 70], [undefined, 50]] as const) {
       const many = [1, 2, 3].map((i) => host({ ...PEER, port: i }, { foundation: `${i}` }));
@@ -622,8 +740,54 @@ describe("a check", () => {
     assertEquals(bench.agent.selected, undefined);
     const [nomination] = bench.sent(60);
     assertEquals(nomination!.attributes.useCandidate, true);
+    drain(bench.agent);
     bench.feed(bench.answer(nomination!), 70);
     assertEquals(bench.agent.selected, { socket: "ice0", remote: PEER });
+    assertEquals(told(bench.agent), [{
+      type: "connected",
+      socket: "ice0",
+      local: LOCAL,
+      isRelayed: false,
+      remote: PEER,
+      mapped: LOCAL,
+      elapsedMs: 70,
+    }]);
+  });
+
+  it("to a better pair is waited for a tenth of a second where both are behind one NAT", () => {
+    const shared = { address: "203.0.113.7", port: 7000 };
+    const inside = { address: "10.0.0.9", port: 9000 };
+    const candidates = [
+      host(inside),
+      host(shared, { type: "srflx", foundation: "2", priority: candidatePriority(100, 65535) }),
+    ];
+    const hint = { mapping: "unknown", ports: [] } as const;
+    const begun = (isShared: boolean) => {
+      const bench = new Bench({ role: "controlling" }, candidates);
+      if (isShared) bench.agent.addMapped({ ...shared, port: 1 }, undefined, 0);
+      bench.agent.setRemote({ ...bench.peer, hint, pacingMs: 5 }, 0);
+      const checks = bench.requests(0, 20);
+      assertEquals(checks.map(({ to, at }) => [to, at]), [[inside, 0], [shared, 5]]);
+      return { bench, checks };
+    };
+    const nominated = (bench: Bench, from: number, until: number) =>
+      bench.requests(from, until).filter(({ attributes }) => attributes.useCandidate)
+        .map(({ to, at }) => [to, at]);
+    const alone = begun(true);
+    alone.bench.feed(alone.bench.answer(alone.checks[1]!), 20, shared);
+    assertEquals(nominated(alone.bench, 20, 119), []);
+    assertEquals(nominated(alone.bench, 120, 120), [[shared, 120]]);
+    const better = begun(true);
+    better.bench.feed(better.bench.answer(better.checks[1]!), 20, shared);
+    better.bench.feed(better.bench.answer(better.checks[0]!), 60, inside);
+    assertEquals(nominated(better.bench, 60, 200), [[inside, 60]]);
+    const failed = begun(true);
+    failed.bench.feed(failed.bench.answer(failed.checks[0]!, { code: 400 }), 10, inside);
+    failed.bench.feed(failed.bench.answer(failed.checks[1]!), 20, shared);
+    assertEquals(nominated(failed.bench, 20, 200), [[shared, 20]]);
+    const apart = begun(false);
+    apart.bench.feed(apart.bench.answer(apart.checks[1]!), 20, shared);
+    assertEquals(nominated(apart.bench, 20, 200), [[shared, 20]]);
   });
 
   it("of a natkit nominates at once, and another pair where that is not answered in a second", () => {
@@ -676,6 +840,42 @@ describe("a check", () => {
     assertEquals(again!.to, PEER);
     bench.feed(bench.answer(again!), 15_010);
     assertEquals(bench.sent(15_100)[0]!.attributes.useCandidate, true);
+  });
+
+  it("that nominates and is refused leaves the next pair its place", () => {
+    const bench = new Bench({ role: "controlling" }, [
+      host(PEER),
+      host(OTHER, { foundation: "2", priority: 1000 }),
+    ]);
+    bench.agent.setRemote(bench.peer, 0);
+    const [one, other] = bench.requests(0, 50);
+    bench.feed(bench.answer(one!), 60);
+    bench.feed(bench.answer(other!), 60, OTHER);
+    const [nomination] = bench.requests(60, 60);
+    assertEquals([nomination!.to, nomination!.attributes.useCandidate], [PEER, true]);
+    bench.feed(bench.answer(nomination!, { code: 400 }), 70);
+    const [next] = bench.requests(70, 70);
+    assertEquals([next!.to, next!.attributes.useCandidate], [OTHER, true]);
+  });
+
+  it("refused where another one of the pair has come back takes nothing from it", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.request(), 10);
+    const [one, other] = bench.requests(10, 50);
+    bench.feed(bench.answer(one!), 60);
+    bench.feed(bench.answer(other!, { code: 400 }), 70);
+    bench.feed(bench.request({ use: true }), 80);
+    assertEquals(bench.agent.selected?.remote, PEER);
+  });
+
+  it("goes to no endpoint that speaks TCP", () => {
+    const bench = new Bench({}, [
+      host(PEER),
+      host(OTHER, { foundation: "2", transport: "tcp", tcpType: "so" }),
+    ]);
+    bench.agent.setRemote(bench.peer, 0);
+    assertEquals(new Set(bench.requests(0, 1000).map(({ to }) => to)), new Set([PEER]));
   });
 
   it("refused with 487 comes back in the other role (RFC 8445 §7.2.5.1)", () => {
@@ -734,6 +934,45 @@ describe("a request of the peer", () => {
     const [answer] = bench.sent(1);
     assertEquals(answer!.attributes.errorCode?.code, 420);
     assertEquals(answer!.attributes.unknownAttributes, [0x7abc]);
+  });
+
+  it("asks for one check in 200 ms, and those before it are answered, but not sent again", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [first] = bench.requests(0, 5);
+    const sent: number[] = [];
+    for (const at of [10, 100, 209, 210, 409, 410]) {
+      bench.feed(bench.request(), at);
+      sent.push(...bench.requests(at, at === 10 ? 60 : at).map((one) => one.at));
+    }
+    assertEquals(sent, [50, 210, 410]);
+    assertEquals(bench.requests(411, 950).map(({ at }) => at), [910], "the last one alone");
+    bench.feed(bench.answer(first!), 960);
+    bench.feed(bench.request({ use: true }), 970);
+    assertEquals(bench.agent.selected?.remote, PEER);
+  });
+
+  it("leaves of the checks that it asked for the last five, whose answers are known", () => {
+    for (const [requests, isKnown] of [[4, true], [5, false]] as const) {
+      const bench = new Bench({ role: "controlled" });
+      bench.agent.setRemote(bench.peer, 0);
+      const [first] = bench.requests(0, 5);
+      for (let i = 1; i <= requests; i++) {
+        bench.feed(bench.request(), i * 250);
+        assertEquals(bench.requests(i * 250, i * 250).length, 1);
+      }
+      bench.feed(bench.answer(first!), 2000);
+      assertEquals(bench.agent.stats.confirmed, isKnown ? 1 : 0, `${requests}`);
+    }
+  });
+
+  it("of more than sixteen, before the ticket is there, is answered and then forgotten", () => {
+    const bench = new Bench({ role: "controlled" });
+    for (let i = 1; i <= 20; i++) bench.feed(bench.request(), 5, { ...OTHER, port: i });
+    assertEquals(bench.sent(5).length, 20);
+    bench.agent.setRemote({ ...bench.peer, candidates: [], pacingMs: 5 }, 100);
+    const checked = bench.requests(100, 400).map(({ to }) => to.port);
+    assertEquals(checked, Array.from({ length: 16 }, (_, i) => i + 1));
   });
 
   it("from where the peer said it is uses up nothing of what is left for elsewhere", () => {
@@ -810,6 +1049,49 @@ describe("a request of the peer", () => {
         assertEquals(bench.agent.role === role, keeps, `${role} ${theirs}`);
         assertEquals(bench.sent(5)[0]!.attributes.errorCode?.code, keeps ? 487 : undefined);
       }
+    }
+  });
+
+  it("that changes our role changes what is checked first: the larger end is the controlling one's", () => {
+    for (
+      const [role, isTurned] of [
+        ["controlling", false],
+        ["controlling", true],
+        ["controlled", false],
+      ] as const
+    ) {
+      const hosts = [LOCAL.address, "192.0.2.8"];
+      const agent = new IceAgent({ random: seededRandom(1), hosts, role });
+      agent.gather(0);
+      for (const [i, address] of hosts.entries()) {
+        agent.handleSocket(`ice${i}`, { ok: true, local: { address, port: 40_000 } }, 0);
+      }
+      const { ufrag, pwd, candidates } = agent.rendezvous!;
+      const theirs = candidates.map(({ priority }, i) =>
+        host({ ...PEER, port: i + 1 }, { foundation: `${i}`, priority: priority - 256 })
+      );
+      const { public: peer } = createRendezvous(theirs, seededRandom(2));
+      agent.setRemote(peer, 0, { delayMs: 1000 });
+      const attributes = {
+        username: `${ufrag}:${peer.ufrag}`,
+        priority: 1,
+        iceControlling: isTurned ? 2n ** 64n - 1n : 0n,
+      };
+      const fields = { class: "request", method: 1, transactionId: new Uint8Array(12) } as const;
+      const of = { key: shortTermKey(pwd), fingerprint: true };
+      agent.handleDatagram(encodeStun({ ...fields, attributes }, of), PEER, "ice0", 5);
+      assertEquals(agent.role, isTurned ? "controlled" : role);
+      const checks: string[] = [];
+      for (let now = 1000; now <= 1200; now += 50) {
+        agent.handleTimeout(now);
+        for (const action of drain(agent)) {
+          if (action.type === "send" && action.to.port < 3) {
+            checks.push(`${action.socket} ${action.to.port}`);
+          }
+        }
+      }
+      const equals = agent.role === "controlled" ? ["ice1 1", "ice0 2"] : ["ice0 2", "ice1 1"];
+      assertEquals(checks, ["ice0 1", ...equals, "ice1 2"]);
     }
   });
 
@@ -949,6 +1231,155 @@ describe("a ticket cannot make an agent a nuisance", () => {
   });
 });
 
+describe("guessing ports", () => {
+  const hint = { mapping: "address-and-port-dependent", ports: [5000, 5002, 5004] } as const;
+
+  it("goes from the last one that is known in its steps, as fast as it may and as often", () => {
+    const budget = { packetsPerSecond: 10, probes: 5 };
+    const bench = new Bench({ role: "controlling", budget, timeoutMs: 10_000 });
+    bench.agent.setRemote({ ...bench.peer, hint }, 0);
+    const sent = bench.requests(0, 2000);
+    assertEquals(sent.map(({ at, to }) => [at, to.port]), [
+      [0, PEER.port],
+      [500, PEER.port],
+      [500, 5006],
+      [600, 5008],
+      [700, 5010],
+      [800, 5012],
+      [900, 5014],
+      [1500, PEER.port],
+    ]);
+    assert(sent.every(({ to, socket }) => to.address === PEER.address && socket === "ice0"));
+    assertEquals([bench.agent.stats.probes, bench.agent.stats.checks], [5, 3]);
+  });
+
+  it("begins anew with a restart, and not before there is a ticket again", () => {
+    const bench = new Bench({ role: "controlling", budget: { packetsPerSecond: 10 } });
+    bench.agent.setRemote({ ...bench.peer, hint }, 0);
+    const guesses = (from: number, until: number) =>
+      bench.requests(from, until).map(({ to }) => to.port).filter((port) => port !== PEER.port);
+    assertEquals(guesses(0, 700), [5006, 5008, 5010]);
+    bench.agent.restart(800);
+    assertEquals(bench.requests(800, 20_000), []);
+    bench.agent.setRemote({ ...bench.peer, hint }, 20_000);
+    assertEquals(guesses(20_000, 20_600), [5006, 5008]);
+  });
+
+  it("is over once a guess was right: its pair is nominated, and is the way", () => {
+    const bench = new Bench({ role: "controlling", budget: { packetsPerSecond: 10 } });
+    bench.agent.setRemote({ ...bench.peer, hint }, 0);
+    const { attributes, ...right } = bench.requests(0, 700).find(({ to }) => to.port === 5008)!;
+    assertEquals(attributes.useCandidate, undefined);
+    bench.feed(bench.answer({ ...right, attributes }), 720, right.to);
+    const [nomination, ...more] = bench.requests(720, 720);
+    assertEquals([nomination!.to, nomination!.attributes.useCandidate], [right.to, true]);
+    assertEquals(more, []);
+    const later = bench.requests(721, 1700).map(({ at, to }) => [at, to.port]);
+    assertEquals(later.filter(([, port]) => port !== PEER.port), [[1220, 5008]], "sent again");
+    bench.feed(bench.answer(nomination!), 1710, right.to);
+    assertEquals(bench.agent.selected, { socket: "ice0", remote: right.to });
+  });
+
+  it("goes on a second after a pair that worked and led nowhere", () => {
+    const bench = new Bench({ role: "controlled", budget: { packetsPerSecond: 10 } });
+    bench.agent.setRemote({ ...bench.peer, hint }, 0);
+    const [check] = bench.requests(0, 0);
+    bench.feed(bench.answer(check!), 450);
+    assertEquals(bench.requests(450, 5000), [], "it may still be nominated");
+  });
+
+  /** An agent behind a hard NAT, with a peer behind an easy one. */
+  function opening(
+    options: ConstructorParameters<typeof Bench>[0] = {},
+    candidates?: readonly Candidate[],
+  ): Bench {
+    const other = { ...STUN, port: 3479 };
+    const servers = [STUN, other];
+    const bench = new Bench({ role: "controlling", servers, ...options }, candidates);
+    const [one, two] = bench.requests(0, 0);
+    bench.feed(seenAs(one!, 1111), 5, STUN);
+    bench.feed(seenAs(two!, 40_000), 5, other);
+    const easy = { mapping: "endpoint-independent", ports: [PEER.port] } as const;
+    bench.agent.setRemote({ ...bench.peer, hint: easy, pacingMs: 5 }, 100);
+    return bench;
+  }
+
+  it("from many sockets opens sixteen at once, then one for each that was used, and no more", () => {
+    const bench = opening({ budget: { packetsPerSecond: 100, sockets: 18 } });
+    assertEquals(bench.requests(100, 599).map(({ to }) => to), [PEER]);
+    assertEquals(bench.agent.sockets().length, 1);
+    bench.requests(600, 600);
+    const guests = bench.agent.sockets().slice(1);
+    const spec = (i: number) => ({ key: `guess${i}`, local: { address: LOCAL.address, port: 0 } });
+    assertEquals(guests, Array.from({ length: 16 }, (_, i) => spec(i)));
+    for (const i of [0, 1]) {
+      const local = { address: LOCAL.address, port: 41_000 + i };
+      bench.agent.handleSocket(`guess${i}`, { ok: true, local }, 601);
+    }
+    assertEquals(drain(bench.agent), [], "it is no candidate");
+    const sent = bench.requests(610, 650).map(({ at, to, socket }) => [at, socket, to.port]);
+    assertEquals(sent, [
+      [610, "guess0", PEER.port],
+      [620, "guess1", PEER.port],
+      [630, "guess0", PEER.port],
+      [640, "guess1", PEER.port],
+      [650, "guess0", PEER.port],
+    ]);
+    assertEquals(bench.agent.sockets().slice(17), [spec(16), spec(17)]);
+  });
+
+  it("goes where the peer was heard, if that is where servers see it", () => {
+    const seen = { address: "203.0.113.20", port: 50_000 };
+    const reflexive = host(seen, { type: "srflx", foundation: "2" });
+    for (const [from, to] of [[{ ...seen, port: 777 }, 777], [OTHER, seen.port]] as const) {
+      const bench = opening({}, [host({ address: "10.0.0.9", port: 9 }), reflexive]);
+      bench.feed(bench.request(), 200, from);
+      bench.requests(200, 600);
+      const local = { address: LOCAL.address, port: 41_000 };
+      bench.agent.handleSocket("guess0", { ok: true, local }, 601);
+      const guesses = bench.requests(601, 700).filter(({ socket }) => socket === "guess0");
+      assertEquals(guesses.map((one) => one.to), guesses.map(() => ({ ...seen, port: to })));
+      assert(guesses.length > 1);
+    }
+  });
+
+  it("hears as many ways through its sockets as by the main one, whatever came there", () => {
+    const bench = opening();
+    bench.requests(100, 600);
+    const local = { address: LOCAL.address, port: 41_003 };
+    bench.agent.handleSocket("guess3", { ok: true, local }, 601);
+    const checked = new Set<string>();
+    const run = (from: number, until: number) => {
+      for (const { to, socket, attributes } of bench.requests(from, until)) {
+        // A guess goes to where the peer was heard.
+        if (to.port < 2 && socket !== "ice0") continue;
+        if (to.port < 100) checked.add(`${socket} ${to.port} ${attributes.priority}`);
+      }
+    };
+    for (let port = 1; port <= 40; port++) {
+      bench.feed(bench.request(), 601, { ...OTHER, port });
+      run(601, 601);
+    }
+    for (let port = 41; port <= 80; port++) {
+      bench.feed(bench.request(), 602, { ...OTHER, port }, "guess3");
+      run(602, 602);
+    }
+    run(603, 5000);
+    const of = (socket: string, first: number, preference: number) =>
+      Array.from(
+        { length: 32 },
+        (_, i) => `${socket} ${first + i} ${candidatePriority(110, preference)}`,
+      );
+    assertEquals(
+      [...checked].sort(),
+      [
+        ...of("guess3", 41, 65535 - 1024),
+        ...of("ice0", 1, 65534),
+      ].sort(),
+    );
+  });
+});
+
 describe("the end without a peer", () => {
   it("comes with the reason when the time is over", () => {
     const bench = new Bench({ timeoutMs: 12_000 });
@@ -977,6 +1408,46 @@ describe("the end without a peer", () => {
     bench.feed(bench.answer(check!), 2020);
     bench.feed(bench.answer(bench.sent(2070)[0]!), 2080);
     assertEquals(bench.agent.selected?.remote, PEER);
+  });
+
+  it("tells where the peer was heard, and heard nothing", () => {
+    const bench = new Bench({ timeoutMs: 5000 });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.sent(0);
+    bench.feed(bench.request(), 10);
+    drain(bench.agent);
+    bench.agent.handleTimeout(5000);
+    assertEquals(told(bench.agent).map((event) => event.type === "failed" && event.reason), [
+      "one-way",
+    ]);
+    assertEquals([bench.agent.sockets(), bench.agent.nextTimeout()], [[], undefined]);
+    assertEquals(bench.agent.isPeer(PEER, "ice0"), false);
+    assertEquals(bench.feed(bench.request(), 5010), false);
+  });
+
+  it("is no moment for commands: nothing is sent before `gather` and after `close`", () => {
+    const agent = new IceAgent({ random: seededRandom(1), hosts: [LOCAL.address] });
+    const { public: peer } = createRendezvous([host(PEER)], seededRandom(2));
+    agent.setRemote(peer, 0);
+    agent.restart(0);
+    assertEquals([drain(agent), agent.rendezvous], [[], undefined]);
+
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+    bench.feed(bench.answer(bench.sent(60)[0]!), 70);
+    assertEquals(bench.agent.isPeer(PEER, "ice0"), true);
+    drain(bench.agent);
+    const { rendezvous } = bench.agent;
+    bench.agent.close(80);
+    bench.agent.end(81);
+    bench.agent.restart(82);
+    bench.agent.gather(83);
+    bench.agent.addRemoteCandidate(host(OTHER), 84);
+    bench.agent.handleSocket("ice0", { ok: true, local: LOCAL }, 85);
+    assertEquals([drain(bench.agent), bench.agent.nextTimeout()], [[], undefined]);
+    assertEquals(bench.agent.rendezvous, rendezvous);
+    assertEquals(bench.feed(bench.request(), 90), false);
   });
 
   it("comes with the socket's own reason where none can be opened", () => {
@@ -1075,13 +1546,127 @@ describe("gathering", () => {
     assertEquals(more.map(({ to }) => to.address), ["198.51.100.9"]);
   });
 
+  it("tells each candidate as it is found, and the whole once nothing is awaited", () => {
+    const hosts = [LOCAL.address, "192.0.2.8"];
+    const agent = new IceAgent({ random: seededRandom(1), hosts, servers: [STUN], port: 7000 });
+    agent.gather(0);
+    assertEquals(agent.sockets(), [
+      { key: "ice0", local: { address: hosts[0]!, port: 7000 } },
+      { key: "ice1", local: { address: hosts[1]!, port: 7000 } },
+    ]);
+    agent.handleSocket("ice0", { ok: true, local: LOCAL }, 1);
+    const [told, asked, ...more] = drain(agent);
+    const own: Candidate = {
+      foundation: "1",
+      transport: "udp",
+      priority: candidatePriority(126, 65535),
+      ...LOCAL,
+      type: "host",
+    };
+    assertEquals(told, { type: "event", event: { type: "candidate", candidate: own } });
+    assertEquals(more, []);
+    const request = decodeStun((asked as SendAction).data) as StunMessage;
+    const other = { address: "198.51.100.2", port: 3479 };
+    agent.handleDatagram(seenAs(request, 7, other), STUN, "ice0", 10);
+    const seen: Candidate = {
+      foundation: "2",
+      transport: "udp",
+      priority: candidatePriority(100, 65535),
+      address: "203.0.113.7",
+      port: 7,
+      type: "srflx",
+      related: LOCAL,
+    };
+    const [found, ...asks] = drain(agent);
+    assertEquals(found, { type: "event", event: { type: "candidate", candidate: seen } });
+    assertEquals((asks as SendAction[]).map(({ to }) => to), [
+      other,
+      { ...STUN, port: other.port },
+    ]);
+    const [first, second] = asks.map((one) => decodeStun((one as SendAction).data) as StunMessage);
+    agent.handleDatagram(seenAs(first!, 8), other, "ice0", 20);
+    agent.handleDatagram(seenAs(second!, 9), { ...STUN, port: other.port }, "ice0", 20);
+    assertEquals(drain(agent), [], "the other socket is not open yet");
+    const message = "Cannot assign requested address";
+    agent.handleSocket("ice1", { ok: false, code: "network", message, isOpen: false }, 30);
+    const { ufrag, pwd } = agent.rendezvous!;
+    const hint = { mapping: "address-and-port-dependent", ports: [7, 8, 9] } as const;
+    const rendezvous = { ufrag, pwd, candidates: [own, seen], hint, pacingMs: 5 };
+    assertEquals(drain(agent), [{ type: "event", event: { type: "gathered", rendezvous } }]);
+  });
+
+  it("asks its servers again each 15 s until a pair is agreed on, and hears that a NAT has moved", () => {
+    const bench = new Bench({ role: "controlling", servers: [STUN] });
+    const [request] = bench.requests(0, 10);
+    bench.feed(seenAs(request!, 7), 10, STUN);
+    const asked = bench.requests(10, 30_000).map(({ at, to }) => ({ at, to }));
+    const again = (at: number) =>
+      [0, 500, 1500, 3500, 7500].map((ms) => ({ at: at + ms, to: STUN }));
+    assertEquals(asked, [...again(15_000), { at: 30_000, to: STUN }]);
+    drain(bench.agent);
+    bench.agent.handleTimeout(45_000);
+    const [latest] = bench.requests(45_000, 45_000).slice(-1);
+    bench.feed(seenAs(latest!, 8), 45_010, STUN);
+    assertEquals(
+      told(bench.agent).map((event) => event.type === "candidate" && event.candidate.port),
+      [8],
+    );
+    bench.agent.setRemote(bench.peer, 45_020);
+    const [check] = bench.requests(45_020, 45_020);
+    bench.feed(bench.answer(check!), 45_030);
+    const [nomination] = bench.requests(45_030, 45_080);
+    bench.feed(bench.answer(nomination!), 45_090);
+    const later = bench.requests(45_090, 70_000);
+    assert(later.length > 3 && later.every(({ to }) => to.port === PEER.port));
+  });
+
+  it("asks no server that an answer names and that no host can be", () => {
+    for (const address of ["0.0.0.0", "224.0.0.1", "2001:db8::1"]) {
+      const bench = new Bench({ servers: [STUN] });
+      const [request] = bench.requests(0, 10);
+      bench.feed(seenAs(request!, 7, { address, port: 3479 }), 10, STUN);
+      const asked = bench.requests(10, 10).map(({ to }) => to);
+      // The server's own other port is asked where its other address is of the other family.
+      assertEquals(asked, address.includes(":") ? [{ ...STUN, port: 3479 }] : []);
+    }
+  });
+
+  it("asks a server by the sockets that reach it, and tells what it saw of those", () => {
+    const hosts = ["2001:db8::7", LOCAL.address];
+    const agent = new IceAgent({ random: seededRandom(1), hosts, servers: [STUN] });
+    agent.gather(0);
+    for (const [i, address] of hosts.entries()) {
+      agent.handleSocket(`ice${i}`, { ok: true, local: { address, port: 40_000 } }, 0);
+    }
+    const sends = drain(agent).filter((action) => action.type === "send");
+    assertEquals(sends.map(({ socket, to }) => [socket, to]), [["ice1", STUN]]);
+    agent.handleDatagram(seenAs(decodeStun(sends[0]!.data) as StunMessage, 7), STUN, "ice1", 10);
+    assertEquals(agent.rendezvous!.hint, { mapping: "unknown", ports: [7] });
+  });
+
+  it("has nothing to wait for without servers", () => {
+    const agent = new IceAgent({ random: seededRandom(1), hosts: [LOCAL.address] });
+    agent.gather(0);
+    agent.handleSocket("ice0", { ok: true, local: LOCAL }, 0);
+    assertEquals(told(agent).map(({ type }) => type), ["candidate", "gathered"]);
+    assertEquals(agent.nextTimeout(), undefined);
+  });
+
   it("takes what a gateway maps as a candidate that beats a reflexive one", () => {
-    const bench = new Bench();
+    const bench = new Bench({ servers: [STUN] });
+    bench.feed(seenAs(bench.requests(0, 0)[0]!, 7), 10, STUN);
     bench.agent.addMapped({ address: "203.0.113.7", port: 40_123 }, undefined, 0);
-    const [own, mapped] = bench.agent.rendezvous!.candidates;
-    assertEquals([own!.type, mapped!.type, mapped!.port], ["host", "srflx", 40_123]);
-    assert(mapped!.priority > candidatePriority(100, 65535));
-    assert(mapped!.priority < own!.priority);
+    bench.agent.addMapped({ address: "203.0.113.7", port: 40_123 }, LOCAL.address, 0);
+    bench.agent.addMapped({ address: "203.0.113.7", port: 40_124 }, "192.0.2.99", 0);
+    bench.agent.addMapped({ address: "2001:db8::7", port: 40_125 }, undefined, 0);
+    const { candidates } = bench.agent.rendezvous!;
+    assertEquals(candidates.map(({ type, port }) => [type, port]), [
+      ["host", LOCAL.port],
+      ["srflx", 40_123],
+      ["srflx", 7],
+    ]);
+    assertEquals(candidates[1]!.priority, candidatePriority(105, 65534));
+    assertEquals(new Set(candidates.map(({ foundation }) => foundation)).size, 3);
     assertThrows(
       () => bench.agent.addMapped({ address: "0.0.0.0", port: 1 }, undefined, 0),
       TypeError,
@@ -1109,6 +1694,7 @@ describe("gathering", () => {
     assertThrows(() => make({ timeoutMs: 0 }), RangeError, "'timeoutMs'");
     assertThrows(() => make({ gatherTimeoutMs: 0 }), RangeError, "'gatherTimeoutMs'");
     make({ pacingMs: 5, timeoutMs: 1, gatherTimeoutMs: 1 });
+    make({ sockets: [{ key: "mine", local: LOCAL }] });
     assertThrows(() => make({ budget: { sockets: -1 } }), RangeError, "'sockets'");
     assertThrows(() => make({ servers: [{ address: "x", port: 1 }] }), TypeError, "'servers'");
   });

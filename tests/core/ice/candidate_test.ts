@@ -12,6 +12,7 @@ import {
   canPair,
   formatCandidate,
   Foundations,
+  isSameCandidate,
   pairPriority,
   parseCandidate,
   tcpLocalPreference,
@@ -117,6 +118,36 @@ describe("a line of SDP", () => {
     assertEquals(parseCandidate(line)?.related, undefined);
   });
 
+  it("of the ends of its ranges is read, and a base that is told in halves is none", () => {
+    for (const priority of [1, 2 ** 31 - 1]) {
+      for (const port of [0, 65535]) {
+        const line = `candidate:1 1 udp ${priority} 192.0.2.1 ${port} typ host`;
+        const { priority: has, port: at } = parseCandidate(line)!;
+        assertEquals([has, at], [priority, port]);
+      }
+    }
+    const line = "candidate:1 1 udp 100 192.0.2.1 5000 typ srflx raddr 10.0.0.1";
+    for (const rest of ["", " rport", " rport x", " rport 123456", " x 7"]) {
+      assertEquals(parseCandidate(line + rest)?.related, undefined, rest);
+    }
+    const related = { address: "10.0.0.1", port: 65535 };
+    assertEquals(parseCandidate(`${line} rport 65535`)?.related, related);
+    assertEquals(parseCandidate(line.replace("10.0.0.1", "x") + " rport 7")?.related, undefined);
+  });
+
+  it("says the same as another one where endpoint, transport and tcptype are one", () => {
+    const one = parseCandidate("candidate:1 1 tcp 100 192.0.2.1 5000 typ host tcptype so")!;
+    assert(isSameCandidate(one, { ...one, foundation: "2", priority: 7, type: "srflx" }));
+    for (
+      const other of [
+        { ...one, port: 5001 },
+        { ...one, address: "192.0.2.2" },
+        { ...one, transport: "udp" },
+        { ...one, tcpType: "active" },
+      ] as const
+    ) assert(!isSameCandidate(one, other), JSON.stringify(other));
+  });
+
   it("that is to be ignored gives nothing", () => {
     const good = "candidate:1 1 udp 100 192.0.2.1 5000 typ host";
     assertNotEquals(parseCandidate(good), undefined);
@@ -149,6 +180,7 @@ describe("where a check may go", () => {
       assert(whyUnreachable({ address, port: 5000 })?.includes(address), address);
     }
     assert(whyUnreachable({ address: "192.0.2.1", port: 0 })?.includes("port 0"));
+    assert(whyUnreachable({ address: "192.0.2.1", port: 65536 })?.includes("port 65536"));
     assertEquals(whyUnreachable({ address: "192.0.2.1", port: 1 }), undefined);
     assertEquals(whyUnreachable({ address: "fe80::1%eth0", port: 65535 }), undefined);
   });
@@ -166,6 +198,9 @@ describe("where a check may go", () => {
     assert(canPair("169.254.1.1", "192.168.1.2"), "RFC 8445 ties IPv6 links alone");
     assert(canPair("0.0.0.0", "203.0.113.7"));
     assert(!canPair("0.0.0.0", "127.0.0.1"));
+    assert(canPair("0.0.0.0", "169.254.1.1"));
+    assert(!canPair("::", "fe80::1"));
+    assert(canPair("::", "2001:db8::1"));
   });
 
   it("and over TCP where one side waits for the other, or both open (RFC 6544 §6.2)", () => {

@@ -20,10 +20,15 @@ import type { Action, Endpoint, StreamAction } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
 import type { Process } from "../../../core/sim/process.ts";
 import { World } from "../../../core/sim/world.ts";
-import { decodeStun, encodeStun, type StunMessage } from "../../../core/stun/codec.ts";
+import {
+  decodeStun,
+  encodeStun,
+  type StunAttributes,
+  type StunMessage,
+} from "../../../core/stun/codec.ts";
 import { shortTermKey } from "../../../core/stun/integrity.ts";
 import { StunServer } from "../../../core/stun/server.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 import { type NatBehaviour, SERVER } from "./rig.ts";
 
 const KEEPING: NatBehaviour = {
@@ -256,7 +261,8 @@ class Bench {
   now = 0;
 
   constructor(options: Partial<TcpPunchOptions> = {}, candidates = [candidate(PEER)]) {
-    this.punch = new TcpPunch({ random: seededRandom(1), hosts: [LOCAL.address], ...options });
+    const hosts = [LOCAL.address];
+    this.punch = timed(new TcpPunch({ random: seededRandom(1), hosts, ...options }));
     this.peer = createRendezvous(candidates, seededRandom(2)).public;
     this.punch.gather(0);
     this.punch.handleSocket("tcp0", { ok: true, local: LOCAL }, 0);
@@ -310,9 +316,18 @@ class Bench {
     this.punch.handleStream(id, { type: "open", local: LOCAL, peer: PEER }, this.now);
   }
 
-  request(more: { use?: boolean; key?: string } = {}): Uint8Array {
+  request(
+    more: {
+      use?: boolean;
+      key?: string;
+      attributes?: StunAttributes;
+      unknown?: number;
+      sameRole?: bigint;
+    } = {},
+  ): Uint8Array {
     const { ufrag, pwd } = this.punch.rendezvous;
-    const isControlling = this.punch.role === "controlled";
+    const isControlling = (this.punch.role === "controlled") === (more.sameRole === undefined);
+    const role = more.sameRole ?? 1n;
     return framed(encodeStun({
       class: "request",
       method: 1,
@@ -320,10 +335,20 @@ class Bench {
       attributes: {
         username: `${ufrag}:${this.peer.ufrag}`,
         priority: 1,
-        ...(isControlling ? { iceControlling: 1n } : { iceControlled: 1n }),
+        ...(isControlling ? { iceControlling: role } : { iceControlled: role }),
         ...(more.use && { useCandidate: true as const }),
+        ...more.attributes,
       },
+      ...(more.unknown !== undefined && {
+        unknown: [{ type: more.unknown, value: new Uint8Array(4) }],
+      }),
     }, { key: shortTermKey(more.key ?? pwd), fingerprint: true }));
+  }
+
+  /** What it has told, the last of which it is over with. */
+  told(): TcpPunchEvent[] {
+    this.run(0);
+    return this.actions.flatMap((one) => one.type === "event" ? [one.event as TcpPunchEvent] : []);
   }
 
   answer(check: StunMessage, key: string = this.peer.pwd): Uint8Array {
@@ -402,13 +427,82 @@ describe("the one port", () => {
     }
   });
 
+  it("dials an endpoint that was told twice once, and every base from its own address", () => {
+    const hosts = [LOCAL.address, "192.0.2.8"];
+    const bench = new Bench({ role: "controlling", hosts }, [candidate(PEER), candidate(PEER)]);
+    const local = { address: hosts[1]!, port: 40_001 };
+    bench.punch.handleSocket("tcp1", { ok: true, local }, bench.now);
+    bench.run(10);
+    bench.punch.setRemote(bench.peer, bench.now);
+    const common = { type: "stream", do: "connect", to: PEER, timeoutMs: 4000 } as const;
+    assertEquals(bench.take("connect"), [
+      { ...common, id: 0, local: LOCAL },
+      { ...common, id: 1, local },
+    ]);
+    bench.run(3);
+    assertEquals(bench.punch.sockets(), []);
+    bench.run(1);
+    assertEquals(bench.punch.sockets(), [
+      { kind: "tcp", key: "tcp0", local: LOCAL },
+      { kind: "tcp", key: "tcp1", local },
+    ]);
+  });
+
+  it("dials in one round what is due within the 4 ms in which it does not listen", () => {
+    for (const [apartMs, rounds] of [[4, 1], [5, 2]] as const) {
+      const random = { u32: () => 0, fill: (bytes: Uint8Array) => void bytes.fill(1) };
+      const bench = new Bench({ role: "controlling", random }, [
+        candidate(PEER),
+        candidate({ ...PEER, port: 9 }),
+      ]);
+      bench.punch.setRemote(bench.peer, bench.now);
+      const [one, other] = bench.take("connect");
+      bench.run(100);
+      bench.punch.handleStream(one!.id, { type: "closed", reason: "refused" }, bench.now);
+      bench.run(apartMs);
+      bench.punch.handleStream(other!.id, { type: "closed", reason: "refused" }, bench.now);
+      const times: number[] = [];
+      for (const until = bench.now + 100; bench.now < until;) {
+        bench.run(1);
+        times.push(...bench.take("connect").map(() => bench.now));
+      }
+      assertEquals([times[0], new Set(times).size, times.length], [170, rounds, 2]);
+    }
+  });
+
   it("listens first where the other one decides", () => {
     const bench = new Bench({ role: "controlled" });
     bench.punch.setRemote(bench.peer, bench.now);
     assertEquals(bench.take("connect"), []);
     assertEquals(bench.punch.sockets().length, 1);
-    bench.run(60);
+    bench.run(25);
+    assertEquals(bench.punch.sockets().length, 1);
+    bench.run(1);
+    assertEquals(bench.punch.sockets().length, 0, "4 ms before it dials");
+    bench.run(3);
+    assertEquals(bench.take("connect"), []);
+    bench.run(1);
     assertEquals(bench.take("connect").length, 1);
+  });
+
+  it("is dialled by whose names are the larger, where nobody was given a role", () => {
+    const [one, other] = [1, 2].map((seed) => {
+      const punch = new TcpPunch({ random: seededRandom(seed), hosts: [LOCAL.address] });
+      punch.gather(0);
+      punch.handleSocket("tcp0", { ok: true, local: LOCAL }, 0);
+      punch.handleTimeout(4);
+      return punch;
+    }) as [TcpPunch, TcpPunch];
+    const tickets = [other.rendezvous, one.rendezvous];
+    for (const [i, punch] of [one, other].entries()) punch.setRemote(tickets[i]!, 10);
+    const isFirst = one.rendezvous.ufrag > other.rendezvous.ufrag;
+    assertEquals(
+      [one.role, other.role],
+      isFirst ? ["controlling", "controlled"] : ["controlled", "controlling"],
+    );
+    const given = new Bench({ role: isFirst ? "controlled" : "controlling" });
+    given.punch.setRemote(given.peer, given.now);
+    assertEquals(given.punch.role, isFirst ? "controlled" : "controlling");
   });
 
   it("dials where the peer waits or opens too, and not where it only dials", () => {
@@ -446,6 +540,95 @@ describe("the one port", () => {
   });
 });
 
+describe("its servers", () => {
+  /** What a server says, to what was written to it. */
+  function seen(
+    { transactionId }: StunMessage,
+    port: number,
+    more: { class?: "error"; address?: string } = {},
+  ): Uint8Array {
+    const { class: kind = "success", address = "203.0.113.1" } = more;
+    const attributes = { xorMappedAddress: { address, port } };
+    return encodeStun({ class: kind, method: 1, transactionId, attributes });
+  }
+
+  function asking(): { bench: Bench; asked: StunMessage[] } {
+    const bench = new Bench({ servers: [...SERVERS, { address: "2001:db8::1", port: 3478 }] });
+    const dials = bench.take("connect");
+    const common = { type: "stream", do: "connect", local: LOCAL, timeoutMs: 10_000 } as const;
+    assertEquals(dials, SERVERS.map((to, id) => ({ ...common, id, to })));
+    const asked = dials.map(({ id }) => {
+      bench.open(id);
+      const [write] = bench.take("write");
+      const message = decodeStun(write!.data) as StunMessage;
+      assertEquals([write!.id, message.class, message.attributes], [id, "request", {}]);
+      assertEquals([message.integrityAt, message.hasFingerprint], [0, false]);
+      return message;
+    });
+    return { bench, asked };
+  }
+
+  it("tell what its NAT made of the port, and are kept as long as it is wanted", () => {
+    const { bench, asked } = asking();
+    bench.feed(0, seen(asked[0]!, 7000));
+    assertEquals(bench.told(), []);
+    bench.feed(0, seen(asked[0]!, 7001));
+    bench.feed(1, seen(asked[1]!, 7002));
+    const { ufrag, pwd } = bench.punch.rendezvous;
+    const common = { transport: "tcp", tcpType: "so" } as const;
+    const rendezvous: PublicRendezvous = {
+      ufrag,
+      pwd,
+      candidates: [
+        {
+          ...common,
+          foundation: "1",
+          priority: candidatePriority(126, 2 * 8192 + 8191),
+          ...LOCAL,
+          type: "host",
+        },
+        {
+          ...common,
+          foundation: "2",
+          priority: candidatePriority(100, 6 * 8192 + 8191),
+          address: "203.0.113.1",
+          port: 7000,
+          type: "srflx",
+          related: LOCAL,
+        },
+      ],
+      hint: { mapping: "address-and-port-dependent", ports: [7000, 7002] },
+    };
+    assertEquals(bench.told(), [{ type: "gathered", rendezvous }]);
+    bench.run(60_000);
+    assertEquals(bench.take("close"), [], "the port's mapping lives as long as they do");
+    assertEquals(bench.punch.nextTimeout(), undefined);
+  });
+
+  it("are believed in what they were asked, of the family that they were asked in", () => {
+    const { bench, asked } = asking();
+    const strange = { ...asked[0]!, transactionId: new Uint8Array(12) };
+    bench.feed(0, seen(strange, 1), seen(asked[0]!, 2, { class: "error" }));
+    bench.feed(0, seen(asked[0]!, 3, { address: "2001:db8::7" }));
+    assertEquals(bench.punch.rendezvous.hint?.ports, []);
+    bench.feed(0, new Uint8Array(20).fill(255));
+    assertEquals(bench.take("close").map(({ id }) => id), [0]);
+    bench.punch.handleStream(1, { type: "closed", reason: "failed" }, bench.now);
+    assertEquals(bench.told().map(({ type }) => type), ["gathered"], "nobody is left to wait for");
+    assertEquals(bench.punch.stats.refused, 0);
+  });
+
+  it("that are silent are left when their time is over, and others stay", () => {
+    const { bench, asked } = asking();
+    bench.feed(1, seen(asked[1]!, 7000));
+    bench.run(2993);
+    assertEquals([bench.told(), bench.take("close")], [[], []]);
+    bench.run(1);
+    assertEquals(bench.told().map(({ type }) => type), ["gathered"]);
+    assertEquals(bench.take("close").map(({ id }) => id), [0]);
+  });
+});
+
 describe("a stream", () => {
   /** An end with one stream that is up. */
   function up(role: "controlling" | "controlled"): { bench: Bench; id: number } {
@@ -477,10 +660,80 @@ describe("a stream", () => {
     bench.feed(id, bench.answer(nomination!), rest);
     const [handed] = bench.take("hand-over");
     assertEquals([handed!.id, handed!.unread], [id, rest]);
-    const event = bench.actions.find((action) =>
-      action.type === "event" && "stream" in (action.event as object)
-    );
-    assert(event !== undefined);
+    assertEquals(bench.told().at(-1), {
+      type: "connected",
+      stream: id,
+      local: LOCAL,
+      remote: PEER,
+      mapped: LOCAL,
+      elapsedMs: 60,
+    });
+  });
+
+  it("is asked with what must be understood and is not: that gets 420, and it goes on", () => {
+    const { bench, id } = up("controlled");
+    bench.written(id);
+    bench.feed(id, bench.request({ use: true, unknown: 0x7abc }));
+    const [answer] = bench.written(id);
+    const { errorCode, unknownAttributes } = answer!.attributes;
+    assertEquals([errorCode?.code, unknownAttributes], [420, [0x7abc]]);
+    assertEquals([bench.take("close"), bench.punch.stats.forged], [[], 0]);
+    bench.run(6000);
+    assertEquals(bench.take("close"), [], "the peer has shown who it is");
+    bench.feed(id, bench.request({ unknown: 0x8abc }));
+    assertEquals(bench.written(id)[0]!.attributes, { xorMappedAddress: PEER });
+  });
+
+  it("whose check names others, or no priority, is closed unanswered", () => {
+    for (
+      const attributes of [
+        { username: "somebody:else" },
+        { username: undefined },
+        { priority: undefined },
+      ] as StunAttributes[]
+    ) {
+      const { bench, id } = up("controlled");
+      bench.written(id);
+      bench.feed(id, bench.request({ use: true, attributes }));
+      assertEquals(bench.written(id), []);
+      assertEquals(bench.take("close").map((action) => action.id), [id]);
+    }
+  });
+
+  it("on which both want one role goes on in two: the larger tie-breaker controls (§7.3.1.1)", () => {
+    for (const role of ["controlling", "controlled"] as const) {
+      for (const theirs of [0n, 2n ** 64n - 1n]) {
+        const { bench, id } = up(role);
+        bench.written(id);
+        bench.feed(id, bench.request({ sameRole: theirs }));
+        const keeps = (role === "controlling") === (theirs === 0n);
+        assertEquals(bench.punch.role === role, keeps, `${role} ${theirs}`);
+        assertEquals(bench.written(id)[0]!.attributes.errorCode?.code, keeps ? 487 : undefined);
+      }
+    }
+  });
+
+  it("that says nothing for five seconds is closed, and one that says more than a check at once", () => {
+    const { bench } = up("controlled");
+    bench.run(4999);
+    assertEquals(bench.take("close"), []);
+    bench.run(1);
+    assertEquals(bench.take("close").length, 1);
+    for (const [length, isTooLong] of [[1024, false], [1025, true]] as const) {
+      const one = up("controlled");
+      one.bench.feed(one.id, new Uint8Array([length >> 8, length & 255]));
+      assertEquals(one.bench.take("close").length, isTooLong ? 1 : 0);
+    }
+  });
+
+  it("on which the peer speaks and does not agree is why it failed", () => {
+    const { bench, id } = up("controlled");
+    bench.feed(id, bench.request());
+    bench.run(30_000);
+    const last = bench.told().at(-1)!;
+    assertEquals(last.type === "failed" && last.reason, "one-way");
+    assertEquals(bench.take("close").map((action) => action.id), [id]);
+    assertEquals([bench.punch.sockets(), bench.punch.nextTimeout()], [[], undefined]);
   });
 
   it("is handed over by the controlled one once it has nothing more to hear", () => {
@@ -585,7 +838,23 @@ describe("a stream", () => {
     assertEquals(bench.punch.sockets().length, 1);
     const { dials, refused, opened } = bench.punch.stats;
     assertEquals([dials, refused, opened], [2, 1, 1]);
-    assert(Number.isFinite(bench.punch.nextTimeout()));
+    assertEquals(bench.punch.nextTimeout(), 10 + 30_000, "the end of it all");
+  });
+
+  it("that is chosen and refused in our role is not the one: others are dialled again", () => {
+    const { bench, one, other } = dialsTwo();
+    bench.open(one);
+    bench.feed(one, bench.answer(bench.written(one)[0]!));
+    const [{ transactionId }] = bench.written(one) as [StunMessage];
+    const attributes = { errorCode: { code: 487, reason: "" } };
+    const key = shortTermKey(bench.peer.pwd);
+    bench.feed(
+      one,
+      framed(encodeStun({ class: "error", method: 1, transactionId, attributes }, { key })),
+    );
+    bench.punch.handleStream(other, { type: "closed", reason: "refused" }, bench.now);
+    bench.run(500);
+    assertEquals(bench.take("connect").map(({ to }) => to.port), [9]);
   });
 
   it("that breaks after it was chosen leaves another one its place", () => {
@@ -597,6 +866,30 @@ describe("a stream", () => {
     bench.punch.handleStream(one, { type: "closed", reason: "failed" }, bench.now);
     const [nomination] = bench.written(other);
     assertEquals(nomination?.attributes.useCandidate, true);
+  });
+
+  it("that breaks leaves its place to one that was answered, not to one that is only up", () => {
+    const candidates = [1, 2, 3].map((port) => candidate({ ...PEER, port }));
+    const bench = new Bench({ role: "controlling", servers: [SERVERS[0]!] }, candidates);
+    const [server] = bench.take("connect");
+    bench.open(server!.id);
+    const { transactionId } = decodeStun(bench.take("write")[0]!.data) as StunMessage;
+    const attributes = { xorMappedAddress: { address: "203.0.113.1", port: 7 } };
+    bench.feed(server!.id, encodeStun({ class: "success", method: 1, transactionId, attributes }));
+    bench.punch.setRemote(bench.peer, bench.now);
+    const ids = bench.take("connect").map(({ id }) => id);
+    const asked = ids.map((id) => {
+      bench.open(id);
+      return bench.written(id)[0]!;
+    });
+    bench.feed(ids[0]!, bench.answer(asked[0]!));
+    bench.feed(ids[2]!, bench.answer(asked[2]!));
+    bench.take("write");
+    bench.punch.handleStream(ids[0]!, { type: "closed", reason: "failed" }, bench.now);
+    const writes = bench.take("write");
+    assertEquals(writes.map(({ id }) => id), [ids[2]]);
+    bench.feed(99, new Uint8Array(1));
+    assertEquals(bench.take("close"), [], "of a stream that nobody knows nothing is heard");
   });
 
   it("of strangers are few at once", () => {
@@ -614,6 +907,22 @@ describe("a stream", () => {
     bench.run(6000);
     assertEquals(bench.take("close").length, 32, "they said nothing");
   });
+
+  it("of strangers is none once it has shown that it is the peer, and before there is a ticket", () => {
+    const bench = new Bench({ role: "controlled" });
+    const come = (id: number) => {
+      const at = { local: LOCAL, peer: PEER, socket: "tcp0" };
+      bench.punch.handleStream(id, { type: "open", ...at }, bench.now);
+    };
+    come(-1);
+    assertEquals(bench.take("close").map(({ id }) => id), [-1]);
+    bench.punch.setRemote(bench.peer, bench.now);
+    come(-2);
+    bench.feed(-2, bench.request());
+    for (let id = -3; id >= -35; id--) come(id);
+    assertEquals(bench.take("close").map(({ id }) => id), [-35]);
+    assertEquals(bench.punch.stats.turnedAway, 2);
+  });
 });
 
 describe("its limits", () => {
@@ -627,6 +936,8 @@ describe("its limits", () => {
     assertThrows(() => make({ servers: [{ address: "y", port: 1 }] }), TypeError, "'servers'");
     const servers = [{ address: "198.51.100.1", port: 0 }];
     assertThrows(() => make({ servers }), RangeError, "'servers'");
+    make({ servers: [{ ...servers[0]!, port: 1 }], port: 65535, timeoutMs: 1, gatherTimeoutMs: 1 });
+    assertThrows(() => make({ gatherTimeoutMs: 0 }), RangeError, "'gatherTimeoutMs'");
     const bench = new Bench();
     const wrong = { ...bench.peer, candidates: [candidate({ address: "224.0.0.1", port: 1 })] };
     assertThrows(() => bench.punch.setRemote(wrong, 0), TicketError);
@@ -676,6 +987,9 @@ describe("its limits", () => {
   it("what a gateway maps beats what a server saw", () => {
     const bench = new Bench();
     bench.punch.addMapped({ address: "203.0.113.1", port: 7 }, LOCAL.address, bench.now);
+    bench.punch.addMapped({ address: "203.0.113.1", port: 7 }, LOCAL.address, bench.now);
+    bench.punch.addMapped({ address: "203.0.113.1", port: 8 }, "192.0.2.99", bench.now);
+    assertEquals(bench.punch.rendezvous.candidates.length, 2);
     const [host, mapped] = bench.punch.rendezvous.candidates;
     assertEquals([host!.type, mapped!.type, mapped!.port], ["host", "srflx", 7]);
     assert(mapped!.priority > candidatePriority(100, 65535));
