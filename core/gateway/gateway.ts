@@ -347,7 +347,9 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       internal: { address, port },
       suggestedPort,
       isExact: true,
-      isAdditional: own !== undefined,
+      // Flows of that inside keep the port that they have.
+      isAdditional: own !== undefined ||
+        (!existing && this.table.outbounds(number, address, port).length > 0),
       expiresAt: Infinity,
     }, now);
     if (own && typeof entry !== "string") this.table.remove(own, now);

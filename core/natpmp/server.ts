@@ -360,6 +360,10 @@ export class NatPmpServer implements Machine<ServerEvent> {
     if (address === undefined) return nothing(NATPMP_RESULT.NETWORK_FAILURE);
     const lifetimeSeconds = Math.min(request.lifetimeSeconds, this.#settings.maxLifetimeSeconds);
     const expiresAt = now + 1000 * lifetimeSeconds;
+    // The client knows one external address, and the mapping is on another (PMP-S-34).
+    if (existing && existing.external.address !== address) {
+      return nothing(NATPMP_RESULT.OUT_OF_RESOURCES);
+    }
     if (existing) this.#renew(existing, from, expiresAt);
     const entry = existing ?? this.#create(request, from, address, expiresAt, now);
     if (typeof entry === "string") return nothing(NATPMP_RESULT.OUT_OF_RESOURCES);

@@ -40,6 +40,8 @@ export interface PlaceRequest extends CreateRequest {
   readonly size?: number;
   /** The first external port shall be odd or even as the first internal one is. */
   readonly keepParity?: boolean;
+  /** Whose ports are as good as free, since it goes for what is looked for. */
+  readonly instead?: PortHolder | undefined;
 }
 
 /** An external endpoint that can be had. */
@@ -106,7 +108,7 @@ export class PortAllocator {
     const { internal, suggestedAddress, isExact } = request;
     const family = familyOf(internal.address);
     if (this.isFirewall(family)) return placeSame(request);
-    this.#endQuarantine(now);
+    this.endQuarantine(now);
     const own = this.#byFamily[family];
     const isOwn = suggestedAddress !== undefined && own.includes(suggestedAddress);
     if (isExact && suggestedAddress !== undefined && !isOwn) return "external-unavailable";
@@ -187,6 +189,13 @@ export class PortAllocator {
       };
       const evicted = this.#quarantine.add(freed, now + quarantineMs);
       evicted?.pool.busy.delete(evicted.port);
+    }
+  }
+
+  /** Ends the quarantine of the ports whose time is over. */
+  endQuarantine(now: Instant): void {
+    for (let freed = this.#quarantine.popDue(now); freed; freed = this.#quarantine.popDue(now)) {
+      freed.pool.busy.delete(freed.port);
     }
   }
 
@@ -325,14 +334,14 @@ export class PortAllocator {
 
   /** Whether all ports from `first` on can be had by whoever asks. */
   #isFree(address: string, pool: Pool, first: number, request: PlaceRequest): boolean {
-    const { protocol, internal, nonce, size = 1 } = request;
+    const { protocol, internal, nonce, size = 1, instead } = request;
     const allowed = this.#portsOf(this.#settings.allowed, protocol);
     for (let i = 0; i < size; i++) {
       const port = first + i;
       if (port > 65535 || !allowed.has(port)) return false;
       const inside = { address: internal.address, port: internal.port + i };
       if (this.#settings.isUsable?.(protocol, port, inside) === false) return false;
-      if (pool.busy.has(port)) {
+      if (pool.busy.has(port) && !(instead && pool.owners.get(port) === instead)) {
         const freed = this.#quarantine.get(pool, port);
         if (!freed || !isLastHolder(freed, internal.address, internal.port + i, nonce)) {
           return false;
@@ -344,12 +353,6 @@ export class PortAllocator {
       if (this.#insideOf(companion, port) !== internal.address) return false;
     }
     return true;
-  }
-
-  #endQuarantine(now: Instant): void {
-    for (let freed = this.#quarantine.popDue(now); freed; freed = this.#quarantine.popDue(now)) {
-      freed.pool.busy.delete(freed.port);
-    }
   }
 }
 

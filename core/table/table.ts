@@ -13,7 +13,7 @@
  *
  * Leases end when `advance` is called at or after `nextTimeout()`. An outbound entry that traffic
  * keeps alive outlives its lease, without its nonce. Quarantine ends unnoticed: it is looked at
- * when a port is wanted.
+ * when a port is wanted, and in each `advance`.
  *
  * Serves PMP-S-12…16, PMP-S-19, PMP-S-34 and PCP-S-15, 23, 27, 33…39, 53…57.
  *
@@ -220,6 +220,29 @@ export class MappingTable {
   }
 
   /**
+   * Makes an inbound mapping in the place of another one, which stays where the new one cannot be
+   * had.
+   */
+  replaceInbound(
+    entry: TableEntry,
+    request: InboundRequest & { readonly suggestedPort: number },
+    now: Instant,
+  ): TableEntry | TableFault {
+    const own = this.#own(entry);
+    if (!own) return this.mapInbound(request, now);
+    const { binding } = own;
+    if (this.isExhausted) return "no-resources";
+    const isOthers = binding.internal.address !== request.internal.address;
+    if (isOthers && this.#quotaLeft(request) < 1) return "over-quota";
+    // The port stays with the flows that use it.
+    if (binding.outbound?.size) return "external-unavailable";
+    const place = this.#place({ ...request, instead: binding }, now);
+    if (typeof place === "string") return place;
+    this.#drop(own, "removed", now, false);
+    return this.mapInbound(request, now);
+  }
+
+  /**
    * Makes an outbound mapping. Where the internal endpoint is mapped already, it takes that
    * mapping's external endpoint, unless `isExact` and another is suggested.
    */
@@ -370,6 +393,7 @@ export class MappingTable {
 
   /** Ends the leases that are over at `now`. Returns how many mappings went. */
   advance(now: Instant): number {
+    this.#ports.endQuarantine(now);
     let gone = 0;
     for (let entry = this.#leases.popDue(now); entry; entry = this.#leases.popDue(now)) {
       const { idleUntil } = entry.binding;

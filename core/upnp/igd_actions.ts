@@ -294,23 +294,46 @@ export class IgdActions {
       return UPNP_ERROR.ActionFailed;
     }
     const isFull = this.#table.size >= (this.#habits.silentlyFullAt ?? Infinity);
-    const leaseSeconds = wanted.leaseSeconds;
-    const granted = (externalPort: number): ActionOutcome => ({
+    const { leaseSeconds, protocol, externalPort: port } = wanted;
+    const granted = (externalPort: number, on = address): ActionOutcome => ({
       args: isAny ? { NewReservedPort: `${externalPort}` } : {},
-      external: { address, port: externalPort },
+      external: { address: on, port: externalPort },
       lifetimeSeconds: Number.isFinite(leaseSeconds) ? leaseSeconds : 0,
     });
-    if (isFull) return granted(wanted.externalPort);
-    const made = wanted.externalPort === 0
+    if (isFull && !this.#table.external(protocol, address, port)) {
+      return granted(port || internal.port);
+    }
+    const made = port === 0
       ? IGD_ERROR.ConflictInMappingEntry
       : this.#addAt(wanted, address, call, now);
-    if (typeof made !== "number") return granted(wanted.externalPort);
+    if (typeof made !== "number") return granted(port);
     const isTaken = made === IGD_ERROR.ConflictInMappingEntry ||
       made === IGD_ERROR.ConflictWithOtherMechanisms || made === this.#habits.conflictFault;
     if (!isAny || !isTaken) return made;
-    const other = this.#map({ ...wanted, externalPort: 0 }, address, call.from, false, now);
-    if (typeof other !== "string") return granted(other.external.port);
+    // Who asks again, since the answer got lost or the lease is half over, has its port already.
+    const own = this.#ownMapping(wanted, address);
+    if (own) {
+      const again = this.#addAt({ ...wanted, externalPort: own.external.port }, address, call, now);
+      return typeof again === "number" ? again : granted(again.external.port);
+    }
+    const request = mappingRequest({ ...wanted, externalPort: 0 }, address, call.from, now);
+    // A host with mappings knows their address, a new one gets any that has a port for it.
+    const isExact = this.#table.entriesOf(internal.address).length > 0;
+    const other = this.#table.mapInbound({ ...request, isExact }, now);
+    if (typeof other !== "string") return granted(other.external.port, other.external.address);
     return this.#faultOf(other === "external-unavailable" ? "no-resources" : other, isV2);
+  }
+
+  /** The mapping that UPnP made for that inside on that address. */
+  #ownMapping(
+    { protocol, internal, remoteHost }: Wanted,
+    address: string,
+  ): TableEntry | undefined {
+    return this.#table.entriesOf(internal.address).find((entry) =>
+      entry.origin === "upnp" && entry.kind === "explicit" && entry.size === 1 &&
+      entry.protocol === protocol && entry.internal.port === internal.port &&
+      entry.external.address === address && remoteHostOf(entry) === remoteHost
+    );
   }
 
   /** Makes, changes or renews the mapping of exactly that external port. */
@@ -344,12 +367,14 @@ export class IgdActions {
       }
       const mayReplace = existing.origin === "upnp" && isOwn &&
         remoteHostOf(existing) === wanted.remoteHost;
-      if (mayReplace || this.#habits.overwrites) this.#table.remove(existing, now);
-      else return this.#conflict(existing, isV2);
+      if (!mayReplace && !this.#habits.overwrites) return this.#conflict(existing, isV2);
     } else if (existing && !(existing.kind === "outbound" && isSame)) {
       return this.#conflict(existing, isV2);
     }
-    const made = this.#map(wanted, address, from, true, now);
+    const request = mappingRequest(wanted, address, from, now);
+    const made = existing?.kind === "explicit"
+      ? this.#table.replaceInbound(existing, request, now)
+      : this.#table.mapInbound(request, now);
     return typeof made === "string" ? this.#faultOf(made, isV2) : made;
   }
 
@@ -358,31 +383,6 @@ export class IgdActions {
     return isV2 && origin !== "upnp"
       ? IGD_ERROR.ConflictWithOtherMechanisms
       : IGD_ERROR.ConflictInMappingEntry;
-  }
-
-  #map(
-    wanted: Wanted,
-    suggestedAddress: string,
-    requester: Endpoint,
-    isExact: boolean,
-    now: Instant,
-  ): TableEntry | TableFault {
-    const { protocol, internal, externalPort, remoteHost, description, leaseSeconds } = wanted;
-    const request: InboundRequest = {
-      origin: "upnp",
-      protocol,
-      internal,
-      suggestedAddress,
-      suggestedPort: externalPort,
-      isExact,
-      isAdditional: true,
-      namesAddress: false,
-      requester,
-      description,
-      filters: remoteHost === "" ? [] : [{ prefix: hostPrefix(remoteHost), port: 0 }],
-      expiresAt: now + 1000 * leaseSeconds,
-    };
-    return this.#table.mapInbound(request, now);
   }
 
   #faultOf(fault: TableFault, isV2: boolean): number {
@@ -710,6 +710,29 @@ function readRange(args: SoapArguments): Range | number {
 function isInRange({ external, protocol }: TableEntry, range: Range): boolean {
   const { port } = external;
   return protocol === range.protocol && port >= range.first && port <= range.last;
+}
+
+/** What the table is asked for: on the one address that the client is told of. */
+function mappingRequest(
+  { protocol, internal, externalPort, remoteHost, description, leaseSeconds }: Wanted,
+  suggestedAddress: string,
+  requester: Endpoint,
+  now: Instant,
+): InboundRequest & { readonly suggestedPort: number } {
+  return {
+    origin: "upnp",
+    protocol,
+    internal,
+    suggestedAddress,
+    suggestedPort: externalPort,
+    isExact: true,
+    isAdditional: true,
+    namesAddress: false,
+    requester,
+    description,
+    filters: remoteHost === "" ? [] : [{ prefix: hostPrefix(remoteHost), port: 0 }],
+    expiresAt: now + 1000 * leaseSeconds,
+  };
 }
 
 /** The remote host that a mapping is for, `""` for all. */

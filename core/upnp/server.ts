@@ -91,6 +91,8 @@ const DESCRIPTION_PATH = "/rootDesc.xml";
 const XML = ["Content-Type", 'text/xml; charset="utf-8"'] as const;
 /** The product as HTTP and SSDP have it. */
 const SERVER = "natkit/1.0 UPnP/1.1 natkit/1.0";
+/** BOOTID has 31 bits (UDA 1.1 §1.2.2). */
+const MAX_BOOT_IDS = 0x8000_0000;
 /** The longest subscription, seconds. */
 const MAX_SUBSCRIPTION_SECONDS = 1800;
 const EMPTY = new Uint8Array(0);
@@ -146,7 +148,7 @@ export class IgdServer implements Machine<ServerEvent> {
   constructor(options: IgdServerOptions) {
     const settings = this.#settings = readIgdOptions(options);
     this.#table = settings.table;
-    this.#changes = this.#table.watch(1);
+    this.#changes = this.#table.watch();
     this.#watch = settings.trace === true ? this.#table.watch() : undefined;
     this.#actions = new IgdActions(settings, {
       entries: () => this.#listed ??= [...this.#table.entries()].filter(isListed),
@@ -207,7 +209,7 @@ export class IgdServer implements Machine<ServerEvent> {
     this.#publisher.clear();
     this.#specs = undefined;
     if (this.#settings.habits.hasRandomPaths) this.#pathKey = randomUuid(this.#settings.random);
-    this.#responder.bootId++;
+    this.#responder.bootId = (this.#responder.bootId + 1) % MAX_BOOT_IDS;
     this.#responder.start(now);
     this.#finish();
   }
@@ -226,7 +228,7 @@ export class IgdServer implements Machine<ServerEvent> {
    */
   setBootId(bootId: number, now: Instant): void {
     this.#enter(now);
-    this.#responder.update(bootId % 0x8000_0000);
+    this.#responder.update(bootId % MAX_BOOT_IDS);
     this.#finish();
   }
 
@@ -350,14 +352,16 @@ export class IgdServer implements Machine<ServerEvent> {
     this.#out.touch(now);
     this.#actions.pinholes.handleTimeout(now);
     this.#table.advance(now);
+    this.#count();
   }
 
   /** Counts what has changed in the table, for SystemUpdateID. */
   #count(): void {
-    const { dropped } = this.#changes;
-    let changes = dropped;
+    let changes = this.#changes.dropped;
     this.#changes.dropped = 0;
-    while (this.#changes.next()) changes++;
+    for (let next = this.#changes.next(); next; next = this.#changes.next()) {
+      if (isListed(next.entry)) changes++;
+    }
     if (changes > 0) {
       this.#listed = undefined;
       this.#updateId = (this.#updateId + changes) % 0x1_0000_0000;
@@ -423,7 +427,7 @@ export class IgdServer implements Machine<ServerEvent> {
       return status(400);
     }
     const { method } = request;
-    const path = this.#ownPath(request.path);
+    const path = this.#ownPath(originForm(request.path));
     const isGet = method === "GET" || method === "HEAD";
     if (path === "/" && isGet) return this.#present();
     if (path === DESCRIPTION_PATH && isGet) {
@@ -473,7 +477,11 @@ export class IgdServer implements Machine<ServerEvent> {
   #hand(request: HttpRequest, from: Endpoint, body: Uint8Array): HttpResponse {
     this.#counts.requests.descriptions++;
     this.#trace({ operation: "describe", action: request.path }, from);
-    return { status: 200, headers: [XML], body: request.method === "HEAD" ? EMPTY : body };
+    // The length of what GET would get (RFC 7230 §3.3.2).
+    const length = ["Content-Length", `${body.length}`] as const;
+    return request.method === "HEAD"
+      ? { status: 200, headers: [XML, length], body: EMPTY }
+      : { status: 200, headers: [XML], body };
   }
 
   #subscribe(name: string, request: HttpRequest, from: Endpoint, now: Instant): HttpResponse {
@@ -727,6 +735,11 @@ function withCdata(response: HttpResponse, text: string): HttpResponse {
   const body = new TextDecoder().decode(response.body);
   const [before = "", after = ""] = body.split(escapeXml(text));
   return { ...response, body: new TextEncoder().encode(`${before}<![CDATA[${text}]]>${after}`) };
+}
+
+/** A request's target without scheme and host, which a server has to take too (RFC 7230 §5.3.2). */
+function originForm(target: string): string {
+  return target.replace(/^http:\/\/[^/?#]*/i, "") || "/";
 }
 
 function status(code: number): HttpResponse {

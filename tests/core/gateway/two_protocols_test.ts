@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
 import type { Endpoint } from "../../../core/machine.ts";
-import { ALICE, BOB, natPmpMap, pcpMap, Rig } from "./rig.ts";
+import { ALICE, BOB, EXTERNAL, natPmpMap, pcpMap, pcpPeer, Rig } from "./rig.ts";
 
 /** Another program on Alice's host. */
 const OTHER: Endpoint = { address: ALICE.address, port: 50_000 };
@@ -69,5 +69,48 @@ describe("one mapping by two protocols, or with an administrator in between", ()
       if (port === 8080) rig.gateway.table.remove(own[0]!, 0);
       if (port === 8080) rig.mapPcp(80);
     }
+  });
+
+  it("PCP's client hears no more of a move once another protocol has the mapping, or its flow alone", () => {
+    const taken = new Rig({ profile: "miniupnpd-2.3.1", announceTo: [] }).start();
+    taken.mapPcp(80);
+    taken.gateway.setExternalAddresses(["198.51.100.4"], 0);
+    assertEquals(taken.drain().map(({ to }) => to), [ALICE]);
+    taken.mapNatPmp(80);
+    assertEquals(taken.runTo(2000), []);
+
+    const peer = new Rig({ announceTo: [], minLifetimeSeconds: 10 }).start();
+    peer.feed(pcpPeer(80, { lifetime: 10 }));
+    const inside = { address: ALICE.address, port: 80 };
+    const [outside] = peer.gateway.list(0).map(({ external }) => external);
+    const remote = { address: "198.51.100.20", port: 443 };
+    peer.now = 9900;
+    peer.gateway.noteOutbound(6, inside, outside!, remote, 60_000, peer.now);
+    peer.gateway.setExternalAddresses(["198.51.100.4"], peer.now);
+    assertEquals(peer.drain().map(({ to }) => to), [ALICE]);
+    // Its lease is over, its flow is not.
+    assertEquals(peer.runTo(12_000), []);
+    assertEquals(peer.gateway.list(peer.now).length, 1);
+  });
+
+  it("NAT-PMP promises nothing on an address that its client is not told", () => {
+    const second = "203.0.113.8";
+    const rig = new Rig({ externalAddresses: [EXTERNAL, second] }).start();
+    rig.mapPcp(80);
+    rig.mapPcp(81, { suggestedAddress: second });
+    const held = rig.gateway.list(0).map(({ external }) => external.address);
+    assertEquals([rig.address(), held], [EXTERNAL, [EXTERNAL, second]]);
+    assertEquals([rig.mapNatPmp(80)?.[0], rig.mapNatPmp(81)?.[0]], [0, 4]);
+  });
+
+  it("a static mapping is made for an inside whose flows have another port, and they keep it", () => {
+    const rig = new Rig().start();
+    const inside = { address: ALICE.address, port: 80 },
+      remote = { address: "198.51.100.20", port: 443 };
+    rig.gateway.noteOutbound(17, inside, { address: EXTERNAL, port: 4444 }, remote, 60_000, 0);
+    const made = rig.gateway.addStatic("udp", 8080, inside, 0);
+    assertEquals(typeof made === "object" && made.external.port, 8080);
+    assertEquals(rig.gateway.list(0).map(({ external }) => external.port), [4444, 8080]);
+    assertEquals(rig.gateway.addStatic("udp", 8081, inside, 0), "already-mapped");
   });
 });

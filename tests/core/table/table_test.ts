@@ -555,6 +555,72 @@ describe("MappingTable, changed external addresses", () => {
   });
 });
 
+describe("MappingTable, after a port's quarantine", () => {
+  it("what comes for it is the DMZ host's", () => {
+    const table = tableWith();
+    for (const protocol of [TCP, UDP]) {
+      const freed = map(table, { address: B, protocol, suggestedPort: 4000 });
+      table.remove(freed, 0);
+    }
+    const request = { protocol: 0, internal: { address: A, port: 0 }, expiresAt: Infinity };
+    const dmz = table.mapInbound({ kind: "static", origin: "admin", ...request }, 0);
+    assert(typeof dmz === "object");
+    const at = { address: WAN, port: 4000 };
+    const host = () => table.admit(UDP, at, PEER)?.internal.address;
+    table.advance(119_999);
+    assertEquals(host(), undefined);
+    table.advance(120_000);
+    assertEquals(host(), A);
+  });
+});
+
+describe("MappingTable, a mapping in the place of another", () => {
+  const at = (port: number, more: Wish = {}) => {
+    const { port: inside = 1, address = A, ...rest } = more;
+    return {
+      origin: "upnp" as const,
+      protocol: TCP,
+      internal: { address, port: inside },
+      suggestedAddress: WAN,
+      suggestedPort: port,
+      isExact: true,
+      isAdditional: true,
+      expiresAt: 9000,
+      ...rest,
+    };
+  };
+  const held = (table: MappingTable) =>
+    [...table.entries()].map((
+      { kind, internal: { address, port }, external },
+    ) => [kind, address, port, external.port]);
+
+  it("has its port, whoever's it was and whatever would protect it otherwise", () => {
+    const table = tableWith();
+    const entry = map(table, { suggestedPort: 4000, nonce: new Uint8Array(12) });
+    table.replaceInbound(entry, at(4000), 0);
+    assertEquals(held(table), [["explicit", A, 1, 4000]]);
+    table.replaceInbound([...table.entries()][0]!, at(4000, { address: B }), 0);
+    assertEquals(held(table), [["explicit", B, 1, 4000]]);
+    assertEquals([table.portsOf(A), table.portsOf(B), table.quarantined], [0, 1, 0]);
+  });
+
+  it("is not made where the other would be lost for nothing", () => {
+    const table = tableWith({ maxPortsPerClient: 1, isUsable: (_, port, to) => port !== to.port });
+    const entry = map(table, { suggestedPort: 4000 });
+    map(table, { address: B });
+    const before = held(table);
+    assertEquals(table.replaceInbound(entry, at(4000, { port: 4000 }), 0), "external-unavailable");
+    assertEquals(table.replaceInbound(entry, at(4000, { address: B }), 0), "over-quota");
+    table.isExhausted = true;
+    assertEquals(table.replaceInbound(entry, at(4000), 0), "no-resources");
+    table.isExhausted = false;
+    assertEquals(held(table), before);
+    flow(table, { internal: entry.internal });
+    assertEquals(table.replaceInbound(entry, at(4000), 0), "external-unavailable");
+    assertEquals(held(table).length, 3);
+  });
+});
+
 describe("MappingTable, bounds", () => {
   it("entries, ports a client and quarantine are bounded", () => {
     const table = tableWith({ maxEntries: 5, maxPortsPerClient: 3, maxQuarantined: 2 });

@@ -115,6 +115,18 @@ describe("IgdServer: events", () => {
     assertEquals(count(rig.drain().requests[0]!), "1");
   });
 
+  it("tells nothing of what is no port mapping: a host's flows, a firewall's pinholes", () => {
+    const rig = new EventRig();
+    rig.answer(rig.subscribed().events[0]!.id);
+    const inside = { address: ALICE.address, port: 80 };
+    const remote = { address: "198.51.100.20", port: 443 };
+    rig.gateway.noteOutbound(17, inside, { ...inside, address: EXTERNAL }, remote, 60_000, 0);
+    rig.gateway.handleTimeout(0);
+    assertEquals(rig.drain().requests, []);
+    rig.add(5000);
+    assertEquals(rig.gateway.stats.upnp!.events.events, 2);
+  });
+
   it("lasts as long as was asked for, from a minute to half an hour, and longer once renewed", () => {
     const rig = new EventRig();
     const lasts = (seconds: number) => rig.subscribed({ seconds }).seconds;

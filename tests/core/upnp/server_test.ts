@@ -6,6 +6,7 @@ import { MappingTable } from "../../../core/table/table.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { readDescription, readScpd } from "../../../core/upnp/description.ts";
 import { encodeSubscribe } from "../../../core/upnp/gena.ts";
+import { headerValue } from "../../../core/upnp/header.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
 import { IgdServer, type IgdServerOptions } from "../../../core/upnp/server.ts";
 import { encodeCall, type SoapArguments } from "../../../core/upnp/soap.ts";
@@ -91,6 +92,19 @@ describe("IgdServer: description", () => {
     );
     const head = rig.ask({ method: "HEAD", path: "/rootDesc.xml", headers: [] }).responses[0];
     assertEquals([head?.response.status, head?.response.body.length], [200, 0]);
+    // RFC 7230 §3.3.2: the length is what GET would get.
+    const { length } = rig.get("/rootDesc.xml")!.body;
+    assertEquals(headerValue(head!.response.headers, "Content-Length"), `${length}`);
+  });
+
+  it("takes a target with scheme and host, as every server has to (RFC 7230 §5.3.2)", () => {
+    const rig = new IgdRig();
+    const host = `http://${OWN}:5000`;
+    const statuses = [`${host}/rootDesc.xml`, `HTTP://${OWN}/scpd/IPConn1`, host, `${host}/none`]
+      .map((path) => rig.get(path)?.status);
+    assertEquals(statuses, [200, 200, 200, 404]);
+    const path = `${host}/ctl/IPConn1`;
+    assertEquals(rig.call("AddPortMapping", mapping(5000), ALICE, IGD_SERVICE.WAN_IP_2, path), {});
   });
 
   it("answers neither the outside nor a name that leads here (DNS rebinding)", () => {
@@ -682,6 +696,62 @@ describe("IgdServer: mappings", () => {
     assertEquals(any(8080), { NewReservedPort: "8080" });
   });
 
+  it("AddAnyPortMapping again gives the port that it gave, for the new lease", () => {
+    const rig = new IgdRig();
+    rig.add(6000, {}, BOB);
+    const any = (port: number, more: Parameters<typeof mapping>[1] = {}) =>
+      (rig.call(
+        "AddAnyPortMapping",
+        mapping(port, { internalPort: 6000, ...more }),
+      ) as SoapArguments)["NewReservedPort"];
+    const given = any(6000, { lease: 100 });
+    rig.runTo(50_000);
+    assertEquals([any(6000, { lease: 100 }), any(0, { lease: 100 })], [given, given]);
+    rig.runTo(149_000);
+    assertEquals(rig.table().length, 2);
+    // For another remote host, protocol or inside it is another mapping.
+    const others = [{ remote: "198.51.100.9" }, { protocol: "UDP" }, { internalPort: 6001 }];
+    assertEquals(others.map((more) => any(0, more) === given), [false, false, false]);
+  });
+
+  it("AddAnyPortMapping stays on the address that the host has mappings on", () => {
+    const table = { ports: [{ first: 1024, last: 1025 }], maxPortsPerClient: 9 };
+    const second = "203.0.113.8";
+    const rig = new IgdRig({ externalAddresses: [EXTERNAL, second], table });
+    assertEquals([rig.add(1024), rig.add(1025, {}, BOB)], [{}, {}]);
+    const any = (from: Endpoint) => {
+      const asked = mapping(1025, { internalPort: 7, client: from.address });
+      return rig.call("AddAnyPortMapping", asked, from);
+    };
+    assertEquals(any(ALICE), 728);
+    const carol = { address: "192.168.1.102", port: 1 };
+    assertEquals(any(carol), { NewReservedPort: "1024" });
+    assertEquals(rig.call("GetExternalIPAddress", {}, carol), { NewExternalIPAddress: second });
+  });
+
+  it("keeps a mapping whose port cannot be had for another inside", () => {
+    const rig = new IgdRig();
+    rig.add(5000, { protocol: "UDP" });
+    rig.gateway.setExhausted(true, 0);
+    assertEquals(rig.add(5000, { protocol: "UDP", internalPort: 6000 }), 728);
+    rig.gateway.setExhausted(false, 0);
+    const inside = { address: ALICE.address, port: 5000 };
+    const remote = { address: "198.51.100.20", port: 443 };
+    const request = { protocol: 17, internal: inside, remote, expiresAt: 60_000 };
+    rig.gateway.table.mapOutbound({ origin: "pcp", ...request }, 0);
+    assertEquals(rig.add(5000, { protocol: "UDP", internalPort: 6000 }), 718);
+    assertEquals(rig.table()[0], "5000/17→192.168.1.100:5000");
+  });
+
+  it("a table that is silently full renews what is in it", () => {
+    const rig = new IgdRig({ upnp: { habits: { silentlyFullAt: 1 } } });
+    rig.add(5000, { lease: 100 });
+    rig.runTo(50_000);
+    assertEquals([rig.add(5000, { lease: 100 }), rig.add(5001, { lease: 100 })], [{}, {}]);
+    rig.runTo(149_000);
+    assertEquals(rig.table(), ["5000/6→192.168.1.100:5000"]);
+  });
+
   it("lists and deletes ranges, those of others only where it may", () => {
     const rig = new IgdRig();
     for (const port of [100, 101, 102]) rig.add(port);
@@ -774,6 +844,17 @@ describe("IgdServer: mappings", () => {
       const answer = rig.call("GetSpecificPortMappingEntry", args);
       assertEquals(typeof answer, kind === "static" ? "object" : "number");
     }
+  });
+
+  it("shows what others have put into the table since it was asked last", () => {
+    const rig = new IgdRig();
+    const ask = () => rig.call("GetGenericPortMappingEntry", { NewPortMappingIndex: "0" });
+    assertEquals([ask(), ask()], [713, 713]);
+    const internal = { address: ALICE.address, port: 80 };
+    rig.gateway.table.mapInbound({ origin: "pcp", protocol: 6, internal, expiresAt: 3 }, 0);
+    assertEquals(typeof ask(), "object");
+    rig.now = 3;
+    assertEquals(ask(), 713);
   });
 
   it("renews another protocol's mapping of the same inside, and leaves any other alone", () => {
@@ -924,6 +1005,8 @@ describe("IgdServer: by itself", () => {
     assertEquals(server.bootId, 2);
     server.setBootId(0x7fff_ffff, 2);
     assertEquals(server.bootId, 0x7fff_ffff);
+    server.start(3);
+    assertEquals(server.bootId, 0);
     server.setBootId(0x8000_0005, 3);
     assertEquals(server.bootId, 5);
   });
