@@ -21,6 +21,7 @@ import type {
   Action,
   DebugTimeout,
   Endpoint,
+  HttpHeaders,
   HttpRequest,
   HttpResponse,
   HttpResult,
@@ -422,7 +423,7 @@ export class IgdServer implements Machine<ServerEvent> {
       dropped.outside++;
       return status(403);
     }
-    if (!namesAddress(headerValue(request.headers, "Host"))) {
+    if (!namesAddress(request.headers)) {
       dropped["no-host"]++;
       return status(400);
     }
@@ -750,9 +751,10 @@ function absolute(prefix: string): string {
   return prefix.startsWith("/") ? prefix : `/${prefix}`;
 }
 
-/** Whether a Host field is there and holds an address. */
-function namesAddress(host: string | undefined): boolean {
-  return parseEndpoint(host ?? "", 80) !== undefined;
+/** Whether there is one Host field (RFC 7230 §5.4), and holds an address. */
+function namesAddress(headers: HttpHeaders): boolean {
+  const hosts = headers.filter(([name]) => name.toLowerCase() === "host");
+  return hosts.length === 1 && parseEndpoint(hosts[0]![1].trim(), 80) !== undefined;
 }
 
 function lastDigits(uuid: string, number: number): string {

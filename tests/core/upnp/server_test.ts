@@ -114,12 +114,14 @@ describe("IgdServer: description", () => {
     assertEquals(rig.get("/rootDesc.xml", { address: EXTERNAL, port: 1 })?.status, 403);
     assertEquals(rig.get("/rootDesc.xml", ALICE, [["Host", "evil.example:5000"]])?.status, 400);
     assertEquals(rig.get("/rootDesc.xml", ALICE, [])?.status, 400);
+    const two = [["Host", OWN], ["host", "evil.example"]] as const;
+    assertEquals(rig.get("/rootDesc.xml", ALICE, two)?.status, 400);
     assertEquals(rig.get("/rootDesc.xml", ALICE, [["HOST", OWN]])?.status, 200);
     const all = new IgdRig({ internalPrefixes: ["0.0.0.0/0"] });
     assertEquals(all.get("/rootDesc.xml", { address: EXTERNAL, port: 1 })?.status, 403);
     assertEquals(all.get("/rootDesc.xml", outside)?.status, 200);
     const { dropped } = rig.gateway.stats.upnp!;
-    assertEquals(dropped, { outside: 2, "no-host": 2, policy: 0 });
+    assertEquals(dropped, { outside: 2, "no-host": 3, policy: 0 });
   });
 
   it("refuses options that cannot be", () => {
