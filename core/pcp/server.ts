@@ -455,8 +455,8 @@ export class PcpServer implements Machine<ServerEvent> {
     if (this.#announcements.popDue(now)) this.#sendAnnouncement(now);
     for (let due = this.#updates.popDue(now); due; due = this.#updates.popDue(now)) {
       // The mapping may have gone by another protocol, or to another one, or be the flow's alone.
-      const isTrue = due.resultCode !== SUCCESS ||
-        this.#table.get(due.entry.id)?.nonce !== undefined;
+      const entry = this.#table.get(due.entry.id);
+      const isTrue = due.resultCode !== SUCCESS || entry?.nonce !== undefined;
       if (isTrue) this.#sendUpdate(due, now);
     }
     this.#tellChanges();
