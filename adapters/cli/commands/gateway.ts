@@ -33,8 +33,6 @@ export const lists: readonly HelpList[] = [
   ],
   ["Profiles", Object.values(PROFILES).map(({ name, device }) => [name, device])],
 ];
-/** Nothing but this timer keeps the process alive while the gateway has no socket open. */
-const KEEP_ALIVE_MS = 1_000_000;
 
 /** Runs the command; answers the exit status. */
 export async function run(context: Context): Promise<number> {
@@ -48,7 +46,8 @@ export async function run(context: Context): Promise<number> {
   tellListening(context, server);
   for (const event of early) output.event(event);
   early = undefined;
-  const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
+  // Nothing else keeps the process alive while the gateway has no socket open.
+  const letGo = runtime.setTimer(Infinity, () => {}, true);
   let offLine = () => {};
   try {
     await new Promise<void>((resolve, reject) => {
@@ -63,11 +62,11 @@ export async function run(context: Context): Promise<number> {
         resolve();
       };
       if (stop.aborted) onStop();
-      else stop.addEventListener("abort", onStop, { once: true });
+      else stop.addEventListener("abort", onStop);
     });
     return 0;
   } finally {
-    clearInterval(keepAlive);
+    letGo();
     offLine();
     await server.close();
   }

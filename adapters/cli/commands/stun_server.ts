@@ -47,7 +47,7 @@ export async function run({ flags, output, runtime, stop }: Context): Promise<nu
     }
     await new Promise<void>((resolve) => {
       if (stop.aborted) resolve();
-      else stop.addEventListener("abort", () => resolve(), { once: true });
+      else stop.addEventListener("abort", () => resolve());
     });
     return 0;
   } finally {

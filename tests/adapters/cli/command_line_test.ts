@@ -107,6 +107,7 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["gateway 5", ['"5"']],
   ["gateway --port 65536", ["--port", '"65536"']],
   ["gateway --listen x", ["--listen", '"x"']],
+  ["gateway --listen 127.0.0.1:5", ["--listen takes no port", "--port", '":5"']],
   ["gateway --protocols stun", ["--protocols", "pcp, nat-pmp and upnp"]],
   ["gateway --profile unheard-of", ["--profile", "unheard-of"]],
   ["gateway --announce-port 0", ["--announce-port", '"0"']],

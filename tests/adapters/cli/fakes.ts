@@ -7,6 +7,8 @@ import type { WaitOptions } from "../../../adapters/api/wait.ts";
 import type { AddressOptions, ExternalAddress, Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
+import type { Parts } from "../../../adapters/cli/command.ts";
+import { runCommandLine } from "../../../adapters/cli/command_line.ts";
 import type { Input, Io, Started, StopSignal } from "../../../adapters/cli/io.ts";
 import type { Via } from "../../../core/errors.ts";
 import type { Endpoint } from "../../../core/machine.ts";
@@ -158,6 +160,25 @@ export class FakeIo implements Io {
     const found = () => this.events.filter((one) => one.event === name)[nth - 1];
     await this.until(() => found() !== undefined);
     return found()!;
+  }
+}
+
+/** A command line that runs, as a process with it would. */
+export class FakeRun extends FakeIo {
+  readonly status: Promise<number>;
+
+  constructor(args: readonly string[], env: FakeIo["env"], parts: Parts = {}) {
+    super();
+    Object.assign(this.env, env);
+    this.status = runCommandLine(args, this, parts);
+  }
+
+  /** Fails where the command ends before that. */
+  override async until(isIt: (io: FakeIo) => boolean): Promise<void> {
+    const over = this.status.then(() => {
+      if (!isIt(this)) throw new Error(`It ended without that:\n${this.out}${this.err}`);
+    });
+    await Promise.race([super.until(isIt), over]);
   }
 }
 

@@ -10,26 +10,12 @@ import { join } from "node:path";
 import process from "node:process";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { type GatewayServer, startGateway } from "../../../adapters/gateway_server.ts";
-import { runCommandLine } from "../../../adapters/cli/command_line.ts";
-import { FakeIo } from "./fakes.ts";
+import { FakeRun } from "./fakes.ts";
 
-/** A command line that runs, as a process with it would. */
-class Run extends FakeIo {
-  readonly status: Promise<number>;
-
+/** A command line that runs with its state in a folder. */
+class Run extends FakeRun {
   constructor(args: readonly string[], folder: string, debug?: string) {
-    super();
-    this.env.XDG_STATE_HOME = folder;
-    this.env.NATKIT_DEBUG = debug;
-    this.status = runCommandLine(args, this);
-  }
-
-  /** Fails where the command ends before that. */
-  override async until(isIt: (io: FakeIo) => boolean): Promise<void> {
-    const over = this.status.then(() => {
-      if (!isIt(this)) throw new Error(`It ended without that:\n${this.out}${this.err}`);
-    });
-    await Promise.race([super.until(isIt), over]);
+    super(args, { XDG_STATE_HOME: folder, NATKIT_DEBUG: debug });
   }
 
   get names(): unknown[] {
