@@ -92,7 +92,7 @@ export class Keeper {
     const gone = [...this.#kept.values()].filter(({ mapping }) =>
       !own.some(({ gateway }) => gateway === mapping.gateway)
     );
-    if (gone.length > 0) this.#forget(gone);
+    this.#forget(gone);
     const held = own.filter(({ gateway }) => gateways.some((text) => isAt(text, gateway)));
     return held.some((one) => !this.#isKept(one)) ? this.#write(held) : this.#writing;
   }
@@ -136,11 +136,12 @@ export class Keeper {
 
   /** Forgets what was asked for in vain, now that this run has taken it back. */
   async forgetAsked(): Promise<void> {
-    const left = this.#last?.mappings ?? [];
     this.#forget(
       [...this.#kept.values()].filter(({ mapping }) =>
         mapping.external === undefined ||
-        !left.some(({ gateway, nonce }) => gateway === mapping.gateway && nonce === mapping.nonce)
+        !this.#last?.mappings.some(({ gateway, nonce }) =>
+          gateway === mapping.gateway && nonce === mapping.nonce
+        )
       ),
     );
     await this.settled();
@@ -166,11 +167,8 @@ export class Keeper {
       const owner = await ownProcess();
       for (const mapping of mappings) {
         const expiresAt = Date.now() + 1000 * mapping.lifetimeSeconds;
-        const { address, port } = this.#flagged ?? { address: mapping.gateway, port: PCP_PORT };
-        const gateway = {
-          address: mapping.gateway,
-          port: address === mapping.gateway ? port : PCP_PORT,
-        };
+        const flagged = this.#flagged?.address === mapping.gateway ? this.#flagged : undefined;
+        const gateway = flagged ?? { address: mapping.gateway, port: PCP_PORT };
         await this.#keep({ mapping, expiresAt, gateway, owner });
       }
     });
@@ -201,12 +199,13 @@ export class Keeper {
       this.#kept.set(entryKey(entry), entry);
       return;
     }
-    if (claims.length > 0) await this.#state.forget((one) => claims.includes(entryKey(one)));
+    await this.#state.forget((one) => claims.includes(entryKey(one)));
     this.other = other;
     this.#onLost();
   }
 
   #forget(entries: readonly Entry[]): void {
+    if (entries.length === 0) return;
     const keys = entries.map(entryKey);
     this.#then(async () => {
       for (const key of keys) this.#kept.delete(key);

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { writeFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -144,8 +145,14 @@ describe("natkit", () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  const run = (line: string) =>
-    runCommandLine(line.split(" ").filter((word) => word !== ""), io, { openNat: nat.open });
+  const run = async (line: string) => {
+    const own = nat;
+    const words = line.split(" ").filter((word) => word !== "");
+    const status = await runCommandLine(words, io, { openNat: own.open });
+    // What was opened is closed when it ends.
+    assertEquals(own.calls.filter(([what]) => what === "close").length, own.opens.length);
+    return status;
+  };
   const entries = () => new StateFile(path, () => {}).load();
   const saved = async () => (await entries()).map(({ mapping }) => mapping);
   /** Keeps an entry as an earlier run does. */
@@ -164,11 +171,11 @@ describe("natkit", () => {
       const answers: (() => void)[] = [];
       nat.answer = (what, signal) =>
         new Promise((resolve, reject) => {
-          answers.push(() => resolve(what === "map" ? nat.mapping : []));
+          answers.push(() => resolve(/map|peer/.test(what) ? nat.mapping : []));
           signal.addEventListener("abort", () => reject(signal.reason));
         });
       const running = runCommandLine(line.split(" "), io, { openNat: nat.open, runtime });
-      const count = line.split(" ").filter((word) => /^\d/.test(word)).length || 1;
+      const count = /^map /.test(line) ? line.match(/ \d/g)!.length : 1;
       while (nat.calls.length < count) await new Promise((resolve) => setTimeout(resolve, 1));
       const told: string[] = [];
       for (const ms of [499, 1, 10_000]) {
@@ -199,6 +206,31 @@ describe("natkit", () => {
         const [, told] = await waited(line);
         assertEquals(told, `Waiting for 192.168.1.1 to answer by ${by}…\n`);
       }
+    });
+
+    it("names the gateways, of which those of IPv6 speak no NAT-PMP", async () => {
+      const texts: [readonly string[], string][] = [
+        [[], "a gateway to answer by PCP, NAT-PMP or UPnP"],
+        [["fe80::1%eth0"], "fe80::1%eth0 to answer by PCP or UPnP"],
+        [["[fe80::1%eth0]:5"], "[fe80::1%eth0]:5 to answer by PCP or UPnP"],
+        [
+          ["192.168.1.1:5", "fe80::1%eth0"],
+          "192.168.1.1:5 and fe80::1%eth0 to answer by PCP, NAT-PMP or UPnP",
+        ],
+      ];
+      for (const [gateways, what] of texts) {
+        io = new FakeIo();
+        io.env.XDG_STATE_HOME = folder;
+        nat = new FakeNat();
+        nat.gateways = gateways;
+        const [, told] = await waited("map 6000 --mode once");
+        assertEquals(told, `Waiting for ${what}…\n`);
+      }
+      io = new FakeIo();
+      io.env.XDG_STATE_HOME = folder;
+      nat = new FakeNat();
+      const [, told] = await waited("peer 6000/udp 198.51.100.1 80 --mode once");
+      assertEquals(told, "Waiting for 192.168.1.1 to answer by PCP…\n");
     });
 
     it("is told sooner where the start took its time, and later no sooner than at first", async () => {
@@ -390,7 +422,13 @@ describe("natkit", () => {
       const status = await run("map 6000 --mode once --json");
 
       assertEquals([status, io.events.length], [0, 1]);
-      assertMatch(io.err, /warning: 10\.1\.1\.1 .*another NAT/);
+      assertEquals(
+        io.err,
+        "natkit: note: the gateway gave external port 5 to 6000/tcp, not 6000: " +
+          "that is the one to tell others\n" +
+          "natkit: warning: 10.1.1.1 is no address of the Internet: another NAT stands above this " +
+          "gateway, and nobody out there reaches the port\n",
+      );
     });
 
     it("counts the time from the start of the operation", async () => {
@@ -485,7 +523,7 @@ describe("natkit", () => {
       io.signal("SIGINT");
 
       assertEquals(await running, 130);
-      assertMatch(io.err, /Ctrl-C/);
+      assertEquals(io.err, "Holding what is mapped; Ctrl-C deletes it.\n");
       assertMatch(io.out, /^mapped .*\nunmapped .*\n$/);
     });
 
@@ -502,16 +540,19 @@ describe("natkit", () => {
 
     it("asks for nothing where another run has said first that it is about to ask", async () => {
       const { nonce: _, external: __, ...wanted } = SAVED;
-      const state = new StateFile(path, () => {});
-      let first: Promise<Entry | undefined> | undefined;
-      Object.defineProperty(nat, "gateways", {
-        get() {
+      const claim = { mapping: wanted, expiresAt: Date.now() + 60_000, ...HELD };
+      await new StateFile(path, () => {}).keep(claim);
+      const claimed = await readFile(path, "utf8");
+      await rm(path);
+      const open = async (options: NatOptions) => {
+        const get = () => {
           // Between the last look at the file and the claim: the lock decides who is first.
-          first ??= state.keep({ mapping: wanted, expiresAt: Date.now() + 60_000, ...HELD });
+          writeFileSync(path, claimed);
           return ["192.168.1.1"];
-        },
-      });
-      assertEquals(await run("map 6000 --json"), 1);
+        };
+        return Object.defineProperty(await nat.open(options), "gateways", { get });
+      };
+      assertEquals(await runCommandLine(["map", "6000", "--json"], io, { openNat: open }), 1);
       assertEquals(io.events.map(({ code }) => code), ["in-use"]);
       assertEquals(nat.calls, [["close"]]);
       assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
@@ -599,10 +640,17 @@ describe("natkit", () => {
 
       assertEquals(await running, 130);
       assertEquals(io.events.map(({ event }) => event), ["mapped", "error"]);
-      const { code, attempts } = io.events.at(-1)!;
-      assertEquals([code, attempts], ["no-answer", [
-        { via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 1500 },
-      ]]);
+      const message =
+        "The gateway did not close port 6000/tcp, it ends with its lifetime: no answer";
+      assertEquals(io.events.at(-1), {
+        event: "error",
+        code: "no-answer",
+        message,
+        attempts: [{ via: "pcp", gateway: "192.168.1.1", outcome: "no answer", elapsedMs: 1500 }],
+        protocol: "tcp",
+        internal: MAPPED.internal,
+      });
+      assertEquals(io.err, `natkit: ${message}\n`);
       assertEquals(await saved(), nat.state.mappings);
     });
 
@@ -626,11 +674,16 @@ describe("natkit", () => {
       nat.mapping.tell({ type: "unmapped", reason: "revoked", failure: "NO_RESOURCES" });
 
       assertEquals(await running, 1);
-      const { code, message } = io.events.at(-1)!;
-      assertEquals([code, message], [
-        "refused",
-        "The gateway did not close port 6000/tcp, it ends with its lifetime: NO_RESOURCES",
-      ]);
+      assertEquals(io.events.at(-1), {
+        event: "error",
+        code: "refused",
+        message: "The gateway did not close port 6000/tcp, it ends with its lifetime: NO_RESOURCES",
+        attempts: [
+          { via: "pcp", gateway: "192.168.1.1", outcome: "NO_RESOURCES", elapsedMs: 0 },
+        ],
+        protocol: "tcp",
+        internal: MAPPED.internal,
+      });
     });
 
     /** Signals while the mapping is being closed: each so many milliseconds after SIGINT. */
@@ -757,6 +810,33 @@ describe("natkit", () => {
       assertEquals((await saved()).map(({ internalPort }) => internalPort), [6001, 6000]);
     });
 
+    it("forgets also what is asked for in vain while it closes", async () => {
+      const { external: _, ...asked } = SAVED;
+      const remote = { address: "198.51.100.1", port: 80 };
+      for (const line of ["map 6000", "peer 6000/tcp 198.51.100.1 80"]) {
+        nat = new FakeNat();
+        nat.answer = () => Promise.reject(new NatError("no-answer", "Cannot map"));
+        nat.late = {
+          version: 1,
+          mappings: [line.startsWith("map") ? asked : { ...asked, remote }],
+        };
+        assertEquals([await run(line), await saved()], [1, []]);
+      }
+    });
+
+    it("keeps what it maps for another host as that", async () => {
+      const third = { ...SAVED, thirdParty: "192.168.1.9" };
+      nat.state = { version: 1, mappings: [third] };
+      assertEquals(await run("map 6000 --third-party 192.168.1.9 --mode once"), 0);
+      assertEquals(await saved(), [third]);
+
+      const peer = { ...third, remote: { address: "198.51.100.1", port: 80 } };
+      nat.state = { version: 1, mappings: [peer] };
+      const line = "peer 6000/tcp 198.51.100.1 80 --third-party 192.168.1.9 --mode once";
+      assertEquals(await run(line), 0);
+      assertEquals(await saved(), [third, peer]);
+    });
+
     it("says once that the state cannot be kept", async () => {
       await writeFile(join(folder, "file"), "");
       assertEquals(await run(`map 6000 --mode once --state ${folder}/file/state.json`), 0);
@@ -775,15 +855,20 @@ describe("natkit", () => {
     });
 
     it("leaves the mapping to a run that came first while both were asking", async () => {
-      nat.answer = async () => {
-        await keep({}, { ...HELD, internalAddress: GRANTED.internal.address });
-        return nat.mapping;
-      };
+      for (const mode of ["keep-alive", "once"]) {
+        io = new FakeIo();
+        nat = new FakeNat();
+        nat.answer = async () => {
+          await keep({}, { ...HELD, internalAddress: GRANTED.internal.address });
+          return nat.mapping;
+        };
 
-      assertEquals(await run("map 6000 --json"), 1);
-      assertEquals(io.events.map(({ event, code }) => code ?? event), ["mapped", "in-use"]);
-      assertEquals(nat.mapping.calls, ["release"]);
-      assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
+        assertEquals(await run(`map 6000 --json --mode ${mode} --state ${path}`), 1);
+        assertEquals(io.events.map(({ event, code }) => code ?? event), ["mapped", "in-use"]);
+        assertEquals(nat.mapping.calls, ["release"]);
+        assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
+        await rm(path);
+      }
     });
 
     it("fails where the state file is not natkit's, before it asks anybody", async () => {
@@ -920,6 +1005,18 @@ describe("natkit", () => {
       assertEquals(await running, 1);
       assertEquals(told().sort(), [["error", 6000], ["mapped", 6001], ["unmapped", 6001]]);
       assertEquals(mappings.get(6001)!.calls, []);
+    });
+
+    it("closes at a signal what is still there", async () => {
+      const running = run("map 6000 6001/udp --mode 2 --json");
+      await io.event("mapped", 2);
+      mappings.get(6001)!.tell({ type: "unmapped", reason: "expired" });
+      await io.event("unmapped");
+      while ((await saved()).length > 1) await turn();
+      io.signal("SIGINT");
+
+      assertEquals(await running, 130);
+      assertEquals([6000, 6001].map((port) => mappings.get(port)!.calls), [["close"], []]);
     });
 
     it("leaves alone what a run that lives holds, and maps the others", async () => {
@@ -1097,10 +1194,45 @@ describe("natkit", () => {
       io.signal("SIGINT");
       await running;
 
-      assertEquals(noted().length, 2, io.err);
-      for (const [i, part] of [[0, "7001 to 6000/tcp, not 6000"], [1, "7002"]] as const) {
-        assertStringIncludes(noted()[i]!, part);
-      }
+      assertEquals(
+        noted(),
+        [7001, 7002].map((port) =>
+          `natkit: note: the gateway gave external port ${port} to 6000/tcp, not 6000: ` +
+          "that is the one to tell others"
+        ),
+      );
+    });
+
+    it("that nobody listens is told before the end, however long it takes to find out", async () => {
+      const runtime = new FakeRuntime();
+      runtime.addresses = [{
+        name: "eth0",
+        address: GRANTED.internal.address,
+        prefixLength: 24,
+        internal: false,
+      }];
+      let open = () => {};
+      const opening = new Promise<void>((resolve) => open = resolve);
+      const parts = { openNat: nat.open, runtime };
+      runtime.openUdp = async (options, handlers) => {
+        await opening;
+        return await FakeRuntime.prototype.openUdp.call(runtime, options, handlers);
+      };
+      nat.mapping.mapping = { ...GRANTED, protocol: "udp" };
+      let isOver = false;
+      const running = runCommandLine(["map", "6000/udp", "--mode", "once"], io, parts)
+        .finally(() => isOver = true);
+      while ((await saved()).length === 0) await turn();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assertEquals([isOver, nat.mapping.calls], [false, []]);
+      open();
+
+      assertEquals(await running, 0);
+      assertEquals(
+        io.err,
+        "natkit: note: nothing listens at 192.168.1.5:6000/udp yet: until a program does, at this " +
+          "address or all of them, the port is open and nobody answers\n",
+      );
     });
 
     it("is not there where any port does, or the one is given", async () => {
@@ -1139,6 +1271,90 @@ describe("natkit", () => {
         lifetimeSeconds: 60,
         mode: "once",
       }]);
+    });
+
+    it("holds the mapping until a signal, and deletes it before it closes", async () => {
+      const remote = { address: "198.51.100.1", port: 80 };
+      nat = new FakeNat(new FakeMapping({ ...GRANTED, kind: "peer", remote }));
+      nat.state = { version: 1, mappings: [{ ...SAVED, remote }] };
+      const running = run("peer 6000/tcp 198.51.100.1 80 --json");
+      await io.event("mapped");
+      while ((await entries())[0]?.internalAddress === undefined) await turn();
+      assertEquals(await saved(), nat.state.mappings);
+      io.signal("SIGINT");
+
+      assertEquals(await running, 130);
+      assertEquals(io.events.map(({ event }) => event), ["mapped", "unmapped"]);
+      assertEquals([nat.mapping.calls, await saved()], [["close"], []]);
+    });
+
+    it("names the remedy as map does, and takes none that another run holds", async () => {
+      const attempts = [
+        { via: "pcp", gateway: "192.168.1.1", outcome: "NOT_AUTHORIZED", elapsedMs: 1 },
+      ] as const;
+      nat.answer = () => Promise.reject(new NatError("refused", "Cannot map", { attempts }));
+      assertEquals(await run("peer 6000/tcp 198.51.100.1 80"), 1);
+      assertStringIncludes(io.err, "If an earlier run mapped it");
+
+      nat.calls.length = nat.opens.length = 0;
+      await keep({ remote: { address: "198.51.100.1", port: 80 } }, HELD);
+      assertEquals(await run("peer 6000/tcp 198.51.100.1 80 --json"), 1);
+      assertEquals(io.events.map(({ code }) => code), ["in-use"]);
+      assertEquals(nat.calls, [["close"]]);
+    });
+  });
+
+  describe("list", () => {
+    const entry = {
+      protocol: "tcp",
+      externalPort: 80,
+      internalClient: "192.168.1.5",
+      internalPort: 8080,
+      remoteHost: "",
+      isEnabled: true,
+      leaseSeconds: 600,
+      description: "x",
+    };
+    const told = {
+      event: "mapping",
+      via: "upnp",
+      gateway: "192.168.1.1",
+      protocol: "tcp",
+      external: { port: 80 },
+      internal: { address: "192.168.1.5", port: 8080 },
+      lifetimeSeconds: 600,
+      description: "x",
+    };
+
+    it("tells each entry, and of one what is special about it", async () => {
+      const special = { ...entry, remoteHost: "198.51.100.1", isEnabled: false };
+      nat.answer = () => Promise.resolve([entry, special]);
+      assertEquals(await run("list --json --timeout 3"), 0);
+      assertEquals(io.events, [told, {
+        ...told,
+        remote: { address: "198.51.100.1" },
+        enabled: false,
+      }]);
+      assertEquals(io.err, "");
+      const [, { signal, ...options }] = nat.calls[0] as [string, { signal: unknown }];
+      assert(signal instanceof AbortSignal);
+      assertEquals([options, nat.opened!.protocols], [{ timeoutMs: 3000 }, ["upnp"]]);
+    });
+
+    it("says where the table is longer than that, and where it is empty", async () => {
+      nat.answer = () => Promise.resolve([entry, entry]);
+      nat.isCut = true;
+      assertEquals(await run("list"), 0);
+      assertEquals(io.err, "natkit: warning: The table is longer than these 2 entries\n");
+      assertEquals(io.out, "80/tcp -> 192.168.1.5:8080 for 600 s (x)\n".repeat(2));
+
+      io = new FakeIo();
+      nat = new FakeNat();
+      nat.answer = () => Promise.resolve([]);
+      assertEquals(await run("list"), 0);
+      assertEquals([io.out, io.err], ["", "The table is empty.\n"]);
+      const [, options] = nat.calls[0] as [string, Record<string, unknown>];
+      assertEquals(Object.keys(options), ["signal"]);
     });
   });
 
@@ -1427,6 +1643,20 @@ describe("natkit", () => {
       assertEquals(nat.calls.filter(([what]) => what === "close").length, 1);
     });
 
+    it("waits for as long as the flags say", async () => {
+      nat.answer = () => Promise.resolve(answerBy("pcp"));
+      for (const [flags, timeoutMs] of [["", undefined], ["--timeout 3", 3000]] as const) {
+        nat.calls.length = nat.opens.length = 0;
+        assertEquals(await run(`address ${flags}`), 0);
+        const [, { signal, onAddress: _, ...options }] = nat.calls[0] as [
+          string,
+          { signal: unknown; onAddress: unknown },
+        ];
+        assert(signal instanceof AbortSignal);
+        assertEquals(options, timeoutMs === undefined ? {} : { timeoutMs });
+      }
+    });
+
     it("asks by the protocols of --via alone", async () => {
       nat.answer = () => Promise.resolve(answerBy("nat-pmp"));
 
@@ -1472,7 +1702,11 @@ describe("natkit", () => {
         io.out,
         "100.64.1.1 by PCP at 192.168.1.1\n100.64.1.1 by NAT-PMP at 192.168.1.1\n",
       );
-      assertMatch(io.err, /^natkit: warning: 100\.64\.1\.1 .*another NAT.*\n$/);
+      assertEquals(
+        io.err,
+        "natkit: warning: 100.64.1.1 is no address of the Internet: another NAT stands above this " +
+          "gateway\n",
+      );
     });
   });
 });

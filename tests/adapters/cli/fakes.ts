@@ -7,6 +7,7 @@ import type { WaitOptions } from "../../../adapters/api/wait.ts";
 import type { AddressOptions, ExternalAddress, Nat } from "../../../adapters/api/nat.ts";
 import type { NatOptions, NatState } from "../../../adapters/api/options.ts";
 import type { PortEvent } from "../../../adapters/api/port_mapping.ts";
+import { turn } from "../api/fake_network.ts";
 import type { Parts } from "../../../adapters/cli/command.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
 import type { Input, Io, Started, StopSignal } from "../../../adapters/cli/io.ts";
@@ -199,6 +200,8 @@ export class FakeMapping {
   readonly calls: string[] = [];
   /** Whether the gateway confirms a deletion. */
   confirms = true;
+  /** What whoever holds it does with it that is not done. */
+  busy: "iterates" | "releases" | undefined;
   #waiting: PortEvent[] = [];
   #isOver = false;
   #wake: () => void = () => {};
@@ -248,11 +251,13 @@ export class FakeMapping {
     return Promise.resolve();
   }
 
-  release(): Promise<void> {
+  async release(): Promise<void> {
+    this.busy = "releases";
+    await turn();
     this.calls.push("release");
+    this.busy = undefined;
     this.#isOver = true;
     this.#wake();
-    return Promise.resolve();
   }
 
   close(): Promise<void> {
@@ -264,12 +269,14 @@ export class FakeMapping {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<PortEvent> {
+    this.busy = "iterates";
     for (;;) {
       const event = this.#waiting.shift();
       if (event) yield event;
-      else if (this.#isOver) return;
+      else if (this.#isOver) break;
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
+    this.busy = undefined;
   }
 }
 
@@ -278,6 +285,8 @@ export class FakeNat {
   readonly calls: unknown[][] = [];
   readonly mapping: FakeMapping;
   gateways: readonly string[] = ["192.168.1.1"];
+  /** Whether the table is longer than what is listed. */
+  isCut = false;
   /** How it was opened, each time. */
   readonly opens: NatOptions[] = [];
   state: NatState = {
@@ -325,15 +334,18 @@ export class FakeNat {
       list: async (options: WaitOptions) => ({
         gateway: this.gateways[0],
         entries: await this.#ask(opened, "list", options),
-        isCut: false,
+        isCut: this.isCut,
       }),
       externalAddresses: async (options: AddressOptions) => {
         const found = await this.#ask(opened, "externalAddresses", options) as ExternalAddress[];
         found.forEach((address) => options.onAddress?.(address));
         return found;
       },
-      exportState: () => Promise.resolve(this.state),
-      close: () => this.close(),
+      exportState: async () => {
+        for (let turns = 0; turns < 3; turns++) await turn();
+        return this.state;
+      },
+      close: () => this.close(opened),
     };
     return Promise.resolve(nat as unknown as Nat);
   };
@@ -344,8 +356,14 @@ export class FakeNat {
     return this.answer(what, signal, opened, args);
   }
 
-  close(): Promise<void> {
+  /** What is asked for while it closes. */
+  late: NatState | undefined;
+
+  async close({ onState }: NatOptions): Promise<void> {
+    const { busy } = this.mapping;
+    if (busy) throw new Error(`It was closed while somebody ${busy} a mapping of it`);
+    await turn();
+    if (this.late) await onState?.(this.late);
     this.calls.push(["close"]);
-    return Promise.resolve();
   }
 }
