@@ -44,7 +44,7 @@ export async function hold(
   const isOnce = flags.mode === "once" && !stop.aborted;
   const tell = async (event: "mapped" | "renewed" | "moved", granted: GrantedMapping) => {
     put({ event, ...fieldsOf(granted), elapsedMs: context.elapsedMs() });
-    if (event !== "renewed") notes.granted(granted);
+    notes.granted(granted);
     kept.keep(granted, await nat.exportState(), !isOnce);
   };
   await tell("mapped", mapping.mapping);
@@ -96,18 +96,19 @@ export async function hold(
 /** Closes the mapping when the command is to end; what it returns waits, and tells how long it took. */
 function closeAt(context: Context, mapping: PortMapping): () => Promise<number> {
   const { stop } = context;
-  let closing: Promise<void> | undefined;
-  let since = 0;
+  let closing: { readonly since: number; readonly done: Promise<void> } | undefined;
   const close = () => {
-    since = context.elapsedMs();
-    closing ??= context.waitingFor(`${mapping.gateway} to delete the mapping`, mapping.close());
+    const since = context.elapsedMs();
+    const what = `${mapping.gateway} to delete the mapping`;
+    closing ??= { since, done: context.waitingFor(what, mapping.close()) };
   };
   stop.addEventListener("abort", close);
   if (stop.aborted) close();
   return async () => {
     stop.removeEventListener("abort", close);
-    await closing;
-    return closing ? tenths(context.elapsedMs() - since) : 0;
+    if (!closing) return 0;
+    await closing.done;
+    return tenths(context.elapsedMs() - closing.since);
   };
 }
 

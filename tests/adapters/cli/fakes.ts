@@ -201,7 +201,7 @@ export class FakeMapping {
   /** Whether the gateway confirms a deletion. */
   confirms = true;
   /** What whoever holds it does with it that is not done. */
-  busy: "iterates" | "releases" | undefined;
+  readonly busy: Set<string> = new Set<string>();
   #waiting: PortEvent[] = [];
   #isOver = false;
   #wake: () => void = () => {};
@@ -252,31 +252,33 @@ export class FakeMapping {
   }
 
   async release(): Promise<void> {
-    this.busy = "releases";
+    this.busy.add("releases");
     await turn();
     this.calls.push("release");
-    this.busy = undefined;
+    this.busy.delete("releases");
     this.#isOver = true;
     this.#wake();
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.calls.push("close");
+    this.busy.add("closes");
     if (this.confirms) this.tell({ type: "unmapped", reason: "revoked" });
     this.#isOver = true;
     this.#wake();
-    return Promise.resolve();
+    for (let turns = 0; turns < 3; turns++) await turn();
+    this.busy.delete("closes");
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<PortEvent> {
-    this.busy = "iterates";
+    this.busy.add("iterates");
     for (;;) {
       const event = this.#waiting.shift();
       if (event) yield event;
       else if (this.#isOver) break;
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
-    this.busy = undefined;
+    this.busy.delete("iterates");
   }
 }
 
@@ -360,7 +362,7 @@ export class FakeNat {
   late: NatState | undefined;
 
   async close({ onState }: NatOptions): Promise<void> {
-    const { busy } = this.mapping;
+    const [busy] = this.mapping.busy;
     if (busy) throw new Error(`It was closed while somebody ${busy} a mapping of it`);
     await turn();
     if (this.late) await onState?.(this.late);

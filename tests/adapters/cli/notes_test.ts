@@ -20,6 +20,8 @@ class Host extends FakeRuntime {
   /** The code of what the system says of it. */
   code = "EADDRINUSE";
   isClosed = false;
+  /** What was to be done with streams. */
+  readonly acts: unknown[] = [];
 
   constructor(platform: string = "linux") {
     super();
@@ -40,7 +42,10 @@ class Host extends FakeRuntime {
   connects(result: StreamResult): this {
     const openStreams = (tell: (id: number, happened: StreamResult) => void): Promise<Streams> =>
       Promise.resolve({
-        act: ({ id }) => queueMicrotask(() => tell(id, result)),
+        act: ({ id, ...action }) => {
+          this.acts.push(action);
+          queueMicrotask(() => tell(id, result));
+        },
         listen: () => Promise.reject(new Error("no")),
         take: () => undefined,
         close: () => void (this.isClosed = true),
@@ -60,6 +65,8 @@ describe("the note that nothing listens", () => {
     const host = new Host().connects(REFUSED);
     assertEquals([await host.look(GRANTED), host.isClosed], [1, true]);
     assertStringIncludes(host.notes[0]!, "nothing listens at 192.168.1.5:6000/tcp");
+    const to = GRANTED.internal;
+    assertEquals(host.acts, [{ type: "stream", do: "connect", to, timeoutMs: 500 }]);
     const open = { type: "open", local: GRANTED.internal, peer: GRANTED.internal } as const;
     assertEquals(await new Host().connects(open).look(GRANTED), 0);
     for (const reason of ["timeout", "permission", "failed"] as const) {
