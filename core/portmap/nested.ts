@@ -41,6 +41,8 @@ interface Nest {
   /** Of this its outer mappings are parts. */
   readonly id: MappingId;
   readonly inner: ManagedMapping;
+  /** Its outer mappings are being ended and begun: what becomes of them is looked at after that. */
+  isReaching: boolean;
   /** The endpoint that was told last. */
   told: Endpoint | undefined;
   /** A grant that waits for the outer one's, and until when. */
@@ -169,6 +171,7 @@ export class Nested {
     const nest: Nest = {
       id: this.#host.newId(),
       inner,
+      isReaching: false,
       told: undefined,
       held: undefined,
       heldUntil: -Infinity,
@@ -182,11 +185,15 @@ export class Nested {
     return nest;
   }
 
-  #reach({ id, inner }: Nest, now: Instant): void {
+  #reach(nest: Nest, now: Instant): void {
+    const { id, inner } = nest;
+    nest.isReaching = true;
     this.#outers.reach(id, inner.request, [inner], now);
+    nest.isReaching = false;
   }
 
   #settle(nest: Nest, now: Instant): void {
+    if (nest.isReaching) return;
     if (!nest.over) this.#tellSettled(nest, now);
     this.#arm(nest);
   }

@@ -46,6 +46,21 @@ function held(protocols?: readonly Via[]): Nested {
   return made;
 }
 
+/** To whom the mapper holds sockets, by their addresses. */
+function reached({ mapper }: Net): string[] {
+  return mapper.sockets().flatMap(({ connect }) => connect ? connect.address : []);
+}
+
+/** What those above A were asked to do, one after the other. */
+function askedAbove({ sent }: Net, at?: string): string[] {
+  return sent.filter(({ to: { address } }) => at ? address === at : address.startsWith("10."))
+    .map(({ data }) => {
+      if (data.length === 2) return "asks";
+      const lifetime = data[0] === 2 ? data.subarray(4, 8) : data.subarray(8, 12);
+      return lifetime.some((byte) => byte > 0) ? "maps" : "deletes";
+    });
+}
+
 /** What was told since the last call, with where others are to send to. */
 function takeTold(net: Net): string[] {
   return net.events.splice(0).map((event) => {
@@ -62,6 +77,9 @@ describe("a mapping behind two gateways", () => {
       assertEquals(net.events, []);
       net.openAbove();
       const { mapping } = told(net.events[0], "mapped");
+      // Where one answers, the other host is none: NAT-PMP's question there asks for nothing yet.
+      const asked = askedAbove(net, "10.0.0.254");
+      assertEquals(asked, via === "pcp" ? ["maps", "deletes"] : ["asks"]);
       assertEquals(mapping.external, { address: "203.0.113.7", port: 8080 });
       assertEquals(mapping.gatewayExternal, { address: BETWEEN, port: 8080 });
       assertEquals([mapping.gateway, mapping.internal.address], [A.gateway, A.localAddress]);
@@ -75,6 +93,13 @@ describe("a mapping behind two gateways", () => {
       assertEquals([net.ports(A), net.ports(OUTER)], [[8080], [8080]]);
       net.do((mapper, now) => mapper.revoke(id, now));
       net.run(5000);
+      const { attempts, ...over } = told(net.events[0], "unmapped");
+      assertEquals(over, { type: "unmapped", id, reason: "revoked" });
+      assert(!("failure" in over));
+      assertEquals(attempts.map((one) => [one.via, one.gateway, one.outcome]), [
+        [via, "192.168.1.1", "unmapped"],
+        [via, "10.0.0.1", "unmapped"],
+      ]);
       assertEquals(takeTold(net), ["unmapped"]);
       assertEquals([net.ports(A), net.ports(OUTER), net.mapper.isIdle], [[], [], true]);
       assertEquals(net.mapper.sockets().length, 1);
@@ -84,6 +109,7 @@ describe("a mapping behind two gateways", () => {
 
   it("is told as the inner gateway has it where nobody above answers within a second", () => {
     const { net, id } = nested(null);
+    assertEquals(reached(net), ["192.168.1.1", "10.0.0.1", "10.0.0.254"]);
     net.openAbove();
     net.run(999);
     assertEquals(net.events, []);
@@ -93,7 +119,13 @@ describe("a mapping behind two gateways", () => {
       { address: BETWEEN, port: 8080 },
       undefined,
     ]);
+    net.run(13_999);
+    assertEquals(askedAbove(net).includes("deletes"), false);
+    net.sent.length = 0;
+    net.run(1);
+    assertEquals(askedAbove(net), ["deletes", "deletes"], "most likely nobody is there");
     net.run(3_600_000);
+    assertEquals(reached(net), ["192.168.1.1"]);
     net.sent.length = 0;
     takeTold(net);
     net.run(86_400_000);
@@ -114,6 +146,102 @@ describe("a mapping behind two gateways", () => {
     net.run(500);
     assertEquals(takeTold(net), [`mapped ${INSIDE}`]);
     assertEquals([net.ports(A), net.ports(OUTER)], [[8080], []]);
+    net.sent.length = 0;
+    net.run(3_600_000);
+    assertEquals(net.sent.filter(({ to }) => to.address !== A.gateway.address), []);
+    assertEquals(reached(net), ["192.168.1.1"]);
+  });
+
+  it("is told once, as it was renewed while the gateway above was waited for", () => {
+    const { net, id } = nested(null);
+    net.openAbove();
+    net.run(400);
+    const revision = net.do((mapper, now) => mapper.renew(id, 600, now));
+    net.run(599);
+    assertEquals(net.events, []);
+    net.run(1);
+    const mapped = told(net.events[0], "mapped");
+    assertEquals([mapped.revision, mapped.mapping.lifetimeSeconds], [revision, 600]);
+    assertEquals(takeTold(net).length, 1);
+    net.run(5000);
+    net.do((mapper, now) => mapper.renew(id, 600, now));
+    assertEquals(takeTold(net), [`renewed ${INSIDE}`], "at once: nothing new is waited for");
+  });
+
+  it("waits a second in all, whatever the inner gateway gives meanwhile", () => {
+    const { net, id } = nested(null);
+    net.run(600);
+    net.gateways.get(A.gateway.address)!.setExternalAddresses(["10.0.1.3"], net.now);
+    net.do((mapper, now) => mapper.renew(id, 600, now));
+    net.run(399);
+    assertEquals(takeTold(net), ["gateway-restarted"]);
+    net.run(1);
+    assertEquals(takeTold(net), ["mapped 10.0.1.3:8080"]);
+  });
+
+  it("is told as it is to who does not wait", () => {
+    const { net, id } = nested(null);
+    net.openAbove();
+    net.do((mapper, now) => mapper.tellNow(id + 1, now));
+    assertEquals(takeTold(net), []);
+    net.do((mapper, now) => mapper.tellNow(id, now));
+    assertEquals(takeTold(net), [`mapped ${INSIDE}`]);
+    net.do((mapper, now) => mapper.tellNow(id, now));
+    net.run(2000);
+    assertEquals(takeTold(net), []);
+  });
+
+  it("looks for the gateway above at both ends of its network, and never at its own address", () => {
+    for (
+      const [external, above] of [
+        ["10.0.0.1", ["10.0.0.254"]],
+        ["172.16.5.254", ["172.16.5.1"]],
+        ["192.168.7.7", ["192.168.7.1", "192.168.7.254"]],
+        ["100.64.0.2", []],
+        ["203.0.113.7", []],
+      ] as const
+    ) {
+      const net = new Net();
+      net.add(A, external);
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map(web, now));
+      assertEquals(reached(net), ["192.168.1.1", ...above], external);
+      assert(net.mapper.sockets().every(({ connect }) => connect?.port === 5351));
+    }
+  });
+
+  it("is kept at the outer gateway as long as it lives, however short its lifetimes there are", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, BETWEEN);
+    const outer = net.add(OUTER, "203.0.113.7", { maxLifetimeSeconds: 120 });
+    net.connect([A]);
+    const wish = { ...web, mode: "once", lifetimeSeconds: 600, description: "web" } as const;
+    net.do((mapper, now) => mapper.map(wish, now));
+    net.openAbove();
+    assertEquals(takeTold(net), [`mapped ${HERE}`]);
+    net.run(599_000);
+    assertEquals(takeTold(net), []);
+    assertEquals(outer.list(net.now).map(({ external }) => external.port), [8080]);
+    net.run(2000);
+    assertEquals(takeTold(net), ["unmapped"]);
+    assertEquals(outer.list(net.now), []);
+  });
+
+  it("of another host is the inner gateway's at the outer one", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, BETWEEN, { allowThirdParty: true });
+    const outer = net.add(OUTER, "203.0.113.7");
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.map({ ...web, thirdParty: "192.168.1.50" }, now));
+    net.openAbove();
+    const { mapping } = told(net.events[0], "mapped");
+    assertEquals([mapping.internal, mapping.external.address, mapping.gatewayExternal], [
+      { address: "192.168.1.50", port: 8080 },
+      "203.0.113.7",
+      { address: BETWEEN, port: 8080 },
+    ]);
+    assertEquals(net.mapper.mapping(id), mapping);
+    assertEquals(outer.list(net.now).map(({ internal }) => internal), [mapping.gatewayExternal]);
   });
 
   it("moves to the outer endpoint where that is granted later, and back where it is gone", () => {
@@ -200,6 +328,17 @@ describe("a mapping behind two gateways", () => {
     assertEquals(net.mapper.exportSaved().map(({ gateway }) => gateway), ["10.0.0.1"]);
   });
 
+  it("says at the end what the inner gateway said, where both keep it", () => {
+    const { net, id, outer } = held(["pcp"]);
+    outer!.setRefusal(8, net.now);
+    net.gateways.get(A.gateway.address)!.setRefusal(2, net.now);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.run(60_000);
+    const { failure, attempts } = told(net.events[0], "unmapped");
+    assertEquals(failure?.kind === "refused" && failure.name, "NOT_AUTHORIZED");
+    assertEquals(attempts.map(({ outcome }) => outcome), ["NOT_AUTHORIZED", "NO_RESOURCES"]);
+  });
+
   it("is over in one word where its lifetimes are", () => {
     const { net, outer } = nested({}, { mode: "once", lifetimeSeconds: 600 });
     net.openAbove();
@@ -249,7 +388,9 @@ describe("a mapping behind two gateways", () => {
   it("has the wished port at the outer gateway, though the inner one gave another, and this host", () => {
     const net = new Net();
     const inner = net.add(A, BETWEEN);
-    inner.addStatic("tcp", 9000, { address: "192.168.1.9", port: 9000 }, net.now);
+    for (const port of [9000, 8080]) {
+      inner.addStatic("tcp", port, { address: "192.168.1.9", port }, net.now);
+    }
     const outer = net.add(OUTER, "203.0.113.7");
     net.connect([A]);
     const wish = { ...web, suggestedExternal: { port: 9000 }, nonce: new Uint8Array(12).fill(7) };
@@ -285,5 +426,7 @@ describe("a mapping behind two gateways", () => {
       return told(home.take()[0], "mapped").at - since;
     });
     assert(at[0]! >= 1000 && at[1]! < 100, at.join());
+    const { paths, left } = home.mapper.stats;
+    assertEquals([paths - left, home.mapper.sockets().length], [1, 3], "nobody is kept for that");
   });
 });

@@ -10,6 +10,7 @@ import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper
 import { makeIgdClient } from "../../../core/portmap/upnp.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { seededRandom } from "../../../core/random.ts";
+import { timed } from "../machine_case.ts";
 import { BY_DATAGRAM } from "./rig.ts";
 
 export const web = { protocol: "tcp", internalPort: 8080 } as const;
@@ -45,13 +46,15 @@ export class Net {
   readonly #open: Map<string, string> = new Map();
 
   constructor(options: Partial<PortMapperOptions> = {}) {
-    this.mapper = new PortMapper({
-      random: seededRandom(1),
-      announcements: false,
-      upnp: makeIgdClient,
-      protocols: BY_DATAGRAM,
-      ...options,
-    });
+    this.mapper = timed(
+      new PortMapper({
+        random: seededRandom(1),
+        announcements: false,
+        upnp: makeIgdClient,
+        protocols: BY_DATAGRAM,
+        ...options,
+      }),
+    );
   }
 
   /** Puts a gateway there that booted well before. */

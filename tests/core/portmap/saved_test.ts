@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, it } from "node:test";
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import { A, B, Net, web } from "./net.ts";
@@ -20,6 +20,49 @@ describe("what was saved of one that another protocol holds", () => {
     const [saved] = net.mapper.exportSaved();
     const asked = net.sent.find(({ data }) => data[0] === 2)!;
     assertEquals([saved?.via, saved?.nonce], ["nat-pmp", toHex(asked.data.subarray(24, 36))]);
+  });
+});
+
+describe("what is asked and not granted yet", () => {
+  it("is kept with the whole wish: the gateway may have granted it by the next run", () => {
+    const net = new Net({ protocols: ["pcp", "nat-pmp"] });
+    net.silent.add(A.gateway.address);
+    net.connect([A]);
+    const wish = {
+      ...web,
+      suggestedExternal: { port: 9000 },
+      lifetimeSeconds: 1234,
+      mode: "once",
+      description: "web",
+    } as const;
+    net.do((mapper, now) => mapper.map({ ...wish, family: 4, gateway: A.gateway }, now));
+    net.do((mapper, now) => mapper.map({ ...web, internalPort: 9, protocols: ["pcp"] }, now));
+    const nonces = net.sent.filter(({ data }) => data[0] === 2 && data[1] === 1)
+      .map(({ data }) => toHex(data.subarray(24, 36)));
+    const at = { via: "pcp", gateway: A.gateway.address } as const;
+    assertEquals(net.mapper.exportSaved(), [
+      { ...wish, ...at, nonce: nonces[0]! },
+      {
+        ...web,
+        internalPort: 9,
+        ...at,
+        lifetimeSeconds: 7200,
+        mode: "keep-alive",
+        nonce: nonces.at(-1)!,
+      },
+    ]);
+  });
+
+  it("is of both protocols one, PCP's before NAT-PMP's", () => {
+    const net = new Net({ protocols: ["nat-pmp", "pcp"] });
+    const gateway = net.add(A, "203.0.113.7"), handle = gateway.handleDatagram.bind(gateway);
+    // NAT-PMP's question is answered; no request is.
+    gateway.handleDatagram = (data, ...rest) => data.length === 2 && handle(data, ...rest);
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.run(1000);
+    assert(net.sent.some(({ data }) => data[0] === 0 && data.length === 12));
+    assertEquals(net.mapper.exportSaved().map(({ via }) => via), ["pcp"]);
   });
 });
 
