@@ -148,7 +148,6 @@ function formatIPv6(bytes: Uint8Array, offset: number): string {
     let end = i;
     while (end < 8 && words[end] === 0) end++;
     if (end - i > bestLength) [bestStart, bestLength] = [i, end - i];
-    if (end > i) i = end;
   }
   let text = "";
   for (let i = 0; i < 8; i++) {

@@ -177,7 +177,7 @@ function isNonceRight({ existing, nonce }: ServerRequest): boolean {
 function hasPaddedOption(data: Uint8Array): boolean {
   const opcode = data[1]!;
   let at = opcode === 1 ? 60 : opcode === 2 ? 80 : PCP_HEADER_LENGTH;
-  while (at + 4 <= data.length) {
+  while (at < data.length) {
     const length = u16(data, at + 2);
     if (length % 4 !== 0) return true;
     at += 4 + length;

@@ -271,7 +271,6 @@ export class NatPmpClient extends LeaseClient<NatPmpMapping, NatPmpEvent>
   /** ICMP says that nothing listens at the gateway's port: all that waits fails at once. */
   handleUnreachable(to: Endpoint, _socket: string, now: Instant): void {
     if (!isSameEndpoint(to, this.#gateway)) return;
-    if (!this.#queue.current) return;
     this.begin(now);
     for (const job of this.#queue.endAll()) this.#failed(job, { kind: "unreachable" });
     this.#queue.advance(this.now);

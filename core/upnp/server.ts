@@ -365,7 +365,7 @@ export class IgdServer implements Machine<ServerEvent> {
     }
     if (changes > 0) {
       this.#listed = undefined;
-      this.#updateId = (this.#updateId + changes) % 0x1_0000_0000;
+      this.#updateId = (this.#updateId + changes) >>> 0;
     }
   }
 

@@ -98,6 +98,8 @@ describe("parseCidr()", () => {
     const { bytes, prefixLength } = cidrAs128(parseCidr("198.51.100.0/24")!);
     assertEquals([...bytes], [...new Array(10).fill(0), 255, 255, 198, 51, 100, 0]);
     assertEquals(prefixLength, 120);
-    assertEquals(cidrAs128(parseCidr("2001:db8::/32")!).prefixLength, 32);
+    const six = cidrAs128(parseCidr("2001:db8::/32")!);
+    assertEquals([...six.bytes], [0x20, 0x01, 0x0d, 0xb8, ...new Array(12).fill(0)]);
+    assertEquals(six.prefixLength, 32);
   });
 });

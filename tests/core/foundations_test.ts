@@ -103,6 +103,9 @@ describe("schedules", () => {
       previous = next;
     }
     assert(previous! > 900_000);
+    const drawn = (number: number) =>
+      pcpRetransmissionTimeMs(undefined, { u32: () => number, fill: () => {} });
+    assertEquals([drawn(0), drawn(2 ** 31), Math.round(drawn(2 ** 32 - 1))], [2700, 3000, 3300]);
   });
   it("renewals fall into the RFC's brackets (RFC 6887 §11.2.1)", () => {
     const random = seededRandom(9);

@@ -775,6 +775,13 @@ describe("a stream", () => {
     }
   });
 
+  it("that was closed is read no further, whatever came with what closed it", () => {
+    const { bench, id } = up("controlling");
+    bench.feed(id, framed(new Uint8Array(20)), framed(new Uint8Array(20)));
+    assertEquals(bench.punch.stats.forged, 1);
+    assertEquals(bench.take("close").map((action) => action.id), [id]);
+  });
+
   it("refused with 487 is checked in the other role, whichever that is", () => {
     for (const role of ["controlling", "controlled"] as const) {
       const { bench, id } = up(role);

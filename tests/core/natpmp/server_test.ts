@@ -28,8 +28,10 @@ class Bench {
   drain(): Uint8Array[] {
     const sent: Uint8Array[] = [];
     for (let action = this.server.poll(); action; action = this.server.poll()) {
-      if (action.type === "send") sent.push(action.data);
-      else if (action.type === "event") this.events.push(action.event);
+      if (action.type === "send") {
+        assertEquals(action.socket, "server");
+        sent.push(action.data);
+      } else if (action.type === "event") this.events.push(action.event);
     }
     return sent;
   }

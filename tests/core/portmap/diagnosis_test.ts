@@ -40,6 +40,13 @@ const CASES: readonly (readonly [string, Partial<DiagnosisFacts>, readonly Findi
     gateways: [v4(answered("pcp", "11.0.0.1"), answered("nat-pmp", "11.0.0.1"))],
     reflexive: seenAs("11.0.0.1"),
   }, ["no-ipv6", "open"]],
+  ["one of two gateways tells an address, by one of its protocols", {
+    gateways: [
+      { ...v4(failed("pcp", "no answer")), gateway: "192.168.2.1" },
+      v4(failed("pcp", "no answer"), answered("nat-pmp", "11.0.0.1")),
+    ],
+    reflexive: seenAs("11.0.0.1"),
+  }, ["no-ipv6", "open"]],
   ["nobody outside was asked", {
     gateways: [v4(answered("pcp", "11.0.0.1"))],
   }, ["unverified", "no-ipv6", "open"]],

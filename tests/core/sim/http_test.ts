@@ -201,6 +201,19 @@ describe("HTTP between machines of the simulation", () => {
     assertEquals(late?.ok && late.status, 503);
   });
 
+  it("is over after its time, if only once the host is awake again", () => {
+    const all = net();
+    all.server.machine.answers = false;
+    all.client.do((web) => web.ask(SERVER, {}, 5000));
+    all.world.runFor(1000);
+    all.hosts.client.suspend();
+    all.world.runFor(60_000);
+    assertEquals(resultOf(all), undefined);
+    all.hosts.client.resume();
+    all.world.runFor(0);
+    assertEquals(resultOf(all), { at: 61_000, result: { ok: false, reason: "timeout" } });
+  });
+
   it("is refused where nobody listens, at once, and hears nothing of a silent host", () => {
     const all = net();
     all.client.do((web) => web.ask({ ...SERVER, port: 81 }));

@@ -35,6 +35,14 @@ describe("encodeIpPacket()", () => {
     assertEquals(verify(pseudo, bytes.subarray(20)), 0);
   });
 
+  it("carries the checksum's last carry over, whose sum is a power of two then", () => {
+    const checksumOf = (word: number) =>
+      u16(encodeIpPacket({ ...V4, data: Uint8Array.of(word >> 8, word & 255) }), 26);
+    const sum = ~checksumOf(0) & 0xffff;
+    assertEquals(checksumOf(0x10000 - sum), 0xfffe);
+    assertEquals(checksumOf(0xffff - sum - 1), 1);
+  });
+
   it("writes IPv6 and UDP of odd length", () => {
     const bytes = encodeIpPacket({
       ...V4,

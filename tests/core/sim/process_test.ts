@@ -25,7 +25,7 @@ class Lister implements Machine<string> {
       `${key}: ${
         result.ok
           ? `${result.local.address} ${result.local.port}`
-          : `${result.code} ${result.message}`
+          : `${result.code} ${result.message}${result.isOpen ? ", and is open" : ""}`
       }`,
     );
   handleDatagram(data: Uint8Array, { address }: Endpoint, socket: string): boolean {
