@@ -83,6 +83,11 @@ class OnDemand<T extends { close(): void }> {
     return this.#loaded;
   }
 
+  /** Whether something has had a use for it. */
+  get isUsed(): boolean {
+    return this.#loading !== undefined;
+  }
+
   load(): Promise<T> {
     return this.#loading ??= this.#load().then((loaded) => {
       if (this.#isClosed) loaded.close();
@@ -214,6 +219,11 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
       const error = await opening;
       if (error) throw error;
     }
+  }
+
+  /** Whether anybody was asked by HTTP, or listened to. */
+  get usesHttp(): boolean {
+    return this.#http?.isUsed === true;
   }
 
   /** Where the socket of that key is bound, once it is open. */

@@ -19,6 +19,7 @@ import {
 } from "node:http";
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { setImmediate } from "node:timers";
 import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../core/ip.ts";
 import type {
   Endpoint,
@@ -71,10 +72,41 @@ class Connections extends Agent {
   }
 }
 
+/** A connection to nobody, who answers all the same. */
+class InMemory extends Agent {
+  override createConnection(): Duplex {
+    const connection = new Duplex({
+      read() {},
+      write(_data, _encoding, done) {
+        done();
+        connection.push("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1");
+      },
+    });
+    return connection;
+  }
+}
+
+/**
+ * Goes once through what requests are made by, which takes three times as long the first time.
+ * Nothing leaves.
+ *
+ * @returns What came of it; undefined on Bun, which connects by itself, whatever the agent says.
+ */
+export function rehearseHttp(): Promise<HttpResult | undefined> {
+  if ("Bun" in globalThis) return Promise.resolve(undefined);
+  return new Promise((resolve) => {
+    const handlers = { onResult: (_id: number, told: HttpResult) => resolve(told), onRequest() {} };
+    const http = new NodeHttp(handlers, new InMemory());
+    const request = { method: "POST", path: "/", headers: [], body: new Uint8Array(1) } as const;
+    const to = { address: "127.0.0.1", port: 9 };
+    http.request({ type: "request", id: 0, to, request, maxBytes: 1, timeoutMs: 1000 });
+  });
+}
+
 /** HTTP for one machine. */
 export class NodeHttp implements Http {
   readonly #handlers: HttpHandlers;
-  readonly #agent: Agent = new Connections({ keepAlive: true, maxSockets: 1 });
+  readonly #agent: Agent;
   /** Stops the time after which connections that nobody needed are closed. */
   #stopIdle = (): void => {};
   /** What ends each request of ours that is under way. */
@@ -87,9 +119,17 @@ export class NodeHttp implements Http {
   readonly #answers = new Map<number, (response: HttpResponse) => void>();
   #lastId = 0;
 
-  /** Tells what happens through the handlers. */
-  constructor(handlers: HttpHandlers) {
+  /**
+   * Tells what happens through the handlers.
+   *
+   * @param agent Makes the connections by which others are asked.
+   */
+  constructor(
+    handlers: HttpHandlers,
+    agent: Agent = new Connections({ keepAlive: true, maxSockets: 1 }),
+  ) {
     this.#handlers = handlers;
+    this.#agent = agent;
   }
 
   /** {@inheritDoc Http.request} */
@@ -144,7 +184,8 @@ export class NodeHttp implements Http {
         fail("failed");
       }
     };
-    attempt(this.#agent);
+    // To connect takes a young process milliseconds, and who was told something just now goes first.
+    setImmediate(() => this.#asked.has(cancel) && attempt(this.#agent));
   }
 
   /** {@inheritDoc Http.respond} */

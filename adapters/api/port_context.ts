@@ -33,11 +33,8 @@ import {
   withOptionNames,
 } from "./options.ts";
 import { type MapperConnection, PortMapping } from "./port_mapping.ts";
-import { loadedUpnp, loadHttp, loadUpnp } from "./upnp_code.ts";
+import { loadedUpnp, loadUpnp, prepareForAnswer } from "./upnp_code.ts";
 import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
-
-/** When a search has left, and nobody can have answered it yet. */
-const SEARCHING_MS = 2;
 
 /** This host's gateways, and the ports that are open there. */
 export class PortContext implements AsyncDisposable {
@@ -47,6 +44,7 @@ export class PortContext implements AsyncDisposable {
   protected readonly options: NatOptions;
   /** @internal */
   protected readonly connection: MapperConnection;
+  readonly #driver: Driver<unknown, PortMapper>;
   /** What finding the gateways took, milliseconds; the first mapping counts it in. */
   #discoveryMs = 0;
   #warnings: readonly string[] = [];
@@ -62,10 +60,9 @@ export class PortContext implements AsyncDisposable {
     this.runtime = runtime;
     this.options = options;
     this.connection = new Connection<GrantedMapping, PortMapper>(runtime, explain);
-    const saved = checkState(options.state);
     const mapper = new PortMapper({
       random: runtime.random,
-      saved,
+      saved: checkState(options.state),
       upnp: loadedUpnp() ?? "late",
       ...pickDefined(options, "protocols", "announcements", "fastStart"),
     });
@@ -85,11 +82,8 @@ export class PortContext implements AsyncDisposable {
     });
     const driver = new Driver<unknown, PortMapper>(runtime, onEvent, undefined, beforeSend);
     driver.start(mapper);
+    this.#driver = driver;
     this.connection.attach(driver);
-    // Where its turn is sure to come it is loaded beside the discovery.
-    const isSure = options.protocols?.every((via) => via === "upnp") ||
-      saved.some(({ via }) => via === "upnp");
-    if (isSure && !loadedUpnp()) void this.#loadUpnp();
   }
 
   /**
@@ -172,7 +166,7 @@ export class PortContext implements AsyncDisposable {
     const upnp = await loadUpnp();
     if (this.connection.isClosed) return;
     this.connection.do((mapper, now) => mapper.takeUpnp(upnp, now));
-    this.runtime.setTimer(SEARCHING_MS, loadHttp, false);
+    void prepareForAnswer(() => this.#driver.usesHttp);
   }
 
   async #findPaths(isFirst: boolean = false): Promise<NetworkPath[]> {

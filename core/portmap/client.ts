@@ -16,6 +16,7 @@ import type {
   Transport,
 } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
+import type { BegunSearch } from "../upnp/igd_search.ts";
 import type { PortMappingEntry } from "../upnp/client.ts";
 
 /** A mapping as every client can tell it. */
@@ -130,6 +131,8 @@ export interface ClientOptions {
   readonly isNamed: boolean;
   /** Whether an address is another gateway's of this host. */
   readonly isOtherGateway?: (address: string) => boolean;
+  /** The search that was begun for it, where it is made late. */
+  readonly search?: BegunSearch | undefined;
 }
 
 /** Makes a client of a protocol; undefined where the gateway's family is not its own. */

@@ -3,9 +3,10 @@
  * never needs it; and whose code, the largest part, may be loaded no earlier.
  *
  * Until then it stands in: it says what the protocol cannot do, takes questions and requests under
- * ids of its own, and tells `code-needed` when there is the first. Once the code is there they are
- * put to the client, in their order; where it could not be had they have failed, and the next one
- * asks for it again.
+ * ids of its own, and with the first it begins the search that the client would begin with, and tells
+ * `code-needed`. Once the code is there they are put to the client, in their order, and after them
+ * what the search has heard; where it could not be had they have failed, and the next one asks for it
+ * again.
  *
  * @module
  */
@@ -34,6 +35,31 @@ import type { ClientEvent, ClientOptions, MakeClient, MappingClient } from "./cl
 const FIRST_EARLY_ID = 2 ** 40;
 
 const NO_SOCKETS: readonly SocketSpec[] = [];
+/** How many datagrams are kept for the client, of how many bytes each at most. */
+const MAX_HEARD = 16, MAX_HEARD_BYTES = 8192;
+
+/** How a client begins to search. */
+export interface Search {
+  /** The socket that it wants for that. */
+  socket(options: ClientOptions, key: string): SocketSpec;
+  /** Sends the first step. */
+  begin(
+    options: ClientOptions,
+    send: (to: Endpoint, data: Uint8Array) => void,
+    now: Instant,
+  ): void;
+}
+
+/** A search that was begun for the client. */
+interface Begun {
+  readonly sockets: readonly [SocketSpec];
+  /** What became of its socket. */
+  result: SocketResult | undefined;
+  /** When the first step left. */
+  at: Instant | undefined;
+  /** What came, in order: what the client is to hear. */
+  readonly heard: ((client: MappingClient, key: string, now: Instant) => void)[];
+}
 
 /** A request that waits for the client. */
 interface Waiting {
@@ -49,6 +75,9 @@ export class LateClient implements MappingClient {
   readonly #misfit: (wanted: Wanted) => string | undefined;
   #options: ClientOptions;
   #make: MakeClient | undefined;
+  readonly #search: Search;
+  #begun: Begun | undefined;
+  #searches = 0;
   #client: MappingClient | undefined;
   readonly #outbox: Outbox<ClientEvent> = new Outbox<ClientEvent>();
   #isProbed = false;
@@ -63,17 +92,20 @@ export class LateClient implements MappingClient {
   /**
    * @param misfit What the protocol cannot do, in words.
    * @param make Makes the client; undefined where its code is not there yet.
+   * @param search How that would begin.
    */
   constructor(
     via: Via,
     misfit: (wanted: Wanted) => string | undefined,
     options: ClientOptions,
     make: MakeClient | undefined,
+    search: Search,
   ) {
     this.via = via;
     this.#misfit = misfit;
     this.#options = options;
     this.#make = make;
+    this.#search = search;
   }
 
   /** The client's counters, once there is one. */
@@ -98,9 +130,10 @@ export class LateClient implements MappingClient {
     this.#isAwaited = false;
     if (typeof code === "function") {
       this.#make = code;
-      if (this.#isProbed || this.#waiting.size > 0) this.#made(now);
+      if (this.#isWanted) this.#made(now);
       return;
     }
+    this.#begun = undefined;
     if (this.#isProbed) this.#outbox.emit({ type: "external-address-failed", failure: code });
     this.#isProbed = false;
     for (const [id, one] of this.#waiting) this.#outbox.emit(one.failed(id, code));
@@ -125,6 +158,7 @@ export class LateClient implements MappingClient {
   endProbe(now: Instant): void {
     this.#isProbed = false;
     this.#client?.endProbe(now);
+    this.#endSearch();
   }
 
   /** {@inheritDoc MappingClient.map} */
@@ -162,18 +196,21 @@ export class LateClient implements MappingClient {
     if (this.#waiting.delete(id)) {
       this.#outbox.touch(now);
       this.#outbox.emit({ type: "unmapped", id, reason: "revoked" }, id);
+      this.#endSearch();
     } else this.#client?.revoke(this.#ownId(id), now);
   }
 
   /** {@inheritDoc MappingClient.withdraw} */
   withdraw(id: MappingId, now: Instant): void {
     if (!this.#waiting.delete(id)) this.#client?.withdraw(this.#ownId(id), now);
+    this.#endSearch();
   }
 
   /** {@inheritDoc MappingClient.abandon} */
   abandon(id: MappingId, now: Instant): void {
     this.#outbox.unemit(id);
     if (!this.#waiting.delete(id)) this.#client?.abandon(this.#ownId(id), now);
+    this.#endSearch();
   }
 
   /** {@inheritDoc MappingClient.check} */
@@ -185,28 +222,49 @@ export class LateClient implements MappingClient {
   networkChanged(localAddress: string, now: Instant): void {
     this.#options = { ...this.#options, localAddress };
     this.#client?.networkChanged(localAddress, now);
+    // It was from where this host is no more.
+    if (this.#begun) this.#begin();
   }
 
   // ---- Input and output --------------------------------------------------------------------
 
   /** {@inheritDoc Machine.sockets} */
   sockets(): readonly SocketSpec[] {
-    return this.#client?.sockets?.() ?? NO_SOCKETS;
+    return this.#client?.sockets?.() ?? this.#begun?.sockets ?? NO_SOCKETS;
   }
 
   /** {@inheritDoc Machine.handleSocket} */
   handleSocket(key: string, result: SocketResult, now: Instant): void {
-    this.#client?.handleSocket?.(key, result, now);
+    if (this.#client) return this.#client.handleSocket?.(key, result, now);
+    const begun = this.#begun;
+    const isInPassing = !result.ok && result.isOpen;
+    if (!begun || key !== begun.sockets[0].key || isInPassing) return;
+    this.#outbox.touch(now);
+    begun.result = result;
+    if (result.ok && begun.at === undefined) {
+      begun.at = now;
+      this.#search.begin(this.#options, (to, data) => this.#outbox.send(key, to, data), now);
+    }
+    // First things first: what takes longer to load than to send.
+    this.#askForCode();
   }
 
   /** {@inheritDoc Machine.handleDatagram} */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
-    return this.#client?.handleDatagram(data, from, socket, now) ?? false;
+    if (this.#client) return this.#client.handleDatagram(data, from, socket, now);
+    const isMine = this.#isSearch(socket) && data.length <= MAX_HEARD_BYTES &&
+      this.#begun!.heard.length < MAX_HEARD;
+    if (!isMine) return false;
+    const copy = data.slice();
+    this.#begun!.heard.push((client, key, now) => client.handleDatagram(copy, from, key, now));
+    return true;
   }
 
   /** {@inheritDoc Machine.handleUnreachable} */
   handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
-    this.#client?.handleUnreachable(to, socket, now);
+    if (this.#client) return this.#client.handleUnreachable(to, socket, now);
+    if (!this.#isSearch(socket) || this.#begun!.heard.length >= MAX_HEARD) return;
+    this.#begun!.heard.push((client, key, now) => client.handleUnreachable(to, key, now));
   }
 
   /** {@inheritDoc Machine.handleResponse} */
@@ -250,14 +308,16 @@ export class LateClient implements MappingClient {
   /** The client, made now where it can be; else its code is asked for. */
   #made(now: Instant): MappingClient | undefined {
     if (this.#client) return this.#client;
-    const client = this.#make?.(this.#options);
+    const begun = this.#begun;
+    const search = begun && { socket: begun.sockets[0], at: begun.at };
+    const client = this.#make?.({ ...this.#options, search });
     if (!client) {
       this.#outbox.touch(now);
-      if (!this.#isAwaited) this.#outbox.emit({ type: "code-needed" });
-      this.#isAwaited = true;
+      if (!this.#begun && !this.#isAwaited) this.#begin();
       return undefined;
     }
     this.#client = client;
+    this.#begun = undefined;
     if (this.#isProbed) client.probe(now);
     this.#isProbed = false;
     for (const [id, one] of this.#waiting) {
@@ -266,7 +326,37 @@ export class LateClient implements MappingClient {
       this.#earlyIds.set(own, id);
     }
     this.#waiting.clear();
+    if (begun?.result) {
+      const [{ key }] = begun.sockets;
+      client.handleSocket?.(key, begun.result, now);
+      for (const hear of begun.heard) hear(client, key, now);
+    }
     return client;
+  }
+
+  get #isWanted(): boolean {
+    return this.#isProbed || this.#waiting.size > 0;
+  }
+
+  /** Begins the search from where this host is. */
+  #begin(): void {
+    const key = `early search ${++this.#searches}`;
+    const sockets = [this.#search.socket(this.#options, key)] as const;
+    this.#begun = { sockets, result: undefined, at: undefined, heard: [] };
+  }
+
+  /** Ends the search where nothing waits for it. */
+  #endSearch(): void {
+    if (!this.#isWanted) this.#begun = undefined;
+  }
+
+  #isSearch(socket: string): boolean {
+    return this.#begun?.sockets[0].key === socket;
+  }
+
+  #askForCode(): void {
+    if (!this.#isAwaited) this.#outbox.emit({ type: "code-needed" });
+    this.#isAwaited = true;
   }
 
   #ask(one: Waiting, now: Instant): MappingId {

@@ -24,6 +24,7 @@ export {
   type ReflexiveReport,
 } from "./diagnosis.ts";
 export type { PortMappingEntry } from "../upnp/client.ts";
+export type { BegunSearch } from "../upnp/igd_search.ts";
 export type {
   ClientEvent,
   ClientMapping,

@@ -211,7 +211,6 @@ export class Path {
   sockets(): readonly SocketSpec[] {
     const isResting = this.failure !== undefined && this.dueAt !== undefined;
     const spec = isResting ? undefined : this.#spec;
-    // First things first: nobody waits for announcements.
     const hears = this.#options.announcements && !this.isLeft;
     const hearsAt = hears ? this.local?.address : undefined;
     const before = this.#wanted;
@@ -219,20 +218,25 @@ export class Path {
     const isSame = before.spec === spec && before.hearsAt === hearsAt &&
       own.length === before.own.length && own.every((list, i) => list === before.own[i]);
     if (!isSame) {
-      const sockets = [...spec ? this.#list(spec, hearsAt) : [], ...own.flat()];
+      const sockets = [
+        ...spec ? this.#list(spec) : [],
+        ...own.flat(),
+        // First things first: nobody waits for announcements.
+        ...spec && hearsAt !== undefined ? [this.#listening(spec, hearsAt)] : [],
+      ];
       this.#wanted = { spec, hearsAt, own, sockets };
     }
     return this.#wanted.sockets;
   }
 
-  #list({ localAddress, interface: name }: NetworkPath, hearsAt: string | undefined): SocketSpec[] {
+  #list({ localAddress }: NetworkPath): SocketSpec[] {
     const connect = this.gateway;
     const local = localAddress === undefined ? {} : { local: { address: localAddress, port: 0 } };
-    const sockets: SocketSpec[] = [{ key: this.key, connect, ...local }];
-    if (hearsAt !== undefined) {
-      sockets.push(announcementSocket(this.#announcementsKey, connect, hearsAt, name));
-    }
-    return sockets;
+    return [{ key: this.key, connect, ...local }];
+  }
+
+  #listening({ interface: name }: NetworkPath, local: string): SocketSpec {
+    return announcementSocket(this.#announcementsKey, this.gateway, local, name);
   }
 
   /** Its socket is open: makes the clients; or, true, tells them that this host has another address. */

@@ -6,11 +6,13 @@
 import { classify } from "../cidr.ts";
 import { PREFERENCE, type Via } from "../errors.ts";
 import { familyOf } from "../ip.ts";
+import type { Wanted } from "../mapping.ts";
 import { NatPmpClient } from "../natpmp/client.ts";
 import { PcpClient } from "../pcp/client.ts";
 import { misfitOfIgd } from "../upnp/misfit.ts";
 import type { Protocol } from "./client.ts";
 import { LateClient } from "./late.ts";
+import { IGD_SEARCH } from "./upnp_search.ts";
 
 /** PCP's result codes 1, 2, 3 and 4: of version, authorization, request and opcode. */
 const PCP_WAYS_AROUND: readonly number[] = [1, 2, 3, 4];
@@ -50,7 +52,8 @@ export const PROTOCOLS: { readonly [via in Via]?: Protocol } = {
   upnp: {
     make: (options, code) => {
       const family = familyOf(options.gateway.address);
-      return new LateClient("upnp", (wanted) => misfitOfIgd(wanted, family), options, code);
+      const misfit = (wanted: Wanted) => misfitOfIgd(wanted, family);
+      return new LateClient("upnp", misfit, options, code, IGD_SEARCH);
     },
     begins: "probe",
     checksItself: true,

@@ -4,16 +4,11 @@
  *
  * @module
  */
-import { PCP_PORT } from "../pcp/constants.ts";
 import { IgdClient } from "../upnp/client.ts";
-import { SSDP_PORT } from "../upnp/ssdp.ts";
 import type { ClientOptions, MappingClient } from "./client.ts";
+import { igdPlaceOf } from "./upnp_search.ts";
 
 /** Makes UPnP's client for a {@linkcode PortMapper}. */
-export function makeIgdClient(
-  { gateway: { address, port }, ...options }: ClientOptions,
-): MappingClient {
-  // A simulated gateway that shares its address with others answers searches where it answers PCP.
-  const gateway = { address, port: port === PCP_PORT ? SSDP_PORT : port };
-  return new IgdClient({ ...options, gateway });
+export function makeIgdClient(options: ClientOptions): MappingClient {
+  return new IgdClient(igdPlaceOf(options));
 }

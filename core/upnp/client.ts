@@ -71,7 +71,13 @@ import {
   type ServiceAt,
   type Steps,
 } from "./calls.ts";
-import { externalAddressOf, type Igd, IgdFinder, notConnected } from "./finder.ts";
+import {
+  externalAddressOf,
+  type FinderOptions,
+  type Igd,
+  IgdFinder,
+  notConnected,
+} from "./finder.ts";
 import {
   FIREWALL_ERROR,
   IGD2_MAX_LEASE_SECONDS,
@@ -81,6 +87,7 @@ import {
   UPNP_ERROR,
   upnpErrorName,
 } from "./igd.ts";
+import { type BegunSearch, igdSearchSocket } from "./igd_search.ts";
 import { misfitOfIgd } from "./misfit.ts";
 import { decodeSsdp, deviceOf, SSDP_PORT, ssdpGroup } from "./ssdp.ts";
 import { Subscription } from "./subscription.ts";
@@ -104,6 +111,8 @@ export interface IgdClientOptions {
   readonly isOtherGateway?: ((address: string) => boolean) | undefined;
   /** Whether to listen for what devices announce. @default {true} */
   readonly announcements?: boolean;
+  /** A search that was begun already: it goes on with that. */
+  readonly search?: BegunSearch | undefined;
   /** What an earlier client exported: its mappings are asked for again, with their ports. */
   readonly state?: SavedState;
 }
@@ -338,9 +347,12 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   /** How many searches in a row found no device, and before when none is made for what was lost. */
   #misses = 0;
   #searchAgainAt: Instant = -Infinity;
-  /** The search socket's key, while there is one. */
-  #searchKey: string | undefined;
+  /** The search's socket, while one is wanted. */
+  #searchSocket: SocketSpec | undefined;
+  #begun: BegunSearch | undefined;
   #sockets: readonly SocketSpec[] = [];
+  /** Whether something was granted, and read back where it can be. */
+  #hasSettled = false;
   #isClosing = false;
 
   /**
@@ -363,6 +375,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     this.#isNamed = isNamed;
     this.#isOtherGateway = options.isOtherGateway;
     this.#announcements = announcements;
+    this.#begun = options.search;
     this.#queue = new CallQueue((id, { to, request, maxBytes, timeoutMs }) => {
       this.stats.requests++;
       // What a device maps it maps for who asks.
@@ -456,7 +469,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     this.#loseDevice();
     this.#finder.stop();
     this.#finder = this.#newFinder();
-    this.#searchKey = undefined;
+    this.#searchSocket = this.#begun = undefined;
     // Their ids are those of pinholes to the old address, which not every firewall refuses to change.
     for (const lease of this.keeper.all()) this.#madeOf(lease).pinhole = undefined;
     this.keeper.hostMoved(this.now);
@@ -466,17 +479,11 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
 
   /** {@inheritDoc Machine.sockets} */
   sockets(): readonly SocketSpec[] {
-    const specs = [...this.#searchSocket(), ...this.#noticeSocket(), ...this.#eventSocket()];
+    const search = this.#searchSocket ? [this.#searchSocket] : [];
+    const specs = [...search, ...this.#noticeSocket(), ...this.#eventSocket()];
     const isSame = specs.length === this.#sockets.length &&
       specs.every(({ key }, i) => key === this.#sockets[i]!.key);
     return isSame ? this.#sockets : this.#sockets = specs;
-  }
-
-  #searchSocket(): SocketSpec[] {
-    if (this.#searchKey === undefined) return [];
-    const connect = this.#finder.onlyPeer;
-    const local = { address: this.#local, port: 0 };
-    return [{ key: this.#searchKey, local, ...(connect && { connect }) }];
   }
 
   #noticeSocket(): SocketSpec[] {
@@ -507,14 +514,15 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     if (key === this.#subscription.socketKey) {
       this.#subscription.listens(result.ok ? result.local : undefined);
     }
-    if (key === this.#searchKey) {
+    if (key === this.#searchSocket?.key) {
       if (result.ok) {
         if (!this.#finder.isSearching) this.stats.searches++;
-        this.#finder.start();
+        this.#finder.start(this.#begun?.at);
       } else if (!result.isOpen) {
         this.#finder.stop();
         this.#notFound({ kind: "unreachable" });
       }
+      this.#begun = undefined;
     }
     this.#advance();
   }
@@ -522,7 +530,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   /** Feeds one datagram; true where it is an answer or an announcement of a device. */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     this.begin(now);
-    const isMine = socket === this.#searchKey
+    const isMine = socket === this.#searchSocket?.key
       ? this.#finder.handleDatagram(data, from)
       : socket.startsWith("notices ")
       ? this.#hearNotice(data, from)
@@ -534,7 +542,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   /** ICMP says that nobody answers searches there. */
   handleUnreachable(_to: Endpoint, socket: string, now: Instant): void {
     this.begin(now);
-    if (socket === this.#searchKey) this.#finder.handleUnreachable();
+    if (socket === this.#searchSocket?.key) this.#finder.handleUnreachable();
     this.#advance();
   }
 
@@ -555,17 +563,20 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
 
   // ---- The device --------------------------------------------------------------------------
 
-  #newFinder(): IgdFinder {
-    const options = {
+  get #place(): FinderOptions {
+    return {
       gateway: this.#gateway,
       localAddress: this.#local,
       interface: this.#interface,
       isNamed: this.#isNamed,
       isOtherGateway: this.#isOtherGateway,
     };
-    return new IgdFinder(options, this.#queue, {
+  }
+
+  #newFinder(): IgdFinder {
+    return new IgdFinder(this.#place, this.#queue, {
       send: (to, data) => {
-        if (this.#searchKey !== undefined) this.outbox.send(this.#searchKey, to, data);
+        if (this.#searchSocket) this.outbox.send(this.#searchSocket.key, to, data);
       },
       now: () => this.now,
       found: (igd, address) => this.#found(igd, address),
@@ -582,9 +593,11 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     if (this.#igd && this.#isOtherGateway?.(this.#igd.address)) this.#hostMoved();
     this.#queue.advance();
     const isWanted = !this.#igd && (this.#isProbed || this.#queue.needsDevice);
-    if (isWanted) this.#searchKey ??= `search ${++this.#searches}`;
-    else if (this.#searchKey !== undefined) {
-      this.#searchKey = undefined;
+    if (isWanted && !this.#searchSocket) {
+      const key = `search ${++this.#searches}`;
+      this.#searchSocket = this.#begun?.socket ?? igdSearchSocket(this.#place, key);
+    } else if (!isWanted && this.#searchSocket) {
+      this.#searchSocket = undefined;
       this.#finder.stop();
     }
     this.#subscription.want(this.#isWatching() ? this.#igd?.connection : undefined);
@@ -592,9 +605,9 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     this.#queue.advance();
   }
 
-  /** Whether something was held that is to be held on. */
+  /** Whether something was held that is to be held on. Who waits for the first grant goes first. */
   #isWatching(): boolean {
-    return this.#announcements &&
+    return this.#announcements && this.#hasSettled &&
       this.keeper.some(({ grant, isWithdrawn, wanted }) =>
         grant !== undefined && !isWithdrawn && wanted.lifetimes !== 1
       );
@@ -635,7 +648,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
 
   /** No device was found: what waits for one fails. */
   #notFound(failure: Failure): void {
-    this.#searchKey = undefined;
+    this.#searchSocket = undefined;
     const doublings = ++this.#misses - EAGER_SEARCHES;
     const pauseMs = doublings < 0 ? 0 : Math.min(PCP_MRT_MS, SEARCH_PAUSE_MS * 2 ** doublings);
     this.#searchAgainAt = this.now + pauseMs;
@@ -1137,7 +1150,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     const isKnown = ask === "renew" && this.#habits.extendsLeases !== undefined;
     if (this.#habits.showsTable !== false && !isKnown && !lease.request) {
       this.#verify(lease, ask, port, seconds, leftBefore);
-    }
+    } else this.#hasSettled = true;
     return "done";
   }
 
@@ -1154,12 +1167,21 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     const isStill = () =>
       this.keeper.get(lease.id) === lease && lease.isGranted && lease.phase !== "deleting" &&
       lease.grant!.external.port === port;
+    const readBack = () => this.#readBack(lease, ask, port, seconds, leftBefore, isStill);
     this.#queue.add({
       name: `verify ${lease.key}`,
       isOptional: true,
-      run: () => this.#readBack(lease, ask, port, seconds, leftBefore, isStill),
-      fail: () => {},
+      run: () => this.#settling(readBack()),
+      fail: () => {
+        this.#hasSettled = true;
+      },
     });
+  }
+
+  *#settling(steps: Steps<Ending>): Steps<Ending> {
+    const ending = yield* steps;
+    this.#hasSettled ||= ending === "done";
+    return ending;
   }
 
   *#readBack(
@@ -1405,6 +1427,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       if (!isTold || lease.phase === "deleting") return "done";
       const external = { address: this.#local, port: lease.wanted.internalPort };
       this.keeper.granted(lease, { external, lifetimeSeconds: seconds }, this.now);
+      this.#hasSettled = true;
       return "done";
     }
     this.#failed(job, lease, this.#failureOf(outcome)!);

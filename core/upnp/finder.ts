@@ -2,7 +2,7 @@
  * Finding the Internet gateway device behind a gateway: SSDP search, the descriptions that it leads
  * to, and which of a device's connections is up.
  *
- * *Search* (`place_search.ts`). One search target first, the others where nobody has answered: some
+ * *Search* (`igd_search.ts`). One search target first, the others where nobody has answered: some
  * devices answer only one of them (quirks 17, 20, 24). What the answer says that it answers is not
  * looked at: the description decides (quirk 22). A gateway that was named is asked faster: whoever
  * named one that is not there hears of it in two thirds of the time.
@@ -17,8 +17,8 @@
  *
  * @module
  */
-import { classify, isLoopback } from "../cidr.ts";
-import { canonicalAddress, familyOf, formatEndpoint, withoutZone, zoneOf } from "../ip.ts";
+import { classify } from "../cidr.ts";
+import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
 import { callAction, type CallQueue, type Ending, type ServiceAt, type Steps } from "./calls.ts";
@@ -30,9 +30,10 @@ import {
   type Service,
 } from "./description.ts";
 import { headerValue } from "./header.ts";
-import { IGD_DEVICE, IGD_SERVICE, igdService } from "./igd.ts";
-import { PlaceSearch, type SearchStep, STEP_GAP_MS } from "./place_search.ts";
-import { decodeSsdp, deviceOf, SSDP_ROOT_DEVICE, type SsdpMessage } from "./ssdp.ts";
+import { igdService } from "./igd.ts";
+import { type IgdPlace, igdSearchAt, igdSearchLastsMs, onlyPeerAt } from "./igd_search.ts";
+import type { PlaceSearch } from "./place_search.ts";
+import { decodeSsdp, deviceOf, type SsdpMessage } from "./ssdp.ts";
 import { resolveInDescription, resolveLocal, type UrlOwner } from "./url.ts";
 
 /** A device that can be asked for mappings. */
@@ -72,51 +73,11 @@ export interface FinderHost {
 }
 
 /** Where to look. */
-export interface FinderOptions {
-  /** The gateway, and where it answers searches. */
-  readonly gateway: Endpoint;
-  /** This host's address towards it. */
-  readonly localAddress: string;
-  /** The name of the interface towards it, which multicast over IPv6 needs. */
-  readonly interface?: string | undefined;
-  /** Whether it was named: then nobody else's answer will do. */
-  readonly isNamed?: boolean | undefined;
+export interface FinderOptions extends IgdPlace {
   /** Whether an address is another gateway's of this host: what answers there is not this one's. */
   readonly isOtherGateway?: ((address: string) => boolean) | undefined;
 }
 
-/** How long a device may take its time with an answer, seconds. */
-const MX = 1;
-/** What is searched for, and when: a v2 device answers to v1, too. */
-const STEPS: readonly SearchStep[] = [
-  { atMs: 0, target: IGD_DEVICE.GATEWAY_1 },
-  { atMs: 200, target: IGD_DEVICE.GATEWAY_1 },
-  { atMs: 250, target: IGD_DEVICE.GATEWAY_2 },
-  { atMs: 600, target: IGD_DEVICE.GATEWAY_2 },
-  { atMs: 650, target: SSDP_ROOT_DEVICE },
-  { atMs: 1000, target: IGD_SERVICE.WAN_IP_1 },
-  { atMs: 1050, target: IGD_SERVICE.WAN_PPP_1 },
-  { atMs: 1100, target: IGD_SERVICE.WAN_IP_2 },
-];
-/**
- * The same where the gateway was named: no slower device's turn is to be waited for, so that they
- * leave as close as devices bear, and those most likely to be heard again at the end.
- */
-const NAMED_STEPS: readonly SearchStep[] = [
-  IGD_DEVICE.GATEWAY_1,
-  IGD_DEVICE.GATEWAY_2,
-  SSDP_ROOT_DEVICE,
-  IGD_SERVICE.WAN_IP_1,
-  IGD_SERVICE.WAN_PPP_1,
-  IGD_SERVICE.WAN_IP_2,
-  IGD_DEVICE.GATEWAY_1,
-  IGD_DEVICE.GATEWAY_2,
-].map((target, i) => ({ atMs: i * STEP_GAP_MS, target }));
-/**
- * How long after its last step a search is over: an answer to the group may take MX, whose least is
- * a second (UPnP Device Architecture 1.1 §1.3.2), and its way. Silence cannot be told any earlier.
- */
-const LAST_ANSWER_MS = 1000 * MX + 200;
 /** How long answers of others than the gateway wait. */
 const OTHERS_AFTER_MS = 1000;
 /** How many descriptions are looked at in one search. */
@@ -164,18 +125,8 @@ export class IgdFinder {
     this.#options = options;
     this.#queue = queue;
     this.#host = host;
-    const { localAddress: local, gateway, interface: name, isNamed } = options;
-    const steps = isNamed ? NAMED_STEPS : STEPS;
-    this.#lastsMs = steps.at(-1)!.atMs + LAST_ANSWER_MS;
-    this.#search = new PlaceSearch({
-      local,
-      gateway,
-      interface: name ?? zoneOf(gateway.address),
-      steps,
-      mx: MX,
-      isAlone: this.onlyPeer !== undefined,
-      send: (to, data) => host.send(to, data),
-    });
+    this.#lastsMs = igdSearchLastsMs(options);
+    this.#search = igdSearchAt(options, (to, data) => host.send(to, data));
   }
 
   /** Whether it is searching. */
@@ -183,19 +134,19 @@ export class IgdFinder {
     return this.#startedAt !== undefined;
   }
 
-  /** Where searches are sent alone, where nothing else can answer: on loopback. */
-  get onlyPeer(): Endpoint | undefined {
-    return isLoopback(this.#options.gateway.address) ? this.#options.gateway : undefined;
-  }
-
-  /** Begins, unless it has. The socket must be open. */
-  start(): void {
+  /**
+   * Begins, unless it has. The socket must be open.
+   *
+   * @param begunAt When its first step left, where that has been done.
+   */
+  start(begunAt?: Instant): void {
     if (this.isSearching) return;
-    this.#startedAt = this.#host.now();
+    this.#startedAt = begunAt ?? this.#host.now();
     this.#candidates = [];
     this.#failure = undefined;
     this.#isRefused = false;
-    this.#search.start(this.#startedAt);
+    if (begunAt === undefined) this.#search.start(this.#startedAt);
+    else this.#search.goOn(begunAt);
   }
 
   /** Ends it, without a word. */
@@ -231,7 +182,7 @@ export class IgdFinder {
 
   /** ICMP says that nobody is there, where nobody else could answer. */
   handleUnreachable(): void {
-    if (!this.isSearching || !this.onlyPeer) return;
+    if (!this.isSearching || !onlyPeerAt(this.#options)) return;
     this.#isRefused = true;
     this.#check();
   }

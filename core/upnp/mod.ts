@@ -31,5 +31,6 @@ export {
   type IgdMapping,
   type PortMappingEntry,
 } from "./client.ts";
+export type { BegunSearch } from "./igd_search.ts";
 export * from "./control_point.ts";
 export type * from "../lease/types.ts";

@@ -86,6 +86,13 @@ export class PlaceSearch {
     this.#step(now);
   }
 
+  /** Goes on with one whose first step has left already. */
+  goOn(startedAt: Instant): void {
+    this.#startedAt = startedAt;
+    this.#left = 1;
+    this.#await(startedAt);
+  }
+
   /** Ends it. */
   stop(): void {
     this.#left = this.#nextAt = undefined;
@@ -103,11 +110,16 @@ export class PlaceSearch {
 
   #step(now: Instant): void {
     const { steps, gateway, mx, send } = this.#options;
-    const { target } = steps[this.#left!]!;
+    const { target } = steps[this.#left!++]!;
     if (gateway) send(gateway, encodeSearch({ host: gateway, target }));
     const group = this.#group;
     if (group) send(group, encodeSearch({ host: group, target, mx }));
-    const next = steps[++this.#left!];
+    this.#await(now);
+  }
+
+  /** Sets when the next step is due, after one that left at `now`. */
+  #await(now: Instant): void {
+    const next = this.#options.steps[this.#left!];
     // A loop that woke up late sends no two at once.
     this.#nextAt = next && Math.max(this.#startedAt + next.atMs, now + STEP_GAP_MS);
   }

@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, it } from "node:test";
+import { rehearseHttp } from "../../adapters/http.ts";
 import { openHttp } from "../../adapters/net.ts";
 import type { Http } from "../../adapters/runtime.ts";
 import type { Endpoint, HttpRequest, HttpResult, RequestAction } from "../../core/machine.ts";
@@ -45,6 +46,12 @@ const BROKEN: Record<string, string> = {
   "a header that is larger than any": `HTTP/1.1 200 OK\r\n${"X: yyyyyyyy\r\n".repeat(8000)}\r\n`,
   "a length and no body": `HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n${CLOSES}`,
 };
+
+it("a rehearsal of HTTP gets the answer of nobody, but on Bun", async () => {
+  const result = await rehearseHttp();
+  if ("Bun" in globalThis) assertEquals(result, undefined);
+  else assert(result?.ok && result.status === 200 && result.body[0] === 0x31);
+});
 
 describe("HTTP of devices on this runtime", () => {
   const { open, handTimers } = closedAfterEach(afterEach);

@@ -3,14 +3,30 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { ClientOptions } from "../../../core/portmap/client.ts";
+import type { Action, SendAction, SocketSpec } from "../../../core/machine.ts";
+import type { ClientEvent, ClientOptions } from "../../../core/portmap/client.ts";
+import { LateClient } from "../../../core/portmap/late.ts";
 import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { makeIgdClient } from "../../../core/portmap/upnp.ts";
+import { IGD_SEARCH } from "../../../core/portmap/upnp_search.ts";
 import { seededRandom } from "../../../core/random.ts";
+import type { IgdClientStats } from "../../../core/upnp/client.ts";
+import { ScriptedRouter } from "../upnp/scripted_igd.ts";
 import { Home, type HomeOptions } from "./home.ts";
 import { EXTERNAL, GATEWAY, HOST, told } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
+/** What leaves first: to the gateway, and to everybody. */
+const BEGINNING = 2;
+const CLIENT: ClientOptions = {
+  gateway: GATEWAY,
+  localAddress: HOST,
+  random: seededRandom(1),
+  fastStart: true,
+  interface: undefined,
+  announcements: true,
+  isNamed: false,
+};
 const BROKEN = { kind: "not-loaded", message: "no such file" } as const;
 
 /** A mapper whose UPnP is to be loaded. */
@@ -21,6 +37,13 @@ function late(options: HomeOptions = {}): Home {
 /** The loading is over. */
 function load(home: Home, code: Parameters<PortMapper["takeUpnp"]>[0] = makeIgdClient): void {
   home.do((mapper, now) => mapper.takeUpnp(code, now));
+}
+
+/** All that comes out. */
+function drained(client: LateClient): Action<ClientEvent>[] {
+  const actions = [];
+  for (let action = client.poll(); action; action = client.poll()) actions.push(action);
+  return actions;
 }
 
 /** What is told but for the wish to load. */
@@ -60,7 +83,9 @@ describe("UPnP's client", () => {
     const mapped = home.take().map((event) => told(event, "mapped"));
     assertEquals(mapped.map(({ mapping: { via } }) => via), ["upnp", "upnp"]);
     assertEquals(mapped[0]!.mapping.external, { address: EXTERNAL, port: 8080 });
-    assertEquals(home.left.find(({ what }) => what === "upnp search")!.at, 100);
+    const searched = home.left.filter(({ what }) => what === "upnp search");
+    assertEquals(searched.map(({ at }) => at), [30, 30], "once, and before it was there");
+    assertEquals(home.left.find(({ what }) => what === "upnp GET")!.at, 100);
     assert("searches" in home.mapper.stats.clients["gateway 1 upnp"]!);
   });
 
@@ -87,7 +112,91 @@ describe("UPnP's client", () => {
 
     load(home);
     home.run(60_000);
-    assertEquals(home.router.searches, []);
+    assertEquals(home.router.searches.length, BEGINNING);
+    assertEquals(home.mapper.stats.clients["gateway 1 upnp"], {}, "nobody needed it");
+  });
+
+  it("goes on with the search that left before it was there, step by step", () => {
+    const home = late({ mapper: { protocols: ["upnp"] } });
+    home.router.isDead = true;
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(220);
+    load(home);
+    home.run(2100);
+    const times = new Set(home.left.map(({ at }) => at));
+    assertEquals([...times], [0, 220, 270, 600, 650, 1000, 1050, 1100]);
+    assertEquals(told(takeOthers(home)[0], "failed").at, 2300);
+  });
+
+  it("hears of what it was too late for: so much, and no more", () => {
+    const client = new LateClient("upnp", () => undefined, CLIENT, undefined, IGD_SEARCH);
+    const from = GATEWAY;
+    client.probe(0);
+    const [{ key, local }] = client.sockets() as [SocketSpec];
+    assertEquals([client.poll(), local?.address], [undefined, HOST]);
+    client.handleSocket(key, { ok: true, local: { address: HOST, port: 4 } }, 0);
+    client.handleSocket(key, { ok: true, local: { address: HOST, port: 4 } }, 0);
+    const left = drained(client);
+    assertEquals(left.map(({ type }) => type), ["send", "send", "event"]);
+
+    const small = new Uint8Array(8192), large = new Uint8Array(8193);
+    assert(!client.handleDatagram(small, from, "another", 1));
+    assert(!client.handleDatagram(large, from, key, 1));
+    const [answer] = new ScriptedRouter().datagram(left[0] as SendAction);
+    assert(client.handleDatagram(answer!.data, from, key, 1));
+    answer!.data.fill(0);
+    for (let i = 1; i < 16; i++) assert(client.handleDatagram(small, from, key, 1));
+    assert(!client.handleDatagram(small, from, key, 1));
+    client.handleUnreachable(from, key, 1);
+    client.codeTold(makeIgdClient, 2);
+    const { searches, dropped } = client.stats as IgdClientStats;
+    assertEquals([searches, dropped.malformed], [1, 15]);
+    assertEquals(client.sockets().map((spec) => spec.key), [key], "it is still open");
+    assertEquals(drained(client).map(({ type }) => type), ["request"], "its description");
+  });
+
+  it("tells at once of what ICMP, or no socket, said before it was there", () => {
+    const loopback = { ...CLIENT, localAddress: "127.0.0.1" };
+    const gateway = { address: "127.0.0.1", port: 5000 };
+    for (const says of ["unreachable", "no socket"] as const) {
+      const options = { ...loopback, gateway };
+      const client = new LateClient("upnp", () => undefined, options, undefined, IGD_SEARCH);
+      client.probe(0);
+      const [{ key, connect }] = client.sockets() as [SocketSpec];
+      assertEquals(connect, gateway);
+      if (says === "unreachable") {
+        client.handleSocket(key, { ok: true, local: { address: "127.0.0.1", port: 4 } }, 0);
+        client.handleUnreachable(gateway, key, 1);
+      } else {
+        const message = "EPERM";
+        client.handleSocket(key, { ok: false, code: "permission", message, isOpen: false }, 0);
+      }
+      drained(client);
+      client.codeTold(makeIgdClient, 2);
+      const failure = { kind: "unreachable" } as const;
+      const event = { type: "external-address-failed", failure } as const;
+      assertEquals(drained(client), [{ type: "event", event }], says);
+    }
+  });
+
+  it("is searched for no more where nobody asks any more, and anew where somebody does", () => {
+    const client = new LateClient("upnp", () => undefined, CLIENT, undefined, IGD_SEARCH);
+    const keys = () => client.sockets().map(({ key }) => key);
+    client.probe(0);
+    client.endProbe(1);
+    const id = client.map(web, 2);
+    const listed = client.list(2);
+    client.revoke(id, 3);
+    assertEquals([keys(), client.isIdle], [["early search 2"], false]);
+    client.abandon(listed, 4);
+    assertEquals(keys(), []);
+    client.withdraw(client.map(web, 5), 6);
+    assertEquals(keys(), []);
+    client.probe(7);
+    client.networkChanged("192.168.1.77", 8);
+    assertEquals(client.sockets()[0]!.local?.address, "192.168.1.77");
+    client.endProbe(9);
+    assertEquals(drained(client).map(({ type }) => type), ["event"], "revoked");
   });
 
   it("has failed where it could not be loaded, and is asked for again by the next race", () => {
@@ -104,7 +213,7 @@ describe("UPnP's client", () => {
         "nat-pmp unreachable",
         "upnp not loaded (no such file)",
       ]);
-      assertEquals(home.router.searches, []);
+      assertEquals(home.mapper.sockets().filter(({ key }) => key.includes("search")), []);
     };
     tries();
     tries();
@@ -169,7 +278,7 @@ describe("UPnP's client", () => {
     load(home);
     home.run(10_000);
     assert(home.mapper.isIdle);
-    assertEquals(home.router.searches, []);
+    assertEquals(home.router.searches.length, BEGINNING);
   });
 
   it("is of no mapping that it cannot make, loaded or not", () => {
