@@ -476,6 +476,22 @@ export function mappingKey(
   }`;
 }
 
+/** Which ports of which host a mapping is for. */
+type MappedPorts =
+  & Pick<MappingRequest, "protocol" | "internalPort">
+  & {
+    readonly [field in "portSet" | "thirdParty" | "remote"]?: MappingRequest[field] | undefined;
+  };
+
+/** Whether two inbound mappings share an internal port (RFC 7753 §6.4 forbids it for sets). */
+export function sharePorts(a: MappedPorts, b: MappedPorts): boolean {
+  if (a.protocol !== b.protocol || a.thirdParty !== b.thirdParty) return false;
+  if (a.remote !== undefined || b.remote !== undefined) return false;
+  const last = ({ internalPort, portSet }: MappedPorts) =>
+    Math.min(65535, internalPort + (portSet?.size ?? 1) - 1);
+  return a.internalPort <= last(b) && b.internalPort <= last(a);
+}
+
 /** The internal side of a mapping for people: `8080/tcp`, `internal port 0 of protocol 47`… */
 export function describeInternal(subject: MappingSubject): string {
   const { protocol, internalPort, thirdParty, remote } = subject;

@@ -33,6 +33,7 @@ import {
   mappingKey,
   NO_FILTERS,
   sameFilters,
+  sharePorts,
   type Wanted,
 } from "../mapping.ts";
 import { type RandomSource, uniform } from "../random.ts";
@@ -307,9 +308,9 @@ export class LeaseKeeper<R, T> {
 
   /** Forgets a mapping: no packet, no event. */
   abandon(lease: Lease<R>, now: Instant): void {
+    this.#byId.delete(lease.id);
     this.#wire.cancel(lease);
     this.#deadlines.delete(lease);
-    this.#byId.delete(lease.id);
     this.#sets.delete(lease);
     if (this.#wanted.get(lease.key) === lease) this.#wanted.delete(lease.key);
     if (this.#leaving.get(lease.key) !== lease) return;
@@ -406,8 +407,10 @@ export class LeaseKeeper<R, T> {
   gatewayRestarted(except: Lease<R> | undefined, now: Instant): void {
     const together = this.#recoveryAt(now);
     for (const lease of this.#wanted.values()) {
-      if (lease === except || lease.isWithdrawn) continue;
+      if (lease.isWithdrawn) continue;
+      // The answer that told it may be a refusal.
       lease.isStale = lease.isGranted;
+      if (lease === except) continue;
       lease.notBefore = undefined;
       const isHeld = lease.phase === "granted" || lease.phase === "renewing";
       if (isHeld || lease.phase === "resting") this.#recover(lease, together, now);
@@ -507,10 +510,9 @@ export class LeaseKeeper<R, T> {
         `Cannot map ${describeInternal(wanted)}: it is mapped already (id ${known.id})`,
       );
     }
-    if (wanted.kind !== "map") return;
     // A single port can overlap with a set only.
     for (const { wanted: other } of wanted.portSet ? this.#wanted.values() : this.#sets) {
-      if (!overlaps(wanted, other)) continue;
+      if (!sharePorts(wanted, other)) continue;
       throw new TypeError(
         `Cannot map ${describeInternal(wanted)}: the ports overlap those of ${
           describeInternal(other)
@@ -781,12 +783,4 @@ function canClaim<R>(lease: Lease<R>, wanted: Wanted, given: string | undefined)
   return lease.isAdopted && portSet?.size === wanted.portSet?.size &&
     portSet?.parity === wanted.portSet?.parity &&
     (given === undefined || given === lease.nonce);
-}
-
-/** Whether two inbound mappings share an internal port (RFC 7753 §6.4 forbids it for sets). */
-function overlaps(a: Wanted, b: Wanted): boolean {
-  if (a.protocol !== b.protocol || a.thirdParty !== b.thirdParty || b.kind !== "map") return false;
-  const last = ({ internalPort, portSet }: Wanted) =>
-    Math.min(65535, internalPort + (portSet?.size ?? 1) - 1);
-  return a.internalPort <= last(b) && b.internalPort <= last(a);
 }

@@ -453,6 +453,8 @@ export class NatPmpDeeds {
     if (epochSeconds !== undefined && this.epoch.hear(epochSeconds, now)) {
       this.owesRestart = true;
       this.#answeredLast = isOurs ? exchange.mapping : undefined;
+      // Its answer may be a refusal: then it is lost.
+      if (this.#answeredLast) this.#answeredLast.isStale = this.#answeredLast.until !== undefined;
       // Which answers a session takes is not known from outside: it says that it took this one.
       if (!this.#watch.isSession) this.#gatewayLostState(now);
     } else if (epochSeconds !== undefined && !isOurs && epochSeconds < YOUNG_TABLE_SECONDS) {

@@ -577,6 +577,8 @@ export class PcpDeeds {
     if (!this.epoch.hear(epoch, now)) return false;
     this.owesRestart = true;
     this.#answeredLast = answered;
+    // Its answer may be a refusal: then it is lost.
+    if (answered) answered.isStale = answered.isGranted;
     // Which answers a session takes is not known from outside: it has to say that it took this one.
     if (!this.#watch.isSession) this.restarted(now);
     return true;

@@ -908,6 +908,15 @@ describe("a gateway that lost its table", () => {
     assertEquals(lab.nextIn, 9000);
   });
 
+  it("and says so with a refusal has lost what that answers, too", () => {
+    const lab = rig(), lease = lab.held();
+    lab.run(HOUR);
+    lab.keeper.gatewayRestarted(lease, lab.now);
+    assertEquals(lease.phase, "renewing");
+    lab.fail(lease, refusal(lab.now + 9000));
+    assertEquals(lab.told(), ["lost NO_RESOURCES in 9000"]);
+  });
+
   it("and is silent has lost it, which is asked for again soon", () => {
     const lab = rig(), lease = lab.held();
     lab.keeper.gatewayRestarted(undefined, 0);

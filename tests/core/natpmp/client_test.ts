@@ -164,6 +164,18 @@ describe("NatPmpClient: what a mapping goes through", () => {
     assertEquals(rig.client.mapping(id)?.state, "running");
   });
 
+  it("a refused renewal that tells of a restart has lost the mapping", () => {
+    const { rig } = rigWithMapping();
+    rig.run(3_599_000);
+    rig.scenario((gateway, now) => {
+      gateway.forget(now);
+      gateway.setEpoch(3, now);
+      gateway.setRefusal(4, now);
+    });
+    rig.run(1000);
+    assertEquals(rig.takeTypes(), ["gateway-restarted", "lost"]);
+  });
+
   it("D-08: a success with port 0 is a violation and is not published", () => {
     const decide =
       () => ({ kind: "reshape", changes: [{ kind: "external-port", port: 0 }] } as const);

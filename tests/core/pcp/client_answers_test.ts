@@ -248,6 +248,18 @@ describe("answers out of the ordinary", () => {
     assertEquals(rig.client.mapping(id), undefined);
   });
 
+  it("what the restarted server refuses is lost, also where the refusal is what tells of it", () => {
+    const rig = new Rig();
+    rig.mapped();
+    rig.advance(4_500_000);
+    rig.scenario((gateway, now) => {
+      gateway.forget(now);
+      gateway.setEpoch(3, now);
+    });
+    rig.refuse(8, 30);
+    assertEquals(rig.heard(), ["mapped", "gateway-restarted", "lost"]);
+  });
+
   it("a restart recreates what is not renewed for the rest of its time", () => {
     const rig = new Rig();
     rig.mapped({ mode: "once", lifetimeSeconds: 600 });
