@@ -70,7 +70,7 @@ import {
   checkNonce,
   deletionOf,
   hasPaddedOptions,
-  misfitOfSize,
+  misfitOf,
   type PcpLease,
   requestOf,
 } from "./request.ts";
@@ -560,7 +560,7 @@ export class PcpClient extends LeaseClient<PcpMapping, PcpEvent> implements Mach
   protected override readonly wire: ClientWire<Request, PcpMapping> = {
     gatewayAddress: () => this.#servers.current.address,
     localAddress: () => this.#localAddress,
-    misfit: (wanted) => misfitOfSize(wanted, this.#localAddress),
+    misfit: (wanted) => misfitOf(wanted, this.#localAddress),
     nonces: { read: checkNonce, make: () => this.#newNonce() },
     isAsking: () => this.#announce.isInFlight,
     endQuestions: () => this.#endAnnounce(),

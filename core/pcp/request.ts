@@ -44,8 +44,14 @@ export function checkNonce(nonce: Uint8Array): string {
   return toHex(nonce);
 }
 
-/** That a request would not leave the server room for its answer; in words. */
-export function misfitOfSize(wanted: Wanted, localAddress: string): string | undefined {
+/**
+ * That a request is for the host from which it would be sent (PCP-C-47), as that may turn out to be,
+ * or would not leave the server room for its answer; in words.
+ */
+export function misfitOf(wanted: Wanted, localAddress: string): string | undefined {
+  if (wanted.thirdParty === withoutZone(localAddress)) {
+    return `'thirdParty' must be another host's address: current value is ${wanted.thirdParty}`;
+  }
   const replacesFilters = wanted.filters.length > 0;
   const details = { localAddress, replacesFilters, leavesOutPadded: false };
   const options = optionsLength(buildOptions(wanted, details, false));

@@ -85,6 +85,17 @@ export class AddressQuestions {
     for (const question of [...this.#open.values()]) this.#begin(question, now);
   }
 
+  /** A gateway is this host's no more: who waits for it asks at the next one, as soon as that is open. */
+  left(path: Path, now: Instant): void {
+    for (const question of [...this.#open.values()]) {
+      const { waiting } = question;
+      for (const speaker of waiting ?? []) if (speaker.path === path) waiting!.delete(speaker);
+      if (waiting?.size !== 0) continue;
+      question.waiting = undefined;
+      this.#begin(question, now);
+    }
+  }
+
   /** Takes a question back: nothing more is told of it. */
   end(id: MappingId, now: Instant): void {
     const waiting = this.#open.get(id)?.waiting ?? [];

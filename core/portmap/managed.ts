@@ -246,6 +246,8 @@ export class ManagedMapping {
   isReported = false;
   /** How often it has been renewed by the application. */
   revision = 0;
+  /** The lifetime for which it was renewed then, seconds. */
+  askedSeconds: number | undefined;
   /** What its holder's numbers fall short of that. */
   revisionOffset = 0;
 
@@ -402,7 +404,12 @@ export function clientRequest(managed: ManagedMapping, { via, path }: Speaker): 
       ? { remembered: { address, port } }
       : { suggestedExternal: { ...named, port } };
   }
-  return { ...request, ...learnt, ...(nonce !== undefined && { nonce: fromHex(nonce) }) };
+  return {
+    ...request,
+    ...learnt,
+    ...(managed.askedSeconds !== undefined && { lifetimeSeconds: managed.askedSeconds }),
+    ...(nonce !== undefined && { nonce: fromHex(nonce) }),
+  };
 }
 
 /** A held mapping as it is kept for a later run. */
@@ -439,7 +446,7 @@ function savedAt(
     ...rest,
     via,
     gateway: address,
-    lifetimeSeconds: request.lifetimeSeconds ?? granted?.lifetimeSeconds ??
+    lifetimeSeconds: managed.askedSeconds ?? request.lifetimeSeconds ?? granted?.lifetimeSeconds ??
       DEFAULT_LIFETIME_SECONDS,
     mode: request.mode ?? "keep-alive",
     // By whichever protocol it is held: PCP, which was asked first, may yet have made it, too.

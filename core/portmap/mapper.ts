@@ -61,6 +61,7 @@ import {
   type MappingId,
   type MappingKey,
   retryAfter,
+  sharePorts,
   type Transport,
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
@@ -191,6 +192,8 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #sets: Set<ManagedMapping> = new Set();
   /** Those that are being deleted. */
   readonly #leaving: Set<ManagedMapping> = new Set();
+  /** Removals that wait until a part of something else has been deleted, which has the same port. */
+  readonly #behindParts: Set<ManagedMapping> = new Set();
   /** Mappings of earlier runs, and of this one that were left to their end; by key. */
   readonly #saved: Map<MappingKey, readonly SavedPort[]> = new Map();
   readonly #addresses: AddressQuestions;
@@ -357,11 +360,14 @@ export class PortMapper implements Machine<MapperEvent> {
       if (isMoved) this.#forgive(path);
       for (const { via, client } of path.speakers) {
         const stats = { enumerable: true, configurable: true, get: () => client.stats };
-        Object.defineProperty(this.stats.clients, `${path.key} ${via}`, stats);
+        Object.defineProperty(this.stats.clients, `${path.name} ${via}`, stats);
       }
       for (const managed of [...this.#managed.values()]) {
-        if (managed.phase === "racing") this.#joinAll(managed, now);
-        else if (managed.phase === "removing") this.#beginRemoval(managed, now);
+        if (managed.phase === "racing") {
+          this.#joinAll(managed, now);
+          // Nobody can, it turns out.
+          if (managed.contenders.length === 0) this.#race.check(managed, UNREACHABLE, now);
+        } else if (managed.phase === "removing") this.#beginRemoval(managed, now);
       }
     } else {
       path.failed(result, result.isOpen, now);
@@ -437,15 +443,20 @@ export class PortMapper implements Machine<MapperEvent> {
   unmap(request: PortRequest, now: Instant): MappingId {
     const family = this.#check(request);
     const key = savedKey(request);
-    if (this.#isWanted(key, family)) {
+    if (this.#isTaken(request, key, family)) {
       const internal = describeInternal(checkMappingRequest(request));
       throw new TypeError(`Cannot unmap ${internal}: it is held`);
     }
     this.#outbox.touch(now);
+    const { gateway } = request;
     for (const one of this.#leaving) {
-      if (one.key !== key || one.request.internalPort === 0 || this.#outers.has(one)) continue;
+      if (one.key !== key || one.request.internalPort === 0 || one.madeFor !== undefined) continue;
+      if (this.#familyOf(one.request) !== family) continue;
       // A client deletes a mapping once, and answers for it once.
-      if (one.phase === "removing" || isDeletedAt(one, request.gateway)) return one.id;
+      const isSame = one.phase === "removing"
+        ? isSameEndpoint(one.request.gateway, gateway)
+        : isDeletedAt(one, gateway);
+      if (isSame) return one.id;
     }
     return this.#remove(request, now);
   }
@@ -454,12 +465,12 @@ export class PortMapper implements Machine<MapperEvent> {
   savedBy(via: Via, protocol: Transport): PortRequest[] {
     const family = this.#familyOf({ protocol, internalPort: 0 });
     const saved = [...this.#saved].flatMap(([key, mappings]) =>
-      this.#isWanted(key, family) ? [] : mappings
+      mappings.filter((one) =>
+        one.protocol === protocol && !one.remote && one.via === via &&
+        familyOf(one.gateway) === family && !this.#isTaken(one, key, family)
+      )
     );
-    return saved.filter((one) =>
-      one.protocol === protocol && !one.remote && one.via === via &&
-      familyOf(one.gateway) === family
-    ).map(({ internalPort, thirdParty }) => ({
+    return saved.map(({ internalPort, thirdParty }) => ({
       protocol,
       internalPort,
       ...(thirdParty !== undefined && { thirdParty }),
@@ -1048,6 +1059,7 @@ export class PortMapper implements Machine<MapperEvent> {
     if (reason !== "expired" && (!isDone || isOutOfReach)) this.#save(managed);
     else this.#forgetSaved(managed.key, managed.deletedAt(reason));
     this.#forget(managed, now);
+    for (const one of [...this.#behindParts]) this.#beginRemoval(one, now);
     if (managed.isForAddress) return;
     const left = isDone ? undefined : failure;
     const { partOf } = managed;
@@ -1100,19 +1112,29 @@ export class PortMapper implements Machine<MapperEvent> {
       const { contenders, holder } = managed;
       const left = paths.filter((path) => contenders.some(({ speaker }) => speaker.path === path));
       if (left.length === 0) continue;
+      // It is for what that gateway tells, and no other does.
+      if (managed.isForAddress) {
+        this.#revoke(managed, now);
+        continue;
+      }
       for (const path of left) this.#race.leave(managed, path, now);
       if (holder && left.includes(holder.speaker.path)) {
         this.#lost(managed, UNREACHABLE, undefined, now);
       } else if (managed.phase === "racing") this.#race.check(managed, UNREACHABLE, now);
     }
+    for (const path of paths) this.#addresses.left(path, now);
   }
 
   /** A gateway that was left is waited for no more: what it was to delete is told as unanswered. */
   #drop(path: Path, now: Instant): void {
     this.#paths = this.#paths.filter((one) => one !== path);
     const failure: Failure = { kind: "no-answer" };
+    for (const question of [...this.#lists]) {
+      if (question.speaker?.path !== path) continue;
+      this.#endList(question, path.gateway, NO_TABLE, failure, now);
+    }
     for (const speaker of path.speakers) {
-      delete this.stats.clients[`${path.key} ${speaker.via}`];
+      delete this.stats.clients[`${path.name} ${speaker.via}`];
       for (const protocol of [...speaker.removingAll.keys()]) {
         this.#allRemoved(speaker, protocol, failure, now);
       }
@@ -1160,8 +1182,10 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #host: RaceHost = {
     timers: this.#timers,
     find: (id) => this.#managed.get(id),
-    pathsFor: ({ request }) => {
+    pathsFor: (managed) => {
+      const { request } = managed;
       const family = this.#familyOf(request);
+      if (this.#isOutOfFamily(managed, family)) return [];
       return this.#paths.filter(({ gateway, isLeft, behind }) =>
         !isLeft && familyOf(gateway.address) === family &&
         (request.gateway === undefined ? !behind : isSameEndpoint(gateway, request.gateway))
@@ -1201,13 +1225,22 @@ export class PortMapper implements Machine<MapperEvent> {
         ? { code: blocked.code, message: blocked.message }
         : paths.length === 0
         ? { code: "gateway-not-found", message: `this host has no gateway for IPv${family}` }
-        : { code: attempts.length === 0 ? "unsupported" : codeOf(failure) };
+        : attempts.length === 0
+        ? { code: "unsupported", ...this.#whyNobodyCan(managed, paths) }
+        : { code: codeOf(failure) };
       const { id } = managed;
       const event = { type: "failed", id, attempts, ...told, ...retryAfter(failure, now) } as const;
       if (partOf === undefined) this.#outbox.emit(event, id);
       else this.#pairs.halfFailed(managed, event);
     },
   };
+
+  /** What the preferred protocol cannot do of it. */
+  #whyNobodyCan(managed: ManagedMapping, paths: readonly Path[]): { readonly message?: string } {
+    const speakers = paths.flatMap((path) => path.speakers);
+    const message = speakers.map((one) => this.#host.misfit(managed, one)).find(Boolean);
+    return message === undefined ? {} : { message };
+  }
 
   readonly #addressHost: AddressHost = {
     pathOf: (family, gateway) =>
@@ -1382,20 +1415,40 @@ export class PortMapper implements Machine<MapperEvent> {
     return family;
   }
 
-  #isWanted(key: MappingKey, family: Family): boolean {
-    return this.#wanted[family].has(key) || this.#watches.has(key, family) ||
-      this.#pairs.has(key, family);
+  /** Whether one of its ports is wanted by another one, of this family. */
+  #isTaken(
+    request: PortRequest | SavedPort,
+    key: MappingKey,
+    family: Family,
+    self?: ManagedMapping,
+  ): boolean {
+    const wanted = this.#wanted[family];
+    const same = wanted.get(key);
+    if (same !== undefined && same !== self) return true;
+    // A single port can overlap with a set only.
+    for (const one of request.portSet ? wanted.values() : this.#sets) {
+      if (one === self || wanted.get(one.key) !== one) continue;
+      if (sharePorts(request, one.request)) return true;
+    }
+    return this.#watches.some(family, (one) => sharePorts(request, one)) ||
+      this.#pairs.some(family, (one) => sharePorts(request, one));
+  }
+
+  /**
+   * Whether it would go where no gateway of its family is left, though its port is mapped there by
+   * another wish.
+   */
+  #isOutOfFamily(managed: ManagedMapping, family: Family): boolean {
+    const { request, phase, madeFor } = managed;
+    const isFixed = request.family !== undefined || request.gateway !== undefined ||
+      request.remote !== undefined || madeFor !== undefined;
+    if (isFixed || (phase !== "racing" && phase !== "held")) return false;
+    return this.#isTaken(request, managed.key, family, managed);
   }
 
   /** Each port is wanted once. */
   #checkFree(request: PortRequest, key: MappingKey, families: readonly Family[]): void {
-    const { protocol, internalPort: port } = request;
-    const isInSet = ({ request: { internalPort, portSet, ...held } }: ManagedMapping) =>
-      portSet !== undefined && held.protocol === protocol && port > internalPort &&
-      port < internalPort + portSet.size;
-    const isFree = families.every((family) => !this.#isWanted(key, family)) &&
-      ![...this.#sets].some(isInSet);
-    if (isFree) return;
+    if (families.every((family) => !this.#isTaken(request, key, family))) return;
     const internal = describeInternal(checkMappingRequest(request));
     throw new TypeError(`Cannot map ${internal}: it is mapped already`);
   }
@@ -1420,7 +1473,8 @@ export class PortMapper implements Machine<MapperEvent> {
     for (const { gateway, nonce } of saved) {
       if (nonce !== undefined) managed.keepNonces({ [gateway]: nonce });
     }
-    const granted = saved.filter((one) => one.external);
+    const family = this.#familyOf(request);
+    const granted = saved.filter((one) => one.external && familyOf(one.gateway) === family);
     const external =
       (granted.find(({ gateway }) => gateway === request.gateway?.address) ?? granted[0])?.external;
     if (external?.address !== undefined) {
@@ -1472,9 +1526,17 @@ export class PortMapper implements Machine<MapperEvent> {
       if (beginRemovalOfAll(managed, request.protocol, path.speakers, now)) return;
       return this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
     }
+    // A client deletes a mapping once, and answers for it once.
+    const isAtWork = [...this.#leaving].some((one) =>
+      one.phase === "revoking" && one.key === key && isDeletedAt(one, path.gateway)
+    );
+    if (isAtWork) return void this.#behindParts.add(managed);
+    this.#behindParts.delete(managed);
     const able = path.speakers.filter((one) => this.#host.misfit(managed, one) === undefined);
     // Who only asked may not have been the one that made it.
-    const maker = able.filter(({ via }) => saved?.external && via === saved.via);
+    const maker = saved?.gateway === path.gateway.address
+      ? able.filter(({ via }) => saved.external && via === saved.via)
+      : [];
     const order = maker.length > 0 ? maker : able.toReversed();
     if (beginRemoval(managed, order, now)) return;
     this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
@@ -1494,11 +1556,12 @@ export class PortMapper implements Machine<MapperEvent> {
     lifetimeSeconds: number | undefined,
     now: Instant,
   ): number {
-    const { holder } = managed;
     managed.revision++;
-    if (holder?.id !== undefined) {
-      const revision = holder.speaker.client.renew(holder.id, lifetimeSeconds, now);
-      managed.revisionOffset = managed.revision - revision;
+    managed.askedSeconds = lifetimeSeconds ?? managed.askedSeconds;
+    for (const { id, state, speaker } of managed.contenders) {
+      if (id === undefined || (state !== "holding" && state !== "asking")) continue;
+      const revision = speaker.client.renew(id, lifetimeSeconds, now);
+      if (state === "holding") managed.revisionOffset = managed.revision - revision;
     }
     return managed.revision;
   }
@@ -1536,6 +1599,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#race.forget(managed, now);
     this.#managed.delete(managed.id);
     this.#leaving.delete(managed);
+    this.#behindParts.delete(managed);
     for (const speaker of speakers) this.#endIdleProbe(speaker, now);
   }
 

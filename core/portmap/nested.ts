@@ -122,8 +122,10 @@ export class Nested {
       nest.attempts = [...nest.attempts, ...part.attempts];
       nest.failure = failure ?? nest.failure;
     }
-    if (nest.over) this.#endIfDone(nest);
-    else this.#settle(nest, now);
+    if (nest.over) return this.#endIfDone(nest);
+    // What was not wanted when its end began may be wanted by now.
+    this.#reach(nest, now);
+    this.#settle(nest, now);
   }
 
   /** A mapping is being deleted: so are its outer ones. */

@@ -18,9 +18,8 @@
  */
 import type { Attempt } from "../errors.ts";
 import { type Family, isSameEndpoint } from "../ip.ts";
-import { savedKey } from "../lease/saved.ts";
 import type { Instant } from "../machine.ts";
-import type { Failure, MappingId, MappingKey, Transport } from "../mapping.ts";
+import type { Failure, MappingId, Transport } from "../mapping.ts";
 import { below, type RandomSource } from "../random.ts";
 import type { Timers } from "../timers.ts";
 import type {
@@ -34,6 +33,7 @@ import type {
 /** What both halves are asked for. */
 export type PairRequest = Omit<PortRequest, "protocol">;
 
+const TRANSPORTS = ["tcp", "udp"] as const;
 /** So many ports are tried. */
 const MAX_ROUNDS = 6;
 /** Ports that are tried at random: IANA's dynamic ones, which nobody owns. */
@@ -79,7 +79,6 @@ interface Half {
 interface Pair {
   readonly id: MappingId;
   readonly request: PairRequest;
-  readonly keys: readonly MappingKey[];
   state: "asking" | "held" | "ending" | "resting" | "revoking";
   halves: { readonly [half in Transport]?: Half };
   /** A gateway may keep what was given back for who can name its nonce. */
@@ -91,6 +90,8 @@ interface Pair {
   told: GrantedMapping | undefined;
   isLost: boolean;
   isRenewed: boolean;
+  /** For which it is asked, where that was said. */
+  lifetimeSeconds: number | undefined;
   revision: number;
   renewalFailure: Failure | undefined;
   /** Of halves that are over. */
@@ -126,10 +127,11 @@ export class Pairs {
     return this.#open.has(id);
   }
 
-  /** Whether a mapping of this key is half of a pair. */
-  has(key: MappingKey, family: Family): boolean {
-    for (const { keys, state, request } of this.#open.values()) {
-      if (state !== "revoking" && request.family === family && keys.includes(key)) return true;
+  /** Whether a half over this family is so. */
+  some(family: Family, isSo: (request: PortRequest) => boolean): boolean {
+    for (const { state, request } of this.#open.values()) {
+      if (state === "revoking" || request.family !== family) continue;
+      if (TRANSPORTS.some((protocol) => isSo({ ...request, protocol }))) return true;
     }
     return false;
   }
@@ -153,7 +155,6 @@ export class Pairs {
     const pair: Pair = {
       id,
       request,
-      keys: (["tcp", "udp"] as const).map((protocol) => savedKey({ ...request, protocol })),
       state: "asking",
       halves: {},
       nonces: { tcp: {}, udp: {} },
@@ -162,6 +163,7 @@ export class Pairs {
       told: undefined,
       isLost: false,
       isRenewed: false,
+      lifetimeSeconds: request.lifetimeSeconds,
       revision: 0,
       renewalFailure: undefined,
       attempts: [],
@@ -178,6 +180,7 @@ export class Pairs {
     const pair = this.#open.get(id);
     if (!pair) return undefined;
     pair.revision++;
+    pair.lifetimeSeconds = lifetimeSeconds ?? pair.lifetimeSeconds;
     pair.renewalFailure = undefined;
     for (const half of Object.values(pair.halves)) {
       half.awaited = this.#host.renew(half.managed, lifetimeSeconds, now);
@@ -192,8 +195,7 @@ export class Pairs {
     if (pair.state === "revoking") return true;
     this.#host.timers.delete(id);
     pair.state = "revoking";
-    for (const { managed } of Object.values(pair.halves)) this.#host.end(managed, now);
-    this.#touch(pair);
+    this.#endHalves(pair, now);
     return true;
   }
 
@@ -208,7 +210,9 @@ export class Pairs {
     if (!pair) return false;
     this.#host.timers.delete(id);
     this.#open.delete(id);
-    for (const { managed } of Object.values(pair.halves)) this.#host.abandon(managed, now);
+    for (const { managed, isOver } of Object.values(pair.halves)) {
+      if (!isOver) this.#host.abandon(managed, now);
+    }
     return true;
   }
 
@@ -294,6 +298,8 @@ export class Pairs {
     }
     const over = halves.find(({ isOver }) => isOver);
     if (over && pair.isExpired) return isAllOver ? this.#finish(pair) : undefined;
+    // Deleted with all of its transport, at the application's wish: the other one is no use alone.
+    if (over && !pair.failed) return void this.revoke(pair.id, now);
     if (over) {
       // Asked for in vain: the other one is no use.
       pair.round = MAX_ROUNDS;
@@ -364,6 +370,10 @@ export class Pairs {
   /** Gives both back; what follows waits for that. */
   #end(pair: Pair, now: Instant): void {
     pair.state = "ending";
+    this.#endHalves(pair, now);
+  }
+
+  #endHalves(pair: Pair, now: Instant): void {
     for (const { managed, isOver } of Object.values(pair.halves)) {
       if (!isOver) this.#host.end(managed, now);
     }
@@ -395,7 +405,7 @@ export class Pairs {
   }
 
   #ask(pair: Pair, protocol: Transport, now: Instant): void {
-    const { id, request, candidate, halves: { tcp } } = pair;
+    const { id, request, candidate, lifetimeSeconds, halves: { tcp } } = pair;
     const { suggestedExternal: named, gateway: only } = request;
     if (protocol === "tcp") pair.round++;
     const port = tcp?.managed.granted?.external.port ?? candidate;
@@ -408,6 +418,7 @@ export class Pairs {
           ...request,
           protocol,
           suggestedExternal: { ...named, ...(port !== 0 && { port }) },
+          ...(lifetimeSeconds !== undefined && { lifetimeSeconds }),
           ...(gateway && { gateway }),
         },
         pair.nonces[protocol],

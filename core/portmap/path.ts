@@ -152,6 +152,8 @@ export interface PathFailure {
 
 /** A gateway and its clients. */
 export class Path {
+  /** What counters are listed by: the same for each way there. */
+  readonly name: string;
   /** The key of its socket to the gateway: another one for each way there. */
   key: string;
   readonly gateway: Endpoint;
@@ -167,7 +169,6 @@ export class Path {
   dueAt: Instant | undefined;
   /** Set where another gateway stands before this one. */
   readonly behind: Behind | undefined;
-  readonly #id: number;
   readonly #announcementsKey: string;
   readonly #options: PathOptions;
   /** Its socket is to be opened at another address: what is asked before that is from none. */
@@ -184,8 +185,7 @@ export class Path {
 
   constructor(id: number, spec: NetworkPath, options: PathOptions, behind?: Behind) {
     this.behind = behind;
-    this.#id = id;
-    this.key = `gateway ${id}`;
+    this.name = this.key = `gateway ${id}`;
     this.#announcementsKey = `announcements ${id}`;
     this.gateway = spec.gateway;
     this.#spec = spec;
@@ -197,7 +197,7 @@ export class Path {
     // Where nothing was said of the way before, the socket has said it.
     const before = this.#spec.way ?? (spec.way === undefined ? undefined : this.local?.address);
     const isOtherWay = before === undefined ? false : spec.way !== before;
-    if (isOtherWay) this.key = `gateway ${this.#id} way ${++this.#ways}`;
+    if (isOtherWay) this.key = `${this.name} way ${++this.#ways}`;
     const { localAddress } = spec;
     const isElsewhere = this.local !== undefined && localAddress !== undefined &&
       localAddress !== this.local.address;

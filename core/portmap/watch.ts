@@ -16,9 +16,8 @@
  */
 import type { Attempt } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
-import { savedKey } from "../lease/saved.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { Failure, MappingId, MappingKey } from "../mapping.ts";
+import type { Failure, MappingId } from "../mapping.ts";
 import type { Timers } from "../timers.ts";
 import type {
   Assignment,
@@ -53,7 +52,6 @@ interface Watch {
   readonly id: MappingId;
   readonly request: PortRequest;
   readonly boundTo: string | undefined;
-  readonly key: MappingKey;
   /** At most one for each gateway in use, beside those that are ending. */
   parts: readonly ManagedMapping[];
   /** How STUN servers see its socket. */
@@ -88,10 +86,10 @@ export class Watches {
     return this.#open.has(id);
   }
 
-  /** Whether a mapping of this key and family is a watch's. */
-  has(key: MappingKey, family: Family): boolean {
+  /** Whether what is watched over this family is so. */
+  some(family: Family, isSo: (request: PortRequest) => boolean): boolean {
     for (const watch of this.#open.values()) {
-      if (watch.key === key && !watch.isClosing && isMeant(watch, family)) return true;
+      if (!watch.isClosing && isMeant(watch, family) && isSo(watch.request)) return true;
     }
     return false;
   }
@@ -102,7 +100,6 @@ export class Watches {
       id,
       request,
       boundTo,
-      key: savedKey(request),
       parts: [],
       reflexive: [],
       told: new Set(),
@@ -153,7 +150,10 @@ export class Watches {
     const watch = this.#open.get(part.partOf!);
     if (!watch) return;
     watch.parts = watch.parts.filter((one) => one !== part);
-    if (!watch.isClosing) return this.#note(watch, now);
+    if (!watch.isClosing) {
+      this.#reachBeyond(watch, now);
+      return this.#note(watch, now);
+    }
     watch.attempts = [...watch.attempts, ...part.attempts];
     watch.failure ??= failure;
     this.#endIfDone(watch);

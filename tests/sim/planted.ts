@@ -343,9 +343,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   mapper(
     "a lost mapping does not join new gateways",
-    'if (managed.phase === "racing") this.#joinAll(managed, now);\n        else if',
-    'if (managed.phase === "racing" && !managed.isLost) this.#joinAll(managed, now);\n' +
-      "        else if",
+    'if (managed.phase === "racing") {\n          this.#joinAll(managed, now);',
+    'if (managed.phase === "racing") {\n          if (!managed.isLost) this.#joinAll(managed, now);',
   ),
   mapper(
     "the end of one part is the end of all",

@@ -140,6 +140,25 @@ describe("a question for the external addresses", () => {
     assertEquals(takeShort(net).length, 3);
   });
 
+  it("is asked at the next gateway where the one that was asked is left", () => {
+    const net = new Net();
+    net.add(A, EXTERNAL);
+    net.add(B, "198.51.100.7");
+    net.silent.add(A.gateway.address);
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    net.connect([]);
+    net.run(600_000);
+    net.connect([B]);
+    net.run(1000);
+    assertEquals(takeShort(net), [
+      `#${id} pcp 192.168.2.1 198.51.100.7`,
+      `#${id} nat-pmp 192.168.2.1 198.51.100.7`,
+      `#${id} told `,
+    ]);
+    assertEquals([net.ports(B), net.mapper.isIdle], [[], true]);
+  });
+
   it("over IPv6 is asked of PCP alone", () => {
     const net = new Net();
     net.add(SIX, "");

@@ -16,7 +16,7 @@ import {
   told,
   versions,
 } from "./rig.ts";
-import { A, B, Net } from "./net.ts";
+import { A, B, Net, SIX } from "./net.ts";
 
 const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
 
@@ -291,6 +291,25 @@ describe("a held mapping", () => {
     assertEquals(now?.external, { address: EXTERNAL, port: 8080 });
   });
 
+  it("is asked for with the lifetime for which it was renewed, at the next gateway and later on", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.connect([A]);
+    const seconds = () => net.mapper.mapping(id)?.lifetimeSeconds;
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    net.do((mapper, now) => mapper.renew(id, 600, now));
+    net.run(4000);
+    net.connect([B]);
+    assertEquals([seconds(), net.mapper.exportSaved()[0]!.lifetimeSeconds], [600, 600]);
+    net.silent.add(B.gateway.address);
+    net.run(600_000);
+    net.do((mapper, now) => mapper.renew(id, 900, now));
+    net.silent.clear();
+    net.run(60_000);
+    assertEquals([seconds(), net.takeTypes().at(-1)], [900, "recovered"]);
+  });
+
   it("renews for the lifetime that is asked for", () => {
     const lab = held();
     lab.mapper((mapper, now) => mapper.renew(lab.id, 600, now));
@@ -521,15 +540,78 @@ describe("bad input", () => {
       assertEquals(lab.mapper((mapper) => mapper.isIdle), true);
     });
   }
+
   it("throws on port sets that overlap, and forgets the second", () => {
     const lab = rig();
     lab.mapper((mapper, now) => mapper.map({ ...web, portSet: { size: 10 } }, now));
     const overlapping = { protocol: "tcp", internalPort: 8085 } as const;
     assertThrows(() => lab.mapper((mapper, now) => mapper.map(overlapping, now)), TypeError);
+    assertThrows(() => lab.mapper((mapper, now) => mapper.unmap(overlapping, now)), TypeError);
     lab.mapper((mapper, now) => mapper.close(now));
     lab.world.runFor(1000);
     assertEquals(lab.mapper((mapper) => mapper.isIdle), true);
   });
+
+  it("throws on a port set that overlaps with what waits for a gateway, whatever that is", () => {
+    const { protocol: _, ...both } = web;
+    for (
+      const wish of [
+        (mapper: PortMapper) => mapper.map({ ...web, internalPort: 8081 }, 0),
+        (mapper: PortMapper) => mapper.map({ ...web, internalPort: 8083, portSet: { size: 9 } }, 0),
+        (mapper: PortMapper) => mapper.watch({ ...web, internalPort: 8081 }, 0),
+        (mapper: PortMapper) => mapper.mapBoth({ ...both, internalPort: 8081 }, 0),
+      ]
+    ) {
+      const net = new Net({ protocols: ["pcp"] });
+      net.add(A, "203.0.113.7");
+      net.do(wish);
+      const set = { ...web, portSet: { size: 4 } };
+      assertThrows(() => net.mapper.map(set, 0), TypeError, "Cannot map 8080/tcp");
+      net.connect([A]);
+      assert(net.ports(A).length > 0);
+    }
+  });
+
+  it("lets a set have beside it what is another host's, for a peer, or over the other family", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7", { allowThirdParty: true });
+    net.add(SIX, "");
+    net.connect([A, SIX]);
+    const one = { ...web, internalPort: 8081 }, remote = { address: "198.51.100.9", port: 9 };
+    net.do((mapper, now) => {
+      mapper.map({ ...web, portSet: { size: 4 } }, now);
+      mapper.map({ ...one, remote }, now);
+      mapper.map({ ...one, thirdParty: "192.168.1.9" }, now);
+      mapper.map({ ...one, family: 6 }, now);
+    });
+    assertEquals(net.takeTypes(), ["mapped", "mapped", "mapped", "mapped"]);
+  });
+
+  it("tells at once that nobody can do what was asked for before the gateway was open", () => {
+    for (
+      const [protocol, request, message] of [
+        [
+          "nat-pmp",
+          { suggestedExternal: { port: 8080 }, preferFailure: true },
+          "'preferFailure' is PCP's alone",
+        ],
+        [
+          "pcp",
+          { thirdParty: A.localAddress! },
+          "'thirdParty' must be another host's address: current value is 192.168.1.100",
+        ],
+      ] as const
+    ) {
+      const net = new Net({ protocols: [protocol] });
+      net.add(A, "203.0.113.7");
+      net.do((mapper, now) => mapper.map({ ...web, ...request }, now));
+      net.connect([A]);
+      const failed = told(net.events[0], "failed");
+      assertEquals([failed.code, failed.message, failed.attempts], ["unsupported", message, []]);
+      assertEquals([net.sent, net.mapper.isIdle], [[], true]);
+    }
+  });
+
   it("says that there is no gateway of a peer's family", () => {
     const mapper = openMapper();
     mapper.map({ ...web, remote: { address: "::1", port: 9 } }, 0);

@@ -278,6 +278,25 @@ describe("a mapping behind two gateways", () => {
     assertEquals([net.ports(A), net.ports(OUTER)], [[8080], [8080]]);
   });
 
+  it("is mapped on again once the outer one's deletion is over, where it is back before that", () => {
+    const { net } = nested({}, { lifetimeSeconds: 600 }, ["pcp"]);
+    net.openAbove();
+    net.run(20_000);
+    net.silent.add(A.gateway.address).add(OUTER.gateway.address);
+    net.run(580_000);
+    assertEquals(takeTold(net).at(-1), "lost");
+    net.silent.delete(A.gateway.address);
+    // The outer one is silent to its deletion until that is given up.
+    net.run(2000);
+    assertEquals(takeTold(net), [`recovered ${INSIDE}`]);
+    net.silent.clear();
+    for (let s = 0; s < 60; s++) {
+      if (net.mapper.sockets().length > 1) net.open(OUTER.gateway, BETWEEN);
+      net.run(1000);
+    }
+    assertEquals([takeTold(net).length, net.ports(OUTER).length], [1, 1]);
+  });
+
   it("follows the inner one out of there", () => {
     const { net } = held();
     net.gateways.get(A.gateway.address)!.setExternalAddresses(["203.0.113.8"], net.now);
@@ -417,7 +436,7 @@ describe("a mapping behind two gateways", () => {
     }
   });
 
-  it("that nobody above could make is told at once where that is known", () => {
+  it("that nobody above could make is told at once", () => {
     const home = new Home({ router: new ScriptedRouter({ external: BETWEEN }) });
     const at = [8080, 9090].map((internalPort) => {
       home.do((mapper, now) => mapper.map({ ...web, internalPort, protocols: ["upnp"] }, now));
@@ -425,7 +444,7 @@ describe("a mapping behind two gateways", () => {
       home.run(2000);
       return told(home.take()[0], "mapped").at - since;
     });
-    assert(at[0]! >= 1000 && at[1]! < 100, at.join());
+    assert(Math.max(...at) < 100, at.join());
     const { paths, left } = home.mapper.stats;
     assertEquals([paths - left, home.mapper.sockets().length], [1, 3], "nobody is kept for that");
   });

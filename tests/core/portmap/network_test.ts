@@ -7,6 +7,8 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
+import type { Instant } from "../../../core/machine.ts";
+import type { PortMapper } from "../../../core/portmap/mapper.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
 
@@ -272,6 +274,54 @@ describe("networks", () => {
     );
     assertEquals(net.mapper.sockets().map((spec) => spec.key), [key]);
     assertEquals(net.mapper.nextTimeout(), undefined);
+  });
+
+  it("of two families what is mapped by both stays so where IPv4 is gone, and comes back with it", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.add(SIX, "");
+    net.connect([A, SIX]);
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    for (
+      const over of [
+        (mapper: PortMapper, now: Instant) => mapper.map({ ...web, family: 6 }, now),
+        (mapper: PortMapper, now: Instant) => mapper.watch({ ...web, family: 6 }, now),
+      ]
+    ) {
+      const other = net.do(over);
+      net.connect([SIX]);
+      net.run(120_000);
+      assertEquals([net.mapper.mapping(id), net.ports(A), net.ports(SIX)], [undefined, [], [8080]]);
+      net.connect([A, SIX]);
+      net.run(10_000);
+      assertEquals([net.mapper.mapping(id)?.gateway, net.ports(A)], [A.gateway, [8080]]);
+      net.do((mapper, now) => mapper.revoke(other, now));
+      net.run(1000);
+      assertEquals(net.ports(SIX), []);
+    }
+  });
+
+  it("a host that gets the address for which it maps as another's goes on, and tells it is lost", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7", { allowThirdParty: true });
+    net.connect([A]);
+    const thirdParty = "192.168.1.50";
+    net.do((mapper, now) => mapper.map({ ...web, thirdParty, lifetimeSeconds: 600 }, now));
+    net.connect([{ ...A, localAddress: thirdParty }]);
+    net.run(86_400_000);
+    assertEquals(net.takeTypes(), ["mapped", "lost"]);
+    net.connect([A]);
+    net.run(120_000);
+    assertEquals(net.takeTypes(), ["recovered"]);
+  });
+
+  it("counters are listed by gateway, whichever way leads there", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    for (const way of ["one", "two"]) net.connect([{ ...A, way }]);
+    assertEquals(Object.keys(net.mapper.stats.clients), ["gateway 1 pcp"]);
+    net.connect([]);
+    assertEquals(Object.keys(net.mapper.stats.clients), []);
   });
 
   it("a gateway that is left is left once, however often the network changes", () => {

@@ -127,6 +127,17 @@ describe("TCP and UDP on one port", () => {
     assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
   });
 
+  it("move with the lifetime for which they were renewed", () => {
+    const { net } = make({ protocols: ["pcp"] });
+    net.add(B, "198.51.100.7");
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    net.do((mapper, now) => mapper.renew(id, 600, now));
+    net.run(4000);
+    net.connect([B]);
+    net.run(120_000);
+    assertEquals(net.mapper.mapping(id)?.lifetimeSeconds, 600);
+  });
+
   it("are renewed together, and told when both are", () => {
     const { net } = make();
     const id = net.do((mapper, now) => mapper.mapBoth(game, now));
@@ -168,6 +179,36 @@ describe("TCP and UDP on one port", () => {
     net.run(5000);
     assertEquals(net.takeTypes(), ["mapped", "unmapped"]);
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
+  });
+
+  it("are over where one is deleted with all of its transport", () => {
+    const { net, gateway } = make({ protocols: ["nat-pmp"] });
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    const removed = net.events.map((event) => [event.type, "id" in event && event.id]);
+    assertEquals(removed.filter(([, of]) => of === id), [["mapped", id], ["unmapped", id]]);
+    assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
+  });
+
+  it("say which one the gateway keeps, though they are ended while the other one is given back", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    const gateway = net.add(A, "203.0.113.7", {
+      decide: ({ protocol, lifetimeSeconds }: { protocol: number; lifetimeSeconds: number }) =>
+        protocol === 6 && lifetimeSeconds === 0 ? { kind: "refuse", code: 8 } : undefined,
+    });
+    take(gateway, "udp", 27_015);
+    const handle = gateway.handleDatagram.bind(gateway);
+    // UDP's deletion is lost at first.
+    let isDeaf = true;
+    gateway.handleDatagram = (data, ...rest) =>
+      !(isDeaf && data[36] === 17 && data[7] === 0) && handle(data, ...rest);
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    assertEquals(net.events, []);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    isDeaf = false;
+    net.run(60_000);
+    assertEquals(told(net.events[0], "unmapped").failure?.kind, "refused");
   });
 
   it("number their renewals upwards, and each is told with its number", () => {

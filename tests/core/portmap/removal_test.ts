@@ -5,7 +5,10 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { A, B, Net, web } from "./net.ts";
+import type { Instant } from "../../../core/machine.ts";
+import type { PortRequest } from "../../../core/portmap/managed.ts";
+import type { PortMapper } from "../../../core/portmap/mapper.ts";
+import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
 
 /** Closes a mapper on whose two removals no gateway has answered yet, which is waited for. */
@@ -52,6 +55,32 @@ describe("a removal", () => {
       assertEquals(net.events.map((event) => "id" in event && event.id), [id, second]);
     });
 
+    it(`of what a watch or a pair is deleting has an answer of its own, by ${via}`, () => {
+      const { protocol: _, ...both } = web;
+      for (
+        const begin of [
+          (mapper: PortMapper, now: Instant) => mapper.watch(web, now),
+          (mapper: PortMapper, now: Instant) => mapper.mapBoth(both, now),
+        ]
+      ) {
+        const net = new Net({ protocols: [via] });
+        net.add(A, "203.0.113.7");
+        net.connect([A]);
+        const whole = net.do(begin);
+        net.run(1000);
+        net.events.length = 0;
+        net.silent.add(A.gateway.address);
+        net.do((mapper, now) => mapper.revoke(whole, now));
+        const id = net.do((mapper, now) => mapper.unmap(web, now));
+        assertEquals(net.do((mapper, now) => mapper.unmap(web, now)), id);
+        net.run(100);
+        net.silent.clear();
+        net.run(60_000);
+        assertEquals(net.events.map((event) => told(event, "unmapped").id), [whole, id]);
+        assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+      }
+    });
+
     it(`tells whom it asked, while nobody answers, by ${via}`, () => {
       const net = new Net();
       net.add(A, "203.0.113.7");
@@ -80,6 +109,40 @@ describe("a removal", () => {
       assert(net.mapper.isIdle);
     });
   }
+
+  it("over one family, or at one gateway, is none over the other, or at another", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.add(SIX, "");
+    net.connect([A, B, SIX]);
+    const held = net.do((mapper, now) => mapper.map(web, now));
+    for (const { gateway } of [A, B, SIX]) net.silent.add(gateway.address);
+    net.do((mapper, now) => mapper.revoke(held, now));
+    const unmap = (where: Partial<PortRequest>) =>
+      net.do((mapper, now) => mapper.unmap({ ...web, ...where }, now));
+    const ids = [{}, { gateway: B.gateway }, { family: 6 } as const].map(unmap);
+    assertEquals([ids[0], new Set(ids).size], [held, 3]);
+    assertEquals(unmap({ family: 6 }), ids[2]);
+    net.silent.clear();
+    net.run(60_000);
+    assertEquals(net.takeTypes(), ["mapped", "unmapped", "unmapped", "unmapped"]);
+  });
+
+  it("of what was saved at a gateway elsewhere is one of what nobody saved", () => {
+    const home = new Net({ protocols: ["pcp"] });
+    home.add(A, "203.0.113.7");
+    home.connect([A]);
+    home.do((mapper, now) => mapper.map(web, now));
+    const net = new Net({ saved: home.mapper.exportSaved() });
+    net.add(B, "198.51.100.7");
+    net.connect([B]);
+    net.do((mapper, now) => mapper.unmap(web, now));
+    assertEquals(told(net.events[0], "unmapped").attempts.map(({ via }) => via), [
+      "nat-pmp",
+      "pcp",
+    ]);
+  });
 
   it("that meets a new wish for its port leaves the new mapping, and each is told", () => {
     const net = new Net();

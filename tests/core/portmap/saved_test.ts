@@ -7,7 +7,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
-import { A, B, Net, web } from "./net.ts";
+import { A, B, Net, SIX, web } from "./net.ts";
 
 describe("what was saved of one that another protocol holds", () => {
   it("has the nonce with which PCP was asked: only that deletes what PCP grants late", () => {
@@ -228,6 +228,21 @@ for (const via of ["pcp", "nat-pmp"] as const) {
     });
   });
 }
+
+describe("what was saved over IPv4", () => {
+  it("is suggested to no gateway over IPv6", () => {
+    const home = new Net({ protocols: ["pcp"] });
+    home.add(A, "203.0.113.7");
+    home.connect([A]);
+    home.do((mapper, now) => mapper.map(web, now));
+    const net = new Net({ protocols: ["pcp"], saved: home.mapper.exportSaved() });
+    net.add(SIX, "");
+    net.connect([SIX]);
+    net.do((mapper, now) => mapper.map({ ...web, family: 6 }, now));
+    // PCP-C-36: no preference.
+    assertEquals(net.sent[0]!.data.subarray(42, 60), new Uint8Array(18));
+  });
+});
 
 describe("many saved mappings", () => {
   it("are not looked through for each that is asked for", () => {

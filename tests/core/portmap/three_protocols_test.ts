@@ -14,6 +14,18 @@ import { EXTERNAL, GATEWAY, HOST, openMapper, told } from "./rig.ts";
 
 const web = { protocol: "tcp", internalPort: 8080, suggestedExternal: { port: 8080 } } as const;
 
+describe("a question for the table", () => {
+  it("at a gateway that is left is told as unanswered", () => {
+    const home = new Home();
+    home.router.datagram = () => [];
+    home.do((mapper, now) => mapper.list(now));
+    home.do((mapper, now) => mapper.networkChanged([], now));
+    home.run(2000);
+    assertEquals(told(home.take()[0], "table-told").code, "no-answer");
+    assertEquals([home.mapper.sockets(), home.mapper.isIdle], [[], true]);
+  });
+});
+
 describe("a race of three protocols", () => {
   it("is over after one round trip where PCP is there, and UPnP's search never begins", () => {
     const home = new Home({ datagrams: ["pcp", "nat-pmp"] });
