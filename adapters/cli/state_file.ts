@@ -44,7 +44,7 @@ import { hostname } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import process from "node:process";
 import { checkAddress, checkPort } from "../../core/check.ts";
-import { formatEndpoint } from "../../core/ip.ts";
+import { formatEndpoint, isSameEndpoint } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { PCP_PORT } from "../../core/pcp/constants.ts";
 import { readSaved, savedKey } from "../../core/lease/saved.ts";
@@ -98,6 +98,12 @@ export function defaultStatePath(
 /** The gateway of an entry. */
 export function gatewayOf({ gateway, mapping }: Entry): Endpoint {
   return gateway ?? { address: mapping.gateway, port: PCP_PORT };
+}
+
+/** Whether it is asked for at a gateway: at its own, or through that which stands below it. */
+export function isReachedBy(entry: Entry, gateway: Endpoint): boolean {
+  const { inner } = entry.mapping;
+  return inner ? inner.gateway === gateway.address : isSameEndpoint(gatewayOf(entry), gateway);
 }
 
 /** What makes two entries the same mapping: gateway, protocol, port, peer and internal address. */

@@ -21,6 +21,18 @@ import {
 } from "../mapping.ts";
 import type { Lease } from "./lease.ts";
 
+/** What a mapping of a gateway above another one maps on. */
+export interface InnerMapping {
+  /** The address of the gateway below, which holds it. */
+  readonly gateway: string;
+  /** The external address that it has there: from that one the gateway above is asked. */
+  readonly address: string;
+  /** The port on this host, or on `thirdParty`. */
+  readonly internalPort: number;
+  /** The host that it is for, where it is not this one. */
+  readonly thirdParty?: string;
+}
+
 /** A mapping as it is kept between runs: the request that asks for it again, and what it got. */
 export interface SavedMapping extends Omit<MappingRequest, "nonce"> {
   /** The protocol that made it. */
@@ -35,6 +47,8 @@ export interface SavedMapping extends Omit<MappingRequest, "nonce"> {
   readonly lifetimeSeconds: number;
   /** For how long it is wanted from here on. */
   readonly mode: MappingMode;
+  /** What it maps on, where its gateway stands above another one. */
+  readonly inner?: InnerMapping;
 }
 
 /** What a restarted program needs to keep its mappings. */
@@ -122,13 +136,14 @@ export function readSaved(saved: SavedMapping, localAddress?: string): ReadMappi
   }
   checkChoice("via", saved.via, PREFERENCE);
   checkAddress("gateway", saved.gateway);
-  const { nonce, external, ...request } = saved;
+  const { nonce, external, inner, ...request } = saved;
   if (nonce !== undefined && (typeof nonce !== "string" || !/^[0-9a-f]{24}$/.test(nonce))) {
     throw new TypeError(`'nonce' must be 24 hexadecimal digits: current value is ${show(nonce)}`);
   }
   if (external !== undefined && (typeof external !== "object" || external === null)) {
     throw new TypeError(`'external' must be an object: current value is ${show(external)}`);
   }
+  if (inner !== undefined) checkInner(inner);
   return {
     wanted: checkMappingRequest(request, localAddress),
     nonce,
@@ -139,6 +154,13 @@ export function readSaved(saved: SavedMapping, localAddress?: string): ReadMappi
       port: checkPort("external.port", external.port, 0),
     },
   };
+}
+
+function checkInner(inner: InnerMapping): void {
+  checkAddress("inner.gateway", inner?.gateway);
+  checkAddress("inner.address", inner.address);
+  checkPort("inner.internalPort", inner.internalPort);
+  if (inner.thirdParty !== undefined) checkAddress("inner.thirdParty", inner.thirdParty);
 }
 
 /**
@@ -158,6 +180,11 @@ export function readState(state: SavedState, localAddress?: string): ReadMapping
     );
   }
   return state.mappings.map((saved: SavedMapping) => readSaved(saved, localAddress));
+}
+
+/** The key of what is wanted, by which a gateway above another one has a mapping of its own. */
+export function wantedKey({ inner, ...mapping }: SavedMapping): MappingKey {
+  return savedKey(inner ? { protocol: mapping.protocol, ...inner } : mapping);
 }
 
 /** What makes two saved mappings of one gateway the same one. */

@@ -7,7 +7,7 @@
  */
 import type { Attempt, NatErrorCode, Via } from "../errors.ts";
 import { fromHex } from "../bytes.ts";
-import { savedKey, type SavedMapping } from "../lease/saved.ts";
+import { type InnerMapping, savedKey, type SavedMapping } from "../lease/saved.ts";
 import type { Family } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
@@ -35,6 +35,8 @@ export interface PortRequest extends MappingRequest {
   readonly family?: 4 | 6;
   /** The gateway that it is for, where it is one alone. */
   readonly gateway?: Endpoint;
+  /** @internal What it maps on, where that gateway stands above another one. */
+  readonly inner?: InnerMapping;
 }
 
 /** What is asked of the mapper: a port that is mapped at every gateway. */
@@ -391,7 +393,13 @@ export class ManagedMapping {
 
 /** The request as a client is asked it; a nonce is named where one was used at that gateway. */
 export function clientRequest(managed: ManagedMapping, { via, path }: Speaker): MappingRequest {
-  const { protocols: _protocols, family: _family, gateway: _gateway, ...request } = managed.request;
+  const {
+    protocols: _protocols,
+    family: _family,
+    gateway: _gateway,
+    inner: _inner,
+    ...request
+  } = managed.request;
   const { remembered } = managed;
   const nonce = managed.nonces[path.gateway.address];
   // Only what the application named is a demand; what was learnt is no more than a suggestion.

@@ -65,6 +65,7 @@ import {
   type Transport,
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
+import { PCP_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
 import { earliest, Timers } from "../timers.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
@@ -144,6 +145,18 @@ interface ListQuestion {
   asked: MappingId;
 }
 
+/** A removal that is done with where it began, and goes on above that. */
+interface RemovalAbove {
+  /** Why it failed there. */
+  readonly failure: Failure | undefined;
+  /** How many gateways above have not answered. */
+  waiting: number;
+  /** What those that have came to. */
+  attempts: readonly Attempt[];
+  /** Why one of them keeps it. */
+  refusal: Failure | undefined;
+}
+
 /** What is told where nothing is. */
 const NO_TABLE = { entries: [], isCut: false };
 
@@ -196,6 +209,10 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #behindParts: Set<ManagedMapping> = new Set();
   /** Mappings of earlier runs, and of this one that were left to their end; by key. */
   readonly #saved: Map<MappingKey, readonly SavedPort[]> = new Map();
+  /** Those of them that gateways above others hold. */
+  readonly #savedAbove: Set<SavedPort> = new Set();
+  /** Removals that go on at gateways above, and what they come to. */
+  readonly #above: Map<MappingId, RemovalAbove> = new Map();
   readonly #addresses: AddressQuestions;
   readonly #outers: Outers;
   readonly #nested: Nested;
@@ -466,7 +483,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const family = this.#familyOf({ protocol, internalPort: 0 });
     const saved = [...this.#saved].flatMap(([key, mappings]) =>
       mappings.filter((one) =>
-        one.protocol === protocol && !one.remote && one.via === via &&
+        one.protocol === protocol && !one.remote && !one.inner && one.via === via &&
         familyOf(one.gateway) === family && !this.#isTaken(one, key, family)
       )
     );
@@ -1053,6 +1070,8 @@ export class PortMapper implements Machine<MapperEvent> {
     const isRemoved = managed.phase === "removing" && failure?.kind !== "refused" &&
       attempts.some(({ outcome }) => outcome === "unmapped");
     const isDone = !failure || isRemoved;
+    const isDoneAbove = managed.phase !== "removing" || this.#above.has(managed.id);
+    if (!isDoneAbove && this.#removeAbove(managed, isDone ? undefined : failure, now)) return;
     const held = managed.granted?.gateway.address;
     const isOutOfReach = held !== undefined && managed.isLost &&
       !this.#paths.some(({ gateway, isLeft }) => !isLeft && gateway.address === held);
@@ -1064,12 +1083,17 @@ export class PortMapper implements Machine<MapperEvent> {
     const left = isDone ? undefined : failure;
     const { partOf } = managed;
     if (partOf !== undefined) {
+      if (managed.phase === "removing") return this.#removedAbove(managed, attempts, left, now);
       this.#outers.over(managed, now);
       if (this.#pairs.owns(partOf)) this.#pairs.halfOver(managed, reason, left);
       else if (this.#nested.owns(partOf)) this.#nested.partOver(managed, left, now);
       return this.#watches.partOver(managed, left, now);
     }
-    const told = { reason, attempts, ...(left && { failure: left }) };
+    const above = this.#above.get(managed.id);
+    this.#above.delete(managed.id);
+    const all = above ? [...attempts, ...above.attempts] : attempts;
+    const why = left ?? above?.refusal;
+    const told = { reason, attempts: all, ...(why && { failure: why }) };
     this.#nested.over(managed, { type: "unmapped", id: managed.id, ...told }, now);
   }
 
@@ -1202,6 +1226,11 @@ export class PortMapper implements Machine<MapperEvent> {
     },
     fail: (managed, failure, now) => {
       const { partOf } = managed;
+      if (partOf !== undefined && managed.phase === "removing") {
+        const attempts = managed.attemptsAt(now);
+        this.#forget(managed, now);
+        return this.#removedAbove(managed, attempts, undefined, now);
+      }
       if (partOf !== undefined && (this.#outers.has(managed) || this.#nested.owns(partOf))) {
         this.#forget(managed, now);
         this.#outers.failed(managed, now);
@@ -1284,7 +1313,10 @@ export class PortMapper implements Machine<MapperEvent> {
       return path;
     },
     leave: (path, now) => {
-      if (!path.isLeft) this.#leave([path], now);
+      const isNeeded = [...this.#leaving].some(({ phase, request: { gateway } }) =>
+        phase === "removing" && isSameEndpoint(gateway, path.gateway)
+      );
+      if (!path.isLeft && !isNeeded) this.#leave([path], now);
     },
     begin: (owner, request, now) => {
       const managed = this.#create(request, savedKey(request), now);
@@ -1474,7 +1506,9 @@ export class PortMapper implements Machine<MapperEvent> {
       if (nonce !== undefined) managed.keepNonces({ [gateway]: nonce });
     }
     const family = this.#familyOf(request);
-    const granted = saved.filter((one) => one.external && familyOf(one.gateway) === family);
+    const granted = saved.filter((one) =>
+      one.external && familyOf(one.gateway) === family && isAbove(one) === isAbove(request)
+    );
     const external =
       (granted.find(({ gateway }) => gateway === request.gateway?.address) ?? granted[0])?.external;
     if (external?.address !== undefined) {
@@ -1504,24 +1538,30 @@ export class PortMapper implements Machine<MapperEvent> {
   #remove(request: PortRequest, now: Instant): MappingId {
     this.#tryAgain();
     const managed = this.#create(request, savedKey(request), now);
+    this.#startRemoval(managed, now);
+    this.#drain(now);
+    return managed.id;
+  }
+
+  #startRemoval(managed: ManagedMapping, now: Instant): void {
     managed.phase = "removing";
     this.#leaving.add(managed);
     this.#beginRemoval(managed, now);
     if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);
-    this.#drain(now);
-    return managed.id;
   }
 
   #beginRemoval(managed: ManagedMapping, now: Instant): void {
     if (managed.contenders.length > 0) return;
     const { request, key } = managed;
     const family = this.#familyOf(request);
-    const saved = this.#saved.get(key)?.find((one) => familyOf(one.gateway) === family);
+    const saved = this.#saved.get(key)?.find((one) =>
+      familyOf(one.gateway) === family && isAbove(one) === isAbove(request)
+    );
     const path =
       this.#paths.find(({ gateway }) =>
         gateway.address === (request.gateway?.address ?? saved?.gateway)
       ) ?? this.#pathOf(family);
-    if (!path || path.speakers.length === 0) return;
+    if (!path?.local) return;
     if (request.internalPort === 0) {
       if (beginRemovalOfAll(managed, request.protocol, path.speakers, now)) return;
       return this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
@@ -1542,10 +1582,55 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
   }
 
+  /** What a gateway above is known to map on of it is deleted there, too. False where there is none. */
+  #removeAbove(whole: ManagedMapping, failure: Failure | undefined, now: Instant): boolean {
+    const { id, contenders, request: { protocol, internalPort, thirdParty } } = whole;
+    // Ended before it was answered.
+    if (this.#isClosed || contenders.some((one) => one.id !== undefined)) return false;
+    const parts = [...this.#savedAbove].flatMap((saved) => {
+      const { gateway, inner } = saved;
+      const isOfIt = saved.protocol === protocol && inner!.internalPort === internalPort &&
+        inner!.thirdParty === thirdParty;
+      const below = contenders.find(({ speaker: { path } }) =>
+        path.gateway.address === inner!.gateway && !path.isLeft
+      )?.speaker.path;
+      if (!isOfIt || !below) return [];
+      const at = { address: gateway, port: PCP_PORT };
+      if (!this.#outerHost.pathBeyond(below, inner!.address, at)) return [];
+      return { protocol, internalPort: saved.internalPort, gateway: at, inner: inner! };
+    });
+    if (parts.length === 0) return false;
+    this.#above.set(id, { failure, waiting: parts.length, attempts: [], refusal: undefined });
+    for (const request of parts) {
+      const part = this.#create(request, savedKey(request), now);
+      part.madeFor = id;
+      this.#startRemoval(part, now);
+    }
+    return true;
+  }
+
+  /** One gateway above has deleted it, or is past asking. */
+  #removedAbove(
+    { partOf, request: { gateway } }: ManagedMapping,
+    attempts: readonly Attempt[],
+    failure: Failure | undefined,
+    now: Instant,
+  ): void {
+    const path = this.#paths.find((one) => one.behind && isSameEndpoint(one.gateway, gateway));
+    if (path) this.#outers.leaveUnused(path, now);
+    const whole = this.#managed.get(partOf!), above = this.#above.get(partOf!);
+    if (!whole || !above) return;
+    above.attempts = [...above.attempts, ...attempts];
+    // Nothing arrives there any more: who is silent has most likely gone.
+    if (failure?.kind === "refused") above.refusal = failure;
+    if (--above.waiting === 0) this.#unmapped(whole, "revoked", above.failure, now);
+  }
+
   /** A removal under way would delete what is asked for from here on. */
   #endRemoval(key: MappingKey, family: Family, now: Instant): void {
     for (const one of this.#leaving) {
-      const isRemoval = one.phase === "removing" && one.request.internalPort > 0;
+      const isRemoval = one.phase === "removing" && one.request.internalPort > 0 &&
+        one.partOf === undefined;
       if (!isRemoval || one.key !== key || this.#familyOf(one.request) !== family) continue;
       return this.#unmapped(one, "revoked", { kind: "no-answer" }, now);
     }
@@ -1621,10 +1706,15 @@ export class PortMapper implements Machine<MapperEvent> {
 
   #addSaved(key: MappingKey, saved: SavedPort): void {
     this.#saved.set(key, [...this.#saved.get(key) ?? [], saved]);
+    if (saved.inner) this.#savedAbove.add(saved);
   }
 
   #forgetSaved(key: MappingKey, gateways: readonly string[]): void {
-    const kept = this.#saved.get(key)?.filter(({ gateway }) => !gateways.includes(gateway));
+    const kept = this.#saved.get(key)?.filter((saved) => {
+      const isKept = !gateways.includes(saved.gateway);
+      if (!isKept) this.#savedAbove.delete(saved);
+      return isKept;
+    });
     if (kept?.length) this.#saved.set(key, kept);
     else this.#saved.delete(key);
   }
@@ -1658,6 +1748,11 @@ function isDeletedAt({ contenders }: ManagedMapping, gateway: Endpoint | undefin
   return contenders.some(({ id, speaker: { path } }) =>
     id !== undefined && (gateway === undefined || isSameEndpoint(path.gateway, gateway))
   );
+}
+
+/** Whether it is for a gateway above another one. */
+function isAbove({ inner }: Pick<PortRequest, "inner">): boolean {
+  return inner !== undefined;
 }
 
 /** What makes two saved mappings the same one: each gateway has its own. */

@@ -102,11 +102,12 @@ export class Outers {
         if (isKnown || owned.vain.has(outerKey(gateway, to))) continue;
         const path = this.#host.pathBeyond(at, to.address, gateway);
         if (!path) continue;
-        const managed = this.#host.begin(owner, outerRequest(request, gateway, to), now);
+        const wish = outerRequest(request, at.gateway, gateway, to);
+        const managed = this.#host.begin(owner, wish, now);
         if (managed) owned.outers = [...owned.outers, { inner, path, to, since: now, managed }];
         else {
           owned.vain.add(outerKey(gateway, to));
-          this.#leaveUnused(path, now);
+          this.leaveUnused(path, now);
         }
       }
     }
@@ -169,6 +170,14 @@ export class Outers {
     if (owned.outers.length === 0) this.#owned.delete(owner);
   }
 
+  /** A way beyond another gateway that nothing here needs is left. */
+  leaveUnused(path: Path, now: Instant): void {
+    const isUsed = [...this.#owned.values()].some(({ outers }) =>
+      outers.some((one) => one.path === path)
+    );
+    if (!isUsed) this.#host.leave(path, now);
+  }
+
   #giveUp({ vain }: Owned, { managed, path, to }: Outer, now: Instant): void {
     vain.add(outerKey(path.gateway, to));
     this.#host.end(managed, now);
@@ -183,14 +192,7 @@ export class Outers {
   #drop(owned: Owned, outer: Outer, now: Instant): void {
     owned.outers = owned.outers.filter((one) => one !== outer);
     if (owned.isForgotten && owned.outers.length === 0) this.#owned.delete(outer.managed.partOf!);
-    this.#leaveUnused(outer.path, now);
-  }
-
-  #leaveUnused(path: Path, now: Instant): void {
-    const isUsed = [...this.#owned.values()].some(({ outers }) =>
-      outers.some((one) => one.path === path)
-    );
-    if (!isUsed) this.#host.leave(path, now);
+    this.leaveUnused(outer.path, now);
   }
 }
 
@@ -208,13 +210,19 @@ export function isAsked({ granted, phase }: ManagedMapping): boolean {
 
 /** The wish as the gateway above is asked it: for whom it is a mapping of the inner one's. */
 function outerRequest(
-  { suggestedExternal: named, thirdParty: _host, nonce: _nonce, mode: _mode, ...request }:
-    PortRequest,
+  { suggestedExternal: named, thirdParty, nonce: _nonce, mode: _mode, ...request }: PortRequest,
+  below: Endpoint,
   gateway: Endpoint,
   to: Endpoint,
 ): PortRequest {
   const port = named?.port || to.port;
-  return { ...request, gateway, internalPort: to.port, suggestedExternal: { port } };
+  const inner = {
+    gateway: below.address,
+    address: to.address,
+    internalPort: request.internalPort,
+    ...(thirdParty !== undefined && { thirdParty }),
+  };
+  return { ...request, gateway, internalPort: to.port, suggestedExternal: { port }, inner };
 }
 
 function outerKey(gateway: Endpoint, to: Endpoint): string {

@@ -6,7 +6,6 @@
  */
 import { dropUndefined } from "../../../core/defined.ts";
 import { NatError } from "../../../core/errors.ts";
-import { formatEndpoint } from "../../../core/ip.ts";
 import { gatewayText } from "../../../core/portmap/gateway.ts";
 import { savedKey } from "../../../core/lease/saved.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
@@ -15,7 +14,7 @@ import type { NatOptions } from "../../api/options.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
 import { openNat } from "../open_nat.ts";
-import { type Entry, gatewayOf, isClaim, isHeldByAnother } from "../state_file.ts";
+import { type Entry, gatewayOf, isClaim, isHeldByAnother, isReachedBy } from "../state_file.ts";
 
 /** What names a mapping beside its gateway. */
 export type Sought = Pick<SavedPort, "protocol" | "internalPort" | "remote" | "thirdParty">;
@@ -158,7 +157,7 @@ function adoptable(
   for (const entry of entries) {
     if (held.includes(entry) || isClaim(entry)) continue;
     const at = gatewayOf(entry);
-    if (gateway && formatEndpoint(gateway) !== formatEndpoint(at)) continue;
+    if (gateway && !isReachedBy(entry, gateway)) continue;
     const key = `${at.address} ${savedKey(entry.mapping)}`;
     const rival = found.get(key);
     if (!rival?.internalAddress || !own.has(rival.internalAddress)) found.set(key, entry);

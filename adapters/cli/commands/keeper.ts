@@ -6,7 +6,7 @@
  */
 import { dropUndefined } from "../../../core/defined.ts";
 import { parseEndpoint } from "../../../core/ip.ts";
-import { savedKey } from "../../../core/lease/saved.ts";
+import { savedKey, wantedKey } from "../../../core/lease/saved.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import type { MappingKey } from "../../../core/mapping.ts";
 import { PCP_PORT } from "../../../core/pcp/constants.ts";
@@ -93,7 +93,9 @@ export class Keeper {
       !own.some(({ gateway }) => gateway === mapping.gateway)
     );
     this.#forget(gone);
-    const held = own.filter(({ gateway }) => gateways.some((text) => isAt(text, gateway)));
+    const held = own.filter(({ gateway, inner }) =>
+      gateways.some((text) => isAt(text, inner?.gateway ?? gateway))
+    );
     return held.some((one) => !this.#isKept(one)) ? this.#write(held) : this.#writing;
   }
 
@@ -109,19 +111,26 @@ export class Keeper {
     isOwned: boolean,
   ): void {
     this.#last = state;
-    const mapping = this.#own(state).find((one) => one.gateway === gateway.address);
-    if (!mapping) return;
     const expiresAt = Date.now() + 1000 * lifetimeSeconds;
-    const entry = {
-      mapping,
-      expiresAt,
-      gateway: { address: gateway.address, port: gateway.port },
-      internalAddress: internal.address,
-    };
-    this.#then(async () => {
-      const owner = isOwned ? { owner: await ownProcess() } : {};
-      await this.#keep({ ...entry, ...owner });
-    });
+    const own = this.#own(state);
+    const gone = [...this.#kept.values()].filter(({ mapping }) =>
+      mapping.inner && !own.some((one) => one.gateway === mapping.gateway)
+    );
+    this.#forget(gone);
+    for (const mapping of own) {
+      const { inner } = mapping;
+      if ((inner?.gateway ?? mapping.gateway) !== gateway.address) continue;
+      const entry = {
+        mapping,
+        expiresAt,
+        gateway: { address: mapping.gateway, port: inner ? PCP_PORT : gateway.port },
+        ...(!inner && { internalAddress: internal.address }),
+      };
+      this.#then(async () => {
+        const owner = isOwned ? { owner: await ownProcess() } : {};
+        await this.#keep({ ...entry, ...owner });
+      });
+    }
   }
 
   /** What the file holds of this run. */
@@ -154,7 +163,7 @@ export class Keeper {
   }
 
   #own({ mappings }: NatState): SavedPort[] {
-    return mappings.filter((mapping) => savedKey(mapping) === this.#key);
+    return mappings.filter((mapping) => wantedKey(mapping) === this.#key);
   }
 
   #isKept(mapping: SavedPort): boolean {

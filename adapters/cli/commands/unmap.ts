@@ -7,17 +7,19 @@
  * @module
  */
 import { dropUndefined, pickDefined } from "../../../core/defined.ts";
-import { NatError } from "../../../core/errors.ts";
+import { NatError, type Via } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
+import { savedKey, wantedKey } from "../../../core/lease/saved.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import { gatewayText } from "../../../core/portmap/gateway.ts";
+import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { openNat } from "../open_nat.ts";
 import { CommandError } from "../output.ts";
-import { type Entry, entryKey, gatewayOf, isClaim } from "../state_file.ts";
+import { type Entry, entryKey, gatewayOf, isClaim, isReachedBy } from "../state_file.ts";
 import { viaName } from "../text.ts";
 import { type PortAndProtocol, UsageError } from "../values.ts";
 import { heldByOthers, inUse } from "./earlier_runs.ts";
@@ -44,7 +46,7 @@ function isMeant({ flags }: Context, entry: Entry): boolean {
   const { gateway } = flags, own = flags["internal-address"];
   const { mapping, internalAddress } = entry;
   return mapping.remote === undefined &&
-    (!gateway || formatEndpoint(gateway) === formatEndpoint(gatewayOf(entry))) &&
+    (!gateway || isReachedBy(entry, gateway)) &&
     (own === undefined || mapping.thirdParty !== undefined || internalAddress === undefined ||
       internalAddress === own);
 }
@@ -54,22 +56,22 @@ async function unmapOne(
   { port, protocol }: PortAndProtocol,
   entries: readonly Entry[],
 ): Promise<number> {
-  const known = entries.filter(({ mapping }) =>
-    mapping.protocol === protocol && mapping.internalPort === port &&
-    mapping.thirdParty === undefined
-  );
+  const key = savedKey({ protocol, internalPort: port });
+  const isAbove = ({ mapping }: Entry) => mapping.inner !== undefined;
+  const all = entries.filter(({ mapping }) => wantedKey(mapping) === key);
+  const known = all.filter((entry) => !isAbove(entry));
   const [held] = await heldByOthers(known.filter(({ expiresAt }) => expiresAt > Date.now()));
   if (held) throw inUse(held);
   const open = known.filter((entry) => entry.expiresAt > Date.now() && !isClaim(entry));
   if (open.length > 0) {
     await forget(context, known.filter(isClaim));
     for (const entry of open) checkVia(context, entry);
-    await allOf(removals(context, open));
+    await allOf(removals(context, open, all.filter(isAbove)));
     return 0;
   }
   const nat = await openNat(
     context,
-    known.filter((entry) => !isClaim(entry)).map(({ mapping }) => mapping),
+    all.filter((entry) => !isClaim(entry)).map(({ mapping }) => mapping),
   );
   try {
     const asking = nat.unmap(port, { protocol, ...waitOptions(context) });
@@ -77,7 +79,7 @@ async function unmapOne(
     for (const result of results) tell(context, result, protocol, port);
     await forget(
       context,
-      known.filter((entry) =>
+      all.filter((entry) =>
         results.some(({ gateway }) => gateway === gatewayText(gatewayOf(entry)))
       ),
     );
@@ -104,7 +106,9 @@ async function unmapAll(context: Context, entries: readonly Entry[]): Promise<nu
     !held.includes(entry) && !isClaim(entry) && (via?.includes(entry.mapping.via) ?? true)
   );
   await forget(context, entries.filter((entry) => isClaim(entry) && !held.includes(entry)));
-  const known = allOf(removals(context, ours));
+  const isAbove = ({ mapping }: Entry) => mapping.inner !== undefined;
+  const below = ours.filter((entry) => !isAbove(entry));
+  const known = allOf(removals(context, below, ours.filter(isAbove)));
   const others = via?.includes("nat-pmp") ?? true ? sweep(context, held) : Promise.resolve(0);
   const [removed, swept] = await Promise.allSettled([known, others]);
   if (removed.status === "rejected") throw removed.reason;
@@ -139,8 +143,16 @@ async function sweep(context: Context, held: readonly Entry[]): Promise<number> 
   }
 }
 
-/** Deletes what the entries stand for, each as it was made; answers how many confirmations came. */
-function removals(context: Context, entries: readonly Entry[]): Promise<number>[] {
+/**
+ * Deletes what the entries stand for, each as it was made; answers how many confirmations came.
+ *
+ * @param above Of gateways above those, which are asked through them.
+ */
+function removals(
+  context: Context,
+  entries: readonly Entry[],
+  above: readonly Entry[],
+): Promise<number>[] {
   const own = new Set(context.runtime.interfaces().map(({ address }) => address));
   const groups = new Map<string, Entry[]>();
   for (const entry of entries) {
@@ -149,21 +161,32 @@ function removals(context: Context, entries: readonly Entry[]): Promise<number>[
   }
   return [...groups.values()].map(async (group) => {
     const { mapping, internalAddress } = group[0]!;
-    const nat = await openNat(context, group.map(({ mapping }) => mapping), {
+    const outer = above.filter((one) => one.mapping.inner?.gateway === mapping.gateway);
+    const nat = await openNat(context, [...group, ...outer].map(({ mapping }) => mapping), {
       gateway: gatewayOf(group[0]!),
-      protocols: [mapping.via],
+      protocols: [...new Set([mapping, ...outer.map(({ mapping }) => mapping)].map(viaOf))],
       // An address that this host has lost cannot be sent from, and what was mapped to it ends.
       ...(internalAddress !== undefined && own.has(internalAddress) ? { internalAddress } : {}),
     });
     try {
-      return await allOf(group.map((entry) => remove(context, nat, entry)));
+      return await allOf(group.map((entry) => {
+        const key = savedKey(entry.mapping);
+        return remove(context, nat, entry, outer.filter((one) => wantedKey(one.mapping) === key));
+      }));
     } finally {
       await nat.close();
     }
   });
 }
 
-async function remove(context: Context, nat: Nat, entry: Entry): Promise<number> {
+const viaOf = ({ via }: SavedPort): Via => via;
+
+async function remove(
+  context: Context,
+  nat: Nat,
+  entry: Entry,
+  above: readonly Entry[],
+): Promise<number> {
   const { internalPort, protocol } = entry.mapping;
   const asking = nat.unmap(internalPort, {
     protocol,
@@ -178,7 +201,11 @@ async function remove(context: Context, nat: Nat, entry: Entry): Promise<number>
     },
   );
   for (const result of results) tell(context, result, protocol, internalPort);
-  await forget(context, [entry]);
+  const confirmed = results.map(({ gateway }) => gateway);
+  await forget(context, [
+    entry,
+    ...above.filter((one) => confirmed.includes(gatewayText(gatewayOf(one)))),
+  ]);
   return results.length;
 }
 

@@ -68,6 +68,29 @@ describe("behind two NATs", () => {
     });
   }
 
+  for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
+    it(`unmap() deletes at both what an earlier run left, by ${protocols[0]}`, async () => {
+      const { net, outer } = twoGateways();
+      const first = await Nat.open({ ...options(net), protocols });
+      const opening = first.map(8080);
+      await net.pass(2000);
+      const port = await opening;
+      await net.pass(20_000);
+      const state = await first.exportState();
+      await port.release();
+      const closing = first.close();
+      await net.pass(3000);
+      await closing;
+      assertEquals([net.ports().length, outer.list(net.time).length], [1, 1]);
+      const nat = await Nat.open({ ...options(net), protocols, state });
+      const unmapping = nat.unmap(8080);
+      await net.pass(3000);
+      assertEquals((await unmapping).map(({ gateway }) => gateway), [GATEWAY.address, ABOVE]);
+      assertEquals([net.ports(), outer.list(net.time)], [[], []]);
+      await nat.close();
+    });
+  }
+
   it("who waits for less than a second has what the gateway granted, and the rest later", async () => {
     const { net, outer } = twoGateways();
     outer.setDeaf(5, net.time);

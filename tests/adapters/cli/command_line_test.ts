@@ -40,6 +40,15 @@ const SAVED: SavedPort = {
   nonce: "000102030405060708090a0b",
 };
 
+/** What a gateway above maps on of that. */
+const ABOVE: SavedPort = {
+  ...SAVED,
+  via: "nat-pmp",
+  gateway: "10.0.0.1",
+  internalPort: 7000,
+  inner: { gateway: SAVED.gateway, address: "10.0.0.2", internalPort: 6000 },
+};
+
 /** The entry of a run that lives: a test's parent does, and outlives it. */
 const HELD: Partial<Entry> = { owner: { pid: process.ppid } };
 
@@ -359,6 +368,17 @@ describe("natkit", () => {
       assertEquals(nat.calls.at(-1), ["close"]);
       assertEquals(await saved(), nat.state.mappings);
       assertEquals([io.err, io.listeners], ["", 0]);
+    });
+
+    it("keeps what a gateway above maps on of it, too, and hands it to a later run", async () => {
+      nat.state = { ...nat.state, mappings: [SAVED, ABOVE] };
+      await run("map 6000 --mode once");
+      assertEquals(await saved(), [SAVED, ABOVE]);
+      await run("map 6000 --mode once --gateway 192.168.1.1");
+      assertEquals(nat.opened!.state!.mappings, [SAVED, ABOVE]);
+      nat.state = { ...nat.state, mappings: [SAVED] };
+      await run("map 6001 --mode once");
+      assertEquals(await saved(), [SAVED, ABOVE]);
     });
 
     it("hands on what the flags say", async () => {
@@ -1473,6 +1493,34 @@ describe("natkit", () => {
         ["nat-pmp", "192.168.2.1"],
       ]);
       assertEquals((await saved()).map(({ gateway }) => gateway), ["192.168.3.1", "192.168.1.1"]);
+    });
+
+    for (
+      const line of ["unmap 6000", "unmap 6000 --gateway 192.168.1.1", "unmap --all --via pcp,upnp"]
+    ) {
+      it(`asks the gateway above through the one below: ${line}`, async () => {
+        await keep();
+        await keep({ ...ABOVE, via: "pcp" });
+        nat.answer = () => Promise.resolve([confirmed]);
+        assertEquals(await run(line), 0);
+        assertEquals(opens(), [["192.168.1.1", ["pcp"], [6000, 7000]]]);
+        assertEquals((await saved()).map(({ gateway }) => gateway), ["10.0.0.1"]);
+        await keep();
+        nat.answer = () => Promise.resolve([confirmed, { via: "pcp", gateway: "10.0.0.1" }]);
+        assertEquals([await run(line), await saved()], [0, []]);
+      });
+    }
+
+    it("asks the gateway above by its own protocol, also where that below holds it no more", async () => {
+      await keep();
+      await keep(ABOVE);
+      nat.answer = () => Promise.resolve([confirmed]);
+      await run("unmap 6000");
+      await run("unmap 6000");
+      assertEquals(opens(), [
+        ["192.168.1.1", ["pcp", "nat-pmp"], [6000, 7000]],
+        [undefined, undefined, [7000]],
+      ]);
     });
 
     it("asks the gateway of --gateway alone", async () => {

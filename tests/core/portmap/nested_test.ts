@@ -386,6 +386,101 @@ describe("a mapping behind two gateways", () => {
     assertEquals([later.ports(A), later.ports(OUTER)], [[8080], [8080]]);
   });
 
+  describe("that a run left which crashed", () => {
+    /** A later run of what crashed, which is told to delete the mapping; nothing above has been asked. */
+    const afterCrash = (request: Partial<PortRequest> = {}, protocols?: readonly Via[]) => {
+      const { net: crashed, outer } = nested({}, request, protocols);
+      crashed.openAbove();
+      // Until then it waits for who may be at the last host.
+      crashed.run(20_000);
+      const later = new Net({
+        ...(protocols && { protocols }),
+        saved: JSON.parse(JSON.stringify(crashed.mapper.exportSaved())),
+      });
+      for (const [address, gateway] of crashed.gateways) later.gateways.set(address, gateway);
+      later.now = crashed.now;
+      later.connect([A]);
+      later.do((mapper, now) => mapper.unmap(web, now));
+      return { net: later, outer: outer! };
+    };
+    const attempts = (net: Net) =>
+      told(net.events[0], "unmapped").attempts
+        .map(({ gateway, outcome }) => `${gateway} ${outcome}`);
+
+    for (const via of ["pcp", "nat-pmp"] as const) {
+      it(`is deleted at both by a later one, by ${via}, whatever port each has`, () => {
+        for (const port of [8080, 18_080]) {
+          const { net } = afterCrash({ suggestedExternal: { port } }, [via]);
+          assertEquals([net.events, net.ports(A), net.ports(OUTER)], [[], [], [port]]);
+          net.open(OUTER.gateway, BETWEEN);
+          assertEquals(attempts(net), ["192.168.1.1 unmapped", "10.0.0.1 unmapped"]);
+          assertEquals([net.ports(OUTER), net.mapper.exportSaved()], [[], []]);
+          net.run(10_000);
+          assertEquals([net.events.length, net.mapper.sockets().length], [1, 1]);
+          assertEquals([net.mapper.isIdle, net.mapper.nextTimeout()], [true, undefined]);
+        }
+      });
+    }
+
+    it("is told as deleted where nobody above answers, and its key is kept", () => {
+      const { net } = afterCrash({}, ["pcp"]);
+      net.silent.add(OUTER.gateway.address);
+      net.open(OUTER.gateway, BETWEEN);
+      net.run(5000);
+      assertEquals(attempts(net), ["192.168.1.1 unmapped", "10.0.0.1 no answer"]);
+      assertEquals(told(net.events[0], "unmapped").failure, undefined);
+      assertEquals(net.mapper.exportSaved().map(({ gateway }) => gateway), ["10.0.0.1"]);
+    });
+
+    it("is told with the refusal of the one above", () => {
+      const { net, outer } = afterCrash({}, ["pcp"]);
+      outer.setRefusal(2, net.now);
+      net.open(OUTER.gateway, BETWEEN);
+      assertEquals(told(net.events[0], "unmapped").failure?.kind, "refused");
+    });
+
+    it("is told with the refusal of the one below, and deleted above", () => {
+      const { net: crashed } = held(["pcp"]);
+      crashed.run(20_000);
+      const net = new Net({ protocols: ["pcp"], saved: crashed.mapper.exportSaved() });
+      for (const [address, gateway] of crashed.gateways) net.gateways.set(address, gateway);
+      crashed.gateways.get(A.gateway.address)!.setRefusal(2, 0);
+      net.now = crashed.now;
+      net.connect([A]);
+      net.do((mapper, now) => mapper.unmap(web, now));
+      net.open(OUTER.gateway, BETWEEN);
+      assertEquals(told(net.events[0], "unmapped").failure?.kind, "refused");
+      assertEquals([net.ports(A), net.ports(OUTER)], [[8080], []]);
+    });
+
+    it("is told where the way above cannot be had, and where the mapper closes meanwhile", () => {
+      const { net } = afterCrash();
+      const { key } = net.mapper.sockets()[1]!;
+      const refused = { ok: false, isOpen: false, code: "network", message: "no way" } as const;
+      net.do((mapper, now) => mapper.handleSocket(key, refused, now));
+      assertEquals(attempts(net)[0], "192.168.1.1 unmapped");
+      const { net: closed } = afterCrash();
+      closed.do((mapper, now) => mapper.close(now));
+      assertEquals(attempts(closed), ["192.168.1.1 unmapped"]);
+      for (const one of [net, closed]) {
+        one.run(10_000);
+        assertEquals([one.events.length, one.mapper.isIdle], [1, true]);
+      }
+    });
+
+    it("is deleted above also where the port is wanted meanwhile, and told before that", () => {
+      const { net } = afterCrash();
+      net.do((mapper, now) => mapper.map(web, now));
+      assertEquals([takeTold(net), net.ports(OUTER)], [["unmapped"], [8080]]);
+      net.open(OUTER.gateway, BETWEEN);
+      net.run(5000);
+      const [event, ...more] = net.events.splice(0);
+      const { external, gatewayExternal } = told(event, "mapped").mapping;
+      assertEquals([[external.port], [gatewayExternal?.port]], [net.ports(OUTER), net.ports(A)]);
+      assertEquals(more, []);
+    });
+  });
+
   it("is over at once for who revokes it while nobody above answers", () => {
     const { net, id } = nested(null);
     net.openAbove();

@@ -226,6 +226,16 @@ describe("a removal", () => {
     });
   }
 
+  it("at a gateway where none of the protocols is spoken is told as unanswered", () => {
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.add(SIX, "");
+    net.connect([SIX]);
+    net.do((mapper, now) => mapper.unmap(web, now));
+    net.do((mapper, now) => mapper.unmapAll("tcp", now));
+    assertEquals(net.takeTypes(), ["unmapped", "unmapped"]);
+    assert(net.mapper.isIdle);
+  });
+
   it("of all is no protocol's where only PCP is spoken, which is told", () => {
     const net = new Net({ protocols: ["pcp"] });
     net.add(A, "203.0.113.7");
