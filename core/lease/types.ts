@@ -19,5 +19,5 @@ export type {
   Transport,
 } from "../mapping.ts";
 export type { LeaseClient, LeaseEvent } from "./client.ts";
-export type { SavedMapping, SavedState } from "./saved.ts";
+export type { InnerMapping, SavedMapping, SavedState } from "./saved.ts";
 export type { RandomSource } from "../random.ts";

@@ -1308,6 +1308,7 @@ export class PortMapper implements Machine<MapperEvent> {
       const { protocols = PREFERENCE, ...options } = this.#pathOptions;
       const crossing = protocols.filter((via) => PROTOCOLS[via]!.crossesNat);
       const own = { ...options, announcements: false, protocols: crossing };
+      this.stats.paths++;
       const path = new Path(this.#nextPathId++, { gateway }, own, { path: inner, address });
       this.#paths = [...this.#paths, path];
       return path;
