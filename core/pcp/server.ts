@@ -25,6 +25,7 @@ import { checkInteger } from "../check.ts";
 import { type AddressKind, classify } from "../cidr.ts";
 import { anyAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine } from "../machine.ts";
+import type { RemoteFilter } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import { Repeats } from "../table/repeats.ts";
 import {
@@ -223,7 +224,7 @@ export class PcpServer implements Machine<ServerEvent> {
       ) {
         // What was asked for cannot be had any more, and nothing else was wanted.
         const gone = { ...snapshotEntry(entry), external: previous };
-        this.#table.remove(entry, now);
+        this.#table.release(entry, "pcp", now);
         this.#startUpdate({ entry: gone, resultCode: CANNOT_PROVIDE_EXTERNAL }, now);
       } else {
         this.#startUpdate({ entry, resultCode: SUCCESS }, now);
@@ -475,7 +476,7 @@ export class PcpServer implements Machine<ServerEvent> {
   #sendUpdate({ entry, resultCode }: MappingUpdate, now: Instant): void {
     const { internal, external, remote, protocol, nonce } = entry;
     const lifetimeSeconds = resultCode === SUCCESS
-      ? remainingSeconds(entry, now)
+      ? remainingSeconds(entry, now, this.#settings.maxLifetimeSeconds)
       : this.#usualSeconds(resultCode);
     const told = { resultCode, lifetimeSeconds, epochSeconds: this.epochSeconds(now) };
     const fields = {
@@ -485,7 +486,7 @@ export class PcpServer implements Machine<ServerEvent> {
       internalPort: internal.port,
       externalPort: external.port,
       externalAddress: external.address,
-      options: updateOptions(entry),
+      options: updateOptions(entry, this.#table.filtersOf(entry, "pcp") ?? entry.filters),
     };
     const bytes = encodeResponse(
       remote
@@ -597,8 +598,8 @@ function updateKey({ protocol, internal, remote }: TableEntry): string {
 }
 
 /** The options that a mapping update has to carry. */
-function updateOptions(entry: TableEntry): PcpOption[] {
-  const { internal, requester, filters, size } = entry;
+function updateOptions(entry: TableEntry, filters: readonly RemoteFilter[]): PcpOption[] {
+  const { internal, requester, size } = entry;
   const options: PcpOption[] = [];
   if (withoutZone(requester!.address) !== internal.address) {
     options.push({ type: "third-party", internalAddress: internal.address });

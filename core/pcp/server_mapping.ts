@@ -305,7 +305,7 @@ export class MappingService {
       const error = this.#judgeRenewal(job, entry);
       if (error !== undefined) return { ...refusalBy(entry, error, now), ...portOf(job, entry) };
       this.#renew(job, entry, now);
-      return grant(job, entry, now);
+      return this.#grant(job, entry, now);
     });
   }
 
@@ -323,7 +323,7 @@ export class MappingService {
     if (!entry) return [this.#createPeer(job, remote, now)];
     if (isGuarded(entry, nonce)) return [refusalBy(entry, PCP_RESULT.NOT_AUTHORIZED, now)];
     this.#table.renew(entry, this.#lease(job, this.#peerLeaseEnd(job, entry, now)));
-    return [grant(job, entry, now)];
+    return [this.#grant(job, entry, now)];
   }
 
   /** The inbound mappings that a MAP request is about: several only where a port set meets them. */
@@ -360,7 +360,7 @@ export class MappingService {
     if (!plan.filters) return undefined;
     // Who may use a static mapping the administrator has said, not the client.
     if (entry.kind === "static") return PCP_RESULT.NOT_AUTHORIZED;
-    return mergeFilters(entry.filters, plan).length > this.#settings.maxFilters
+    return mergeFilters(this.#filtersOf(entry), plan).length > this.#settings.maxFilters
       ? PCP_RESULT.EXCESSIVE_REMOTE_PEERS
       : undefined;
   }
@@ -370,8 +370,13 @@ export class MappingService {
     const end = this.#leaseEnd(job.request.lifetimeSeconds, now);
     const expiresAt = Math.max(end, this.#table.idleUntil(entry));
     const { plan } = job;
-    const filters = plan.filters && mergeFilters(entry.filters, plan);
+    const filters = plan.filters && mergeFilters(this.#filtersOf(entry), plan);
     this.#table.renew(entry, this.#lease(job, expiresAt, filters));
+  }
+
+  /** Those that PCP's clients asked for: another protocol's are none of theirs. */
+  #filtersOf(entry: TableEntry): readonly RemoteFilter[] {
+    return this.#table.filtersOf(entry, "pcp") ?? [];
   }
 
   #create(job: Job<PcpMapRequestMessage>, now: Instant): Grant | Refusal {
@@ -395,7 +400,9 @@ export class MappingService {
       size: Math.min(this.#setSize(plan), 65536 - internalPort),
       keepParity: plan.portSet?.parity ?? false,
     }, now);
-    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : grant(job, entry, now);
+    return typeof entry === "string"
+      ? this.#refusalBy(entry, job, now)
+      : this.#grant(job, entry, now);
   }
 
   #createPeer(job: Job<PcpPeerRequestMessage>, remote: Endpoint, now: Instant): Grant | Refusal {
@@ -419,7 +426,9 @@ export class MappingService {
       suggestedPort,
       isExact: suggested !== undefined || suggestedPort !== 0,
     }, now);
-    return typeof entry === "string" ? this.#refusalBy(entry, job, now) : grant(job, entry, now);
+    return typeof entry === "string"
+      ? this.#refusalBy(entry, job, now)
+      : this.#grant(job, entry, now);
   }
 
   /** Deletes (PCP-S-55), but no sooner than outbound traffic lets it (PCP-S-53). */
@@ -441,7 +450,7 @@ export class MappingService {
         return { ...nothing(job), ...at, entry };
       }
       this.#table.renew(entry, { by: "pcp", expiresAt: idleUntil });
-      return { ...nothing(job), ...at, entry, lifetimeSeconds: remainingSeconds(entry, now) };
+      return { ...nothing(job), ...at, entry, lifetimeSeconds: this.#remaining(entry, now) };
     });
   }
 
@@ -477,6 +486,35 @@ export class MappingService {
     return entry ? Math.max(end, entry.expiresAt, this.#table.idleUntil(entry)) : end;
   }
 
+  #grant(
+    { request, plan }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
+    entry: TableEntry,
+    now: Instant,
+  ): Grant {
+    const { internal } = entry;
+    const isSet = request.kind === "map" && plan.portSet !== undefined;
+    const { internalPort } = portOf({ request, plan }, entry);
+    let { external } = entry;
+    if (!isSet && internalPort !== internal.port) {
+      // Who asks for one port of a set and knows nothing of sets is told that port's outside.
+      external = { address: external.address, port: external.port + internalPort - internal.port };
+    }
+    const isPlain = !isSet && entry.kind !== "static";
+    return {
+      entry,
+      internalPort,
+      external,
+      lifetimeSeconds: this.#remaining(entry, now),
+      options: isPlain
+        ? plan.processed
+        : plan.processed.flatMap((option) => granted(option, entry)),
+    };
+  }
+
+  #remaining(entry: TableEntry, now: Instant): number {
+    return remainingSeconds(entry, now, this.#settings.maxLifetimeSeconds);
+  }
+
   /** Why the table could not; where a mapping is in the way, for as long as that lasts. */
   #refusalBy(
     fault: TableFault,
@@ -494,38 +532,18 @@ export class MappingService {
 /** A refusal because of a mapping: for as long as it lasts (PCP-S-28, 45). */
 function refusalBy(entry: TableEntry, resultCode: number, now: Instant): Refusal {
   if (entry.expiresAt === Infinity) return { resultCode };
-  const lifetimeSeconds = remainingSeconds(entry, now);
+  const lifetimeSeconds = secondsUntil(entry.expiresAt, now);
   switch (resultCode) {
     case PCP_RESULT.NOT_AUTHORIZED:
       return { resultCode, lifetimeSeconds };
     case PCP_RESULT.CANNOT_PROVIDE_EXTERNAL:
-      return { resultCode, lifetimeSeconds: lifetimeSeconds + TIME_WAIT_SECONDS };
+      return {
+        resultCode,
+        lifetimeSeconds: Math.min(lifetimeSeconds + TIME_WAIT_SECONDS, FOREVER_SECONDS),
+      };
     default:
       return { resultCode };
   }
-}
-
-function grant(
-  { request, plan }: Job<PcpMapRequestMessage | PcpPeerRequestMessage>,
-  entry: TableEntry,
-  now: Instant,
-): Grant {
-  const { internal } = entry;
-  const isSet = request.kind === "map" && plan.portSet !== undefined;
-  const { internalPort } = portOf({ request, plan }, entry);
-  let { external } = entry;
-  if (!isSet && internalPort !== internal.port) {
-    // Who asks for one port of a set and knows nothing of sets is told that port's outside.
-    external = { address: external.address, port: external.port + internalPort - internal.port };
-  }
-  const isPlain = !isSet && entry.kind !== "static";
-  return {
-    entry,
-    internalPort,
-    external,
-    lifetimeSeconds: remainingSeconds(entry, now),
-    options: isPlain ? plan.processed : plan.processed.flatMap((option) => granted(option, entry)),
-  };
 }
 
 /** A mapping that begins within the set asked for is told by its own first port. */
@@ -593,10 +611,17 @@ function canBePeer(remote: Endpoint, internalAddress: string): boolean {
 /** The lifetime that stands for "without end" in an answer (PCP-S-29). */
 const FOREVER_SECONDS = 0xffff_ffff;
 
-/** Whole seconds until the lease ends. */
-export function remainingSeconds(entry: TableEntry, now: Instant): number {
-  if (entry.expiresAt === Infinity) return FOREVER_SECONDS;
-  return secondsUntil(entry.expiresAt, now);
+/**
+ * Whole seconds until the lease ends, no more than PCP grants: another protocol's lease may be
+ * longer. A static mapping has none that ends.
+ */
+export function remainingSeconds(
+  { kind, expiresAt }: TableEntry,
+  now: Instant,
+  maxLifetimeSeconds: number,
+): number {
+  if (kind === "static") return FOREVER_SECONDS;
+  return Math.min(secondsUntil(expiresAt, now), maxLifetimeSeconds);
 }
 
 /** What an option says in the answer about that mapping: nothing, where it was not granted. */

@@ -39,6 +39,12 @@ export interface Binding extends PortHolder {
   sibling: Binding | undefined;
 }
 
+/** What one protocol's client counts on. */
+interface ProtocolLease {
+  readonly expiresAt: Instant;
+  readonly filters: readonly RemoteFilter[];
+}
+
 /** One mapping. */
 export class Entry implements TableEntry {
   readonly id: number;
@@ -56,8 +62,8 @@ export class Entry implements TableEntry {
   description: string | undefined;
   filters: readonly RemoteFilter[];
   expiresAt: Instant;
-  /** When each protocol's lease ends, where several have one. */
-  #leases: Map<MappingOrigin, Instant> | undefined;
+  /** Each protocol's lease, where several have had one. */
+  #leases: Map<MappingOrigin, ProtocolLease> | undefined;
   /** Whether it has left the table. */
   isGone = false;
   /** The deadline that is set for it: never later than `expiresAt`, `Infinity` for none. */
@@ -86,17 +92,72 @@ export class Entry implements TableEntry {
     this.expiresAt = kind === "static" ? Infinity : request.expiresAt;
   }
 
-  /** When the mapping ends once that protocol's lease ends at `expiresAt`. */
-  withLease(by: MappingOrigin, expiresAt: Instant): Instant {
-    if (!this.#leases && by === this.origin) return expiresAt;
-    this.#leases ??= new Map([[this.origin, this.expiresAt]]);
-    this.#leases.set(by, expiresAt);
-    return Math.max(...this.#leases.values());
+  /** Lets that protocol's lease end at `expiresAt`, with these filters or, left out, those it had. */
+  lease(
+    by: MappingOrigin,
+    expiresAt: Instant,
+    filters: readonly RemoteFilter[] = this.filtersOf(by) ?? NO_FILTERS,
+  ): void {
+    if (!this.#leases && by === this.origin) {
+      this.expiresAt = expiresAt;
+      this.filters = filters;
+      return;
+    }
+    this.#leases ??= new Map([[this.origin, { expiresAt: this.expiresAt, filters: this.filters }]]);
+    this.#leases.set(by, { expiresAt, filters });
+    this.#sum();
+  }
+
+  /** Whom that protocol's client lets in; undefined where it has no lease. */
+  filtersOf(by: MappingOrigin): readonly RemoteFilter[] | undefined {
+    if (!this.#leases) return by === this.origin ? this.filters : undefined;
+    return this.#leases.get(by)?.filters;
+  }
+
+  /** Whether another protocol's client counts on it as well. */
+  isSharedBeside(by: MappingOrigin): boolean {
+    for (const other of this.#leases?.keys() ?? [this.origin]) if (other !== by) return true;
+    return false;
+  }
+
+  /** Ends that protocol's lease, where it is not the only one. */
+  endLease(by: MappingOrigin): void {
+    if (!this.#leases || !this.isSharedBeside(by) || !this.#leases.delete(by)) return;
+    if (by === this.origin) this.origin = this.#leases.keys().next().value!;
+    if (by === "pcp") {
+      this.nonce = undefined;
+      this.isExact = false;
+    }
+    this.#sum();
+  }
+
+  /** Ends the leases that are over but for the last; whether that lets in others than before. */
+  endLeases(now: Instant): boolean {
+    const before = this.filters;
+    if (this.kind === "outbound") return false;
+    for (const [by, { expiresAt }] of this.#leases ?? []) if (expiresAt <= now) this.endLease(by);
+    return this.filters !== before;
+  }
+
+  /** When the first lease ends; a flow has no other than the last. */
+  get firstEnd(): Instant {
+    if (!this.#leases || this.kind === "outbound") return this.expiresAt;
+    return Math.min(...[...this.#leases.values()].map(({ expiresAt }) => expiresAt));
   }
 
   /** Forgets all leases but the one that is told next. */
   forgetLeases(): void {
     this.#leases = undefined;
+    this.filters = NO_FILTERS;
+  }
+
+  /** It lasts until the last lease ends, and lets in whom any of them lets in. */
+  #sum(): void {
+    const all = [...this.#leases!.values()];
+    this.expiresAt = Math.max(...all.map(({ expiresAt }) => expiresAt));
+    this.filters = all.some(({ filters }) => filters.length === 0)
+      ? NO_FILTERS
+      : all.flatMap(({ filters }) => filters);
   }
 
   get protocol(): number {

@@ -47,7 +47,7 @@ export interface TableEntry {
   readonly nonce: Uint8Array | undefined;
   /** What its maker calls it. */
   readonly description: string | undefined;
-  /** Who may use it; empty for everybody. */
+  /** Who may use it by any of its leases; empty for everybody. */
   readonly filters: readonly RemoteFilter[];
   /** When its lease ends, the last of several protocols' leases; `Infinity` for a static one. */
   readonly expiresAt: Instant;
@@ -63,7 +63,7 @@ export interface RenewRequest {
   readonly nonce?: Uint8Array | undefined;
   /** The new description, `""` to erase it. */
   readonly description?: string | undefined;
-  /** The new filters. */
+  /** The new filters of the lease that is renewed; none for one that begins, where left out. */
   readonly filters?: readonly RemoteFilter[] | undefined;
   /** Whether this external endpoint or none is wanted. */
   readonly isExact?: boolean | undefined;
@@ -73,7 +73,8 @@ export interface RenewRequest {
   readonly origin?: MappingOrigin | undefined;
   /**
    * Which protocol's lease is renewed, or begun; its maker's where left out. Each protocol that
-   * asked for the mapping has its own, and the mapping lasts until the last of them ends.
+   * asked for the mapping has its own: the mapping lasts until the last of them ends, and lets in
+   * whom any of them lets in.
    */
   readonly by?: MappingOrigin | undefined;
   /**

@@ -23,6 +23,7 @@ import { copyBytes, equalBytes } from "../bytes.ts";
 import { checkInteger, checkPort } from "../check.ts";
 import { familyOf, isSameEndpoint } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
+import type { RemoteFilter } from "../mapping.ts";
 import { Timers } from "../timers.ts";
 import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
 import {
@@ -41,6 +42,7 @@ import {
   type InboundRequest,
   isAdmitted,
   type MappingKind,
+  type MappingOrigin,
   type MovedEntry,
   type OutboundRequest,
   type RenewRequest,
@@ -286,14 +288,37 @@ export class MappingTable {
     // Most renewals repeat the nonce: that is no reason to copy it.
     if (nonce && !(own.nonce && equalBytes(nonce, own.nonce))) own.nonce = copyBytes(nonce);
     if (request.description !== undefined) own.description = request.description || undefined;
-    if (request.filters) own.filters = request.filters;
     if (request.isExact !== undefined) own.isExact = request.isExact;
     if (request.namesAddress !== undefined) own.namesAddress = request.namesAddress;
     if (own.kind !== "static") {
-      this.#leases.set(own, own.withLease(request.by ?? own.origin, request.expiresAt));
+      own.lease(request.by ?? own.origin, request.expiresAt, request.filters);
+      this.#leases.set(own);
     }
     if (request.reserveCompanion) this.#ports.reserve(own.binding);
     if (this.#watches.size > 0) this.#watches.tell("renewed", own);
+  }
+
+  /**
+   * Ends one protocol's lease: the mapping goes where no other one's client counts on it, and stays
+   * with what is left otherwise.
+   */
+  release(entry: TableEntry, by: MappingOrigin, now: Instant): void {
+    const own = this.#own(entry);
+    if (!own || own.filtersOf(by) === undefined) return;
+    if (!own.isSharedBeside(by)) return this.remove(own, now);
+    own.endLease(by);
+    this.#leases.set(own);
+    if (this.#watches.size > 0) this.#watches.tell("renewed", own);
+  }
+
+  /** Whom that protocol's client lets in; undefined where it does not count on the mapping. */
+  filtersOf(entry: TableEntry, by: MappingOrigin): readonly RemoteFilter[] | undefined {
+    return this.#own(entry)?.filtersOf(by);
+  }
+
+  /** Whether another protocol's client counts on the mapping as well. */
+  isSharedBeside(entry: TableEntry, by: MappingOrigin): boolean {
+    return this.#own(entry)?.isSharedBeside(by) ?? false;
   }
 
   /** Deletes a mapping; its external port goes into quarantine where nothing else holds it. */
@@ -396,11 +421,18 @@ export class MappingTable {
     this.#ports.endQuarantine(now);
     let gone = 0;
     for (let entry = this.#leases.popDue(now); entry; entry = this.#leases.popDue(now)) {
+      if (entry.expiresAt > now) {
+        const isChanged = entry.endLeases(now);
+        this.#leases.set(entry);
+        if (isChanged && this.#watches.size > 0) this.#watches.tell("renewed", entry);
+        continue;
+      }
       const { idleUntil } = entry.binding;
       if (entry.kind === "outbound" && idleUntil > now) {
         // Traffic keeps it, and it is as any implicit mapping again (RFC 6887 §12.3).
         entry.nonce = undefined;
-        this.#leases.set(entry, idleUntil);
+        entry.expiresAt = idleUntil;
+        this.#leases.set(entry);
       } else {
         this.#drop(entry, "expired", now);
         gone++;
@@ -471,7 +503,7 @@ export class MappingTable {
     if (isCharged(entry)) binding.host.used += entry.size;
     if (entry.origin === "traffic") this.#flows++;
     this.#entries.set(entry.id, entry);
-    this.#leases.set(entry, entry.expiresAt);
+    this.#leases.set(entry);
     if (request.reserveCompanion) this.#ports.reserve(binding);
     if (this.#watches.size > 0) this.#watches.tell("added", entry);
     return entry;
@@ -568,12 +600,12 @@ export class MappingTable {
 class Leases {
   #timers = new Timers<Entry>();
 
-  /** Sets when the entry's lease ends; `Infinity` for never. */
-  set(entry: Entry, expiresAt: Instant): void {
-    entry.expiresAt = expiresAt;
-    if (expiresAt >= entry.wakeAt || expiresAt === Infinity) return;
-    entry.wakeAt = expiresAt;
-    this.#timers.set(entry, expiresAt, "lease");
+  /** Sees to it that the entry comes up when its first lease ends; `Infinity` for never. */
+  set(entry: Entry): void {
+    const { firstEnd } = entry;
+    if (firstEnd >= entry.wakeAt || firstEnd === Infinity) return;
+    entry.wakeAt = firstEnd;
+    this.#timers.set(entry, firstEnd, "lease");
   }
 
   /** Forgets the entry. */
@@ -582,14 +614,11 @@ class Leases {
     entry.wakeAt = Infinity;
   }
 
-  /** Takes out an entry whose lease is over at `now`; call until undefined. */
+  /** Takes out an entry whose lease may be over at `now`; call until undefined. */
   popDue(now: Instant): Entry | undefined {
-    for (let entry = this.#timers.popDue(now); entry; entry = this.#timers.popDue(now)) {
-      entry.wakeAt = Infinity;
-      if (entry.expiresAt <= now) return entry;
-      this.set(entry, entry.expiresAt);
-    }
-    return undefined;
+    const entry = this.#timers.popDue(now);
+    if (entry) entry.wakeAt = Infinity;
+    return entry;
   }
 
   /** When a lease ends next, at the latest. */

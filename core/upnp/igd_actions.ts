@@ -13,7 +13,7 @@
 import { hostPrefix } from "../cidr.ts";
 import { canonicalAddress, familyOf, withoutZone } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import { PROTOCOL_NUMBER, secondsUntil } from "../mapping.ts";
+import { PROTOCOL_NUMBER, type RemoteFilter, secondsUntil } from "../mapping.ts";
 import type { InboundRequest, TableEntry, TableFault } from "../table/entry.ts";
 import type { ServerRequest } from "../table/server_request.ts";
 import type { MappingTable } from "../table/table.ts";
@@ -332,7 +332,7 @@ export class IgdActions {
     return this.#table.entriesOf(internal.address).find((entry) =>
       entry.origin === "upnp" && entry.kind === "explicit" && entry.size === 1 &&
       entry.protocol === protocol && entry.internal.port === internal.port &&
-      entry.external.address === address && remoteHostOf(entry) === remoteHost
+      entry.external.address === address && this.#remoteHostOf(entry) === remoteHost
     );
   }
 
@@ -355,18 +355,23 @@ export class IgdActions {
     }
     if (existing?.kind === "explicit" && existing.size === 1) {
       const expiresAt = now + 1000 * wanted.leaseSeconds;
-      if (isSame && existing.origin !== "upnp") {
-        this.#table.renew(existing, { by: "upnp", expiresAt });
+      const isNew = this.#table.filtersOf(existing, "upnp") === undefined;
+      const isSameHost = this.#remoteHostOf(existing) === wanted.remoteHost;
+      if (isSame && (isNew || isSameHost)) {
+        const isMaker = existing.origin === "upnp";
+        const ends = this.#habits.ignoresRenewal && !isNew ? existing.expiresAt : expiresAt;
+        this.#table.renew(existing, {
+          by: "upnp",
+          expiresAt: ends,
+          filters: filtersFor(wanted.remoteHost),
+          ...isMaker && { description },
+          // A PCP client wants to be told of a move where that client is.
+          ...isMaker && existing.nonce === undefined && { requester: from },
+        });
         return existing;
       }
-      const isRenewed = isSame && remoteHostOf(existing) === wanted.remoteHost;
-      if (isRenewed) {
-        const ends = this.#habits.ignoresRenewal ? existing.expiresAt : expiresAt;
-        this.#table.renew(existing, { expiresAt: ends, description, requester: from });
-        return existing;
-      }
-      const mayReplace = existing.origin === "upnp" && isOwn &&
-        remoteHostOf(existing) === wanted.remoteHost;
+      const mayReplace = isOwn && !isNew && isSameHost &&
+        !this.#table.isSharedBeside(existing, "upnp");
       if (!mayReplace && !this.#habits.overwrites) return this.#conflict(existing, isV2);
     } else if (existing && !(existing.kind === "outbound" && isSame)) {
       return this.#conflict(existing, isV2);
@@ -492,9 +497,15 @@ export class IgdActions {
     if (port === 0) return IGD_ERROR.WildCardNotPermittedInExtPort;
     for (const address of this.#ownAddresses(from)) {
       const entry = this.#table.external(protocol, address, port);
-      if (entry && isListed(entry) && remoteHostOf(entry) === remoteHost) return entry;
+      if (entry && isListed(entry) && this.#remoteHostOf(entry) === remoteHost) return entry;
     }
     return IGD_ERROR.NoSuchEntryInArray;
+  }
+
+  /** The remote host that a mapping is for, `""` for all. */
+  #remoteHostOf(entry: TableEntry): string {
+    const [first] = this.#table.filtersOf(entry, "upnp") ?? entry.filters;
+    return first?.prefix.address ?? "";
   }
 
   /** The external addresses, the client's own first. */
@@ -577,7 +588,7 @@ export class IgdActions {
     const left = secondsUntil(entry.expiresAt, now);
     const isTold = Number.isFinite(left) && !this.#habits.hidesLease;
     return {
-      NewRemoteHost: remoteHostOf(entry),
+      NewRemoteHost: this.#remoteHostOf(entry),
       NewExternalPort: `${entry.external.port}`,
       NewProtocol: entry.protocol === PROTOCOL_NUMBER.tcp ? "TCP" : "UDP",
       NewInternalPort: `${entry.internal.port}`,
@@ -730,14 +741,14 @@ function mappingRequest(
     namesAddress: false,
     requester,
     description,
-    filters: remoteHost === "" ? [] : [{ prefix: hostPrefix(remoteHost), port: 0 }],
+    filters: filtersFor(remoteHost),
     expiresAt: now + 1000 * leaseSeconds,
   };
 }
 
-/** The remote host that a mapping is for, `""` for all. */
-function remoteHostOf({ filters }: TableEntry): string {
-  return filters[0]?.prefix.address ?? "";
+/** Who may come in where the mapping is for that remote host, `""` for all. */
+function filtersFor(remoteHost: string): readonly RemoteFilter[] {
+  return remoteHost === "" ? [] : [{ prefix: hostPrefix(remoteHost), port: 0 }];
 }
 
 function readProtocol(text: string): number | undefined {

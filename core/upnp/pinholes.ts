@@ -1,8 +1,10 @@
 /**
  * Pinholes in an IPv6 firewall (WANIPv6FirewallControl:1), over the mapping table. The table has one
  * entry an internal endpoint, whose filters say who may come in; a pinhole is for one remote
- * endpoint or for all, and there may be several for one internal endpoint. So the entry lives as
- * long as the last of them, and lets in whom any of them lets in.
+ * endpoint or for all, and there may be several for one internal endpoint. So UPnP's lease of the
+ * entry lasts as long as the last of them, and lets in whom any of them lets in. Where that lease is
+ * gone, since another protocol deleted the mapping or the host's address is another's by now, so
+ * are they.
  *
  * @module
  */
@@ -61,11 +63,14 @@ export class Pinholes {
 
   /** The pinhole of that id. */
   get(id: number): Pinhole | undefined {
+    const pinhole = this.#all.get(id);
+    if (pinhole) this.#forgetLost([pinhole]);
     return this.#all.get(id);
   }
 
   /** Opens one; the same one again lasts until the new end. */
   open(request: PinholeRequest, now: Instant): Pinhole | TableFault {
+    this.#forgetLost(this.#of(request));
     const same = this.#of(request).find(({ remote }) => isSameEndpoint(remote, request.remote));
     if (same) {
       this.#extend(same, request.expiresAt, now);
@@ -105,7 +110,7 @@ export class Pinholes {
     }
   }
 
-  /** Closes what is over, and forgets what the table has lost. */
+  /** Closes what is over. */
   handleTimeout(now: Instant): void {
     for (let id = this.#ends.popDue(now); id !== undefined; id = this.#ends.popDue(now)) {
       const pinhole = this.#all.get(id)!;
@@ -116,11 +121,7 @@ export class Pinholes {
 
   /** Forgets those whose entry the table has lost, as a boot does with all. */
   prune(): void {
-    for (const pinhole of this.#all.values()) {
-      if (this.#entryOf(pinhole)) continue;
-      this.#all.delete(pinhole.id);
-      this.#ends.delete(pinhole.id);
-    }
+    this.#forgetLost([...this.#all.values()]);
   }
 
   /** When one ends next. */
@@ -132,6 +133,15 @@ export class Pinholes {
   next(): DebugTimeout | undefined {
     const next = this.#ends.next();
     return next && { at: next.at, reason: next.reason };
+  }
+
+  #forgetLost(pinholes: readonly Pinhole[]): void {
+    for (const pinhole of pinholes) {
+      const entry = this.#entryOf(pinhole);
+      if (entry && (entry.kind === "static" || this.#table.filtersOf(entry, "upnp"))) continue;
+      this.#all.delete(pinhole.id);
+      this.#ends.delete(pinhole.id);
+    }
   }
 
   #extend(pinhole: Pinhole, expiresAt: Instant, now: Instant): void {
@@ -155,7 +165,7 @@ export class Pinholes {
     const { protocol, internal, requester } = pinhole;
     const all = this.#of(pinhole), entry = this.#entryOf(pinhole);
     if (all.length === 0) {
-      if (entry?.origin === "upnp") this.#table.remove(entry, now);
+      if (entry) this.#table.release(entry, "upnp", now);
       return undefined;
     }
     const expiresAt = Math.max(...all.map((one) => one.expiresAt));
@@ -171,9 +181,7 @@ export class Pinholes {
       };
       return this.#table.mapInbound(request, now);
     }
-    // What another protocol opened stays as it is, but for lasting longer.
-    const isOwn = entry.origin === "upnp";
-    this.#table.renew(entry, { by: "upnp", expiresAt, ...isOwn && { filters } });
+    this.#table.renew(entry, { by: "upnp", expiresAt, filters });
     return entry;
   }
 

@@ -42,6 +42,49 @@ describe("one mapping by two protocols, or with an administrator in between", ()
     assertEquals(rig.drain().map(({ to }) => to), [ALICE]);
   });
 
+  it("an external endpoint that PCP's client insists on and cannot keep is no loss to NAT-PMP's", () => {
+    const rig = new Rig({ announceTo: [] }).start();
+    const exactly = { suggested: 8080, suggestedAddress: EXTERNAL };
+    rig.mapPcp(80, { ...exactly, options: [{ type: "prefer-failure" }] });
+    rig.mapNatPmp(80);
+    rig.gateway.setExternalAddresses(["198.51.100.4"], 0);
+    const [update] = rig.drain();
+    assertEquals([update?.to, update?.data[3]], [ALICE, 11]);
+    const left = rig.gateway.list(0).map(({ origin, external }) => [origin, external]);
+    assertEquals(left, [["nat-pmp", { address: "198.51.100.4", port: 8080 }]]);
+  });
+
+  it("who asks without a filter is let in by everybody, whatever PCP's client filters", () => {
+    const rig = new Rig().start();
+    const remoteAddress = "198.51.100.20";
+    const filter = { type: "filter", prefixLength: 128, remotePort: 0, remoteAddress } as const;
+    rig.mapPcp(80, { suggested: 8080, options: [filter] });
+    const at = { address: EXTERNAL, port: 8080 };
+    const seen = () =>
+      [remoteAddress, "198.51.100.21"].map((address) =>
+        rig.gateway.lookupInbound(6, at, { address, port: 1 }, rig.now) !== undefined
+      );
+    assertEquals(seen(), [true, false]);
+    rig.mapNatPmp(80, { lifetime: 60 });
+    assertEquals(seen(), [true, true]);
+    rig.mapPcp(80, { options: [filter] });
+    assertEquals(seen(), [true, true]);
+    rig.runTo(60_000);
+    assertEquals(seen(), [true, false]);
+  });
+
+  it("PCP tells of no longer lease than it grants, however long another protocol's is", () => {
+    const rig = new Rig({ profile: "miniupnpd" }).start();
+    rig.mapNatPmp(80, { lifetime: 2 ** 32 - 1, suggested: 8080 });
+    assertEquals(rig.mapPcp(80, { lifetime: 600 }), [0, 8080, 604_800]);
+    // What is in the way is for 32 bits of seconds at the most.
+    const prefer = { suggested: 8080, options: [{ type: "prefer-failure" }] } as const;
+    assertEquals(
+      rig.ask(pcpMap(1, { from: BOB, ...prefer }), BOB).slice(3, 8),
+      Uint8Array.of(11, 255, 255, 255, 255),
+    );
+  });
+
   it("a take-over that cannot make anything new keeps what there is", () => {
     const rig = new Rig({ profile: "miniupnpd-2.3.1" }).start();
     rig.mapPcp(80, { suggested: 8080 });

@@ -751,12 +751,64 @@ describe("MappingTable, what several share", () => {
     table.renew(entry, { by: "pcp", expiresAt: 1000 });
     assertEquals(entry.expiresAt, 7000);
     table.renew(entry, { by: "nat-pmp", expiresAt: 500 });
-    assertEquals([entry.expiresAt, table.nextTimeout()], [1000, 1000]);
+    assertEquals([entry.expiresAt, table.nextTimeout()], [1000, 500]);
     assertEquals([table.advance(999), table.size, table.advance(1000)], [0, 1, 1]);
     const other = map(table, { port: 1, expiresAt: 3000 }, 1000);
     table.renew(other, { by: "nat-pmp", expiresAt: 9000 });
     table.renew(other, { origin: "nat-pmp", expiresAt: 2000 });
     assertEquals([other.expiresAt, other.origin], [2000, "nat-pmp"]);
+  });
+
+  it("lets in whom any lease lets in, for as long as that one lasts", () => {
+    const table = tableWith();
+    const watch = table.watch();
+    const filter = (text: string) => [{ prefix: parseCidr(text)!, port: 0 }];
+    const entry = map(table, { expiresAt: 9000, filters: filter("198.51.100.1/32") });
+    const seen = () =>
+      ["198.51.100.1", "198.51.100.2", "198.51.100.3"].map((address) =>
+        table.admit(TCP, entry.external, { address, port: 1 }) !== undefined
+      );
+    table.renew(entry, { by: "upnp", expiresAt: 5000, filters: filter("198.51.100.2/32") });
+    assertEquals(seen(), [true, true, false]);
+    table.renew(entry, { by: "nat-pmp", expiresAt: 3000 });
+    assertEquals(seen(), [true, true, true]);
+    // PCP's own renewal says nothing of the others' filters.
+    table.renew(entry, { by: "pcp", expiresAt: 9000 });
+    table.advance(2999);
+    assertEquals(seen(), [true, true, true]);
+    while (watch.next());
+    table.advance(3000);
+    assertEquals([seen(), watch.next()?.change, watch.size], [[true, true, false], "renewed", 0]);
+    assertEquals(table.filtersOf(entry, "upnp"), filter("198.51.100.2/32"));
+    assertEquals(table.filtersOf(entry, "nat-pmp"), undefined);
+    table.advance(5000);
+    assertEquals([seen(), entry.expiresAt], [[true, false, false], 9000]);
+    assertEquals([table.advance(8999), table.advance(9000)], [0, 1]);
+  });
+
+  it("a lease that is ended leaves the mapping to the others, and takes it along where it is the last", () => {
+    const table = tableWith();
+    const entry = map(table, { expiresAt: 9000, nonce: new Uint8Array(12), isExact: true });
+    table.release(entry, "nat-pmp", 0);
+    assertEquals([table.size, table.isSharedBeside(entry, "pcp")], [1, false]);
+    table.renew(entry, { by: "nat-pmp", expiresAt: 3000 });
+    assertEquals(table.isSharedBeside(entry, "pcp"), true);
+    table.release(entry, "pcp", 0);
+    const { origin, nonce, isExact, expiresAt } = entry;
+    assertEquals([origin, nonce, isExact, expiresAt], ["nat-pmp", undefined, false, 3000]);
+    table.release(entry, "pcp", 0);
+    assertEquals([table.size, table.portsOf(A)], [1, 1]);
+    table.release(entry, "nat-pmp", 0);
+    assertEquals([table.size, table.portsOf(A)], [0, 0]);
+  });
+
+  it("a flow that PEER has asked for stays the flow's, whichever lease ends first", () => {
+    const table = tableWith();
+    const entry = flow(table, { expiresAt: 1000 });
+    table.renew(entry, { by: "pcp", expiresAt: 9000, nonce: new Uint8Array(12) });
+    assertEquals([table.advance(5000), entry.origin, table.portsOf(A)], [0, "traffic", 0]);
+    table.advance(9_000_000);
+    assertEquals([table.size, table.portsOf(A)], [0, 0]);
   });
 
   it("a set of ports comes back whole to its last holder, to no other", () => {

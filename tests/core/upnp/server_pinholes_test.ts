@@ -1,5 +1,6 @@
 import { describe, it } from "node:test";
 import { assertEquals } from "@std/assert";
+import { parseCidr } from "../../../core/cidr.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import { IGD_SERVICE } from "../../../core/upnp/igd.ts";
 import type { SoapArguments } from "../../../core/upnp/soap.ts";
@@ -228,12 +229,52 @@ describe("IgdServer: pinholes", () => {
     const id = rig.open({ host: REMOTE, lease: 200 });
     assertEquals(rig.admits("2001:db8:ffff::77"), true);
     rig.ask6("DeletePinhole", { UniqueID: `${id}` });
-    assertEquals(rig.gateway.list(rig.now).map(({ origin }) => origin), ["pcp"]);
+    const [left] = rig.gateway.list(rig.now);
+    assertEquals([left?.origin, left?.expiresAt], ["pcp", 100_000]);
     rig.open({ host: REMOTE, lease: 200 });
     rig.runTo(150_000);
     assertEquals(rig.gateway.list(rig.now).length, 1);
+    assertEquals([rig.admits(REMOTE), rig.admits("2001:db8:ffff::77")], [true, false]);
     rig.runTo(200_000);
     assertEquals(rig.gateway.list(rig.now).length, 0);
+  });
+
+  it("ends, and leaves to PCP's client what that one was granted meanwhile", () => {
+    const rig = new FirewallRig();
+    const id = rig.open({ host: REMOTE, lease: 100 });
+    const [entry] = [...rig.gateway.table.entries()];
+    const other = "2001:db8:ffff::10";
+    const filters = [{ prefix: parseCidr(`${other}/128`)!, port: 0 }];
+    rig.gateway.table.renew(entry!, { by: "pcp", expiresAt: 300_000, filters });
+    rig.ask6("UpdatePinhole", { UniqueID: `${id}`, NewLeaseTime: "200" });
+    assertEquals([rig.admits(REMOTE), rig.admits(other)], [true, true]);
+    rig.runTo(200_000);
+    assertEquals([rig.admits(REMOTE), rig.admits(other)], [false, true]);
+    rig.runTo(300_000);
+    assertEquals(rig.gateway.list(rig.now), []);
+  });
+
+  it("is gone with its mapping, and does not come back with another one", () => {
+    const rig = new FirewallRig();
+    const ids = [rig.open({ host: REMOTE }), rig.open({ host: "2001:db8:ffff::10" })];
+    rig.gateway.forgetClient(CAROL.address, rig.now);
+    const UniqueID = `${ids[0]}`;
+    assertEquals(rig.ask6("GetPinholePackets", { UniqueID }), 704);
+    assertEquals(rig.ask6("UpdatePinhole", { UniqueID, NewLeaseTime: "600" }), 704);
+    const again = rig.open({ host: REMOTE });
+    assertEquals(ids.includes(again), false);
+    assertEquals([rig.admits(REMOTE), rig.admits("2001:db8:ffff::10")], [true, false]);
+  });
+
+  it("is as good as open where the administrator opened it", () => {
+    const rig = new FirewallRig();
+    const internal = { address: CAROL.address, port: 8080 };
+    const request = { protocol: 6, internal, expiresAt: Infinity };
+    rig.gateway.table.mapInbound({ kind: "static", origin: "admin", ...request }, 0);
+    const id = rig.open({ host: REMOTE, lease: 100 });
+    assertEquals(rig.ask6("UpdatePinhole", { UniqueID: `${id}`, NewLeaseTime: "60" }), {});
+    rig.runTo(100_000);
+    assertEquals(rig.gateway.list(rig.now).map(({ kind }) => kind), ["static"]);
   });
 
   it("701 where the table has no room", () => {

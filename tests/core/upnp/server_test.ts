@@ -1,6 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Action, Endpoint } from "../../../core/machine.ts";
+import { parseCidr } from "../../../core/cidr.ts";
 import type { ServerEvent, ServerRequest } from "../../../core/table/server_request.ts";
 import { MappingTable } from "../../../core/table/table.ts";
 import { seededRandom } from "../../../core/random.ts";
@@ -696,6 +697,31 @@ describe("IgdServer: mappings", () => {
     assertEquals(rig.call("AddPortMapping", mapping(9000), ALICE, IGD_SERVICE.WAN_IP_1), 501);
     // What is there can be renewed.
     assertEquals(any(8080), { NewReservedPort: "8080" });
+  });
+
+  it("is one of several that a mapping serves: each has its remote host, and none is in the way", () => {
+    const rig = new IgdRig({ protocols: ["pcp", "upnp"] });
+    const filters = [{ prefix: parseCidr("198.51.100.1/32")!, port: 0 }];
+    const nonce = new Uint8Array(12);
+    const internal = { address: ALICE.address, port: 5000 };
+    const common = { protocol: 6, internal, suggestedPort: 5000, nonce, requester: ALICE };
+    rig.gateway.table.mapInbound({ origin: "pcp", ...common, filters, expiresAt: 9e6 }, 0);
+    assertEquals(rig.call("GetSpecificPortMappingEntry", named(5000)), 714);
+    assertEquals(rig.add(5000), {});
+    assertEquals(typeof rig.call("GetSpecificPortMappingEntry", named(5000)), "object");
+    assertEquals(rig.gateway.list(0)[0]!.filters, []);
+    // The other protocol's client counts on its inside.
+    assertEquals(rig.add(5000, { internalPort: 5001 }), 729);
+    // It is told of moves where it is, not where UPnP's is.
+    rig.add(5000, {}, { ...ALICE, port: 1234 });
+    assertEquals(rig.gateway.list(0)[0]!.requester, ALICE);
+
+    rig.add(6000);
+    const [, own] = [...rig.gateway.table.entries()];
+    rig.gateway.table.renew(own!, { by: "pcp", expiresAt: 9e6, nonce, requester: ALICE });
+    rig.add(6000, {}, { ...ALICE, port: 1234 });
+    assertEquals(own!.requester, ALICE);
+    assertEquals(rig.add(6000, { internalPort: 6001 }), 718);
   });
 
   it("AddAnyPortMapping again gives the port that it gave, for the new lease", () => {
