@@ -37,6 +37,8 @@ interface Wanted {
 
 interface OpenPort {
   wanted: Wanted;
+  /** Ends what goes through it. */
+  end(): void;
   /** Ends it and what goes through it. */
   close(): void;
 }
@@ -73,6 +75,8 @@ export class GatewayForwarder {
       for (const [key, port] of this.#ports) {
         const still = this.#isClosed ? undefined : wanted.get(key);
         if (still) {
+          // Whoever is inside from now on knows nothing of what was begun with another.
+          if (!isSameEndpoint(still.to, port.wanted.to)) port.end();
           port.wanted = still;
           continue;
         }
@@ -122,7 +126,10 @@ export class GatewayForwarder {
 
   async #openTcp(key: string, wanted: Wanted): Promise<void> {
     const sockets = new Set<Socket>();
-    const port: OpenPort = { wanted, close: () => {} };
+    const end = (): void => {
+      for (const socket of sockets) socket.destroy();
+    };
+    const port: OpenPort = { wanted, end, close: end };
     const server: Server = createServer({ allowHalfOpen: true }, (outside) => {
       outside.on("error", () => outside.destroy());
       const remote = socketEndpoint(outside.remoteAddress, outside.remotePort);
@@ -135,7 +142,7 @@ export class GatewayForwarder {
     const listener = await listenAt(server, wanted.at, "what is forwarded");
     port.close = () => {
       listener.close();
-      for (const socket of sockets) socket.destroy();
+      end();
     };
     this.#ports.set(key, port);
   }
@@ -173,7 +180,11 @@ export class GatewayForwarder {
 
   async #openUdp(key: string, wanted: Wanted): Promise<void> {
     const flows = new Map<string, Promise<UdpSocket>>();
-    const port: OpenPort = { wanted, close: () => {} };
+    const end = (): void => {
+      for (const flow of flows.values()) closeFlow(flow);
+      flows.clear();
+    };
+    const port: OpenPort = { wanted, end, close: end };
     const outside = await this.#runtime.openUdp({ local: wanted.at }, {
       onDatagram: (data, from) => {
         const { filters, to } = port.wanted;
@@ -187,8 +198,7 @@ export class GatewayForwarder {
     });
     port.close = () => {
       outside.close();
-      for (const flow of flows.values()) void flow.then((socket) => socket.close());
-      flows.clear();
+      end();
     };
     this.#ports.set(key, port);
   }
@@ -226,9 +236,14 @@ export class GatewayForwarder {
     for (const [key, flow] of flows) {
       if (flows.size < MAX_FLOWS) return;
       flows.delete(key);
-      void flow.then((socket) => socket.close());
+      closeFlow(flow);
     }
   }
+}
+
+/** What has failed to open, which its datagram tells of, needs no closing. */
+function closeFlow(flow: Promise<UdpSocket>): void {
+  flow.then((socket) => socket.close(), () => {});
 }
 
 function keyOf({ protocol, at }: Wanted): string {

@@ -153,6 +153,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
   /** It, where it came by HTTP. */
   #asked: HttpRequest | undefined;
   #forgetAt: Instant | undefined;
+  /** Static mappings that wait for an external address. */
+  #parked: { readonly protocol: number; readonly port: number; readonly internal: Endpoint }[] = [];
   /** Where it listens; with its port once that is known. */
   #listen: Endpoint | undefined;
   #hasBooted = false;
@@ -299,7 +301,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
 
   /**
    * New external addresses, none for a WAN that is down. Mappings move along, with the same port
-   * where it is free, and the clients are told.
+   * where it is free, and the clients are told. Static ones come back with the next address.
    *
    * @throws {TypeError} Where one is not an IPv4 address, or the gateway does not translate.
    */
@@ -309,6 +311,19 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const checked = addresses.map((a, i) => checkAddress(`addresses[${i}]`, a, 4));
     this.#enter(now);
     const moved = this.table.setExternalAddresses(checked, now);
+    for (const { entry, previous, isGone } of moved) {
+      if (!isGone || entry.kind !== "static") continue;
+      this.#parked.push({
+        protocol: entry.protocol,
+        port: previous.port,
+        internal: entry.internal,
+      });
+    }
+    if (checked.length > 0) {
+      this.#parked = this.#parked.filter(({ protocol, port, internal }) =>
+        typeof this.#mapStatic(protocol, port, internal, false, now) === "string"
+      );
+    }
     if (profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
     if (this.#speaks("pcp")) this.#pcp.externalAddressChanged(moved, now);
     else this.#pcp.setEpoch(0, now);
@@ -340,18 +355,8 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     if (this.table.isExhausted) return "no-resources";
     // The client's own mapping goes first where it is in the way, else once the new one is made.
     if (own && holder === own) this.table.remove(own, now);
-    const entry = this.table.mapInbound({
-      kind: "static",
-      origin: "admin",
-      protocol: number,
-      internal: { address, port },
-      suggestedPort,
-      isExact: true,
-      // Flows of that inside keep the port that they have.
-      isAdditional: own !== undefined ||
-        (!existing && this.table.outbounds(number, address, port).length > 0),
-      expiresAt: Infinity,
-    }, now);
+    const inside = { address, port };
+    const entry = this.#mapStatic(number, suggestedPort, inside, own !== undefined, now);
     if (own && typeof entry !== "string") this.table.remove(own, now);
     this.#drain(now);
     return typeof entry === "string" ? entry : snapshotEntry(entry);
@@ -647,6 +652,29 @@ export class SimulatedGateway implements Machine<ServerEvent> {
       this.#listed = { isListening, upnp, specs };
     }
     return this.#listed.specs;
+  }
+
+  #mapStatic(
+    protocol: number,
+    suggestedPort: number,
+    internal: Endpoint,
+    isAdditional: boolean,
+    now: Instant,
+  ): TableEntry | TableFault {
+    const { address, port } = internal;
+    // Flows of that inside keep the port that they have.
+    const hasFlows = this.table.inbound(protocol, address, port) === undefined &&
+      this.table.outbounds(protocol, address, port).length > 0;
+    return this.table.mapInbound({
+      kind: "static",
+      origin: "admin",
+      protocol,
+      internal,
+      suggestedPort,
+      isExact: true,
+      isAdditional: isAdditional || hasFlows,
+      expiresAt: Infinity,
+    }, now);
   }
 
   #wantAgain(): void {

@@ -476,7 +476,7 @@ export class PcpServer implements Machine<ServerEvent> {
   #sendUpdate({ entry, resultCode }: MappingUpdate, now: Instant): void {
     const { internal, external, remote, protocol, nonce } = entry;
     const lifetimeSeconds = resultCode === SUCCESS
-      ? remainingSeconds(entry, now, this.#settings.maxLifetimeSeconds)
+      ? remainingSeconds(this.#table, entry, now)
       : this.#usualSeconds(resultCode);
     const told = { resultCode, lifetimeSeconds, epochSeconds: this.epochSeconds(now) };
     const fields = {
@@ -486,7 +486,7 @@ export class PcpServer implements Machine<ServerEvent> {
       internalPort: internal.port,
       externalPort: external.port,
       externalAddress: external.address,
-      options: updateOptions(entry, this.#table.filtersOf(entry, "pcp") ?? entry.filters),
+      options: updateOptions(entry, (this.#table.leaseOf(entry, "pcp") ?? entry).filters),
     };
     const bytes = encodeResponse(
       remote

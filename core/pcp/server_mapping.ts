@@ -376,7 +376,7 @@ export class MappingService {
 
   /** Those that PCP's clients asked for: another protocol's are none of theirs. */
   #filtersOf(entry: TableEntry): readonly RemoteFilter[] {
-    return this.#table.filtersOf(entry, "pcp") ?? [];
+    return this.#table.leaseOf(entry, "pcp")?.filters ?? [];
   }
 
   #create(job: Job<PcpMapRequestMessage>, now: Instant): Grant | Refusal {
@@ -450,7 +450,8 @@ export class MappingService {
         return { ...nothing(job), ...at, entry };
       }
       this.#table.renew(entry, { by: "pcp", expiresAt: idleUntil });
-      return { ...nothing(job), ...at, entry, lifetimeSeconds: this.#remaining(entry, now) };
+      const lifetimeSeconds = remainingSeconds(this.#table, entry, now);
+      return { ...nothing(job), ...at, entry, lifetimeSeconds };
     });
   }
 
@@ -504,15 +505,11 @@ export class MappingService {
       entry,
       internalPort,
       external,
-      lifetimeSeconds: this.#remaining(entry, now),
+      lifetimeSeconds: remainingSeconds(this.#table, entry, now),
       options: isPlain
         ? plan.processed
         : plan.processed.flatMap((option) => granted(option, entry)),
     };
-  }
-
-  #remaining(entry: TableEntry, now: Instant): number {
-    return remainingSeconds(entry, now, this.#settings.maxLifetimeSeconds);
   }
 
   /** Why the table could not; where a mapping is in the way, for as long as that lasts. */
@@ -612,16 +609,13 @@ function canBePeer(remote: Endpoint, internalAddress: string): boolean {
 const FOREVER_SECONDS = 0xffff_ffff;
 
 /**
- * Whole seconds until the lease ends, no more than PCP grants: another protocol's lease may be
- * longer. A static mapping has none that ends.
+ * Whole seconds until PCP's lease ends, whatever other protocols have granted: those may take it
+ * back. A static mapping has none that ends.
  */
-export function remainingSeconds(
-  { kind, expiresAt }: TableEntry,
-  now: Instant,
-  maxLifetimeSeconds: number,
-): number {
-  if (kind === "static") return FOREVER_SECONDS;
-  return Math.min(secondsUntil(expiresAt, now), maxLifetimeSeconds);
+export function remainingSeconds(table: MappingTable, entry: TableEntry, now: Instant): number {
+  if (entry.kind === "static") return FOREVER_SECONDS;
+  const lease = entry.kind === "outbound" ? entry : table.leaseOf(entry, "pcp");
+  return secondsUntil((lease ?? entry).expiresAt, now);
 }
 
 /** What an option says in the answer about that mapping: nothing, where it was not granted. */

@@ -9,7 +9,14 @@ import { copyBytes } from "../bytes.ts";
 import type { RemoteFilter } from "../mapping.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Place, PortHolder } from "./allocator.ts";
-import type { CreateRequest, MappingKind, MappingOrigin, TableEntry, TableFault } from "./entry.ts";
+import type {
+  CreateRequest,
+  MappingKind,
+  MappingOrigin,
+  ProtocolLease,
+  TableEntry,
+  TableFault,
+} from "./entry.ts";
 
 const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
 
@@ -37,12 +44,6 @@ export interface Binding extends PortHolder {
   idleUntil: Instant;
   /** A further external port of the same internal endpoint. */
   sibling: Binding | undefined;
-}
-
-/** What one protocol's client counts on. */
-interface ProtocolLease {
-  readonly expiresAt: Instant;
-  readonly filters: readonly RemoteFilter[];
 }
 
 /** One mapping. */
@@ -96,7 +97,7 @@ export class Entry implements TableEntry {
   lease(
     by: MappingOrigin,
     expiresAt: Instant,
-    filters: readonly RemoteFilter[] = this.filtersOf(by) ?? NO_FILTERS,
+    filters: readonly RemoteFilter[] = this.leaseOf(by)?.filters ?? NO_FILTERS,
   ): void {
     if (!this.#leases && by === this.origin) {
       this.expiresAt = expiresAt;
@@ -108,10 +109,10 @@ export class Entry implements TableEntry {
     this.#sum();
   }
 
-  /** Whom that protocol's client lets in; undefined where it has no lease. */
-  filtersOf(by: MappingOrigin): readonly RemoteFilter[] | undefined {
-    if (!this.#leases) return by === this.origin ? this.filters : undefined;
-    return this.#leases.get(by)?.filters;
+  /** That protocol's lease; undefined where it has none. */
+  leaseOf(by: MappingOrigin): ProtocolLease | undefined {
+    if (!this.#leases) return by === this.origin ? this : undefined;
+    return this.#leases.get(by);
   }
 
   /** Whether another protocol's client counts on it as well. */

@@ -53,6 +53,14 @@ export interface TableEntry {
   readonly expiresAt: Instant;
 }
 
+/** What one protocol's client counts on. */
+export interface ProtocolLease {
+  /** When it ends. */
+  readonly expiresAt: Instant;
+  /** Whom it lets in; empty for everybody. */
+  readonly filters: readonly RemoteFilter[];
+}
+
 /** What may be changed when a mapping is renewed; what is left out stays. */
 export interface RenewRequest {
   /** When the lease ends from now on. */

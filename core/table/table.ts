@@ -23,7 +23,6 @@ import { copyBytes, equalBytes } from "../bytes.ts";
 import { checkInteger, checkPort } from "../check.ts";
 import { familyOf, isSameEndpoint } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
-import type { RemoteFilter } from "../mapping.ts";
 import { Timers } from "../timers.ts";
 import { type Place, type PlaceRequest, PortAllocator } from "./allocator.ts";
 import {
@@ -45,6 +44,7 @@ import {
   type MappingOrigin,
   type MovedEntry,
   type OutboundRequest,
+  type ProtocolLease,
   type RenewRequest,
   snapshotEntry,
   suits,
@@ -304,16 +304,16 @@ export class MappingTable {
    */
   release(entry: TableEntry, by: MappingOrigin, now: Instant): void {
     const own = this.#own(entry);
-    if (!own || own.filtersOf(by) === undefined) return;
+    if (!own?.leaseOf(by)) return;
     if (!own.isSharedBeside(by)) return this.remove(own, now);
     own.endLease(by);
     this.#leases.set(own);
     if (this.#watches.size > 0) this.#watches.tell("renewed", own);
   }
 
-  /** Whom that protocol's client lets in; undefined where it does not count on the mapping. */
-  filtersOf(entry: TableEntry, by: MappingOrigin): readonly RemoteFilter[] | undefined {
-    return this.#own(entry)?.filtersOf(by);
+  /** That protocol's lease of the mapping; undefined where it has none. */
+  leaseOf(entry: TableEntry, by: MappingOrigin): ProtocolLease | undefined {
+    return this.#own(entry)?.leaseOf(by);
   }
 
   /** Whether another protocol's client counts on the mapping as well. */

@@ -355,7 +355,7 @@ export class IgdActions {
     }
     if (existing?.kind === "explicit" && existing.size === 1) {
       const expiresAt = now + 1000 * wanted.leaseSeconds;
-      const isNew = this.#table.filtersOf(existing, "upnp") === undefined;
+      const isNew = this.#table.leaseOf(existing, "upnp") === undefined;
       const isSameHost = this.#remoteHostOf(existing) === wanted.remoteHost;
       if (isSame && (isNew || isSameHost)) {
         const isMaker = existing.origin === "upnp";
@@ -504,7 +504,7 @@ export class IgdActions {
 
   /** The remote host that a mapping is for, `""` for all. */
   #remoteHostOf(entry: TableEntry): string {
-    const [first] = this.#table.filtersOf(entry, "upnp") ?? entry.filters;
+    const [first] = (this.#table.leaseOf(entry, "upnp") ?? entry).filters;
     return first?.prefix.address ?? "";
   }
 

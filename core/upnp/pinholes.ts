@@ -138,7 +138,7 @@ export class Pinholes {
   #forgetLost(pinholes: readonly Pinhole[]): void {
     for (const pinhole of pinholes) {
       const entry = this.#entryOf(pinhole);
-      if (entry && (entry.kind === "static" || this.#table.filtersOf(entry, "upnp"))) continue;
+      if (entry && (entry.kind === "static" || this.#table.leaseOf(entry, "upnp"))) continue;
       this.#all.delete(pinhole.id);
       this.#ends.delete(pinhole.id);
     }

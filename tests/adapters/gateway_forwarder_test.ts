@@ -260,6 +260,25 @@ describe("GatewayForwarder", () => {
     assertEquals(runtime.sockets.map(({ isClosed }) => isClosed), [true, true]);
   });
 
+  it("has a remote endpoint answered by whoever is inside now, not by who was before", async () => {
+    const { forwarder, runtime } = open();
+    await forwarder.sync([ENTRY]);
+    const [outside] = runtime.sockets;
+    await hear(outside!, remote(1), 1);
+    await forwarder.sync([{ ...ENTRY, filters: [] }]);
+    for (let i = 0; i < 5; i++) await Promise.resolve();
+    assertEquals(runtime.sockets[1]!.isClosed, false);
+
+    const next = { ...INSIDE, port: 6009 };
+    await forwarder.sync([{ ...ENTRY, internal: next }]);
+    await hear(outside!, remote(1), 2);
+    const [, before, after] = runtime.sockets;
+    assertEquals([before!.isClosed, after?.sent], [true, [{ to: next, data: [2] }]]);
+    await hear(after!, next, 3);
+    await hear(after!, INSIDE, 4);
+    assertEquals(outside!.sent, [{ to: remote(1), data: [3] }]);
+  });
+
   it("is closed for good", async () => {
     const { forwarder, runtime, ports } = open();
     await forwarder.sync([ENTRY]);

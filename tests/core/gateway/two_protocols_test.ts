@@ -14,7 +14,7 @@ describe("one mapping by two protocols, or with an administrator in between", ()
   it("neither protocol shortens what the other's client counts on", () => {
     const rig = new Rig().start();
     rig.mapNatPmp(80, { lifetime: 7200 });
-    assertEquals(rig.mapPcp(80, { lifetime: 600 })?.[2], 7200);
+    assertEquals(rig.mapPcp(80, { lifetime: 600 })?.[2], 600);
     assertEquals(ends(rig), [7_200_000]);
     // It has a PCP client now as well, whose lease NAT-PMP's own renewal leaves alone.
     rig.mapPcp(80, { lifetime: 9000 });
@@ -73,10 +73,10 @@ describe("one mapping by two protocols, or with an administrator in between", ()
     assertEquals(seen(), [true, false]);
   });
 
-  it("PCP tells of no longer lease than it grants, however long another protocol's is", () => {
+  it("PCP tells of its own lease, however long another protocol's is", () => {
     const rig = new Rig({ profile: "miniupnpd" }).start();
     rig.mapNatPmp(80, { lifetime: 2 ** 32 - 1, suggested: 8080 });
-    assertEquals(rig.mapPcp(80, { lifetime: 600 }), [0, 8080, 604_800]);
+    assertEquals(rig.mapPcp(80, { lifetime: 600 }), [0, 8080, 600]);
     // What is in the way is for 32 bits of seconds at the most.
     const prefer = { suggested: 8080, options: [{ type: "prefer-failure" }] } as const;
     assertEquals(
@@ -144,6 +144,23 @@ describe("one mapping by two protocols, or with an administrator in between", ()
     const held = rig.gateway.list(0).map(({ external }) => external.address);
     assertEquals([rig.address(), held], [EXTERNAL, [EXTERNAL, second]]);
     assertEquals([rig.mapNatPmp(80)?.[0], rig.mapNatPmp(81)?.[0]], [0, 4]);
+  });
+
+  it("a static mapping is there again once the WAN is, and comes before what clients ask for", () => {
+    const rig = new Rig({ announceTo: [] }).start();
+    const inside = { address: ALICE.address, port: 80 };
+    rig.gateway.addStatic("tcp", 8080, inside, 0);
+    rig.mapPcp(80, { from: BOB, suggested: 8081 });
+    rig.gateway.setExternalAddresses([], 0);
+    assertEquals(rig.gateway.list(0), []);
+    rig.command("reboot");
+    rig.gateway.setExternalAddresses(["198.51.100.4"], 0);
+    const held = () =>
+      rig.gateway.list(0).map(({ kind, internal, external }) => [kind, internal, external]);
+    const back = [["static", inside, { address: "198.51.100.4", port: 8080 }]];
+    assertEquals(held(), back);
+    rig.gateway.setExternalAddresses(["198.51.100.4"], 0);
+    assertEquals(held(), back);
   });
 
   it("a static mapping is made for an inside whose flows have another port, and they keep it", () => {

@@ -779,8 +779,11 @@ describe("MappingTable, what several share", () => {
     while (watch.next());
     table.advance(3000);
     assertEquals([seen(), watch.next()?.change, watch.size], [[true, true, false], "renewed", 0]);
-    assertEquals(table.filtersOf(entry, "upnp"), filter("198.51.100.2/32"));
-    assertEquals(table.filtersOf(entry, "nat-pmp"), undefined);
+    assertEquals(table.leaseOf(entry, "upnp"), {
+      expiresAt: 5000,
+      filters: filter("198.51.100.2/32"),
+    });
+    assertEquals(table.leaseOf(entry, "nat-pmp"), undefined);
     table.advance(5000);
     assertEquals([seen(), entry.expiresAt], [[true, false, false], 9000]);
     assertEquals([table.advance(8999), table.advance(9000)], [0, 1]);
