@@ -10,6 +10,7 @@ export {
   type MappingOrigin,
   type MovedEntry,
   type OutboundRequest,
+  type ProtocolLease,
   type RenewRequest,
   type TableEntry,
   type TableFault,
