@@ -13,7 +13,7 @@
  *
  * @module
  */
-import { type Cidr, classify, contains } from "../cidr.ts";
+import { type Cidr, classify, contains, isLoopback } from "../cidr.ts";
 import { familyOf, withoutZone } from "../ip.ts";
 import type { DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import { type RandomSource, uniform } from "../random.ts";
@@ -267,9 +267,12 @@ export class SsdpResponder {
   #interfaceOf({ address }: Endpoint, socket: string): SsdpInterface | undefined {
     const { interfaces } = this.#options;
     const fitting = interfaces.filter((own) => isNear(own, address));
-    const isOthers = interfaces.some((own) => own.socket === socket);
-    return fitting.find((own) => own.socket === socket || isOfGroup(own, socket)) ??
-      (isOthers ? undefined : fitting[0]);
+    const isAt = (own: SsdpInterface) => own.socket === socket || isOfGroup(own, socket);
+    // A link-local address has the zone of the socket that heard it, be that right or not.
+    const isOthers = isLinkLocal(address)
+      ? interfaces.some(isAt)
+      : interfaces.some((own) => own.socket === socket);
+    return fitting.find(isAt) ?? (isOthers ? undefined : fitting[0]);
   }
 
   #fitting({ target }: SsdpMessage): Advert[] {
@@ -371,8 +374,13 @@ function advertsOf(root: Device): readonly Advert[] {
 
 /** Whether who has the address may be a client there: of its prefix, or on the link. */
 export function isNear({ prefix }: Pick<SsdpInterface, "prefix">, address: string): boolean {
-  const plain = withoutZone(address);
-  return contains(prefix, plain) || (prefix.family === 6 && classify(plain) === "link-local");
+  if (contains(prefix, withoutZone(address))) return true;
+  return prefix.family === 6 && !isLoopback(prefix.address) && isLinkLocal(address);
+}
+
+/** Whether an address of IPv6 is of one link alone. */
+function isLinkLocal(address: string): boolean {
+  return familyOf(address) === 6 && classify(withoutZone(address)) === "link-local";
 }
 
 function isOfGroup({ groupSocket }: SsdpInterface, socket: string): boolean {

@@ -990,6 +990,24 @@ describe("IgdServer: by itself", () => {
     }
   });
 
+  it("answers a link-local searcher where it is, not on the other links whose sockets hear it too", () => {
+    const interfaces = [
+      { address: "::1", prefixLength: 128, name: "lo" },
+      { address: "2001:db8::1", prefixLength: 64, name: "lan0" },
+      { address: "2001:db8:1::1", prefixLength: 64, name: "lan1" },
+    ];
+    const { server } = make({ interfaces });
+    server.start(0);
+    const host = { address: "ff05::c", port: 1900 };
+    const search = encodeSearch({ host, target: "ssdp:all", mx: 1 });
+    const hears = (from: string, at: string) =>
+      server.handleDatagram(search, { address: from, port: 4 }, `ssdp-group ${at} site`, 0);
+    assertEquals([hears("fe80::5%lo", "::1"), hears("fe80::5%lan0", "2001:db8::1")], [false, true]);
+    // A global address says itself where it is.
+    assertEquals(hears("2001:db8:1::5", "2001:db8::1"), true);
+    assertEquals(hears("::1", "::1"), true);
+  });
+
   it("neither answers nor announces before it is started, nor once it has said goodbye", () => {
     const { server, drain } = make();
     const search = encodeSearch({ host: { address: OWN, port: 1900 }, target: "ssdp:all" });
