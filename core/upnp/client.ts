@@ -30,8 +30,9 @@
  * port stays (UPNP-C-08, -09).
  *
  * *Restarts* are heard of by SSDP (another BOOTID, an announcement after a byebye), changes of the
- * external address by events (`subscription.ts`). What nobody tells is found by asking: for the
- * address where no events come, and for one mapping in turn, once a minute.
+ * external address by events (`subscription.ts`), after which it is asked for once more. What nobody
+ * tells is found by asking: for the address where no events come, and for one mapping in turn, once a
+ * minute.
  *
  * @module
  */
@@ -388,6 +389,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       now: () => this.now,
       changed: (properties) => this.#onChange(properties),
       missed: () => this.#addCheck(),
+      doubted: () => this.#doubtAddress(),
       respond: (id, response) => this.outbox.act({ type: "respond", id, response }),
       dropped: () => this.#dropped("unsolicited"),
     });
@@ -600,17 +602,23 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       this.#searchSocket = undefined;
       this.#finder.stop();
     }
-    this.#subscription.want(this.#isWatching() ? this.#igd?.connection : undefined);
+    // Who waits for the first grant goes first.
+    const isListening = this.#hasSettled && this.#isWatching();
+    this.#subscription.want(isListening ? this.#igd?.connection : undefined);
     this.#armCheck();
     this.#queue.advance();
   }
 
-  /** Whether something was held that is to be held on. Who waits for the first grant goes first. */
+  /**
+   * Whether the device may hold something, or has held, that is to be held on: it may begin anew as
+   * soon as it has granted.
+   */
   #isWatching(): boolean {
-    return this.#announcements && this.#hasSettled &&
-      this.keeper.some(({ grant, isWithdrawn, wanted }) =>
-        grant !== undefined && !isWithdrawn && wanted.lifetimes !== 1
-      );
+    return this.#announcements &&
+      this.keeper.some(({ grant, mayExistUntil, phase, isWithdrawn, wanted }) => {
+        const mayBeGranted = phase !== "deleting" && mayExistUntil > this.now;
+        return (grant !== undefined || mayBeGranted) && !isWithdrawn && wanted.lifetimes !== 1;
+      });
   }
 
   /** The device tells what has changed. */
@@ -774,6 +782,28 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     this.#queue.add(this.#checking);
   }
 
+  /** Asks whether the address is what events said: nobody waits for that. */
+  #doubtAddress(): void {
+    if (this.#held().length === 0) return;
+    this.#queue.add({
+      name: "external address again",
+      isOptional: true,
+      run: () => this.#lookAtAddress(),
+      fail: () => {},
+    });
+  }
+
+  *#lookAtAddress(): Steps<Ending> {
+    const { connection } = this.#igd!;
+    if (!connection) return "done";
+    const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
+    if (outcome.type === "gone") return "again";
+    const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
+    if (address !== undefined) this.#heardAddress(address, false);
+    else if (outcome.type !== "silent") this.#lostAddress();
+    return "done";
+  }
+
   /** Asks what nobody tells: the address, and whether the mapping whose turn it is is there. */
   *#lookAround(end: () => void): Steps<Ending> {
     const ending = yield* this.#lookAtAll();
@@ -784,11 +814,8 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   *#lookAtAll(): Steps<Ending> {
     const { connection, firewall } = this.#igd!;
     if (connection && !(this.#subscription.works && this.#hasAddress)) {
-      const outcome = yield* this.#call(connection, "GetExternalIPAddress", {});
-      if (outcome.type === "gone") return "again";
-      const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
-      if (address !== undefined) this.#heardAddress(address, false);
-      else if (outcome.type !== "silent") this.#lostAddress();
+      const ending = yield* this.#lookAtAddress();
+      if (ending === "again") return ending;
     }
     const held = this.#held().filter(({ request }) => !request);
     const lease = held[this.#turn++ % held.length];

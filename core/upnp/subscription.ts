@@ -29,6 +29,8 @@ export interface SubscriptionHost {
   changed(properties: Readonly<Record<string, string>>): void;
   /** Something may have been missed. */
   missed(): void;
+  /** The external address may be another one than was told. */
+  doubted(): void;
   /** Answers a request. */
   respond(id: number, response: HttpResponse): void;
   /** A request was refused. */
@@ -39,6 +41,13 @@ export interface SubscriptionHost {
 const TIMEOUT_SECONDS = 1800;
 /** The most often that it is renewed, milliseconds. */
 const MIN_RENEWAL_MS = 30_000;
+/**
+ * How long after it told an address, or may have, a device is asked whether it has that still,
+ * milliseconds. miniupnpd tells nobody what changes while it delivers an event, be it the first one of
+ * a subscription: such a change came out with the next event, whenever that is. It is asked once for
+ * all events that come until then: however many a device sends, no more than twenty times a minute.
+ */
+const DOUBT_MS = 3000;
 const LIMITS = { maxBytes: 4096, timeoutMs: 5000 } as const;
 /** Precondition failed: what a subscriber says to an event that is none of its own (UDA 1.1 §4.3.2). */
 const NOT_MINE = 412;
@@ -60,6 +69,8 @@ export class Subscription {
   #sid: string | undefined;
   #nextSequence = 0;
   #renewAt: Instant | undefined;
+  /** When what it told of the address is doubted. */
+  #doubtAt: Instant | undefined;
   /** It was refused: it is not asked for again at this service. */
   #isRefused = false;
 
@@ -80,9 +91,10 @@ export class Subscription {
     return this.#service && !this.#isRefused ? `events ${this.#services}` : undefined;
   }
 
-  /** When it is to be renewed. */
+  /** When it is to be called next. */
   nextAt(): Instant | undefined {
-    return this.#renewAt;
+    const at = Math.min(this.#renewAt ?? Infinity, this.#doubtAt ?? Infinity);
+    return at === Infinity ? undefined : at;
   }
 
   /** Wants the events of a service, or of none. */
@@ -113,7 +125,12 @@ export class Subscription {
 
   /** Does what is due. */
   handleTimeout(): void {
-    if (this.#renewAt === undefined || this.#renewAt > this.#host.now()) return;
+    const now = this.#host.now();
+    if ((this.#doubtAt ?? Infinity) <= now) {
+      this.#doubtAt = undefined;
+      this.#host.doubted();
+    }
+    if ((this.#renewAt ?? Infinity) > now) return;
     this.#renewAt = undefined;
     this.#subscribe();
   }
@@ -144,6 +161,8 @@ export class Subscription {
     this.#nextSequence = sequence + 1;
     if (!isNext) this.#host.missed();
     this.#host.changed(properties);
+    const mayTell = sequence === 0 || !isNext || "ExternalIPAddress" in properties;
+    if (mayTell) this.#doubtAt ??= this.#host.now() + DOUBT_MS;
     return 200;
   }
 
@@ -199,7 +218,7 @@ export class Subscription {
   #forget(): void {
     this.#sid = undefined;
     this.#nextSequence = 0;
-    this.#renewAt = undefined;
+    this.#renewAt = this.#doubtAt = undefined;
     this.#isAsking = false;
   }
 }

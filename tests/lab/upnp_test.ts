@@ -8,7 +8,7 @@ import type { MiniupnpdOptions } from "../../scripts/lab/miniupnpd.ts";
 import type { LabContext, LabTest } from "../../scripts/lab/main.ts";
 import { reach, serve } from "../../scripts/lab/traffic.ts";
 import { ADDRESS } from "../../scripts/lab/topology.ts";
-import { assertStatus, field, only, pause, table, until, untilReached6 } from "./support.ts";
+import { assertStatus, field, only, table, until, untilReached6 } from "./support.ts";
 
 const ONCE = ["--mode", "once", "--lifetime", "600"];
 
@@ -155,8 +155,6 @@ export const tests: Record<string, LabTest> = {
       await lab.restartMiniupnpd();
       assertEquals(await table(lab), []);
       await until("the mapping again", async () => (await table(lab)).includes(row), 15_000);
-      // What changes while miniupnpd tells a new subscriber its first values is told to nobody.
-      await pause(3000);
 
       await lab.setWanAddress(ADDRESS.otherWan);
       try {

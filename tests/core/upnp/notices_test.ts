@@ -25,6 +25,25 @@ describe("announcements", () => {
     assertEquals(rig.client.sockets(), []);
   });
 
+  it("are heard from when something is asked for: a device may begin anew as it has granted", () => {
+    const rig = new Rig();
+    const listens = () => rig.client.sockets().some(({ key }) => key.startsWith("notices"));
+    rig.holds = true;
+    rig.map();
+    while (!rig.router.asked.includes("POST /ctl/ip")) rig.release(1);
+    assert(!listens(), "its address is asked for");
+    while (rig.router.rows.length === 0) rig.release(1);
+    assertEquals([rig.types().includes("mapped"), listens()], [false, true]);
+
+    const other = new Rig();
+    other.holds = true;
+    other.do((client, now) => client.unmap({ protocol: "tcp", internalPort: 8080 }, now));
+    for (let i = 0; i < 20; i++) {
+      assert(!other.client.sockets().some(({ key }) => key.startsWith("notices")));
+      other.release(1);
+    }
+  });
+
   it("are not heard on loopback, where the port is everybody's; events are", () => {
     const address = "127.0.0.1";
     const router = new ScriptedRouter({
@@ -167,6 +186,50 @@ describe("events", () => {
     rig.router.takeActions();
     rig.run(50_000);
     assertEquals(rig.router.takeActions(), []);
+  });
+
+  it("that tell an address are doubted once: the device may have told nobody of the next one", () => {
+    const rig = holding();
+    const asked = () => rig.router.takeActions().filter((one) => one === "GetExternalIPAddress");
+    rig.event(rig.router.event({ PortMappingNumberOfEntries: "1" }));
+    asked();
+    // As this host took that, the first one, the address changed.
+    rig.router.options = { external: OTHER };
+    rig.run(2999);
+    assertEquals([rig.types(), asked()], [[], []]);
+    rig.run(1);
+    assertEquals([rig.types(), asked().length], [["moved", "external-address"], 1]);
+
+    rig.event(rig.router.event({ Uptime: "1" }));
+    rig.run(50_000);
+    assertEquals(asked(), [], "no word of an address");
+
+    for (let ms = 0; ms < 9010; ms += 10) {
+      rig.event(rig.router.event({ ExternalIPAddress: ms % 20 === 0 ? EXTERNAL : OTHER }));
+      rig.run(10);
+    }
+    assertEquals(asked().length, 3, "no storm of questions after a storm of events");
+    rig.run(3000);
+    assertEquals(asked().length, 1);
+    rig.take();
+
+    rig.event(rig.router.event({ ExternalIPAddress: EXTERNAL }));
+    rig.router.options = { external: "0.0.0.0" };
+    rig.run(3000);
+    rig.router.options = { external: OTHER };
+    rig.run(3100);
+    const known = rig.take().at(-1);
+    assertEquals(told(known, "external-address").address, OTHER, "it had none meanwhile");
+  });
+
+  it("that tell an address are doubted by nobody who holds nothing any more", () => {
+    const rig = holding();
+    rig.event(rig.router.event({ ExternalIPAddress: EXTERNAL }));
+    rig.do((client, now) => client.close(now));
+    rig.router.takeActions();
+    rig.run(10_000);
+    assertEquals(rig.router.takeActions(), []);
+    assert(rig.client.isIdle);
   });
 
   it("may come before the answer to the subscription", () => {
