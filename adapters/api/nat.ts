@@ -521,9 +521,9 @@ export class Nat extends PortContext {
   }
 
   /** @internal */
-  protected override async readMore(): Promise<void> {
+  protected override readMore(): Promise<void> {
     for (const socket of this.#sockets) void socket.networkChanged();
-    if (this.#hasWatch) await this.#tellLocalAddresses();
+    return this.#hasWatch ? this.#tellLocalAddresses() : super.readMore();
   }
 
   async #remove(

@@ -214,12 +214,16 @@ export class PortContext implements AsyncDisposable {
    * @internal
    * What else there is to read where the network has changed.
    */
-  protected async readMore(): Promise<void> {}
+  protected readMore(): Promise<void> {
+    return Promise.resolve();
+  }
 
   /** False where nothing is connected: the gateways of before may come back. */
   async #onNetworkChange(): Promise<boolean> {
-    const paths = await this.#findPaths().catch(() => undefined);
-    await this.readMore();
+    const [paths] = await Promise.all([
+      this.#findPaths().catch(() => undefined),
+      this.readMore(),
+    ]);
     if (!paths || this.#closing) return false;
     this.#update(paths);
     return true;

@@ -52,15 +52,15 @@ const ABOVE: SavedPort = {
 /** The entry of a run that lives: a test's parent does, and outlives it. */
 const HELD: Partial<Entry> = { owner: { pid: process.ppid } };
 
-/** What cannot be meant: the arguments, and what the message must name. */
+/** What cannot be meant: the arguments, and what the message begins with and what else it names. */
 const WRONG: readonly [args: string, names: readonly string[]][] = [
-  ["", ["map, unmap, peer, address"]],
-  ["frobnicate", ['"frobnicate"']],
-  ["lists", ['"lists"']],
+  ["", ["natkit needs a command: commands are map, unmap, peer, address, "]],
+  ["frobnicate", ['Unknown command "frobnicate": ']],
+  ["lists", ['Unknown command "lists" (did you mean list?): ']],
   ["watch 0", ["PORT", '"0"']],
   ["watch 6000 --mode once", ["--mode", "watch"]],
-  ["doctor now", ['"now"']],
-  ["dig a:1", ['"dig"']],
+  ["doctor now", ['natkit doctor takes no arguments: "now" ']],
+  ["dig a:1", ['Unknown command "dig": ']],
   ["map", ["natkit map needs PORT[/tcp|/udp]…\n"]],
   ["peer", ["natkit peer needs PORT/tcp|/udp REMOTE_ADDRESS REMOTE_PORT\n"]],
   ["watch", ["natkit watch needs PORT[/tcp|/udp]\n"]],
@@ -74,12 +74,14 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["map 6000/", ["PORT", '"6000/"']],
   ["map /tcp", ["PORT", '""']],
   ["map 6000/TCP", ["PORT", '"6000/TCP"']],
-  ["map -1", ["-1"]],
+  ["map -1", ["Unknown flag -1"]],
   ["map 1 --exec=", ["--exec", '""']],
   ["map 1 1/tcp", ["PORT", "twice", '"1/tcp"']],
   ["map 1 0", ["PORT", '"0"']],
   ["map 1 2/udp --external-port 5", ["--external-port", "one PORT", '"5"']],
-  [`map ${Array.from({ length: 65 }, (_, i) => i + 1).join(" ")}`, ['"65"']],
+  [`map ${Array.from({ length: 65 }, (_, i) => i + 1).join(" ")}`, [
+    'natkit map takes 64 arguments: "65" ',
+  ]],
   ["map 6000 --via upnp,upnp", ["--via", "pcp, nat-pmp and upnp", '"upnp,upnp"']],
   ["map 6000 --via igd", ["--via", '"igd"']],
   ["map 6000 --via upnp --third-party 10.0.0.1", ["--third-party needs PCP,", "upnp"]],
@@ -96,33 +98,38 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["map 6000 --via nat-pmp --gateway fe80::1%eth0", ["--gateway", "fe80::1%eth0", "--via"]],
   ["map 6000 --gateway 10.0.0.1 --internal-address fd00::1", ["--gateway", "--internal-address"]],
   ["map 6000 --gateway 10.0.0.1 --filter ::/64", ["--gateway", "--filter"]],
-  ["map 6000 --third-party fd00::1 --external-address 9.9.9.9", ["--third-party", "fd00::1"]],
+  ["map 6000 --third-party fd00::1 --external-address 9.9.9.9", [
+    "--external-address and --third-party",
+    "fd00::1",
+  ]],
   ["map 6000 --profile x", ["--profile"]],
-  ["unmap", ["PORT", "--all"]],
+  ["unmap", ["natkit unmap needs PORT or --all"]],
   ["unmap 6000 --all", ["--all", "PORT", '"6000"']],
   ["unmap x", ["PORT", '"x"']],
   ["unmap 6000 x", ["PORT", '"x"']],
   ["unmap 6000 6000", ["PORT", "twice"]],
   ["unmap 6000 --lifetime 5", ["--lifetime"]],
-  ["peer 6000/tcp 198.51.100.1", ["REMOTE_PORT"]],
+  ["peer 6000/tcp 198.51.100.1", ["natkit peer needs REMOTE_PORT\n"]],
   ["peer 6000 198.51.100.1 80", ["PORT", '"6000"']],
   ["peer 6000/icmp 198.51.100.1 80", ["PORT", '"6000/icmp"']],
   ["peer 6000/tcp example.org 80", ["REMOTE_ADDRESS", '"example.org"']],
   ["peer 6000/tcp 0.0.0.0 80", ["REMOTE_ADDRESS", '"0.0.0.0"']],
   ["peer 6000/tcp 198.51.100.1 0", ["REMOTE_PORT", '"0"']],
-  ["peer 6000/tcp 198.51.100.1 80 --via nat-pmp", ["--via", "nat-pmp"]],
+  ["peer 6000/tcp 198.51.100.1 80 --via nat-pmp", [
+    'natkit peer needs PCP, but --via is "nat-pmp"',
+  ]],
   ["peer 6000/tcp 198.51.100.1 80 --gateway fd00::1", ["REMOTE_ADDRESS", "--gateway"]],
   ["peer 6000/tcp 198.51.100.1 80 --prefer-failure", ["--prefer-failure"]],
   ["peer 6000/tcp 198.51.100.1 80 --filter 10.0.0.0/8", ["--filter"]],
-  ["gateway 5", ['"5"']],
+  ["gateway 5", ['natkit gateway takes no arguments: "5" ']],
   ["gateway --port 65536", ["--port", '"65536"']],
   ["gateway --listen x", ["--listen", '"x"']],
   ["gateway --listen 127.0.0.1:5", ["--listen takes no port", "--port", '":5"']],
   ["gateway --protocols stun", ["--protocols", "pcp, nat-pmp and upnp"]],
   ["gateway --profile unheard-of", ["--profile", "unheard-of"]],
   ["gateway --announce-port 0", ["--announce-port", '"0"']],
-  ["gateway --external ::1", ["--external", "--listen"]],
-  ["gateway --listen ::1 --external 1.2.3.4", ["--external", "--listen"]],
+  ["gateway --external ::1", ["--listen and --external", '"0.0.0.0" and "::1"']],
+  ["gateway --listen ::1 --external 1.2.3.4", ["--listen and --external", '"1.2.3.4"']],
   ["gateway --listen ::1 --external 2001:db8::1", ["--external", '"2001:db8::1"', "--listen"]],
   ["gateway --listen ::1 --protocols nat-pmp", ["--protocols", "nat-pmp", "--listen"]],
   ["gateway --listen ::1 --forward", ["--forward", "--listen"]],
@@ -130,15 +137,15 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["gateway --epoch 4294967296", ["--epoch", '"4294967296"']],
   ["gateway --epoch -1", ["--epoch", "-1"]],
   ["gateway --gateway 10.0.0.1", ["--gateway"]],
-  ["demo 5", ['"5"']],
+  ["demo 5", ['natkit demo takes no arguments: "5" ']],
   ["demo --port 5", ["--port"]],
-  ["list 5", ['"5"']],
+  ["list 5", ['natkit list takes no arguments: "5" ']],
   ["list --via pcp", ["--via"]],
-  ["address 5", ['"5"']],
+  ["address 5", ['natkit address takes no arguments: "5" ']],
   ["address --mode once", ["--mode"]],
-  ["address --via nat-pmp --gateway ::1", ["--via", "nat-pmp", "--gateway", "::1"]],
+  ["address --via nat-pmp --gateway ::1", ['--gateway "::1"', '--via is "nat-pmp"']],
   ["address --gateway 10.0.0.1 --internal-address ::1", ["--gateway", "--internal-address"]],
-  ["unmap 6000 --via nat-pmp --gateway ::1", ["--via", "nat-pmp", "--gateway", "::1"]],
+  ["unmap 6000 --via nat-pmp --gateway ::1", ['--gateway "::1"', '--via is "nat-pmp"']],
 ];
 
 describe("natkit", () => {
@@ -180,7 +187,7 @@ describe("natkit", () => {
       const answers: (() => void)[] = [];
       nat.answer = (what, signal) =>
         new Promise((resolve, reject) => {
-          answers.push(() => resolve(/map|peer/.test(what) ? nat.mapping : []));
+          answers.push(() => resolve(/^(map|peer)$/.test(what) ? nat.mapping : []));
           signal.addEventListener("abort", () => reject(signal.reason));
         });
       const running = runCommandLine(line.split(" "), io, { openNat: nat.open, runtime });
@@ -235,11 +242,24 @@ describe("natkit", () => {
         const [, told] = await waited("map 6000 --mode once");
         assertEquals(told, `Waiting for ${what}…\n`);
       }
-      io = new FakeIo();
-      io.env.XDG_STATE_HOME = folder;
-      nat = new FakeNat();
-      const [, told] = await waited("peer 6000/udp 198.51.100.1 80 --mode once");
-      assertEquals(told, "Waiting for 192.168.1.1 to answer by PCP…\n");
+    });
+
+    it("names the protocols of which the command has need", async () => {
+      const texts: [line: string, by: string][] = [
+        ["peer 6000/udp 198.51.100.1 80 --mode once", "PCP"],
+        ["unmap 6001", "PCP, NAT-PMP or UPnP"],
+        ["unmap 6001 --via upnp", "UPnP"],
+        ["unmap 6000", "PCP"],
+        ["unmap --all --via nat-pmp", "NAT-PMP"],
+      ];
+      for (const [line, by] of texts) {
+        io = new FakeIo();
+        io.env.XDG_STATE_HOME = folder;
+        nat = new FakeNat();
+        if (line === "unmap 6000") await keep();
+        const [, told] = await waited(line);
+        assertEquals(told, `Waiting for 192.168.1.1 to answer by ${by}…\n`, line);
+      }
     });
 
     it("is told sooner where the start took its time, and later no sooner than at first", async () => {
@@ -272,6 +292,7 @@ describe("natkit", () => {
         const status = await run(line);
 
         assertEquals([status, io.out], [2, ""]);
+        assertStringIncludes(io.err, `natkit: ${names[0]}`);
         for (const name of names) assertStringIncludes(io.err, name);
         assertEquals(nat.opened, undefined);
       });
@@ -821,6 +842,29 @@ describe("natkit", () => {
       assertEquals((await entries()).map(({ owner }) => owner), [HELD.owner]);
     });
 
+    it("adopts what was made at the gateway of the flag, for an address that this host has", async () => {
+      const runtime = new FakeRuntime();
+      runtime.addresses = [
+        { name: "eth0", address: "192.168.1.5", prefixLength: 24, internal: false },
+      ];
+      const at = (nonce: string, internalAddress: string) =>
+        keep({ nonce: nonce.repeat(12) }, { internalAddress });
+      const adopted = async (...flags: string[]) => {
+        const words = ["map", "6000", "--mode", "once", ...flags];
+        await runCommandLine(words, io, { openNat: nat.open, runtime });
+        return nat.opened!.state!.mappings.map(({ nonce }) => nonce!.slice(0, 2));
+      };
+      nat.answer = () => Promise.reject(new NatError("refused", "Cannot map"));
+      await at("0a", "192.168.1.77");
+      await at("0b", "192.168.1.5");
+      await at("0c", "192.168.1.78");
+      assertEquals(await adopted(), ["0b"]);
+      assertEquals(await adopted("--internal-address", "192.168.1.78"), ["0c"]);
+      assertEquals(await adopted("--gateway", "192.168.1.1"), ["0b"]);
+      assertEquals(await adopted("--gateway", "192.168.1.1:5"), []);
+      assertEquals(await adopted("--gateway", "192.168.2.1"), []);
+    });
+
     it("takes over what a run wrote that was killed before the answer: the same mapping, once", async () => {
       const { external: _, ...asked } = SAVED;
       await new StateFile(path, () => {}).keep({ mapping: asked, expiresAt: Date.now() + 60_000 });
@@ -927,6 +971,18 @@ describe("natkit", () => {
         ) {
           assertStringIncludes(message, part);
         }
+      });
+
+      it("says so where there is no state at all", async () => {
+        nat.answer = refusal("NOT_AUTHORIZED");
+        delete io.env.XDG_STATE_HOME;
+        assertEquals(await run("map 6000"), 1);
+        assertEquals(
+          io.err,
+          "natkit: Cannot map. If an earlier run mapped it, only that run's state lets it be had " +
+            "again (no state file; --state FILE names another one); otherwise take another port, or " +
+            "--via nat-pmp where the gateway speaks that\n",
+        );
       });
 
       it("names none where the state knows it, or something else was refused", async () => {
@@ -1076,7 +1132,9 @@ describe("natkit", () => {
 
     it("runs the command at each change, one at a time, and before the end", async () => {
       io.env.PATH = "/bin";
-      io.env.NATKIT_REASON = "left over";
+      for (const name of ["REASON", "REMOTE_ADDRESS", "REMOTE_PORT"]) {
+        io.env[`NATKIT_${name}`] = "left over";
+      }
       const running = run("map 6000 --json --exec notify.sh");
       await commands(1);
       const [first] = io.started;
@@ -1157,8 +1215,24 @@ describe("natkit", () => {
       io.started[1]!.end(0);
       io.signal("SIGINT");
       await commands(3);
+      assertEquals([...runtime.timers].map(({ keepAlive }) => keepAlive).includes(true), true);
+      while (!nat.calls.some(([what]) => what === "close")) await turn();
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 1));
+      runtime.advance(500);
+      assertStringIncludes(io.err, "Waiting for the command of --exec…\n");
       io.started[2]!.end(0);
-      assertEquals(await running, 130);
+      assertEquals([await running, runtime.timers.size], [130, 0]);
+    });
+
+    it("is told the peer of a flow", async () => {
+      const remote = { address: "198.51.100.1", port: 80 };
+      nat = new FakeNat(new FakeMapping({ ...GRANTED, kind: "peer", remote }));
+      const running = run("peer 6000/tcp 198.51.100.1 80 --mode once --exec x");
+      await commands(1);
+      const { NATKIT_REMOTE_ADDRESS: address, NATKIT_REMOTE_PORT: port } = io.started[0]!.env;
+      assertEquals([address, port], ["198.51.100.1", "80"]);
+      io.started[0]!.end(0);
+      assertEquals(await running, 0);
     });
 
     it("keeps from the shell what the network says", async () => {
@@ -1379,6 +1453,57 @@ describe("natkit", () => {
   });
 
   describe("watch", () => {
+    it("hands on what the flags say, and no more", async () => {
+      nat.warnings = ["one", "two"];
+      nat.answer = () => Promise.reject(new NatError("closed", "Cannot go on"));
+      for (
+        const [line, options] of [
+          ["6000", { protocol: "tcp" }],
+          ["6000/udp --external-port 7 --lifetime 60 --description x", {
+            protocol: "udp",
+            externalPort: 7,
+            lifetimeSeconds: 60,
+            description: "x",
+          }],
+        ] as const
+      ) {
+        nat.calls.length = nat.opens.length = 0;
+        io.err = "";
+        assertEquals(await run(`watch ${line}`), 1);
+        assertEquals(nat.calls[0], ["watch", 6000, options]);
+        assertEquals(
+          io.err,
+          "natkit: warning: one\nnatkit: warning: two\nnatkit: Cannot go on\n",
+        );
+      }
+    });
+
+    it("says what it does, and which gateway did not close the port", async () => {
+      const net = new FakeNetwork();
+      const line = ["watch", "6000", "--via", "pcp", "--state", path];
+      const running = runCommandLine(line, io, { runtime: net });
+      while (!io.out.includes("by PCP")) await net.pass(50);
+      net.silent.add("pcp");
+      io.signal("SIGINT");
+      let status: number | undefined;
+      void running.then((it) => status = it);
+      while (status === undefined) await net.pass(50);
+
+      assertEquals(status, 130);
+      assertEquals(
+        // How much time of the fake network has passed while the state was written is not known.
+        io.err.replace("Waiting for 192.0.2.1 to answer by PCP…\n", ""),
+        "Mapping it at every gateway; Ctrl-C deletes what was made.\n" +
+          "Waiting for the gateways to delete what was made…\n" +
+          "natkit: warning: 192.0.2.1 did not close the port by PCP: it ends with its lifetime\n",
+      );
+      assertEquals(io.out.split("\n"), [
+        "reachable nowhere",
+        "reachable 203.0.113.7:6000/tcp by PCP",
+        "",
+      ]);
+    });
+
     it("warns of what takes the traffic past the gateway", async () => {
       const net = new FakeNetwork();
       const half = (destination: string) =>
@@ -1542,6 +1667,86 @@ describe("natkit", () => {
       assertEquals(await run("unmap 6000"), 0);
       assertEquals(opens(), [[undefined, undefined, [6000]]]);
       assertEquals((await saved()).length, 1);
+    });
+
+    /** What was asked, without its signal. */
+    const asked = () =>
+      nat.calls.filter(([what]) => what !== "close").map(([what, which, options]) => {
+        const { signal, ...rest } = options as { signal: unknown };
+        assert(signal instanceof AbortSignal);
+        return [what, which, rest];
+      });
+
+    it("asks for what is meant, for as long as the flags say", async () => {
+      nat.answer = confirmAsOpened;
+      await keep({ internalPort: 6001, thirdParty: "192.168.1.9" });
+      await keep({ internalPort: 6002 });
+      for (
+        const line of ["6000/udp --timeout 3", "6002 --timeout 4", "--all", "--all --timeout 5"]
+      ) {
+        assertEquals(await run(`unmap ${line}`), 0);
+      }
+      const all = ["tcp", "udp"].map((protocol) => ["unmapAll", protocol, {}]);
+      assertEquals(asked(), [
+        ["unmap", 6000, { protocol: "udp", timeoutMs: 3000 }],
+        ["unmap", 6002, { protocol: "tcp", timeoutMs: 4000 }],
+        ["unmap", 6001, { protocol: "tcp", thirdParty: "192.168.1.9" }],
+        ...all,
+        ...all.map(([what, which]) => [what, which, { timeoutMs: 5000 }]),
+      ]);
+    });
+
+    it("forgets what the state knew as over once the gateway says so, and what was claimed", async () => {
+      const { nonce: _, external: __, ...wanted } = SAVED;
+      const claim = () =>
+        new StateFile(path, () => {}).keep({
+          mapping: wanted,
+          expiresAt: Date.now() + 60_000,
+        });
+      await keep({}, { expiresAt: Date.now() - 1000 });
+      nat.answer = confirmAsOpened;
+      assertEquals([await run("unmap 6000"), await saved()], [0, []]);
+
+      await keep();
+      await claim();
+      assertEquals(await run("unmap 6000 --via nat-pmp"), 1);
+      assertEquals(await saved(), [SAVED]);
+      await claim();
+      assertEquals([await run("unmap 6000"), await saved()], [0, []]);
+      await claim();
+      nat.calls.length = nat.opens.length = 0;
+      assertEquals([await run("unmap --all --via pcp"), await saved()], [0, []]);
+      assertEquals([nat.opens, io.err.split("\n").at(-2)], [[], "There is nothing to unmap."]);
+    });
+
+    it("leaves flows, and what was made for another address than that of the flag", async () => {
+      const remote = { address: "198.51.100.1", port: 80 };
+      await keep({ remote });
+      await keep({}, { internalAddress: "192.168.1.5" });
+      await keep({}, { internalAddress: "192.168.1.6" });
+      nat.answer = confirmAsOpened;
+      assertEquals(await run("unmap 6000 --internal-address 192.168.1.6"), 0);
+      assertEquals(nat.opens.map(({ internalAddress }) => internalAddress), ["192.168.1.6"]);
+      assertEquals((await entries()).map(({ internalAddress }) => internalAddress), [
+        undefined,
+        "192.168.1.5",
+      ]);
+    });
+
+    it("asks from the address that it was made for, as long as this host has that", async () => {
+      const runtime = new FakeRuntime();
+      runtime.addresses = [
+        { name: "eth0", address: "192.168.1.5", prefixLength: 24, internal: false },
+      ];
+      await keep({}, { internalAddress: "192.168.1.5" });
+      await keep({}, { internalAddress: "192.168.1.77" });
+      nat.answer = confirmAsOpened;
+      const parts = { openNat: nat.open, runtime };
+      assertEquals(await runCommandLine(["unmap", "6000"], io, parts), 0);
+      assertEquals(
+        nat.opens.map(({ internalAddress, state }) => [internalAddress, state!.mappings.length]),
+        [["192.168.1.5", 1], [undefined, 1]],
+      );
     });
 
     it("says that another protocol made it than those of --via, and leaves it", async () => {

@@ -287,6 +287,7 @@ export class FakeNat {
   readonly calls: unknown[][] = [];
   readonly mapping: FakeMapping;
   gateways: readonly string[] = ["192.168.1.1"];
+  warnings: readonly string[] = [];
   /** Whether the table is longer than what is listed. */
   isCut = false;
   /** How it was opened, each time. */
@@ -329,6 +330,8 @@ export class FakeNat {
     const ask = (what: string) => (...args: unknown[]) => this.#ask(opened, what, ...args);
     const nat = {
       gateways: this.gateways,
+      warnings: this.warnings,
+      watch: ask("watch"),
       map: ask("map"),
       peer: ask("peer"),
       unmap: ask("unmap"),
