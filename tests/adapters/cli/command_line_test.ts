@@ -118,7 +118,10 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["peer 6000/tcp 198.51.100.1 80 --via nat-pmp", [
     'natkit peer needs PCP, but --via is "nat-pmp"',
   ]],
-  ["peer 6000/tcp 198.51.100.1 80 --gateway fd00::1", ["REMOTE_ADDRESS", "--gateway"]],
+  ["peer 6000/tcp 198.51.100.1 80 --gateway fd00::1", ["REMOTE_ADDRESS and --gateway must"]],
+  ["peer 6000/tcp 198.51.100.1 80 --internal-address fd00::1", [
+    "REMOTE_ADDRESS and --internal-address must",
+  ]],
   ["peer 6000/tcp 198.51.100.1 80 --prefer-failure", ["--prefer-failure"]],
   ["peer 6000/tcp 198.51.100.1 80 --filter 10.0.0.0/8", ["--filter"]],
   ["gateway 5", ['natkit gateway takes no arguments: "5" ']],
@@ -1227,10 +1230,14 @@ describe("natkit", () => {
     it("is told the peer of a flow", async () => {
       const remote = { address: "198.51.100.1", port: 80 };
       nat = new FakeNat(new FakeMapping({ ...GRANTED, kind: "peer", remote }));
-      const running = run("peer 6000/tcp 198.51.100.1 80 --mode once --exec x");
+      const running = run("peer 6000/tcp 198.51.100.1 80 --via pcp --mode once --exec x");
+      let isOver = false;
+      void running.then(() => isOver = true);
       await commands(1);
       const { NATKIT_REMOTE_ADDRESS: address, NATKIT_REMOTE_PORT: port } = io.started[0]!.env;
       assertEquals([address, port], ["198.51.100.1", "80"]);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assertEquals(isOver, false);
       io.started[0]!.end(0);
       assertEquals(await running, 0);
     });

@@ -255,7 +255,7 @@ export class FakeMapping {
     this.busy.add("releases");
     await turn();
     this.calls.push("release");
-    this.busy.delete("releases");
+    this.busy.clear();
     this.#isOver = true;
     this.#wake();
   }
@@ -279,6 +279,7 @@ export class FakeMapping {
       else await new Promise<void>((resolve) => this.#wake = resolve);
     }
     this.busy.delete("iterates");
+    this.busy.delete("holds");
   }
 }
 
@@ -355,17 +356,24 @@ export class FakeNat {
     return Promise.resolve(nat as unknown as Nat);
   };
 
-  #ask(opened: NatOptions, what: string, ...args: unknown[]): Promise<unknown> {
+  readonly #granted: FakeMapping[] = [];
+
+  async #ask(opened: NatOptions, what: string, ...args: unknown[]): Promise<unknown> {
     this.calls.push([what, ...args]);
     const { signal } = args.at(-1) as { signal: AbortSignal };
-    return this.answer(what, signal, opened, args);
+    const answer = await this.answer(what, signal, opened, args);
+    if (answer instanceof FakeMapping) {
+      answer.busy.add("holds");
+      this.#granted.push(answer);
+    }
+    return answer;
   }
 
   /** What is asked for while it closes. */
   late: NatState | undefined;
 
   async close({ onState }: NatOptions): Promise<void> {
-    const [busy] = this.mapping.busy;
+    const [busy] = this.#granted.flatMap((mapping) => [...mapping.busy]);
     if (busy) throw new Error(`It was closed while somebody ${busy} a mapping of it`);
     await turn();
     if (this.late) await onState?.(this.late);
