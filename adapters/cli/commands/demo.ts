@@ -95,7 +95,6 @@ class Clients {
       gateway: this.#gateway,
       protocols: [via],
       runtime: this.#runtime,
-      signal,
     });
     try {
       const mapping = await nat.map(port, { protocol, signal });

@@ -9,6 +9,8 @@ import { FakeIo } from "./fakes.ts";
 
 /** How long the story waits for an announcement, milliseconds. */
 const PATIENCE_MS = 900;
+/** How long a client waits for the answers to its last deletions. */
+const CLOSING_MS = 1500;
 
 const STORY = [
   "A gateway, simulated, on this host's loopback:",
@@ -28,15 +30,17 @@ const STORY = [
   "The gateway's table has 0 entries. That is all.",
 ];
 
-/** This runtime, where nothing that is told to a group is heard. */
-function deaf(): Runtime {
+/** This runtime, where nothing that is told to a group is heard, and nothing sent where `isMute`. */
+function deaf(isMute: () => boolean = () => false): Runtime {
   const runtime = systemRuntime();
   return {
     ...runtime,
-    openUdp: (options, handlers) =>
-      options.multicast
-        ? runtime.openUdp({}, { ...handlers, onDatagram() {} })
-        : runtime.openUdp(options, handlers),
+    openUdp: async (options, handlers) => {
+      const socket = options.multicast
+        ? await runtime.openUdp({}, { ...handlers, onDatagram() {} })
+        : await runtime.openUdp(options, handlers);
+      return { ...socket, send: (data, to) => isMute() || socket.send(data, to) };
+    },
   };
 }
 
@@ -55,7 +59,20 @@ describe("natkit demo", () => {
   it("tells a person the whole story, in its order, and ends with 0", async () => {
     const io = new FakeIo();
     timers = takeTimers(PATIENCE_MS);
-    assertEquals(await run(io, systemRuntime()), 0, io.out + io.err);
+    const system = systemRuntime();
+    const delays: number[] = [];
+    // Chance is as unkind as it can be: what may take five seconds takes an eighth of them.
+    const runtime: Runtime = {
+      ...system,
+      random: { u32: () => 0xffff_ffff, fill: (bytes) => system.random.fill(bytes) },
+      setTimer: (ms, callback, keepAlive) => {
+        delays.push(ms);
+        return system.setTimer(ms, callback, keepAlive);
+      },
+    };
+    assertEquals(await run(io, runtime), 0, io.out + io.err);
+    const long = delays.filter((ms) => ms > 500 && ms < 1000 || ms > 3000 && ms < 9000);
+    assert(long.length > 0 && long.every((ms) => ms <= 625), long.join());
 
     let at = 0;
     for (const part of STORY) {
@@ -82,6 +99,37 @@ describe("natkit demo", () => {
 
     assertStringIncludes(io.err, "No announcement came (no multicast here?): asking.\n");
     assertStringIncludes(io.out, STORY.at(-1)!);
+  });
+
+  it("goes on where nobody answers either, and tells what is left", async () => {
+    const io = new FakeIo();
+    timers = takeTimers(PATIENCE_MS, 2 * PATIENCE_MS, CLOSING_MS);
+    let isMute = false, status: number | undefined;
+    void run(io, deaf(() => isMute)).then((it) => status = it);
+    await timers.armed(6);
+    timers.fire();
+    // Once it is mapped again nothing gets through any more.
+    await io.until(({ out }) => out.split(" by PCP at ").length > 2);
+    isMute = true;
+    while (status === undefined) {
+      timers.fire();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    assertEquals(status, 1, io.out + io.err);
+    assert(/\nThe gateway's table has [123] entries\. That is all\.\n$/.test(io.out), io.out);
+  });
+
+  it("ends at once where it is interrupted while a port is asked for", async () => {
+    const io = new FakeIo();
+    // By the clock on the wall nobody gives up.
+    timers = takeTimers(10_000);
+    const running = run(io, deaf(() => true), "--json");
+    await timers.armed(1);
+    io.signal("SIGINT");
+
+    assertEquals(await running, 130);
+    assertEquals(io.events.map(({ event, code }) => code ?? event), ["listening", "interrupted"]);
+    assertEquals([timers.waiting, io.listeners], [0, 0]);
   });
 
   it("closes what it opened where it is interrupted", async () => {
