@@ -204,7 +204,7 @@ export class SimStreams implements Sleeper {
   /** The port, bound now where it was not. */
   #port(local: Endpoint): Port | undefined {
     const known = this.#ports.get(peerKey(local));
-    if (known && local.port !== 0) return known;
+    if (known) return known;
     const bound = this.#host.bindTcp(local.address, local.port, {
       receive: (packet) => this.#receive(port, packet),
       unreachable: (to) => {

@@ -115,7 +115,7 @@ export class World {
 
   /** One more source of randomness that depends on the seed alone; for machines. */
   fork(): RandomSource {
-    return seededRandom(this.#seed + 0x1_0000_0000 * (1 + this.#forks++ % 0x10_0000));
+    return seededRandom(this.#seed + 0x1_0000_0000 * (1 + this.#forks++));
   }
 
   /** Adds a segment. */

@@ -660,7 +660,6 @@ function getAlgorithms(
   const algorithms: StunPasswordAlgorithm[] = [];
   const stop = at + length;
   while (at < stop) {
-    if (stop - at < 4) return BAD;
     const size = u16(bytes, at + 2);
     const next = at + 4 + ((size + 3) & ~3);
     // The padding of the last one may be that of the attribute.

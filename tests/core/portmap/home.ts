@@ -11,6 +11,7 @@ import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper
 import { makeIgdClient } from "../../../core/portmap/upnp.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { ScriptedRouter } from "../upnp/scripted_igd.ts";
+import { timed } from "../machine_case.ts";
 import { EXTERNAL, GATEWAY, HOST } from "./rig.ts";
 
 /** How a home is set up. */
@@ -54,12 +55,14 @@ export class Home {
       });
       this.gateway.start(-100_000);
     }
-    this.mapper = new PortMapper({
-      random: seededRandom(1),
-      announcements: false,
-      upnp: makeIgdClient,
-      ...options.mapper,
-    });
+    this.mapper = timed(
+      new PortMapper({
+        random: seededRandom(1),
+        announcements: false,
+        upnp: makeIgdClient,
+        ...options.mapper,
+      }),
+    );
     this.do((mapper, now) =>
       mapper.networkChanged([{ gateway: GATEWAY, localAddress: HOST }], now)
     );

@@ -110,6 +110,18 @@ describe("protocols at one gateway", () => {
     assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
   });
 
+  it("NAT-PMP that is not spoken is asked again a minute later, where PCP is silent all along", () => {
+    const net = race();
+    net.gateways.get(A.gateway.address)!.setProtocol("nat-pmp", false, 0);
+    begin(net);
+    net.answer("probe");
+    net.lose();
+    net.run(59_999);
+    assertEquals(net.waiting.filter((one) => !one.startsWith("pcp")), []);
+    net.run(1);
+    assertEquals(net.waiting.filter((one) => !one.startsWith("pcp")), ["probe 192.168.1.1"]);
+  });
+
   it("PCP's request is sent again soon, unless that is not wanted", () => {
     for (const [fastStart, sends] of [[true, 3], [false, 1], [undefined, 3]] as const) {
       const net = race({ protocols: ["pcp"], ...(fastStart !== undefined && { fastStart }) });
@@ -262,6 +274,22 @@ describe("gateways", () => {
     begin(none);
     none.connect([B]);
     assertEquals(none.waiting, ["pcp 192.168.2.1"]);
+  });
+
+  it("that are left take nothing from the others: a request that is under way goes on", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    begin(net);
+    net.run(1500);
+    assert(net.waiting.includes("pcp 192.168.2.1"));
+    net.lose();
+    net.connect([B]);
+    assertEquals(net.waiting.filter((one) => one.endsWith("192.168.2.1")), []);
+    net.run(5000);
+    net.answer("pcp 192.168.2.1");
+    assertEquals(net.takeTypes(), ["mapped"]);
+    const nonces = net.sent.filter(({ to }) => to.address === B.gateway.address)
+      .map(({ data }) => toHex(data.subarray(24, 36)));
+    assertEquals([new Set(nonces).size, nonces.length > 2], [1, true]);
   });
 
   it("one alone is asked where one is named", () => {

@@ -15,6 +15,7 @@ import { seededRandom } from "../../../core/random.ts";
 import { SimSocket } from "../../../core/sim/socket.ts";
 import { StrictMachine } from "../../../core/sim/strict.ts";
 import { World } from "../../../core/sim/world.ts";
+import { timed } from "../machine_case.ts";
 import type { ServerEvent } from "../../../core/table/server_request.ts";
 
 export const GATEWAY: Endpoint = { address: "192.168.1.1", port: 5351 };
@@ -148,13 +149,15 @@ export function openMapper(
   localAddress: string = HOST,
   gateway: Endpoint = GATEWAY,
 ): PortMapper {
-  const mapper = new PortMapper({
-    random: seededRandom(1),
-    announcements: false,
-    upnp: makeIgdClient,
-    protocols: BY_DATAGRAM,
-    ...options,
-  });
+  const mapper = timed(
+    new PortMapper({
+      random: seededRandom(1),
+      announcements: false,
+      upnp: makeIgdClient,
+      protocols: BY_DATAGRAM,
+      ...options,
+    }),
+  );
   mapper.networkChanged([{ gateway, localAddress }], 0);
   const local = { address: localAddress, port: 40_000 };
   mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local }, 0);

@@ -113,6 +113,23 @@ describe("a machine's sockets", () => {
     assertEquals([process.listed("a"), process.listed("b")?.port, heard()], [undefined, 7, []]);
   });
 
+  it("hear what comes to their address or their group, and nothing that is for another", () => {
+    const group = "224.0.0.1";
+    const { world, other, host, heard } = run([
+      { key: "own", local: { address: OWN, port: 7 } },
+      { key: "group", local: { address: group, port: 8 }, group },
+    ]);
+    const second = "10.0.0.11";
+    host.interfaces[0]!.addAddress(second);
+    const socket = other.bind({ port: PEER.port });
+    heard();
+    for (const [address, port] of [[OWN, 7], [second, 7], [group, 8], [OWN, 8]] as const) {
+      socket.send({ address, port }, Uint8Array.of(port));
+    }
+    world.runFor(10);
+    assertEquals(heard(), [`own ← ${PEER.address} 7`, `group ← ${PEER.address} 8`]);
+  });
+
   it("hear by their key, and send by it, until they are closed", () => {
     const local = { address: OWN, port: 7 };
     const { world, other, machine, process, relist, heard } = run([{ key: "a", local }]);

@@ -166,6 +166,12 @@ describe("NAT behaviour discovery without a NAT", () => {
     ]);
     assertEquals([found.hairpin, found.ports, found.lifetime], [undefined, undefined, undefined]);
     assertEquals(found.type, "open");
+    const untested = find(undefined, { servers: [plain] });
+    assertEquals([untested.isTranslated, untested.filtering, untested.type], [
+      false,
+      undefined,
+      "unknown",
+    ]);
   });
 
   it("finds a firewall", () => {

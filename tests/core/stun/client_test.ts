@@ -145,9 +145,11 @@ describe("a Binding request", () => {
     const first = rig.sent[0]!;
     rig.answer(mapped, { to: first.message, from: SERVER });
     assertEquals(rig.sent.length, 12);
+    rig.ask();
+    assertEquals(rig.sent.length, 12, "ten are under way again");
     rig.client.close(0);
     rig.drain();
-    assertEquals(rig.events.length, 13);
+    assertEquals(rig.events.length, 14);
     assertEquals(rig.sent.length, 12);
   });
 
@@ -177,6 +179,8 @@ describe("a Binding request", () => {
     assertThrows(() => rig.ask({ attributes: { priority: -1 } }), RangeError, "'priority'");
     assertThrows(() => rig.ask({ credentials: { ...longTerm, password: "" } }), TypeError);
     assertThrows(() => new Rig({ initialRtoMs: 0 }), RangeError, "'initialRtoMs'");
+    assertThrows(() => new Rig({ initialRtoMs: 60_001 }), RangeError, "'initialRtoMs'");
+    for (const initialRtoMs of [1, 60_000]) new Rig({ initialRtoMs });
     assertEquals(rig.client.nextTimeout(), undefined);
     assertEquals(rig.ask(), 1);
   });
@@ -635,6 +639,7 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
       rig.client.handleStream(0, { type: "data", data: Uint8Array.of(byte) }, 40);
     }
     rig.drain();
+    assertEquals(rig.answered.roundTripMs, 40);
     assertEquals([rig.answered.id, rig.answered.from, rig.answered.local, rig.answered.socket], [
       id,
       SERVER,

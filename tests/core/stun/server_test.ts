@@ -389,6 +389,16 @@ describe("a STUN server over TCP", () => {
     }
   });
 
+  it("answers no more than 200 a second to one address there either, and counts the others", () => {
+    const server = start(BOTH);
+    drain(server);
+    open(server, -1);
+    const many = Uint8Array.from(Array.from({ length: 203 }, () => [...request()]).flat());
+    server.handleStream(-1, { type: "data", data: many }, 1);
+    assertEquals(streamsOf(server).length, 200);
+    assertEquals([server.stats.answers, server.stats.dropped["too-many"]], [200, 3]);
+  });
+
   it("answers from nowhere else: CHANGE-REQUEST and RESPONSE-PORT get 420", () => {
     const server = start(BOTH);
     drain(server);

@@ -731,12 +731,14 @@ describe("MappingTable, what several share", () => {
   it("a lease that is renewed may begin to keep the companion, unless another has it", () => {
     const table = tableWith();
     const mine = map(table, { suggestedPort: 8080 }), late = map(table, { port: 9090 });
-    map(table, { ...udp, address: B, port: 9090 });
+    const theirs = map(table, { ...udp, address: B, port: 9090 });
     for (const entry of [mine, late]) {
       table.renew(entry, { expiresAt: 1_000_000, reserveCompanion: true });
     }
     assertNotEquals(map(table, { ...udp, address: B, suggestedPort: 8080 }).external.port, 8080);
     assertEquals(map(table, { ...udp, port: 8080 }).external.port, 8080);
+    table.remove(theirs, 0);
+    assertEquals(map(table, { ...udp, address: B, port: 9090 }).external.port, 9090);
     // What could not be kept is not freed with it either.
     table.remove(late, 0);
     assertEquals(table.external(UDP, WAN, 9090)?.internal.address, B);
