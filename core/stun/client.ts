@@ -503,9 +503,9 @@ export class StunClient implements Machine<StunClientEvent> {
 
   /** One fewer is under way to that server: another may start. */
   #release(address: string, now: Instant): void {
-    const count = (this.#outstanding.get(address) ?? 1) - 1;
-    if (count > 0) this.#outstanding.set(address, count);
-    else this.#outstanding.delete(address);
+    const count = this.#outstanding.get(address)! - 1;
+    if (count === 0) this.#outstanding.delete(address);
+    else this.#outstanding.set(address, count);
     const next = this.#waiting.findIndex(({ server }) => server.address === address);
     if (next >= 0) this.#begin(this.#waiting.splice(next, 1)[0]!, now);
   }

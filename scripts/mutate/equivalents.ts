@@ -70,6 +70,13 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "any key does that no other event has",
   },
   {
+    path: "core/stun/client.ts",
+    line: "if (count === 0) this.#outstanding.delete(address);",
+    operator: "condition",
+    replacement: "false",
+    reason: "a count of none says what no count does, and weighs something",
+  },
+  {
     path: "core/stun/integrity.ts",
     line: "const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {",
     operator: "constant",
@@ -120,6 +127,19 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     path: "core/timers.ts",
     line: "const MAX_IDLE = 64;",
     operator: "constant",
+    reason: "how many idle keys stay known is a matter of memory and speed alone",
+  },
+  {
+    path: "core/timers.ts",
+    line: "if (this.#entries.size > 2 * this.#heap.size + MAX_IDLE) this.#forgetIdle();",
+    operator: "arithmetic",
+    replacement: "/",
+    reason: "how many idle keys stay known is a matter of memory and speed alone",
+  },
+  {
+    path: "core/timers.ts",
+    line: "if (this.#entries.size > 2 * this.#heap.size + MAX_IDLE) this.#forgetIdle();",
+    operator: "boundary",
     reason: "how many idle keys stay known is a matter of memory and speed alone",
   },
   {

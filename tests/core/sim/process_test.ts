@@ -114,20 +114,36 @@ describe("a machine's sockets", () => {
   });
 
   it("hear what comes to their address or their group, and nothing that is for another", () => {
-    const group = "224.0.0.1";
-    const { world, other, host, heard } = run([
+    const group = "239.255.255.250";
+    const { world, other, host, process, heard } = run([
       { key: "own", local: { address: OWN, port: 7 } },
       { key: "group", local: { address: group, port: 8 }, group },
+      { key: "elsewhere", local: { address: "224.0.0.251", port: 9 }, group: "224.0.0.251" },
+      { key: "to", connect: { ...PEER, port: 10 } },
+      { key: "both", local: { address: "0.0.0.0", port: 11 }, group },
     ]);
+    const to = process.listed("to")!.port;
     const second = "10.0.0.11";
     host.interfaces[0]!.addAddress(second);
     const socket = other.bind({ port: PEER.port });
     heard();
-    for (const [address, port] of [[OWN, 7], [second, 7], [group, 8], [OWN, 8]] as const) {
-      socket.send({ address, port }, Uint8Array.of(port));
-    }
+    const others = { own: [OWN, second], group: [group, OWN], two: [group, OWN, "224.0.0.251"] };
+    const say = (addresses: readonly string[], port: number) => {
+      for (const address of addresses) socket.send({ address, port }, Uint8Array.of(port));
+    };
+    say(others.own, 7);
+    say(others.group, 8);
+    say([group], 9);
+    say([OWN], to);
+    say(others.two, 11);
     world.runFor(10);
-    assertEquals(heard(), [`own ← ${PEER.address} 7`, `group ← ${PEER.address} 8`]);
+    const from = `← ${PEER.address}`;
+    assertEquals(heard(), [
+      `own ${from} 7`,
+      `group ${from} 8`,
+      `both ${from} 11`,
+      `both ${from} 11`,
+    ]);
   });
 
   it("hear by their key, and send by it, until they are closed", () => {

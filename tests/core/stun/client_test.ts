@@ -147,6 +147,11 @@ describe("a Binding request", () => {
     assertEquals(rig.sent.length, 12);
     rig.ask();
     assertEquals(rig.sent.length, 12, "ten are under way again");
+    const other = new Rig();
+    for (let i = 0; i < 2; i++) other.ask();
+    for (const { message } of [...other.sent]) other.answer(mapped, { to: message, from: SERVER });
+    for (let i = 0; i < 11; i++) other.ask();
+    assertEquals(other.sent.length, 2 + 10);
     rig.client.close(0);
     rig.drain();
     assertEquals(rig.events.length, 14);
