@@ -157,7 +157,6 @@ interface Base {
 interface Target {
   readonly base: Base;
   readonly to: Endpoint;
-  attempts: number;
   dueAt: Instant | undefined;
 }
 
@@ -561,7 +560,7 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
       if (!canPair(base.local.address, address)) continue;
       const to = { address, port };
       const isKnown = this.#targets.some((one) => one.base === base && isSameEndpoint(one.to, to));
-      if (!isKnown) this.#targets.push({ base, to, attempts: 0, dueAt });
+      if (!isKnown) this.#targets.push({ base, to, dueAt });
     }
   }
 
@@ -573,7 +572,6 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
       if (target.dueAt === undefined || target.dueAt > now + TURN_MS) continue;
       target.dueAt = undefined;
       if (!this.#mayDial(target.to)) continue;
-      target.attempts++;
       this.stats.dials++;
       const id = this.#lastId++;
       this.#streams.set(id, peerStream(id, target));

@@ -70,6 +70,13 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "any key does that no other event has",
   },
   {
+    path: "core/ice/tcp.ts",
+    line: "while (this.#streams.get(stream.id) === stream && stream.unread.length >= 2) {",
+    operator: "constant",
+    replacement: "0",
+    reason: "the upper byte alone tells that a frame is too long, or too little of it has come",
+  },
+  {
     path: "core/stun/client.ts",
     line: "if (count === 0) this.#outstanding.delete(address);",
     operator: "condition",

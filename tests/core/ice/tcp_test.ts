@@ -600,9 +600,9 @@ describe("its servers", () => {
       hint: { mapping: "address-and-port-dependent", ports: [7000, 7002] },
     };
     assertEquals(bench.told(), [{ type: "gathered", rendezvous }]);
+    assertEquals(bench.punch.nextTimeout(), undefined);
     bench.run(60_000);
     assertEquals(bench.take("close"), [], "the port's mapping lives as long as they do");
-    assertEquals(bench.punch.nextTimeout(), undefined);
   });
 
   it("are believed in what they were asked, of the family that they were asked in", () => {
@@ -616,6 +616,15 @@ describe("its servers", () => {
     bench.punch.handleStream(1, { type: "closed", reason: "failed" }, bench.now);
     assertEquals(bench.told().map(({ type }) => type), ["gathered"], "nobody is left to wait for");
     assertEquals(bench.punch.stats.refused, 0);
+  });
+
+  it("may be of RFC 3489, which knows MAPPED-ADDRESS alone", () => {
+    const { bench, asked } = asking();
+    const mappedAddress = { address: "203.0.113.1", port: 7000 };
+    const { transactionId } = asked[0]!;
+    const attributes = { mappedAddress };
+    bench.feed(0, encodeStun({ class: "success", method: 1, transactionId, attributes }));
+    assertEquals(bench.punch.rendezvous.hint?.ports, [7000]);
   });
 
   it("that are silent are left when their time is over, and others stay", () => {
