@@ -1420,7 +1420,7 @@ export class IceAgent implements Machine<IceEvent> {
     const isLeft = (one: Candidate) => isSameEndpoint(one.related ?? one, base.local);
     this.#local.splice(0, this.#local.length, ...this.#local.filter(isLeft));
     const kept = this.#bases.get(base.socket);
-    if (kept && this.#local.length === 0) this.#addLocal("host", base.local, kept, "");
+    if (kept) this.#addLocal("host", base.local, kept, "");
   }
 
   // Consent (RFC 7675)
@@ -1436,10 +1436,6 @@ export class IceAgent implements Machine<IceEvent> {
     if (!pair) return;
     const remote = { address: pair.remote.address, port: pair.remote.port };
     if (now - this.#consentAt >= CONSENT_EXPIRES_MS) return this.#lose(now);
-    for (const transaction of [...this.#transactions.values()]) {
-      if (transaction.kind === "consent") this.#timers.delete(transaction);
-    }
-    this.#forgetConsents();
     const credentials = this.#consentWith!;
     const { own, peer } = credentials;
     this.#begin(
@@ -1447,6 +1443,7 @@ export class IceAgent implements Machine<IceEvent> {
         kind: "consent",
         socket: pair.base.socket,
         to: remote,
+        // The answers to all questions of that time count.
         rtoMs: CONSENT_EXPIRES_MS,
         credentials,
       },
@@ -1469,12 +1466,6 @@ export class IceAgent implements Machine<IceEvent> {
     const { address, port } = this.#selected!.remote;
     this.#outbox.emit({ type: "lost", remote: { address, port } });
     this.close(now);
-  }
-
-  /** Answers to all questions of the last 30 s count; older ones are forgotten. */
-  #forgetConsents(): void {
-    const asked = [...this.#transactions.values()].filter(({ kind }) => kind === "consent");
-    for (const transaction of asked.slice(0, -7)) this.#end(transaction);
   }
 
   // Guessing ports between two natkits (probing.ts)

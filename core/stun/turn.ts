@@ -489,10 +489,8 @@ export class TurnClient implements Machine<TurnEvent> {
   #end(now: Instant): void {
     this.#state = "over";
     this.#timers.clear();
-    this.#asked.clear();
     this.#permissions.clear();
     this.#channels.clear();
-    this.#byNumber.clear();
     this.#client.close(now);
     while (this.#client.poll());
   }

@@ -105,6 +105,9 @@ for (const kind of CASES) {
   describe(`the contract of ${kind.name}`, () => {
     it("rule 1: calls queue output and return none; poll changes no protocol state", () => {
       const { machine, begin } = kind.create(1);
+      // A mapper has its way to the gateway from the beginning.
+      const { paths = 0 } = machine.stats as { readonly paths?: number };
+      assertEquals(countOf(machine.stats), paths, JSON.stringify(machine.stats));
       assertEquals(begin(0), undefined);
       const before = JSON.stringify(machine.stats);
       const actions = drain(machine);

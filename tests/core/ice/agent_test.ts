@@ -1163,6 +1163,19 @@ describe("what is the application's", () => {
     assertEquals(bench.agent.isPeer(PEER, "ice0"), true);
     assertEquals(bench.agent.isPeer(OTHER, "ice0"), false);
     assertEquals(bench.agent.isPeer(PEER, "ice1"), false);
+    const indication = (method: number) =>
+      encodeStun({
+        class: "indication",
+        method,
+        transactionId: new Uint8Array(12),
+        attributes: {},
+      });
+    // A keepalive (RFC 8445 §11), and what is none.
+    assertEquals(bench.feed(indication(1), 20), true);
+    assertEquals([bench.feed(indication(1), 20, OTHER), bench.feed(indication(7), 20)], [
+      false,
+      false,
+    ]);
   });
 });
 
@@ -1200,6 +1213,20 @@ describe("a ticket cannot make an agent a nuisance", () => {
     bench.agent.restart(now);
     bench.agent.setRemote(bench.peer, now);
     assertEquals(bench.sent(now).map(({ to }) => to), [PEER]);
+  });
+
+  it("nor are more than 32 endpoints checked beyond it, before a restart", () => {
+    const bench = new Bench({ role: "controlled" });
+    const checked = (from: number) => {
+      for (let i = 1; i <= 40; i++) bench.feed(bench.request(), from, { ...OTHER, port: i });
+      const ports = bench.requests(from, from + 5000).map(({ to }) => to.port);
+      return new Set(ports.filter((port) => port <= 40)).size;
+    };
+    bench.agent.setRemote(bench.peer, 0);
+    assertEquals(checked(0), 32);
+    bench.agent.restart(6000);
+    bench.agent.setRemote(bench.peer, 6000);
+    assertEquals(checked(6000), 32);
   });
 
   it("one that cannot be used is refused before anything is sent", () => {
@@ -1651,6 +1678,14 @@ describe("gathering", () => {
     assertEquals(agent.rendezvous!.hint, { mapping: "unknown", ports: [7] });
   });
 
+  it("is over when a server has been silent to all seven requests, too", () => {
+    const bench = new Bench({ servers: [STUN], gatherTimeoutMs: 120_000 });
+    const sent = bench.requests(0, 39_499).map(({ at }) => at);
+    assertEquals(sent, [0, 500, 1500, 3500, 7500, 15_500, 31_500]);
+    bench.agent.handleTimeout(39_500);
+    assertEquals(told(bench.agent).map(({ type }) => type), ["gathered"]);
+  });
+
   it("has nothing to wait for without servers", () => {
     const agent = new IceAgent({ random: seededRandom(1), hosts: [LOCAL.address] });
     agent.gather(0);
@@ -1689,6 +1724,7 @@ describe("gathering", () => {
     agent.gather(0);
     assertEquals(agent.sockets(), []);
     assertEquals(agent.rendezvous!.candidates.map(({ port }) => port), [LOCAL.port]);
+    assertEquals(told(agent).map(({ type }) => type), ["candidate", "gathered"]);
   });
 
   it("refuses options that are none", () => {

@@ -663,7 +663,7 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
     rig.ask({ transport: "tcp" });
     rig.drain();
     const requests = written(rig);
-    assertEquals(requests.length, 3);
+    assertEquals([requests.length, rig.client.stats.sent], [3, 3]);
     const both = [...answerTo(requests[2]!), ...answerTo(requests[0]!)];
     rig.client.handleStream(0, { type: "data", data: Uint8Array.from(both) }, 2);
     rig.drain();
@@ -709,6 +709,7 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
     }, 2);
     rig.drain();
     assertEquals(rig.failure, { kind: "protocol-violation" });
+    assertEquals(rig.client.stats.dropped.malformed, 1);
     assertEquals(rig.others.at(-1), { type: "stream", id: 0, do: "close" });
   });
 

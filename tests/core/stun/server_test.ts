@@ -11,7 +11,7 @@ import {
 } from "../../../core/stun/codec.ts";
 import { StunServer, type StunServerOptions } from "../../../core/stun/server.ts";
 import type { Action, Endpoint, SocketSpec } from "../../../core/machine.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 import { CLIENT, read } from "./rig.ts";
 
 const A1 = "198.51.100.1", A2 = "198.51.100.2";
@@ -20,7 +20,7 @@ const id = fromHex("000102030405060708090a0b");
 
 /** Opens all that is listed, as a driver does. */
 function start(options: StunServerOptions, failing: readonly string[] = []): StunServer {
-  const server = new StunServer(options);
+  const server = timed(new StunServer(options));
   const done = new Set<string>();
   for (let isNew = true; isNew;) {
     isNew = false;

@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
-import { STUN_METHOD } from "../../../core/stun/codec.ts";
+import { encodeStun, STUN_METHOD } from "../../../core/stun/codec.ts";
 import type { TurnClientOptions } from "../../../core/stun/turn.ts";
 import { CLIENT, SERVER } from "./rig.ts";
 import { PEER, RELAYED, TurnRig } from "./turn_rig.ts";
@@ -98,6 +98,17 @@ describe("a TURN allocation (RFC 8656 §7, §8)", () => {
     silent.runUntil(700_000);
     assertEquals(silent.events.at(-1), { type: "failed", failure: { kind: "no-answer" } });
     assertEquals(silent.client.nextTimeout(), undefined);
+  });
+
+  it("is over where the server that made it sends elsewhere: another one knows nothing of it", () => {
+    const rig = TurnRig.allocated();
+    const alternateServer = { address: "198.51.100.2", port: 3478 };
+    rig.says = ({ method }) =>
+      method === REFRESH ? { ...refusal(300), alternateServer } : undefined;
+    rig.runUntil(545_000);
+    const [failed] = rig.events;
+    assertEquals(failed?.type === "failed" && failed.failure.kind === "refused", true);
+    assertEquals(rig.times(REFRESH), [540_000]);
   });
 
   it("outlives one refresh that is lost", () => {
@@ -288,6 +299,28 @@ describe("data by a TURN relay", () => {
     assertEquals([rig.channelled, rig.times(SEND).length, rig.events], [[], 1, []]);
   });
 
+  it("goes nowhere where the server knows nothing of the allocation that a channel is for", () => {
+    const rig = TurnRig.allocated();
+    rig.says = ({ method }) => method === CHANNEL_BIND ? refusal(437) : undefined;
+    rig.client.bindChannel(PEER, 0);
+    rig.drain();
+    assertEquals(rig.events, [{ type: "failed", failure: refused(437) }]);
+    assertEquals([rig.client.send(PEER, hello, 0), rig.client.nextTimeout()], [false, undefined]);
+    assertEquals([rig.client.permit(PEER.address, 0), rig.client.bindChannel(PEER, 0)], [
+      false,
+      false,
+    ]);
+  });
+
+  it("has as many channels as there are numbers for, 4096", () => {
+    const rig = TurnRig.allocated();
+    const bound = Array.from(
+      { length: 4097 },
+      (_, i) => rig.client.bindChannel({ ...PEER, port: i + 1 }, 0),
+    );
+    assertEquals([bound.indexOf(false), bound.lastIndexOf(true)], [4096, 4095]);
+  });
+
   it("is taken from permitted addresses of the server's alone, and whole", () => {
     const rig = TurnRig.allocated();
     rig.client.bindChannel(PEER, 0);
@@ -300,6 +333,12 @@ describe("data by a TURN relay", () => {
     assert(rig.channel(0x4000, hello, 6));
     assertEquals(rig.events, []);
     assertEquals(rig.client.stats.dropped, { "not-permitted": 1, malformed: 2 });
+    for (const attributes of [{ xorPeerAddresses: [PEER] }, { data: hello }]) {
+      const transactionId = new Uint8Array(12);
+      const class_ = { class: "indication", method: STUN_METHOD.DATA, transactionId } as const;
+      assert(rig.feed(encodeStun({ ...class_, attributes })));
+    }
+    assertEquals([rig.events, rig.client.stats.dropped.malformed], [[], 4]);
   });
 
   it("is a copy", () => {
@@ -337,6 +376,18 @@ describe("data by a TURN relay", () => {
     rig.drain();
     assertEquals(rig.channelled.length, 1);
     assert(rig.times(CHANNEL_BIND).at(-1)! > 560_000);
+  });
+
+  it("asks for its channel again ten seconds after seven requests in vain", () => {
+    const rig = TurnRig.allocated();
+    rig.client.bindChannel(PEER, 0);
+    rig.drain();
+    rig.says = ({ method }) => method === CHANNEL_BIND ? "silence" : undefined;
+    // At 100 ms a round trip the last one leaves after 6.3 s, and has its 1.6 s.
+    rig.runUntil(557_899);
+    assertEquals(rig.times(CHANNEL_BIND).at(-1), 546_300);
+    rig.runUntil(557_900);
+    assertEquals(rig.times(CHANNEL_BIND).at(-1), 557_900);
   });
 
   it("is not sent where it may not be", () => {
