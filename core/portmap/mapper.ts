@@ -1226,6 +1226,7 @@ export class PortMapper implements Machine<MapperEvent> {
     },
     fail: (managed, failure, now) => {
       const { partOf } = managed;
+      this.#race.giveBack(managed, now);
       if (partOf !== undefined && managed.phase === "removing") {
         const attempts = managed.attemptsAt(now);
         this.#forget(managed, now);

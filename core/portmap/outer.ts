@@ -49,6 +49,8 @@ interface Owned {
   isForgotten: boolean;
   /** Where it was asked for in vain, as texts. */
   readonly vain: Set<string>;
+  /** Gateways that have granted one. */
+  readonly there: Set<string>;
 }
 
 /** The outer mappings of one mapper. */
@@ -93,7 +95,7 @@ export class Outers {
     }
     for (const { inner, at, to } of held) {
       for (const gateway of outerGateways(to.address)) {
-        const owned = this.#owned.get(owner) ?? { outers: [], isForgotten: false, vain: new Set() };
+        const owned = this.#owned.get(owner) ?? newOwned();
         this.#owned.set(owner, owned);
         const isKnown = owned.outers.some((outer) =>
           outer.inner === inner && isSameEndpoint(outer.path.gateway, gateway) &&
@@ -117,7 +119,8 @@ export class Outers {
   granted(managed: ManagedMapping, now: Instant): void {
     const found = this.#find(managed);
     if (!found) return;
-    const { owned, outer: { inner } } = found;
+    const { owned, outer: { inner, path } } = found;
+    owned.there.add(path.gateway.address);
     for (const one of owned.outers) {
       if (one.inner === inner && isAsked(one.managed)) this.#giveUp(owned, one, now);
     }
@@ -143,14 +146,15 @@ export class Outers {
     for (const owned of this.#owned.values()) {
       for (const outer of owned.outers) {
         const isLate = now - outer.since >= OUTER_PATIENCE_MS;
-        if (isLate && isAsked(outer.managed)) this.#giveUp(owned, outer, now);
+        if (isLate && isOnTrial(owned, outer)) this.#giveUp(owned, outer, now);
       }
     }
   }
 
   /** When the next one of an owner is given up; undefined where none waits for an answer. */
   giveUpAt(owner: MappingId): Instant | undefined {
-    const waiting = this.#owned.get(owner)?.outers.filter(({ managed }) => isAsked(managed)) ?? [];
+    const owned = this.#owned.get(owner);
+    const waiting = owned?.outers.filter((outer) => isOnTrial(owned, outer)) ?? [];
     if (waiting.length === 0) return undefined;
     return Math.min(...waiting.map(({ since }) => since)) + OUTER_PATIENCE_MS;
   }
@@ -201,6 +205,15 @@ export function nestedAt({ holder, granted, isLost, phase }: ManagedMapping): En
   if (!holder || !granted || isLost || phase !== "held") return undefined;
   const { external } = granted;
   return familyOf(external.address) === 4 && isPrivate(external.address) ? external : undefined;
+}
+
+function newOwned(): Owned {
+  return { outers: [], isForgotten: false, vain: new Set(), there: new Set() };
+}
+
+/** Whether nobody may be there: a gateway that has granted before comes back, as any other does. */
+function isOnTrial({ there }: Owned, { managed, path }: Outer): boolean {
+  return isAsked(managed) && !there.has(path.gateway.address);
 }
 
 /** Whether a mapping is asked for, and was never granted. */

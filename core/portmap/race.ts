@@ -321,6 +321,13 @@ export class Race {
     this.arm(managed);
   }
 
+  /** Nobody can: what beaten ones may have been granted unheard is no use. */
+  giveBack(managed: ManagedMapping, now: Instant): void {
+    for (const one of managed.contenders) {
+      if (one.state === "beaten") this.#leave(managed, one, "delete", now);
+    }
+  }
+
   /** Forgets all that was asked: no packet. */
   forget(managed: ManagedMapping, now: Instant): void {
     this.#host.timers.delete(managed.id);

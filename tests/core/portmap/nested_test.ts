@@ -297,6 +297,24 @@ describe("a mapping behind two gateways", () => {
     assertEquals([takeTold(net).length, net.ports(OUTER).length], [1, 1]);
   });
 
+  it("is mapped on again by a gateway that begins minutes after the inner one", () => {
+    const { net } = nested({}, { lifetimeSeconds: 600 }, ["pcp"]);
+    net.openAbove();
+    net.run(20_000);
+    net.silent.add(A.gateway.address).add(OUTER.gateway.address);
+    net.run(580_000);
+    net.silent.delete(A.gateway.address);
+    takeTold(net);
+    for (let s = 0; s < 180; s++) {
+      if (s === 120) net.silent.clear();
+      if (net.mapper.sockets().some(({ connect }) => connect?.address === OUTER.gateway.address)) {
+        net.open(OUTER.gateway, BETWEEN);
+      }
+      net.run(1000);
+    }
+    assertEquals(takeTold(net), [`recovered ${INSIDE}`, `moved ${HERE}`]);
+  });
+
   it("follows the inner one out of there", () => {
     const { net } = held();
     net.gateways.get(A.gateway.address)!.setExternalAddresses(["203.0.113.8"], net.now);

@@ -37,6 +37,22 @@ describe("a race of three protocols", () => {
     assertEquals([home.router.asked, home.router.searches], [[], []]);
   });
 
+  it("leaves nothing at the gateway where it fails, though PCP had granted it unheard", () => {
+    const refuse = () => 606;
+    const router = new ScriptedRouter({ acts: { AddPortMapping: refuse } });
+    const home = new Home({ datagrams: ["pcp"], router });
+    // What the gateway says is lost.
+    const poll = home.gateway!.poll.bind(home.gateway);
+    home.gateway!.poll = () => {
+      while (poll()?.type === "send");
+      return undefined;
+    };
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(10_000);
+    assertEquals(home.types(), ["failed"]);
+    assertEquals([home.gateway!.list(home.now), home.mapper.isIdle], [[], true]);
+  });
+
   it("leaves NAT-PMP alone to map where only that one answers", () => {
     const home = new Home({ datagrams: ["nat-pmp"] });
     home.do((mapper, now) => mapper.map(web, now));
