@@ -92,12 +92,17 @@ class OnDemand<T extends { close(): void }> {
     return this.#loading ??= this.#load().then((loaded) => {
       if (this.#isClosed) loaded.close();
       return this.#loaded = loaded;
+    }, (error) => {
+      // The next use may have it.
+      this.#loading = undefined;
+      throw error;
     });
   }
 
-  use(act: (it: T) => void): void {
+  /** @param onMissing It cannot be had. */
+  use(act: (it: T) => void, onMissing: () => void): void {
     if (this.#loaded) act(this.#loaded);
-    else void this.load().then((it) => this.#isClosed || act(it));
+    else this.load().then((it) => this.#isClosed || act(it), onMissing);
   }
 
   close(): void {
@@ -422,7 +427,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
             response: action.response,
             peer: this.#peerOf("taken", action.id),
           });
-          this.#http?.use((http) => http.respond(action));
+          this.#http?.use((http) => http.respond(action), () => {});
           break;
         case "stream":
           this.#stream(machine, action);
@@ -500,14 +505,24 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
       this.#tap({ type: "asked", request: action.request, peer: action.to });
       this.#peers.set(`asked ${action.id}`, action.to);
     }
-    if (this.#http) return this.#http.use((http) => http.request(action));
-    machine.handleResponse?.(action.id, { ok: false, reason: "failed" }, this.#runtime.now());
+    const result = { ok: false, reason: "failed" } as const;
+    if (!this.#http) return machine.handleResponse?.(action.id, result, this.#runtime.now());
+    this.#http.use((http) => http.request(action), () => {
+      this.#tap?.({ type: "answered", result, peer: this.#peerOf("asked", action.id) });
+      this.#feed((it, now) => it.handleResponse?.(action.id, result, now));
+    });
   }
 
   #stream(machine: M, action: StreamAction): void {
-    if (this.#streams) return this.#streams.use((streams) => streams.act(action));
-    if (action.do !== "connect") return;
-    machine.handleStream?.(action.id, { type: "closed", reason: "failed" }, this.#runtime.now());
+    const { id } = action;
+    const isAwaited = action.do === "connect";
+    const closed = { type: "closed", reason: "failed" } as const;
+    if (this.#streams) {
+      return this.#streams.use((streams) => streams.act(action), () => {
+        if (isAwaited) this.#feed((it, now) => it.handleStream?.(id, closed, now));
+      });
+    }
+    if (isAwaited) machine.handleStream?.(id, closed, this.#runtime.now());
   }
 
   #arm(): void {

@@ -494,6 +494,42 @@ describe("Driver", () => {
     assertEquals(did, ["close"]);
   });
 
+  it("tells of what was asked by HTTP or TCP that cannot be loaded, and loads it for the next", async () => {
+    const told: unknown[] = [];
+    const missing = () => Promise.reject(new Error("Cannot find module"));
+    const runtime = Object.assign(new FakeRuntime(), { openHttp: missing, openStreams: missing });
+    const request = { method: "GET", path: "/", headers: [] };
+    const asked = { type: "request", to: PEER, request, maxBytes: 1, timeoutMs: 1000 } as const;
+    const actions: Action<PingEvent>[] = [
+      { ...asked, id: 1 },
+      { type: "respond", id: 2, response: { status: 200, headers: [], body: new Uint8Array() } },
+      { type: "stream", do: "connect", id: 3, to: PEER, timeoutMs: 1000 },
+      { type: "stream", do: "close", id: 4 },
+    ];
+    const machine = Object.assign(new PingMachine(PEER), {
+      poll: () => actions.shift(),
+      handleResponse: (id: number, result: unknown) => void told.push([id, result]),
+      handleStream: (id: number, happened: unknown) => void told.push([id, happened]),
+    });
+    const driver = new Driver<PingEvent, PingMachine>(runtime, () => {});
+    driver.start(machine);
+    await turn();
+    assertEquals(told.splice(0), [
+      [1, { ok: false, reason: "failed" }],
+      [3, { type: "closed", reason: "failed" }],
+    ]);
+
+    const act = ({ id }: { readonly id: number }) => void told.push(id);
+    const listen = () => Promise.reject(new Error("not asked for"));
+    Object.assign(runtime, {
+      openHttp: () => Promise.resolve({ request: act, respond: act, listen, close() {} }),
+    });
+    actions.push({ ...asked, id: 5 });
+    driver.do(() => {});
+    await turn();
+    assertEquals(told, [5]);
+  });
+
   it("tells of a stream that a runtime without TCP does not dial, and of nothing else", async () => {
     const { driver, machine } = await setUp();
     const told: unknown[] = [];
