@@ -145,11 +145,11 @@ interface ListQuestion {
   asked: MappingId;
 }
 
-/** A removal that is done with where it began, and goes on above that. */
-interface RemovalAbove {
+/** A removal that is done with where it began, and goes on at other gateways. */
+interface RemovalElsewhere {
   /** Why it failed there. */
   readonly failure: Failure | undefined;
-  /** How many gateways above have not answered. */
+  /** How many of those have not answered. */
   waiting: number;
   /** What those that have came to. */
   attempts: readonly Attempt[];
@@ -211,8 +211,8 @@ export class PortMapper implements Machine<MapperEvent> {
   readonly #saved: Map<MappingKey, readonly SavedPort[]> = new Map();
   /** Those of them that gateways above others hold. */
   readonly #savedAbove: Set<SavedPort> = new Set();
-  /** Removals that go on at gateways above, and what they come to. */
-  readonly #above: Map<MappingId, RemovalAbove> = new Map();
+  /** Removals that go on at other gateways, and what they come to. */
+  readonly #elsewhere: Map<MappingId, RemovalElsewhere> = new Map();
   readonly #addresses: AddressQuestions;
   readonly #outers: Outers;
   readonly #nested: Nested;
@@ -929,6 +929,11 @@ export class PortMapper implements Machine<MapperEvent> {
       case "table-told":
         return this.#tableTold(speaker, event, now);
     }
+    const parting = speaker.parting.get(event.id);
+    if (parting !== undefined && event.type === "unmapped") {
+      speaker.parting.delete(event.id);
+      if (!event.failure) this.#forgetSaved(parting, [speaker.path.gateway.address]);
+    }
     const managed = this.#managed.get(speaker.managed.get(event.id) ?? -1);
     const contender = managed && contenderOf(managed, speaker);
     if (managed && contender) this.#onMapping(managed, contender, event, now);
@@ -1070,30 +1075,28 @@ export class PortMapper implements Machine<MapperEvent> {
     const isRemoved = managed.phase === "removing" && failure?.kind !== "refused" &&
       attempts.some(({ outcome }) => outcome === "unmapped");
     const isDone = !failure || isRemoved;
-    const isDoneAbove = managed.phase !== "removing" || this.#above.has(managed.id);
-    if (!isDoneAbove && this.#removeAbove(managed, isDone ? undefined : failure, now)) return;
+    const isAllAsked = managed.phase !== "removing" || this.#elsewhere.has(managed.id);
+    if (!isAllAsked && this.#removeElsewhere(managed, isDone ? undefined : failure, now)) return;
     const held = managed.granted?.gateway.address;
     const isOutOfReach = held !== undefined && managed.isLost &&
       !this.#paths.some(({ gateway, isLeft }) => !isLeft && gateway.address === held);
     if (reason !== "expired" && (!isDone || isOutOfReach)) this.#save(managed);
     else this.#forgetSaved(managed.key, managed.deletedAt(reason));
+    const elsewhere = this.#elsewhere.get(managed.id);
     this.#forget(managed, now);
     for (const one of [...this.#behindParts]) this.#beginRemoval(one, now);
     if (managed.isForAddress) return;
-    const left = isDone ? undefined : failure;
+    const left = (isDone ? undefined : failure) ?? elsewhere?.refusal;
+    const all = elsewhere ? [...attempts, ...elsewhere.attempts] : attempts;
     const { partOf } = managed;
     if (partOf !== undefined) {
-      if (managed.phase === "removing") return this.#removedAbove(managed, attempts, left, now);
+      if (managed.phase === "removing") return this.#removedElsewhere(managed, all, left, now);
       this.#outers.over(managed, now);
       if (this.#pairs.owns(partOf)) this.#pairs.halfOver(managed, reason, left);
       else if (this.#nested.owns(partOf)) this.#nested.partOver(managed, left, now);
       return this.#watches.partOver(managed, left, now);
     }
-    const above = this.#above.get(managed.id);
-    this.#above.delete(managed.id);
-    const all = above ? [...attempts, ...above.attempts] : attempts;
-    const why = left ?? above?.refusal;
-    const told = { reason, attempts: all, ...(why && { failure: why }) };
+    const told = { reason, attempts: all, ...(left && { failure: left }) };
     this.#nested.over(managed, { type: "unmapped", id: managed.id, ...told }, now);
   }
 
@@ -1141,10 +1144,17 @@ export class PortMapper implements Machine<MapperEvent> {
         this.#revoke(managed, now);
         continue;
       }
+      const isHeldThere = holder !== undefined && left.includes(holder.speaker.path);
+      if (isHeldThere) {
+        // Whether it hears of the deletion is not known.
+        this.#save(managed);
+        // A watch has the same port there again, when that gateway is back.
+        const isWatched = managed.partOf !== undefined && this.#watches.owns(managed.partOf);
+        if (!isWatched) holder.speaker.parting.set(holder.id!, managed.key);
+      }
       for (const path of left) this.#race.leave(managed, path, now);
-      if (holder && left.includes(holder.speaker.path)) {
-        this.#lost(managed, UNREACHABLE, undefined, now);
-      } else if (managed.phase === "racing") this.#race.check(managed, UNREACHABLE, now);
+      if (isHeldThere) this.#lost(managed, UNREACHABLE, undefined, now);
+      else if (managed.phase === "racing") this.#race.check(managed, UNREACHABLE, now);
     }
     for (const path of paths) this.#addresses.left(path, now);
   }
@@ -1200,6 +1210,8 @@ export class PortMapper implements Machine<MapperEvent> {
   #failWhereNothingLeaves(managed: ManagedMapping, now: Instant): void {
     const paths = this.#host.pathsFor(managed);
     if (paths.length === 0 || paths.some(({ failure }) => !failure)) return;
+    // Where it began it is done.
+    if (this.#elsewhere.has(managed.id)) return;
     this.#host.fail(managed, UNREACHABLE, now);
   }
 
@@ -1230,7 +1242,7 @@ export class PortMapper implements Machine<MapperEvent> {
       if (partOf !== undefined && managed.phase === "removing") {
         const attempts = managed.attemptsAt(now);
         this.#forget(managed, now);
-        return this.#removedAbove(managed, attempts, undefined, now);
+        return this.#removedElsewhere(managed, attempts, undefined, now);
       }
       if (partOf !== undefined && (this.#outers.has(managed) || this.#nested.owns(partOf))) {
         this.#forget(managed, now);
@@ -1556,13 +1568,15 @@ export class PortMapper implements Machine<MapperEvent> {
     if (managed.contenders.length > 0) return;
     const { request, key } = managed;
     const family = this.#familyOf(request);
+    const only = request.gateway?.address;
+    const pathTo = (address: string) =>
+      this.#paths.find(({ gateway, isLeft }) => !isLeft && gateway.address === address);
     const saved = this.#saved.get(key)?.find((one) =>
-      familyOf(one.gateway) === family && isAbove(one) === isAbove(request)
+      familyOf(one.gateway) === family && isAbove(one) === isAbove(request) &&
+      one.gateway === (only ?? one.gateway) && pathTo(one.gateway)
     );
-    const path =
-      this.#paths.find(({ gateway }) =>
-        gateway.address === (request.gateway?.address ?? saved?.gateway)
-      ) ?? this.#pathOf(family);
+    const at = only ?? saved?.gateway;
+    const path = at === undefined ? this.#pathOf(family) : pathTo(at);
     if (!path?.local) return;
     if (request.internalPort === 0) {
       if (beginRemovalOfAll(managed, request.protocol, path.speakers, now)) return;
@@ -1576,21 +1590,51 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#behindParts.delete(managed);
     const able = path.speakers.filter((one) => this.#host.misfit(managed, one) === undefined);
     // Who only asked may not have been the one that made it.
-    const maker = saved?.gateway === path.gateway.address
-      ? able.filter(({ via }) => saved.external && via === saved.via)
-      : [];
+    const maker = able.filter(({ via }) => saved?.external && via === saved.via);
     const order = maker.length > 0 ? maker : able.toReversed();
     if (beginRemoval(managed, order, now)) return;
     this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
   }
 
-  /** What a gateway above is known to map on of it is deleted there, too. False where there is none. */
-  #removeAbove(whole: ManagedMapping, failure: Failure | undefined, now: Instant): boolean {
-    const { id, contenders, request: { protocol, internalPort, thirdParty } } = whole;
+  /**
+   * What other gateways in use, and those above, are known to hold of it is deleted there, too. False
+   * where there is none.
+   */
+  #removeElsewhere(whole: ManagedMapping, failure: Failure | undefined, now: Instant): boolean {
+    const { id, contenders } = whole;
     // Ended before it was answered.
     if (this.#isClosed || contenders.some((one) => one.id !== undefined)) return false;
-    const parts = [...this.#savedAbove].flatMap((saved) => {
-      const { gateway, inner } = saved;
+    const parts = [...this.#partsBeside(whole), ...this.#partsAbove(whole)];
+    if (parts.length === 0) return false;
+    this.#elsewhere.set(id, { failure, waiting: parts.length, attempts: [], refusal: undefined });
+    for (const request of parts) {
+      const part = this.#create(request, savedKey(request), now);
+      part.madeFor = id;
+      this.#startRemoval(part, now);
+    }
+    return true;
+  }
+
+  #partsBeside({ key, contenders, request }: ManagedMapping): PortRequest[] {
+    if (request.gateway) return [];
+    const { protocol, internalPort, thirdParty } = request;
+    const family = this.#familyOf(request);
+    const saved = this.#saved.get(key)?.filter((one) => !isAbove(one)) ?? [];
+    return this.#own().filter(({ gateway }) =>
+      familyOf(gateway.address) === family &&
+      saved.some((one) => one.gateway === gateway.address) &&
+      !contenders.some(({ speaker: { path } }) => path.gateway === gateway)
+    ).map(({ gateway }) => ({
+      protocol,
+      internalPort,
+      ...(thirdParty !== undefined && { thirdParty }),
+      gateway,
+    }));
+  }
+
+  #partsAbove({ contenders, request }: ManagedMapping): PortRequest[] {
+    const { protocol, internalPort, thirdParty } = request;
+    return [...this.#savedAbove].flatMap(({ inner, gateway, ...saved }) => {
       const isOfIt = saved.protocol === protocol && inner!.internalPort === internalPort &&
         inner!.thirdParty === thirdParty;
       const below = contenders.find(({ speaker: { path } }) =>
@@ -1601,31 +1645,23 @@ export class PortMapper implements Machine<MapperEvent> {
       if (!this.#outerHost.pathBeyond(below, inner!.address, at)) return [];
       return { protocol, internalPort: saved.internalPort, gateway: at, inner: inner! };
     });
-    if (parts.length === 0) return false;
-    this.#above.set(id, { failure, waiting: parts.length, attempts: [], refusal: undefined });
-    for (const request of parts) {
-      const part = this.#create(request, savedKey(request), now);
-      part.madeFor = id;
-      this.#startRemoval(part, now);
-    }
-    return true;
   }
 
-  /** One gateway above has deleted it, or is past asking. */
-  #removedAbove(
-    { partOf, request: { gateway } }: ManagedMapping,
+  /** One of the others has deleted it, or is past asking. */
+  #removedElsewhere(
+    { partOf, request: { gateway, inner } }: ManagedMapping,
     attempts: readonly Attempt[],
     failure: Failure | undefined,
     now: Instant,
   ): void {
     const path = this.#paths.find((one) => one.behind && isSameEndpoint(one.gateway, gateway));
     if (path) this.#outers.leaveUnused(path, now);
-    const whole = this.#managed.get(partOf!), above = this.#above.get(partOf!);
-    if (!whole || !above) return;
-    above.attempts = [...above.attempts, ...attempts];
-    // Nothing arrives there any more: who is silent has most likely gone.
-    if (failure?.kind === "refused") above.refusal = failure;
-    if (--above.waiting === 0) this.#unmapped(whole, "revoked", above.failure, now);
+    const whole = this.#managed.get(partOf!), elsewhere = this.#elsewhere.get(partOf!);
+    if (!whole || !elsewhere) return;
+    elsewhere.attempts = [...elsewhere.attempts, ...attempts];
+    // Above nothing arrives any more: who is silent has most likely gone.
+    if (failure?.kind === "refused" || !inner) elsewhere.refusal ??= failure;
+    if (--elsewhere.waiting === 0) this.#unmapped(whole, "revoked", elsewhere.failure, now);
   }
 
   /** A removal under way would delete what is asked for from here on. */
@@ -1687,6 +1723,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#managed.delete(managed.id);
     this.#leaving.delete(managed);
     this.#behindParts.delete(managed);
+    this.#elsewhere.delete(managed.id);
     for (const speaker of speakers) this.#endIdleProbe(speaker, now);
   }
 

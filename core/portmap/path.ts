@@ -9,7 +9,7 @@
  */
 import type { Via } from "../errors.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
-import type { Failure, MappingId, Transport } from "../mapping.ts";
+import type { Failure, MappingId, MappingKey, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
 import type { ClientEvent, MakeClient, MappingClient } from "./client.ts";
 import { defaultProtocols, isAnnouncement, PROTOCOLS } from "./protocols.ts";
@@ -74,6 +74,8 @@ export class Speaker {
   readonly client: MappingClient;
   /** What the mapper's ids of the client's mappings are. */
   readonly managed: Map<MappingId, MappingId> = new Map();
+  /** What was held when its gateway was left: nobody waits for its deletion. */
+  readonly parting: Map<MappingId, MappingKey> = new Map();
   /** Who waits for all mappings of a transport to be deleted. */
   readonly removingAll: Map<Transport, Set<MappingId>> = new Map();
   /** Who waits for the answer to its probe. */

@@ -332,8 +332,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   mapper(
     "what a gateway that is left held is not told as lost",
-    "        this.#lost(managed, UNREACHABLE, undefined, now);",
-    "        managed.isLost = true;",
+    "if (isHeldThere) this.#lost(managed, UNREACHABLE, undefined, now);",
+    "if (isHeldThere) managed.isLost = true;",
   ),
   mapper(
     "who no longer speaks PCP is asked by it in the next race",

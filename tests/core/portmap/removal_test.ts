@@ -129,6 +129,32 @@ describe("a removal", () => {
     assertEquals(net.takeTypes(), ["mapped", "unmapped", "unmapped", "unmapped"]);
   });
 
+  it("of what was saved at several gateways in use is one at each, and says who keeps it", () => {
+    const paths = [A, B, SIX];
+    const home = new Net({ protocols: ["pcp"] });
+    for (const path of paths) home.add(path, "203.0.113.7");
+    home.connect(paths);
+    home.do((mapper, now) => mapper.watch(web, now));
+    const saved = home.mapper.exportSaved();
+    for (const silent of [undefined, A, B]) {
+      const net = new Net({ protocols: ["pcp"], saved });
+      for (const path of paths) net.add(path, "203.0.113.7");
+      if (silent) net.silent.add(silent.gateway.address);
+      net.connect(paths);
+      net.do((mapper, now) => mapper.unmap(web, now));
+      net.run(60_000);
+      const { attempts, failure } = told(net.events[0], "unmapped");
+      assertEquals(attempts.map(({ gateway, outcome }) => `${gateway} ${outcome}`), [
+        `192.168.1.1 ${silent === A ? "no answer" : "unmapped"}`,
+        `192.168.2.1 ${silent === B ? "no answer" : "unmapped"}`,
+      ]);
+      assertEquals(failure?.kind, silent && "no-answer");
+      assertEquals([net.events.length, net.mapper.isIdle], [1, true]);
+      const left = net.mapper.exportSaved().map(({ gateway }) => gateway);
+      assertEquals(left, [...silent ? [silent.gateway.address] : [], SIX.gateway.address]);
+    }
+  });
+
   it("of what was saved at a gateway elsewhere is one of what nobody saved", () => {
     const home = new Net({ protocols: ["pcp"] });
     home.add(A, "203.0.113.7");

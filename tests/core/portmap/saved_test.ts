@@ -189,6 +189,24 @@ for (const via of ["pcp", "nat-pmp"] as const) {
       });
     }
 
+    it("is what a gateway that was left may hold, until it has confirmed the deletion", () => {
+      for (const isSilent of [true, false]) {
+        const net = new Net({ protocols });
+        net.add(A, "203.0.113.7");
+        net.add(B, "198.51.100.7");
+        net.connect([A]);
+        net.do((mapper, now) => mapper.map(web, now));
+        const [saved] = net.mapper.exportSaved();
+        if (isSilent) net.silent.add(A.gateway.address);
+        net.connect([B]);
+        net.run(5000);
+        const [first, second] = net.mapper.exportSaved();
+        assertEquals((isSilent ? second : first)?.gateway, B.gateway.address);
+        assertEquals(isSilent ? first : second, isSilent ? saved : undefined);
+        assertEquals(net.ports(A).length, isSilent ? 1 : 0);
+      }
+    });
+
     it("keeps what the gateway assigned while it is asked for again", () => {
       const saved = savedAtHome();
       const net = new Net({ protocols, saved });
