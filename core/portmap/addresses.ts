@@ -154,7 +154,7 @@ export class AddressQuestions {
   #begin(question: Question, now: Instant): void {
     const path = this.#host.pathOf(question.family, question.gateway);
     if (path?.failure) return this.#finish(question, path.failure, now);
-    if (question.waiting || !path || path.speakers.length === 0) return;
+    if (question.waiting || !path?.local) return;
     const asked = path.speakers.filter(({ via }) => question.protocols?.includes(via) ?? true);
     question.waiting = new Set(asked);
     for (const speaker of asked) {

@@ -637,7 +637,7 @@ export class PortMapper implements Machine<MapperEvent> {
     for (const question of [...this.#lists]) {
       if (question.speaker) continue;
       const path = this.#pathOf(4) ?? this.#pathOf(6);
-      if (path && path.speakers.length === 0 && !path.failure) continue;
+      if (path && !path.local && !path.failure) continue;
       question.speaker = path?.speakers.find(({ client }) => client.list !== undefined);
       if (question.speaker) question.asked = question.speaker.client.list!(now);
       else if (path) {
@@ -1179,6 +1179,10 @@ export class PortMapper implements Machine<MapperEvent> {
       for (const one of there) {
         if (one.id !== undefined) this.#partUnmapped(managed, one, "revoked", failure, now);
       }
+      const { partOf, phase, contenders, request } = managed;
+      const isNotAsked = phase === "removing" && partOf !== undefined && contenders.length === 0 &&
+        isSameEndpoint(request.gateway, path.gateway);
+      if (isNotAsked) this.#unmapped(managed, "revoked", failure, now);
     }
   }
 
@@ -1234,7 +1238,7 @@ export class PortMapper implements Machine<MapperEvent> {
     mayBeJoined: (managed) => {
       const paths = this.#host.pathsFor(managed);
       return paths.length === 0 ||
-        paths.some(({ speakers, failure }) => speakers.length === 0 && !failure);
+        paths.some(({ local, failure }) => !local && !failure);
     },
     fail: (managed, failure, now) => {
       const { partOf } = managed;
@@ -1535,9 +1539,10 @@ export class PortMapper implements Machine<MapperEvent> {
   #begin(managed: ManagedMapping, now: Instant): void {
     const paths = this.#host.pathsFor(managed);
     const speakers = paths.flatMap((path) => path.speakers);
-    const isKnown = paths.length > 0 && paths.every((path) => path.speakers.length > 0);
+    const isKnown = paths.length > 0 && paths.every(({ local }) => local !== undefined);
     if (isKnown && speakers.every((one) => this.#host.misfit(managed, one) !== undefined)) {
-      const spoken = managed.request.protocols ?? speakers.map(({ via }) => via);
+      const spoken = managed.request.protocols ?? this.#pathOptions.protocols ??
+        speakers.map(({ via }) => via);
       throw new TypeError(
         `'protocols' excludes all that could do this: current value is ${spoken.join(",")}`,
       );

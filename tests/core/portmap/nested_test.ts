@@ -471,6 +471,14 @@ describe("a mapping behind two gateways", () => {
       assertEquals([net.ports(A), net.ports(OUTER)], [[8080], []]);
     });
 
+    it("is told where the network is another one before the way above is open", () => {
+      const { net } = afterCrash();
+      net.connect([]);
+      net.run(5000);
+      assertEquals(attempts(net), ["192.168.1.1 unmapped"]);
+      assertEquals([net.mapper.sockets(), net.mapper.isIdle], [[], true]);
+    });
+
     it("is told where the way above cannot be had, and where the mapper closes meanwhile", () => {
       const { net } = afterCrash();
       const { key } = net.mapper.sockets()[1]!;

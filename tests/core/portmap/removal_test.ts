@@ -252,15 +252,23 @@ describe("a removal", () => {
     });
   }
 
-  it("at a gateway where none of the protocols is spoken is told as unanswered", () => {
-    const net = new Net({ protocols: ["nat-pmp"] });
-    net.add(SIX, "");
-    net.connect([SIX]);
-    net.do((mapper, now) => mapper.unmap(web, now));
-    net.do((mapper, now) => mapper.unmapAll("tcp", now));
-    assertEquals(net.takeTypes(), ["unmapped", "unmapped"]);
-    assert(net.mapper.isIdle);
-  });
+  for (const isOpen of [true, false]) {
+    const when = isOpen ? "" : " before it is open";
+    it(`at a gateway where none of the protocols is spoken is told at once${when}, as all is`, () => {
+      const net = new Net({ protocols: ["nat-pmp"] });
+      net.add(SIX, "");
+      net.connect([SIX], isOpen ? [SIX] : []);
+      net.do((mapper, now) => mapper.unmap(web, now));
+      net.do((mapper, now) => mapper.unmapAll("tcp", now));
+      net.do((mapper, now) => mapper.askAddresses(undefined, now));
+      net.do((mapper, now) => mapper.list(now));
+      if (!isOpen) net.do((mapper, now) => mapper.map({ ...web, internalPort: 9 }, now));
+      net.connect([SIX]);
+      const types = ["unmapped", "unmapped", "external-addresses-told", "table-told"];
+      assertEquals(net.takeTypes().sort(), [...types, ...isOpen ? [] : ["failed"]].sort());
+      assert(net.mapper.isIdle);
+    });
+  }
 
   it("of all is no protocol's where only PCP is spoken, which is told", () => {
     const net = new Net({ protocols: ["pcp"] });
