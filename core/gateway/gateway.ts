@@ -16,8 +16,8 @@
  *   on ──reboot──▶ on, table empty, epoch 0, announced      on ──forget──▶ on, table empty, silent
  *
  * The gateway drains its servers inside each call. One epoch clock a server: PCP's restarts with
- * a new external address (PCP-S-21), NAT-PMP's runs on, as its mappings move along. UPnP's is a number
- * that grows with each boot.
+ * a new external address (PCP-S-21), NAT-PMP's runs on where its mappings move along with their ports.
+ * UPnP's is a number that grows with each boot.
  *
  * @module
  */
@@ -324,7 +324,12 @@ export class SimulatedGateway implements Machine<ServerEvent> {
         typeof this.#mapStatic(protocol, port, internal, false, now) === "string"
       );
     }
-    if (profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
+    // NAT-PMP's clients know their ports and ask for the address alone: what became of other ports,
+    // or of none, is state that was lost (PMP-S-30).
+    const isLost = moved.some(({ entry, previous, isGone }) =>
+      entry.kind === "explicit" && (isGone || entry.external.port !== previous.port)
+    );
+    if (isLost || profile?.resetsEpochOnNewAddress) this.#natPmp.setEpoch(0, now);
     if (this.#speaks("pcp")) this.#pcp.externalAddressChanged(moved, now);
     else this.#pcp.setEpoch(0, now);
     if (this.#speaks("nat-pmp")) this.#natPmp.announce(now);

@@ -146,6 +146,23 @@ describe("one mapping by two protocols, or with an administrator in between", ()
     assertEquals([rig.mapNatPmp(80)?.[0], rig.mapNatPmp(81)?.[0]], [0, 4]);
   });
 
+  it("NAT-PMP's epoch starts anew where its clients lose a mapping, or its port, with the address", () => {
+    const second = "203.0.113.8";
+    const rig = new Rig({ externalAddresses: [EXTERNAL, second], announceTo: [] }).start();
+    const epochAfter = (addresses: readonly string[]) => {
+      rig.now += 100_000;
+      rig.gateway.setExternalAddresses(addresses, rig.now);
+      rig.drain();
+      return rig.gateway.epochSeconds("nat-pmp", rig.now);
+    };
+    rig.mapNatPmp(80, { suggested: 8080 });
+    assertEquals(epochAfter(["198.51.100.4", second]), 100);
+    rig.mapPcp(80, { from: BOB, suggested: 8080, suggestedAddress: second });
+    assertEquals(epochAfter([second]), 0);
+    assertEquals(epochAfter(["198.51.100.4"]), 100);
+    assertEquals([epochAfter([]), epochAfter(["198.51.100.4"])], [0, 100]);
+  });
+
   it("a static mapping is there again once the WAN is, and comes before what clients ask for", () => {
     const rig = new Rig({ announceTo: [] }).start();
     const inside = { address: ALICE.address, port: 80 };
