@@ -114,6 +114,7 @@ export class Pinholes {
   handleTimeout(now: Instant): void {
     for (let id = this.#ends.popDue(now); id !== undefined; id = this.#ends.popDue(now)) {
       const pinhole = this.#all.get(id)!;
+      this.#forgetLost(this.#of(pinhole));
       this.#all.delete(id);
       this.#settle(pinhole, now);
     }

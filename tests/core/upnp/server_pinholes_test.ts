@@ -264,6 +264,13 @@ describe("IgdServer: pinholes", () => {
     const again = rig.open({ host: REMOTE });
     assertEquals(ids.includes(again), false);
     assertEquals([rig.admits(REMOTE), rig.admits("2001:db8:ffff::10")], [true, false]);
+
+    // Nor does one whose brother's time is over.
+    rig.open({ port: 9000, lease: 60 });
+    rig.open({ port: 9000, host: REMOTE, lease: 600 });
+    rig.gateway.forgetClient(CAROL.address, rig.now);
+    rig.runTo(60_000);
+    assertEquals(rig.admits(REMOTE, 1, 9000), false);
   });
 
   it("is as good as open where the administrator opened it", () => {
