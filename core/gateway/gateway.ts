@@ -321,7 +321,7 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     }
     if (checked.length > 0) {
       this.#parked = this.#parked.filter(({ protocol, port, internal }) =>
-        typeof this.#mapStatic(protocol, port, internal, false, now) === "string"
+        typeof this.#mapStatic(protocol, port, internal, undefined, undefined, now) === "string"
       );
     }
     // NAT-PMP's clients know their ports and ask for the address alone: what became of other ports,
@@ -356,12 +356,11 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const existing = this.table.inbound(number, address, port);
     const own = existing?.kind === "explicit" ? existing : undefined;
     const external = this.table.externalAddressFor(address);
-    const holder = external && this.table.external(number, external, suggestedPort);
+    const holder = external === undefined
+      ? undefined
+      : this.table.external(number, external, suggestedPort);
     if (this.table.isExhausted) return "no-resources";
-    // The client's own mapping goes first where it is in the way, else once the new one is made.
-    if (own && holder === own) this.table.remove(own, now);
-    const inside = { address, port };
-    const entry = this.#mapStatic(number, suggestedPort, inside, own !== undefined, now);
+    const entry = this.#mapStatic(number, suggestedPort, { address, port }, own, holder, now);
     if (own && typeof entry !== "string") this.table.remove(own, now);
     this.#drain(now);
     return typeof entry === "string" ? entry : snapshotEntry(entry);
@@ -659,27 +658,35 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     return this.#listed.specs;
   }
 
+  /**
+   * @param own The client's own mapping of that inside.
+   * @param holder What has the external port.
+   */
   #mapStatic(
     protocol: number,
     suggestedPort: number,
     internal: Endpoint,
-    isAdditional: boolean,
+    own: TableEntry | undefined,
+    holder: TableEntry | undefined,
     now: Instant,
   ): TableEntry | TableFault {
     const { address, port } = internal;
     // Flows of that inside keep the port that they have.
     const hasFlows = this.table.inbound(protocol, address, port) === undefined &&
       this.table.outbounds(protocol, address, port).length > 0;
-    return this.table.mapInbound({
+    const request = {
       kind: "static",
       origin: "admin",
       protocol,
       internal,
       suggestedPort,
       isExact: true,
-      isAdditional: isAdditional || hasFlows,
+      isAdditional: own !== undefined || hasFlows,
       expiresAt: Infinity,
-    }, now);
+    } as const;
+    return own && holder === own
+      ? this.table.replaceInbound(own, request, now)
+      : this.table.mapInbound(request, now);
   }
 
   #wantAgain(): void {

@@ -380,7 +380,14 @@ export class NatPmpServer implements Machine<ServerEvent> {
     } else {
       // A PCP client wants to be told of a move where that client is.
       const requester = nonce === undefined ? from : undefined;
-      this.#table.renew(existing, { by: "nat-pmp", expiresAt, requester, reserveCompanion: true });
+      // Another port of a set was promised as well, and maybe for longer.
+      const promised = size > 1 ? this.#table.leaseOf(existing, "nat-pmp")?.expiresAt : undefined;
+      this.#table.renew(existing, {
+        by: "nat-pmp",
+        expiresAt: Math.max(expiresAt, promised ?? expiresAt),
+        requester,
+        reserveCompanion: true,
+      });
     }
   }
 

@@ -24,8 +24,10 @@ const NO_FILTERS: readonly RemoteFilter[] = Object.freeze([]);
 export interface Host {
   /** In canonical text. */
   readonly address: string;
-  /** By protocol · 65536 + internal port. */
+  /** The first of each internal endpoint, by protocol · 65536 + internal port. */
   readonly bindings: Map<number, Binding>;
+  /** Further external ports of an internal endpoint, likewise: few hosts have any. */
+  more: Map<number, Binding[]> | undefined;
   /** Ports that count against its quota. */
   used: number;
   /** The external address of its mappings. */
@@ -42,8 +44,6 @@ export interface Binding extends PortHolder {
   outbound: Map<string, Entry> | undefined;
   /** Until when outbound traffic keeps it alive. */
   idleUntil: Instant;
-  /** A further external port of the same internal endpoint. */
-  sibling: Binding | undefined;
 }
 
 /** One mapping. */
@@ -197,12 +197,6 @@ export function firstId({ inbound, outbound }: Binding): number {
   return Math.min(inbound?.id ?? Infinity, oldest?.id ?? Infinity);
 }
 
-/** The last of a binding's siblings. */
-export function lastOf(binding: Binding | undefined): Binding | undefined {
-  while (binding?.sibling) binding = binding.sibling;
-  return binding;
-}
-
 /** Whether the entry counts against a quota: what its client asked for does. */
 export function isCharged(entry: Entry): boolean {
   return entry.kind !== "static" && entry.origin !== "traffic";
@@ -212,6 +206,8 @@ export function isCharged(entry: Entry): boolean {
 export function flowKey(offset: number, remote: Endpoint): string {
   return offset + " " + remote.address + " " + remote.port;
 }
+
+const NO_BINDINGS: readonly Binding[] = [];
 
 /** The hosts of a table. */
 export class Hosts {
@@ -227,24 +223,31 @@ export class Hosts {
     return this.#hosts.values();
   }
 
-  /** The first binding of exactly that internal endpoint; its siblings follow. */
+  /** The first binding of exactly that internal endpoint. */
   find(protocol: number, address: string, port: number): Binding | undefined {
     return this.#hosts.get(address)?.bindings.get(protocol * 65536 + port);
   }
 
+  /** All of them. */
+  findAll(protocol: number, address: string, port: number): readonly Binding[] {
+    const host = this.#hosts.get(address), key = protocol * 65536 + port;
+    const first = host?.bindings.get(key);
+    return first ? [first, ...host!.more?.get(key) ?? NO_BINDINGS] : NO_BINDINGS;
+  }
+
   /** The inbound entry of exactly that internal endpoint; a static one before an explicit one. */
   inbound(protocol: number, address: string, port: number): Entry | undefined {
-    let explicit: Entry | undefined;
-    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
-      if (at.inbound?.kind === "static") return at.inbound;
-      explicit ??= at.inbound;
+    const host = this.#hosts.get(address), key = protocol * 65536 + port;
+    let found = host?.bindings.get(key)?.inbound;
+    for (const { inbound } of host?.more?.get(key) ?? NO_BINDINGS) {
+      if (!found || (inbound?.kind === "static" && found.kind !== "static")) found = inbound;
     }
-    return explicit;
+    return found;
   }
 
   /** The outbound entry of that internal endpoint to that remote peer. */
   outbound(protocol: number, address: string, port: number, remote: Endpoint): Entry | undefined {
-    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+    for (const at of this.findAll(protocol, address, port)) {
       const entry = at.outbound?.get(flowKey(port - at.internal.port, remote));
       if (entry) return entry;
     }
@@ -254,7 +257,7 @@ export class Hosts {
   /** The outbound entries of that internal endpoint. */
   outbounds(protocol: number, address: string, port: number): Entry[] {
     const found: Entry[] = [];
-    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+    for (const at of this.findAll(protocol, address, port)) {
       const offset = port - at.internal.port;
       for (const entry of at.outbound?.values() ?? []) {
         if (entry.offset === offset) found.push(entry);
@@ -266,10 +269,9 @@ export class Hosts {
   /** All entries whose inside is that address, the oldest first. */
   entriesOf(address: string): Entry[] {
     const found = new Set<Entry>();
-    for (const first of this.#hosts.get(address)?.bindings.values() ?? []) {
-      for (let at: Binding | undefined = first; at; at = at.sibling) {
-        for (const entry of entriesIn(at)) found.add(entry);
-      }
+    const { bindings, more } = this.#hosts.get(address) ?? {};
+    for (const at of [...bindings?.values() ?? [], ...[...more?.values() ?? []].flat()]) {
+      for (const entry of entriesIn(at)) found.add(entry);
     }
     return [...found].sort((a, b) => a.id - b.id);
   }
@@ -281,7 +283,7 @@ export class Hosts {
     isAdditional: boolean,
   ): Binding | TableFault | undefined {
     let joinable: Binding | undefined;
-    for (let at = this.find(protocol, address, port); at; at = at.sibling) {
+    for (const at of this.findAll(protocol, address, port)) {
       // What is left of a port set cannot carry one of its ports alone.
       if (!at.inbound && at.size === 1) joinable ??= at;
       else if (!isAdditional) return "already-mapped";
@@ -301,7 +303,7 @@ export class Hosts {
   ): Binding {
     const { address } = internal;
     const host = this.#hosts.get(address) ?? known ??
-      { address, bindings: new Map(), used: 0, paired: undefined };
+      { address, bindings: new Map(), more: undefined, used: 0, paired: undefined };
     this.#hosts.set(address, host);
     const binding: Binding = {
       host,
@@ -314,13 +316,17 @@ export class Hosts {
       inbound: undefined,
       outbound: undefined,
       idleUntil: -Infinity,
-      sibling: undefined,
     };
     for (let i = 0; i < binding.size; i++) {
       const key = protocol * 65536 + internal.port + i;
-      const last = lastOf(host.bindings.get(key));
-      if (last) last.sibling = binding;
-      else host.bindings.set(key, binding);
+      if (!host.bindings.has(key)) {
+        host.bindings.set(key, binding);
+        continue;
+      }
+      host.more ??= new Map();
+      const further = host.more.get(key);
+      if (further) further.push(binding);
+      else host.more.set(key, [binding]);
     }
     return binding;
   }
@@ -330,15 +336,14 @@ export class Hosts {
     const { host, internal, protocol, size } = binding;
     for (let i = 0; i < size; i++) {
       const key = protocol * 65536 + internal.port + i;
-      const first = host.bindings.get(key)!;
-      if (first === binding) {
-        if (binding.sibling) host.bindings.set(key, binding.sibling);
+      const left = (host.more?.get(key) ?? []).filter((other) => other !== binding);
+      if (host.bindings.get(key) === binding) {
+        const next = left.shift();
+        if (next) host.bindings.set(key, next);
         else host.bindings.delete(key);
-        continue;
       }
-      let before = first;
-      while (before.sibling && before.sibling !== binding) before = before.sibling;
-      before.sibling = binding.sibling;
+      if (left.length > 0) host.more!.set(key, left);
+      else host.more?.delete(key);
     }
     if (host.bindings.size === 0) this.#hosts.delete(host.address);
   }

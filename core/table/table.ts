@@ -236,10 +236,14 @@ export class MappingTable {
     if (this.isExhausted) return "no-resources";
     const isOthers = binding.internal.address !== request.internal.address;
     if (isOthers && this.#quotaLeft(request) < 1) return "over-quota";
-    // The port stays with the flows that use it.
-    if (binding.outbound?.size) return "external-unavailable";
-    const place = this.#place({ ...request, instead: binding }, now);
-    if (typeof place === "string") return place;
+    if (binding.outbound?.size) {
+      // The port stays with the flows that use it, and with their inside.
+      const isSame = binding.size === 1 && isSameEndpoint(binding.internal, request.internal);
+      if (!isSame || !suits(binding, request)) return "external-unavailable";
+    } else {
+      const place = this.#place({ ...request, instead: binding }, now);
+      if (typeof place === "string") return place;
+    }
     this.#drop(own, "removed", now, false);
     return this.mapInbound(request, now);
   }
@@ -376,8 +380,7 @@ export class MappingTable {
   }
 
   #keepAlive(protocol: number, internal: Endpoint, until: Instant): void {
-    let binding = this.#hosts.find(protocol, internal.address, internal.port);
-    for (; binding; binding = binding.sibling) {
+    for (const binding of this.#hosts.findAll(protocol, internal.address, internal.port)) {
       binding.idleUntil = Math.max(binding.idleUntil, until);
     }
   }
@@ -540,8 +543,8 @@ export class MappingTable {
     for (const entry of outbound!.values()) {
       const { offset } = entry;
       const inside = { address: internal.address, port: internal.port + offset };
-      let binding = this.#hosts.find(protocol, inside.address, inside.port);
-      while (binding && binding.external.port !== external.port + offset) binding = binding.sibling;
+      let binding = this.#hosts.findAll(protocol, inside.address, inside.port)
+        .find((other) => other.external.port === external.port + offset);
       if (!binding) {
         const place = { external: entry.external, pool, size: 1 };
         binding = this.#hosts.bind(

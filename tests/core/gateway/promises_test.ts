@@ -24,7 +24,8 @@ interface Promised {
 const HOSTS = ["192.168.1.100", "192.168.1.101"];
 const REMOTES = ["198.51.100.1", "198.51.100.2"];
 const FIRST_PORT = 8080;
-const SEEDS = 100;
+const MAX_SET = 4;
+const SEEDS = 80;
 const STEPS = 60;
 
 /** Two hosts that ask one gateway by three protocols, and what they were told. */
@@ -54,11 +55,13 @@ class Town extends IgdRig {
       this.#mapNatPmp,
       this.#mapPcp,
       this.#mapPcp,
+      this.#mapSet,
       this.#addUpnp,
       this.#addUpnp,
       this.#delete,
       this.#flow,
       this.#addStatic,
+      this.#renumber,
       this.#wait,
     ]).call(this, internal, protocol);
     this.log.push(`${this.now} ${did}`);
@@ -79,9 +82,13 @@ class Town extends IgdRig {
     return all[this.#below(all.length)]!;
   }
 
-  #ask(data: Uint8Array, { address }: Endpoint): Uint8Array {
+  #askAll(data: Uint8Array, { address }: Endpoint): Uint8Array[] {
     this.gateway.handleDatagram(data, { address, port: 4000 }, "server", this.now);
-    return this.drain().sent.find(({ to }) => to.address === address)!.data;
+    return this.drain().sent.filter(({ to }) => to.address === address).map(({ data }) => data);
+  }
+
+  #ask(data: Uint8Array, from: Endpoint): Uint8Array {
+    return this.#askAll(data, from)[0]!;
   }
 
   #promise(one: Promised): void {
@@ -94,11 +101,39 @@ class Town extends IgdRig {
     this.promised.push(one);
   }
 
-  /** Nobody counts on the mappings of that inside any more: its own host or the administrator knows. */
-  #void(internal: Endpoint, protocol: Transport): void {
+  /**
+   * Nobody counts on the mappings of that inside any more, since its own host or the administrator
+   * has ended them: all of a set go with one of its ports.
+   */
+  #void({ address, port }: Endpoint, protocol: Transport, via?: Promised["via"]): void {
     this.promised = this.promised.filter((one) =>
-      one.protocol !== protocol || !isSame(one.internal, internal)
+      one.protocol !== protocol || one.internal.address !== address ||
+      Math.abs(one.internal.port - port) >= MAX_SET || (via ?? one.via) !== one.via
     );
+  }
+
+  /** What PCP says of a mapping, asked or not. */
+  #hearPcp(data: Uint8Array, address: string): string {
+    const answer = pcp.decodeResponse(data);
+    if (typeof answer !== "object" || answer.kind !== "map") throw new Error("no answer");
+    const { resultCode, externalPort, externalAddress, lifetimeSeconds, options } = answer;
+    const set = options.find((option) => option.type === "port-set");
+    const filter = options.find((option) => option.type === "filter" && option.prefixLength > 0);
+    const remote = filter?.type === "filter" ? filter.remoteAddress : undefined;
+    const protocol = answer.protocol === PROTOCOL_NUMBER.tcp ? "tcp" : "udp";
+    const first = set?.firstInternalPort ?? answer.internalPort;
+    for (let i = 0; resultCode === 0 && lifetimeSeconds > 0 && i < (set?.size ?? 1); i++) {
+      this.#promise({
+        via: "pcp",
+        internal: { address, port: first + i },
+        protocol,
+        external: { address: externalAddress, port: externalPort + i },
+        // What is told unasked is rounded up to whole seconds.
+        until: this.now + 1000 * (lifetimeSeconds - 1),
+        remote,
+      });
+    }
+    return `${resultCode}, ${first}+${set?.size ?? 1} at ${externalPort} for ${lifetimeSeconds} s`;
   }
 
   #asked(internal: Endpoint, protocol: Transport): Ask & { suggested: number; lifetime: number } {
@@ -140,20 +175,30 @@ class Town extends IgdRig {
     if (asked.suggested !== 0 && this.#below(4) === 0) options.push({ type: "prefer-failure" });
     const suggestedAddress = this.#one(["0.0.0.0", "0.0.0.0", "203.0.113.8"]);
     const request = pcpMap(internal.port, { ...asked, nonce, options, suggestedAddress });
-    const answer = pcp.decodeResponse(this.#ask(request, internal));
-    if (typeof answer !== "object" || answer.kind !== "map") throw new Error("no answer");
-    if (answer.resultCode === 0) {
-      this.#promise({
-        via: "pcp",
-        internal,
-        protocol,
-        external: { address: answer.externalAddress, port: answer.externalPort },
-        until: this.now + 1000 * answer.lifetimeSeconds,
-        remote,
-      });
-    }
+    const [data] = this.#askAll(request, internal);
+    // One port's request is about the whole set that it belongs to, filters and lifetime.
+    if (data![3] === 0) this.#void(internal, protocol, "pcp");
     return `PCP map ${show(internal, protocol)} ${asked.suggested} ${asked.lifetime} ` +
-      `${options.map(({ type }) => type)} ${remote}: ${answer.resultCode}, ${answer.externalPort}`;
+      `${options.map(({ type }) => type)} ${remote}: ` +
+      this.#hearPcp(data!, internal.address);
+  }
+
+  #mapSet(internal: Endpoint, protocol: Transport): string {
+    const asked = this.#asked(internal, protocol), size = 2 + this.#below(MAX_SET - 1);
+    const parity = this.#below(2) === 0;
+    const all = {
+      type: "filter",
+      prefixLength: 0,
+      remotePort: 0,
+      remoteAddress: "0.0.0.0",
+    } as const;
+    const set = { type: "port-set", size, firstInternalPort: internal.port, parity } as const;
+    const answers = this.#askAll(
+      pcpMap(internal.port, { ...asked, options: [all, set] }),
+      internal,
+    );
+    return `PCP map ${show(internal, protocol)}+${size} ${asked.suggested} ${asked.lifetime}: ` +
+      answers.map((data) => this.#hearPcp(data, internal.address)).join("; ");
   }
 
   #addUpnp(internal: Endpoint, protocol: Transport): string {
@@ -216,7 +261,7 @@ class Town extends IgdRig {
   #flow(internal: Endpoint, protocol: Transport): string {
     const number = PROTOCOL_NUMBER[protocol], remote = { address: REMOTES[0]!, port: 1 };
     const told = this.gateway.lookupOutbound(number, internal, remote, this.now);
-    const address = this.gateway.table.externalAddressFor(internal.address)!;
+    const address = this.gateway.table.externalAddressFor(internal.address) ?? "203.0.113.7";
     const external = told ?? { address, port: FIRST_PORT + this.#below(6) };
     if (!told && this.gateway.holds(number, external, this.now)) return "nothing";
     this.gateway.noteOutbound(number, internal, external, remote, 30_000, this.now);
@@ -230,6 +275,33 @@ class Town extends IgdRig {
     if (typeof made === "object") this.#void(internal, protocol);
     this.drain();
     return `static ${show(internal, protocol)} ${port}: ${JSON.stringify(made)}`;
+  }
+
+  /** PCP's clients are told of each mapping, NAT-PMP's of the address, and UPnP's that it changed. */
+  #renumber(): string {
+    const rarely = this.#below(3) === 0;
+    if (!rarely) return "nothing";
+    const addresses = this.#one([
+      ["203.0.113.7"],
+      ["203.0.113.8", "203.0.113.7"],
+      ["198.51.99.1"],
+      [],
+    ]);
+    this.gateway.setExternalAddresses(addresses, this.now);
+    const { sent } = this.drain();
+    const isAnew = this.gateway.epochSeconds("nat-pmp", this.now) === 0;
+    const before = this.promised;
+    this.promised = [];
+    for (const one of before) {
+      if (one.via !== "nat-pmp" || isAnew) continue;
+      const told = natPmp.decodeResponse(this.#ask(ADDRESS_REQUEST, one.internal));
+      if (typeof told !== "object" || told.kind !== "address") throw new Error("no address");
+      const address = told.externalAddress!;
+      this.promised.push({ ...one, external: { address, port: one.external.port } });
+    }
+    const told = sent.filter(({ to }) => HOSTS.includes(to.address))
+      .map(({ data, to }) => this.#hearPcp(data, to.address));
+    return `new addresses ${addresses}: ${told.join("; ")}`;
   }
 
   #wait(): string {

@@ -163,6 +163,31 @@ describe("one mapping by two protocols, or with an administrator in between", ()
     assertEquals([epochAfter([]), epochAfter(["198.51.100.4"])], [0, 100]);
   });
 
+  it("a static mapping takes its port out of the set that its own host has, or leaves that whole", () => {
+    const rig = new Rig().start();
+    const options = [{ type: "port-set", size: 2, firstInternalPort: 80, parity: false }] as const;
+    rig.mapPcp(80, { suggested: 8080, options });
+    const inside = { address: ALICE.address, port: 80 };
+    const held = () =>
+      rig.gateway.list(0).map(({ kind, size, external }) => [kind, size, external.port]);
+    rig.feed(pcpPeer(81));
+    assertEquals(rig.gateway.addStatic("tcp", 8081, inside, 0), "external-unavailable");
+    assertEquals(held(), [["explicit", 2, 8080], ["outbound", 1, 8081]]);
+    rig.gateway.table.remove([...rig.gateway.table.entries()][1]!, 0);
+    rig.gateway.addStatic("tcp", 8081, inside, 0);
+    assertEquals(held(), [["static", 1, 8081]]);
+  });
+
+  it("NAT-PMP's client keeps the longest that it was promised of a set's ports", () => {
+    const rig = new Rig().start();
+    const options = [{ type: "port-set", size: 2, firstInternalPort: 80, parity: false }] as const;
+    rig.mapPcp(80, { suggested: 8080, options, lifetime: 120 });
+    assertEquals(rig.mapNatPmp(80, { lifetime: 600 }), [0, 8080, 600]);
+    assertEquals(rig.mapNatPmp(81, { lifetime: 60 }), [0, 8081, 60]);
+    rig.runTo(599_000);
+    assertEquals(rig.gateway.list(rig.now).length, 1);
+  });
+
   it("a static mapping is there again once the WAN is, and comes before what clients ask for", () => {
     const rig = new Rig({ announceTo: [] }).start();
     const inside = { address: ALICE.address, port: 80 };

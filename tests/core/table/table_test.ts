@@ -825,6 +825,23 @@ describe("MappingTable, what several share", () => {
     assertEquals([again.external.port, again.size], [7000, 4]);
   });
 
+  it("a further mapping of one of a set's ports is that port's alone, and stays when the set goes", () => {
+    const table = tableWith();
+    const set = map(table, { port: 6000, suggestedPort: 7000, size: 3, expiresAt: 1000 });
+    const more = { port: 6001, suggestedPort: 8000, isAdditional: true, expiresAt: 2000 };
+    const single = map(table, more);
+    assertEquals([table.inbound(TCP, A, 6000), table.inbound(TCP, A, 6001)], [set, set]);
+    assertEquals(table.entriesOf(A), [set, single]);
+    table.advance(1000);
+    const seen = () => [6000, 6001, 6002].map((port) => table.inbound(TCP, A, port)?.external.port);
+    assertEquals(seen(), [undefined, 8000, undefined]);
+    table.advance(2000);
+    assertEquals([seen(), table.entriesOf(A)], [[undefined, undefined, undefined], []]);
+    // The port is to be had as if nothing had been there.
+    const again = map(table, { port: 6000 }, 2000);
+    assertEquals(table.external(TCP, WAN, again.external.port), again);
+  });
+
   it("of a set that is gone the ports stay that flows use, and no more", () => {
     const table = tableWith();
     const set = map(table, { port: 6000, suggestedPort: 7000, size: 4 });
