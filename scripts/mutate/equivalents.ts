@@ -220,6 +220,18 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "only who looks into the memory of this process finds what was left there",
   },
   {
+    path: "adapters/api/connection.ts",
+    line: "settle.onEnd(() => void this.#waits.delete(onClose));",
+    operator: "statement",
+    reason: "what is over is ended once more at the end of all, which nobody hears",
+  },
+  {
+    path: "adapters/api/port_context.ts",
+    line: "nonces = mapper.nonces;",
+    operator: "statement",
+    reason: "a state that is as it was is not told again, only made again to be compared",
+  },
+  {
     path: "adapters/cli/commands/hold.ts",
     line: "await kept.forget();",
     operator: "await",

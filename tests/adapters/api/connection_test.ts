@@ -163,6 +163,24 @@ describe("Connection", () => {
     assertEquals(machine.did, []);
   });
 
+  it("begins nothing any more while it closes", async () => {
+    const { connection, machine, runtime, tell } = connect();
+    tell(MAPPED);
+    const closed = connection.close();
+    const request = { verb: "map", name: "port 80/tcp", since: 0, start: () => 5 } as const;
+    await assertRejects(
+      () => connection.request(request, {}),
+      NatError,
+      "Cannot map port 80/tcp: it was closed",
+    );
+    const command = () => void machine.did.push("asked");
+    const asking = () => connection.answer("ask", {}, () => "late", command, () => {});
+    await assertRejects(asking, NatError, "Cannot ask: it was closed");
+    runtime.advance(1500);
+    await closed;
+    assertEquals([machine.did, runtime.timers.size], [["close"], 0]);
+  });
+
   it("takes back what was given up before it was granted, once nobody waits for it", async () => {
     const { connection, machine, runtime } = connect();
     const request = { verb: "unmap", name: "port 80/tcp", since: 0, start: () => 5 } as const;

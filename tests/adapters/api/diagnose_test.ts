@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { examineWithoutGateway } from "../../../adapters/api/diagnose.ts";
 import { Nat } from "../../../adapters/api/nat.ts";
 import type { Diagnosis } from "../../../core/portmap/diagnosis.ts";
-import { FakeNetwork, turn } from "./fake_network.ts";
+import { FakeNetwork, routeHex, turn } from "./fake_network.ts";
 
 /** Diagnoses in virtual time; how long it took. */
 async function diagnosed(
@@ -89,7 +89,19 @@ describe("Nat.diagnose()", () => {
   it("tells of a host without a gateway", async () => {
     const net = new FakeNetwork();
     net.defaultRoutes = [];
-    const { findings } = await examineWithoutGateway(net);
+    const { findings, ...rest } = await examineWithoutGateway(net);
     assertEquals(findings.map(({ code }) => code), ["no-gateway", "no-ipv6"]);
+    assertEquals(rest, { gateways: [], detours: [], localAddresses: [], reflexive: [] });
+  });
+
+  it("tells which way the traffic goes past the gateway", async () => {
+    const net = new FakeNetwork();
+    const half = (destination: string) =>
+      `tun0 ${destination} ${routeHex("10.8.0.1")} 0003 0 0 0 00000080 0 0 0\n`;
+    net.moreRoutes = half("00000000") + half("00000080");
+    const { diagnosis: { detours } } = await diagnosed(net);
+    assertEquals(detours.map(({ family, interface: name }) => [family, name]), [[4, "tun0"]]);
+    const [{ message } = { message: "" }] = detours;
+    assert(message.includes("through the tunnel tun0, whose gateway is 10.8.0.1"), message);
   });
 });

@@ -166,6 +166,18 @@ describe("unmap()", () => {
     });
   });
 
+  it("that is refused says by whom, and how", async () => {
+    await withNat(async (nat, net) => {
+      await (await nat.map(8080)).release();
+      net.command("refuse 2");
+      const unmap = watch(nat.unmap(8080));
+      await net.pass(100);
+      assertEquals([unmap.how, unmap.error!.attempts], ["refused", [
+        { via: "pcp", gateway: "192.0.2.1", outcome: "NOT_AUTHORIZED", elapsedMs: 0 },
+      ]]);
+    });
+  });
+
   it("twice at once at one that answers is done twice", async () => {
     await withNat(async (nat, net) => {
       await (await nat.map(8080)).release();
@@ -768,6 +780,28 @@ describe("networks", () => {
     await net.pass(2000);
     await closing;
     assertEquals(net.ports(), []);
+  });
+
+  it("lists when each that was tried said no, and how long it was waited for one that is silent", async () => {
+    const net = new FakeNetwork(["nat-pmp"]);
+    net.silent.add("nat-pmp");
+    let go = () => {};
+    net.reading = new Promise((resolve) => go = resolve);
+    const opening = open(net);
+    await net.pass(300);
+    go();
+    const nat = await opening;
+    const map = watch(nat.map(8080, { timeoutMs: 1200 }));
+    await net.pass(1300, 10);
+    assertEquals(
+      map.error!.attempts.map(({ via, outcome, elapsedMs }) => [via, outcome, elapsedMs > 100]),
+      [["pcp", "unsupported version (speaks 0)", false], ["nat-pmp", "no answer", true]],
+    );
+    // Looking for the gateway is part of it.
+    assertEquals(map.error!.attempts[1]!.elapsedMs, 1500);
+    const closing = nat.close();
+    await net.pass(100);
+    await closing;
   });
 
   it("lists what was tried at every gateway where none answers", async () => {

@@ -173,6 +173,62 @@ describe("punchUdp", () => {
     assertEquals(error.code, "no-answer");
   });
 
+  it("does without a mapping where a gateway refuses, and hides no other fault", async () => {
+    const nat = (error: Error) => ({ map: () => Promise.reject(error) }) as never;
+    const refusing = nat(new NatError("refused", "no"));
+    const rendezvous = await UdpRendezvous.open({ ...HERE, nat: refusing });
+    assertEquals(rendezvous.told.candidates.map(({ type }) => type), ["host"]);
+    await rendezvous.close();
+    for (const { open } of [UdpRendezvous, TcpRendezvous]) {
+      const opening = open({ ...HERE, nat: nat(new TypeError("a bug of ours")) });
+      await assertRejects(() => opening, TypeError, "a bug of ours");
+    }
+  });
+
+  it("loses nothing that the peer sends before this side knows of the path", async () => {
+    const system = systemRuntime();
+    let isNominated = false, isThrough = false;
+    // What answers the nomination is held back until the first data are here.
+    const runtime: Runtime = {
+      ...system,
+      openUdp: async (options, handlers) => {
+        const held: [Uint8Array, { address: string; port: number }][] = [];
+        const socket = await system.openUdp(options, {
+          ...handlers,
+          onDatagram(data, from) {
+            if (data[0] === 1 && isNominated && !isThrough) held.push([data.slice(), from]);
+            else handlers.onDatagram(data, from);
+            if (data[0]! < 4) return;
+            isThrough = true;
+            for (const [answer, peer] of held.splice(0)) handlers.onDatagram(answer, peer);
+          },
+        });
+        return {
+          local: socket.local,
+          close: () => socket.close(),
+          send(data, to) {
+            // USE-CANDIDATE (RFC 8445 §7.1.1), which is empty.
+            for (let at = 20; at + 4 <= data.length; at += 4) {
+              const [high, type, more, length] = data.subarray(at, at + 4);
+              if (high === 0 && type === 0x25 && more === 0 && length === 0) isNominated = true;
+            }
+            socket.send(data, to);
+          },
+        };
+      },
+    };
+    const a = await UdpRendezvous.open({ ...HERE, role: "controlled" });
+    const b = await UdpRendezvous.open({ ...HERE, role: "controlling", runtime });
+    const meeting = b.punch(a.ticket);
+    const left = await a.punch(b.ticket);
+    left.send(bytes("early"));
+    const right = await meeting;
+    left.send(bytes("late"));
+    const first = await right[Symbol.asyncIterator]().next();
+    assertEquals([text(first.value!), isThrough], ["early", true]);
+    await Promise.all([left.close(), right.close()]);
+  });
+
   it("ends by the caller's signal", async () => {
     const reason = new Error("enough");
     const signal = AbortSignal.timeout(100);

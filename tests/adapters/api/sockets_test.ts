@@ -60,7 +60,10 @@ describe("Nat.listenTcp()", () => {
   it("makes a server listen that does not, and closes it with its context", async () => {
     await withNat(async (nat, gateway) => {
       const server = createHttpServer((_, response) => void response.end("hi"));
+      const listeners = () => ["listening", "error"].map((name) => server.listenerCount(name));
+      const before = listeners();
       const listener = await nat.listenTcp(server, { lifetimeSeconds: 600 });
+      assertEquals(listeners(), before);
       assert(listener.server === server && listener.local.port > 0);
       await mapped(listener);
       assertEquals(mappings(gateway), [`6 ${listener.local.port}`]);

@@ -201,7 +201,9 @@ describe("Nat.diagnose() with STUN servers", () => {
         timer.callback();
       }
     };
-    return { runtime: { ...real, setTimer }, fire, timers };
+    // Of two instants the difference counts, not the sum.
+    const now = () => 1e9 + real.now();
+    return { runtime: { ...real, now, setTimer }, fire, timers };
   }
 
   async function openNat(runtime: Runtime): Promise<Nat> {
@@ -229,6 +231,7 @@ describe("Nat.diagnose() with STUN servers", () => {
     assertEquals(reflexive.map(({ server, address, outcome }) => [server, address, outcome]), [
       [name, LOCAL, "answered"],
     ]);
+    assert(reflexive[0]!.elapsedMs >= 0 && reflexive[0]!.elapsedMs < 1e9);
     assertEquals(found, {
       type: "open",
       mapping: "endpoint-independent",
