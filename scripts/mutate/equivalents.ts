@@ -239,6 +239,18 @@ export const EQUIVALENTS: readonly Equivalent[] = [
   },
   {
     path: "adapters/cli/commands/demo.ts",
+    line: "await this.#telling;",
+    operator: "await",
+    reason: "it ends with the mapping, sooner than the context that is closed next",
+  },
+  {
+    path: "adapters/cli/bin.ts",
+    line: "await Promise.all([process.stdout, process.stderr].map(drained));",
+    operator: "statement",
+    reason: "what Node writes to a pipe or a file is written at once; it is for the other runtimes",
+  },
+  {
+    path: "adapters/cli/commands/demo.ts",
     line: 'await obey(context, server, runtime, "reboot");',
     operator: "await",
     reason: "the next line waits for what the clients hear of it",

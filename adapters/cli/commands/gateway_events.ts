@@ -82,12 +82,11 @@ function requestFields(request: ServerRequest): Record<string, unknown> {
 
 function upnpRequestFields(request: ServerRequest): Record<string, unknown> {
   const { operation, action, protocol, internal, suggested, lifetimeSeconds } = request;
-  const isMapping = operation === "map" || operation === "delete";
   return dropUndefined({
     operation,
     action,
     protocol: protocol === 0 ? undefined : protocolName(protocol),
-    internal: isMapping && internal.port !== 0 ? internal : undefined,
+    internal: internal.port !== 0 ? internal : undefined,
     suggested: suggestion(suggested),
     lifetimeSeconds: operation === "map" ? lifetimeSeconds : undefined,
   });

@@ -27,15 +27,13 @@ export async function run(context: Context): Promise<number> {
   const { flags, io, stop } = context;
   checkPunchFlags(flags);
   const input = new LineInput(io.openInput());
-  const onStop = () => input.close();
-  stop.addEventListener("abort", onStop);
+  stop.addEventListener("abort", () => input.close());
   try {
     return await (flags.tcp ? overTcp(context, input) : overUdp(context, input));
   } catch (error) {
     if (error instanceof TicketError) throw new CommandError("ticket", error.message);
     throw error;
   } finally {
-    stop.removeEventListener("abort", onStop);
     input.close();
   }
 }
@@ -106,8 +104,7 @@ async function overUdp(context: Context, input: LineInput): Promise<number> {
   const { UdpRendezvous } = await import("../../api/punch.ts");
   const { output, stop } = context;
   const rendezvous = await UdpRendezvous.open(optionsOf(context));
-  const onStop = () => void rendezvous.close();
-  stop.addEventListener("abort", onStop);
+  stop.addEventListener("abort", () => void rendezvous.close());
   try {
     const peer = await exchange(context, input, rendezvous);
     const channel = await rendezvous.punch(peer, { signal: stop });
@@ -124,7 +121,6 @@ async function overUdp(context: Context, input: LineInput): Promise<number> {
     stop.throwIfAborted();
     return 0;
   } finally {
-    stop.removeEventListener("abort", onStop);
     await rendezvous.close();
   }
 }
@@ -192,8 +188,7 @@ async function overTcp(context: Context, input: LineInput): Promise<number> {
     const punched = await rendezvous.punch(peer, { signal: stop });
     tellPunched(context, "tcp", punched);
     const socket = punched.socket as Socket;
-    const onStop = () => socket.destroy();
-    stop.addEventListener("abort", onStop);
+    stop.addEventListener("abort", () => socket.destroy());
     let failure: Error | undefined;
     const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
     socket.once("error", (error: Error) => failure = error);
@@ -203,7 +198,6 @@ async function overTcp(context: Context, input: LineInput): Promise<number> {
     await Promise.race([sending, closed]);
     input.close();
     await closed;
-    stop.removeEventListener("abort", onStop);
     stop.throwIfAborted();
     if (failure) throw new CommandError("network", `The connection broke: ${failure.message}`);
     return 0;

@@ -67,6 +67,8 @@ const WRONG: readonly [args: string, names: readonly string[]][] = [
   ["upnp", ["natkit upnp needs services|actions|call [SERVICE …]\n"]],
   ["stun", ["natkit stun needs HOST[:PORT]\n"]],
   ["completion", ["natkit completion needs bash|zsh|fish\n"]],
+  ["completion tcsh", ["natkit completion needs bash, zsh or fish", '"tcsh"']],
+  ["completion constructor", ["natkit completion needs", '"constructor"']],
   ["map 0", ["PORT", '"0"']],
   ["map 65536", ["PORT", '"65536"']],
   ["map 0x50", ["PORT", '"0x50"']],
@@ -1175,7 +1177,7 @@ describe("natkit", () => {
       await new Promise((resolve) => setTimeout(resolve, 20));
       assertEquals(isOver, false);
       io.started[2]!.end(0);
-      assertEquals(await ended, 143);
+      assertEquals([await ended, io.err], [143, ""]);
     });
 
     it("warns of one that fails or cannot be started, and changes nothing else", async () => {

@@ -58,7 +58,7 @@ describe("natkit demo", () => {
 
   it("tells a person the whole story, in its order, and ends with 0", async () => {
     const io = new FakeIo();
-    timers = takeTimers(PATIENCE_MS);
+    timers = takeTimers(PATIENCE_MS, 2 * PATIENCE_MS);
     const system = systemRuntime();
     const delays: number[] = [];
     // Chance is as unkind as it can be: what may take five seconds takes an eighth of them.

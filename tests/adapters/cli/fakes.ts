@@ -41,6 +41,7 @@ export class FakeIo implements Io {
   readonly #watchers = new Set<() => void>();
   readonly #input: Uint8Array[] = [];
   #isInputOpen = true;
+  #reads = false;
   #wakeInput = () => {};
 
   stdout(text: string): void {
@@ -72,6 +73,7 @@ export class FakeIo implements Io {
   }
 
   openInput(): Input {
+    this.#reads = true;
     return {
       read: async () => {
         while (this.#input.length === 0 && this.#isInputOpen) {
@@ -79,7 +81,10 @@ export class FakeIo implements Io {
         }
         return this.#input.shift();
       },
-      close: () => this.endInput(),
+      close: () => {
+        this.#reads = false;
+        this.endInput();
+      },
     };
   }
 
@@ -135,7 +140,7 @@ export class FakeIo implements Io {
 
   /** What is still listened to; nothing once a command is over. */
   get listeners(): number {
-    return this.#signalled.size + this.#closed.size + this.#lines.size;
+    return this.#signalled.size + this.#closed.size + this.#lines.size + Number(this.#reads);
   }
 
   /** The events told so far, where `--json` was given. */

@@ -4,8 +4,11 @@
  * @module
  */
 import { describe, it } from "node:test";
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { UdpRendezvous } from "../../../adapters/api/punch.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import { startStunServer } from "../../../adapters/stun_server.ts";
+import { formatEndpoint } from "../../../core/ip.ts";
 import { FakeIo } from "./fakes.ts";
 
 const HERE = ["--internal-address", "127.0.0.1"];
@@ -17,7 +20,9 @@ class End {
 
   constructor(...args: string[]) {
     this.io.clock = performance.now();
-    this.status = runCommandLine(["punch", ...HERE, ...args], this.io);
+    this.status = runCommandLine(["punch", ...HERE, ...args], this.io).finally(() => {
+      assertEquals(this.io.listeners, 0);
+    });
   }
 
   /** What is told before data. */
@@ -47,21 +52,69 @@ describe("natkit punch", () => {
     assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
     assertEquals(b.io.out.split("\n").slice(1).sort(), ["", "", "last", "one", "two"]);
     assertEquals(a.io.out.split("\n").length, 2, "nothing but the ticket");
-    assertStringIncludes(a.io.err, "datagram");
-    assertStringIncludes(a.io.err, "punched  127.0.0.1:");
+    const [alone, give, punched, lines] = a.io.err.split("\n");
+    assertEquals([alone, give, lines], [
+      "Without --stun only peers of this network are reached, and those without NAT",
+      "Give that to the peer, and its ticket to this command",
+      "Each line is sent as one datagram; datagrams may be lost on the way",
+    ]);
+    const at = "127\\.0\\.0\\.1:\\d+";
+    assertMatch(
+      punched!,
+      new RegExp(`^punched  ${at}/udp from (${at}), seen as \\1, in [\\d.]+ ms$`),
+    );
+  });
+
+  it("says nothing of STUN where a server is named", async () => {
+    const server = await startStunServer({ listen: { address: "127.0.0.1", port: 0 } });
+    const end = new End("--stun", formatEndpoint(server.endpoint));
+    await end.ticket();
+    end.io.signal("SIGINT");
+    assertEquals(await end.status, 130);
+    assertEquals(
+      end.io.err.split("\n")[0],
+      "Give that to the peer, and its ticket to this command",
+    );
+    await server.close();
+  });
+
+  it("over UDP puts each datagram on a line of its own, whether it ends as one or not", async () => {
+    const end = new End("--udp");
+    const peer = await UdpRendezvous.open({ localAddresses: ["127.0.0.1"] });
+    end.io.input(`${peer.ticket}\n`);
+    const channel = await peer.punch((await end.ticket()).trim());
+    for (const text of ["a\n", "b", "\nc", ""]) channel.send(new TextEncoder().encode(text));
+    channel.end();
+    end.io.endInput();
+    assertEquals(await end.status, 0, end.io.err);
+    assertEquals(end.io.out.slice(end.io.out.indexOf("\n") + 1).split("\n"), [
+      "a",
+      "b",
+      "",
+      "c",
+      "",
+      "",
+    ]);
+    await channel.close();
   });
 
   it("over UDP sends no line that is too long for a datagram, says so and goes on", async () => {
     const [a, b] = await pair("--udp", "--json");
     await Promise.all([a.io.event("punched"), b.io.event("punched")]);
-    a.io.input(`${"x".repeat(65_508)}\n`);
+    a.io.input(`${"x".repeat(65_507)}\n${"x".repeat(65_508)}\n`);
     a.io.input("short\n");
-    await b.io.event("data");
+    await b.io.event("data", 2);
     a.io.endInput();
     b.io.endInput();
     assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
-    assertEquals(b.io.events.slice(2), [{ event: "data", text: "short" }]);
-    assertStringIncludes(a.io.err, "A line of 65508 bytes is too long for a datagram");
+    const [long, ...rest] = b.io.events.slice(2);
+    assertEquals([(long!.text as string).length, rest], [65_507, [
+      { event: "data", text: "short" },
+    ]]);
+    assertEquals(
+      a.io.err,
+      "natkit: warning: A line of 65508 bytes is too long for a datagram: it was not sent\n",
+    );
   });
 
   it("over TCP is a pipe, both ways, until both inputs have ended", async () => {
@@ -112,8 +165,9 @@ describe("natkit punch", () => {
     for (const name of ["a=ice-ufrag:", "a=ice-pwd:", "a=candidate:"]) {
       assertStringIncludes(forB!, name);
     }
-    a.io.input(`${forA}hi\n`);
-    b.io.input(forB!);
+    a.io.input(`\n\n${forA}hi\n`);
+    // The end of input ends it, too.
+    b.io.input(forB!.trimEnd());
     a.io.endInput();
     b.io.endInput();
     assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
@@ -129,11 +183,35 @@ describe("natkit punch", () => {
     assertEquals(code, "ticket");
     assertStringIncludes(String(message), "version 9");
 
-    const silent = new End("--json");
-    await silent.ticket();
-    silent.io.endInput();
-    assertEquals(await silent.status, 1);
-    assertEquals(silent.io.events.at(-1)!.code, "ticket");
+    for (const line of ['{"ticket":5}', "{", "[]"]) {
+      const none = new End("--json");
+      await none.ticket();
+      none.io.input(`${line}\n`);
+      assertEquals([await none.status, none.io.events.at(-1)!.code], [1, "ticket"], line);
+    }
+
+    for (const flags of [["--json"], ["--json", "--sdp"]]) {
+      const silent = new End(...flags);
+      await silent.ticket();
+      silent.io.endInput();
+      assertEquals(await silent.status, 1);
+      assertEquals(silent.io.events.at(-1), {
+        event: "error",
+        code: "ticket",
+        message: "Standard input has ended before the peer's ticket came",
+        attempts: [],
+      });
+    }
+  });
+
+  it("waits for no end of a ticket that is longer than any", async () => {
+    const line = new End("--json"), lines = new End("--json", "--sdp");
+    await Promise.all([line.ticket(), lines.ticket()]);
+    for (let i = 0; i < 6; i++) line.io.input("x".repeat(65_536));
+    for (let i = 0; i < 70; i++) lines.io.input(`a=${"x".repeat(1000)}\n`);
+    for (const { status, io } of [line, lines]) {
+      assertEquals([await status, io.events.at(-1)!.code], [1, "ticket"]);
+    }
   });
 
   it("fails with the reason when the peer does not come in time", async () => {
