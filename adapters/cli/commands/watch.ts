@@ -52,7 +52,8 @@ export async function run(context: Context): Promise<number> {
     void context.waitingFor(answerOf(nat, flags.via), first);
     await tellAll(context, watch, kept);
     if (kept.other) throw inUse(kept.other);
-    return stop.aborted ? 0 : 1;
+    // A signal has a status of its own.
+    return 1;
   } finally {
     await nat.close();
     await kept.forgetAsked();

@@ -6,7 +6,9 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { UdpRendezvous } from "../../../adapters/api/punch.ts";
+import { systemRuntime } from "../../../adapters/auto.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { startStunServer } from "../../../adapters/stun_server.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import { FakeIo } from "./fakes.ts";
@@ -18,9 +20,14 @@ class End {
   readonly io = new FakeIo();
   readonly status: Promise<number>;
 
+  /** Added to this end's clock. */
+  skewMs = 0;
+
   constructor(...args: string[]) {
     this.io.clock = performance.now();
-    this.status = runCommandLine(["punch", ...HERE, ...args], this.io).finally(() => {
+    const system = systemRuntime();
+    const runtime: Runtime = { ...system, now: () => system.now() + this.skewMs };
+    this.status = runCommandLine(["punch", ...HERE, ...args], this.io, { runtime }).finally(() => {
       assertEquals(this.io.listeners, 0);
     });
   }
@@ -98,6 +105,31 @@ describe("natkit punch", () => {
     await channel.close();
   });
 
+  it("over UDP says that the peer is gone where nothing is heard of it for half a minute", async () => {
+    const [a, b] = await pair("--udp");
+    for (const { io } of [a, b]) {
+      while (!io.err.includes("punched")) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    a.skewMs = 60_000;
+    a.io.input("Are you there?\n");
+    assertEquals(await a.status, 0);
+    assertEquals(a.io.err.split("\n").slice(-2), ["The peer is gone", ""]);
+    b.io.signal("SIGTERM");
+    assertEquals([await b.status, b.io.err.includes("gone")], [143, false]);
+  });
+
+  it("over TCP goes on sending what the peer may still want, once that has no more to say", async () => {
+    const [a, b] = await pair("--tcp");
+    b.io.input("that is all\n");
+    b.io.endInput();
+    await a.ticket("that is all\n");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    a.io.input("late");
+    a.io.endInput();
+    assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
+    assertEquals(b.io.out.split("\n").at(-1), "late");
+  });
+
   it("over UDP sends no line that is too long for a datagram, says so and goes on", async () => {
     const [a, b] = await pair("--udp", "--json");
     await Promise.all([a.io.event("punched"), b.io.event("punched")]);
@@ -133,7 +165,7 @@ describe("natkit punch", () => {
     for (const protocol of ["udp", "tcp"] as const) {
       const [a, b] = await pair("--json", `--${protocol}`);
       await Promise.all([a.io.event("punched"), b.io.event("punched")]);
-      a.io.input("hello\n");
+      a.io.input("\ufeffhello\n");
       a.io.endInput();
       b.io.endInput();
       assertEquals(await Promise.all([a.status, b.status]), [0, 0], a.io.err + b.io.err);
@@ -144,7 +176,7 @@ describe("natkit punch", () => {
       assertEquals([event, punched!.protocol], ["punched", protocol]);
       assertEquals([local, mapped, remote], [other.remote, other.remote, other.local]);
       assert(typeof elapsedMs === "number" && elapsedMs >= 0);
-      assertEquals(data, { event: "data", text: protocol === "udp" ? "hello" : "hello\n" });
+      assertEquals(data, { event: "data", text: `\ufeffhello${protocol === "udp" ? "" : "\n"}` });
       assertEquals(a.io.err, "");
     }
   });
@@ -225,6 +257,12 @@ describe("natkit punch", () => {
       end.io.input(ticket);
       assertEquals(await end.status, 1);
       assertEquals(end.io.events.at(-1)!.code, "no-answer");
+      const other = new End(protocol, "--timeout", "1000");
+      await other.ticket();
+      other.io.input(ticket);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      other.io.signal("SIGINT");
+      assertEquals(await other.status, 130);
     }
   });
 
