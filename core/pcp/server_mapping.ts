@@ -437,7 +437,12 @@ export class MappingService {
     const { protocol, internalPort, nonce } = request;
     if (entries.length === 0) {
       const hasFlows = this.#table.outbounds(protocol, address, internalPort).length > 0;
-      return [hasFlows ? { resultCode: PCP_RESULT.NOT_AUTHORIZED } : nothing(job)];
+      // A deletion that comes again has the same answer, whatever flows the port has.
+      const isRepeated = hasFlows &&
+        this.#table.hasEnded(protocol, address, internalPort, nonce);
+      return [
+        hasFlows && !isRepeated ? { resultCode: PCP_RESULT.NOT_AUTHORIZED } : nothing(job),
+      ];
     }
     return entries.map((entry) => {
       const at = portOf(job, entry);

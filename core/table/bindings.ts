@@ -44,6 +44,8 @@ export interface Binding extends PortHolder {
   outbound: Map<string, Entry> | undefined;
   /** Until when outbound traffic keeps it alive. */
   idleUntil: Instant;
+  /** That of its last inbound entry, which it has outlived. */
+  endedNonce: Uint8Array | undefined;
 }
 
 /** One mapping. */
@@ -316,6 +318,7 @@ export class Hosts {
       inbound: undefined,
       outbound: undefined,
       idleUntil: -Infinity,
+      endedNonce: undefined,
     };
     for (let i = 0; i < binding.size; i++) {
       const key = protocol * 65536 + internal.port + i;

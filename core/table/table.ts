@@ -159,6 +159,12 @@ export class MappingTable {
     return this.#hosts.outbound(protocol, address, port, remote);
   }
 
+  /** Whether that nonce's inbound mapping of the internal endpoint has gone, and flows are left of it. */
+  hasEnded(protocol: number, address: string, port: number, nonce: Uint8Array): boolean {
+    return this.#hosts.findAll(protocol, address, port)
+      .some(({ endedNonce }) => endedNonce !== undefined && equalBytes(endedNonce, nonce));
+  }
+
   /** The outbound mappings of that internal endpoint, to whichever peer. */
   outbounds(protocol: number, address: string, port: number): TableEntry[] {
     return this.#hosts.outbounds(protocol, address, port);
@@ -524,7 +530,10 @@ export class MappingTable {
     this.#entries.delete(entry.id);
     this.#leases.delete(entry);
     if (entry.remote) binding.outbound!.delete(flowKey(entry.offset, entry.remote));
-    else binding.inbound = undefined;
+    else {
+      binding.inbound = undefined;
+      binding.endedNonce = entry.nonce;
+    }
     if (isCharged(entry)) binding.host.used -= entry.size;
     if (entry.origin === "traffic") this.#flows--;
     if (!binding.inbound && (binding.size > 1 || !binding.outbound?.size)) {
@@ -539,7 +548,8 @@ export class MappingTable {
   }
 
   /** Of a port set that has gone the ports stay that outbound mappings use, each on its own. */
-  #keepFlows({ outbound, protocol, internal, external, pool, host }: Binding): void {
+  #keepFlows(set: Binding): void {
+    const { outbound, protocol, internal, external, pool, host, endedNonce } = set;
     for (const entry of outbound!.values()) {
       const { offset } = entry;
       const inside = { address: internal.address, port: internal.port + offset };
@@ -552,6 +562,7 @@ export class MappingTable {
           place,
           host,
         );
+        binding.endedNonce = endedNonce;
         this.#occupy(binding);
       }
       entry.binding = binding;

@@ -213,6 +213,22 @@ describe("a port set", () => {
     assertEquals(rig.gateway.table.portsOf(ALICE.address), 1);
   });
 
+  it("is deleted as often as it is asked for, though a PEER is left of it; no other is", () => {
+    const rig = new Rig().start();
+    const ask = { lifetime: 0 };
+    rig.mapPcp(80);
+    rig.feed(pcpPeer(80));
+    assertEquals([rig.mapPcp(80, ask)?.[0], rig.mapPcp(80, ask)?.[0]], [0, 0]);
+    assertEquals(rig.mapPcp(80, { ...ask, nonce: OTHER_NONCE })?.[0], 2);
+    const set = { type: "port-set", size: 2, firstInternalPort: 90, parity: false } as const;
+    rig.mapPcp(90, { options: [set] });
+    rig.feed(pcpPeer(91));
+    assertEquals([91, 91].map((port) => rig.mapPcp(port, ask)?.[0]), [0, 0]);
+    // What never was more than a flow is not MAP's to delete.
+    rig.feed(pcpPeer(70));
+    assertEquals(rig.mapPcp(70, ask)?.[0], 2);
+  });
+
   it("is renewed where it is one's own, though another's mapping is among its ports", () => {
     const rig = new Rig().start();
     rig.mapPcp(6000);
