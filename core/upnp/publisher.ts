@@ -22,8 +22,14 @@ import type {
 import { toHex } from "../bytes.ts";
 import type { RandomSource } from "../random.ts";
 import { Timers } from "../timers.ts";
-import { decodeSubscribe, encodeEvent, encodeSubscribed, genaStatus } from "./gena.ts";
-import { resolveLocal } from "./url.ts";
+import {
+  decodeSubscribe,
+  encodeEvent,
+  encodeSubscribed,
+  type GenaEvent,
+  genaStatus,
+} from "./gena.ts";
+import { type LocalUrl, resolveLocal } from "./url.ts";
 
 /** A service's evented variables with their values. */
 export type EventValues = Readonly<Record<string, string>>;
@@ -61,11 +67,14 @@ export interface EventStats {
 interface Subscription {
   readonly sid: string;
   readonly service: string;
-  readonly to: Endpoint;
-  readonly path: string;
+  /** Where it may be told, the subscriber's favourite first. */
+  readonly callbacks: readonly LocalUrl[];
   /** What it was told last. */
   told: EventValues;
   sequence: number;
+  /** What it is told at present, and by which of the callbacks. */
+  event: GenaEvent | undefined;
+  at: number;
   /** The request that is on its way. */
   asked: number | undefined;
   failures: number;
@@ -118,7 +127,7 @@ export class EventPublisher {
       return this.#subscribe(service, callbacks, timeoutSeconds, from, now);
     }
     const known = this.#subscriptions.get(asked.sid);
-    if (!known || known.service !== service || known.to.address !== from.address) {
+    if (!known || known.service !== service || hostOf(known) !== from.address) {
       return this.#refuse(412);
     }
     if (asked.kind === "unsubscribe") {
@@ -152,10 +161,13 @@ export class EventPublisher {
     if (result.ok && result.status < 300) {
       subscription.failures = 0;
     } else {
+      // There is someone who knows of no such subscription.
+      const isUnknown = result.ok && result.status === 412;
+      if (!isUnknown && ++subscription.at < subscription.callbacks.length) {
+        return this.#send(subscription);
+      }
       this.stats.failed++;
-      // 412: there is someone who knows of no such subscription.
-      const isOver = ++subscription.failures >= MAX_FAILURES ||
-        (result.ok && result.status === 412);
+      const isOver = ++subscription.failures >= MAX_FAILURES || isUnknown;
       if (isOver) this.#forget(subscription);
     }
   }
@@ -193,19 +205,20 @@ export class EventPublisher {
     from: Endpoint,
     now: Instant,
   ): HttpResponse {
-    const urls = callbacks.map((url) => resolveLocal(url, "", { address: from.address }));
-    const own = urls.find((url) => typeof url !== "string");
-    if (!own || typeof own === "string") return this.#refuse(412);
+    const own = callbacks.map((url) => resolveLocal(url, "", { address: from.address }))
+      .filter((url) => typeof url !== "string");
+    if (own.length === 0) return this.#refuse(412);
     const ofHost = [...this.#subscriptions.values()]
-      .filter(({ to }) => to.address === from.address).length;
+      .filter((other) => hostOf(other) === from.address).length;
     if (this.size >= MAX_SUBSCRIPTIONS || ofHost >= MAX_OF_HOST) return this.#refuse(503);
     const subscription: Subscription = {
       sid: `uuid:${randomUuid(this.#options.random)}`,
       service,
-      to: own.to,
-      path: own.path,
+      callbacks: own,
       told: {},
       sequence: 0,
+      event: undefined,
+      at: 0,
       asked: undefined,
       failures: 0,
     };
@@ -231,20 +244,28 @@ export class EventPublisher {
 
   #tell(subscription: Subscription): void {
     if (subscription.asked !== undefined) return;
-    const { sid, service, to, path, told, sequence } = subscription;
+    const { sid, service, told, sequence } = subscription;
     const values = this.#options.values(service);
     const changed = Object.entries(values)
       .filter(([name, value]) => sequence === 0 || told[name] !== value);
     if (changed.length === 0) return;
-    const id = ++this.#lastId;
-    subscription.asked = id;
     subscription.told = values;
     // UDA §4.2: after the largest comes 1, since 0 is the first of all.
     subscription.sequence = sequence >= MAX_SEQUENCE ? 1 : sequence + 1;
-    this.#asked.set(id, subscription);
     this.stats.events++;
-    const properties = Object.fromEntries(changed);
-    this.#options.ask(id, to, encodeEvent(path, { sid, sequence, properties }));
+    subscription.event = { sid, sequence, properties: Object.fromEntries(changed) };
+    subscription.at = 0;
+    this.#send(subscription);
+  }
+
+  /** Says what there is to say by the callback whose turn it is (UDA §4.1.1). */
+  #send(subscription: Subscription): void {
+    const { callbacks, at, event } = subscription;
+    const { to, path } = callbacks[at]!;
+    const id = ++this.#lastId;
+    subscription.asked = id;
+    this.#asked.set(id, subscription);
+    this.#options.ask(id, to, encodeEvent(path, event!));
   }
 
   #forget({ sid }: Subscription): void {
@@ -256,6 +277,11 @@ export class EventPublisher {
     this.stats.refused++;
     return status(code);
   }
+}
+
+/** The subscriber's address, as all its callbacks have it. */
+function hostOf({ callbacks: [first] }: Subscription): string {
+  return first!.to.address;
 }
 
 function status(code: number): HttpResponse {

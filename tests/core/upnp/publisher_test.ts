@@ -9,9 +9,16 @@ import {
   encodeUnsubscribe,
 } from "../../../core/upnp/gena.ts";
 import { randomUuid } from "../../../core/upnp/publisher.ts";
-import { ALICE, BOB, EXTERNAL, IgdRig, named } from "./igd_rig.ts";
+import { IGD_SERVICE } from "../../../core/upnp/igd.ts";
+import { encodeCall } from "../../../core/upnp/soap.ts";
+import { ALICE, BOB, EXTERNAL, IgdRig, mapping, named } from "./igd_rig.ts";
 
 const PATH = "/evt/IPConn1";
+const ADD = {
+  service: IGD_SERVICE.WAN_IP_2,
+  action: "AddPortMapping",
+  args: mapping(5000),
+};
 const OK: HttpResult = { ok: true, status: 200, headers: [], body: new Uint8Array(0) };
 
 /** What an event tells: its number, then each variable that changed. */
@@ -256,6 +263,30 @@ describe("IgdServer: events", () => {
       [event] = third.answer(event!.id, result);
       assert(event, `${i}`);
     }
+  });
+
+  it("tries the callbacks in turn until one takes the event (UDA §4.1.1), the first again for the next", () => {
+    const rig = new EventRig();
+    const urls = [7000, 7001, 7002].map((port) => `http://${ALICE.address}:${port}/cb`);
+    const callback = [urls[0], "http://203.0.113.9/", urls[1], urls[2]].join("><");
+    const { sid, events: [first] } = rig.subscribed({ callback });
+    const refused = { ok: false, reason: "refused" } as const;
+    const [second] = rig.answer(first!.id, refused);
+    const busy = { ...OK, status: 503 } as HttpResult;
+    const [third] = rig.answer(second!.id, busy);
+    assertEquals([first, second, third].map((event) => told(event!)[0]), [
+      `${ALICE.address}:7000/cb`,
+      `${ALICE.address}:7001/cb`,
+      `${ALICE.address}:7002/cb`,
+    ]);
+    assertEquals(told(third!).slice(1), told(first!).slice(1));
+    assertEquals(rig.answer(third!.id), []);
+    assertEquals(rig.gateway.stats.upnp!.events.failed, 0);
+    const next = rig.ask(encodeCall(ADD, "/ctl/IPConn1")).requests[0]!;
+    assertEquals(told(next).slice(0, 2), [`${ALICE.address}:7000/cb`, 1]);
+    // Who knows of no such subscription is asked no further.
+    assertEquals(rig.answer(next.id, { ...OK, status: 412 } as HttpResult), []);
+    assertEquals(rig.status(encodeResubscribe(PATH, sid)), 412);
   });
 
   it("a boot loses subscriptions, and what was lost in silence is told to nobody", () => {
