@@ -8,7 +8,8 @@
  *
  *   the preferred one grants          → it holds, after one round trip
  *   it says that it is not spoken     → the next one maps as soon as its probe is answered
- *   only a less preferred one answers → that one maps after a grace of two round trips, 30…40 ms
+ *   only a less preferred one answers → that one maps after a grace of two round trips, 30…40 ms,
+ *                                       at once where the others had their start of it
  *   a gateway refuses                 → no other way around at that gateway
  *   a gateway is out, or slow (1 s)   → the next gateway is asked, too
  *   a protocol costs the network more → it begins when the preferred ones have had two round trips,
@@ -207,19 +208,21 @@ export class Race {
     const grace = Math.min(MAX_GRACE_MS, Math.max(MIN_GRACE_MS, roundTrips));
     for (const { managed, contender } of this.#endProbe(speaker)) {
       contender.state = "ready";
-      // The head start was a part of it.
-      contender.at = now + Math.max(0, grace - headStartMs(contender));
       const better = betterOnes(managed, contender);
-      if (!better.some(isInPlay)) {
-        this.#take(managed, contender, now);
-        continue;
-      }
       // The answer belongs to a later probe: give the better ones the same chance.
+      const late = better.filter(({ state, at }) =>
+        state === "asking" && now - at! > IN_STEP_MS && !managed.isLost
+      );
+      for (const one of late) this.#ask(managed, one, now);
+      // Who had a head start had all the round trips of this probe besides, which are several.
+      const hadTheirs = headStartMs(contender) > 0 && late.length === 0;
+      contender.at = now + (hadTheirs ? 0 : grace);
+      // Whose own probe was answered is worth its retransmissions.
       for (const one of better) {
-        const isLate = one.state === "asking" && now - one.at! > IN_STEP_MS;
-        if (isLate && !managed.isLost) this.#ask(managed, one, now);
+        if (hasAnswered(one)) contender.at = Math.max(contender.at, one.at! + IN_STEP_MS);
       }
-      this.arm(managed);
+      if (contender.at === now || !better.some(isInPlay)) this.#take(managed, contender, now);
+      else this.arm(managed);
     }
   }
 
@@ -483,6 +486,11 @@ function forgetUnused(contender: Contender): void {
 function isInPlay({ state }: Contender): boolean {
   return state === "held-back" || state === "probing" || state === "ready" ||
     state === "asking" || state === "holding";
+}
+
+/** Whether its gateway has answered it in this race: it is about to map, or asking for that. */
+function hasAnswered({ speaker, state }: Contender): boolean {
+  return state === "ready" || (state === "asking" && PROTOCOLS[speaker.via]!.begins === "probe");
 }
 
 /** Until when a failure leaves its protocol alone, whoever races (PCP-C-22, PCP-C-28). */

@@ -122,6 +122,18 @@ describe("HTTP of devices on this runtime", () => {
       );
   }
 
+  it("connects to nobody for what was given up before it left", async () => {
+    const { to, connections } = await device((socket) => say(socket, SLOPPY["as it should be"]!));
+    const handlers = { onResult: () => assert(false, "told"), onRequest: () => {} };
+    const closed: Http = await openHttp(handlers);
+    const request: HttpRequest = { method: "GET", path: "/", headers: [] };
+    closed.request({ type: "request", id: 1, to, request, maxBytes: 1000, timeoutMs: 5000 });
+    closed.close();
+    const ask = await client();
+    assert((await ask(to)).ok);
+    assertEquals(connections(), 1);
+  });
+
   for (const [name, answer] of Object.entries(SLOPPY)) {
     it(`takes an answer ${name}`, async () => {
       const { to } = await device((socket) => say(socket, answer));

@@ -22,6 +22,8 @@ export interface HomeOptions {
   readonly mapper?: Partial<PortMapperOptions>;
   /** Between question and answer, milliseconds. */
   readonly delayMs?: number;
+  /** The same at port 5351, where it is another. */
+  readonly datagramsDelayMs?: number;
 }
 
 /** What left, by protocol. */
@@ -39,6 +41,7 @@ export class Home {
   now: Instant = 0;
   datagrams: HomeOptions["datagrams"];
   readonly #delayMs: number;
+  readonly #datagramsDelayMs: number;
   readonly #due: { readonly at: Instant; readonly happens: () => void }[] = [];
   #open: readonly string[] = [];
 
@@ -46,6 +49,7 @@ export class Home {
     this.router = options.router ?? new ScriptedRouter();
     this.datagrams = options.datagrams ?? "silence";
     this.#delayMs = options.delayMs ?? 1;
+    this.#datagramsDelayMs = options.datagramsDelayMs ?? this.#delayMs;
     if (typeof this.datagrams === "object") {
       this.gateway = new SimulatedGateway({
         externalAddresses: [EXTERNAL],
@@ -140,7 +144,7 @@ export class Home {
             if (reply.type !== "send") continue;
             this.mapper.handleDatagram(reply.data, GATEWAY, socket, this.now);
           }
-        });
+        }, this.#datagramsDelayMs);
       }
     }
   }
@@ -149,7 +153,8 @@ export class Home {
     this.left.push({ at: this.now, what });
   }
 
-  #soon(happens: () => void): void {
-    this.#due.push({ at: this.now + this.#delayMs, happens });
+  #soon(happens: () => void, delayMs: number = this.#delayMs): void {
+    this.#due.push({ at: this.now + delayMs, happens });
+    this.#due.sort((a, b) => a.at - b.at);
   }
 }

@@ -75,6 +75,35 @@ describe("a race of three protocols", () => {
     assertEquals(home.router.table(), [`TCP 8080->${HOST}:8080`]);
   });
 
+  it("maps by UPnP as soon as that is found: PCP and NAT-PMP had all of its round trips", () => {
+    const home = new Home({ delayMs: 20 });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    const asked = home.left.filter(({ what }) => what.startsWith("upnp ")).map(({ at }) => at);
+    // Search, description, address; whose the port is, the mapping, and the mapping read back.
+    assertEquals([...new Set(asked)].slice(0, 6), [30, 50, 70, 90, 110, 130]);
+    assertEquals(told(home.take()[0], "mapped").at, 130);
+  });
+
+  it("leaves it to NAT-PMP to map that has answered when UPnP is found, for a second", () => {
+    const home = new Home({ datagrams: ["nat-pmp"], datagramsDelayMs: 80, delayMs: 20 });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(100);
+    assert(home.router.asked.length > 0, "it was found");
+    home.run(900);
+    const mapped = told(home.take()[0], "mapped");
+    assertEquals([mapped.at, mapped.mapping.via], [160, "nat-pmp"]);
+    assertEquals(home.router.rows, []);
+
+    const slow = new Home({ datagrams: ["nat-pmp"], datagramsDelayMs: 80, delayMs: 20 });
+    slow.do((mapper, now) => mapper.map(web, now));
+    slow.run(79);
+    slow.datagrams = "silence";
+    slow.run(2000);
+    const [late] = slow.take();
+    assertEquals([told(late, "mapped").at, told(late, "mapped").mapping.via], [1120, "upnp"]);
+  });
+
   it("begins with UPnP at once where ICMP says that the others are not spoken", () => {
     const home = new Home({ datagrams: "unreachable" });
     home.do((mapper, now) => mapper.map(web, now));
