@@ -15,6 +15,16 @@ import { FakeIo } from "./fakes.ts";
 
 const HERE = ["--internal-address", "127.0.0.1"];
 
+/** The role that a check claims by ICE-CONTROLLED or ICE-CONTROLLING (RFC 8445 §7.1.3). */
+function roleOf(data: Uint8Array): End["role"] {
+  for (let at = 20; at + 4 <= data.length; at += 4) {
+    const type = data[at]! * 256 + data[at + 1]!, length = data[at + 2]! * 256 + data[at + 3]!;
+    if (length === 8 && type === 0x8029) return "controlled";
+    if (length === 8 && type === 0x802a) return "controlling";
+  }
+  return undefined;
+}
+
 /** One end. */
 class End {
   readonly io = new FakeIo();
@@ -22,11 +32,30 @@ class End {
 
   /** Added to this end's clock. */
   skewMs = 0;
+  /** Where it has sent to. */
+  readonly asked: Set<string> = new Set<string>();
+  /** The role that its first check claims. */
+  role: "controlling" | "controlled" | undefined;
 
   constructor(...args: string[]) {
     this.io.clock = performance.now();
     const system = systemRuntime();
-    const runtime: Runtime = { ...system, now: () => system.now() + this.skewMs };
+    const runtime: Runtime = {
+      ...system,
+      now: () => system.now() + this.skewMs,
+      openUdp: async (options, handlers) => {
+        const socket = await system.openUdp(options, handlers);
+        return {
+          local: socket.local,
+          close: () => socket.close(),
+          send: (data, to) => {
+            this.asked.add(formatEndpoint(to));
+            this.role ??= roleOf(data);
+            socket.send(data, to);
+          },
+        };
+      },
+    };
     this.status = runCommandLine(["punch", ...HERE, ...args], this.io, { runtime }).finally(() => {
       assertEquals(this.io.listeners, 0);
     });
@@ -72,12 +101,27 @@ describe("natkit punch", () => {
     );
   });
 
-  it("says nothing of STUN where a server is named", async () => {
+  it("begins in the role that the flags say, and otherwise in one of two", async () => {
+    for (const roles of [["controlling", "controlled"], ["controlled", "controlling"], []]) {
+      const ends = [0, 1].map((i) => new End("--udp", ...roles[i] ? [`--${roles[i]}`] : []));
+      const [a, b] = await Promise.all(ends.map((end) => end.ticket()));
+      ends[0]!.io.input(b!);
+      ends[1]!.io.input(a!);
+      for (const { io } of ends) io.endInput();
+      assertEquals(await Promise.all(ends.map(({ status }) => status)), [0, 0]);
+      const claimed = ends.map(({ role }) => role!);
+      if (roles.length > 0) assertEquals(claimed, roles);
+      else assertEquals(claimed.sort(), ["controlled", "controlling"]);
+    }
+  });
+
+  it("asks the STUN server that is named, and does not say that there is none", async () => {
     const server = await startStunServer({ listen: { address: "127.0.0.1", port: 0 } });
     const end = new End("--stun", formatEndpoint(server.endpoint));
     await end.ticket();
     end.io.signal("SIGINT");
     assertEquals(await end.status, 130);
+    assertEquals([...end.asked], [formatEndpoint(server.endpoint)]);
     assertEquals(
       end.io.err.split("\n")[0],
       "Give that to the peer, and its ticket to this command",
