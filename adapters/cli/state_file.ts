@@ -342,7 +342,7 @@ async function take(path: string, lock: string): Promise<string | undefined> {
     await rename(own, lock);
     return token;
   } catch (error) {
-    await rm(own, { recursive: true, force: true });
+    await rm(own, { recursive: true });
     const taken = process.platform === "win32" ? "EPERM" : "ENOTEMPTY";
     if ([taken, "EEXIST"].includes(codeOf(error))) return undefined;
     throw error;

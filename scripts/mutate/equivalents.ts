@@ -201,6 +201,20 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "how long one that waits sleeps is drawn anyway, so that two do not wake together",
   },
   {
+    path: "adapters/cli/state_file.ts",
+    line:
+      "await new Promise((resolve) => setTimeout(resolve, LOCK_RETRY_MS * (0.5 + Math.random())));",
+    operator: "arithmetic",
+    reason: "how long one that waits sleeps is drawn anyway, so that two do not wake together",
+  },
+  {
+    path: "adapters/cli/state_file.ts",
+    line: "await rm(own, { recursive: true });",
+    operator: "await",
+    reason:
+      "who finds the lock taken comes back for it, and nobody looks for what is taken away here",
+  },
+  {
     path: "core/sim/host.ts",
     line: "if (place >= 0) this.processes.splice(place, 1);",
     operator: "condition",

@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { NatError } from "../../../core/errors.ts";
 import type { CliEvent, MappingFields } from "../../../adapters/cli/events.ts";
-import type { Io } from "../../../adapters/cli/io.ts";
+import { type Io, Stopped } from "../../../adapters/cli/io.ts";
 import { Output, reportOf } from "../../../adapters/cli/output.ts";
 import { describeEvent, duration, styleFor } from "../../../adapters/cli/text.ts";
 import { UsageError } from "../../../adapters/cli/values.ts";
@@ -191,6 +191,14 @@ describe("reportOf()", () => {
     assertEquals(reportOf(new UsageError("no")), {
       report: { code: "usage", message: "no", attempts: [] },
       status: 2,
+    });
+  });
+
+  it("says that it was interrupted, which is no wrong usage", () => {
+    const message = "Interrupted by SIGINT";
+    assertEquals(reportOf(new Stopped("SIGINT")), {
+      report: { code: "interrupted", message, attempts: [] },
+      status: 1,
     });
   });
 
