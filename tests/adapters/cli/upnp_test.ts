@@ -1,7 +1,9 @@
 import { afterEach, describe, it } from "node:test";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { systemRuntime } from "../../../adapters/auto.ts";
 import { UpnpClient, type UpnpService } from "../../../adapters/api/upnp_client.ts";
 import { runCommandLine } from "../../../adapters/cli/command_line.ts";
+import type { Runtime } from "../../../adapters/runtime.ts";
 import { page, POWER, UpnpDevice } from "../upnp_device.ts";
 import { FakeIo } from "./fakes.ts";
 
@@ -29,20 +31,40 @@ describe("natkit upnp", () => {
 
   async function natkit(device: UpnpDevice | undefined, ...args: string[]) {
     const io = new FakeIo();
-    let scanMs: number | undefined;
+    let scanMs: number | undefined, targets: readonly string[] | undefined, isOpen = false;
+    const system = systemRuntime();
+    // What is waited for at all has been for half a second.
+    const runtime: Runtime = {
+      ...system,
+      setTimer: (ms, callback, keepAlive) => {
+        if (ms !== 500) return system.setTimer(ms, callback, keepAlive);
+        callback();
+        return () => {};
+      },
+    };
     const status = await runCommandLine(["upnp", ...args], io, {
+      runtime,
       openUpnp: async (options) => {
         const where = device?.options ?? { places: [] };
+        targets = options.targets;
+        isOpen = true;
         const client = await UpnpClient.open({ ...options, ...where });
         const services = client.services.bind(client);
         client.services = (scan) => {
           scanMs = scan?.scanMs;
           return both(services({ ...scan, scanMs: 5000 }));
         };
+        const close = client.close.bind(client);
+        client.close = async () => {
+          await close();
+          await new Promise((resolve) => setTimeout(resolve, 0));
+          isOpen = false;
+        };
         return client;
       },
     });
-    return { io, status, scanMs };
+    assertEquals(isOpen, false, "nobody waited for its end");
+    return { io, status, scanMs, targets };
   }
 
   const DEVICE = {
@@ -55,9 +77,10 @@ describe("natkit upnp", () => {
 
   it("services lists those that it finds", async () => {
     const device = await start();
-    const { io, status, scanMs } = await natkit(device, "services", "--scan", "1", "--json");
+    const flags = ["--scan", "1", "--target", "upnp:rootdevice", "--json"];
+    const { io, status, scanMs, targets } = await natkit(device, "services", ...flags);
 
-    assertEquals([status, io.err, scanMs], [0, "", 1000]);
+    assertEquals([status, io.err, scanMs, targets], [0, "", 1000, ["upnp:rootdevice"]]);
     const at = { device: DEVICE, address: "127.0.0.1", location: device.location };
     assertEquals(io.events, [
       {
@@ -85,6 +108,7 @@ describe("natkit upnp", () => {
     const { io } = await natkit(await start(), "services");
 
     assertEquals(io.out.split("\n")[0], `Lamp at 127.0.0.1: ${POWER}`);
+    assertEquals(io.err, "Waiting for devices…\n");
   });
 
   it("actions lists what a service can be asked, by any of its names", async () => {
@@ -117,6 +141,10 @@ describe("natkit upnp", () => {
     const set = await natkit(device, ...args);
     assertEquals([set.status, set.io.out], [0, "done\n"]);
     assertEquals(
+      set.io.err,
+      "Waiting for devices…\nWaiting for the service's description…\nWaiting for the device…\n",
+    );
+    assertEquals(
       device.asked.at(-1),
       'POST /ctl/power SetTarget {"NewTarget":"1","NewReason":"a=b c"}',
     );
@@ -142,10 +170,11 @@ describe("natkit upnp", () => {
 
     assertEquals(status, 1);
     const [error] = io.events as [
-      { code: string; message: string; attempts: { outcome: string }[] },
+      { code: string; message: string; attempts: unknown },
     ];
-    assertEquals(error.code, "refused");
-    assertEquals(error.attempts.map(({ outcome }) => outcome), ["402 Invalid Args"]);
+    assertEquals([error.code, error.attempts], ["refused", [
+      { via: "upnp", gateway: "127.0.0.1", outcome: "402 Invalid Args", elapsedMs: 0 },
+    ]]);
     assertStringIncludes(error.message, "402 Invalid Args");
   });
 
