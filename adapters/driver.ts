@@ -220,9 +220,9 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
    * @throws {NatError} As {@linkcode open}, for the first that could not be opened.
    */
   async opened(): Promise<void> {
-    for (const { opening } of [...this.#listed.values()]) {
+    for (const { opening, spec } of [...this.#listed.values()]) {
       const error = await opening;
-      if (error) throw error;
+      if (error && !spec.optional) throw error;
     }
   }
 
@@ -361,6 +361,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
     } catch (error) {
       const failure = error instanceof NatError ? error : callError("Cannot open a socket", error);
       if (isWanted()) this.#tap?.({ type: "failed", message: failure.message });
+      if (isWanted() && listed.spec.optional) callBack(() => this.#onSocketError?.(failure));
       if (isWanted()) this.#tellSocket(key, failureOf(failure, false));
       return failure;
     }

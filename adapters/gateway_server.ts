@@ -31,7 +31,11 @@ export interface GatewayServerOptions extends
     SimulatedGatewayOptions,
     "random" | "externalAddresses" | "trace" | "listen" | "epochSeconds"
   > {
-  /** The address to listen on. An IPv6 one makes a firewall without NAT. Default `"127.0.0.1"`. */
+  /**
+   * The address to listen on. An IPv6 one makes a firewall without NAT. At `"0.0.0.0"` the system
+   * chooses by which link announcements of PCP and NAT-PMP leave: that of the default route.
+   * Default `"127.0.0.1"`.
+   */
   readonly listen?: string;
   /**
    * The port to listen on, 0…65535; 0 takes a free one, for UPnP's searches, too, where

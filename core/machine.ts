@@ -87,6 +87,8 @@ export interface SocketSpec {
   readonly interface?: string;
   /** Whether other programs may have the same port (announcements). */
   readonly reuse?: boolean;
+  /** Whether its machine does without it: nobody who waits for the sockets fails for want of it. */
+  readonly optional?: boolean;
 }
 
 /** What became of a {@linkcode SocketSpec}. */

@@ -387,13 +387,14 @@ export class IgdServer implements Machine<ServerEvent> {
 
   #listSockets(): readonly SocketSpec[] {
     if (!this.#isOn) return [];
-    return this.#settings.places.flatMap((place): SocketSpec[] => {
+    const { places } = this.#settings;
+    return places.flatMap((place): SocketSpec[] => {
       const { address, bindTo, socket, groupSocket, httpSocket, httpPort, joinBy, port } = place;
       const groups = familyOf(address) === 6
         ? [[groupSocket, SSDP_GROUP_V6], [`${groupSocket} site`, SSDP_GROUP_V6_SITE]] as const
         : [[groupSocket, SSDP_GROUP_V4]] as const;
       const local = { address: bindTo, port: httpPort ?? this.#settings.httpPort };
-      return [
+      const specs: SocketSpec[] = [
         { key: httpSocket, kind: "http", local },
         { key: socket, local: { address: bindTo, port }, reuse: true },
         ...(port === 0 ? [] : groups.map(([key, group]) => ({
@@ -404,6 +405,9 @@ export class IgdServer implements Machine<ServerEvent> {
           reuse: true,
         }))),
       ];
+      // Not every runtime listens at an address with a zone, and there are other places to be found at.
+      const isOptional = places.length > 1 && bindTo !== address;
+      return isOptional ? specs.map((spec) => ({ ...spec, optional: true })) : specs;
     });
   }
 

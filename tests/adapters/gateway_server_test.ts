@@ -214,6 +214,21 @@ describe("startGateway()", () => {
     await assertRejects(() => start({ runtime: blind, upnp: {} }), NatError, "interfaces");
   });
 
+  it("does without UPnP on a link where it cannot listen, and tells so", async () => {
+    const interfaces = ["127.0.0.1", "fe80::1%none"].map((address, i) => (
+      { name: `lan${i}`, address, prefixLength: 8, internal: false }
+    ));
+    const errors: unknown[] = [];
+    const server = await start({
+      runtime: { ...systemRuntime(), interfaces: () => interfaces },
+      listen: "0.0.0.0",
+      onSocketError: (error) => errors.push(error),
+    });
+    assertEquals(server.protocols, ["pcp", "nat-pmp", "upnp"]);
+    assertEquals(server.descriptions.map((url) => new URL(url).hostname), ["127.0.0.1"]);
+    assert(errors.length > 0 && errors.every((error) => String(error).includes("fe80::1%none")));
+  });
+
   it("tells what befalls its sockets once it runs", async () => {
     const system = systemRuntime();
     const opened: UdpHandlers[] = [];

@@ -990,6 +990,23 @@ describe("IgdServer: by itself", () => {
     }
   });
 
+  it("does without a link-local place of its own where it has another one", () => {
+    const optional = (...addresses: string[]) => {
+      const interfaces = addresses.map((address) => ({ address, prefixLength: 8 }));
+      const { server } = make({ interfaces });
+      server.start(0);
+      return server.sockets().filter(({ optional }) => optional).map(({ key }) => key);
+    };
+    const link = "fe80::1%lan0";
+    assertEquals(
+      optional(OWN, link),
+      ["http", "ssdp", "ssdp-group", "ssdp-group"].map((what, i) =>
+        `${what} ${link}${i === 3 ? " site" : ""}`
+      ),
+    );
+    assertEquals([optional(link), optional(OWN, "2001:db8::1")], [[], []]);
+  });
+
   it("answers a link-local searcher where it is, not on the other links whose sockets hear it too", () => {
     const interfaces = [
       { address: "::1", prefixLength: 128, name: "lo" },
