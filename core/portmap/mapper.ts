@@ -37,7 +37,7 @@
 import { mayBeOf } from "../cidr.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import { type Attempt, type NatErrorCode, PREFERENCE, type Via } from "../errors.ts";
-import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
+import { canonicalAddress, type Family, familyOf, isSameEndpoint, withoutZone } from "../ip.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
 import { readSaved, savedKey } from "../lease/saved.ts";
 import type {
@@ -247,8 +247,9 @@ export class PortMapper implements Machine<MapperEvent> {
         "'protocols' has upnp, which needs the option 'upnp': current value is undefined",
       );
     }
-    for (const mapping of saved) {
-      readSaved(mapping);
+    for (const given of saved) {
+      readSaved(given);
+      const mapping = withCanonicalHosts(given);
       this.#addSaved(savedKey(mapping), mapping);
     }
     const isGateway = (address: string) =>
@@ -428,8 +429,8 @@ export class PortMapper implements Machine<MapperEvent> {
    *
    * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
    */
-  map(request: PortRequest, now: Instant): MappingId {
-    const family = this.#check(request);
+  map(wish: PortRequest, now: Instant): MappingId {
+    const [request, family] = this.#read(wish);
     const key = savedKey(request);
     if (this.#isClosed) throw new TypeError("Cannot map a port: the mapper is closed");
     this.#checkFree(request, key, [family]);
@@ -457,8 +458,8 @@ export class PortMapper implements Machine<MapperEvent> {
    *
    * @throws {TypeError | RangeError} On a request that no gateway could have granted.
    */
-  unmap(request: PortRequest, now: Instant): MappingId {
-    const family = this.#check(request);
+  unmap(wish: PortRequest, now: Instant): MappingId {
+    const [request, family] = this.#read(wish);
     const key = savedKey(request);
     if (this.#isTaken(request, key, family)) {
       const internal = describeInternal(checkMappingRequest(request));
@@ -512,18 +513,18 @@ export class PortMapper implements Machine<MapperEvent> {
    *
    * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
    */
-  mapBoth(request: PairRequest, now: Instant): MappingId {
+  mapBoth(wish: PairRequest, now: Instant): MappingId {
+    const [request, family] = this.#read<PortRequest>({ ...wish, protocol: "tcp" });
     const requests = (["tcp", "udp"] as const).map((protocol) => ({ ...request, protocol }));
-    const [family] = requests.map((one) => this.#check(one));
     for (const name of ["remote", "portSet"] as const) {
       if (request[name] !== undefined) throw new TypeError(`'${name}' cannot be for TCP and UDP`);
     }
     if (this.#isClosed) throw new TypeError("Cannot map a port: the mapper is closed");
-    for (const one of requests) this.#checkFree(one, savedKey(one), [family!]);
+    for (const one of requests) this.#checkFree(one, savedKey(one), [family]);
     this.#outbox.touch(now);
     this.#tryAgain();
     const id = this.#nextId++;
-    this.#pairs.open(id, { ...request, family: family! }, now);
+    this.#pairs.open(id, { ...request, family }, now);
     this.#drain(now);
     return id;
   }
@@ -532,12 +533,12 @@ export class PortMapper implements Machine<MapperEvent> {
    * Maps a port at every gateway, and goes on trying where that fails. `assignments` tells all the
    * addresses by which it can be reached, at once and at each change; `unmapped` that it is over.
    *
-   * @param request Of `family` or at `gateway` alone, where it names one.
+   * @param wish Of `family` or at `gateway` alone, where it names one.
    * @throws {TypeError | RangeError} On a request that no gateway could grant, or whose port is held.
    */
-  watch(request: WatchRequest, now: Instant): MappingId {
-    if (request.boundTo !== undefined) checkAddress("boundTo", request.boundTo);
-    this.#check(request);
+  watch(wish: WatchRequest, now: Instant): MappingId {
+    if (wish.boundTo !== undefined) checkAddress("boundTo", wish.boundTo);
+    const [request] = this.#read(wish);
     for (const name of ["remote", "portSet", "mode"] as const) {
       if (request[name] !== undefined) throw new TypeError(`'${name}' cannot be watched`);
     }
@@ -1443,7 +1444,9 @@ export class PortMapper implements Machine<MapperEvent> {
     return id;
   }
 
-  #check(request: PortRequest): Family {
+  /** The request, checked, with hosts in canonical text, by which they are told apart; its family. */
+  #read<R extends PortRequest>(wish: R): [R, Family] {
+    const request = withCanonicalHosts(wish);
     checkMappingRequest(request);
     checkPort("internalPort", request.internalPort);
     checkChoice("protocol", request.protocol, ["tcp", "udp"]);
@@ -1462,7 +1465,7 @@ export class PortMapper implements Machine<MapperEvent> {
         `'filters.prefix' must be an IPv${family} prefix: current value is ${address}/${prefixLength}`,
       );
     }
-    return family;
+    return [request, family];
   }
 
   /** Whether one of its ports is wanted by another one, of this family. */
@@ -1770,6 +1773,19 @@ export class PortMapper implements Machine<MapperEvent> {
         speakers.some(({ removingAll }) => [...removingAll.values()].some((all) => all.has(id)))
       );
   }
+}
+
+function withCanonicalHosts<R extends Pick<PortRequest, "thirdParty" | "remote">>(request: R): R {
+  const { thirdParty, remote } = request ?? {};
+  if (thirdParty === undefined && remote === undefined) return request;
+  // What is none is found by the checks.
+  const read = (host: string) => withoutZone(canonicalAddress(host) ?? host);
+  return {
+    ...request,
+    ...(typeof thirdParty === "string" && { thirdParty: read(thirdParty) }),
+    ...(typeof remote?.address === "string" &&
+      { remote: { ...remote, address: read(remote.address) } }),
+  };
 }
 
 function checkPath(

@@ -572,6 +572,28 @@ describe("bad input", () => {
     }
   });
 
+  it("knows another host, and a peer, however its address is spelt", () => {
+    const spelt = ["2001:DB8:0::9", "2001:db8::9"] as const;
+    const of = (address: string) => [
+      { ...web, family: 6, thirdParty: address } as const,
+      { ...web, family: 6, remote: { address, port: 9 } } as const,
+    ];
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(SIX, "", { allowThirdParty: true });
+    for (const request of of(spelt[0])) net.do((mapper, now) => mapper.map(request, now));
+    for (const request of of(spelt[1])) {
+      assertThrows(() => net.mapper.map(request, 0), TypeError, "it is mapped already");
+    }
+    net.connect([SIX]);
+    assertEquals(net.takeTypes(), ["mapped", "mapped"]);
+    const [saved] = net.mapper.exportSaved();
+    const later = new Net({ protocols: ["pcp"], saved: [{ ...saved!, thirdParty: spelt[0] }] });
+    later.add(SIX, "", { allowThirdParty: true });
+    later.connect([SIX]);
+    later.do((mapper, now) => mapper.unmap(of(spelt[1])[0]!, now));
+    assertEquals(toHex(later.sent[0]!.data.subarray(24, 36)), saved!.nonce);
+  });
+
   it("lets a set have beside it what is another host's, for a peer, or over the other family", () => {
     const net = new Net({ protocols: ["pcp"] });
     net.add(A, "203.0.113.7", { allowThirdParty: true });
