@@ -476,7 +476,9 @@ export class PortMapper implements Machine<MapperEvent> {
         : isDeletedAt(one, gateway);
       if (isSame) return one.id;
     }
-    return this.#remove(request, now);
+    // Later it might be another family's, where another wish has the port.
+    const isKnown = this.#own().length > 0;
+    return this.#remove(isKnown ? { ...request, family } : request, now);
   }
 
   /** The inbound mappings of earlier runs that PCP alone can delete, each by its nonce. */
@@ -1475,16 +1477,30 @@ export class PortMapper implements Machine<MapperEvent> {
     family: Family,
     self?: ManagedMapping,
   ): boolean {
-    const wanted = this.#wanted[family];
-    const same = wanted.get(key);
-    if (same !== undefined && same !== self) return true;
-    // A single port can overlap with a set only.
-    for (const one of request.portSet ? wanted.values() : this.#sets) {
-      if (one === self || wanted.get(one.key) !== one) continue;
-      if (sharePorts(request, one.request)) return true;
+    for (const wanted of Object.values(this.#wanted)) {
+      const same = wanted.get(key);
+      if (same && same !== self && this.#isOf(same, family)) return true;
+      // A single port can overlap with a set only.
+      for (const one of request.portSet ? wanted.values() : []) {
+        if (one !== self && sharePorts(request, one.request) && this.#isOf(one, family)) {
+          return true;
+        }
+      }
+    }
+    for (const one of this.#sets) {
+      if (one !== self && sharePorts(request, one.request) && this.#isOf(one, family)) return true;
     }
     return this.#watches.some(family, (one) => sharePorts(request, one)) ||
       this.#pairs.some(family, (one) => sharePorts(request, one));
+  }
+
+  /** Whether it was asked for of this family, goes there as gateways are now, or is there. */
+  #isOf(managed: ManagedMapping, family: Family): boolean {
+    const { request, key, contenders } = managed;
+    return this.#familyOf(request) === family || this.#wanted[family].get(key) === managed ||
+      contenders.some(({ id, speaker: { path } }) =>
+        id !== undefined && familyOf(path.gateway.address) === family
+      );
   }
 
   /**

@@ -13,7 +13,7 @@
 import { isPrivate } from "../cidr.ts";
 import { familyOf, isSameEndpoint } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
-import type { MappingId } from "../mapping.ts";
+import type { MappingId, Transport } from "../mapping.ts";
 import { PCP_PORT } from "../pcp/constants.ts";
 import type { ManagedMapping, PortRequest } from "./managed.ts";
 import type { Path } from "./path.ts";
@@ -102,6 +102,7 @@ export class Outers {
           isSameEndpoint(outer.to, to)
         );
         if (isKnown || owned.vain.has(outerKey(gateway, to))) continue;
+        if (this.#isMapped(request.protocol, gateway, to)) continue;
         const path = this.#host.pathBeyond(at, to.address, gateway);
         if (!path) continue;
         const wish = outerRequest(request, at.gateway, gateway, to);
@@ -180,6 +181,19 @@ export class Outers {
       outers.some((one) => one.path === path)
     );
     if (!isUsed) this.#host.leave(path, now);
+  }
+
+  /**
+   * Whether an endpoint of the gateway below is mapped on already, for another wish: it has given to this
+   * one what it gave to that before, and has not said so yet.
+   */
+  #isMapped(protocol: Transport, gateway: Endpoint, to: Endpoint): boolean {
+    return [...this.#owned.values()].some(({ outers }) =>
+      outers.some(({ managed, ...one }) =>
+        managed.phase !== "revoking" && managed.request.protocol === protocol &&
+        isSameEndpoint(one.path.gateway, gateway) && isSameEndpoint(one.to, to)
+      )
+    );
   }
 
   #giveUp({ vain }: Owned, { managed, path, to }: Outer, now: Instant): void {

@@ -315,6 +315,19 @@ describe("a mapping behind two gateways", () => {
     assertEquals(takeTold(net), [`recovered ${INSIDE}`, `moved ${HERE}`]);
   });
 
+  it("leaves the outer one to who has the inner one's port by now, where nobody has been told so", () => {
+    const { net } = held(["pcp"]);
+    net.run(20_000);
+    net.gateways.get(A.gateway.address)!.forget(net.now);
+    const other = { ...web, internalPort: 9090, suggestedExternal: { port: 8080 } };
+    net.do((mapper, now) => mapper.map(other, now));
+    net.run(2000);
+    assertEquals(takeTold(net), [`mapped ${INSIDE}`]);
+    assertEquals(net.ports(OUTER), [8080]);
+    net.run(3 * 3_600_000);
+    assertEquals([net.ports(A).length, net.ports(OUTER).length], [2, 2]);
+  });
+
   it("follows the inner one out of there", () => {
     const { net } = held();
     net.gateways.get(A.gateway.address)!.setExternalAddresses(["203.0.113.8"], net.now);

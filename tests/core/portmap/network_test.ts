@@ -5,7 +5,7 @@
  * @module
  */
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { Instant } from "../../../core/machine.ts";
 import type { PortMapper } from "../../../core/portmap/mapper.ts";
@@ -299,6 +299,23 @@ describe("networks", () => {
       net.run(1000);
       assertEquals(net.ports(SIX), []);
     }
+  });
+
+  it("of two families what has gone to IPv6 has its port there, also when IPv4 is back", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.add(SIX, "");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.connect([SIX]);
+    net.connect([A, SIX]);
+    assertEquals(net.ports(SIX), [8080]);
+    for (const ask of ["map", "watch"] as const) {
+      const again = () => net.mapper[ask]({ ...web, family: 6 }, net.now);
+      assertThrows(again, TypeError, "it is mapped already");
+    }
+    net.run(60_000);
+    assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
   });
 
   it("a host that gets the address for which it maps as another's goes on, and tells it is lost", () => {

@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, it } from "node:test";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Instant } from "../../../core/machine.ts";
 import type { PortRequest } from "../../../core/portmap/managed.ts";
 import type { PortMapper } from "../../../core/portmap/mapper.ts";
@@ -109,6 +109,25 @@ describe("a removal", () => {
       assert(net.mapper.isIdle);
     });
   }
+
+  it("is of the family that there is a gateway of as it is asked for, and of no wish that goes there", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.add(SIX, "");
+    net.do((mapper, now) => mapper.map(web, now));
+    net.connect([SIX], []);
+    assertThrows(() => net.mapper.unmap(web, net.now), TypeError, "it is held");
+    const other = { ...web, internalPort: 9000 };
+    const removal = net.do((mapper, now) => mapper.unmap(other, now));
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(other, now));
+    assertEquals([net.takeTypes(), net.ports(A)], [["mapped", "mapped"], [8080, 9000]]);
+    net.connect([A, SIX]);
+    assertEquals([net.events.map((event) => told(event, "unmapped").id), net.ports(A)], [
+      [removal],
+      [8080, 9000],
+    ]);
+  });
 
   it("over one family, or at one gateway, is none over the other, or at another", () => {
     const net = new Net({ protocols: ["pcp"] });
