@@ -37,11 +37,13 @@ export function parseNetstat(text: string, toward: string): Route[] {
   return routes;
 }
 
-/** Destinations leave out zeros at the end: `128.0/1`. A network's without a length is no way out. */
+/**
+ * Destinations leave out zeros at the end: `128.0/1`. A network's without a length is no way out, nor
+ * one with a zone: both are no prefixes.
+ */
 function prefixOf(destination: string, toward: string): number | undefined {
   if (destination === "default") return 0;
   const [address, length] = destination.split("/");
-  if (length === undefined || address!.includes("%")) return undefined;
   const missing = address!.includes(":") ? 0 : 4 - address!.split(".").length;
   return prefixToward(`${address}${".0".repeat(Math.max(0, missing))}/${length}`, toward);
 }

@@ -965,6 +965,9 @@ describe("natkit", () => {
 
       it("names the remedy where PCP refuses what an earlier run may have mapped", async () => {
         nat.answer = refusal("NOT_AUTHORIZED");
+        // What is known of another port, or at another gateway, is of no help.
+        await keep({ internalPort: 6001 });
+        await keep({ gateway: "192.168.2.1" });
 
         assertEquals(await run("map 6000 --json"), 1);
         const [{ code, message, attempts, retryAfterSeconds }] = io.events as [
@@ -995,11 +998,16 @@ describe("natkit", () => {
         await run("map 6000");
         nat.answer = refusal("NOT_AUTHORIZED", "nat-pmp");
         await run("map 6000");
+        const attempts = [
+          { via: "pcp", gateway: "192.168.1.1", outcome: "NOT_AUTHORIZED", elapsedMs: 1 },
+        ] as const;
+        nat.answer = () => Promise.reject(new NatError("closed", "Cannot map", { attempts }));
+        await run("map 6000");
         await keep();
         nat.answer = refusal("NOT_AUTHORIZED");
         await run("map 6000");
 
-        assertEquals(io.err, "natkit: Cannot map\n".repeat(3));
+        assertEquals(io.err, "natkit: Cannot map\n".repeat(4));
       });
     });
 

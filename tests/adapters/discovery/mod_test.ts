@@ -465,7 +465,15 @@ describe("gatewayNotFound()", () => {
     const tunnel = gatewayNotFound(await readNetwork(linuxOf({ v4 }, WIREGUARD)), 4);
 
     assertEquals([nothing.code, tunnel.code], ["gateway-not-found", "gateway-not-found"]);
-    assertMatch(nothing.message, /no default route.*--gateway/);
+    assertEquals(
+      nothing.message,
+      "Cannot find a gateway: this host has no default route; --gateway names one",
+    );
+    const none6 = gatewayNotFound({ gateways: [], detours: [] }, 6);
+    assertEquals(
+      none6.message,
+      "Cannot find a gateway for IPv6: this host has no default route for IPv6; --gateway names one",
+    );
     assertMatch(tunnel.message, /IPv4.*wg0.*--gateway/);
   });
 });

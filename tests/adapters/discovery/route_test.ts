@@ -36,6 +36,7 @@ describe("routeLines()", () => {
     assertEquals([...routeLines("\na \r\n\n b")], ["", "a", "", " b"]);
     assertEquals([...routeLines("a\n")], ["a"]);
     assertEquals([...routeLines("")], []);
+    assertEquals([...routeLines("a\n".repeat(100_001))].length, 100_000);
   });
 });
 
@@ -74,7 +75,7 @@ describe("rankRoutes()", () => {
 });
 
 describe("bestRoute()", () => {
-  it("is the longest prefix, of those the lowest metric", () => {
+  it("is the longest prefix, of those the lowest metric, of those the first", () => {
     const routes = [
       via("192.168.1.1", "eth0", 0),
       via("10.8.0.1", "tun0", 50, 1),
@@ -83,6 +84,8 @@ describe("bestRoute()", () => {
 
     assertEquals(bestRoute(routes)?.gateway, "10.9.0.1");
     assertEquals(bestRoute([]), undefined);
+    const [one, other] = [via("192.168.1.1", "eth0", 5), via("192.168.1.2", "eth1", 5)];
+    assertEquals([bestRoute([one, other]), bestRoute([other, one])], [one, other]);
   });
 });
 
