@@ -1567,6 +1567,65 @@ describe("natkit", () => {
     });
   });
 
+  describe("doctor", () => {
+    /** Runs it where that is the network. */
+    const examined = async (net: FakeNetwork, ...flags: string[]): Promise<number> => {
+      let status: number | undefined;
+      void runCommandLine(["doctor", ...flags], io, { runtime: net }).then((it) => status = it);
+      while (status === undefined) await net.pass(50);
+      return status;
+    };
+
+    it("tells all that it has found out, the times to a tenth of a millisecond", async () => {
+      const net = new FakeNetwork();
+      net.time = 1000.123;
+      net.addresses = [
+        { name: "eth0", address: "192.0.2.7", prefixLength: 24, internal: false },
+      ];
+      const flags = ["--via", "pcp,nat-pmp", "--stun", "198.51.100.1:3478", "--timeout", "1"];
+      assertEquals(await examined(net, ...flags, "--json"), 0, io.err);
+      const [{ findings, ...report }] = io.events as [Record<string, unknown>];
+      const reflexive = report.reflexive as [{ elapsedMs: number }];
+      const { elapsedMs } = reflexive[0];
+      assertEquals([elapsedMs >= 1000, Math.round(elapsedMs * 10) / 10], [true, elapsedMs]);
+      const protocols = (report.gateways as { protocols: { elapsedMs: number }[] }[])[0]!.protocols
+        .map((one) => one.elapsedMs);
+      assertEquals(report, {
+        event: "report",
+        gateways: [{
+          gateway: "192.0.2.1",
+          family: 4,
+          interface: "eth0",
+          localAddress: "192.0.2.7",
+          protocols: (["pcp", "nat-pmp"] as const).map((via, i) => (
+            { via, outcome: "answered", elapsedMs: protocols[i], external: "203.0.113.7" }
+          )),
+        }],
+        detours: [],
+        localAddresses: ["192.0.2.7"],
+        reflexive: [{ server: "198.51.100.1:3478", outcome: "no answer", elapsedMs }],
+      });
+      assert((findings as unknown[]).length > 0);
+      assertEquals([io.err, net.sockets.every(({ isClosed }) => isClosed)], ["", true]);
+    });
+
+    it("tells of a host without a gateway as well, and what keeps it from looking", async () => {
+      const net = new FakeNetwork();
+      net.defaultRoutes = [];
+      assertEquals(await examined(net, "--json"), 0);
+      const { gateways, findings } = io.events[0] as { gateways: []; findings: { code: string }[] };
+      assertEquals([gateways, findings.map(({ code }) => code)], [[], ["no-gateway", "no-ipv6"]]);
+
+      io = new FakeIo();
+      net.readTextFile = () =>
+        Promise.reject(new NatError("permission", "Cannot read: --allow-read is needed"));
+      net.run = () =>
+        Promise.reject(new NatError("permission", "Cannot run: --allow-run is needed"));
+      assertEquals(await examined(net, "--json"), 1);
+      assertEquals(io.events.map(({ code }) => code), ["permission"]);
+    });
+  });
+
   describe("unmap", () => {
     const confirmed = { via: "pcp", gateway: "192.168.1.1" };
 
