@@ -148,14 +148,28 @@ describe("natkit nat-type", () => {
     const name = formatEndpoint(server.endpoint);
     await server.close();
     const io = new FakeIo();
-    const words = ["nat-type", "--stun", name, "--json"];
-    assertEquals(await runCommandLine(words, io, { runtime: hurried() }), 1);
+    const bound = new Set<string | undefined>();
+    const system = hurried();
+    const runtime: Runtime = {
+      ...system,
+      openUdp: (options, handlers) => {
+        bound.add(options.local?.address);
+        return system.openUdp(options, handlers);
+      },
+    };
+    const words = ["nat-type", "--stun", name, "--json", "--internal-address", "127.0.0.2"];
+    assertEquals(await runCommandLine(words, io, { runtime }), 1);
+    assertEquals([...bound], ["127.0.0.2"]);
     assertEquals(io.events.map(({ event, type }) => [event, type]), [
       ["nat-type", "blocked"],
       ["error", undefined],
     ]);
-    assertEquals(io.err, `natkit: No STUN server answered over UDP: ${name}\n`);
-    assertEquals(io.events[1]!.code, "no-answer");
+    const why = `natkit: No STUN server answered over UDP: ${name}\n`;
+    assertEquals([io.err, io.events[1]!.code], [why, "no-answer"]);
+    const text = new FakeIo();
+    const plain = ["nat-type", "--stun", name];
+    assertEquals(await runCommandLine(plain, text, { runtime: hurried() }), 1);
+    assertEquals(text.err, `Waiting for STUN servers…\n${why}`);
   });
 
   it("needs a server, and takes no wrong one", async () => {
