@@ -40,6 +40,20 @@ describe("why a datagram was dropped", () => {
     assertEquals(reason(["stray", "other"], PCP), "unsolicited");
   });
 
+  it("is no vague word where there is another one", () => {
+    for (const vague of ["unsolicited", "unmatched", "wrong-version", "notAResponse"]) {
+      const stats = { a: { dropped: { [vague]: 1, "bad-url": 1 } } };
+      assertEquals(reasonSince(new Map(), stats, SSDP), "bad url", vague);
+    }
+  });
+
+  it("is looked for as deep as counters lie, and no deeper", () => {
+    const dropped = { deep: 1 };
+    assertEquals(reasonSince(new Map(), { a: { b: { c: { dropped } } } }, SSDP), "deep");
+    const deeper = { a: { b: { c: { d: { dropped } } } } };
+    assertEquals(reasonSince(new Map(), deeper, SSDP), "not asked for");
+  });
+
   it("is no counter of something else", () => {
     assertEquals(reason(["sent", "paths"], PCP), "not asked for");
     assertEquals(reasonSince(new Map(), {}, new Uint8Array(0)), "not asked for");

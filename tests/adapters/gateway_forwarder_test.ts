@@ -11,7 +11,7 @@ import {
 } from "../../adapters/gateway_server.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import type { Transport } from "../../core/mapping.ts";
-import type { UdpSocket } from "../../adapters/runtime.ts";
+import type { Runtime, UdpSocket } from "../../adapters/runtime.ts";
 import type { TableEntry } from "../../core/table/entry.ts";
 import { FakeRuntime, type FakeSocket } from "./fake_runtime.ts";
 
@@ -85,7 +85,21 @@ describe("a gateway that forwards", () => {
   }
 
   it("a TCP program behind it is reached at the mapped port, both ways, to the end of each side", async () => {
-    const server = await start({ external: OUTSIDE });
+    const system = systemRuntime();
+    const connecting = new Set<unknown>();
+    const runtime: Runtime = {
+      ...system,
+      setTimer: (ms, callback, keepAlive) => {
+        const cancel = system.setTimer(ms, callback, keepAlive);
+        // How long a connection inwards may take.
+        if (ms === 10_000) connecting.add(cancel);
+        return () => {
+          connecting.delete(cancel);
+          cancel();
+        };
+      },
+    };
+    const server = await start({ external: OUTSIDE, runtime });
     const port = await echo();
     const { at, mapping } = await map(server, "tcp", port);
 
@@ -94,6 +108,7 @@ describe("a gateway that forwards", () => {
     assertEquals(await ask(at, "hello"), "HELLO.");
     const answers = await Promise.all(["a", "b", "c"].map((text) => ask(at, text)));
     assertEquals(answers, ["A.", "B.", "C."]);
+    while (connecting.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   });
 
   it("a UDP program behind it answers each that asks", async () => {
