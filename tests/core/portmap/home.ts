@@ -7,12 +7,10 @@
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { Instant } from "../../../core/machine.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
-import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
-import { makeIgdClient } from "../../../core/portmap/upnp.ts";
+import type { PortMapper, PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import { seededRandom } from "../../../core/random.ts";
 import { ScriptedRouter } from "../upnp/scripted_igd.ts";
-import { timed } from "../machine_case.ts";
-import { EXTERNAL, GATEWAY, HOST } from "./rig.ts";
+import { EXTERNAL, GATEWAY, HOST, newMapper } from "./rig.ts";
 
 /** How a home is set up. */
 export interface HomeOptions {
@@ -59,14 +57,7 @@ export class Home {
       });
       this.gateway.start(-100_000);
     }
-    this.mapper = timed(
-      new PortMapper({
-        random: seededRandom(1),
-        announcements: false,
-        upnp: makeIgdClient,
-        ...options.mapper,
-      }),
-    );
+    this.mapper = newMapper(options.mapper ?? {});
     this.do((mapper, now) =>
       mapper.networkChanged([{ gateway: GATEWAY, localAddress: HOST }], now)
     );

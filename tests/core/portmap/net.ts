@@ -6,12 +6,10 @@
 import { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
-import { PortMapper, type PortMapperOptions } from "../../../core/portmap/mapper.ts";
-import { makeIgdClient } from "../../../core/portmap/upnp.ts";
+import type { PortMapper, PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { timed } from "../machine_case.ts";
-import { BY_DATAGRAM } from "./rig.ts";
+import { BY_DATAGRAM, newMapper } from "./rig.ts";
 
 export const web = { protocol: "tcp", internalPort: 8080 } as const;
 export const A: NetworkPath = {
@@ -46,15 +44,7 @@ export class Net {
   readonly #open: Map<string, string> = new Map();
 
   constructor(options: Partial<PortMapperOptions> = {}) {
-    this.mapper = timed(
-      new PortMapper({
-        random: seededRandom(1),
-        announcements: false,
-        upnp: makeIgdClient,
-        protocols: BY_DATAGRAM,
-        ...options,
-      }),
-    );
+    this.mapper = newMapper({ protocols: BY_DATAGRAM, ...options });
   }
 
   /** Puts a gateway there that booted well before. */

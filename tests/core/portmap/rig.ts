@@ -143,21 +143,19 @@ export function rig(options: RigOptions = {}): Rig {
   return new Rig(options);
 }
 
+/** A mapper that knows no network yet. */
+export function newMapper(options: Partial<PortMapperOptions>): PortMapper {
+  const random = seededRandom(1);
+  return timed(new PortMapper({ random, announcements: false, upnp: makeIgdClient, ...options }));
+}
+
 /** A mapper whose one gateway is open, without a network around it. */
 export function openMapper(
   options: Partial<PortMapperOptions> = {},
   localAddress: string = HOST,
   gateway: Endpoint = GATEWAY,
 ): PortMapper {
-  const mapper = timed(
-    new PortMapper({
-      random: seededRandom(1),
-      announcements: false,
-      upnp: makeIgdClient,
-      protocols: BY_DATAGRAM,
-      ...options,
-    }),
-  );
+  const mapper = newMapper({ protocols: BY_DATAGRAM, ...options });
   mapper.networkChanged([{ gateway, localAddress }], 0);
   const local = { address: localAddress, port: 40_000 };
   mapper.handleSocket(mapper.sockets()[0]!.key, { ok: true, local }, 0);
