@@ -46,6 +46,23 @@ describe("a question for the external addresses", () => {
     assertEquals([net.sent.length, net.events.length], [3, 0]);
   });
 
+  it("is asked of the gateway that is named, and of no other", () => {
+    const net = open();
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    const id = net.do((mapper, now) => mapper.askAddressesAt(B.gateway, now));
+    assertEquals(takeShort(net), [
+      `#${id} pcp 192.168.2.1 198.51.100.7`,
+      `#${id} nat-pmp 192.168.2.1 198.51.100.7`,
+      `#${id} told `,
+    ]);
+    assertEquals(net.sent.filter(({ to }) => to.address !== B.gateway.address), []);
+    net.connect([A]);
+    net.sent.length = 0;
+    net.do((mapper, now) => mapper.askAddressesAt(B.gateway, now));
+    assertEquals([net.events, net.sent], [[], []], "nobody is there any more");
+  });
+
   it("is asked of those alone that are named", () => {
     for (const via of ["pcp", "nat-pmp"] as const) {
       const net = open();

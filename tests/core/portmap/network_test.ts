@@ -12,6 +12,42 @@ import type { PortMapper } from "../../../core/portmap/mapper.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
 
+describe("a gateway's socket", () => {
+  const spec = {
+    key: "gateway 1",
+    connect: A.gateway,
+    local: { address: A.localAddress!, port: 0 },
+  };
+
+  it("is wanted at this host's address and at any port, and again after five seconds in vain", () => {
+    const net = new Net();
+    net.connect([A], []);
+    assertEquals(net.mapper.sockets(), [spec]);
+    const failure = { ok: false, code: "network", message: "no", isOpen: false } as const;
+    net.do((mapper, now) => mapper.handleSocket(spec.key, failure, now));
+    assertEquals([net.mapper.sockets(), net.mapper.nextTimeout()], [[], 5000]);
+    net.run(4999);
+    assertEquals(net.mapper.sockets(), []);
+    net.run(1);
+    assertEquals(net.mapper.sockets(), [spec]);
+  });
+
+  it("is kept where the gateway is left, until it has heard of all that is deleted", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.silent.add(A.gateway.address);
+    net.sent.length = 0;
+    net.connect([]);
+    net.run(1500);
+    assertEquals(net.mapper.sockets(), [spec]);
+    assert(net.sent.length > 1 && net.sent.every(({ data }) => data[7] === 0), "deletions");
+    net.run(60_000);
+    assertEquals(net.mapper.sockets(), []);
+  });
+});
+
 describe("several gateways", () => {
   it("of two families IPv4 is asked, whichever socket is open first", () => {
     const net = new Net();

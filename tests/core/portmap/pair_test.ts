@@ -4,6 +4,7 @@ import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
+import { seededRandom } from "../../../core/random.ts";
 import { A, B, Net } from "./net.ts";
 import { told } from "./rig.ts";
 
@@ -75,12 +76,27 @@ describe("TCP and UDP on one port", () => {
     }
   });
 
-  it("fail where no port is free for both, and leave nothing", () => {
-    const { net, gateway } = make();
+  /** A pair at a gateway that has no port for both. */
+  const crowded = (options: Partial<PortMapperOptions> = {}) => {
+    const { net, gateway } = make(options);
     for (let port = 1024; port < 65_536; port++) if (port !== 2000) take(gateway, "tcp", port);
     take(gateway, "udp", 2000);
     net.do((mapper, now) => mapper.mapBoth(game, now));
     net.run(600_000);
+    return { net, gateway };
+  };
+
+  it("try all dynamic ports at random, from 49152 to the last", () => {
+    for (const [drawn, port] of [[0, 49_152], [2 ** 32 - 1, 65_535]] as const) {
+      const { net } = crowded({ random: { ...seededRandom(1), u32: () => drawn } });
+      const tcp = net.sent.filter(({ data }) => data[1] === 1 && data[36] === 6 && data[7] !== 0);
+      const wished = tcp.map(({ data }) => data[42]! << 8 | data[43]!);
+      assertEquals(new Set(wished.slice(2)), new Set([port]));
+    }
+  });
+
+  it("fail where no port is free for both, and leave nothing", () => {
+    const { net, gateway } = crowded();
     // Six ports were tried: the wished one, that which UDP was given, and four that nobody owns.
     const tcp = net.sent.filter(({ data }) => data[1] === 1 && data[36] === 6 && data[7] !== 0);
     const wished = tcp.map(({ data }) => data[42]! << 8 | data[43]!);
