@@ -1093,7 +1093,6 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   #giveUp(now: Instant): void {
-    if (this.#isAgreed) return;
     const peer = this.#credentials?.peer;
     if (this.#hasHeardPeer) {
       return this.#fail("one-way", "What the peer sends arrives here, but no answer there", now);

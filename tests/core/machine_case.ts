@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { assertEquals } from "@std/assert";
+import { assert } from "@std/assert";
 import type {
   Action,
   Endpoint,
@@ -66,17 +66,23 @@ export function drain(machine: Machine<unknown>): Action<unknown>[] {
   return actions;
 }
 
-/** A machine that is held to rule 3 at each call: while output waits, its deadline is the last now. */
+/** A machine held to rule 3 at each call that begins to have output: that waits since its now. */
 export function timed<M extends Machine<unknown>>(machine: M): M {
+  const outputAt = (): Instant | undefined => {
+    const due = machine.debugTimeout();
+    return due?.reason === "output waits" || due?.reason === "drain" ? due.at : undefined;
+  };
   return new Proxy(machine, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name, target);
       if (typeof member !== "function") return member;
       return (...args: unknown[]) => {
+        const before = outputAt();
         const result: unknown = member.apply(target, args);
-        const now = args.findLast((arg) => typeof arg === "number");
-        const due = now === undefined ? undefined : target.debugTimeout();
-        if (due?.reason === "output waits") assertEquals(due.at, now, `after ${String(name)}()`);
+        const at = before === undefined ? outputAt() : undefined;
+        if (at !== undefined) {
+          assert(args.includes(at), `${String(name)}(${args}) waits since ${at}`);
+        }
         return result;
       };
     },

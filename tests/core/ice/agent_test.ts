@@ -806,6 +806,19 @@ describe("a check", () => {
     assertEquals(nominated(1020), [OTHER.port]);
   });
 
+  it("of a natkit nominates at once again where what it nominated was refused", () => {
+    const bench = new Bench({ role: "controlling" }, []);
+    const hint = { mapping: "unknown", ports: [] } as const;
+    bench.agent.setRemote({ ...bench.peer, hint, pacingMs: 5 }, 0);
+    for (const [at, from] of [[10, PEER], [30, OTHER]] as const) {
+      bench.feed(bench.request(), at, from);
+      const [nomination, ...more] = bench.requests(at, at);
+      assertEquals([nomination!.to, nomination!.attributes.useCandidate], [from, true]);
+      assertEquals(more, []);
+      bench.feed(bench.answer(nomination!, { code: 400 }), at + 5, from);
+    }
+  });
+
   it("answered by somebody without the password is not answered", () => {
     const bench = new Bench({ role: "controlling" });
     bench.agent.setRemote(bench.peer, 0);

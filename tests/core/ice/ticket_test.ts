@@ -185,7 +185,14 @@ describe("a ticket", () => {
     assertEquals(codeOf(() => formatTicket({ ...told, ufrag: "u".repeat(257) })), "malformed");
     assertEquals(codeOf(() => formatTicket({ ...told, ufrag: "u".repeat(256) })), "malformed");
     assertEquals(codeOf(() => formatTicket({ ...told, pacingMs: -1 })), "malformed");
-    for (const more of [{ foundation: "a\r\nb" }, { foundation: "" }, { priority: 0 }]) {
+    for (
+      const more of [
+        { foundation: "a\r\nb" },
+        { foundation: "" },
+        { priority: 0 },
+        { priority: 2 ** 31 },
+      ]
+    ) {
       const wrong = withCandidates([{ ...HOST, ...more }]);
       assertEquals(codeOf(() => formatTicket(wrong)), "malformed", JSON.stringify(more));
     }

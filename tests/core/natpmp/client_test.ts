@@ -424,6 +424,22 @@ describe("NatPmpClient: ends", () => {
     assertEquals(rig.sent.map(({ data }) => toHex(data)), ["000100001388000000000000"]);
   });
 
+  it("revokeAll: of both protocols each is told by its own answer", () => {
+    const { rig, id } = rigWithMapping();
+    const udp = rig.do((client, now) => client.map(UDP_5000, now));
+    rig.takeEvents();
+    rig.do((client, now) => {
+      client.revokeAll("tcp", now);
+      client.revokeAll("udp", now);
+    });
+    assertEquals(rig.takeEvents(), [
+      { type: "unmapped", id, reason: "revoked" },
+      { type: "all-unmapped", protocol: "tcp" },
+      { type: "unmapped", id: udp, reason: "revoked" },
+      { type: "all-unmapped", protocol: "udp" },
+    ]);
+  });
+
   it("revokeAll: a refusal is told", () => {
     const { rig } = rigWithGateway({ profile: "not-authorized", protocols: ["nat-pmp"] });
     rig.do((client, now) => client.revokeAll("udp", now));

@@ -1,3 +1,4 @@
+import { timed } from "../machine_case.ts";
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex, u16 } from "../../../core/bytes.ts";
@@ -21,7 +22,7 @@ class Bench {
 
   constructor(options: Partial<NatPmpServerOptions> = {}, table: MappingTableOptions = {}) {
     this.table = new MappingTable({ externalAddresses: ["203.0.113.7"], ...table });
-    this.server = new NatPmpServer({ announceTo: [], table: this.table, ...options });
+    this.server = timed(new NatPmpServer({ announceTo: [], table: this.table, ...options }));
     this.server.start(0);
   }
 

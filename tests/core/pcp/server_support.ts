@@ -1,3 +1,4 @@
+import { timed } from "../machine_case.ts";
 import { assertEquals } from "@std/assert";
 import type { Endpoint, Instant, SendAction } from "../../../core/machine.ts";
 import {
@@ -99,7 +100,7 @@ export class Rig {
     table: MappingTableOptions = {},
   ) {
     this.table = options.table ?? new MappingTable({ externalAddresses: [WAN], ...table });
-    this.server = new PcpServer({ ...options, table: this.table });
+    this.server = timed(new PcpServer({ ...options, table: this.table }));
   }
 
   /** What waits to be sent. */

@@ -1,3 +1,4 @@
+import { timed } from "../machine_case.ts";
 import { describe, it } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
 import type { Endpoint, Instant } from "../../../core/machine.ts";
@@ -20,7 +21,7 @@ class Rig {
   sees: (server: string) => string | undefined = () => SEEN;
 
   constructor(servers: readonly Endpoint[] = [SERVER]) {
-    this.keeper = new ReflexiveKeeper({ random: seededRandom(1), servers });
+    this.keeper = timed(new ReflexiveKeeper({ random: seededRandom(1), servers }));
   }
 
   do(command: (keeper: ReflexiveKeeper, now: Instant) => void): void {

@@ -15,7 +15,7 @@ import {
 } from "../../../core/stun/client.ts";
 import type { Action, Endpoint, SendAction } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 
 export const SERVER: Endpoint = { address: "198.51.100.1", port: 3478 };
 export const CLIENT: Endpoint = { address: "203.0.113.7", port: 40123 };
@@ -34,7 +34,7 @@ export class Rig {
   others: Action<StunClientEvent>[] = [];
 
   constructor(options: Partial<StunClientOptions> = {}) {
-    this.client = new StunClient({ random: seededRandom(1), ...options });
+    this.client = timed(new StunClient({ random: seededRandom(1), ...options }));
   }
 
   ask(request: Partial<StunRequest> = {}): number {

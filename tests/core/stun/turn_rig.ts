@@ -13,7 +13,7 @@ import { longTermKey } from "../../../core/stun/integrity.ts";
 import { TurnClient, type TurnClientOptions, type TurnEvent } from "../../../core/stun/turn.ts";
 import type { Endpoint } from "../../../core/machine.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 import { CLIENT, read, SERVER } from "./rig.ts";
 
 export const RELAYED: Endpoint = { address: "198.51.100.1", port: 50_000 };
@@ -37,13 +37,15 @@ export class TurnRig {
   nonce = "n1";
 
   constructor(options: Partial<TurnClientOptions> = {}) {
-    this.client = new TurnClient({
-      server: SERVER,
-      username: "user",
-      password: "pass",
-      random: seededRandom(1),
-      ...options,
-    });
+    this.client = timed(
+      new TurnClient({
+        server: SERVER,
+        username: "user",
+        password: "pass",
+        random: seededRandom(1),
+        ...options,
+      }),
+    );
   }
 
   /** A client that has its address, and may talk to a peer. */

@@ -17,7 +17,7 @@ import { type Device, writeDescription, writeScpd } from "../../../core/upnp/des
 import { encodeEvent, encodeSubscribed } from "../../../core/upnp/gena.ts";
 import { encodeFault, encodeResult } from "../../../core/upnp/soap.ts";
 import { encodeAdvert, encodeSearchResponse } from "../../../core/upnp/ssdp.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 
 const HOST = "192.168.1.100";
 const KEY = `search ${HOST}`;
@@ -62,11 +62,13 @@ class Rig {
   readonly #actions: Action<ControlPointEvent>[] = [];
 
   constructor(options: Partial<ControlPointOptions> = {}) {
-    this.point = new ControlPoint({
-      places: [{ local: HOST, networks: ["192.168.1.0/24"] }],
-      targets: ["ssdp:all"],
-      ...options,
-    });
+    this.point = timed(
+      new ControlPoint({
+        places: [{ local: HOST, networks: ["192.168.1.0/24"] }],
+        targets: ["ssdp:all"],
+        ...options,
+      }),
+    );
     for (const { key, local } of this.point.sockets()) {
       this.point.handleSocket(key, { ok: true, local: { address: local!.address, port: 1 } }, 0);
     }

@@ -16,7 +16,7 @@ import {
   encodeSearchResponse,
   type SsdpAdvert,
 } from "../../../core/upnp/ssdp.ts";
-import { drain } from "../machine_case.ts";
+import { drain, timed } from "../machine_case.ts";
 
 const HOST = "192.168.1.100";
 const GATEWAY: Endpoint = { address: "192.168.1.1", port: 1900 };
@@ -39,7 +39,7 @@ const byebye = (rest?: Partial<SsdpAdvert>) => encodeAdvert("byebye", GROUP, adv
 
 /** A search with its sockets open. */
 function open(options: Partial<DeviceSearchOptions> = {}): DeviceSearch {
-  const search = new DeviceSearch({ places: [PLACE], ...options });
+  const search = timed(new DeviceSearch({ places: [PLACE], ...options }));
   for (const { key, local } of search.sockets()) {
     search.handleSocket(key, { ok: true, local: { address: local!.address, port: 4000 } }, 0);
   }
