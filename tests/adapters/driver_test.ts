@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
 import { setImmediate } from "node:timers";
 import { Driver } from "../../adapters/driver.ts";
@@ -486,7 +486,9 @@ describe("Driver", () => {
       { type: "request", id: 1, to: PEER, request, maxBytes: 1, timeoutMs: 1000 },
     ];
     const driver = new Driver<PingEvent, PingMachine>(runtime, () => {});
+    assert(!driver.usesHttp);
     driver.start(Object.assign(new PingMachine(PEER), { poll: () => actions.shift() }));
+    assert(driver.usesHttp, "before it is there");
     driver.close();
     load();
     await turn();

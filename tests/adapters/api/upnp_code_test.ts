@@ -3,7 +3,7 @@ import { it } from "node:test";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Nat } from "../../../adapters/api/nat.ts";
 import { openPort } from "../../../adapters/api/open_port.ts";
-import { loadedUpnp, loadUpnp } from "../../../adapters/api/upnp_code.ts";
+import { loadedUpnp, loadUpnp, prepareForAnswer } from "../../../adapters/api/upnp_code.ts";
 import { NatError } from "../../../core/errors.ts";
 import { FakeNetwork, GATEWAY, turn } from "./fake_network.ts";
 
@@ -27,4 +27,16 @@ it("who is granted by PCP never loads UPnP's client; who wants that loads it at 
   await listed;
   await loadUpnp();
   assert(loadedUpnp() !== undefined);
+});
+
+it("what follows a device's answer is rehearsed once, while there is time for it", async () => {
+  let asked = 0;
+  const timesAsked = async (isLeft: boolean) => {
+    asked = 0;
+    await prepareForAnswer(() => (asked++, !isLeft));
+    return asked;
+  };
+  assertEquals(await timesAsked(false), 1, "none before");
+  assertEquals(await timesAsked(true), 2, "before each half");
+  assertEquals(await timesAsked(true), 1, "once");
 });

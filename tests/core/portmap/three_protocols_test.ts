@@ -203,6 +203,17 @@ describe("a race of three protocols", () => {
     ]);
   });
 
+  it("tells a refusal though who was asked after it was not there: that says more", () => {
+    const home = new Home({ datagrams: ["pcp"] });
+    home.router.isDead = true;
+    home.gateway!.setRefusal(2, 0);
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(5000);
+    const failed = told(home.take()[0], "failed");
+    assertEquals(failed.code, "refused");
+    assertEquals(failed.attempts.at(-1)?.outcome, "no answer");
+  });
+
   it("renews, deletes and saves what UPnP made", () => {
     const home = new Home();
     const id = home.do((mapper, now) => mapper.map(web, now));
