@@ -888,7 +888,7 @@ describe("a check", () => {
       host(OTHER, { foundation: "2", transport: "tcp", tcpType: "so" }),
     ]);
     bench.agent.setRemote(bench.peer, 0);
-    assertEquals(new Set(bench.requests(0, 1000).map(({ to }) => to)), new Set([PEER]));
+    assertEquals(bench.requests(0, 1000).map(({ to }) => to), [PEER, PEER]);
   });
 
   it("refused with 487 comes back in the other role (RFC 8445 §7.2.5.1)", () => {
