@@ -376,9 +376,7 @@ export class Nat extends PortContext {
   async unmapAll(protocol: Transport, options: WaitOptions = {}): Promise<UnmapResult[]> {
     checkChoice("protocol", protocol, ["tcp", "udp"]);
     const name = `all ${protocol} ports`;
-    const saved = this.connection.do((mapper) =>
-      (["pcp", "upnp"] as const).flatMap((via) => mapper.savedBy(via, protocol))
-    );
+    const saved = this.connection.do((mapper) => mapper.savedBy(["pcp", "upnp"], protocol));
     const jobs = saved.map((request) =>
       this.#remove(options, { name, start: (mapper, now) => mapper.unmap(request, now) })
     );

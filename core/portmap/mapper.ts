@@ -481,20 +481,24 @@ export class PortMapper implements Machine<MapperEvent> {
     return this.#remove(isKnown ? { ...request, family } : request, now);
   }
 
-  /** The inbound mappings of earlier runs that PCP alone can delete, each by its nonce. */
-  savedBy(via: Via, protocol: Transport): PortRequest[] {
-    const family = this.#familyOf({ protocol, internalPort: 0 });
-    const saved = [...this.#saved].flatMap(([key, mappings]) =>
-      mappings.filter((one) =>
-        one.protocol === protocol && !one.remote && !one.inner && one.via === via &&
-        familyOf(one.gateway) === family && !this.#isTaken(one, key, family)
-      )
+  /**
+   * The inbound mappings of earlier runs that these protocols made, which delete each by itself: once,
+   * however many gateways have one, of each family that there is a gateway of.
+   */
+  savedBy(protocols: readonly Via[], protocol: Transport): PortRequest[] {
+    const first = this.#familyOf({ protocol, internalPort: 0 });
+    const families = ([4, 6] as const).filter((one) => one === first || this.#pathOf(one));
+    return families.flatMap((family) =>
+      [...this.#saved].flatMap(([key, mappings]) => {
+        const saved = mappings.find((one) =>
+          one.protocol === protocol && !one.remote && !one.inner && protocols.includes(one.via) &&
+          familyOf(one.gateway) === family && !this.#isTaken(one, key, family)
+        );
+        if (!saved) return [];
+        const { internalPort, thirdParty } = saved;
+        return { protocol, internalPort, family, ...(thirdParty !== undefined && { thirdParty }) };
+      })
     );
-    return saved.map(({ internalPort, thirdParty }) => ({
-      protocol,
-      internalPort,
-      ...(thirdParty !== undefined && { thirdParty }),
-    }));
   }
 
   /**

@@ -287,7 +287,7 @@ describe("many saved mappings", () => {
 });
 
 describe("PortMapper.savedBy()", () => {
-  it("names what that protocol made of a transport at a gateway of the family, and is not held", () => {
+  it("names what these protocols made of a transport by family, once, and what is not held", () => {
     const one = { protocol: "tcp", gateway: A.gateway.address, lifetimeSeconds: 600 } as const;
     const of = (internalPort: number, more: Partial<SavedPort> = {}): SavedPort => ({
       ...one,
@@ -304,16 +304,22 @@ describe("PortMapper.savedBy()", () => {
       of(5, { remote: { address: "198.51.100.1", port: 9 } }),
       of(6, { gateway: "fe80::1" }),
       of(7),
+      of(1, { gateway: B.gateway.address, via: "upnp" }),
     ];
     const net = new Net({ saved });
     net.add(A, "203.0.113.7");
     net.connect([A]);
     net.do((mapper, now) => mapper.map({ protocol: "tcp", internalPort: 7 }, now));
-    assertEquals(net.mapper.savedBy("pcp", "tcp"), [
-      { protocol: "tcp", internalPort: 1 },
-      { protocol: "tcp", internalPort: 2, thirdParty: "192.168.1.9" },
-    ]);
-    assertEquals(net.mapper.savedBy("nat-pmp", "tcp").length, 1);
-    assertEquals(net.mapper.savedBy("pcp", "udp").length, 1);
+    const byPcp = [
+      { protocol: "tcp", internalPort: 1, family: 4 },
+      { protocol: "tcp", internalPort: 2, family: 4, thirdParty: "192.168.1.9" },
+    ] as const;
+    assertEquals(net.mapper.savedBy(["pcp", "upnp"], "tcp"), byPcp);
+    assertEquals(net.mapper.savedBy(["nat-pmp"], "tcp").length, 1);
+    assertEquals(net.mapper.savedBy(["pcp"], "udp").length, 1);
+    net.add(SIX, "");
+    net.connect([A, SIX]);
+    const overIpv6 = { protocol: "tcp", internalPort: 6, family: 6 } as const;
+    assertEquals(net.mapper.savedBy(["pcp", "upnp"], "tcp"), [...byPcp, overIpv6]);
   });
 });
