@@ -41,10 +41,8 @@ export async function run(context: Context): Promise<number> {
       }),
     });
     const first = new Promise<void>((resolve) => {
-      const off = watch.onChange((assignments) => {
-        if (assignments.every(({ via }) => via === "local")) return;
-        off();
-        resolve();
+      watch.onChange((assignments) => {
+        if (assignments.some(({ via }) => via !== "local")) resolve();
       });
       stop.addEventListener("abort", () => resolve());
       void kept.lost.then(resolve);

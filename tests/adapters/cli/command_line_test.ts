@@ -1495,6 +1495,70 @@ describe("natkit", () => {
       }
     });
 
+    /** A port that is watched, of which a test says where it leads. */
+    class FakeWatch {
+      assignments: readonly object[] = [];
+      readonly #sets: (readonly object[])[] = [];
+      #isOver = false;
+      #wake = () => {};
+
+      tell(...assignments: object[]): void {
+        this.#sets.push(this.assignments = assignments);
+        this.#wake();
+      }
+      end(): void {
+        this.#isOver = true;
+        this.#wake();
+      }
+      onChange(): () => void {
+        return () => {};
+      }
+      async close(): Promise<void> {
+        this.end();
+        for (let turns = 0; turns < 3; turns++) await turn();
+        nat.calls.push(["watch closed"]);
+      }
+      async *[Symbol.asyncIterator](): AsyncGenerator<readonly object[]> {
+        for (;;) {
+          const next = this.#sets.shift();
+          if (next) yield next;
+          else if (this.#isOver) return;
+          else await new Promise<void>((resolve) => this.#wake = resolve);
+        }
+      }
+    }
+    const at = (via: string, address: string) => ({ protocol: "tcp", address, port: 6000, via });
+    const local = at("local", "192.168.1.5"), outside = at("pcp", "203.0.113.7");
+    const sets = () => io.events.map(({ assignments }) => assignments);
+
+    it("tells each set, the present one at a line, and the last one once all is closed", async () => {
+      const watch = new FakeWatch();
+      nat.answer = () => Promise.resolve(watch);
+      const running = run("watch 6000 --json");
+      watch.tell({ ...local, family: 4 });
+      watch.tell(local, outside);
+      await io.event("assignments", 2);
+      io.type("");
+      assertEquals(sets(), [[local], [local, outside], [local, outside]]);
+      io.signal("SIGINT");
+      assertEquals([await running, io.listeners], [130, 0]);
+      assertEquals(sets().slice(3), [[local]]);
+      assertEquals(nat.calls.map(([what]) => what), ["watch", "watch closed", "close"]);
+    });
+
+    it("tells nothing again where nothing was closed, nor what is typed at a terminal", async () => {
+      const watch = new FakeWatch();
+      nat.answer = () => Promise.resolve(watch);
+      io.isTerminal.stdin = true;
+      const running = run("watch 6000 --json");
+      watch.tell(local);
+      await io.event("assignments");
+      io.type("");
+      watch.end();
+      assertEquals(await running, 1);
+      assertEquals(sets(), [[local]]);
+    });
+
     it("says what it does, and which gateway did not close the port", async () => {
       const net = new FakeNetwork();
       const line = ["watch", "6000", "--via", "pcp", "--state", path];

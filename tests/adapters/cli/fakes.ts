@@ -32,7 +32,11 @@ export class FakeIo implements Io {
   readonly exits: number[] = [];
   /** The commands that were started, to be ended by the test. */
   readonly started: FakeCommand[] = [];
-  readonly isTerminal = { stdin: false, stdout: false, stderr: false };
+  readonly isTerminal: { stdin: boolean; stdout: boolean; stderr: boolean } = {
+    stdin: false,
+    stdout: false,
+    stderr: false,
+  };
   readonly env: Record<string, string | undefined> = {};
   clock = 0;
   readonly #signalled = new Set<(signal: StopSignal) => void>();
