@@ -246,6 +246,12 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "a state that is as it was is not told again, only made again to be compared",
   },
   {
+    path: "adapters/http.ts",
+    line: "for (const outgoing of this.#taken) outgoing.destroy();",
+    operator: "statement",
+    reason: "the next line ends the connections of all of them, which ends them on Node",
+  },
+  {
     path: "adapters/cli/commands/hold.ts",
     line: "await kept.forget();",
     operator: "await",

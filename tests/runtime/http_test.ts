@@ -240,6 +240,25 @@ describe("HTTP of devices on this runtime", () => {
     await guarded(end);
   });
 
+  it("keeps neither a connection nor a timer once it is closed", async () => {
+    let ended = () => {}, told = () => {};
+    const end = new Promise<void>((resolve) => ended = resolve);
+    const answered = new Promise<void>((resolve) => told = resolve);
+    const { to } = await device((socket) => {
+      socket.on("close", ended);
+      say(socket, `HTTP/1.1 200 OK\r\n${LENGTH}\r\n\r\n${BODY}`);
+    });
+    const http: Http = await openHttp({ onResult: () => told(), onRequest: () => {} });
+    const timers = handTimers(1000);
+    const request: HttpRequest = { method: "GET", path: "/", headers: [] };
+    http.request({ type: "request", id: 1, to, request, maxBytes: 1000, timeoutMs: 5000 });
+    await guarded(answered);
+    assertEquals(timers.waiting, 1);
+    http.close();
+    assertEquals(timers.waiting, 0);
+    await guarded(end);
+  });
+
   it("takes fields as they are given: its own Host and length, and one name twice", async () => {
     let heard = "";
     const { to } = await device((socket, request) => {
@@ -408,10 +427,11 @@ describe("HTTP of devices on this runtime", () => {
     it("answers several requests by one connection, until it is to be the last", async () => {
       const to = await server();
       const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+      const timers = handTimers(10_000, 30_000);
 
       const heard = await talk(to, get("/") + get("/") + get("/last")).end;
 
-      assertEquals(heard.split(BODY).length, 4);
+      assertEquals([heard.split(BODY).length, timers.waiting], [4, 0]);
     });
 
     it("tells the length of its answer, once, and answers one request once", async () => {
@@ -526,6 +546,8 @@ describe("HTTP of devices on this runtime", () => {
 
       close();
       assert((await end).includes(BODY));
+      // Nor does it take new ones.
+      assertEquals(await talk(to, "GET /last HTTP/1.1\r\nHost: x\r\n\r\n").end, "");
     });
 
     it("lets 128 connect, and turns the next one away", async () => {
