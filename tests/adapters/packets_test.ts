@@ -111,6 +111,16 @@ const DATAGRAMS: readonly (readonly [says: string, data: Uint8Array, from?: type
       attributes: { xorMappedAddress: { address: "203.0.113.7", port: 5 } },
     }),
   ],
+  ["stun method 255? id 01020304", encodeStun({ class: "request", method: 255, transactionId })],
+  [
+    "stun binding success 203.0.113.7:6 id 01020304",
+    encodeStun({
+      class: "success",
+      method: 1,
+      transactionId,
+      attributes: { mappedAddress: { address: "203.0.113.7", port: 6 } },
+    }),
+  ],
   [
     "stun binding error 420 Unknown Attribute id 01020304",
     encodeStun({
@@ -128,6 +138,10 @@ describe("a packet in words", () => {
   }
 
   it("is nothing where no protocol of ours speaks so", () => {
+    // Of PCP and NAT-PMP the version alone is not enough.
+    for (const version of [0, 2]) {
+      assertEquals(describeDatagram(Uint8Array.of(version), SELF.port), undefined);
+    }
     for (const text of ["", "x", "hello, world", "GET / HTTP/1.1\r\n\r\n"]) {
       assertEquals(describeDatagram(bytes(text), SELF.port), undefined);
     }

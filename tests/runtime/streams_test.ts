@@ -1,6 +1,7 @@
 /** TCP streams at their bounds, on the runtime that the tests run on. */
 import { assert, assertEquals } from "@std/assert";
 import { connect, createServer, type Socket } from "node:net";
+import process from "node:process";
 import { afterEach, describe, it } from "node:test";
 import { openStreams } from "../../adapters/net.ts";
 import { failureReason, socketEndpoint } from "../../adapters/streams.ts";
@@ -147,6 +148,23 @@ describe("TCP streams on this runtime", () => {
     dial(2, at, 4321);
     assertEquals((await next("open")).id, 2);
     assertEquals([timers.waiting, told], [0, []]);
+
+    // Nor where nobody takes it.
+    const gone = await (await machine()).streams.listen("x", HERE);
+    gone.close();
+    dial(3, gone.local, 4321);
+    assertEquals((await next("closed")).reason, "refused");
+    while (timers.waiting > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  });
+
+  it("connects to the address that it is told, of several that this host has", {
+    skip: process.platform === "darwin" && "it has one",
+  }, async () => {
+    const { streams, next, dial } = await machine();
+    const { local } = await streams.listen("x", { address: "127.0.0.2", port: 0 });
+    dial(1, local);
+    const both = [await next("open"), await next("open")];
+    assertEquals(both.find(({ id }) => id === 1)!.peer, local);
   });
 
   it("refuses a name, a number that is in use and what is not connected yet; what is unknown is nothing", async () => {
