@@ -59,9 +59,7 @@ export class CheckList {
 
   /** The pairs, best first. */
   get pairs(): readonly Pair[] {
-    return [...this.#pairs.values()].sort((a, b) =>
-      a.priority === b.priority ? 0 : a.priority > b.priority ? -1 : 1
-    );
+    return [...this.#pairs.values()].sort((a, b) => Number(b.priority - a.priority));
   }
 
   /** How many there are in a state. */
@@ -97,13 +95,12 @@ export class CheckList {
     const pair: Pair = {
       base,
       remote,
-      priority: 0n,
+      priority: this.#priority({ base, remote }),
       state: "frozen",
       isNominated: false,
       mapped: undefined,
       triggeredAt: -Infinity,
     };
-    pair.priority = this.#priority(pair);
     if (this.#pairs.size >= MAX_PAIRS && !this.#makeRoom(pair.priority)) return undefined;
     // A new foundation is looked at at once, one of which a pair has succeeded too (RFC 8838 §12).
     const foundation = foundationOf(pair);
@@ -162,7 +159,7 @@ export class CheckList {
     return true;
   }
 
-  #priority({ base, remote }: Pair): bigint {
+  #priority({ base, remote }: Pick<Pair, "base" | "remote">): bigint {
     return this.#isControlling
       ? pairPriority(base.priority, remote.priority)
       : pairPriority(remote.priority, base.priority);

@@ -28,6 +28,7 @@ describe("a check list", () => {
   it("keeps a pair for each socket and endpoint, best first by RFC 8445 §6.1.2.3", () => {
     const list = new CheckList();
     const one = list.add(BASE, remote(5));
+    assertEquals(one?.triggeredAt, -Infinity);
     assertEquals(list.add(BASE, remote(5)), one);
     list.add(BASE, remote(9));
     list.add({ ...BASE, socket: "b" }, remote(5));
@@ -56,6 +57,43 @@ describe("a check list", () => {
     list.succeed(alike[0]!);
     assertEquals(alike.map(({ state }) => state), ["succeeded", "waiting", "waiting"]);
     assertEquals(list.add(BASE, remote(8, { foundation: "x" }))!.state, "waiting");
+  });
+
+  it("counts what is in each state, and has work while one of them waits or is frozen", () => {
+    const list = new CheckList();
+    assertEquals([list.hasWork, list.count("waiting")], [false, 0]);
+    const [one, other] = [2, 1].map((port) => list.add(BASE, remote(port, { foundation: "x" }))!);
+    const states = ["frozen", "waiting", "in-progress", "succeeded", "failed"] as const;
+    for (const state of states) {
+      one!.state = other!.state = state;
+      assertEquals(
+        states.map((each) => list.count(each)),
+        states.map((each) => +(each === state) * 2),
+      );
+      assertEquals(list.hasWork, state === "frozen" || state === "waiting", state);
+      other!.state = "succeeded";
+      assertEquals(list.hasWork, state === "frozen" || state === "waiting", state);
+    }
+    one!.state = "failed";
+    list.trigger(one!);
+    one!.state = "in-progress";
+    assertEquals(list.hasWork, true, "it was asked for");
+  });
+
+  it("leaves what waits for one alike behind what waits for nobody, whoever else is under way", () => {
+    const list = new CheckList();
+    const [alike, frozen] = [9, 8].map((port) =>
+      list.add(BASE, remote(port, { foundation: "x" }))!
+    );
+    const [stranger, free] = [7, 6].map((port) =>
+      list.add(BASE, remote(port, { foundation: "y" }))!
+    );
+    alike!.state = "in-progress";
+    stranger!.state = "failed";
+    assertEquals([frozen!.state, free!.state, list.next()!.pair], ["frozen", "frozen", free]);
+    const more = list.add(BASE, remote(5))!;
+    more.state = "in-progress";
+    assertEquals(list.next()!.pair, free);
   });
 
   it("thaws what waits for nobody, and at last what waits for one that is slow", () => {
@@ -92,7 +130,17 @@ describe("a check list", () => {
     const list = new CheckList();
     for (let port = 1; port <= 100; port++) list.add(BASE, remote(100 + port));
     assertEquals(list.add(BASE, remote(50)), undefined);
-    const worst = list.find("a", { address: "203.0.113.1", port: 101 })!;
+    assertEquals(
+      list.add(BASE, remote(1, { priority: 101 })),
+      undefined,
+      "no better than the worst",
+    );
+    const asked = list.find("a", { address: "203.0.113.1", port: 150 })!;
+    assertEquals(asked.isNominated, false);
+    list.trigger(asked);
+    assert(list.add(BASE, remote(998)));
+    assertEquals(list.next()?.pair, asked, "what was asked for is not forgotten for that");
+    const worst = list.find("a", { address: "203.0.113.1", port: 102 })!;
     list.trigger(worst);
     assert(list.add(BASE, remote(999)));
     assertEquals(list.pairs.length, 100);
