@@ -1035,6 +1035,15 @@ describe("a request of the peer", () => {
     assertEquals(connected(), 0);
   });
 
+  it("asks for no check of a pair that is known to work", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.agent.setRemote(bench.peer, 0);
+    const [check] = bench.requests(0, 0);
+    bench.feed(bench.answer(check!), 10);
+    bench.feed(bench.request(), 300);
+    assertEquals(bench.requests(300, 2000), []);
+  });
+
   it("nominates nothing where we are controlling", () => {
     const bench = new Bench({ role: "controlling" });
     bench.agent.setRemote(bench.peer, 0);
