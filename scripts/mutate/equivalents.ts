@@ -246,6 +246,18 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "a state that is as it was is not told again, only made again to be compared",
   },
   {
+    path: "adapters/udp.ts",
+    line: "for (let i = 0; i < bytes.length; i += 65536) {",
+    operator: "boundary",
+    reason: "of no bytes none is filled",
+  },
+  {
+    path: "adapters/streams.ts",
+    line: "server.listen({ host: local.address, port: local.port, exclusive: true }, () => {",
+    operator: "constant",
+    reason: "it counts where several processes of a cluster listen at one port",
+  },
+  {
     path: "adapters/http.ts",
     line: "for (const outgoing of this.#taken) outgoing.destroy();",
     operator: "statement",
