@@ -1711,6 +1711,12 @@ describe("natkit", () => {
         Promise.reject(new NatError("permission", "Cannot run: --allow-run is needed"));
       assertEquals(await examined(net, "--json"), 1);
       assertEquals(io.events.map(({ code }) => code), ["permission"]);
+
+      io = new FakeIo();
+      const openNat = () => Promise.reject(new NatError("network", "Cannot open a socket"));
+      const parts = { openNat, runtime: new FakeNetwork() };
+      assertEquals(await runCommandLine(["doctor"], io, parts), 1);
+      assertEquals(io.err, "natkit: Cannot open a socket\n");
     });
   });
 
