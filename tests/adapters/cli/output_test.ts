@@ -110,6 +110,24 @@ describe("Output", () => {
     });
   });
 
+  it("tells what becomes of a mapping, each in its own word", () => {
+    const { output, told } = outputOf();
+    for (const event of ["mapped", "renewed", "moved"] as const) {
+      output.event({ event, ...MAPPING });
+    }
+    output.event({ event: "lost", ...MAPPING, reason: "no answer" });
+
+    const leads = "203.0.113.7:6001 -> 192.168.1.5:6000/tcp";
+    const by = `${leads} by NAT-PMP at 192.168.1.1 for 600 s`;
+    assertEquals(told.out.split("\n"), [
+      `mapped   ${by}`,
+      `renewed  ${by}`,
+      `moved    ${by}`,
+      `lost     ${leads}: no answer`,
+      "",
+    ]);
+  });
+
   it("tells a set of assignments in a line", () => {
     const { output, told } = outputOf();
     const local = { protocol: "tcp", address: "fd00::5", port: 80, via: "local" } as const;
