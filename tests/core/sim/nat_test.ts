@@ -351,14 +351,17 @@ describe("NAT by default", () => {
     assertEquals(s2a.unreachable, [`${EXTERNAL}:5000`]);
   });
 
-  it("forwards what may cross one more router, both ways, one hop less each time", () => {
+  it("forwards what may cross one more router, out, in and back, one hop less each time", () => {
     const { world, nat, a, s1a, hosts } = home({ filtering: "endpoint-independent" });
     say(a, `${S1}:1001`, 1);
     world.runFor(10);
-    const cross = (by: "inside" | "outside", hops: number) => {
-      const [from, to] = by === "inside"
-        ? [{ address: "192.168.1.2", port: 5000 }, { address: S1, port: 1001 }]
-        : [{ address: S1, port: 1001 }, { address: EXTERNAL, port: 5000 }];
+    const inside = { address: "192.168.1.2", port: 5000 }, server = { address: S1, port: 1001 };
+    const external = { address: EXTERNAL, port: 5000 };
+    const cross = (
+      by: "inside" | "outside",
+      hops: number,
+      [from, to] = by === "inside" ? [inside, server] : [server, external],
+    ) => {
       const data = new Uint8Array([hops]);
       const isTaken = nat.handle(nat[by], { protocol: "udp", from, to, data, hops });
       assert(isTaken);
@@ -370,9 +373,10 @@ describe("NAT by default", () => {
       host.receive = (by, packet) => (hops.push(packet.hops), receive(by, packet));
     }
     for (const by of ["inside", "outside"] as const) for (const left of [1, 2, 9]) cross(by, left);
-    assertEquals(hops, [1, 8, 1, 8]);
+    cross("inside", 9, [{ address: "192.168.1.3", port: 5000 }, external]);
+    assertEquals(hops, [1, 8, 1, 8, 8]);
     assertEquals(s1a.heard.map(({ tag }) => tag), [1, 2, 9]);
-    assertEquals(a.heard.map(({ tag }) => tag), [2, 9]);
+    assertEquals(a.heard.map(({ tag }) => tag), [2, 9, 9]);
   });
 
   it("leaves multicasts and the other family to its host", () => {

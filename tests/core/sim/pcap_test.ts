@@ -182,9 +182,10 @@ describe("Trace", () => {
 
   it("tells events as JSON, with bytes in hexadecimal", () => {
     const trace = new Trace({ size: 1 });
-    trace.event(2500, "client", { type: "told", data: Uint8Array.of(1, 255) });
+    const event = { type: "told", data: Uint8Array.of(1, 255) };
+    trace.event(2500, "client", event);
     assertEquals(trace.text(), '      2.500000 client     == {"type":"told","data":"01ff"}');
-    assertEquals(trace.entries().length, 1);
+    assertEquals(trace.entries(), [{ at: 2500, where: "client", note: "event", event }]);
   });
 
   it("keeps none to ten million entries, oldest first, and counts those that it forgot", () => {

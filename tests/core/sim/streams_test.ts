@@ -293,6 +293,25 @@ describe("TCP in the simulation", () => {
     assertEquals(b.machine.told, [], "and the killed one hears nothing");
   });
 
+  it("gives a port back once nothing uses it: another program of the host may have it then", () => {
+    const { world, a, b, hosts: [host] } = connected();
+    const other = host!.run<never, Station>(new Station());
+    const takes = (): boolean | undefined => {
+      other.do((it) => it.listen(AT_A));
+      const { ok } = other.machine.results.at(-1)!;
+      other.do((it) => it.listen());
+      return ok;
+    };
+    a.do((it) => it.dial(1, { ...AT_B, port: 1 }, AT_A));
+    world.runFor(100);
+    assertEquals([a.machine.words(1), takes()], [["refused"], false], "one is still connected");
+    for (const [end, id] of [[a, 0], [b, -1]] as const) {
+      end.do((it) => it.act({ type: "stream", id, do: "close" }));
+    }
+    world.runFor(100);
+    assertEquals(takes(), true);
+  });
+
   it("keeps what was accepted when it listens no longer, and accepts no more", () => {
     const { world, a, b } = connected();
     b.do((it) => it.listen());

@@ -11,6 +11,7 @@ class Ticker implements Machine<never> {
   out: Action<never>[] = [];
   now: Instant = 0;
   due: Instant = 1000;
+  told: unknown[] = [];
 
   constructor(readonly flaw: string = "") {}
 
@@ -21,7 +22,9 @@ class Ticker implements Machine<never> {
     return true;
   }
 
-  handleUnreachable(): void {}
+  handleUnreachable(to: Endpoint, socket: string, now: Instant): void {
+    this.told = [to, socket, now];
+  }
 
   handleTimeout(now: Instant): void {
     this.now = now;
@@ -86,6 +89,12 @@ describe("StrictMachine", () => {
     const strict = new StrictMachine<never, Ticker>(new Ticker());
     strict.handleTimeout(5);
     assertThrows(() => strict.handleTimeout(4), SimulationError, "time went back");
+  });
+
+  it("passes on what ICMP says", () => {
+    const ticker = new Ticker();
+    new StrictMachine<never, Ticker>(ticker).handleUnreachable(FROM, "client", 7);
+    assertEquals(ticker.told, [FROM, "client", 7]);
   });
 
   it("gives commands", () => {

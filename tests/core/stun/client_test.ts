@@ -655,6 +655,21 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
     assertEquals([rig.sent, rig.client.nextTimeout()], [[], undefined]);
   });
 
+  it("says nothing of how long to wait over UDP", () => {
+    const rig = new Rig();
+    rig.ask({ transport: "tcp" });
+    rig.client.handleStream(0, open, 20);
+    rig.drain();
+    rig.client.handleStream(0, { type: "data", data: answerTo(written(rig)[0]!) }, 2000);
+    rig.drain();
+    rig.now = 2000;
+    rig.ask();
+    rig.runUntil(3499);
+    assertEquals(rig.sent.map(({ at }) => at), [2000, 2500]);
+    rig.runUntil(3500);
+    assertEquals(rig.sent.map(({ at }) => at), [2000, 2500, 3500]);
+  });
+
   it("asks several over one connection, whose answers may come in any order", () => {
     const rig = new Rig();
     rig.ask({ transport: "tcp" });

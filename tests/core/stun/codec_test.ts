@@ -465,6 +465,29 @@ describe("bad bytes", () => {
     }
   });
 
+  it("differ in one byte of an integrity's value: that is none, and the other holds", () => {
+    const key = shortTermKey("x");
+    const whole = request({ username: "a" }, { key, integrity: "both" });
+    const both = ["sha1", "sha256"] as const;
+    const { integrityAt, integritySha256At } = read(whole);
+    for (
+      const [hash, from, size] of [["sha1", integrityAt, 20], [
+        "sha256",
+        integritySha256At,
+        32,
+      ]] as const
+    ) {
+      for (let at = from + 4; at < from + 4 + size; at++) {
+        const changed = whole.slice();
+        changed[at]! ^= 1;
+        const message = read(changed);
+        // SHA-256 is over SHA-1's value, too.
+        const holds = both.map((one) => hasIntegrity(message, key, one));
+        assertEquals(holds, [hash === "sha256", false], `${hash}, byte ${at - from - 4}`);
+      }
+    }
+  });
+
   it("STUN-04 are named by what is wrong", () => {
     const good = request({ username: "abc" }, { fingerprint: true });
     const change = (at: number, value: number) => {
@@ -511,6 +534,10 @@ describe("writing", () => {
       [{ requestedTransport: 256 }, "'requestedTransport'"],
       [{ unknownAttributes: [65536] }, "'unknownAttributes'"],
       [{ data: new Uint8Array(65536) }, "'data.length'"],
+      [
+        { passwordAlgorithm: { number: 65536, parameters: new Uint8Array(0) } },
+        "'passwordAlgorithm.number' must be an integer in 0..65535",
+      ],
       [{ data: new Uint8Array(65535) }, "'length'"],
       [{ sofware: "x" } as StunAttributes, 'known names: current value is "sofware"'],
     ];

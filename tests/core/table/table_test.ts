@@ -183,6 +183,10 @@ describe("MappingTable, external ports", () => {
     const ranges = [{ first: 3000, last: 3007 }, { first: 2999, last: 2999 }];
     const short = tableWith({ ...options, chosenPorts: ranges });
     assertEquals([next(short), next(short, { size: 3 }), next(short)], [3000, 3001, 3004]);
+
+    const held = tableWith({ ...options, chosenPorts: [{ first: 2020, last: 2080 }] });
+    map(held, { port: 2, suggestedPort: 2020 });
+    assertEquals([next(held), next(held)], [2021, 2022], "the first that is free, not a later one");
   });
 
   it("a single port keeps its parity when told to, against the one suggested", () => {
@@ -387,6 +391,23 @@ describe("MappingTable, external ports", () => {
       3999,
     );
     assertEquals(map(table, { address: B, port: 1, suggestedPort: 4003 }).external.port, 4003);
+  });
+
+  it("a port set is where most of it has room: on the first such address, where they are alike", () => {
+    const set = (chosenPorts: { first: number; last: number }) => {
+      const table = tableWith({ externalAddresses: [WAN, WAN2], chosenPorts: [chosenPorts] });
+      map(table, { address: B, port: 2002, suggestedPort: 2002 });
+      const { external, size } = map(table, { port: 5000, size: 8 });
+      return [external, size];
+    };
+    assertEquals(set({ first: 2001, last: 2004 }), [{ address: WAN2, port: 2001 }, 4]);
+    assertEquals(set({ first: 2002, last: 2002 }), [{ address: WAN2, port: 2002 }, 1]);
+    const alike = tableWith({
+      externalAddresses: [WAN, WAN2],
+      chosenPorts: [{ first: 2001, last: 2004 }],
+    });
+    const { external, size } = map(alike, { port: 5000, size: 8 });
+    assertEquals([external, size], [{ address: WAN, port: 2001 }, 4]);
   });
 
   it("a port set stops before ports that are mapped already, and at the quota", () => {
@@ -615,6 +636,12 @@ describe("MappingTable, a mapping in the place of another", () => {
     assertEquals(table.replaceInbound(entry, at(4000), 0), "no-resources");
     table.isExhausted = false;
     assertEquals(held(table), before);
+    // With room for one more of that host's it is made.
+    const roomy = tableWith({ maxPortsPerClient: 2 });
+    const first = map(roomy, { suggestedPort: 4000 });
+    map(roomy, { address: B });
+    roomy.replaceInbound(first, at(4000, { address: B }), 0);
+    assertEquals(held(roomy), [["explicit", B, 8080, 8080], ["explicit", B, 1, 4000]]);
     flow(table, { internal: entry.internal });
     assertEquals(table.replaceInbound(entry, at(4000), 0), "external-unavailable");
     assertEquals(held(table).length, 3);

@@ -125,8 +125,11 @@ class Rig {
 
   /** The statuses of what it answered since it was asked last. */
   responses(): number[] {
-    return this.#take((action) => action.type === "respond")
-      .map((action) => (action as RespondAction).response.status);
+    return this.#take((action) => action.type === "respond").map((action) => {
+      const { status, headers, body } = (action as RespondAction).response;
+      assertEquals([headers, body], [[], new Uint8Array(0)]);
+      return status;
+    });
   }
 
   #take(isIt: (action: Action<ControlPointEvent>) => boolean): Action<ControlPointEvent>[] {

@@ -160,6 +160,13 @@ describe("events", () => {
     assertEquals(rig.client.sockets(), []);
   });
 
+  it("are ended at once where the last mapping is not to be held on", () => {
+    const rig = new Rig();
+    const id = rig.map();
+    rig.do((client, now) => client.withdraw(id, now));
+    assertEquals(rig.router.asked.at(-1), "UNSUBSCRIBE /ctl/ip/events");
+  });
+
   it("tell another address at once, and the mapping has moved", () => {
     const rig = holding();
     assertEquals(rig.event(rig.router.event({ ExternalIPAddress: EXTERNAL })), 200);

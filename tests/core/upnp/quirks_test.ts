@@ -744,6 +744,24 @@ describe("SOAP", () => {
     assert(assertMapped(rig).external!.port >= 1024);
   });
 
+  it("58 who is asked for no more while the table is looked into is asked for no other port", () => {
+    const rig = new Rig({
+      router: new ScriptedRouter({
+        acts: { AddPortMapping: () => ({ ok: false, reason: "failed" }) },
+      }),
+    });
+    rig.holds = true;
+    const id = rig.map({ internalPort: 443, suggestedExternal: { port: 443 } });
+    const actions = () => rig.router.calls.map(({ action }) => action);
+    while (!actions().includes("AddPortMapping")) rig.release(1);
+    rig.release(1);
+    assertEquals(actions().at(-1), "GetSpecificPortMappingEntry");
+    rig.do((client, now) => client.revoke(id, now));
+    while (rig.held.length > 0) rig.release(1);
+    const ports = rig.router.calls.flatMap(({ args }) => args["NewExternalPort"] ?? []);
+    assertEquals([...new Set(ports)], ["443"]);
+  });
+
   it("59 miniupnpd's secure mode: requests are of the address that they map, and 606 is told", () => {
     const rig = met({ acts: { AddPortMapping: () => 606 } }, { mode: "once" });
     const failed = told(rig.take().find(({ type }) => type === "failed"), "failed");

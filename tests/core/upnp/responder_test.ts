@@ -131,6 +131,16 @@ describe("IgdServer: searches", () => {
     assertEquals(rig.gateway.stats.upnp?.dropped.outside, 1);
   });
 
+  it("hears both kinds of search, or the one alone that it is peculiar to hear", () => {
+    const heard = (hears?: "unicast" | "multicast") => {
+      const rig = quietRig({ upnp: { habits: { ssdp: hears ? { hears } : {} } } });
+      return [undefined, 1].map((mx) =>
+        rig.search("upnp:rootdevice", mx === undefined ? {} : { mx }).length
+      );
+    };
+    assertEquals([heard(), heard("unicast"), heard("multicast")], [[1, 1], [1, 0], [0, 1]]);
+  });
+
   it("hears unicast searches at PCP's port as well, and answers from there", () => {
     const rig = quietRig({ protocols: ["pcp", "upnp"] });
     const data = encodeSearch({ host: { ...SSDP, address: OWN }, target: "upnp:rootdevice" });

@@ -5,8 +5,8 @@ import { parseCidr } from "../../../core/cidr.ts";
 import type { ServerEvent, ServerRequest } from "../../../core/table/server_request.ts";
 import { MappingTable } from "../../../core/table/table.ts";
 import { seededRandom } from "../../../core/random.ts";
-import { readDescription, readScpd } from "../../../core/upnp/description.ts";
-import { encodeSubscribe } from "../../../core/upnp/gena.ts";
+import { allServices, readDescription, readScpd } from "../../../core/upnp/description.ts";
+import { encodeResubscribe, encodeSubscribe } from "../../../core/upnp/gena.ts";
 import { headerValue } from "../../../core/upnp/header.ts";
 import { IGD_DEVICE, IGD_SERVICE } from "../../../core/upnp/igd.ts";
 import { IgdServer, type IgdServerOptions } from "../../../core/upnp/server.ts";
@@ -75,6 +75,32 @@ describe("IgdServer: description", () => {
     assert(
       typeof old === "object" && !old.actions.some(({ name }) => name === "AddAnyPortMapping"),
     );
+  });
+
+  it("has other URLs after each boot where it is peculiar so, all of them, and answers there alone", () => {
+    const rig = new IgdRig({ upnp: { habits: { hasRandomPaths: true } } });
+    const urls = () => {
+      const { location } = rig.search("upnp:rootdevice")[0]!.message;
+      const read = readDescription(rig.get(new URL(location!).pathname)!.body);
+      if (typeof read === "string") throw new Error(read);
+      const services = allServices(read.device);
+      return services.map(({ controlUrl, eventUrl, scpdUrl }) => [controlUrl, eventUrl, scpdUrl]);
+    };
+    const status = (method: string, path: string) =>
+      rig.ask({ method, path, headers: [] }).responses[0]!.response.status;
+    // 405: there is such a URL, and it does something else.
+    const answers = ([control, event, scpd]: readonly string[]) => [
+      status("GET", control!),
+      status("GET", event!),
+      status("GET", scpd!),
+    ];
+    const first = urls();
+    assertEquals(first.map(answers), first.map(() => [405, 405, 200]));
+    rig.command("reboot");
+    rig.openSockets();
+    const second = urls();
+    assertEquals(second.map(answers), first.map(() => [405, 405, 200]));
+    assertEquals(first.map(answers), first.map(() => [404, 404, 404]));
   });
 
   it("404 for what is not there, 405 for what a URL does not do", () => {
@@ -1138,6 +1164,7 @@ describe("IgdServer: by itself", () => {
     const request = { ...subscribe, headers: [...GET.headers, ...subscribe.headers] };
     server.handleRequest(1, request, ALICE, 0);
     const nowhere = { address: "0.0.0.0", port: 0 };
+    const events = () => drain().flatMap((one) => one.type === "event" ? one.event : []);
     assertEquals(drain().filter(({ type }) => type === "event").map((one) => one as unknown), [
       {
         type: "event",
@@ -1174,11 +1201,19 @@ describe("IgdServer: by itself", () => {
         },
       },
     ]);
+    const nobodys = encodeResubscribe("/evt/IPConn1", "uuid:nobody's", 60);
+    const renewal = { ...nobodys, headers: [...GET.headers, ...nobodys.headers] };
+    server.handleRequest(2, renewal, ALICE, 0);
+    assertEquals(
+      events().map((event) => event.type === "response" && [event.resultCode, event.result]),
+      [false, [412, "ERROR_412"]],
+    );
   });
 
   it("takes each call as news of the time: leases end, and what is to leave is due then", () => {
-    const { server, table, drain } = make();
+    const { server, table, drain } = make({ trace: true });
     const internal = { address: ALICE.address, port: 80 };
+    const outside = { address: "198.51.100.9", port: 1900 };
     const again = (at: number) => {
       table.mapInbound({ origin: "admin", protocol: 6, internal, expiresAt: at }, at - 1);
     };
@@ -1188,6 +1223,7 @@ describe("IgdServer: by itself", () => {
       (now) => server.handleUnreachable(ALICE, "ssdp", now),
       (now) => server.handleResponse(99, { ok: false, reason: "failed" }, now),
       (now) => server.handleDatagram(new Uint8Array(1), ALICE, "ssdp", now),
+      (now) => server.handleDatagram(new Uint8Array(1), outside, "ssdp", now),
       (now) => server.handleRequest(1, GET, ALICE, now),
       (now) => server.handleSocket("other", { ok: true, local: ALICE }, now),
       (now) => server.handleTimeout(now),
@@ -1204,6 +1240,12 @@ describe("IgdServer: by itself", () => {
       again(now);
       call(now);
       assertEquals(table.size, 0, `call ${i}`);
+      const changes = drain().flatMap((one) =>
+        one.type === "event" && one.event.type === "mapping" ? one.event.change : []
+      );
+      // Who says goodbye tells no more.
+      const isLast = i === calls.length - 1;
+      assertEquals(changes, isLast ? [] : ["added", "expired"], `call ${i}`);
       now += 10_000;
     }
     server.start(now);
