@@ -91,6 +91,13 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     reason: "it is looked up by a byte, and one entry more is looked up by none",
   },
   {
+    path: "core/outbox.ts",
+    line: "if (this.#head === this.#slots.length) {",
+    operator: "condition",
+    replacement: "false",
+    reason: "to cut off all that there is leaves nothing, too",
+  },
+  {
     path: "core/pcp/answers.ts",
     line: "return description === undefined && !portSet",
     operator: "condition",

@@ -59,6 +59,13 @@ describe("Outbox", () => {
     outbox.unsend(4);
     assertEquals(outbox.wakeAt(), undefined);
     assertEquals(outbox.size, 0);
+    assertEquals([outbox.unsend(4), outbox.unsend(1)], [false, false]);
+    outbox.send("client", to, Uint8Array.of(5), 4);
+    outbox.emit("a", 4);
+    outbox.unemit(4);
+    assertEquals(outbox.pendingEvent(4), undefined);
+    outbox.emit("b", 4);
+    assertEquals(drain(outbox), ["send 5", "b"]);
   });
 
   it("bounds what has no key, and counts what it dropped", () => {

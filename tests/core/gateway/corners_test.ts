@@ -12,6 +12,7 @@ import { IgdRig } from "../upnp/igd_rig.ts";
 import {
   ADDRESS_REQUEST,
   ALICE,
+  announcedBy,
   BOB,
   EXTERNAL,
   natPmpMap,
@@ -236,6 +237,53 @@ describe("a gateway's commands", () => {
       assert(sent.length > 0, name);
       assertEquals(gateway.stats.replies.waiting, 0);
     }
+  });
+
+  it("that turn UPnP on say so once the gateway acts as a NAT, and has booted", () => {
+    const rig = new IgdRig();
+    rig.drain();
+    const { gateway } = rig;
+    gateway.setNat(false, 0);
+    gateway.setProtocol("upnp", false, 0);
+    gateway.setProtocol("upnp", true, 0);
+    assertEquals(rig.drain().sent, []);
+    gateway.setNat(true, 0);
+    assert(rig.drain().sent.length > 0);
+
+    const fresh = new SimulatedGateway({
+      externalAddresses: [EXTERNAL],
+      protocols: ["upnp"],
+      random: seededRandom(1),
+      announceTo: [],
+      upnp: { interfaces: [{ address: OWN, prefixLength: 24 }] },
+    });
+    for (const isOn of [false, true]) fresh.setProtocol("upnp", isOn, 0);
+    assertEquals([fresh.poll(), fresh.nextTimeout()], [undefined, undefined]);
+  });
+
+  it("that turn UPnP off leave nothing that is heard by its sockets, and each is counted", () => {
+    const rig = new IgdRig();
+    rig.runTo(200_000);
+    rig.gateway.setProtocol("upnp", false, rig.now);
+    rig.drain();
+    const { upnp: before } = rig.gateway.stats;
+    assertEquals([rig.search("upnp:rootdevice"), rig.get("/rootDesc.xml")], [[], undefined]);
+    const { dropped, upnp } = rig.gateway.stats;
+    assertEquals(dropped, { off: 2, outside: 0, deaf: 0, silent: 0 });
+    assertEquals(upnp, before);
+  });
+
+  it("that move mappings to another address tell by no protocol that is off", () => {
+    const rig = new Rig().start();
+    rig.mapPcp(80);
+    rig.gateway.setProtocol("pcp", false, 0);
+    rig.runTo(500_000);
+    rig.gateway.setExternalAddresses(["198.51.100.4"], rig.now);
+    assertEquals(rig.drain().map(announcedBy), ["nat-pmp"]);
+    // Who comes by PCP later learns by the epoch.
+    assertEquals(rig.gateway.epochSeconds("pcp", rig.now), 0);
+    const later = rig.runTo(rig.now + 200_000).map(({ action }) => announcedBy(action));
+    assertEquals([...new Set(later)], ["nat-pmp"]);
   });
 
   it("take the first and the last of what they may", () => {

@@ -188,10 +188,14 @@ describe("SimulatedGateway", () => {
   });
 
   it("forgets a client whose address lease is over", () => {
-    const rig = new Rig().start();
+    const rig = new Rig({ trace: true }).start();
     rig.mapPcp(80);
     rig.mapNatPmp(81, { from: BOB });
+    rig.events.length = 0;
     rig.gateway.forgetClient(ALICE.address, 0);
+    rig.drain();
+    const told = rig.events.map((e) => e.type === "mapping" && [e.change, e.entry.internal]);
+    assertEquals(told, [["removed", { address: ALICE.address, port: 80 }]]);
     assertEquals(rig.gateway.list(0).map((e) => e.internal.address), [BOB.address]);
   });
 

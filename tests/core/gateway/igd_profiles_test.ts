@@ -622,7 +622,9 @@ describe("profiles of Internet gateway devices", () => {
       const description = readDescription(rig.get(path)!.body);
       if (typeof description === "string") throw new Error(`${name}: ${description}`);
       assert(allServices(description.device).length > 0, name);
-      if (description.device.deviceType.endsWith(":2")) second.push(name);
+      const isSecond = description.device.deviceType.endsWith(":2");
+      if (isSecond) second.push(name);
+      assertEquals(profileNamed(name).upnp?.version, isSecond ? 2 : 1, name);
     }
     assertEquals(second, [
       "igd-2",

@@ -158,6 +158,9 @@ describe("two natkits meet", () => {
       rig.exchange();
       rig.settle();
       assertConnected(rig);
+      // That one opens ports from the first on, and the other one finds one.
+      const sockets = rig.peers.map(({ process }) => process.machine.selected!.socket);
+      assertEquals(sockets.map((key) => key.replace(/\d+/, "")), ["ice", "guess"]);
     }
   });
 

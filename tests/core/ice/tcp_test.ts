@@ -194,6 +194,13 @@ describe("two natkits meet over TCP", () => {
     assertEquals(scene.peers.map(({ machine }) => machine.sockets()), [[], []]);
   });
 
+  it("not through one hard NAT and one that lets nobody in, which is no fault of both", () => {
+    const scene = new Scene({ nats: [HARD, MOVING] });
+    scene.exchange();
+    scene.settle();
+    assertEquals(scene.last("failed").map((event) => event?.reason), ["no-answer", "no-answer"]);
+  });
+
   it("behind one NAT by their own addresses", () => {
     const scene = new Scene({ shared: true });
     scene.exchange();

@@ -71,6 +71,9 @@ describe("handleUnreachable()", () => {
     const once = rig.client.map({ protocol: 6, internalPort: 1, mode: "once" }, 0);
     const kept = rig.client.map({ protocol: 6, internalPort: 2 }, 0);
     rig.drain();
+    rig.client.handleUnreachable(SECOND, "client", 1);
+    rig.drain();
+    assertEquals(rig.events, []);
     rig.client.handleUnreachable(SERVER, "client", 1);
     rig.drain();
     const failure = { kind: "unreachable" } as const;

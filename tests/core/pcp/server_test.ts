@@ -94,6 +94,21 @@ describe("PcpServer, PORT_SET (RFC 7753)", () => {
     assertEquals(rig.table.portsOf(ALICE.address), 16);
   });
 
+  it("tells which ports a set has where it moves to another address", () => {
+    for (const isSame of [true, false]) {
+      const rig = new Rig({ announceCopies: 0 });
+      const suggestedPort = isSame ? 7000 : 7001;
+      rig.map({ internalPort: 6000, suggestedPort, options: [portSet(4, 6000)] });
+      rig.server.externalAddressChanged(rig.table.setExternalAddresses([WAN2], 0), 0);
+      const [update] = rig.drain().map(({ data }) => decodeResponse(data));
+      claim(typeof update === "object" && update.kind === "map", "a mapping update");
+      assertEquals([update.externalPort, update.options], [
+        suggestedPort,
+        [portSet(4, 6000, isSame)],
+      ]);
+    }
+  });
+
   it("maps as many as the bound, the quota and the port numbers let, and never more than asked", () => {
     const rig = new Rig({ maxPortSetSize: 32 }, { maxPortsPerClient: 40 });
 
@@ -233,6 +248,10 @@ describe("PcpServer beside other protocols' servers", () => {
     rig.table.remove(rig.table.inbound(TCP, ALICE.address, 8080)!, 100);
 
     assertEquals(first.length, 1);
+    // One port is no set of ports.
+    const update = decodeResponse(first[0]!.data);
+    claim(typeof update === "object" && update.kind === "map", "a mapping update");
+    assertEquals(update.options, []);
     assertEquals(rig.runTo(10_000), []);
     assertEquals(rig.server.stats.updates, 1);
   });

@@ -184,7 +184,10 @@ describe("a mapping behind two gateways", () => {
     net.openAbove();
     net.do((mapper, now) => mapper.tellNow(id + 1, now));
     assertEquals(takeTold(net), []);
-    net.do((mapper, now) => mapper.tellNow(id, now));
+    net.run(50);
+    net.mapper.tellNow(id, net.now);
+    assertEquals(net.mapper.nextTimeout(), net.now);
+    net.settle();
     assertEquals(takeTold(net), [`mapped ${INSIDE}`]);
     net.do((mapper, now) => mapper.tellNow(id, now));
     net.run(2000);

@@ -103,8 +103,42 @@ describe("TCP and UDP on one port", () => {
     assertEquals([wished.length, wished[0]], [6, 27_015]);
     assert(wished.slice(2).every((port) => port >= 49_152), wished.join());
     const [event, ...more] = takeEvents(net);
-    assertEquals([told(event, "failed").code, more], ["refused", []]);
+    const end = { type: "failed", id: told(event, "failed").id, code: "refused" };
+    const message = "the gateway gave no external port for both TCP and UDP";
+    const at = { via: "pcp", gateway: A.gateway.address };
+    const attempts = [{ ...at, outcome: "unmapped", elapsedMs: 0 }];
+    assertEquals([event, more], [{ ...end, message, attempts }, []]);
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
+  });
+
+  it("rest a minute where no port is left for both any more, and are asked for anew", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    const ports = [{ first: 5000, last: 5001 }];
+    const gateway = net.add(A, "203.0.113.7", { table: { ports, quarantine: false } });
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    const { port } = net.mapper.mapping(id)!.external;
+    net.run(10_000);
+    gateway.reboot(net.now);
+    const other = port === 5000 ? 5001 : 5000;
+    take(gateway, "udp", port);
+    take(gateway, "tcp", other);
+    net.do((mapper, now) => mapper.renew(id, undefined, now));
+    assertEquals(net.takeTypes(), ["mapped", "gateway-restarted", "lost"]);
+    for (let minute = 1; minute <= 2; minute++) {
+      net.sent.length = 0;
+      assertEquals(net.mapper.debugTimeout(), { at: net.now + 60_000, reason: "pair" });
+      net.run(59_999);
+      assertEquals([net.sent, net.mapper.mapping(id)], [[], undefined]);
+      net.run(1);
+      assertEquals([net.sent.length > 0, net.events, table(net, gateway)], [true, [], []]);
+    }
+    const [udp] = gateway.list(net.now).filter(({ protocol }) => protocol === 17);
+    gateway.table.remove(udp!, net.now);
+    net.run(60_000);
+    const [event, ...more] = takeEvents(net);
+    assertEquals([told(event, "recovered").mapping.external.port, more], [port, []]);
+    assertEquals(table(net, gateway), [`tcp ${port}`, `udp ${port}`]);
   });
 
   it("come back after a restart, on another port where one has been taken meanwhile", () => {

@@ -7,6 +7,7 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
+import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
 
 describe("what was saved of one that another protocol holds", () => {
@@ -246,6 +247,30 @@ for (const via of ["pcp", "nat-pmp"] as const) {
     });
   });
 }
+
+describe("what was saved at several gateways", () => {
+  it("is suggested to each as it granted it, and to another one as the first did", () => {
+    const C: NetworkPath = { gateway: { address: "192.168.3.1", port: 5351 } };
+    const of = (path: NetworkPath, port: number): SavedPort => ({
+      ...web,
+      via: "pcp",
+      gateway: path.gateway.address,
+      external: { address: "203.0.113.7", port },
+      lifetimeSeconds: 600,
+      mode: "keep-alive",
+    });
+    for (const [path, port] of [[A, 7001], [B, 7002], [C, 7001]] as const) {
+      const net = new Net({ protocols: ["pcp"], saved: [of(A, 7001), of(B, 7002)] });
+      net.connect([A, B, { ...C, localAddress: "192.168.3.100" }]);
+      net.do((mapper, now) => mapper.map({ ...web, gateway: path.gateway }, now));
+      const asked = net.sent.filter(({ data }) => data[1] === 1);
+      assertEquals(
+        asked.map(({ to, data }) => [to, data[42]! << 8 | data[43]!]),
+        [[path.gateway, port]],
+      );
+    }
+  });
+});
 
 describe("what was saved over IPv4", () => {
   it("is suggested to no gateway over IPv6", () => {

@@ -308,6 +308,7 @@ describe("a race of three protocols", () => {
     const action = mapper.poll();
     const end = told(action?.type === "event" ? action.event : undefined, "table-told");
     assertEquals([end.id, end.code, end.message, end.attempts], [id, "permission", "no", []]);
+    assertEquals([end.gateway, end.entries, end.isCut], [GATEWAY, [], false]);
   });
 
   it("tells the external address by each that knows it", () => {

@@ -306,6 +306,20 @@ describe("a watched port", () => {
     });
   });
 
+  it("takes the look that is on its way with it, whatever else its gateway holds", () => {
+    const { net, id } = watched({ protocols: ["pcp"] });
+    net.do((mapper, now) => mapper.map({ protocol: "udp", internalPort: 9090 }, now));
+    const looks = () => net.sent.filter(({ data }) => data[1] === 0).length;
+    const answering = net.deliver.bind(net);
+    net.deliver = (sent) => sent.data[1] === 0 ? undefined : answering(sent);
+    const before = looks();
+    net.run(5000);
+    assertEquals(looks() - before, 1);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.run(30_000);
+    assertEquals([looks() - before, net.ports(A)], [1, [9090]]);
+  });
+
   it("is told with how STUN servers see its socket, by itself and beside what is mapped", () => {
     const { net, id } = watched();
     const seen = [{ address: "203.0.113.7", port: 40_000 }];
