@@ -10,7 +10,7 @@ import { systemRuntime } from "./auto.ts";
 import { Driver } from "./driver.ts";
 import type { Runtime } from "./runtime.ts";
 
-/** How many free ports are tried: one that is free for UDP may be taken for TCP. */
+/** How many free ports are tried for all, and again for TCP: one may be free for UDP alone. */
 const PORTS = 5;
 
 /** How to start a STUN server. */
@@ -92,10 +92,13 @@ export async function startStunServer(
   options: StartStunServerOptions = {},
 ): Promise<RunningStunServer> {
   const { onSocketError, runtime = systemRuntime(), ...rest } = options;
-  for (let left = rest.listen?.port === 0 ? PORTS : 1;; left--) {
+  const most = rest.listen?.port === 0 ? 2 * PORTS : 1;
+  for (let tries = 1;; tries++) {
     const server = await startOnce(rest, runtime, onSocketError);
-    const isWhole = (server.tcp || rest.tcp === false) && (server.alternate || !rest.alternate);
-    if (isWhole || left === 1) return server;
+    const hasTcp = server.tcp || rest.tcp === false;
+    const hasAlternate = server.alternate || !rest.alternate;
+    // That an alternate address cannot be had is no reason to do without TCP.
+    if (hasTcp && (hasAlternate || tries >= PORTS) || tries === most) return server;
     await server.close();
   }
 }

@@ -279,13 +279,15 @@ describe("startStunServer()", () => {
 
   it("takes another port where the free one is taken for TCP, unless it is to be that one", async () => {
     const runtime = systemRuntime();
-    let taken = 1;
+    const alternate = { address: "192.0.2.1", port: 34_999 };
+    let isTaken = (place: number) => place === 1;
     const tried: number[] = [];
     const openStreams: Runtime["openStreams"] = async (tell) => {
       const streams = await runtime.openStreams!(tell);
       const listen = async (key: string, local: Endpoint) => {
-        tried.push(local.port);
-        if (taken-- > 0) throw new NatError("network", "address in use");
+        const isFirst = local.address === LOCAL && local.port !== alternate.port;
+        if (isFirst) tried.push(local.port);
+        if (isFirst && isTaken(tried.length)) throw new NatError("network", "address in use");
         return await streams.listen(key, local);
       };
       return {
@@ -299,9 +301,14 @@ describe("startStunServer()", () => {
     assertEquals([server.tcp, tried.length, tried[1]], [true, 2, server.endpoint.port]);
     await open.pop()!.close();
 
-    taken = 1;
+    isTaken = (place) => place === 3;
     const fixed = await start({ runtime: { ...runtime, openStreams }, listen: server.endpoint });
     assertEquals([fixed.tcp, tried.length], [false, 3]);
+
+    // The fifth is the last for an alternate address that is not this host's, but not for TCP.
+    isTaken = (place) => place === 3 + 5;
+    const alone = await start({ runtime: { ...runtime, openStreams }, alternate });
+    assertEquals([alone.tcp, tried.length], [true, 3 + 6]);
   });
 
   it("serves one address where the other one is not this host's", async () => {
