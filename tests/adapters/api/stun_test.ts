@@ -280,7 +280,7 @@ describe("startStunServer()", () => {
   it("takes another port where the free one is taken for TCP, unless it is to be that one", async () => {
     const runtime = systemRuntime();
     const alternate = { address: "192.0.2.1", port: 34_999 };
-    let isTaken = (place: number) => place === 1;
+    let isTaken = (place: number): boolean => place === 1;
     const tried: number[] = [];
     const openStreams: Runtime["openStreams"] = async (tell) => {
       const streams = await runtime.openStreams!(tell);
