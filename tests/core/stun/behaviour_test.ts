@@ -214,6 +214,18 @@ describe("NAT behaviour discovery with other servers", () => {
     assert(at <= 11_000, `${at} ms`);
   });
 
+  it("says blocked at once where ICMP says that there is none", () => {
+    const { world, run } = scene({}, { servers: [{ address: A1, port: 9 }] });
+    world.driveBounded(1000, () => run.events.length > 0);
+    const { event, at } = run.events[0]!;
+    if (event.type !== "found") throw new Error(event.message);
+    assertEquals([event.result.type, event.result.servers[0]?.failure, at < 1000], [
+      "blocked",
+      { kind: "unreachable" },
+      true,
+    ]);
+  });
+
   it("finds what a server with one address can tell", () => {
     const found = find({ hairpin: "external-source", ports: "random" }, { servers: [plain] });
     assertEquals([found.mapping, found.filtering, found.type], [undefined, undefined, "unknown"]);
@@ -268,6 +280,10 @@ describe("NAT behaviour discovery with other servers", () => {
       failure: { kind: "no-answer" },
     });
     assert(at >= 1200 && at < 5000, `${at} ms`);
+    // A second, and a tenth for each that is asked, is all that it has.
+    const open = scene({ filtering: "endpoint-independent" }, { servers: [server, dead] });
+    open.world.driveBounded(20_000, () => open.run.events.length > 0);
+    assertEquals(open.run.events[0]!.at, 1200);
   });
 
   it("begins no more than ten transactions in a second", () => {
@@ -322,6 +338,18 @@ describe("the life of a binding (RFC 5780 §4.6)", () => {
     assertEquals([result.mapping, result.lifetime], ["endpoint-independent", undefined]);
   });
 
+  it("is not known of a server that answers to where it was asked from", () => {
+    const result = byHand(make({ maxLifetimeSeconds: 60 }), () => false);
+    assertEquals([result.mapping, result.lifetime], ["endpoint-independent", undefined]);
+  });
+
+  it("is found without waiting for those that rest longer than one that is gone", () => {
+    const { world, run } = scene({ timeoutMs: 7000 }, { maxLifetimeSeconds: 300 });
+    world.driveBounded(200_000, () => run.events.length > 0);
+    const { at } = run.events[0]!;
+    assert(at < 60_000, `${at} ms`);
+  });
+
   it("is not looked for where there is no NAT", () => {
     const found = find(undefined, { maxLifetimeSeconds: 60 });
     assertEquals(found.lifetime, undefined);
@@ -336,7 +364,17 @@ interface Asked {
 function byHand(
   machine: NatBehaviour,
   refuses: (asked: Asked) => boolean,
-  { mapped, from: other, moved = 0 }: { mapped?: Endpoint; from?: Endpoint; moved?: number } = {},
+  { mapped, from: other, moved = 0, gives, isOld, echo }: {
+    mapped?: Endpoint;
+    from?: Endpoint;
+    moved?: number;
+    /** The external port of the n-th socket; its own where left out. */
+    gives?: (n: number) => number;
+    /** The server speaks as RFC 3489 has it. */
+    isOld?: boolean;
+    /** What comes back of a packet to the outside, and where. */
+    echo?: (sent: Uint8Array) => readonly [data: Uint8Array, from: Endpoint, socket: string];
+  } = {},
 ): NatBehaviourResult {
   const open = new Map<string, number>();
   let now = 0;
@@ -357,8 +395,12 @@ function byHand(
       if (action.type !== "send") continue;
       const asked = decodeStun(action.data);
       if (typeof asked === "string" || asked.class !== "request") continue;
-      if (action.to.address === EXTERNAL) continue;
-      const port = open.get(action.socket)!;
+      if (action.to.address === EXTERNAL) {
+        if (echo) machine.handleDatagram(...echo(action.data), now + 1);
+        continue;
+      }
+      const own = open.get(action.socket)!;
+      const port = gives?.([...open.keys()].indexOf(action.socket)) ?? own;
       const { method, transactionId, attributes } = asked;
       const isRefused = refuses({ attributes });
       const external = { address: EXTERNAL, port };
@@ -366,11 +408,15 @@ function byHand(
         class: isRefused ? "error" : "success",
         method,
         transactionId,
-        attributes: isRefused ? { errorCode: { code: 420, reason: "" } } : {
-          xorMappedAddress: external,
-          mappedAddress: mapped ?? external,
-          otherAddress: other ?? { address: A2, port: 3479 },
-        },
+        attributes: isRefused
+          ? { errorCode: { code: 420, reason: "" } }
+          : isOld
+          ? { mappedAddress: external, changedAddress: { address: A2, port: 3479 } }
+          : {
+            xorMappedAddress: external,
+            mappedAddress: mapped ?? external,
+            otherAddress: other ?? { address: A2, port: 3479 },
+          },
       });
       machine.handleDatagram(data, action.to, action.socket, now + 1);
     }
@@ -401,6 +447,35 @@ describe("NAT behaviour discovery with odd servers", () => {
     assertEquals(byHand(make(), () => false).rewritesAddresses, false);
     const mapped = { address: INSIDE, port: 9 };
     assertEquals(byHand(make(), () => false, { mapped }).rewritesAddresses, true);
+  });
+
+  it("takes the words of RFC 3489 for the same", () => {
+    const old = byHand(make(), () => false, { isOld: true }), usual = byHand(make(), () => false);
+    assertEquals(old, usual);
+    assertEquals(old.servers[0]?.other, { address: A2, port: 3479 });
+  });
+
+  it("takes nothing for its own packet but that, where it was sent to", () => {
+    const from = { address: EXTERNAL, port: 40_000 }, inside = { address: INSIDE, port: 40_000 };
+    const hairpin = (
+      socket: string,
+      by: Endpoint,
+      change: (sent: Uint8Array) => Uint8Array = (sent) => sent,
+    ) => byHand(make(), () => false, { echo: (sent) => [change(sent), by, socket] }).hairpin;
+    assertEquals(hairpin("mapping", from), "external-source");
+    assertEquals(hairpin("mapping", inside), "internal-source");
+    assertEquals(hairpin("filtering", from), "none");
+    assertEquals(hairpin("mapping", from, (sent) => sent.with(19, sent[19]! ^ 1)), "none");
+  });
+
+  it("finds ports in a row that go up by 16 at most", () => {
+    const ports = (step: number) => {
+      const gives = (n: number) => 40_000 + n * step;
+      const { ports, portDelta } = byHand(make(), () => false, { gives });
+      return [ports, portDelta];
+    };
+    assertEquals(ports(16), ["contiguous", 16]);
+    assertEquals([ports(17), ports(-1)], [["random", undefined], ["random", undefined]]);
   });
 
   it("asks nobody at an address that is none, or not another one", () => {
@@ -467,6 +542,26 @@ describe("the sockets of NAT behaviour discovery", () => {
       { type: "event", event: { type: "failed", code: "permission", message: "not allowed" } },
     ]);
     assertEquals(machine.sockets(), []);
+  });
+
+  it("that are told of twice, or have a passing trouble, are as they were; one that is lost ends it", () => {
+    const machine = make();
+    machine.start(0);
+    const trouble = { ok: false, code: "network", message: "down", isOpen: true } as const;
+    const specs = machine.sockets();
+    for (let i = 0; i < 2; i++) {
+      for (const { key, local } of specs) machine.handleSocket(key, { ok: true, local: local! }, 0);
+      for (const { key } of specs) machine.handleSocket(key, trouble, 0);
+    }
+    machine.handleTimeout(400);
+    assertEquals([machine.stats.client.requests, machine.sockets()], [1, specs]);
+    assertEquals(machine.handleDatagram(Uint8Array.of(1), server, "mapping", 400), false);
+    assertEquals(machine.stats.dropped.unknown, 1);
+    drain(machine);
+    machine.handleSocket("hairpin", { ...trouble, isOpen: false }, 400);
+    assertEquals(drain(machine), [
+      { type: "event", event: { type: "failed", code: "network", message: "down" } },
+    ]);
   });
 
   it("are gone where it is closed, and nothing is told", () => {

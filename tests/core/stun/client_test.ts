@@ -158,6 +158,15 @@ describe("a Binding request", () => {
     assertEquals(rig.sent.length, 12);
   });
 
+  it("is never sent where it was given up while it waited", () => {
+    const rig = new Rig();
+    for (let i = 0; i < 11; i++) rig.ask();
+    rig.client.cancel(11, 0);
+    rig.answer(mapped, { to: rig.sent[0]!.message, from: SERVER });
+    assertEquals(rig.events.map(({ id, type }) => [id, type]), [[11, "failed"], [1, "answered"]]);
+    assertEquals(rig.sent.length, 10);
+  });
+
   it("has an id on the wire that no other has", () => {
     const rig = new Rig();
     for (let i = 0; i < 10; i++) rig.ask();
@@ -328,16 +337,29 @@ describe("errors", () => {
     assertEquals(new Set(rig.sent.map(({ message }) => toHex(message.transactionId))).size, 5);
   });
 
+  it("STUN-08 of the server's own go up to 599, and what comes meanwhile is no answer", () => {
+    const rig = new Rig();
+    rig.ask();
+    rig.refuse(599);
+    assertEquals([rig.answer(mapped), rig.events], [false, []]);
+    rig.runUntil(500);
+    rig.refuse(600);
+    assertEquals(rig.failure, { kind: "refused", code: 600, reason: "no", unknownAttributes: [] });
+  });
+
   it("STUN-08 300 sends it elsewhere, with a new id, and tells where it was answered", () => {
     const rig = new Rig();
     rig.ask();
     const other = { address: "198.51.100.2", port: 3500 };
+    rig.now = 30;
     rig.refuse(300, { alternateServer: other });
     assertEquals(rig.sent.at(-1)!.to, other);
     assertEquals(rig.client.stats.errors, 1);
     assert(toHex(rig.sent[0]!.message.transactionId) !== toHex(rig.last.transactionId));
+    rig.now = 50;
     rig.answer(mapped);
     assertEquals([rig.answered.from, rig.answered.server], [other, other]);
+    assertEquals(rig.answered.roundTripMs, 20, "of the server that answered");
   });
 
   it("STUN-08 300 that comes before a retransmission was drained takes that back", () => {
@@ -488,6 +510,27 @@ describe("long-term credentials (RFC 8489 §9.2)", () => {
     assertEquals(rig.events.length, 1);
   });
 
+  it("keep copies of what the server lists: the datagram is lent", () => {
+    const rig = new Rig();
+    rig.ask({ credentials: longTerm });
+    const passwordAlgorithms = [{ number: 77, parameters: Uint8Array.of(1) }, SHA256];
+    const challenge = encodeStun({
+      class: "error",
+      method: 1,
+      transactionId: rig.last.transactionId,
+      attributes: {
+        errorCode: { code: 401, reason: "" },
+        realm: "example.org",
+        nonce: ALGORITHMS,
+        passwordAlgorithms,
+      },
+    });
+    rig.client.handleDatagram(challenge, SERVER, "client", 0);
+    challenge.fill(0);
+    rig.ask({ credentials: longTerm });
+    assertEquals(rig.last.attributes.passwordAlgorithms, passwordAlgorithms);
+  });
+
   it("by MD5 where the server likes that better", () => {
     const rig = new Rig();
     rig.ask({ credentials: longTerm });
@@ -572,9 +615,11 @@ describe("long-term credentials (RFC 8489 §9.2)", () => {
     rig.refuse(401, { realm: "other.org", nonce: "n2" });
     assertEquals(rig.last.attributes.realm, "other.org");
     assert(hasIntegrity(rig.last, longTermKey("user", "other.org", "pass")));
-    // Somebody else's are not used.
-    rig.ask({ credentials: { ...longTerm, username: "eve" } });
-    assertEquals(rig.last.attributes.username, undefined);
+    // Somebody else's are not used, nor those of another password.
+    for (const other of [{ username: "eve" }, { password: "changed" }]) {
+      rig.ask({ credentials: { ...longTerm, ...other } });
+      assertEquals(rig.last.attributes, { software: "natkit" });
+    }
   });
 
   it("STUN-12 438 takes up the new nonce, three times", () => {
@@ -758,11 +803,37 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
     ]);
   });
 
-  it("takes no answer from a datagram", () => {
+  it("leaves a connection whose server sends it elsewhere, or has a fault that may pass", () => {
+    const other = { address: "198.51.100.2", port: 3500 };
+    for (const [code, to, at] of [[300, other, 2], [500, SERVER, 502]] as const) {
+      const rig = new Rig();
+      rig.ask({ transport: "tcp" });
+      rig.client.handleStream(0, open, 1);
+      rig.drain();
+      const refusal = encodeStun({
+        class: "error",
+        method: 1,
+        transactionId: written(rig)[0]!.subarray(8, 20),
+        attributes: { errorCode: { code, reason: "" }, alternateServer: other },
+      });
+      rig.client.handleStream(0, { type: "data", data: refusal }, 2);
+      rig.drain();
+      rig.runUntil(at);
+      assertEquals(rig.others.slice(2), [
+        { type: "stream", id: 0, do: "close" },
+        { type: "stream", id: 1, do: "connect", to, timeoutMs: 39_500 },
+      ]);
+    }
+  });
+
+  it("takes no answer from a datagram, and no end from ICMP", () => {
     const rig = new Rig();
     rig.ask({ transport: "tcp" });
     rig.client.handleStream(0, open, 1);
     rig.drain();
     assert(!rig.client.handleDatagram(answerTo(written(rig)[0]!), SERVER, "client", 2));
+    rig.client.handleUnreachable(SERVER, "client", 3);
+    rig.drain();
+    assertEquals(rig.events, []);
   });
 });

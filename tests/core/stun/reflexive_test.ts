@@ -101,6 +101,7 @@ describe("ReflexiveKeeper", () => {
     rig.sees = (server) => server === SIX.address ? "2001:db8::7:40000" : SEEN;
     rig.do((keeper, now) => keeper.ask(now));
     assertEquals(rig.told.at(-1), `${SEEN},2001:db8::7:40000`);
+    assertEquals(rig.keeper.stats.requests, 3 + 3, "IPv6's says nothing against IPv4's");
   });
 
   it("tells none where the NAT shows each server another one, and does not ask ever faster", () => {
@@ -132,6 +133,58 @@ describe("ReflexiveKeeper", () => {
     rig.do((keeper, now) => keeper.ask(now));
     assertEquals(rig.told, [SEEN, "203.0.113.8:41000"]);
     assertEquals(rig.keeper.stats.requests, 3);
+  });
+
+  it("asks once where it is told twice, and leaves the question of before", () => {
+    const rig = new Rig();
+    rig.keeper.ask(0);
+    rig.sees = () => undefined;
+    rig.do((keeper, now) => keeper.ask(now));
+    assertEquals(rig.asked.length, 1);
+    rig.now = 100;
+    rig.do((keeper, now) => keeper.ask(now));
+    rig.run(39_000);
+    const sends = [0, 500, 1500, 3500, 7500, 15_500, 31_500].map((ms) => 100 + ms);
+    assertEquals(rig.asked.map(({ at }) => at), [0, ...sends]);
+  });
+
+  it("leaves a server alone for a minute that is not there, and takes an address in clear", () => {
+    const rig = new Rig();
+    rig.sees = () => undefined;
+    rig.do((keeper, now) => keeper.ask(now));
+    rig.now = 100;
+    rig.do((keeper, now) => keeper.handleUnreachable(SERVER, "client", now));
+    assertEquals(rig.keeper.nextTimeout(), 60_100);
+    const ids: Uint8Array[] = [];
+    rig.keeper.ask(200);
+    for (let action = rig.keeper.poll(); action; action = rig.keeper.poll()) {
+      if (action.type === "send") ids.push(read(action.data).transactionId);
+    }
+    const answer = encodeStun({
+      class: "success",
+      method: STUN_METHOD.BINDING,
+      transactionId: ids[0]!,
+      attributes: { mappedAddress: { address: "203.0.113.7", port: 40_000 } },
+    });
+    rig.keeper.handleDatagram(answer, SERVER, "client", 200);
+    assertEquals(rig.keeper.endpoints, [{ address: "203.0.113.7", port: 40_000 }]);
+  });
+
+  it("knows late answers to the last 32 requests, however often each was sent", () => {
+    const servers = Array.from({ length: 8 }, (_, i) => ({
+      address: `192.0.2.${i + 1}`,
+      port: 3478,
+    }));
+    const rig = new Rig(servers);
+    for (let i = 0; i < 4; i++) rig.do((keeper, now) => keeper.ask(now));
+    const known = (i: number) =>
+      rig.keeper.handleDatagram(rig.answers[i]!, servers[i % 8]!, "client", rig.now);
+    assertEquals([rig.answers.length, known(0)], [32, true]);
+    rig.sees = () => undefined;
+    rig.do((keeper, now) => keeper.setServers(servers.slice(0, 2), now));
+    rig.do((keeper, now) => keeper.ask(now));
+    rig.run(10_000);
+    assertEquals([known(0), known(1), known(8), known(9)], [false, false, true, true]);
   });
 
   it("takes other servers, each once and eight at most, and keeps what is known of those", () => {
