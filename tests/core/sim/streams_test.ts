@@ -293,6 +293,17 @@ describe("TCP in the simulation", () => {
     assertEquals(b.machine.told, [], "and the killed one hears nothing");
   });
 
+  it("tells who has taken a stream over that it was reset, and the machine no more", () => {
+    const { world, a, b } = connected();
+    a.do((it) => it.act({ type: "stream", id: 0, do: "hand-over", unread: new Uint8Array(0) }));
+    const stream = a.take(0)!;
+    b.stop();
+    stream.send(new Uint8Array([1]));
+    assertEquals(stream.hasEnded, false);
+    world.runFor(100);
+    assertEquals([stream.hasEnded, a.machine.words(0)], [true, ["open"]]);
+  });
+
   it("gives a port back once nothing uses it: another program of the host may have it then", () => {
     const { world, a, b, hosts: [host] } = connected();
     const other = host!.run<never, Station>(new Station());

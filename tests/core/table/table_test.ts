@@ -75,6 +75,10 @@ describe("MappingTable, leases", () => {
     table.renew(entry, { expiresAt: 9_000_000, description: "", nonce: new Uint8Array(12) });
 
     assertEquals([entry.description, entry.nonce?.[0]], [undefined, 0]);
+    const nonce = new Uint8Array(12).fill(2), requester = { address: B, port: 9 };
+    table.renew(entry, { expiresAt: 9_000_000, nonce, requester, namesAddress: true });
+    nonce.fill(3);
+    assertEquals([entry.nonce?.[0], entry.requester, entry.namesAddress], [2, requester, true]);
     // It is woken when the first lease would have ended, and then not before the second one does.
     const wakes: (number | undefined)[] = [];
     for (let at = table.nextTimeout(); table.size > 0; at = table.nextTimeout()) {
@@ -310,6 +314,50 @@ describe("MappingTable, external ports", () => {
     // What is left is the quarantine.
     assertNotEquals(map(table, { ...udp, address: B, port: 2 }).external.port, 4000);
     assertEquals(map(table, { ...udp, address: B, port: 3 }, 120_000).external.port, 4000);
+  });
+
+  it("a reserving lease takes a port whose companion is its own, or was until a short time ago", () => {
+    const table = tableWith();
+    const udp = { protocol: UDP, port: 1, suggestedPort: 4000 } as const;
+    const own = map(table, udp);
+    const late = map(table, { suggestedPort: 4000 });
+    table.renew(late, { expiresAt: 3_600_000, reserveCompanion: true });
+    table.remove(own, 0);
+    table.advance(1_000_000);
+    assertNotEquals(map(table, { ...udp, address: B }, 1_000_000).external.port, 4000);
+
+    const freed = tableWith();
+    freed.remove(map(freed, { ...udp, port: 2, suggestedPort: 4001 }), 0);
+    const wish = { suggestedPort: 4001, reserveCompanion: true };
+    assertNotEquals(map(freed, { ...wish, address: B }).external.port, 4001);
+    assertEquals(map(freed, wish).external.port, 4001);
+  });
+
+  it("what moves to another address keeps what was asked of its port, and moves whole or not", () => {
+    const externalAddresses = [WAN, WAN2], nonce = new Uint8Array(12).fill(1);
+    const move = (table: MappingTable) => {
+      const moved = table.setExternalAddresses([WAN2], 0);
+      return moved.map(({ entry, isGone }) => [entry.external.port, entry.size, isGone]);
+    };
+    // Its companion's port is another's there.
+    const reserving = tableWith({ externalAddresses, chosenPorts: [{ first: 5000, last: 5000 }] });
+    map(reserving, { port: 4000, suggestedPort: 4000, reserveCompanion: true });
+    map(reserving, { address: B, protocol: UDP, suggestedAddress: WAN2, suggestedPort: 4000 });
+    assertEquals(move(reserving), [[5000, 1, false]]);
+    // That port was its own there until a short time ago, or that of another nonce.
+    for (const [other, port] of [[nonce, 4000], [new Uint8Array(12).fill(2), 8080]] as const) {
+      const back = tableWith({ externalAddresses });
+      const wish = { suggestedPort: 4000, nonce };
+      back.remove(map(back, { ...wish, nonce: other, suggestedAddress: WAN2 }), 0);
+      map(back, { ...wish, suggestedAddress: WAN });
+      assertEquals(move(back), [[port, 1, false]]);
+    }
+    // There is room for a part of it alone.
+    const set = tableWith({ externalAddresses, chosenPorts: [{ first: 2001, last: 2004 }] });
+    map(set, { port: 5000, size: 4 });
+    map(set, { address: B, port: 7, suggestedAddress: WAN2, suggestedPort: 2003 });
+    assertEquals(move(set), [[2001, 4, true]]);
+    assertEquals([set.size, set.portsOf(A)], [1, 0]);
   });
 
   it("a reserving lease takes no port whose companion is another's", () => {
@@ -871,12 +919,15 @@ describe("MappingTable, what several share", () => {
 
   it("of a set that is gone the ports stay that flows use, and no more", () => {
     const table = tableWith();
-    const set = map(table, { port: 6000, suggestedPort: 7000, size: 4 });
+    const nonce = new Uint8Array(12).fill(1);
+    const set = map(table, { port: 6000, suggestedPort: 7000, size: 4, nonce });
     const flows = [6001, 6003].map((port) => flow(table, { internal: { address: A, port } }));
     assertEquals([flows[0]!.size, flows[0]!.external.port], [1, 7001]);
     table.remove(set, 0);
     const ports = flows.map(({ internal, external, size }) => [internal.port, external.port, size]);
     assertEquals(ports, [[6001, 7001, 1], [6003, 7003, 1]]);
+    const ended = [6000, 6001, 6003].map((port) => table.hasEnded(TCP, A, port, nonce));
+    assertEquals(ended, [false, true, true]);
     assertEquals([table.size, table.portsOf(A)], [2, 0]);
     assertEquals(table.external(TCP, WAN, 7000), undefined);
     assertEquals(table.external(TCP, WAN, 7003), flows[1]);

@@ -132,6 +132,12 @@ describe("IgdServer: searches", () => {
   });
 
   it("hears both kinds of search, or the one alone that it is peculiar to hear", () => {
+    const busy = quietRig({ upnp: { habits: { ssdp: { busyMs: 100 } } } });
+    const answersAt = (at: number) => {
+      busy.runTo(10_000 + at);
+      return busy.search("upnp:rootdevice", { until: busy.now }).length;
+    };
+    assertEquals([0, 99, 100, 199, 200].map(answersAt), [1, 0, 1, 0, 1], "one in so many ms");
     const heard = (hears?: "unicast" | "multicast") => {
       const rig = quietRig({ upnp: { habits: { ssdp: hears ? { hears } : {} } } });
       return [undefined, 1].map((mx) =>
