@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
-import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
+import { toHex, u16, u32 } from "../../../core/bytes.ts";
+import type { SimulatedGateway, SimulatedGatewayOptions } from "../../../core/gateway/gateway.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
@@ -25,6 +26,26 @@ const table = (net: Net, gateway: SimulatedGateway) =>
 /** Another host has this port of one transport. */
 const take = (gateway: SimulatedGateway, protocol: Transport, port: number) =>
   gateway.addStatic(protocol, port, { address: "192.168.1.9", port }, 0);
+
+/** PCP's requests for one transport that ask for a mapping, as they were sent. */
+const asksFor = (net: Net, protocol: Transport): Uint8Array[] =>
+  net.sent.filter(({ data }) =>
+    data[1] === 1 && data[36] === (protocol === "tcp" ? 6 : 17) && u32(data, 4) > 0
+  ).map(({ data }) => data);
+
+/** The external port that a request of PCP's suggests. */
+const wish = (data: Uint8Array) => u16(data, 42);
+
+/** Loses PCP's requests for one transport while that is said. */
+function lossy(net: Net): { lost: Transport | undefined } {
+  const loss: { lost: Transport | undefined } = { lost: undefined };
+  const deliver = net.deliver.bind(net);
+  net.deliver = (sent) => {
+    const isLost = loss.lost !== undefined && sent.data[36] === (loss.lost === "tcp" ? 6 : 17);
+    if (!isLost) deliver(sent);
+  };
+  return loss;
+}
 
 const takeEvents = (net: Net): MapperEvent[] => net.events.splice(0);
 
@@ -89,8 +110,7 @@ describe("TCP and UDP on one port", () => {
   it("try all dynamic ports at random, from 49152 to the last", () => {
     for (const [drawn, port] of [[0, 49_152], [2 ** 32 - 1, 65_535]] as const) {
       const { net } = crowded({ random: { ...seededRandom(1), u32: () => drawn } });
-      const tcp = net.sent.filter(({ data }) => data[1] === 1 && data[36] === 6 && data[7] !== 0);
-      const wished = tcp.map(({ data }) => data[42]! << 8 | data[43]!);
+      const wished = asksFor(net, "tcp").map(wish);
       assertEquals(wished.slice(2), [port, port, port, port]);
     }
   });
@@ -98,8 +118,7 @@ describe("TCP and UDP on one port", () => {
   it("fail where no port is free for both, and leave nothing", () => {
     const { net, gateway } = crowded();
     // Six ports were tried: the wished one, that which UDP was given, and four that nobody owns.
-    const tcp = net.sent.filter(({ data }) => data[1] === 1 && data[36] === 6 && data[7] !== 0);
-    const wished = tcp.map(({ data }) => data[42]! << 8 | data[43]!);
+    const wished = asksFor(net, "tcp").map(wish);
     assertEquals([wished.length, wished[0]], [6, 27_015]);
     assert(wished.slice(2).every((port) => port >= 49_152), wished.join());
     const [event, ...more] = takeEvents(net);
@@ -108,37 +127,68 @@ describe("TCP and UDP on one port", () => {
     const at = { via: "pcp", gateway: A.gateway.address };
     const attempts = [{ ...at, outcome: "unmapped", elapsedMs: 0 }];
     assertEquals([event, more], [{ ...end, message, attempts }, []]);
+    // What was given back may be kept for the nonce that it was asked with.
+    for (const protocol of ["tcp", "udp"] as const) {
+      const nonces = asksFor(net, protocol).map((data) => toHex(data.subarray(24, 36)));
+      assertEquals([nonces.length, new Set(nonces).size], [6, 1]);
+    }
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
   });
 
-  it("rest a minute where no port is left for both any more, and are asked for anew", () => {
+  /** A pair that was held, at a gateway that has a port for one of both alone: it rests at 10 s. */
+  const resting = (decide?: SimulatedGatewayOptions["decide"]) => {
     const net = new Net({ protocols: ["pcp"] });
     const ports = [{ first: 5000, last: 5001 }];
-    const gateway = net.add(A, "203.0.113.7", { table: { ports, quarantine: false } });
+    const table = { ports, quarantine: false } as const;
+    const gateway = net.add(A, "203.0.113.7", { table, ...decide && { decide } });
     net.connect([A]);
     const id = net.do((mapper, now) => mapper.mapBoth(game, now));
     const { port } = net.mapper.mapping(id)!.external;
     net.run(10_000);
     gateway.reboot(net.now);
-    const other = port === 5000 ? 5001 : 5000;
     take(gateway, "udp", port);
-    take(gateway, "tcp", other);
+    take(gateway, "tcp", port === 5000 ? 5001 : 5000);
+    net.sent.length = 0;
     net.do((mapper, now) => mapper.renew(id, undefined, now));
     assertEquals(net.takeTypes(), ["mapped", "gateway-restarted", "lost"]);
-    for (let minute = 1; minute <= 2; minute++) {
+    return { net, gateway, id, port };
+  };
+
+  it("rest a minute where no port is left for both any more, and are asked for anew", () => {
+    let isRefusing = false;
+    const { net, gateway, id, port } = resting(({ lifetimeSeconds }) =>
+      isRefusing && lifetimeSeconds > 0 ? { kind: "refuse", code: 2 } : undefined
+    );
+    // What was lost is asked for again, then six ports are tried.
+    assertEquals(asksFor(net, "tcp").length, 7);
+    for (const isRefused of [false, false, true]) {
       net.sent.length = 0;
+      isRefusing = isRefused;
       assertEquals(net.mapper.debugTimeout(), { at: net.now + 60_000, reason: "pair" });
       net.run(59_999);
       assertEquals([net.sent, net.mapper.mapping(id)], [[], undefined]);
       net.run(1);
-      assertEquals([net.sent.length > 0, net.events, table(net, gateway)], [true, [], []]);
+      const asked = asksFor(net, "tcp");
+      // What is refused is not tried with other ports.
+      assertEquals([asked.length, wish(asked[0]!)], [isRefused ? 1 : 6, port]);
+      assertEquals([net.events, table(net, gateway)], [[], []]);
     }
+    isRefusing = false;
     const [udp] = gateway.list(net.now).filter(({ protocol }) => protocol === 17);
     gateway.table.remove(udp!, net.now);
     net.run(60_000);
     const [event, ...more] = takeEvents(net);
     assertEquals([told(event, "recovered").mapping.external.port, more], [port, []]);
     assertEquals(table(net, gateway), [`tcp ${port}`, `udp ${port}`]);
+  });
+
+  it("that rest are over at once where they are ended", () => {
+    for (const end of ["revoke", "abandon"] as const) {
+      const { net, id } = resting();
+      net.do((mapper, now) => mapper[end](id, now));
+      assertEquals(net.takeTypes(), end === "revoke" ? ["unmapped"] : []);
+      assertEquals([net.mapper.isIdle, net.mapper.nextTimeout()], [true, undefined]);
+    }
   });
 
   it("come back after a restart, on another port where one has been taken meanwhile", () => {
@@ -183,6 +233,8 @@ describe("TCP and UDP on one port", () => {
     const id = net.do((mapper, now) => mapper.mapBoth(game, now));
     net.do((mapper, now) => mapper.renew(id, 600, now));
     net.run(4000);
+    net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(4000);
     net.connect([B]);
     net.run(120_000);
     assertEquals(net.mapper.mapping(id)?.lifetimeSeconds, 600);
@@ -198,6 +250,64 @@ describe("TCP and UDP on one port", () => {
     const [event, ...more] = takeEvents(net);
     assertEquals([told(event, "renewed").revision, more], [revision, []]);
     assertEquals(net.mapper.mapping(id)?.lifetimeSeconds, 600);
+  });
+
+  it("are renewed when the slower one is, and are held for as long as the shorter one", () => {
+    for (const slow of ["tcp", "udp"] as const) {
+      const { net } = make({ protocols: ["pcp"] });
+      const loss = lossy(net);
+      const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+      net.run(10_000);
+      takeEvents(net);
+      loss.lost = slow;
+      const revision = net.do((mapper, now) => mapper.renew(id, 600, now));
+      net.run(1000);
+      assertEquals([net.events, net.mapper.mapping(id)?.lifetimeSeconds], [[], 600]);
+      loss.lost = undefined;
+      net.run(5000);
+      const [event, ...more] = takeEvents(net);
+      assertEquals([told(event, "renewed").revision, more], [revision, []]);
+    }
+  });
+
+  it("tell a new address as no answer to the renewal that is on its way", () => {
+    const { net, gateway } = make({ protocols: ["pcp"] });
+    const loss = lossy(net);
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    net.run(10_000);
+    takeEvents(net);
+    gateway.setExternalAddresses(["203.0.113.8"], net.now);
+    // Its own word of it is lost.
+    while (gateway.poll());
+    loss.lost = "udp";
+    const revision = net.do((mapper, now) => mapper.renew(id, 600, now));
+    const [restart, event, ...more] = takeEvents(net);
+    assertEquals([restart?.type, more], ["gateway-restarted", []]);
+    const { mapping, revision: before } = told(event, "moved");
+    assertEquals([before, mapping.external.address], [revision - 1, "203.0.113.8"]);
+  });
+
+  it("tell once that a renewal failed, when both are answered", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    let refused = 0;
+    net.add(A, "203.0.113.7", {
+      decide: ({ protocol }: { protocol: number }) =>
+        protocol === refused ? { kind: "refuse", code: 8 } : undefined,
+    });
+    net.connect([A]);
+    const loss = lossy(net);
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    net.run(10_000);
+    takeEvents(net);
+    [refused, loss.lost] = [6, "udp"];
+    const number = net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(1000);
+    assertEquals(net.events, []);
+    loss.lost = undefined;
+    net.run(5000);
+    const [event, ...more] = takeEvents(net);
+    const { revision, failure } = told(event, "renewal-failed");
+    assertEquals([revision, failure.kind, more], [number, "refused", []]);
   });
 
   it("can be ended at any moment, and are left at the gateway where they are abandoned", () => {
