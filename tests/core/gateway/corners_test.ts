@@ -186,7 +186,9 @@ describe("a gateway's datagrams", () => {
       rig.now = 5000;
       const data = new Uint8Array(length);
       data.set([version, opcode].slice(0, length));
-      return toHex(rig.ask(data).subarray(0, 12)) + ` ${rig.ask(data).length}`;
+      const text = toHex(rig.ask(data).subarray(0, 12)) + ` ${rig.ask(data).length}`;
+      assertEquals(rig.gateway.stats.dropped, { off: 0, outside: 0, deaf: 0, silent: 0 });
+      return text;
     };
     const head = "010203040000000000000005";
     assertEquals([2, 23, 25, 1099].map((length) => answer(length)), [
@@ -268,9 +270,58 @@ describe("a gateway's commands", () => {
     rig.drain();
     const { upnp: before } = rig.gateway.stats;
     assertEquals([rig.search("upnp:rootdevice"), rig.get("/rootDesc.xml")], [[], undefined]);
+    rig.gateway.announce(rig.now);
+    rig.gateway.setEpoch(7, rig.now);
+    assertEquals(rig.drain().sent, []);
     const { dropped, upnp } = rig.gateway.stats;
     assertEquals(dropped, { off: 2, outside: 0, deaf: 0, silent: 0 });
     assertEquals(upnp, before);
+  });
+
+  it("take for a search what begins as one, at the port of all where UPnP hears there", () => {
+    const upnp = { interfaces: [{ address: OWN, prefixLength: 24 }], ssdpPort: 0 };
+    const rig = new IgdRig({ protocols: ["nat-pmp", "upnp"], announceTo: [], upnp });
+    rig.runTo(200_000);
+    const { gateway } = rig;
+    const ask = (data: Uint8Array) => {
+      gateway.handleDatagram(data, ALICE, "server", rig.now);
+      return rig.drain().sent.map(({ data }) => data[0]);
+    };
+    // What is no version of NAT-PMP's gets its "no", of 8 bytes.
+    assertEquals(ask(Uint8Array.of(0x4d, 0x2c)), [0]);
+    assertEquals(ask(Uint8Array.of(0x4d, 0x2d)), []);
+    gateway.setProtocol("nat-pmp", false, rig.now);
+    assertEquals([gateway.isListening, ask(ADDRESS_REQUEST)], [true, []]);
+    assertEquals(gateway.stats.dropped.off, 1);
+    gateway.setProtocol("nat-pmp", true, rig.now);
+    gateway.setProtocol("upnp", false, rig.now);
+    rig.drain();
+    assertEquals(ask(Uint8Array.of(0x4d, 0x2d)), [0]);
+  });
+
+  it("that come after a late answer are not late themselves, and a reboot loses that answer", () => {
+    const rig = new IgdRig({
+      protocols: ["pcp", "nat-pmp", "upnp"],
+      announceTo: [ALICE],
+      decide: () => ({ kind: "delay", delayMs: 1000 }),
+    });
+    rig.runTo(200_000);
+    const { gateway } = rig;
+    const asks = [
+      () => assertEquals(rig.add(80), undefined),
+      () => gateway.handleDatagram(natPmpMap(80), ALICE, "server", rig.now),
+    ];
+    for (const ask of asks) {
+      ask();
+      rig.drain();
+      gateway.announce(rig.now);
+      const versions = rig.drain().sent.filter(({ to }) => to.port === ALICE.port)
+        .map(({ data }) => data[0]);
+      assertEquals(versions, [0, 2]);
+    }
+    assertEquals([gateway.stats.answers.waiting, gateway.stats.replies.waiting], [1, 1]);
+    gateway.reboot(rig.now);
+    assertEquals([gateway.stats.answers.waiting, gateway.stats.replies.waiting], [0, 0]);
   });
 
   it("that move mappings to another address tell by no protocol that is off", () => {
@@ -317,6 +368,10 @@ describe("a gateway's commands", () => {
     assertEquals(rig.gateway.stats.replies.waiting, 0);
     const seen = { address: EXTERNAL, port: 22 }, remote = { address: "198.51.100.1", port: 7 };
     assertEquals(rig.gateway.holds(6, seen, rig.now), false);
+    const inside = { address: BOB.address, port: 22 };
+    assertEquals(rig.gateway.lookupOutbound(6, inside, remote, rig.now), undefined);
+    rig.gateway.noteOutbound(17, inside, seen, remote, 60_000, rig.now);
+    assertEquals(rig.gateway.table.size, 1);
     rig.gateway.setNat(true, rig.now);
     assertEquals(rig.gateway.holds(6, seen, rig.now), true);
     assertEquals(rig.gateway.lookupInbound(6, seen, remote, rig.now)?.address, BOB.address);

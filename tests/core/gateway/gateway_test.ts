@@ -102,6 +102,11 @@ describe("SimulatedGateway", () => {
     }
     assertEquals(rig.gateway.stats.dropped.outside, 3);
     assertEquals(rig.address(), EXTERNAL);
+    // Wherever its inside is, it is not where it is itself on the outside.
+    const open = new Rig().start();
+    assertEquals(open.feed(ADDRESS_REQUEST, { address: EXTERNAL, port: 9 }), []);
+    assertEquals(open.gateway.stats.dropped, { off: 0, outside: 1, deaf: 0, silent: 0 });
+    assertEquals(open.ask(ADDRESS_REQUEST, { address: "203.0.113.8", port: 9 }).length, 12);
   });
 
   it("asks the policy about every request it can read, and does as it says", () => {
