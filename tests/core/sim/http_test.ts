@@ -129,7 +129,8 @@ describe("HTTP between machines of the simulation", () => {
     all.client.do((web) => web.ask(SERVER, { method: "POST", path: "/ctl?x=1", headers, body }));
     all.world.runFor(1000);
     const [asked] = all.server.takeEvents();
-    assertEquals(asked?.event.from?.address, "192.168.1.2");
+    const { address, port } = asked!.event.from!;
+    assertEquals([address, all.hosts.client.isBound(address, port)], ["192.168.1.2", false]);
     assertEquals(asked?.event.asked, {
       method: "POST",
       path: "/ctl?x=1",

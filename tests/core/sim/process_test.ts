@@ -212,6 +212,18 @@ describe("a machine's deadline", () => {
   });
 });
 
+it("a machine's owner is told each time that all it had to say has left", () => {
+  const { world, host } = run();
+  const machine = new Lister(), told: [at: Instant, left: number][] = [];
+  machine.due = 5;
+  machine.out.push({ type: "send", socket: "other", to: PEER, data: new Uint8Array(1) });
+  host.run<string, Lister>(machine, {}, {
+    onDrained: (at) => void told.push([at, machine.out.length]),
+  });
+  world.runFor(10);
+  assertEquals(told, [[0, 0], [5, 0]]);
+});
+
 it("a machine whose output does not end is an error, with its name", () => {
   const { process, machine } = run();
   // To a role that has no socket: nothing is kept of it.

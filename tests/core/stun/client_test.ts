@@ -1,7 +1,12 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { toHex } from "../../../core/bytes.ts";
-import { encodeStun, hasIntegrity, STUN_METHOD } from "../../../core/stun/codec.ts";
+import {
+  encodeStun,
+  hasIntegrity,
+  STUN_METHOD,
+  type StunAttributes,
+} from "../../../core/stun/codec.ts";
 import { longTermKey, shortTermKey, userhash } from "../../../core/stun/integrity.ts";
 import { CLIENT, Rig, SERVER } from "./rig.ts";
 
@@ -676,6 +681,18 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
     return encodeStun({ class: "success", method: 1, transactionId, attributes: mapped });
   }
 
+  /** Refuses what was written first, at 2. */
+  function refuse(rig: Rig, code: number, more: StunAttributes): void {
+    const data = encodeStun({
+      class: "error",
+      method: 1,
+      transactionId: written(rig)[0]!.subarray(8, 20),
+      attributes: { errorCode: { code, reason: "" }, ...more },
+    });
+    rig.client.handleStream(0, { type: "data", data }, 2);
+    rig.drain();
+  }
+
   it("connects, asks once, takes the answer in pieces, and closes", () => {
     const rig = new Rig();
     const id = rig.ask({ transport: "tcp" });
@@ -788,14 +805,7 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
     rig.ask({ transport: "tcp", credentials: longTerm });
     rig.client.handleStream(0, open, 1);
     rig.drain();
-    const refusal = encodeStun({
-      class: "error",
-      method: 1,
-      transactionId: written(rig)[0]!.subarray(8, 20),
-      attributes: { errorCode: { code: 401, reason: "" }, realm: "r", nonce: "n" },
-    });
-    rig.client.handleStream(0, { type: "data", data: refusal }, 2);
-    rig.drain();
+    refuse(rig, 401, { realm: "r", nonce: "n" });
     assertEquals(rig.others.map((action) => action.type === "stream" && action.do), [
       "connect",
       "write",
@@ -810,14 +820,7 @@ describe("over TCP (RFC 8489 §6.2.2)", () => {
       rig.ask({ transport: "tcp" });
       rig.client.handleStream(0, open, 1);
       rig.drain();
-      const refusal = encodeStun({
-        class: "error",
-        method: 1,
-        transactionId: written(rig)[0]!.subarray(8, 20),
-        attributes: { errorCode: { code, reason: "" }, alternateServer: other },
-      });
-      rig.client.handleStream(0, { type: "data", data: refusal }, 2);
-      rig.drain();
+      refuse(rig, code, { alternateServer: other });
       rig.runUntil(at);
       assertEquals(rig.others.slice(2), [
         { type: "stream", id: 0, do: "close" },
