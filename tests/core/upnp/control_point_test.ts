@@ -391,7 +391,7 @@ describe("ControlPoint", () => {
     rig.answer(request!, description(deviceOf()));
 
     assertEquals(rig.point.services, []);
-    assertEquals(rig.requests(), []);
+    assertEquals([rig.requests(), rig.point.stats.stray], [[], 0]);
     assertEquals(rig.told().filter((text) => text.startsWith("service")), []);
   });
 
@@ -753,6 +753,28 @@ describe("ControlPoint", () => {
       const failure = { kind: "closed" } as const;
       assertEquals(rig.events(), [other, late].map((id) => ({ type: "failed", id, failure })));
       assertEquals(rig.point.sockets(), []);
+    });
+
+    it("that fail while they are asked for keep the device to one question at a time", () => {
+      const rig = new Rig();
+      const service = rig.find(deviceOf({ eventUrl: "/evt" }));
+      rig.point.subscribe(service, 0);
+      rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      const [request] = rig.requests();
+      rig.bye("192.168.1.1");
+      rig.point.call(service, "Do", {}, 0);
+      assertEquals(rig.requests(), []);
+      rig.answer(request!, made("uuid:1"));
+      assertEquals(rig.requests().map(({ request: { method } }) => method), ["POST"]);
+      assertEquals(rig.point.stats.stray, 0);
+    });
+
+    it("are asked for once where their socket is told of twice meanwhile", () => {
+      const rig = new Rig();
+      rig.point.subscribe(rig.find(deviceOf({ eventUrl: "/evt" })), 0);
+      for (let i = 0; i < 2; i++) rig.point.handleSocket(SOCKET, { ok: true, local: AT }, 0);
+      rig.answer(rig.requests()[0]!, made("uuid:1"));
+      assertEquals(rig.requests(), []);
     });
 
     it("end as it was wished where their device goes meanwhile", () => {
