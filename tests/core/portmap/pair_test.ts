@@ -227,6 +227,22 @@ describe("TCP and UDP on one port", () => {
     assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
   });
 
+  it("move to the port that the other gateway gave the first of them", () => {
+    const { net } = make({ protocols: ["pcp"] });
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    take(net.add(B, "198.51.100.7"), "tcp", 27_015);
+    net.sent.length = 0;
+    net.connect([B]);
+    net.run(60_000);
+    const { port } = net.mapper.mapping(id)!.external;
+    assert(port !== 27_015);
+    assertEquals([asksFor(net, "tcp").map(wish), asksFor(net, "udp").map(wish)], [
+      [27_015, port],
+      [port],
+    ]);
+    assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
+  });
+
   it("move with the lifetime for which they were renewed", () => {
     const { net } = make({ protocols: ["pcp"] });
     net.add(B, "198.51.100.7");
@@ -308,6 +324,10 @@ describe("TCP and UDP on one port", () => {
     const [event, ...more] = takeEvents(net);
     const { revision, failure } = told(event, "renewal-failed");
     assertEquals([revision, failure.kind, more], [number, "refused", []]);
+    // The next one of the schedule is granted.
+    refused = 0;
+    net.run(6_000_000);
+    assertEquals([...new Set(net.takeTypes())], ["renewed"]);
   });
 
   it("can be ended at any moment, and are left at the gateway where they are abandoned", () => {
@@ -339,6 +359,22 @@ describe("TCP and UDP on one port", () => {
     net.run(5000);
     assertEquals(net.takeTypes(), ["mapped", "unmapped"]);
     assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
+  });
+
+  it("end when the time of the longer one is over", () => {
+    const { net, gateway } = make({ protocols: ["pcp"] });
+    const loss = lossy(net);
+    loss.lost = "udp";
+    net.do((mapper, now) => mapper.mapBoth({ ...game, mode: "once", lifetimeSeconds: 600 }, now));
+    net.run(1000);
+    loss.lost = undefined;
+    net.run(10_000);
+    assertEquals(net.takeTypes(), ["mapped"]);
+    net.run(600_500 - net.now);
+    assertEquals([net.events, table(net, gateway)], [[], ["udp 27015"]]);
+    net.run(10_000);
+    const [event, ...more] = takeEvents(net);
+    assertEquals([told(event, "unmapped").reason, more, net.mapper.isIdle], ["expired", [], true]);
   });
 
   it("are over where one is deleted with all of its transport", () => {
@@ -391,6 +427,31 @@ describe("TCP and UDP on one port", () => {
     net.do((mapper, now) => mapper.mapBoth(game, now));
     const end = told(net.events[0], "unmapped");
     assertEquals([end.id, end.failure?.kind], [removal, "no-answer"]);
+  });
+
+  it("say what the one that is waited for has come to", () => {
+    const { net } = make({ protocols: ["pcp"] });
+    const loss = lossy(net);
+    loss.lost = "udp";
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    net.run(1000);
+    const at = { via: "pcp", gateway: A.gateway.address } as const;
+    assertEquals(net.mapper.attempts(id, net.now), [
+      { ...at, outcome: "no answer", elapsedMs: 1000 },
+    ]);
+  });
+
+  it("leave their port to another wish while they are given back", () => {
+    const { net } = make();
+    const both = net.do((mapper, now) => mapper.mapBoth({ ...game, family: 4 }, now));
+    net.silent.add(A.gateway.address);
+    net.do((mapper, now) => mapper.revoke(both, now));
+    const half = { protocol: "udp", internalPort: 27_015 } as const;
+    const id = net.do((mapper, now) => mapper.map(half, now));
+    net.silent.clear();
+    net.run(60_000);
+    const ends = takeEvents(net).map((event) => [event.type, "id" in event && event.id]);
+    assertEquals(ends, [["mapped", both], ["unmapped", both], ["mapped", id]]);
   });
 
   it("are wanted once", () => {

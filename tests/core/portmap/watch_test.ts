@@ -318,6 +318,41 @@ describe("a watched port", () => {
     net.do((mapper, now) => mapper.revoke(id, now));
     net.run(30_000);
     assertEquals([looks() - before, net.ports(A)], [1, [9090]]);
+
+    // The next one begins with a look of its own, ten seconds on.
+    net.deliver = answering;
+    net.do((mapper, now) => mapper.watch(web, now));
+    net.run(9999);
+    assertEquals(looks() - before, 1);
+    net.run(1);
+    assertEquals(looks() - before, 2);
+    sets(net);
+    net.run(20_000);
+    assertEquals(sets(net), []);
+  });
+
+  it("is not looked at later where another one is watched, too", () => {
+    const { net } = watched();
+    net.run(4000);
+    net.sent.length = 0;
+    net.do((mapper, now) => mapper.watch({ protocol: "udp", internalPort: 9090 }, now));
+    const looks = () => net.sent.filter(({ data }) => data[0] === 2 && data[1] === 0).length;
+    net.run(999);
+    assertEquals(looks(), 0);
+    net.run(1);
+    assertEquals(looks(), 1);
+  });
+
+  it("that met a closed port once, and ended, has told the next one nothing", () => {
+    const { net, id } = watched();
+    assertEquals(refused(net, 5900), [5000]);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.do((mapper, now) => mapper.watch(web, now));
+    net.run(5000);
+    sets(net);
+    assertEquals(refused(net, 5900), [5000]);
+    net.run(60_000);
+    assertEquals(sets(net), []);
   });
 
   it("is told with how STUN servers see its socket, by itself and beside what is mapped", () => {
