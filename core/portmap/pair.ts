@@ -354,7 +354,8 @@ export class Pairs {
       ? "moved"
       : "renewed";
     if (type === "renewed" && !isAnswered) return;
-    pair.isRenewed = false;
+    // The half that has not answered yet is owed an answer of its own.
+    pair.isRenewed = !isAnswered;
     this.#host.tell({ type, id, mapping, revision }, id);
   }
 

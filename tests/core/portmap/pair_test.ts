@@ -301,6 +301,11 @@ describe("TCP and UDP on one port", () => {
     assertEquals([restart?.type, more], ["gateway-restarted", []]);
     const { mapping, revision: before } = told(event, "moved");
     assertEquals([before, mapping.external.address], [revision - 1, "203.0.113.8"]);
+    loss.lost = undefined;
+    net.run(5000);
+    const answers = takeEvents(net);
+    assertEquals(answers.map(({ type }) => type), ["renewed"]);
+    assertEquals(told(answers[0], "renewed").revision, revision);
   });
 
   it("tell once that a renewal failed, when both are answered", () => {
