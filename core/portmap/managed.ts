@@ -179,7 +179,10 @@ export interface Contender {
   state: "waiting" | "held-back" | "probing" | "ready" | "asking" | "holding" | "beaten" | "out";
   /** Its mapping in the client. */
   id: MappingId | undefined;
-  /** `asking`: since when; before: when it may begin, or map although better ones are silent. */
+  /**
+   * `asking`: since when, undefined where it held the mapping, lost it and asks on; before: when it
+   * may begin, or map although better ones are silent.
+   */
   at: Instant | undefined;
   /** The nonce with which it was asked. */
   nonce: string | undefined;

@@ -489,7 +489,9 @@ function isInPlay({ state }: Contender): boolean {
 }
 
 /** Whether its gateway has answered it in this race: it is about to map, or asking for that. */
-function hasAnswered({ speaker, state }: Contender): boolean {
+function hasAnswered({ speaker, state, at }: Contender): boolean {
+  // Who has lost it asks on, and has answered nothing.
+  if (at === undefined) return false;
   return state === "ready" || (state === "asking" && PROTOCOLS[speaker.via]!.begins === "probe");
 }
 

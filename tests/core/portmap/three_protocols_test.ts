@@ -104,6 +104,21 @@ describe("a race of three protocols", () => {
     assertEquals([told(late, "mapped").at, told(late, "mapped").mapping.via], [1120, "upnp"]);
   });
 
+  it("maps by UPnP, as soon as that is found, what NAT-PMP has lost", () => {
+    const home = new Home({ datagrams: ["nat-pmp"] });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    home.datagrams = "silence";
+    home.take();
+    home.run(7_200_000);
+    const [lost, back] = home.take();
+    const found = home.left.find(({ what }) => what === "upnp GET")!.at;
+    assertEquals([lost?.type, found], ["lost", lost!.at + 31]);
+    // Description, address; whose the port is, the mapping.
+    const { at, mapping } = told(back, "recovered");
+    assertEquals([at, mapping.via], [found + 4, "upnp"]);
+  });
+
   it("begins with UPnP at once where ICMP says that the others are not spoken", () => {
     const home = new Home({ datagrams: "unreachable" });
     home.do((mapper, now) => mapper.map(web, now));
