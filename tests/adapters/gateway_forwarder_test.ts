@@ -26,16 +26,19 @@ describe("a gateway that forwards", () => {
     for (const one of open.splice(0).reverse()) await one.close();
   });
 
-  /** Opens ports at an address at which no other program listens. */
+  /** At which no other program listens. */
+  const APART = "127.0.0.2";
+
+  /** Opens ports there. */
   async function start(options: GatewayServerOptions = {}): Promise<GatewayServer> {
-    const external = "127.0.0.2";
+    const external = APART;
     const server = await startGateway({ announceTo: [], forward: true, external, ...options });
     open.push(server);
     return server;
   }
 
   /** A program that answers what it gets with the same in capitals, until the other side ends. */
-  function echo(): Promise<number> {
+  function echo(address = LOOPBACK): Promise<number> {
     const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
       socket.on("data", (data) => socket.write(String(data).toUpperCase()));
       socket.on("end", () => socket.end("."));
@@ -43,7 +46,7 @@ describe("a gateway that forwards", () => {
     });
     open.push({ close: () => void server.close() });
     return new Promise((resolve) =>
-      server.listen(0, LOOPBACK, () => resolve((server.address() as { port: number }).port))
+      server.listen(0, address, () => resolve((server.address() as { port: number }).port))
     );
   }
 
@@ -99,11 +102,11 @@ describe("a gateway that forwards", () => {
         };
       },
     };
-    const server = await start({ external: OUTSIDE, runtime });
+    const server = await start({ external: OUTSIDE, listen: APART, runtime });
     const port = await echo();
     const { at, mapping } = await map(server, "tcp", port);
 
-    assertEquals(at, { address: LOOPBACK, port: mapping.external.port });
+    assertEquals(at, { address: APART, port: mapping.external.port });
     assert(at.port !== port);
     assertEquals(await ask(at, "hello"), "HELLO.");
     const answers = await Promise.all(["a", "b", "c"].map((text) => ask(at, text)));
@@ -179,9 +182,9 @@ describe("a gateway that forwards", () => {
   });
 
   it("tells of a port that it cannot open, and goes on", async () => {
-    const taken = await echo(), port = await echo();
+    const taken = await echo(APART), port = await echo();
     const errors: unknown[] = [];
-    const server = await start({ external: OUTSIDE, onSocketError: (e) => errors.push(e) });
+    const server = await start({ onSocketError: (e) => errors.push(e) });
     assertEquals((await server.command(`static tcp ${taken} ${LOOPBACK} ${port}`)).isDone, true);
     await server.relayed();
     const { at } = await map(server, "tcp", await echo());
