@@ -37,7 +37,7 @@
 import { mayBeOf } from "../cidr.ts";
 import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts";
 import { type Attempt, type NatErrorCode, PREFERENCE, type Via } from "../errors.ts";
-import { canonicalAddress, type Family, familyOf, isSameEndpoint, withoutZone } from "../ip.ts";
+import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
 import { readSaved, savedKey } from "../lease/saved.ts";
 import type {
@@ -63,6 +63,7 @@ import {
   retryAfter,
   sharePorts,
   type Transport,
+  type Wanted,
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
 import { PCP_PORT } from "../pcp/constants.ts";
@@ -248,8 +249,7 @@ export class PortMapper implements Machine<MapperEvent> {
       );
     }
     for (const given of saved) {
-      readSaved(given);
-      const mapping = withCanonicalHosts(given);
+      const mapping = withHosts(given, readSaved(given).wanted);
       this.#addSaved(savedKey(mapping), mapping);
     }
     const isGateway = (address: string) =>
@@ -1452,8 +1452,7 @@ export class PortMapper implements Machine<MapperEvent> {
 
   /** The request, checked, with hosts in canonical text, by which they are told apart; its family. */
   #read<R extends PortRequest>(wish: R): [R, Family] {
-    const request = withCanonicalHosts(wish);
-    checkMappingRequest(request);
+    const request = withHosts(wish, checkMappingRequest(wish));
     checkPort("internalPort", request.internalPort);
     checkChoice("protocol", request.protocol, ["tcp", "udp"]);
     for (const via of request.protocols ?? []) checkChoice("protocols", via, PREFERENCE);
@@ -1795,16 +1794,13 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 }
 
-function withCanonicalHosts<R extends Pick<PortRequest, "thirdParty" | "remote">>(request: R): R {
-  const { thirdParty, remote } = request ?? {};
+/** A request with hosts in the text that its check has made canonical. */
+function withHosts<R>(request: R, { thirdParty, remote }: Wanted): R {
   if (thirdParty === undefined && remote === undefined) return request;
-  // What is none is found by the checks.
-  const read = (host: string) => withoutZone(canonicalAddress(host) ?? host);
   return {
     ...request,
-    ...(typeof thirdParty === "string" && { thirdParty: read(thirdParty) }),
-    ...(typeof remote?.address === "string" &&
-      { remote: { ...remote, address: read(remote.address) } }),
+    ...(thirdParty !== undefined && { thirdParty }),
+    ...(remote && { remote }),
   };
 }
 

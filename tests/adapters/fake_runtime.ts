@@ -90,3 +90,14 @@ export class FakeRuntime implements Runtime {
     return Promise.reject(new Error(`no ${command}`));
   }
 }
+
+/** A runtime that notes to whom each of its UDP sockets tells things, in the order of their opening. */
+export function recordingHandlers(runtime: Runtime, opened: UdpHandlers[]): Runtime {
+  return {
+    ...runtime,
+    openUdp: (options, handlers) => {
+      opened.push(handlers);
+      return runtime.openUdp(options, handlers);
+    },
+  };
+}

@@ -14,6 +14,7 @@ import { type DeviceEvent, DeviceSearch, type FoundDevice } from "../../core/upn
 import type { ServerEvent } from "../../core/table/server_request.ts";
 import type { Endpoint } from "../../core/machine.ts";
 import { decodeResponse, encodeAddressRequest } from "../../core/natpmp/codec.ts";
+import { recordingHandlers } from "./fake_runtime.ts";
 
 describe("startGateway()", () => {
   const open: { close(): unknown }[] = [];
@@ -230,15 +231,8 @@ describe("startGateway()", () => {
   });
 
   it("tells what befalls its sockets once it runs", async () => {
-    const system = systemRuntime();
     const opened: UdpHandlers[] = [];
-    const runtime: Runtime = {
-      ...system,
-      openUdp: (options, handlers) => {
-        opened.push(handlers);
-        return system.openUdp(options, handlers);
-      },
-    };
+    const runtime = recordingHandlers(systemRuntime(), opened);
     const errors: unknown[] = [];
     await start({ runtime, onSocketError: (error) => errors.push(error) });
     const gone = new NatError("network", "gone");

@@ -7,12 +7,11 @@
  * @module
  */
 import { dropUndefined, pickDefined } from "../../../core/defined.ts";
-import { NatError, type Via } from "../../../core/errors.ts";
+import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import { savedKey, wantedKey } from "../../../core/lease/saved.ts";
 import type { Transport } from "../../../core/mapping.ts";
 import { gatewayText } from "../../../core/portmap/gateway.ts";
-import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
 import type { Context } from "../command.ts";
@@ -57,7 +56,6 @@ async function unmapOne(
   entries: readonly Entry[],
 ): Promise<number> {
   const key = savedKey({ protocol, internalPort: port });
-  const isAbove = ({ mapping }: Entry) => mapping.inner !== undefined;
   const all = entries.filter(({ mapping }) => wantedKey(mapping) === key);
   const known = all.filter((entry) => !isAbove(entry));
   const [held] = await heldByOthers(known.filter(({ expiresAt }) => expiresAt > Date.now()));
@@ -106,7 +104,6 @@ async function unmapAll(context: Context, entries: readonly Entry[]): Promise<nu
     !held.includes(entry) && !isClaim(entry) && (via?.includes(entry.mapping.via) ?? true)
   );
   await forget(context, entries.filter((entry) => isClaim(entry) && !held.includes(entry)));
-  const isAbove = ({ mapping }: Entry) => mapping.inner !== undefined;
   const below = ours.filter((entry) => !isAbove(entry));
   const known = allOf(removals(context, below, ours.filter(isAbove)));
   const others = via?.includes("nat-pmp") ?? true ? sweep(context, held) : Promise.resolve(0);
@@ -164,7 +161,7 @@ function removals(
     const outer = above.filter((one) => one.mapping.inner?.gateway === mapping.gateway);
     const nat = await openNat(context, [...group, ...outer].map(({ mapping }) => mapping), {
       gateway: gatewayOf(group[0]!),
-      protocols: [...new Set([mapping, ...outer.map(({ mapping }) => mapping)].map(viaOf))],
+      protocols: [...new Set([...group, ...outer].map(({ mapping }) => mapping.via))],
       // An address that this host has lost cannot be sent from, and what was mapped to it ends.
       ...(internalAddress !== undefined && own.has(internalAddress) ? { internalAddress } : {}),
     });
@@ -179,7 +176,10 @@ function removals(
   });
 }
 
-const viaOf = ({ via }: SavedPort): Via => via;
+/** Whether it is of a gateway above another one. */
+function isAbove({ mapping }: Entry): boolean {
+  return mapping.inner !== undefined;
+}
 
 async function remove(
   context: Context,

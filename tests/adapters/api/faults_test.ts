@@ -768,6 +768,16 @@ describe("networks", () => {
   const open = (runtime: FakeNetwork, options: Options = {}) =>
     Nat.open({ announcements: false, protocols: VIAS, ...options, runtime });
 
+  /** Opens where looking for the gateway takes so long. */
+  async function openAfter(net: FakeNetwork, ms: number): Promise<Nat> {
+    let go = () => {};
+    net.reading = new Promise((resolve) => go = resolve);
+    const opening = open(net);
+    await net.pass(ms);
+    go();
+    return opening;
+  }
+
   it("takes the best of several gateways that answers", async () => {
     const net = new FakeNetwork();
     net.defaultRoutes = ["192.0.2.99", GATEWAY.address];
@@ -785,12 +795,7 @@ describe("networks", () => {
   it("lists when each that was tried said no, and how long it was waited for one that is silent", async () => {
     const net = new FakeNetwork(["nat-pmp"]);
     net.silent.add("nat-pmp");
-    let go = () => {};
-    net.reading = new Promise((resolve) => go = resolve);
-    const opening = open(net);
-    await net.pass(300);
-    go();
-    const nat = await opening;
+    const nat = await openAfter(net, 300);
     const map = watch(nat.map(8080, { timeoutMs: 1200 }));
     await net.pass(1300, 10);
     assertEquals(
@@ -946,12 +951,7 @@ describe("networks", () => {
 
   it("counts what looking for the gateway took in the time of the first mapping", async () => {
     const net = new FakeNetwork();
-    let go = () => {};
-    net.reading = new Promise((resolve) => go = resolve);
-    const opening = open(net);
-    await net.pass(300);
-    go();
-    const nat = await opening;
+    const nat = await openAfter(net, 300);
     assertEquals((await nat.map(8080)).elapsedMs, 300);
     assertEquals((await nat.map(8081)).elapsedMs, 0);
     net.silent.add("pcp").add("nat-pmp");

@@ -7,6 +7,7 @@ import { startStunServer } from "../../../adapters/stun_server.ts";
 import { NatError } from "../../../core/errors.ts";
 import { formatEndpoint } from "../../../core/ip.ts";
 import { FakeIo } from "./fakes.ts";
+import { recordingHandlers } from "../fake_runtime.ts";
 
 const LOCAL = { address: "127.0.0.1", port: 0 };
 
@@ -183,15 +184,8 @@ describe("natkit nat-type", () => {
 describe("natkit stun-server", () => {
   it("tells where it listens, answers, and ends at SIGINT with 130", async () => {
     const io = new FakeIo();
-    const system = systemRuntime();
     const opened: UdpHandlers[] = [];
-    const runtime: Runtime = {
-      ...system,
-      openUdp: (options, handlers) => {
-        opened.push(handlers);
-        return system.openUdp(options, handlers);
-      },
-    };
+    const runtime = recordingHandlers(systemRuntime(), opened);
     const words = ["stun-server", "--listen", "127.0.0.1:0", "--json"];
     const running = runCommandLine(words, io, { runtime });
     const { port, ...rest } = await io.event("listening");
