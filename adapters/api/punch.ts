@@ -30,7 +30,7 @@ type Connected = IceEvent & { readonly type: "connected" };
 interface Link {
   send(data: Uint8Array): boolean;
   end(): void;
-  close(): void;
+  close(): void | Promise<void>;
   detach(): Pick<DetachedSocket, "socket" | "mapping">;
 }
 
@@ -64,7 +64,7 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
   readonly #waiting: Uint8Array[] = [];
   #peer: Endpoint;
   #onDatagram: ((data: Uint8Array) => void) | undefined;
-  #wake: (() => void) | undefined;
+  readonly #waiters: (() => void)[] = [];
   #isEnded = false;
   #hasPeerEnded = false;
   #end: (how: "closed" | "lost") => void = () => {};
@@ -116,7 +116,7 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
       const data = this.#waiting.shift();
       if (data) yield data;
       else if (this.#isEnded || this.#hasPeerEnded) return;
-      else await new Promise<void>((resolve) => this.#wake = resolve);
+      else await new Promise<void>((resolve) => this.#waiters.push(resolve));
     }
   }
 
@@ -144,10 +144,10 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
   }
 
   /** Closes the socket. */
-  close(): Promise<void> {
-    this.#link.close();
+  async close(): Promise<void> {
+    const closing = this.#link.close();
     this.finish("closed");
-    return Promise.resolve();
+    await closing;
   }
 
   /** {@linkcode UdpChannel.close}, for `await using`. */
@@ -167,7 +167,11 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
       this.dropped++;
     }
     this.#waiting.push(data);
-    this.#wake?.();
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiters.splice(0)) wake();
   }
 
   /** Moves to another path; called by the rendezvous. */
@@ -178,14 +182,14 @@ export class UdpChannel implements AsyncDisposable, AsyncIterable<Uint8Array> {
   /** Ends the datagrams; called by the rendezvous. */
   finishReading(): void {
     this.#hasPeerEnded = true;
-    this.#wake?.();
+    this.#wake();
   }
 
   /** Ends it; called by the rendezvous. */
   finish(how: "closed" | "lost"): void {
     this.#isEnded = true;
     this.#end(how);
-    this.#wake?.();
+    this.#wake();
   }
 }
 
@@ -259,16 +263,18 @@ export class UdpRendezvous extends RendezvousSide {
   }
 
   /**
-   * Punches, with the peer's ticket: both must, at about the same time.
+   * Punches, with the peer's ticket: both must, at about the same time. The rendezvous is over with
+   * a punch that failed or was given up.
    *
    * @param peer The peer's ticket, its lines of SDP, or the same as data.
+   * @throws {TypeError} Where it has its peer already.
    * @throws {TicketError} Where the ticket cannot be used.
    * @throws {NatError} `no-answer`; `hard-nat` where both NATs are such that no hole can be
-   *   punched; `closed`.
+   *   punched; `closed`, before or meanwhile.
    */
   async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<UdpChannel> {
-    const connected = await this.#side.meet(peer, options);
-    return this.#channel ?? this.#open(connected);
+    await this.#side.meet(peer, options);
+    return this.#channel!;
   }
 
   /** Closes the sockets, the channel's too. */
@@ -279,17 +285,15 @@ export class UdpRendezvous extends RendezvousSide {
     await closing;
   }
 
-  #open(connected: Connected): UdpChannel {
-    const channel = new UdpChannel({
+  #open(connected: Connected): void {
+    this.#channel = new UdpChannel({
       send: (data) =>
         !this.#side.isClosed && this.#driver.do((agent, now) => agent.send(data, now)),
       end: () => this.#driver.do((agent, now) => agent.end(now)),
-      close: () => void this.close(),
+      close: () => this.close(),
       detach: () => this.#detach(),
     }, connected);
-    this.#channel = channel;
     for (const { data, from, socket } of this.#early.splice(0)) this.#receive(data, from, socket);
-    return channel;
   }
 
   #detach(): Pick<DetachedSocket, "socket" | "mapping"> {
@@ -303,13 +307,17 @@ export class UdpRendezvous extends RendezvousSide {
   }
 
   #handle(event: IceEvent): void {
+    // Before who waits for it hears of it, since the peer may say more at once.
+    if (event.type === "connected") {
+      if (this.#channel) this.#channel.move(event.remote);
+      else this.#open(event);
+    }
     this.#side.onEvent(event);
-    if (event.type === "connected") this.#channel?.move(event.remote);
     if (event.type === "relayed") this.#receive(event.data, event.from, event.socket);
     if (event.type === "ended") this.#channel?.finishReading();
     if (event.type !== "lost") return;
     this.#channel?.finish("lost");
-    void this.close();
+    this.close().catch(() => {});
   }
 
   /** What is not ICE's is the application's, where the peer sent it. */

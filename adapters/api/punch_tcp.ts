@@ -99,15 +99,19 @@ export class TcpRendezvous extends RendezvousSide {
 
   /**
    * Punches, with the peer's ticket: both must, at about the same time. The rendezvous is over with
-   * the connection, which stays.
+   * the connection, which stays, or with a punch that failed or was given up.
    *
    * @param peer The peer's ticket, its lines of SDP, or the same as data.
+   * @throws {TypeError} Where it has its peer already.
    * @throws {TicketError} Where the ticket cannot be used.
    * @throws {NatError} `no-answer`; `hard-nat` where both NATs are such that no hole can be
-   *   punched; `closed`.
+   *   punched; `closed`, before or meanwhile.
    */
   async punch(peer: string | PublicRendezvous, options: PunchOptions = {}): Promise<PunchedTcp> {
-    const { stream, mapped, elapsedMs } = await this.#side.meet(peer, options);
+    const { stream, mapped, elapsedMs } = await this.#side.meet(peer, options).catch((error) => {
+      if (this.#side.isClosed) this.#letGo();
+      throw error;
+    });
     this.#letGo();
     const handed = this.#driver.take(stream);
     if (!handed) throw new NatError("network", "Cannot reach the peer: the connection was reset");

@@ -9,6 +9,7 @@ import { classify, isLoopback } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
 import type { IceFailure, IceRole } from "../../core/ice/agent.ts";
+import { whyUnreachable } from "../../core/ice/candidate.ts";
 import type { RelayServer } from "../../core/ice/relays.ts";
 import {
   formatSdp,
@@ -231,12 +232,16 @@ async function mapPort(
   if (!nat || !own) return undefined;
   try {
     const mapping = await nat.map(own.port, { protocol, ...(signal && { signal }) });
-    add(mapping.external, own.address);
-    return mapping;
+    if (whyUnreachable(mapping.external) === undefined) {
+      add(mapping.external, own.address);
+      return mapping;
+    }
+    // What a gateway says of itself is no more than that.
+    await mapping.close();
   } catch (error) {
-    if (error instanceof NatError) return undefined;
-    throw error;
+    if (!(error instanceof NatError)) throw error;
   }
+  return undefined;
 }
 
 /** Throws where this is no peer of ours, so that nobody waits for one in vain. */
@@ -268,8 +273,11 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
   readonly #runtime: Runtime;
   readonly #driver: Driver<E, M>;
   #hear: (event: MeetingEvent) => void = () => {};
+  #abandon: () => void = () => {};
   #mapping: MappedPort | undefined;
+  #hasPeer = false;
   #isClosed = false;
+  #closing: Promise<void> | undefined;
 
   /** @param driver Its events are to come to {@linkcode onEvent}. */
   constructor(runtime: Runtime, driver: Driver<E, M>) {
@@ -316,16 +324,24 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
     const { signal, delayMs = 0 } = checkOptions(options);
     const told = readPeer(peer);
     if (this.#isClosed) throw new NatError("closed", "Cannot punch: the rendezvous is closed");
+    if (this.#hasPeer) throw new TypeError("Cannot punch: this rendezvous has its peer already");
     checkPeer(told, this.told);
-    const event = await this.#until("connected", signal, punchError, () => {
-      this.#driver.do((machine, now) => machine.setRemote(told, now, { delayMs }));
-    });
-    return event as Extract<E, { readonly type: "connected" }>;
+    try {
+      const event = await this.#until("connected", signal, punchError, () => {
+        this.#driver.do((machine, now) => machine.setRemote(told, now, { delayMs }));
+        this.#hasPeer = true;
+      });
+      return event as Extract<E, { readonly type: "connected" }>;
+    } catch (error) {
+      // Given up or failed, it is over for the peer, too; its close() tells how that went.
+      if (this.#hasPeer) this.close().catch(() => {});
+      throw error;
+    }
   }
 
   /** Ends it, once; `before` is done to the machine first. */
-  async close(before: (machine: M, now: Instant) => void = () => {}): Promise<void> {
-    await this.leave(before)?.close();
+  close(before: (machine: M, now: Instant) => void = () => {}): Promise<void> {
+    return this.#closing ??= Promise.resolve(this.leave(before)?.close());
   }
 
   /** Ends it likewise, but for the port that a gateway has mapped, which is the caller's then. */
@@ -339,6 +355,7 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
       });
     }
     this.#driver.close();
+    this.#abandon();
     return this.#mapping;
   }
 
@@ -351,6 +368,8 @@ export class Side<E extends MeetingEvent, M extends MeetingMachine<E>> {
   ): Promise<MeetingEvent> {
     const options = { timeoutMs: Infinity, ...(signal && { signal }) };
     return waitFor<MeetingEvent>(this.#runtime, options, () => undefined, (settle) => {
+      this.#abandon = () =>
+        settle.reject(new NatError("closed", "Cannot go on: the rendezvous was closed"));
       this.#hear = (event) => {
         if (event.type === type) settle.resolve(event);
         else if (isFailure(event)) settle.reject(errorOf(event.reason, event.message));

@@ -144,7 +144,7 @@ export type IceEvent =
     /** From the peer's ticket to here, milliseconds. */
     readonly elapsedMs: number;
   }
-  /** It did not come to that; nothing goes on. */
+  /** It did not come to that; nothing goes on, save the pair that was agreed on before a restart. */
   | { readonly type: "failed"; readonly reason: IceFailure; readonly message: string }
   /** A datagram of the application came by a relay. */
   | {
@@ -254,6 +254,13 @@ interface Credentials {
   readonly ownKey: Uint8Array;
   peer: PublicRendezvous | undefined;
   peerKey: Uint8Array | undefined;
+}
+
+/** By what names a pair was agreed on, and who controls it: that stays, whatever a restart brings. */
+interface Agreement {
+  readonly credentials: Credentials;
+  readonly role: IceRole;
+  readonly tieBreaker: bigint;
 }
 
 /** A request that waits for its answer. */
@@ -368,7 +375,7 @@ export class IceAgent implements Machine<IceEvent> {
   #selected: Pair | undefined;
   #isAgreed = false;
   #consentAt: Instant = 0;
-  #consentWith: Credentials | undefined;
+  #agreement: Agreement | undefined;
   #hasHeardPeer = false;
   /** Whether we, and whether the peer, will send no more. */
   #hasEnded = false;
@@ -533,6 +540,7 @@ export class IceAgent implements Machine<IceEvent> {
     more: { readonly delayMs?: number } = {},
   ): void {
     checkPublic(told);
+    const delayMs = checkInteger("delayMs", more.delayMs ?? 0, 0, 3_600_000);
     this.#outbox.touch(now);
     const credentials = this.#credentials;
     if (!credentials || this.#phase !== "open") return;
@@ -546,7 +554,7 @@ export class IceAgent implements Machine<IceEvent> {
       this.#setRole(own > `${told.ufrag} ${told.pwd}` ? "controlling" : "controlled");
     }
     this.#list.setRole(this.#isControlling);
-    const startAt = now + checkInteger("delayMs", more.delayMs ?? 0, 0, 3_600_000);
+    const startAt = now + delayMs;
     this.#startedAt = startAt;
     this.#timers.set("overall", startAt + this.#options.timeoutMs, "the peer is not reached");
     this.#timers.set("pace", startAt, "next check");
@@ -579,22 +587,11 @@ export class IceAgent implements Machine<IceEvent> {
   restart(now: Instant): void {
     this.#outbox.touch(now);
     if (this.#phase !== "open" || !this.#credentials?.peer) return;
-    this.#previous = this.#credentials;
+    this.#previous = this.#agreement?.credentials ?? this.#credentials;
     this.#newCredentials();
-    for (const transaction of [...this.#transactions.values()]) {
-      if (transaction.kind === "check") this.#end(transaction);
-    }
-    for (const pulse of ["pace", "overall", "nominate", "linger"] as const) {
-      this.#timers.delete(pulse);
-    }
-    this.#list.clear();
-    this.#remote.length = 0;
-    this.#reflexives = [0, 0];
-    this.#probesTo.clear();
-    this.#startedAt = this.#nominated = this.#firstValidAt = undefined;
-    this.#isAgreed = this.#hasHeardPeer = false;
+    this.#stopChecks();
+    this.#isAgreed = false;
     this.#isGathered = false;
-    this.#stopProbing();
     this.#checkGathered();
   }
 
@@ -618,6 +615,8 @@ export class IceAgent implements Machine<IceEvent> {
     } else if (!result.isOpen) {
       this.#bases.delete(key);
       this.#sockets = this.#sockets.filter((spec) => spec.key !== key);
+      const chosen = this.#selected?.base.socket;
+      if (chosen && (this.#relays.carrierOf(chosen) ?? chosen) === key) return this.#lose(now);
       if (this.#bases.size === 0 && this.#sockets.length === 0) {
         return this.#fail(result.code, result.message, now);
       }
@@ -958,6 +957,8 @@ export class IceAgent implements Machine<IceEvent> {
       const isAgain = this.#nominated?.pair === pair;
       this.#check(pair, now, isTriggered && (isAgain || this.#mayNominateAtOnce(pair, now)));
     }
+    // Where all have failed with this one, it is set for later.
+    if (this.#timers.at("pace") !== undefined) return;
     if (this.#list.hasWork) this.#timers.set("pace", now + this.#pacingMs, "next check");
     else if (!next) this.#tryAgain(now);
   }
@@ -965,7 +966,13 @@ export class IceAgent implements Machine<IceEvent> {
   #check(pair: Pair, now: Instant, useCandidate: boolean): void {
     const credentials = this.#credentials!;
     if (pair.state !== "succeeded") pair.state = "in-progress";
-    if (useCandidate) this.#nominated = { pair, at: now };
+    if (useCandidate) {
+      // What the peer hears last counts there: of another pair it is to hear no more.
+      for (const one of this.#transactions.values()) {
+        if (one.useCandidate && one.pair !== pair) this.#timers.delete(one);
+      }
+      this.#nominated = { pair, at: now };
+    }
     const busy = this.#list.count("waiting") + this.#list.count("in-progress");
     const transaction = {
       kind: "check",
@@ -1025,6 +1032,9 @@ export class IceAgent implements Machine<IceEvent> {
       return this.#failPair(transaction.pair!, now);
     }
     transaction.sends++;
+    const destinations = this.#bases.get(socket)?.destinations;
+    const name = formatEndpoint(to);
+    if (destinations && !destinations.has(name)) destinations.set(name, destinations.size);
     if (kind === "probe") {
       this.stats.probes++;
       return this.#sendBy(socket, to, data, now);
@@ -1039,9 +1049,6 @@ export class IceAgent implements Machine<IceEvent> {
 
   #sendBy(socket: string, to: Endpoint, data: Uint8Array, now: Instant, key?: string): void {
     if (this.#timers.at("probe") !== undefined) this.#sentAt.push(now);
-    const destinations = this.#bases.get(socket)?.destinations;
-    const name = formatEndpoint(to);
-    if (destinations && !destinations.has(name)) destinations.set(name, destinations.size);
     if (!isRelayKey(socket)) return this.#outbox.send(socket, to, data, key);
     this.#relays.send(socket, to, data, now);
     this.#drainRelays(now);
@@ -1109,13 +1116,38 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   #fail(reason: IceFailure, message: string, now: Instant): void {
-    if (this.#selected) {
-      // A restart that failed: the pair of before serves on.
-      this.#timers.delete("overall");
-      return this.#outbox.emit({ type: "failed", reason, message });
-    }
-    this.#shut(now);
+    if (this.#agreement) this.#goBack(this.#agreement, now);
+    else this.#shut(now);
     this.#outbox.emit({ type: "failed", reason, message });
+  }
+
+  /** A restart has failed: the pair of before serves on, by its own names. */
+  #goBack({ credentials, role, tieBreaker }: Agreement, now: Instant): void {
+    this.#stopChecks();
+    this.#credentials = credentials;
+    this.#previous = undefined;
+    this.#setRole(role);
+    this.#tieBreaker = tieBreaker;
+    this.#isAgreed = true;
+    this.#timers.set("linger", now + LINGER_MS, "close the other sockets");
+  }
+
+  /** Forgets the peer's endpoints, and what was to be tried there. */
+  #stopChecks(): void {
+    for (const transaction of [...this.#transactions.values()]) {
+      const { kind } = transaction;
+      if (kind === "check" || kind === "probe") this.#end(transaction);
+    }
+    for (const pulse of ["pace", "overall", "nominate", "linger"] as const) {
+      this.#timers.delete(pulse);
+    }
+    this.#list.clear();
+    this.#remote.length = 0;
+    this.#reflexives = [0, 0];
+    this.#probesTo.clear();
+    this.#startedAt = this.#nominated = this.#firstValidAt = undefined;
+    this.#hasHeardPeer = false;
+    this.#stopProbing();
   }
 
   #shut(now: Instant): void {
@@ -1216,7 +1248,9 @@ export class IceAgent implements Machine<IceEvent> {
       pair.isNominated = true;
       if (pair.state === "succeeded") this.#select(pair, now);
     }
-    if (this.#isAgreed || pair.state === "succeeded") return;
+    // A pair may be nominated after another one was, whose answer has not arrived there.
+    const isMoving = this.#isAgreed && pair.isNominated;
+    if ((this.#isAgreed && !isMoving) || pair.state === "succeeded") return;
     // Many ways may lead to one socket; what comes by them asks for one check, not for as many.
     if (pair.state === "in-progress" && now - pair.triggeredAt < TRIGGER_MS) return;
     pair.triggeredAt = now;
@@ -1224,6 +1258,12 @@ export class IceAgent implements Machine<IceEvent> {
     const asked = [...this.#transactions.values()].filter((one) => one.pair === pair);
     for (const transaction of asked) this.#timers.delete(transaction);
     for (const transaction of asked.slice(0, -MAX_ASKED)) this.#end(transaction);
+    // It has asked itself, so that one more may go there.
+    const endpoint = formatEndpoint(from);
+    if (this.#probesTo.get(endpoint) === MAX_PROBES_PER_ENDPOINT) {
+      this.#probesTo.set(endpoint, MAX_PROBES_PER_ENDPOINT - 1);
+    }
+    if (isMoving) return this.#check(pair, now, false);
     this.#list.trigger(pair);
     this.#work(now);
   }
@@ -1312,13 +1352,10 @@ export class IceAgent implements Machine<IceEvent> {
     pair.mapped = mapped;
     this.#list.succeed(pair);
     this.#firstValidAt ??= now;
+    if (!this.#isControlling && pair.isNominated) return this.#select(pair, now);
     if (this.#isAgreed) return;
-    if (this.#isControlling) {
-      if (transaction.useCandidate) return this.#select(pair, now);
-      this.#nominate(now);
-    } else if (pair.isNominated) {
-      return this.#select(pair, now);
-    }
+    if (transaction.useCandidate && this.#nominated?.pair === pair) return this.#select(pair, now);
+    this.#nominate(now);
     this.#work(now);
   }
 
@@ -1389,7 +1426,11 @@ export class IceAgent implements Machine<IceEvent> {
     }
     this.#stopProbing();
     this.#consentAt = now;
-    this.#consentWith = this.#credentials;
+    this.#agreement = {
+      credentials: this.#credentials!,
+      role: this.#role,
+      tieBreaker: this.#tieBreaker,
+    };
     this.#timers.set("linger", now + LINGER_MS, "close the other sockets");
     this.#setConsentTimer(now);
     const { base, remote, mapped } = pair;
@@ -1434,8 +1475,9 @@ export class IceAgent implements Machine<IceEvent> {
     const pair = this.#selected;
     if (!pair) return;
     const remote = { address: pair.remote.address, port: pair.remote.port };
-    if (now - this.#consentAt >= CONSENT_EXPIRES_MS) return this.#lose(now);
-    const credentials = this.#consentWith!;
+    // As the timer has it: of instants that are no integers the difference may be another one.
+    if (now >= this.#consentAt + CONSENT_EXPIRES_MS) return this.#lose(now);
+    const { credentials, role, tieBreaker } = this.#agreement!;
     const { own, peer } = credentials;
     this.#begin(
       {
@@ -1449,9 +1491,9 @@ export class IceAgent implements Machine<IceEvent> {
       {
         username: `${peer!.ufrag}:${own.public.ufrag}`,
         priority: candidatePriority(typePreference("prflx"), 65535),
-        ...(this.#isControlling
-          ? { iceControlling: this.#tieBreaker }
-          : { iceControlled: this.#tieBreaker }),
+        ...(role === "controlling"
+          ? { iceControlling: tieBreaker }
+          : { iceControlled: tieBreaker }),
       },
       now,
     );

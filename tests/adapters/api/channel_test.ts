@@ -87,6 +87,18 @@ describe("a UDP channel", () => {
     assertEquals([await waiting, await other.ended], [[], "lost"]);
   });
 
+  it("wakes all who wait: one gets a datagram, and all hear of the end", async () => {
+    const { channel } = open();
+    const both = [readAll(channel), readAll(channel)];
+    await Promise.resolve();
+    channel.receive(data(1));
+    await Promise.resolve();
+    channel.receive(data(2));
+    await Promise.resolve();
+    channel.finish("lost");
+    assertEquals((await Promise.all(both)).flat().sort(), [1, 2]);
+  });
+
   it("gives a callback what waits, and then what comes, and a reader none of it", async () => {
     const { channel } = open();
     const heard: number[] = [];

@@ -282,6 +282,77 @@ describe("punchUdp", () => {
   });
 });
 
+for (const kind of [UdpRendezvous, TcpRendezvous]) {
+  describe(kind.name, () => {
+    /** A side of ours, and the ticket of a peer that is gone. */
+    async function alone(timeoutMs?: number) {
+      const other = await kind.open(HERE);
+      const { ticket } = other;
+      await other.close();
+      const own = await kind.open({ ...HERE, ...(timeoutMs !== undefined && { timeoutMs }) });
+      return { own, ticket };
+    }
+
+    it("that is closed in the middle ends the punch", async () => {
+      const { own, ticket } = await alone();
+      const punching = own.punch(ticket);
+      const closing = own.close();
+      const error = await assertRejects(() => punching, NatError);
+      assertEquals(error.code, "closed");
+      await closing;
+    });
+
+    it("has one peer, and who asks for another one takes nothing from the first", async () => {
+      const { own, ticket } = await alone();
+      const controller = new AbortController();
+      const first = own.punch(ticket, { signal: controller.signal });
+      await assertRejects(() => own.punch(ticket), TypeError, "Cannot punch");
+      controller.abort(new Error("enough"));
+      await assertRejects(() => first, Error, "enough");
+      await own.close();
+    });
+
+    it("is over when its punch has failed or was given up", async () => {
+      const failing = await alone(50);
+      await assertRejects(() => failing.own.punch(failing.ticket), NatError, "Cannot reach");
+      const givenUp = await alone();
+      const signal = AbortSignal.timeout(5);
+      await assertRejects(() => givenUp.own.punch(givenUp.ticket, { signal }));
+      for (const { own, ticket } of [failing, givenUp]) {
+        const again = await assertRejects(() => own.punch(ticket), NatError);
+        assertEquals(again.code, "closed");
+        await own.close();
+      }
+    });
+
+    it("takes another ticket after one that could not be used, or words that could not", async () => {
+      const { own, ticket } = await alone(50);
+      await assertRejects(() => own.punch(own.ticket), TicketError);
+      await assertRejects(() => own.punch(ticket, { delayMs: -1 }), RangeError, "delayMs");
+      const aborted = AbortSignal.abort(new Error("enough"));
+      await assertRejects(() => own.punch(ticket, { signal: aborted }), Error, "enough");
+      await assertRejects(() => own.punch(ticket), NatError, "Cannot reach");
+      await own.close();
+    });
+
+    it("gives back a port that is mapped to where nobody can be, and does without", async () => {
+      let given = 0;
+      const nat = {
+        map: () =>
+          Promise.resolve({
+            external: { address: "0.0.0.0", port: 4000 },
+            close: () => Promise.resolve(void given++),
+          }),
+      };
+      const own = await kind.open({ ...HERE, nat });
+      assertEquals(own.told.candidates.map(({ type }) => type), ["host"]);
+      assertEquals(given, 1);
+      await own.close();
+      assertEquals(given, 1);
+    });
+  });
+}
+
 /** A UDP port that nobody has. */
 async function freePort(): Promise<number> {
   const socket = createSocket("udp4");

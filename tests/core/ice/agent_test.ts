@@ -647,6 +647,134 @@ function seenAs({ transactionId }: StunMessage, port: number, otherAddress?: End
   return encodeStun({ class: "success", method: 1, transactionId, attributes });
 }
 
+/** An agent that has agreed at 70 on the pair with its peer. */
+function agreed(options: ConstructorParameters<typeof Bench>[0] = {}): Bench {
+  const bench = new Bench({ role: "controlling", ...options });
+  bench.agent.setRemote(bench.peer, 0);
+  bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+  bench.feed(bench.answer(bench.sent(60)[0]!), 70);
+  assertEquals(told(bench.agent).map(({ type }) => type), ["connected"]);
+  return bench;
+}
+
+/** Whether the agent answers a request of its peer, and with what class. */
+function classOfAnswer(bench: Bench, request: Uint8Array, now: number): string | undefined {
+  bench.feed(request, now);
+  const [answer] = drain(bench.agent).flatMap((action) =>
+    action.type === "send" ? [decodeStun(action.data) as StunMessage] : []
+  ).filter((message) => message.class !== "request");
+  return answer?.class;
+}
+
+describe("a pair that is agreed on", () => {
+  const hint = { mapping: "address-and-port-dependent", ports: [5000, 5002, 5004] } as const;
+  const anew = { ...createRendezvous([host(OTHER)], seededRandom(9)).public, hint };
+
+  it("is all that goes on after a restart that failed", () => {
+    const bench = agreed({ timeoutMs: 2000 });
+    const consent = bench.request();
+    const { ufrag } = bench.agent.rendezvous!;
+    bench.agent.restart(1000);
+    bench.agent.setRemote(anew, 1000);
+    const ofRestart = bench.request({ ufrag: anew.ufrag });
+    assert(bench.requests(1000, 2999).some(({ to }) => to.address === OTHER.address));
+    bench.agent.handleTimeout(3000);
+    assertEquals(told(bench.agent).map(({ type }) => type), ["failed"]);
+    assertEquals(bench.agent.rendezvous!.ufrag, ufrag);
+    const later = bench.requests(3000, 20_000);
+    assertEquals([...new Set(later.map(({ to }) => to.port))], [PEER.port]);
+    assertEquals(classOfAnswer(bench, ofRestart, 20_000), undefined, "nobody listens to it");
+    assertEquals(classOfAnswer(bench, consent, 20_000), "success");
+    assertEquals(bench.agent.selected?.remote, PEER);
+    bench.agent.end(20_000);
+    assertEquals(drain(bench.agent).length, 1, "it may still be ended");
+  });
+
+  it("keeps its names and roles through restarts that fail or are begun anew", () => {
+    const bench = agreed({ timeoutMs: 2000 });
+    const consent = bench.request();
+    const tieBreakers = new Set<bigint | undefined>();
+    const asked = (from: number, until: number) => {
+      for (const { to, attributes } of bench.requests(from, until)) {
+        if (to.port === PEER.port) tieBreakers.add(attributes.iceControlling);
+      }
+    };
+    asked(100, 7000);
+    for (const at of [7000, 8000, 12_000, 13_000]) {
+      bench.agent.restart(at);
+      asked(at, at + 500);
+      bench.agent.setRemote(anew, at + 500);
+      // The larger of two of the same role takes the other one.
+      bench.feed(bench.request({ ufrag: anew.ufrag }), at + 600, OTHER);
+      asked(at + 600, at + 900);
+      assertEquals(classOfAnswer(bench, consent, at + 900), "success", `${at}`);
+    }
+    asked(13_900, 20_000);
+    assertEquals([tieBreakers.size, tieBreakers.has(undefined)], [1, false]);
+    assertEquals(bench.agent.role, "controlling");
+    assertEquals(classOfAnswer(bench, consent, 20_000), "success");
+  });
+
+  it("is lost with its socket, at once", () => {
+    const gone = { ok: false, isOpen: false, code: "network", message: "gone" } as const;
+    const bench = agreed();
+    bench.agent.handleSocket("ice0", gone, 100);
+    assertEquals(told(bench.agent), [{ type: "lost", remote: PEER }]);
+    assertEquals([bench.agent.sockets(), bench.agent.nextTimeout()], [[], undefined]);
+  });
+
+  it("is lost 30 s after its peer's last word on a clock of fractions, too", () => {
+    let at = 0.1;
+    while (at + 30_000 - at >= 30_000) at += 0.1;
+    let drawn = 0;
+    const random = seededRandom(1);
+    const bench = new Bench({
+      role: "controlling",
+      random: {
+        u32: () => random.u32(),
+        fill(bytes) {
+          if (++drawn > 200) throw new Error("it never ends");
+          return random.fill(bytes);
+        },
+      },
+    });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 0);
+    bench.feed(bench.answer(bench.sent(at)[0]!), at);
+    assertEquals(bench.agent.selected?.remote, PEER);
+    for (let next = bench.agent.nextTimeout(); next !== undefined;) {
+      bench.agent.handleTimeout(next);
+      const events = told(bench.agent);
+      if (events.length > 0 && events[0]!.type !== "connected") {
+        assertEquals([events[0]!.type, next], ["lost", at + 30_000]);
+      }
+      next = bench.agent.nextTimeout();
+    }
+  });
+
+  it("is left where the controlling peer has not heard that and nominates another one", () => {
+    const bench = new Bench({ role: "controlled" }, [host(PEER)]);
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+    bench.feed(bench.request({ use: true }), 20);
+    assertEquals(bench.agent.selected?.remote, PEER);
+    drain(bench.agent);
+    const ordinary = bench.request();
+    bench.feed(ordinary, 1000, OTHER);
+    assertEquals(bench.sent(1000).filter(({ class: of }) => of === "request"), []);
+    bench.feed(bench.request({ use: true }), 1020, OTHER);
+    const [check, ...more] = bench.requests(1020, 1020);
+    assertEquals([check!.to, more], [OTHER, []]);
+    bench.feed(bench.answer(check!), 1040, OTHER);
+    assertEquals(told(bench.agent).map((event) => event.type === "connected" && event.remote), [
+      OTHER,
+    ]);
+    assertEquals(bench.agent.selected?.remote, OTHER);
+    // What was in doubt is not asked again.
+    assertEquals(bench.requests(1041, 4000), []);
+  });
+});
+
 describe("a check", () => {
   it("says what RFC 8445 §7.1 wants", () => {
     const bench = new Bench({ role: "controlling" });
@@ -807,6 +935,26 @@ describe("a check", () => {
     assertEquals(nominated(30), []);
     assertEquals(nominated(1019), [PEER.port], "sent again");
     assertEquals(nominated(1020), [OTHER.port]);
+  });
+
+  it("that nominated, and was answered when another one did, chooses nothing", () => {
+    const bench = new Bench({ role: "controlling" }, [host(OTHER, { foundation: "2" })]);
+    const hint = { mapping: "unknown", ports: [] } as const;
+    bench.agent.setRemote({ ...bench.peer, hint, pacingMs: 5 }, 0);
+    const [ordinary] = bench.sent(0);
+    bench.feed(bench.request(), 20);
+    const [, first] = bench.sent(20);
+    bench.feed(bench.answer(ordinary!), 30, OTHER);
+    const [second] = bench.requests(30, 1020).filter(({ to, at }) =>
+      to.port === OTHER.port && at === 1020
+    );
+    assertEquals(second!.attributes.useCandidate, true);
+    bench.feed(bench.answer(first!), 1100);
+    // The peer has heard, or will hear, of the second one last.
+    assertEquals(bench.agent.selected, undefined);
+    assertEquals(bench.requests(1100, 1530).map(({ to, at }) => [to, at]), [[OTHER, 1520]]);
+    bench.feed(bench.answer(second!), 1540, OTHER);
+    assertEquals(bench.agent.selected?.remote, OTHER);
   });
 
   it("of a natkit nominates at once again where what it nominated was refused", () => {
@@ -1240,6 +1388,32 @@ describe("a ticket cannot make an agent a nuisance", () => {
     assertEquals(bench.sent(now).map(({ to }) => to), [PEER]);
   });
 
+  it("who checks us is checked once for that, though its endpoint has had its share", () => {
+    const bench = new Bench({ timeoutMs: 86_400_000, role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    let now = 0, wakes = 0;
+    const wake = () => {
+      now = Math.max(now, bench.agent.nextTimeout()!);
+      wakes++;
+      return bench.sent(now);
+    };
+    while (bench.agent.stats.withheld === 0) wake();
+    wakes = 0;
+    for (const until = now + 60_000; now < until;) assertEquals(wake(), []);
+    assert(wakes <= 10, `${wakes} times awake for nothing`);
+    for (let i = 0; i < 3; i++) {
+      bench.feed(bench.request(), now += 1000);
+      assertEquals(bench.requests(now, now + 600).map(({ to }) => to), [PEER], "and no more");
+      now += 600;
+    }
+    bench.feed(bench.request(), now += 1000);
+    const [check] = bench.requests(now, now);
+    bench.feed(bench.answer(check!), now + 20);
+    const [nomination] = bench.requests(now + 20, now + 100);
+    bench.feed(bench.answer(nomination!), now + 110);
+    assertEquals(bench.agent.selected?.remote, PEER);
+  });
+
   it("nor are more than 32 endpoints checked beyond it, before a restart", () => {
     const bench = new Bench({ role: "controlled" });
     const checked = (from: number) => {
@@ -1259,6 +1433,11 @@ describe("a ticket cannot make an agent a nuisance", () => {
     const wrong = { ...bench.peer, candidates: [host({ address: "224.0.0.1", port: 5000 })] };
     assertThrows(() => bench.agent.setRemote(wrong, 0), TicketError);
     assertEquals(bench.sent(0), []);
+    assertThrows(
+      () => bench.agent.setRemote(bench.peer, 0, { delayMs: -1 }),
+      RangeError,
+      "delayMs",
+    );
     bench.agent.setRemote(bench.peer, 0);
     assertThrows(
       () => bench.agent.addRemoteCandidate(host({ address: "0.0.0.0", port: 1 }), 0),
