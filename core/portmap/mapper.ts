@@ -824,9 +824,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#outbox.touch(now);
     for (const path of [...this.#paths]) {
       path.handleTimeout(now);
-      if (path.dueAt === undefined || path.dueAt > now) continue;
-      path.dueAt = undefined;
-      if (path.isLeft) this.#drop(path, now);
+      if ((path.leavingUntil ?? Infinity) <= now) this.#drop(path, now);
     }
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
@@ -1138,8 +1136,7 @@ export class PortMapper implements Machine<MapperEvent> {
   #leave(paths: readonly Path[], now: Instant): void {
     for (const path of paths) {
       this.stats.left++;
-      path.isLeft = true;
-      path.dueAt = now + LEAVING_MS;
+      path.leavingUntil = now + LEAVING_MS;
     }
     for (const managed of [...this.#managed.values()]) {
       if (managed.phase === "revoking" || managed.phase === "removing") continue;
@@ -1406,13 +1403,13 @@ export class PortMapper implements Machine<MapperEvent> {
       );
       return new Set(held);
     },
-    lost: (speaker, failure, now) => {
+    lost: (speaker, now) => {
       for (const id of [...speaker.managed.values()]) {
         const managed = this.#managed.get(id);
         const isWatched = managed?.partOf !== undefined && this.#watches.owns(managed.partOf);
         if (!managed || !isWatched || managed.holder?.speaker !== speaker) continue;
         this.#race.dropHolder(managed, now);
-        this.#lost(managed, failure, undefined, now);
+        this.#lost(managed, UNREACHABLE, undefined, now);
       }
     },
   };

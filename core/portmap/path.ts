@@ -165,10 +165,10 @@ export class Path {
   local: Endpoint | undefined;
   /** Why its socket could not be had, or what was sent did not leave. */
   failure: PathFailure | undefined;
-  /** Whether the gateway is not this host's any more: it is kept until deletions are done. */
-  isLeft = false;
-  /** Until when a path that was left waits for its deletions, or one that failed for its socket. */
-  dueAt: Instant | undefined;
+  /** Until when deletions are waited for, where the gateway is not this host's any more. */
+  leavingUntil: Instant | undefined;
+  /** When a socket that could not be had is wanted again. */
+  #restsUntil: Instant | undefined;
   /** Set where another gateway stands before this one. */
   readonly behind: Behind | undefined;
   readonly #announcementsKey: string;
@@ -206,13 +206,17 @@ export class Path {
     // One that named no address waits on for its socket; one that came back has it.
     this.isMoving = isOtherWay || isElsewhere || (this.isMoving && localAddress === undefined);
     this.#spec = spec;
-    this.isLeft = false;
+    this.leavingUntil = undefined;
+  }
+
+  /** Whether the gateway is not this host's any more: it is kept until deletions are done. */
+  get isLeft(): boolean {
+    return this.leavingUntil !== undefined;
   }
 
   /** The sockets that it wants: the same list as long as it wants the same. */
   sockets(): readonly SocketSpec[] {
-    const isResting = this.failure !== undefined && this.dueAt !== undefined;
-    const spec = isResting ? undefined : this.#spec;
+    const spec = this.#restsUntil === undefined ? this.#spec : undefined;
     const hears = this.#options.announcements && !this.isLeft;
     const hearsAt = hears ? this.local?.address : undefined;
     const before = this.#wanted;
@@ -247,7 +251,7 @@ export class Path {
     // The source of a translated request is the translator's address: so PCP must say, too.
     const local = { address: this.behind?.address ?? address, port };
     this.local = local;
-    this.failure = this.dueAt = undefined;
+    this.failure = this.#restsUntil = undefined;
     this.isMoving = false;
     if (this.speakers.length === 0) {
       const { random, protocols, fastStart, announcements, isGateway, upnp } = this.#options;
@@ -278,12 +282,12 @@ export class Path {
   /** Its socket could not be had: it is wanted again in a while. */
   failed(failure: PathFailure, isOpen: boolean, now: Instant): void {
     this.failure = failure;
-    if (!isOpen) this.dueAt = now + SOCKET_REST_MS;
+    if (!isOpen) this.#restsUntil = now + SOCKET_REST_MS;
   }
 
   /** Forgets that something did not leave; a socket that could not be had rests first. */
   tryAgain(): void {
-    if (this.dueAt === undefined) this.failure = undefined;
+    if (this.#restsUntil === undefined) this.failure = undefined;
   }
 
   /** Whether nothing of it is left to do. */
@@ -336,14 +340,18 @@ export class Path {
   }
 
   handleTimeout(now: Instant): void {
+    if (this.#restsUntil !== undefined && this.#restsUntil <= now) this.#restsUntil = undefined;
     for (const { client } of this.speakers) client.handleTimeout(now);
   }
 
   debugTimeout(): DebugTimeout | undefined {
-    const own = this.dueAt === undefined
-      ? undefined
-      : { at: this.dueAt, reason: `${this.key}: ${this.isLeft ? "leave" : "open anew"}` };
-    return earliest(own, ...this.speakers.map(({ client }) => client.debugTimeout()));
+    const own = (at: Instant | undefined, what: string) =>
+      at === undefined ? undefined : { at, reason: `${this.key}: ${what}` };
+    return earliest(
+      own(this.leavingUntil, "leave"),
+      own(this.#restsUntil, "open anew"),
+      ...this.speakers.map(({ client }) => client.debugTimeout()),
+    );
   }
 
   /** Takes out what the clients have to send and to tell. */

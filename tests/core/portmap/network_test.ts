@@ -46,6 +46,75 @@ describe("a gateway's socket", () => {
     net.run(60_000);
     assertEquals(net.mapper.sockets(), []);
   });
+
+  /** A gateway that is left while a mapping there is being deleted, and silent. */
+  const left = () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([{ ...A, way: "eth0" }]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.silent.add(A.gateway.address);
+    return net;
+  };
+
+  for (const isOpen of [true, false]) {
+    const what = isOpen ? "is wanted all the same" : "is wanted no more, and not waited for longer";
+    it(`${what} where a deletion to a gateway that was left has not left`, () => {
+      const net = left();
+      net.connect([]);
+      net.do((mapper, now) =>
+        mapper.handleSocket(
+          spec.key,
+          { ok: false, code: "network", message: "no", isOpen },
+          now,
+        )
+      );
+      assertEquals(net.mapper.sockets(), isOpen ? [spec] : []);
+      net.run(1999);
+      assertEquals(Object.keys(net.mapper.stats.clients).length, 1);
+      net.run(1);
+      assertEquals([net.mapper.sockets(), Object.keys(net.mapper.stats.clients)], [[], []]);
+    });
+  }
+
+  it("that opens only after its gateway was left keeps nothing waiting for that gateway", () => {
+    const net = left();
+    net.connect([{ ...A, way: "wlan0" }], []);
+    const [{ key }] = net.mapper.sockets() as [{ key: string }];
+    net.connect([]);
+    net.do((mapper, now) =>
+      mapper.handleSocket(key, { ok: true, local: { address: A.localAddress!, port: 9 } }, now)
+    );
+    net.run(1999);
+    assertEquals(net.mapper.sockets().length, 1);
+    net.run(1);
+    assertEquals(net.mapper.sockets(), []);
+  });
+
+  it("is wanted, but not that for announcements, where its gateway is left", () => {
+    const net = new Net({ announcements: true });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    net.do((mapper, now) => mapper.map(web, now));
+    assertEquals(net.mapper.sockets().length, 2);
+    net.silent.add(A.gateway.address);
+    net.connect([]);
+    assertEquals(net.mapper.sockets(), [spec]);
+  });
+
+  it("is kept where something does not leave once its gateway is back", () => {
+    const net = left();
+    net.connect([]);
+    net.connect([A], []);
+    net.do((mapper, now) =>
+      mapper.handleSocket(
+        mapper.sockets()[0]!.key,
+        { ok: false, code: "network", message: "no", isOpen: true },
+        now,
+      )
+    );
+    assertEquals(net.mapper.sockets().length, 1);
+  });
 });
 
 describe("several gateways", () => {
@@ -176,6 +245,27 @@ describe("networks", () => {
     // Carried to a network whose first gateway has the same address.
     net.connect([{ ...A, localAddress: "192.168.1.101" }, B]);
     assertEquals(net.sent.map(({ data }) => data[23]), [101]);
+  });
+
+  it("nor while its socket is not open at the new one, though the network changes again", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    const { gateway } = net.add(A, "203.0.113.7") && A;
+    const open = (address: string) =>
+      net.do((mapper, now) => {
+        const [{ key }] = mapper.sockets() as [{ key: string }];
+        mapper.handleSocket(key, { ok: true, local: { address, port: 40_000 } }, now);
+      });
+    net.do((mapper, now) => mapper.networkChanged([{ gateway, way: "eth0" }], now));
+    net.silent.add(gateway.address);
+    open(A.localAddress!);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.do((mapper, now) => mapper.networkChanged([{ gateway, way: "wlan0" }], now));
+    net.sent.length = 0;
+    net.now = 5_000_000;
+    net.do((mapper, now) => mapper.networkChanged([{ gateway, way: "wlan0" }, B], now));
+    assertEquals(net.sent, []);
+    open("192.168.1.101");
+    assertEquals([...new Set(net.sent.map(({ data }) => data[23]))], [101]);
   });
 
   for (const protocols of [["pcp"], ["nat-pmp"]] as const) {
