@@ -31,7 +31,7 @@ export interface CheckHost {
   /** Who holds a watched port. */
   holders(): Iterable<Speaker>;
   /** What a speaker holds of watches is lost. */
-  lost(speaker: Speaker, failure: Failure, now: Instant): void;
+  lost(speaker: Speaker, now: Instant): void;
 }
 
 /** The checks of one mapper. */
@@ -71,7 +71,8 @@ export class Checks {
     const isRound = !this.#isWaiting;
     for (const speaker of [...this.#asked]) {
       this.#silent.add(speaker);
-      this.failed(speaker, { kind: "no-answer" }, now);
+      speaker.endProbe(now);
+      this.#lost(speaker, now);
     }
     for (const speaker of this.#host.holders()) {
       if (!isRound && !this.#unreachable.has(speaker)) continue;
@@ -96,23 +97,25 @@ export class Checks {
 
   /** A speaker's probe came to nothing. */
   failed(speaker: Speaker, failure: Failure, now: Instant): void {
-    if (!this.#asked.delete(speaker)) return;
+    if (!this.#asked.has(speaker)) return;
     // A refusal is an answer, too.
     if (failure.kind === "refused" || failure.kind === "protocol-violation") {
       return this.answered(speaker);
     }
-    speaker.endProbe(now);
-    const isFirst = !this.#unreachable.delete(speaker);
-    if (failure.kind === "unreachable" && isFirst) {
-      this.#unreachable.add(speaker);
-      if (this.#asked.size === 0) this.#host.timers.set(CHECKS, now + RESTART_MS, "check");
-      return;
-    }
-    this.#host.lost(speaker, failure, now);
+    const isFirst = !this.#unreachable.has(speaker);
+    if (failure.kind !== "unreachable" || !isFirst) return this.#lost(speaker, now);
+    this.#asked.delete(speaker);
+    this.#unreachable.add(speaker);
+    if (this.#asked.size === 0) this.#host.timers.set(CHECKS, now + RESTART_MS, "check");
   }
 
   /** A speaker has granted something. */
   granted(speaker: Speaker): void {
     if (this.#silent.delete(speaker)) this.#left.add(speaker);
+  }
+
+  #lost(speaker: Speaker, now: Instant): void {
+    this.answered(speaker);
+    this.#host.lost(speaker, now);
   }
 }

@@ -79,7 +79,8 @@ interface Half {
 interface Pair {
   readonly id: MappingId;
   readonly request: PairRequest;
-  state: "asking" | "held" | "ending" | "resting" | "revoking";
+  /** `wanted`: asked for, or held. */
+  state: "wanted" | "ending" | "resting" | "revoking";
   halves: { readonly [half in Transport]?: Half };
   /** A gateway may keep what was given back for who can name its nonce. */
   nonces: { readonly [half in Transport]: Nonces };
@@ -99,7 +100,6 @@ interface Pair {
   /** Why a half was not to be had. */
   failed: FailedEvent | undefined;
   isExpired: boolean;
-  isDirty: boolean;
 }
 
 /** The pairs of one mapper. */
@@ -107,7 +107,8 @@ export class Pairs {
   readonly #random: RandomSource;
   readonly #host: PairHost;
   readonly #open: Map<MappingId, Pair> = new Map();
-  #isDirty = false;
+  /** Those whose halves have changed since that was looked at. */
+  readonly #dirty: Set<MappingId> = new Set();
   /** A half that was over before its beginning had returned. */
   #overAtOnce: ManagedMapping | undefined;
 
@@ -155,7 +156,7 @@ export class Pairs {
     const pair: Pair = {
       id,
       request,
-      state: "asking",
+      state: "wanted",
       halves: {},
       nonces: { tcp: {}, udp: {} },
       round: 0,
@@ -169,7 +170,6 @@ export class Pairs {
       attempts: [],
       failed: undefined,
       isExpired: false,
-      isDirty: false,
     };
     this.#open.set(id, pair);
     this.#ask(pair, "tcp", now);
@@ -188,15 +188,13 @@ export class Pairs {
     return pair.revision;
   }
 
-  /** Deletes both; false where there is no such pair. */
-  revoke(id: MappingId, now: Instant): boolean {
+  /** Deletes both. */
+  revoke(id: MappingId, now: Instant): void {
     const pair = this.#open.get(id);
-    if (!pair) return false;
-    if (pair.state === "revoking") return true;
+    if (!pair || pair.state === "revoking") return;
     this.#host.timers.delete(id);
     pair.state = "revoking";
     this.#endHalves(pair, now);
-    return true;
   }
 
   /** Deletes all. */
@@ -204,16 +202,15 @@ export class Pairs {
     for (const id of [...this.#open.keys()]) this.revoke(id, now);
   }
 
-  /** Forgets one, and leaves it at the gateway; false where there is no such pair. */
-  abandon(id: MappingId, now: Instant): boolean {
+  /** Forgets one, and leaves it at the gateway. */
+  abandon(id: MappingId, now: Instant): void {
     const pair = this.#open.get(id);
-    if (!pair) return false;
+    if (!pair) return;
     this.#host.timers.delete(id);
     this.#open.delete(id);
     for (const { managed, isOver } of Object.values(pair.halves)) {
       if (!isOver) this.#host.abandon(managed, now);
     }
-    return true;
   }
 
   /** One that rests is due. */
@@ -221,8 +218,8 @@ export class Pairs {
     const pair = this.#open.get(id);
     if (pair?.state !== "resting") return;
     pair.round = 0;
-    pair.candidate = pair.told?.external.port ?? 0;
-    pair.state = "asking";
+    pair.candidate = pair.told!.external.port;
+    pair.state = "wanted";
     this.#ask(pair, "tcp", now);
   }
 
@@ -236,7 +233,7 @@ export class Pairs {
       if (event.type === "renewal-failed") pair.renewalFailure = event.failure;
       else if (event.type === "renewed") pair.isRenewed = true;
     }
-    this.#touch(pair);
+    this.#dirty.add(pair.id);
   }
 
   /** A half was not to be had. */
@@ -259,14 +256,13 @@ export class Pairs {
 
   /** Does what follows; true where something did. */
   settle(now: Instant): boolean {
-    if (!this.#isDirty) return false;
-    this.#isDirty = false;
-    for (const pair of [...this.#open.values()]) {
-      if (!pair.isDirty) continue;
-      pair.isDirty = false;
-      this.#settle(pair, now);
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    for (const id of dirty) {
+      const pair = this.#open.get(id);
+      if (pair) this.#settle(pair, now);
     }
-    return true;
+    return dirty.length > 0;
   }
 
   #over(managed: ManagedMapping, failure: Failure | undefined, attempts: readonly Attempt[]): void {
@@ -278,11 +274,7 @@ export class Pairs {
       half.failure = failure;
     } else this.#overAtOnce = managed;
     pair.attempts = pair.attempts.concat(attempts);
-    this.#touch(pair);
-  }
-
-  #touch(pair: Pair): void {
-    pair.isDirty = this.#isDirty = true;
+    this.#dirty.add(pair.id);
   }
 
   #settle(pair: Pair, now: Instant): void {
@@ -299,7 +291,7 @@ export class Pairs {
     const over = halves.find(({ isOver }) => isOver);
     if (over && pair.isExpired) return isAllOver ? this.#finish(pair) : undefined;
     // Deleted with all of its transport, at the application's wish: the other one is no use alone.
-    if (over && !pair.failed) return void this.revoke(pair.id, now);
+    if (over && !pair.failed) return this.revoke(pair.id, now);
     if (over) {
       // Asked for in vain: the other one is no use.
       pair.round = MAX_ROUNDS;
@@ -311,14 +303,12 @@ export class Pairs {
     );
     if (a && udp && !isSameEndpoint(udp.managed.request.gateway!, a.gateway)) {
       // The first has moved to another gateway, where the second is not asked for.
-      this.#lost(pair);
       pair.candidate = a.external.port;
       return this.#end(pair, now);
     }
     if (!a || (udp && !b)) return this.#lost(pair);
     if (!udp) return this.#ask(pair, "udp", now);
     if (a.external.port !== b!.external.port) {
-      this.#lost(pair);
       // The first other port is one that the gateway chose itself: it may be free for both.
       pair.candidate = pair.round === 1 ? b!.external.port : FIRST_DYNAMIC_PORT +
         below(this.#random, 65_536 - FIRST_DYNAMIC_PORT);
@@ -337,7 +327,6 @@ export class Pairs {
     const failure = pair.renewalFailure;
     const hasMoved = told !== undefined && !isSameEndpoint(told.external, mapping.external);
     const isNews = told === undefined || isLost || hasMoved || pair.isRenewed;
-    pair.state = "held";
     pair.round = 0;
     pair.told = mapping;
     pair.isLost = false;
@@ -362,7 +351,6 @@ export class Pairs {
   /** It is not held, or only half of it. */
   #lost(pair: Pair): void {
     const { id, told, isLost } = pair;
-    if (pair.state === "held") pair.state = "asking";
     if (told === undefined || isLost) return;
     pair.isLost = true;
     this.#host.tell({ type: "lost", id, failure: { kind: "no-answer" } }, id);
@@ -370,6 +358,7 @@ export class Pairs {
 
   /** Gives both back; what follows waits for that. */
   #end(pair: Pair, now: Instant): void {
+    this.#lost(pair);
     pair.state = "ending";
     this.#endHalves(pair, now);
   }
@@ -378,7 +367,7 @@ export class Pairs {
     for (const { managed, isOver } of Object.values(pair.halves)) {
       if (!isOver) this.#host.end(managed, now);
     }
-    this.#touch(pair);
+    this.#dirty.add(pair.id);
   }
 
   /** Both are given back: asks for the next port, or gives up. */
@@ -392,7 +381,7 @@ export class Pairs {
     pair.failed = undefined;
     if (pair.round < MAX_ROUNDS) {
       pair.attempts = [];
-      pair.state = "asking";
+      pair.state = "wanted";
       return this.#ask(pair, "tcp", now);
     }
     if (told === undefined) {
@@ -418,7 +407,7 @@ export class Pairs {
         {
           ...request,
           protocol,
-          suggestedExternal: { ...named, ...(port !== 0 && { port }) },
+          suggestedExternal: { ...named, port },
           ...(lifetimeSeconds !== undefined && { lifetimeSeconds }),
           ...(gateway && { gateway }),
         },
@@ -437,7 +426,7 @@ export class Pairs {
       pair.round = MAX_ROUNDS;
       return this.#end(pair, now);
     }
-    this.#touch(pair);
+    this.#dirty.add(pair.id);
   }
 
   #finish(pair: Pair): void {

@@ -365,7 +365,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   mapper(
     "a gateway that was left is used on",
-    "      path.isLeft = true;\n",
+    "      path.leavingUntil = now + LEAVING_MS;\n",
     "",
   ),
   race(

@@ -89,10 +89,11 @@ describe("TCP and UDP on one port", () => {
           protocol === refused && lifetimeSeconds > 0 ? { kind: "refuse", code: 8 } : undefined,
       });
       net.connect([A]);
-      net.do((mapper, now) => mapper.mapBoth(game, now));
+      const id = net.do((mapper, now) => mapper.mapBoth(game, now));
       net.run(60_000);
       const [event, ...more] = takeEvents(net);
-      assertEquals([told(event, "failed").code, more], ["refused", []]);
+      const failed = told(event, "failed");
+      assertEquals([failed.id, failed.code, more], [id, "refused", []]);
       assertEquals([table(net, gateway), net.mapper.isIdle], [[], true]);
     }
   });
@@ -107,11 +108,34 @@ describe("TCP and UDP on one port", () => {
     return { net, gateway };
   };
 
+  it("are both asked for with the external address that is wished", () => {
+    const { net } = make({ protocols: ["pcp"] });
+    const suggestedExternal = { address: "203.0.113.9", port: 27_015 };
+    net.do((mapper, now) => mapper.mapBoth({ ...game, suggestedExternal }, now));
+    for (const protocol of ["tcp", "udp"] as const) {
+      const wished = asksFor(net, protocol).map((data) => [...data.subarray(56, 60), wish(data)]);
+      assertEquals(wished, [[203, 0, 113, 9, 27_015]]);
+    }
+  });
+
+  it("have failed at once where there is no socket to the gateway", () => {
+    const net = new Net();
+    net.do((mapper, now) => mapper.networkChanged([A], now));
+    const failure = { ok: false, code: "permission", message: "no", isOpen: false } as const;
+    net.do((mapper, now) => mapper.handleSocket(mapper.sockets()[0]!.key, failure, now));
+    const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    const { code, message } = failure;
+    assertEquals(takeEvents(net), [{ type: "failed", id, attempts: [], code, message }]);
+    assert(net.mapper.isIdle);
+  });
+
   it("try all dynamic ports at random, from 49152 to the last", () => {
     for (const [drawn, port] of [[0, 49_152], [2 ** 32 - 1, 65_535]] as const) {
       const { net } = crowded({ random: { ...seededRandom(1), u32: () => drawn } });
       const wished = asksFor(net, "tcp").map(wish);
       assertEquals(wished.slice(2), [port, port, port, port]);
+      // The first other one is what the gateway had for UDP.
+      assert(wished[1] !== port);
     }
   });
 
@@ -183,10 +207,10 @@ describe("TCP and UDP on one port", () => {
   });
 
   it("that rest are over at once where they are ended", () => {
-    for (const end of ["revoke", "abandon"] as const) {
+    for (const end of ["revoke", "abandon", "close"] as const) {
       const { net, id } = resting();
-      net.do((mapper, now) => mapper[end](id, now));
-      assertEquals(net.takeTypes(), end === "revoke" ? ["unmapped"] : []);
+      net.do((mapper, now) => end === "close" ? mapper.close(now) : mapper[end](id, now));
+      assertEquals(net.takeTypes(), end === "abandon" ? [] : ["unmapped"]);
       assertEquals([net.mapper.isIdle, net.mapper.nextTimeout()], [true, undefined]);
     }
   });
@@ -224,7 +248,9 @@ describe("TCP and UDP on one port", () => {
     net.run(300_000);
     assertEquals(net.mapper.mapping(id)?.external, { address: "198.51.100.7", port: 27_015 });
     assertEquals([net.ports(A), net.ports(B)], [[], [27_015, 27_015]]);
-    assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
+    const [, lost, ...more] = takeEvents(net);
+    assertEquals(lost, { type: "lost", id, failure: { kind: "no-answer" } });
+    assertEquals(more.map(({ type }) => type), ["recovered"]);
   });
 
   it("move to the port that the other gateway gave the first of them", () => {
@@ -308,31 +334,48 @@ describe("TCP and UDP on one port", () => {
     assertEquals(told(answers[0], "renewed").revision, revision);
   });
 
-  it("tell once that a renewal failed, when both are answered", () => {
+  /** A pair whose renewal is on its way: TCP's is refused, and UDP's is lost. */
+  const halfRenewed = () => {
     const net = new Net({ protocols: ["pcp"] });
-    let refused = 0;
-    net.add(A, "203.0.113.7", {
-      decide: ({ protocol }: { protocol: number }) =>
-        protocol === refused ? { kind: "refuse", code: 8 } : undefined,
-    });
+    const gateway = net.add(A, "203.0.113.7");
     net.connect([A]);
     const loss = lossy(net);
     const id = net.do((mapper, now) => mapper.mapBoth(game, now));
     net.run(10_000);
     takeEvents(net);
-    [refused, loss.lost] = [6, "udp"];
+    gateway.setRefusal(8, net.now);
+    loss.lost = "udp";
     const number = net.do((mapper, now) => mapper.renew(id, undefined, now));
+    const heal = () => {
+      gateway.setRefusal(undefined, net.now);
+      loss.lost = undefined;
+    };
+    return { net, id, number, heal };
+  };
+
+  it("tell once that a renewal failed, when both are answered", () => {
+    const { net, number, heal } = halfRenewed();
     net.run(1000);
     assertEquals(net.events, []);
-    loss.lost = undefined;
+    heal();
     net.run(5000);
     const [event, ...more] = takeEvents(net);
     const { revision, failure } = told(event, "renewal-failed");
     assertEquals([revision, failure.kind, more], [number, "refused", []]);
     // The next one of the schedule is granted.
-    refused = 0;
     net.run(6_000_000);
     assertEquals([...new Set(net.takeTypes())], ["renewed"]);
+  });
+
+  it("tell nothing of a failure that a later renewal has made good", () => {
+    const { net, id, heal } = halfRenewed();
+    // NO_RESOURCES holds for half a minute.
+    net.run(30_000);
+    heal();
+    const number = net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(60_000);
+    const [event, ...more] = takeEvents(net);
+    assertEquals([told(event, "renewed").revision, more], [number, []]);
   });
 
   it("can be ended at any moment, and are left at the gateway where they are abandoned", () => {

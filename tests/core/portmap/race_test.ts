@@ -183,6 +183,38 @@ describe("protocols at one gateway", () => {
     assert(way.mapper.isIdle);
   });
 
+  /** A gateway says that it does not speak the version that it was asked in. */
+  const sayNo = (net: Net, opcode: number): boolean =>
+    net.do((mapper, now) => {
+      const no = Uint8Array.of(0, 0x80 | opcode, 0, 1, 0, 0, 0, 100 + now / 1000);
+      return mapper.handleDatagram(no, A.gateway, mapper.sockets()[0]!.key, now);
+    });
+
+  for (const [ms, isLate] of [[1, true], [9999, true], [10_000, false]] as const) {
+    it(`a "no" that comes ${ms} ms after PCP asked is ${isLate ? "about that" : "NAT-PMP's"}`, () => {
+      const net = race();
+      begin(net, { protocol: "udp" });
+      net.answer("probe");
+      assert(sayNo(net, 1));
+      // To NAT-PMP's request, whose opcode for UDP is PCP's for MAP.
+      assert(net.waiting.includes("map 192.168.1.1"));
+      net.run(ms);
+      assert(sayNo(net, 1));
+      assertEquals(net.takeTypes(), isLate ? [] : ["failed"]);
+      if (!isLate) return;
+      net.answer("map");
+      assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
+    });
+  }
+
+  it('a "no" to opcode 0 is about NAT-PMP\'s question, however soon it comes', () => {
+    const net = race();
+    begin(net);
+    assert(sayNo(net, 1) && sayNo(net, 0));
+    const attempts = told(net.events[0], "failed").attempts;
+    assertEquals(attempts.map(({ via }) => via), ["pcp", "nat-pmp"]);
+  });
+
   it("a late grant with the port of the winner is left to the winner", () => {
     const net = race();
     begin(net);

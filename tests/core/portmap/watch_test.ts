@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "node:test";
 import type { Via } from "../../../core/errors.ts";
+import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
+import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { A, B, BETWEEN, Net, OUTER, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
 
@@ -220,6 +222,110 @@ describe("a watched port", () => {
     const { net } = watched();
     assertEquals(refused(net, 7500).slice(0, 2), [5000, 6000]);
     assertEquals(sets(net), [""]);
+  });
+
+  /** PCP's requests to a gateway by their opcodes; 0 is ANNOUNCE, the look. */
+  const opcodes = (net: Net, { gateway }: NetworkPath) =>
+    net.sent.filter(({ to }) => to.address === gateway.address).map(({ data }) => data[1]);
+
+  it("is looked at in the same rounds where nobody holds it at first", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, "203.0.113.7");
+    net.do((mapper, now) => mapper.watch(web, now));
+    assertEquals(net.mapper.debugTimeout(), { at: 10_000, reason: "check" });
+    net.run(12_000);
+    net.connect([A]);
+    for (const at of [20_000, 30_000]) {
+      net.sent.length = 0;
+      net.run(at - 1 - net.now);
+      assertEquals(opcodes(net, A), []);
+      net.run(1);
+      assertEquals(opcodes(net, A), [0]);
+    }
+  });
+
+  it("is looked at ten seconds after the second look that a closed port made", () => {
+    const { net } = watched({ protocols: ["pcp"] });
+    assertEquals(refused(net, 5900), [5000]);
+    net.run(100);
+    assertEquals(opcodes(net, A), [0], "the second look");
+    net.sent.length = 0;
+    net.run(20_999 - net.now);
+    assertEquals(opcodes(net, A), []);
+    net.run(1);
+    assertEquals(opcodes(net, A), [0]);
+  });
+
+  it("is not asked after any more once its gateway has been silent for two seconds", () => {
+    const { net } = watched({ protocols: ["pcp"] });
+    net.silent.add(A.gateway.address);
+    net.run(7000);
+    assert(opcodes(net, A).includes(0));
+    net.sent.length = 0;
+    net.run(120_000);
+    assert(opcodes(net, A).length > 0 && !opcodes(net, A).includes(0), String(opcodes(net, A)));
+  });
+
+  it("has two seconds to be answered for at each gateway, whatever another one says", () => {
+    const { net } = watched({ protocols: ["pcp"] });
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.silent.add(A.gateway.address).add(B.gateway.address);
+    net.sent.length = 0;
+    net.run(5000);
+    const [{ key }] = net.mapper.sockets() as [{ key: string }];
+    net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
+    net.run(1900);
+    assertEquals([...new Set(opcodes(net, B))], [0]);
+    net.silent.clear();
+    // The second look at A is answered, and so is a late one at B.
+    for (const sent of net.sent.filter(({ to }) => to.address === B.gateway.address)) {
+      net.deliver(sent);
+    }
+    net.settle();
+    net.run(60_000);
+    assertEquals(sets(net), ["pcp:203.0.113.7:8080 pcp:198.51.100.7:8080"]);
+    assert(!opcodes(net, A).includes(1) && !opcodes(net, B).includes(1));
+  });
+
+  it("that was held nowhere when the second look came has met no closed port before", () => {
+    const { net } = watched({ protocols: ["pcp"] });
+    net.silent.add(A.gateway.address);
+    net.run(5000);
+    const [{ key }] = net.mapper.sockets() as [{ key: string }];
+    net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
+    net.connect([]);
+    net.run(1500);
+    net.silent.clear();
+    net.connect([A]);
+    net.run(3000);
+    sets(net);
+    net.silent.add(A.gateway.address);
+    while (net.sent.at(-1)!.data[1] !== 0) net.run(100);
+    net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
+    net.silent.clear();
+    net.run(60_000);
+    assertEquals(sets(net), []);
+  });
+
+  it("is there where its gateway answers the look, be it with a refusal or with nonsense", () => {
+    for (
+      const [via, spoil] of [
+        ["pcp", (gateway: SimulatedGateway, now: number) => gateway.setRefusal(2, now)],
+        ["nat-pmp", (gateway: SimulatedGateway, now: number) => gateway.setRefusal(3, now)],
+        [
+          "nat-pmp",
+          (gateway: SimulatedGateway, now: number) =>
+            gateway.setExternalAddresses(["0.0.0.0"], now),
+        ],
+      ] as const
+    ) {
+      const { net } = watched({ protocols: [via] });
+      spoil(net.gateways.get(A.gateway.address)!, net.now);
+      net.sent.length = 0;
+      net.run(40_000);
+      assertEquals([sets(net), net.sent.length], [[], 4], via);
+    }
   });
 
   it("asks no more by what its gateway ignores while it grants", () => {
