@@ -159,7 +159,7 @@ export class PortMappingService {
       return watch;
     }).catch((error) => {
       this.#log(error);
-      this.#ports.delete(key);
+      if (this.#ports.get(key) === mapped) this.#ports.delete(key);
       return undefined;
     });
     const mapped: MappedPort = { protocol, port, hosts, watch, told: [] };

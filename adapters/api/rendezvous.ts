@@ -12,6 +12,7 @@ import type { IceFailure, IceRole } from "../../core/ice/agent.ts";
 import { whyUnreachable } from "../../core/ice/candidate.ts";
 import type { RelayServer } from "../../core/ice/relays.ts";
 import {
+  checkPublic,
   formatSdp,
   formatTicket,
   parseSdp,
@@ -166,7 +167,10 @@ function ownAddresses(runtime: Runtime): readonly string[] {
  * @throws {TicketError} Where it cannot be used.
  */
 function readPeer(peer: string | PublicRendezvous): PublicRendezvous {
-  if (typeof peer !== "string") return peer;
+  if (typeof peer !== "string") {
+    checkPublic(peer);
+    return peer;
+  }
   return /^\s*(?:a|v|m|c|o|s|t)=/.test(peer) ? parseSdp(peer) : parseTicket(peer);
 }
 

@@ -1321,9 +1321,11 @@ export class IceAgent implements Machine<IceEvent> {
     const pair = transaction.pair ?? this.#hit(transaction);
     if (!pair) return true;
     if (message.class === "error") this.#handleError(message, { ...transaction, pair }, now);
-    // An answer from elsewhere than it was asked says that the path is not the same both ways.
-    else if (!isSameEndpoint(from, to)) this.#failPair(pair, now);
-    else this.#succeed(pair, message.attributes.xorMappedAddress, transaction, now);
+    // An answer from elsewhere than it was asked says that the path is not the same both ways; what
+    // must be understood and is not may say anything (STUN-05).
+    else if (!isSameEndpoint(from, to) || unknownRequired(message).length > 0) {
+      this.#failPair(pair, now);
+    } else this.#succeed(pair, message.attributes.xorMappedAddress, transaction, now);
     return true;
   }
 

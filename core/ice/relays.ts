@@ -5,7 +5,6 @@
  * @module
  */
 import { checkAddress, checkPort } from "../check.ts";
-import { isSameEndpoint } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant } from "../machine.ts";
 import type { RandomSource } from "../random.ts";
 import { TurnClient, type TurnEvent } from "../stun/turn.ts";
@@ -110,10 +109,8 @@ export class Relays {
 
   /** Takes a datagram; false where it is none of a relay's. */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
-    return this.#relays.some(({ client, carrier, options }) =>
-      client !== undefined && carrier === socket && isSameEndpoint(from, options.server) &&
-      client.handleDatagram(data, from, socket, now)
-    );
+    // Which server it is with in the end the client knows: one may send it to another.
+    return this.#relays.some(({ client }) => client?.handleDatagram(data, from, socket, now));
   }
 
   /** Does what is due. */

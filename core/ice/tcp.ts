@@ -130,6 +130,8 @@ const RETRY_MS = 60;
 const MAX_RETRY_MS = 240;
 /** No endpoint of a ticket is dialled more often: who wrote it chose whom that meets. */
 const MAX_DIALS_PER_ENDPOINT = 120;
+/** So many of those go as soon as they may; the others last until the time is over. */
+const EAGER_DIALS = 60;
 /** From the end of listening to the dials, and from those to listening again, milliseconds. */
 const TURN_MS = 4;
 /** How long the controlled peer listens before it dials, where it is asked to meet, milliseconds. */
@@ -612,11 +614,19 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
     if (this.#nominated === stream) this.#nominated = undefined;
     const { target } = stream;
     if (target) {
-      target.dueAt = now + uniform(this.#random, RETRY_MS, MAX_RETRY_MS);
+      const soonMs = uniform(this.#random, RETRY_MS, MAX_RETRY_MS);
+      target.dueAt = now + Math.max(soonMs, this.#pauseMs(target.to, now));
     }
     if (this.#nominated) return;
     this.#planDial(now);
     this.#chooseAmongOpen(now);
+  }
+
+  /** What makes the dials that an endpoint is left last: the peer may come late. */
+  #pauseMs(to: Endpoint, now: Instant): number {
+    const count = this.#dialsTo.get(formatEndpoint(to)) ?? 0;
+    const leftMs = this.#startedAt + this.#timeoutMs - now;
+    return count < EAGER_DIALS ? 0 : leftMs / (MAX_DIALS_PER_ENDPOINT - count + 1);
   }
 
   // What comes up

@@ -11,6 +11,7 @@
 import { copyBytes, putU16, putU32, toHex, u16, u32 } from "../bytes.ts";
 import { show } from "../check.ts";
 import { canonicalAddress, familyOf, formatEndpoint, parseIp, withoutZone } from "../ip.ts";
+import type { Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
 import { fingerprintOf } from "../stun/integrity.ts";
 import {
@@ -166,21 +167,33 @@ export function createRendezvous(
  * @throws {TicketError} Where it cannot be used.
  */
 export function checkPublic(told: PublicRendezvous): void {
+  if (!isObject(told)) throw new TicketError("malformed", `${show(told)} is none`);
   const { ufrag, pwd, candidates, hint, pacingMs } = told;
   checkText("user fragment", ufrag, 4);
   checkText("password", pwd, 22);
+  if (!Array.isArray(candidates)) throw new TicketError("malformed", "it names no candidates");
   checkCount(candidates.length);
-  for (const candidate of candidates) {
+  for (const candidate of candidates as readonly Candidate[]) {
+    if (!isObject(candidate)) {
+      throw new TicketError("malformed", `a candidate ${show(candidate)} is none`);
+    }
     const isActive = candidate.tcpType === "active";
-    const { address, port, foundation, priority } = candidate;
-    if (!/^[A-Za-z0-9+/]{1,32}$/.test(foundation)) {
+    const { address, port, foundation, priority, type, transport, tcpType } = candidate;
+    if (typeof foundation !== "string" || !/^[A-Za-z0-9+/]{1,32}$/.test(foundation)) {
       throw new TicketError("malformed", "a foundation must be 1 to 32 letters, digits, + and /");
     }
-    if (!(priority >= 1 && priority <= 0x7fff_ffff)) {
+    if (!isWithin(priority, 1, 0x7fff_ffff)) {
       throw new TicketError("malformed", `a priority of ${show(priority)} is none`);
     }
-    if (canonicalAddress(address) !== address) {
+    if (!TYPES.includes(type) || !TRANSPORTS.includes(transport) || !TCP_TYPES.includes(tcpType)) {
+      const kind = [transport, type, ...(tcpType === undefined ? [] : [tcpType])].map(show);
+      throw new TicketError("malformed", `a candidate of ${kind.join(" ")} is none`);
+    }
+    if (typeof address !== "string" || canonicalAddress(address) !== address) {
       throw new TicketError("malformed", `${show(address)} is no address in canonical text`);
+    }
+    if (!isWithin(port, 0, 65_535)) {
+      throw new TicketError("forbidden-endpoint", `port ${show(port)} is none`);
     }
     const why = whyUnreachable({ address, port: isActive ? 9 : port });
     if (why !== undefined) {
@@ -190,16 +203,39 @@ export function checkPublic(told: PublicRendezvous): void {
       );
     }
   }
-  if ((hint?.ports.length ?? 0) > MAX_HINT_PORTS) {
-    throw new TicketError("malformed", `its hint names ${hint!.ports.length} ports`);
-  }
-  if (pacingMs !== undefined && !(pacingMs >= 0 && pacingMs <= 10_000)) {
+  if (hint !== undefined) checkHint(hint);
+  if (
+    pacingMs !== undefined && !(typeof pacingMs === "number" && pacingMs >= 0 && pacingMs <= 10_000)
+  ) {
     throw new TicketError("malformed", `its pacing is ${show(pacingMs)}`);
   }
 }
 
+function checkHint(hint: NatHint): void {
+  const { mapping, ports } = isObject(hint) ? hint : {} as Partial<NatHint>;
+  if (!MAPPINGS.includes(mapping!)) {
+    throw new TicketError("malformed", `it tells of a mapping behaviour ${show(mapping)}`);
+  }
+  if (!Array.isArray(ports) || ports.length > MAX_HINT_PORTS) {
+    const count = Array.isArray(ports) ? ports.length : "no";
+    throw new TicketError("malformed", `its hint names ${count} ports`);
+  }
+  const wrong = ports.find((port) => !isWithin(port, 0, 65_535));
+  if (wrong !== undefined) {
+    throw new TicketError("malformed", `its hint names a port ${show(wrong)}`);
+  }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
+}
+
+function isWithin(value: number, low: number, high: number): boolean {
+  return Number.isInteger(value) && value >= low && value <= high;
+}
+
 function checkText(what: string, text: string, shortest: number): void {
-  if (new RegExp(`^[A-Za-z0-9+/]{${shortest},256}$`).test(text)) return;
+  if (typeof text === "string" && new RegExp(`^[A-Za-z0-9+/]{${shortest},256}$`).test(text)) return;
   throw new TicketError(
     "malformed",
     `its ${what} must be ${shortest} to 256 letters, digits, + and /`,
@@ -214,6 +250,7 @@ function checkCount(count: number): void {
   );
 }
 
+const TRANSPORTS: readonly Transport[] = ["udp", "tcp"];
 const TYPES: readonly CandidateType[] = ["host", "srflx", "prflx", "relay"];
 const TCP_TYPES: readonly (TcpType | undefined)[] = [undefined, "active", "passive", "so"];
 const MAPPINGS: readonly MappingBehaviour[] = [
@@ -306,9 +343,6 @@ export function decodePublic(bytes: Uint8Array): PublicRendezvous {
   const candidates = Array.from({ length: count }, () => takeCandidate(take));
   if (at !== end || fingerprintOf(bytes, end) !== u32(bytes, end)) {
     throw new TicketError("damaged", "its checksum is wrong");
-  }
-  if (mapping !== 0xff && mapping >= MAPPINGS.length) {
-    throw new TicketError("malformed", `it tells of a mapping behaviour ${mapping}`);
   }
   const told: PublicRendezvous = {
     ufrag,

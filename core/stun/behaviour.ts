@@ -284,7 +284,10 @@ export class NatBehaviour implements Machine<NatBehaviourEvent> {
       role.local = { address: role.local.address, port: result.local.port };
       this.#opened(name, now);
     } else if (!result.isOpen) {
-      if (role.isOpen || role.tries >= MAX_TRIES) {
+      const isLost = role.isOpen || role.tries >= MAX_TRIES;
+      // What was found before the life of a binding was looked for is no less found.
+      if (isLost && this.#rests.length > 0) return this.#finish(now);
+      if (isLost) {
         const { code, message } = result;
         this.#end(now);
         this.#outbox.emit({ type: "failed", code, message });

@@ -8,7 +8,8 @@
  * @module
  */
 import { checkAddress, checkInteger, checkPort } from "../check.ts";
-import { formatEndpoint, isSameEndpoint } from "../ip.ts";
+import { classify, isLoopback } from "../cidr.ts";
+import { familyOf, formatEndpoint, isSameEndpoint } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine, StreamResult } from "../machine.ts";
 import { Outbox } from "../outbox.ts";
 import type { RandomSource } from "../random.ts";
@@ -657,7 +658,7 @@ export class StunClient implements Machine<StunClientEvent> {
   /** Asks another server (RFC 8489 §10); false where it was asked before, or too many were. */
   #redirect(transaction: Transaction, alternate: Endpoint, now: Instant): boolean {
     const { server, tried, request } = transaction;
-    if (request.followsRedirects === false || alternate.port === 0) return false;
+    if (request.followsRedirects === false || !isWithinReach(server, alternate)) return false;
     tried.push(server);
     const isKnown = tried.some((each) => isSameEndpoint(each, alternate));
     if (isKnown || tried.length > MAX_REDIRECTS) return false;
@@ -775,6 +776,14 @@ export class StunClient implements Machine<StunClientEvent> {
     if (stream.transactions.size > 0 || !this.#streams.delete(stream.id)) return;
     this.#outbox.act({ type: "stream", id: stream.id, do: "close" });
   }
+}
+
+/** Whether one server may send us to another: by the same socket, and to where a host may be. */
+function isWithinReach(server: Endpoint, { address, port }: Endpoint): boolean {
+  if (port === 0 || familyOf(address) !== familyOf(server.address)) return false;
+  const kind = classify(address);
+  if (kind === "loopback") return isLoopback(server.address);
+  return kind !== "wildcard" && kind !== "multicast" && kind !== "broadcast";
 }
 
 /** Keeps a value among the newest. */

@@ -236,15 +236,9 @@ export class ReflexiveKeeper implements Machine<ReflexiveEvent> {
     asked.request = undefined;
     asked.isDoubtful = false;
     const before = asked.seen;
-    if (event.type === "failed") asked.seen = undefined;
-    else {
-      const { address, port } = (event.attributes.xorMappedAddress ??
-        event.attributes.mappedAddress)!;
-      asked.seen = { address, port };
-    }
-    const isAnswer = event.type === "answered";
-    this.#timers.set(asked, now + (isAnswer ? KEEPALIVE_MS : REST_MS), "ask again");
-    const { seen } = asked;
+    const seen = seenBy(event, asked.family);
+    asked.seen = seen;
+    this.#timers.set(asked, now + (seen ? KEEPALIVE_MS : REST_MS), "ask again");
     const isOther = seen !== undefined && !(before && isSameEndpoint(before, seen));
     if (isOther) this.#doubtOthers(asked, seen, now);
     this.#tell();
@@ -273,6 +267,14 @@ export class ReflexiveKeeper implements Machine<ReflexiveEvent> {
     this.#told = endpoints;
     this.#outbox.emit({ type: "reflexive", endpoints }, "reflexive");
   }
+}
+
+/** What a server has seen of the socket; undefined where that can be no endpoint of it. */
+function seenBy(event: StunClientEvent, family: Family): Endpoint | undefined {
+  if (event.type === "failed") return undefined;
+  const { xorMappedAddress, mappedAddress } = event.attributes;
+  const { address, port } = (xorMappedAddress ?? mappedAddress)!;
+  return port !== 0 && familyOf(address) === family ? { address, port } : undefined;
 }
 
 /** The transaction ID, octets 8 to 20 (RFC 8489 §5). */

@@ -13,6 +13,7 @@ class Node {
   readonly confirmed: string[] = [];
   readonly lifetimes: number[] = [];
   readonly errors: unknown[] = [];
+  onError = (): void => {};
   listens: string[] = [];
   readonly #mapped: string[] = [];
   readonly #listeners = new Set<() => void>();
@@ -55,7 +56,14 @@ class Node {
         addEventListener: (_, listener) => void this.#listeners.add(listener),
         removeEventListener: (_, listener) => void this.#listeners.delete(listener),
       },
-      logger: { forComponent: () => ({ error: (_, error) => void this.errors.push(error) }) },
+      logger: {
+        forComponent: () => ({
+          error: (_, error) => {
+            this.errors.push(error);
+            this.onError();
+          },
+        }),
+      },
     };
   }
 
@@ -200,6 +208,29 @@ describe("portMapping", () => {
     await service.stop();
     node.listen("/ip4/192.168.1.10/tcp/4001");
     assertEquals([node.hears, node.errors.length], [0, 2]);
+  });
+
+  it("maps a port on which the node listens again while its first mapping fails", async () => {
+    const gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+    const node = new Node();
+    const address = "/ip4/192.168.1.10/tcp/4001";
+    let opened = 0;
+    const service = portMapping({
+      get gateway() {
+        return opened++ === 0 ? "not an address" : gateway.endpoint;
+      },
+    })(node.components);
+    service.start();
+    node.onError = () => {
+      node.listen();
+      node.listen(address);
+    };
+    node.listen(address);
+    await node.mapped("192.168.1.10:4001 as /ip4/203.0.113.7/tcp/4001");
+    await service.stop();
+    await node.mapped();
+    assertEquals([ports(gateway), node.errors.length], [[], 1]);
+    await gateway.close();
   });
 
   it("leaves the node alone where no port can be mapped", async () => {

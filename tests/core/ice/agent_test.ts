@@ -937,6 +937,25 @@ describe("a check", () => {
     assertEquals(nominated(1020), [OTHER.port]);
   });
 
+  it("answered with what must be understood and is not has failed (STUN-05)", () => {
+    const bench = new Bench({ role: "controlling" });
+    bench.agent.setRemote(bench.peer, 0);
+    const { transactionId } = bench.sent(0)[0]!;
+    const answer = encodeStun({
+      class: "success",
+      method: 1,
+      transactionId,
+      attributes: { xorMappedAddress: LOCAL },
+      unknown: [{ type: 0x7fff, value: new Uint8Array(4) }],
+    }, { key: shortTermKey(bench.peer.pwd), fingerprint: true });
+    bench.feed(answer, 10);
+    assertEquals(
+      bench.requests(10, 10_000),
+      [],
+      "it is nominated no more than asked again at once",
+    );
+  });
+
   it("that nominated, and was answered when another one did, chooses nothing", () => {
     const bench = new Bench({ role: "controlling" }, [host(OTHER, { foundation: "2" })]);
     const hint = { mapping: "unknown", ports: [] } as const;

@@ -168,6 +168,33 @@ describe("a relay", () => {
     assertEquals(rig.peers[0].process.machine.rendezvous!.candidates.length, 2);
   });
 
+  it("may be another one, to which the server sends us", () => {
+    const door: Endpoint = { address: "198.51.100.8", port: 3478 };
+    const relays = [{ ...RELAYS[0]!, server: door }];
+    let turn: TurnServer | undefined;
+    const rig = new Rig({ nats: [HARD, HARD], agents: [{ relays }, {}] }, (world, internet) => {
+      turn = new TurnServer(world, internet);
+      const host = world.host("door");
+      host.attach(internet, door.address);
+      const socket = host.bind(door);
+      socket.onDatagram = (data, from) => {
+        const { method, transactionId } = decodeStun(data) as StunMessage;
+        const errorCode = { code: 300, reason: "Try Alternate" };
+        const attributes = { errorCode, alternateServer: TURN };
+        socket.send(from, encodeStun({ class: "error", method, transactionId, attributes }));
+      };
+    });
+    const { candidates } = rig.peers[0].process.machine.rendezvous!;
+    assertEquals(candidates.filter(({ type }) => type === "relay").length, 1);
+    rig.exchange();
+    rig.settle();
+    assertEquals(rig.last("connected").some((event) => event?.isRelayed), true);
+    const since = turn!.relayed;
+    rig.peers[1].process.do((agent, now) => agent.send(new Uint8Array([99]), now));
+    rig.world.runFor(100);
+    assertEquals(turn!.relayed, since + 1);
+  });
+
   it("must be one", () => {
     const make = (server: object) =>
       new IceAgent({

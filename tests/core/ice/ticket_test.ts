@@ -8,6 +8,7 @@ import { putU32 } from "../../../core/bytes.ts";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { type Candidate, candidatePriority } from "../../../core/ice/candidate.ts";
 import {
+  checkPublic,
   createRendezvous,
   decodePublic,
   encodePublic,
@@ -206,6 +207,42 @@ describe("a ticket", () => {
       bytes[place] = value;
       putU32(bytes, bytes.length - 4, fingerprintOf(bytes, bytes.length - 4));
       assertEquals(codeOf(() => decodePublic(bytes)), "malformed", `${value}`);
+    }
+  });
+
+  it("that came as data may be anything, and is refused with its own errors", () => {
+    const wrong: readonly (readonly [object, string])[] = [
+      [{ ufrag: undefined }, "malformed"],
+      [{ pwd: 5 }, "malformed"],
+      [{ candidates: undefined }, "malformed"],
+      [{ candidates: {} }, "malformed"],
+      [{ candidates: [null] }, "malformed"],
+      [{ candidates: [{ ...HOST, address: 5 }] }, "malformed"],
+      [{ candidates: [{ ...HOST, foundation: undefined }] }, "malformed"],
+      [{ candidates: [{ ...HOST, priority: 1.5 }] }, "malformed"],
+      [{ candidates: [{ ...HOST, priority: "9" }] }, "malformed"],
+      [{ candidates: [{ ...HOST, type: "other" }] }, "malformed"],
+      [{ candidates: [{ ...HOST, transport: "sctp" }] }, "malformed"],
+      [{ candidates: [{ ...HOST, tcpType: "simultaneous" }] }, "malformed"],
+      [{ candidates: [{ ...HOST, port: 80.5 }] }, "forbidden-endpoint"],
+      [{ candidates: [{ ...HOST, port: "80" }] }, "forbidden-endpoint"],
+      [{ candidates: [{ ...HOST, port: NaN }] }, "forbidden-endpoint"],
+      [{ hint: null }, "malformed"],
+      [{ hint: { mapping: "endpoint-independent" } }, "malformed"],
+      [{ hint: { mapping: "endpoint-independent", ports: "12" } }, "malformed"],
+      [{ hint: { mapping: "endpoint-independent", ports: [1.5] } }, "malformed"],
+      [{ hint: { mapping: "endpoint-independent", ports: [65_536] } }, "malformed"],
+      [{ hint: { mapping: "endpoint-independent", ports: [-1] } }, "malformed"],
+      [{ hint: { mapping: "sometimes", ports: [] } }, "malformed"],
+      [{ pacingMs: "5" }, "malformed"],
+      [{ pacingMs: NaN }, "malformed"],
+    ];
+    for (const [part, code] of wrong) {
+      const data = { ...told, ...part } as PublicRendezvous;
+      assertEquals(codeOf(() => checkPublic(data)), code, JSON.stringify(part));
+    }
+    for (const data of [undefined, null, 7, []]) {
+      assertEquals(codeOf(() => checkPublic(data as never)), "malformed");
     }
   });
 

@@ -364,12 +364,14 @@ interface Asked {
 function byHand(
   machine: NatBehaviour,
   refuses: (asked: Asked) => boolean,
-  { mapped, from: other, moved = 0, gives, isOld, echo }: {
+  { mapped, from: other, moved = 0, gives, isOld, echo, lacks }: {
     mapped?: Endpoint;
     from?: Endpoint;
     moved?: number;
     /** The external port of the n-th socket; its own where left out. */
     gives?: (n: number) => number;
+    /** The sockets that cannot be opened. */
+    lacks?: (key: string) => boolean;
     /** The server speaks as RFC 3489 has it. */
     isOld?: boolean;
     /** What comes back of a packet to the outside, and where. */
@@ -380,8 +382,20 @@ function byHand(
   let now = 0;
   machine.start(now);
   for (let i = 0; i < 1000; i++) {
-    for (const { key, local } of machine.sockets()) {
-      if (open.has(key)) continue;
+    for (;;) {
+      const spec = machine.sockets().find(({ key }) => !open.has(key));
+      if (!spec) break;
+      const { key, local } = spec;
+      if (lacks?.(key)) {
+        const failure = {
+          ok: false,
+          code: "network",
+          message: "none left",
+          isOpen: false,
+        } as const;
+        machine.handleSocket(key, failure, now);
+        continue;
+      }
       const port = local!.port + moved;
       open.set(key, port);
       machine.handleSocket(key, { ok: true, local: { ...local!, port } }, now);
@@ -562,6 +576,25 @@ describe("the sockets of NAT behaviour discovery", () => {
     assertEquals(drain(machine), [
       { type: "event", event: { type: "failed", code: "network", message: "down" } },
     ]);
+  });
+
+  it("that are wanted for the life of a binding alone take nothing else with them", () => {
+    const unbounded = byHand(make({ maxLifetimeSeconds: 60 }), () => false, {
+      lacks: (key) => key.startsWith("asker") || key.startsWith("rest"),
+    });
+    const { type, mapping, filtering, lifetime } = unbounded;
+    const found = byHand(make(), () => false);
+    assertEquals({ type, mapping, filtering, lifetime }, {
+      type: found.type,
+      mapping: found.mapping,
+      filtering: found.filtering,
+      lifetime: undefined,
+    });
+    let rests = 0;
+    const bounded = byHand(make({ maxLifetimeSeconds: 60 }), () => false, {
+      lacks: (key) => key.startsWith("rest") && ++rests > 1,
+    });
+    assertEquals([bounded.mapping, bounded.lifetime?.atMostSeconds], [found.mapping, undefined]);
   });
 
   it("are gone where it is closed, and nothing is told", () => {

@@ -422,6 +422,13 @@ describe("errors", () => {
       rig.refuse(300, more);
       assertEquals(rig.failure, refused);
     }
+    // Our socket has no way there, or nobody can be there.
+    for (const address of ["2001:db8::1", "224.0.0.1", "255.255.255.255", "0.0.0.0", "127.0.0.1"]) {
+      const rig = new Rig();
+      rig.ask();
+      rig.refuse(300, { alternateServer: { address, port: 3478 } });
+      assertEquals([rig.failure, rig.sent.length], [refused, 1], address);
+    }
     const told = new Rig();
     told.ask({ followsRedirects: false });
     told.refuse(300, { alternateServer: { address: "198.51.100.2", port: 1 } });

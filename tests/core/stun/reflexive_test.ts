@@ -205,6 +205,18 @@ describe("ReflexiveKeeper", () => {
     assertThrows(() => rig.keeper.setServers([{ address: "x", port: 1 }], 0), TypeError, "servers");
   });
 
+  it("takes an endpoint of another family, or of no port, for no answer", () => {
+    for (const odd of ["2001:db8::7:40000", "203.0.113.7:0"]) {
+      const rig = asking();
+      rig.sees = () => odd;
+      rig.run(15_000);
+      assertEquals(rig.told, [SEEN, ""], odd);
+      rig.sees = () => SEEN;
+      rig.run(60_000);
+      assertEquals(rig.told, [SEEN, "", SEEN], odd);
+    }
+  });
+
   it("tells nothing of a server that is asked no more", () => {
     const rig = asking([SERVER, SECOND]);
     rig.sees = () => undefined;
