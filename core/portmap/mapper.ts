@@ -54,7 +54,6 @@ import type {
 import {
   checkMappingRequest,
   codeOf,
-  describeFailure,
   describeInternal,
   type Failure,
   type MappingEvent,
@@ -66,14 +65,12 @@ import {
   type Wanted,
 } from "../mapping.ts";
 import { Outbox } from "../outbox.ts";
-import { PCP_PORT } from "../pcp/constants.ts";
 import type { RandomSource } from "../random.ts";
 import { earliest, Timers } from "../timers.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import type { ClientEvent, ClientMapping, MakeClient } from "./client.ts";
 import { isAnnouncement, PROTOCOLS } from "./protocols.ts";
 import {
-  askedToSaved,
   type Assignment,
   type Contender,
   type GrantedMapping,
@@ -81,21 +78,15 @@ import {
   type MapperEvent,
   type PortRequest,
   type SavedPort,
-  toSaved,
   type WatchRequest,
 } from "./managed.ts";
-import { gatewayText } from "./gateway.ts";
 import { Nested, type NestedHost } from "./nested.ts";
 import { type OuterHost, Outers } from "./outer.ts";
-import {
-  type NetworkPath,
-  Path,
-  type PathFailure,
-  type PathOptions,
-  type Speaker,
-} from "./path.ts";
+import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
 import { contenderOf, Race, type RaceHost, refusedUntil } from "./race.ts";
-import { beginRemoval, beginRemovalOfAll, noteRemoval, removeNext } from "./removal.ts";
+import { noteRemoval, type RemovalHost, Removals } from "./removal.ts";
+import { SavedPorts } from "./saved_ports.ts";
+import { type TableHost, TableQuestions } from "./tables.ts";
 import { type CheckHost, CHECKS, Checks } from "./checks.ts";
 import { type PairHost, type PairRequest, Pairs } from "./pair.ts";
 import { Watches, type WatchHost } from "./watch.ts";
@@ -135,31 +126,6 @@ export interface PortMapperStats {
   /** The counters of each gateway's clients. */
   readonly clients: Record<string, object>;
 }
-
-/** A question for a gateway's table. */
-interface ListQuestion {
-  readonly id: MappingId;
-  readonly since: Instant;
-  /** Whom it was put to; undefined while no gateway is open. */
-  speaker: Speaker | undefined;
-  /** Its number there. */
-  asked: MappingId;
-}
-
-/** A removal that is done with where it began, and goes on at other gateways. */
-interface RemovalElsewhere {
-  /** Why it failed there. */
-  readonly failure: Failure | undefined;
-  /** How many of those have not answered. */
-  waiting: number;
-  /** What those that have came to. */
-  attempts: readonly Attempt[];
-  /** Why one of them keeps it. */
-  refusal: Failure | undefined;
-}
-
-/** What is told where nothing is. */
-const NO_TABLE = { entries: [], isCut: false };
 
 /** How long a gateway that was left is waited for, to confirm deletions. */
 const LEAVING_MS = 2000;
@@ -204,18 +170,11 @@ export class PortMapper implements Machine<MapperEvent> {
   };
   /** Those of the wanted ones that are for several ports. */
   readonly #sets: Set<ManagedMapping> = new Set();
-  /** Those that are being deleted. */
-  readonly #leaving: Set<ManagedMapping> = new Set();
-  /** Removals that wait until a part of something else has been deleted, which has the same port. */
-  readonly #behindParts: Set<ManagedMapping> = new Set();
-  /** Mappings of earlier runs, and of this one that were left to their end; by key. */
-  readonly #saved: Map<MappingKey, readonly SavedPort[]> = new Map();
-  /** Those of them that gateways above others hold. */
-  readonly #savedAbove: Set<SavedPort> = new Set();
-  /** Removals that go on at other gateways, and what they come to. */
-  readonly #elsewhere: Map<MappingId, RemovalElsewhere> = new Map();
+  readonly #saved: SavedPorts = new SavedPorts();
   readonly #addresses: AddressQuestions;
+  readonly #tables: TableQuestions;
   readonly #outers: Outers;
+  readonly #removals: Removals;
   readonly #nested: Nested;
   readonly #watches: Watches;
   readonly #pairs: Pairs;
@@ -230,8 +189,6 @@ export class PortMapper implements Machine<MapperEvent> {
   /** HTTP requests on their way, and whose they are. */
   readonly #requests: Map<number, { readonly speaker: Speaker; readonly id: number }> = new Map();
   #nextRequestId = 0;
-  /** Questions for tables on their way. */
-  readonly #lists: ListQuestion[] = [];
   #nonces = 0;
   #isClosed = false;
 
@@ -249,15 +206,16 @@ export class PortMapper implements Machine<MapperEvent> {
       );
     }
     for (const given of saved) {
-      const mapping = withHosts(given, readSaved(given).wanted);
-      this.#addSaved(savedKey(mapping), mapping);
+      this.#saved.add(withHosts(given, readSaved(given).wanted));
     }
     const isGateway = (address: string) =>
       this.#paths.some(({ gateway }) => gateway.address === address);
     this.#pathOptions = { random, protocols, announcements, fastStart, isGateway, upnp };
     this.#race = new Race(this.#host);
     this.#addresses = new AddressQuestions(this.#addressHost);
+    this.#tables = new TableQuestions(this.#tableHost);
     this.#outers = new Outers(this.#outerHost);
+    this.#removals = new Removals(this.#saved, this.#outers, this.#removalHost);
     this.#nested = new Nested(this.#outers, this.#nestedHost);
     this.#watches = new Watches(this.#outers, this.#watchHost);
     this.#pairs = new Pairs(random, this.#pairHost);
@@ -385,17 +343,17 @@ export class PortMapper implements Machine<MapperEvent> {
           this.#joinAll(managed, now);
           // Nobody can, it turns out.
           if (managed.contenders.length === 0) this.#race.check(managed, UNREACHABLE, now);
-        } else if (managed.phase === "removing") this.#beginRemoval(managed, now);
+        } else if (managed.phase === "removing") this.#removals.opened(managed, now);
       }
     } else {
-      path.failed(result, result.isOpen, now);
+      path.failed(result, now);
       for (const managed of [...this.#managed.values()]) {
         const isNew = !managed.granted && managed.phase === "racing";
         if (isNew || managed.phase === "removing") this.#failWhereNothingLeaves(managed, now);
       }
     }
     this.#addresses.pathChanged(now);
-    this.#askLists(now);
+    this.#tables.pathChanged(now);
     this.#drain(now);
   }
 
@@ -412,7 +370,7 @@ export class PortMapper implements Machine<MapperEvent> {
   /** Whether nothing is held, asked for or about to be told to a gateway. */
   get isIdle(): boolean {
     return this.#managed.size === 0 && this.#addresses.size === 0 && this.#watches.size === 0 &&
-      this.#pairs.size === 0 && this.#lists.length === 0 && this.#outbox.size === 0 &&
+      this.#pairs.size === 0 && this.#tables.size === 0 && this.#outbox.size === 0 &&
       this.#paths.every((path) => path.isIdle);
   }
 
@@ -436,7 +394,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#checkFree(request, key, [family]);
     this.#outbox.touch(now);
     this.#tryAgain();
-    this.#endRemoval(key, family, now);
+    this.#removals.end(key, family, now);
     const managed = this.#create(request, key, now);
     this.#wanted[family].set(key, managed);
     if (request.portSet) this.#sets.add(managed);
@@ -466,16 +424,8 @@ export class PortMapper implements Machine<MapperEvent> {
       throw new TypeError(`Cannot unmap ${internal}: it is held`);
     }
     this.#outbox.touch(now);
-    const { gateway } = request;
-    for (const one of this.#leaving) {
-      if (one.key !== key || one.request.internalPort === 0 || one.madeFor !== undefined) continue;
-      if (this.#familyOf(one.request) !== family) continue;
-      // A client deletes a mapping once, and answers for it once.
-      const isSame = one.phase === "removing"
-        ? isSameEndpoint(one.request.gateway, gateway)
-        : isDeletedAt(one, gateway);
-      if (isSame) return one.id;
-    }
+    const underWay = this.#removals.underWay(key, family, request.gateway);
+    if (underWay) return underWay.id;
     // Later it might be another family's, where another wish has the port.
     const isKnown = this.#own().length > 0;
     return this.#remove(isKnown ? { ...request, family } : request, now);
@@ -489,7 +439,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const first = this.#familyOf({ protocol, internalPort: 0 });
     const families = ([4, 6] as const).filter((one) => one === first || this.#pathOf(one));
     return families.flatMap((family) =>
-      [...this.#saved].flatMap(([key, mappings]) => {
+      [...this.#saved.all()].flatMap(([key, mappings]) => {
         const saved = mappings.find((one) =>
           one.protocol === protocol && !one.remote && !one.inner && protocols.includes(one.via) &&
           familyOf(one.gateway) === family && !this.#isTaken(one, key, family)
@@ -632,61 +582,10 @@ export class PortMapper implements Machine<MapperEvent> {
   list(now: Instant): MappingId {
     this.#outbox.touch(now);
     this.#tryAgain();
-    const question: ListQuestion = { id: this.#nextId++, since: now, speaker: undefined, asked: 0 };
-    this.#lists.push(question);
-    this.#askLists(now);
+    const id = this.#nextId++;
+    this.#tables.ask(id, now);
     this.#drain(now);
-    return question.id;
-  }
-
-  /** Asks who can tell, as soon as the gateway is open. */
-  #askLists(now: Instant): void {
-    for (const question of [...this.#lists]) {
-      if (question.speaker) continue;
-      const path = this.#pathOf(4) ?? this.#pathOf(6);
-      if (path && !path.local && !path.failure) continue;
-      question.speaker = path?.speakers.find(({ client }) => client.list !== undefined);
-      if (question.speaker) question.asked = question.speaker.client.list!(now);
-      else if (path) {
-        this.#endList(question, path.gateway, NO_TABLE, UNREACHABLE, now, path.failure);
-      }
-    }
-  }
-
-  #tableTold(
-    speaker: Speaker,
-    { id, entries, isCut, failure }: ClientEvent & { type: "table-told" },
-    now: Instant,
-  ): void {
-    const question = this.#listOf(speaker, id);
-    if (question) this.#endList(question, speaker.path.gateway, { entries, isCut }, failure, now);
-  }
-
-  #listOf(speaker: Speaker, asked: MappingId): ListQuestion | undefined {
-    return this.#lists.find((one) => one.speaker === speaker && one.asked === asked);
-  }
-
-  #endList(
-    question: ListQuestion,
-    gateway: Endpoint,
-    table: Pick<ClientEvent & { type: "table-told" }, "entries" | "isCut">,
-    failure: Failure | undefined,
-    now: Instant,
-    blocked?: PathFailure,
-  ): void {
-    this.#lists.splice(this.#lists.indexOf(question), 1);
-    const { id, since, speaker } = question;
-    const attempts = speaker && failure
-      ? [{
-        via: speaker.via,
-        gateway: gatewayText(gateway),
-        outcome: describeFailure(failure),
-        elapsedMs: now - since,
-      }]
-      : [];
-    const told = { type: "table-told", id, gateway, ...table, attempts } as const;
-    const why = blocked ?? (failure && { code: codeOf(failure) });
-    this.#outbox.emit({ ...told, ...why }, `table ${id}`);
+    return id;
   }
 
   /** Takes a question for the external addresses back: nothing more is told of it. */
@@ -722,14 +621,12 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#outbox.touch(now);
     this.#isClosed = true;
     this.#addresses.endAll(now);
-    this.#lists.length = 0;
+    this.#tables.endAll();
     this.#watches.closeAll(now);
     this.#pairs.revokeAll(now);
     for (const managed of [...this.#managed.values()]) {
       if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
-      else if (managed.phase === "removing" && !this.#isBeingRemoved(managed)) {
-        this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
-      }
+      else if (managed.phase === "removing") this.#removals.endWaiting(managed, now);
     }
     for (const { speakers } of this.#paths) {
       for (const speaker of speakers) this.#endIdleProbe(speaker, now);
@@ -750,18 +647,7 @@ export class PortMapper implements Machine<MapperEvent> {
    * them (without `external`). JSON-safe.
    */
   exportSaved(): SavedPort[] {
-    const all = [...this.#saved.values()].flat();
-    const kept = new Map(all.map((saved) => [keyAtGateway(saved), saved]));
-    for (const managed of this.#managed.values()) {
-      if (managed.isForAddress || managed.phase === "removing") continue;
-      for (const asked of askedToSaved(managed)) {
-        const key = keyAtGateway(asked);
-        kept.set(key, { ...kept.get(key), ...asked });
-      }
-      const saved = toSaved(managed);
-      if (saved) kept.set(keyAtGateway(saved), saved);
-    }
-    return [...kept.values()];
+    return this.#saved.with(this.#managed.values());
   }
 
   // ---- Input -------------------------------------------------------------------------------
@@ -922,22 +808,20 @@ export class PortMapper implements Machine<MapperEvent> {
         this.#race.probeFailed(speaker, event.failure, now);
         return this.#checks.failed(speaker, event.failure, now);
       case "all-unmapped":
-        return this.#allRemoved(speaker, event.protocol, event.failure, now);
+        return this.#removals.allAnswered(speaker, event.protocol, event.failure, now);
       case "server-changed":
         return;
       case "code-needed":
         return this.#outbox.emit({ type: "upnp-needed" }, "upnp");
-      case "table-read": {
-        const id = this.#listOf(speaker, event.id)?.id;
-        return void (id !== undefined && this.#outbox.emit({ ...event, id }, `table ${id}`));
-      }
+      case "table-read":
+        return this.#tables.read(speaker, event);
       case "table-told":
-        return this.#tableTold(speaker, event, now);
+        return this.#tables.told(speaker, event, now);
     }
     const parting = speaker.parting.get(event.id);
     if (parting !== undefined && event.type === "unmapped") {
       speaker.parting.delete(event.id);
-      if (!event.failure) this.#forgetSaved(parting, [speaker.path.gateway.address]);
+      if (!event.failure) this.#saved.forget(parting, [speaker.path.gateway.address]);
     }
     const managed = this.#managed.get(speaker.managed.get(event.id) ?? -1);
     const contender = managed && contenderOf(managed, speaker);
@@ -1055,9 +939,7 @@ export class PortMapper implements Machine<MapperEvent> {
     contender.id = undefined;
     contender.state = "out";
     if (managed.phase === "removing") {
-      noteRemoval(managed, speaker, failure, now);
-      if (removeNext(managed, now)) return;
-      return this.#unmapped(managed, "revoked", failure, now);
+      return this.#removals.answered(managed, speaker, failure, now);
     }
     // What a beaten one says of what it may have made is not the application's matter.
     if (state === "beaten" && managed.phase !== "revoking") return;
@@ -1080,22 +962,22 @@ export class PortMapper implements Machine<MapperEvent> {
     const isRemoved = managed.phase === "removing" && failure?.kind !== "refused" &&
       attempts.some(({ outcome }) => outcome === "unmapped");
     const isDone = !failure || isRemoved;
-    const isAllAsked = managed.phase !== "removing" || this.#elsewhere.has(managed.id);
-    if (!isAllAsked && this.#removeElsewhere(managed, isDone ? undefined : failure, now)) return;
+    const whyNot = isDone ? undefined : failure;
+    if (managed.phase === "removing" && this.#removals.goesOn(managed, whyNot, now)) return;
     const held = managed.granted?.gateway.address;
     const isOutOfReach = held !== undefined && managed.isLost &&
       !this.#paths.some(({ gateway, isLeft }) => !isLeft && gateway.address === held);
-    if (reason !== "expired" && (!isDone || isOutOfReach)) this.#save(managed);
-    else this.#forgetSaved(managed.key, managed.deletedAt(reason));
-    const elsewhere = this.#elsewhere.get(managed.id);
+    if (reason !== "expired" && (!isDone || isOutOfReach)) this.#saved.keep(managed);
+    else this.#saved.forget(managed.key, managed.deletedAt(reason));
+    const elsewhere = this.#removals.outcomeElsewhere(managed);
     this.#forget(managed, now);
-    for (const one of [...this.#behindParts]) this.#beginRemoval(one, now);
+    this.#removals.goOn(now);
     if (managed.isForAddress) return;
-    const left = (isDone ? undefined : failure) ?? elsewhere?.refusal;
-    const all = elsewhere ? [...attempts, ...elsewhere.attempts] : attempts;
+    const left = whyNot ?? elsewhere.refusal;
+    const all = [...attempts, ...elsewhere.attempts];
     const { partOf } = managed;
     if (partOf !== undefined) {
-      if (managed.phase === "removing") return this.#removedElsewhere(managed, all, left, now);
+      if (managed.phase === "removing") return this.#removals.partOver(managed, all, left, now);
       this.#outers.over(managed, now);
       if (this.#pairs.owns(partOf)) this.#pairs.halfOver(managed, reason, left);
       else if (this.#nested.owns(partOf)) this.#nested.partOver(managed, left, now);
@@ -1112,22 +994,6 @@ export class PortMapper implements Machine<MapperEvent> {
     else if (this.#pairs.owns(partOf)) this.#pairs.changed(managed, event);
     else if (this.#nested.owns(partOf)) this.#nested.changed(partOf, now);
     else this.#watches.changed(partOf, now);
-  }
-
-  #allRemoved(
-    speaker: Speaker,
-    protocol: Transport,
-    failure: Failure | undefined,
-    now: Instant,
-  ): void {
-    const waiting = speaker.removingAll.get(protocol) ?? [];
-    speaker.removingAll.delete(protocol);
-    for (const id of waiting) {
-      const managed = this.#managed.get(id);
-      if (!managed) continue;
-      noteRemoval(managed, speaker, failure, now);
-      this.#unmapped(managed, "revoked", failure, now);
-    }
   }
 
   // ---- Paths -------------------------------------------------------------------------------
@@ -1151,7 +1017,7 @@ export class PortMapper implements Machine<MapperEvent> {
       const isHeldThere = holder !== undefined && left.includes(holder.speaker.path);
       if (isHeldThere) {
         // Whether it hears of the deletion is not known.
-        this.#save(managed);
+        this.#saved.keep(managed);
         // A watch has the same port there again, when that gateway is back.
         const isWatched = managed.partOf !== undefined && this.#watches.owns(managed.partOf);
         if (!isWatched) holder.speaker.parting.set(holder.id!, managed.key);
@@ -1167,16 +1033,9 @@ export class PortMapper implements Machine<MapperEvent> {
   #drop(path: Path, now: Instant): void {
     this.#paths = this.#paths.filter((one) => one !== path);
     const failure: Failure = { kind: "no-answer" };
-    for (const question of [...this.#lists]) {
-      if (question.speaker?.path !== path) continue;
-      this.#endList(question, path.gateway, NO_TABLE, failure, now);
-    }
-    for (const speaker of path.speakers) {
-      delete this.stats.clients[`${path.name} ${speaker.via}`];
-      for (const protocol of [...speaker.removingAll.keys()]) {
-        this.#allRemoved(speaker, protocol, failure, now);
-      }
-    }
+    for (const { via } of path.speakers) delete this.stats.clients[`${path.name} ${via}`];
+    this.#tables.left(path, now);
+    this.#removals.left(path, now);
     for (const managed of [...this.#managed.values()]) {
       const there = managed.contenders.filter(({ speaker }) => speaker.path === path);
       for (const one of there) if (one.state === "waiting") one.state = "out";
@@ -1219,7 +1078,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const paths = this.#host.pathsFor(managed);
     if (paths.length === 0 || paths.some(({ failure }) => !failure)) return;
     // Where it began it is done.
-    if (this.#elsewhere.has(managed.id)) return;
+    if (this.#removals.isElsewhere(managed)) return;
     this.#host.fail(managed, UNREACHABLE, now);
   }
 
@@ -1250,7 +1109,7 @@ export class PortMapper implements Machine<MapperEvent> {
       if (partOf !== undefined && managed.phase === "removing") {
         const attempts = managed.attemptsAt(now);
         this.#forget(managed, now);
-        return this.#removedElsewhere(managed, attempts, undefined, now);
+        return this.#removals.partOver(managed, attempts, undefined, now);
       }
       if (partOf !== undefined && (this.#outers.has(managed) || this.#nested.owns(partOf))) {
         this.#forget(managed, now);
@@ -1335,10 +1194,7 @@ export class PortMapper implements Machine<MapperEvent> {
       return path;
     },
     leave: (path, now) => {
-      const isNeeded = [...this.#leaving].some(({ phase, request: { gateway } }) =>
-        phase === "removing" && isSameEndpoint(gateway, path.gateway)
-      );
-      if (!path.isLeft && !isNeeded) this.#leave([path], now);
+      if (!path.isLeft && !this.#removals.isAsked(path.gateway)) this.#leave([path], now);
     },
     begin: (owner, request, now) => {
       const managed = this.#create(request, savedKey(request), now);
@@ -1347,6 +1203,24 @@ export class PortMapper implements Machine<MapperEvent> {
       return this.#managed.has(managed.id) ? managed : undefined;
     },
     end: (outer, now) => this.#revoke(outer, now),
+  };
+
+  readonly #tableHost: TableHost = {
+    bestPath: () => this.#pathOf(4) ?? this.#pathOf(6),
+    tell: (event, key) => this.#outbox.emit(event, key),
+  };
+
+  readonly #removalHost: RemovalHost = {
+    isClosed: () => this.#isClosed,
+    find: (id) => this.#managed.get(id),
+    paths: () => this.#paths,
+    own: () => this.#own(),
+    pathBeyond: this.#outerHost.pathBeyond,
+    familyOf: (request) => this.#familyOf(request),
+    misfit: this.#host.misfit,
+    create: (request, now) => this.#create(request, savedKey(request), now),
+    failWhereNothingLeaves: (managed, now) => this.#failWhereNothingLeaves(managed, now),
+    unmapped: (managed, failure, now) => this.#unmapped(managed, "revoked", failure, now),
   };
 
   readonly #nestedHost: NestedHost = {
@@ -1361,7 +1235,7 @@ export class PortMapper implements Machine<MapperEvent> {
     paths: () => this.#own(),
     begin: (watch, request, now) => {
       const key = savedKey(request);
-      this.#endRemoval(key, this.#familyOf(request), now);
+      this.#removals.end(key, this.#familyOf(request), now);
       const managed = this.#create(request, key, now);
       managed.madeFor = watch;
       this.#race.begin(managed, now);
@@ -1375,7 +1249,7 @@ export class PortMapper implements Machine<MapperEvent> {
     timers: this.#timers,
     begin: (pair, request, nonces, now) => {
       const key = savedKey(request);
-      this.#endRemoval(key, this.#familyOf(request), now);
+      this.#removals.end(key, this.#familyOf(request), now);
       const managed = this.#create(request, key, now);
       managed.madeFor = pair;
       managed.keepNonces(nonces);
@@ -1531,7 +1405,7 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   #create(request: PortRequest, key: MappingKey, now: Instant): ManagedMapping {
-    const saved = this.#saved.get(key) ?? [];
+    const saved = this.#saved.of(key);
     // What the earlier run let in only is to be taken away, where this one does not say so, too.
     const hadFilters = saved.some(({ filters }) => filters);
     const managed = new ManagedMapping(
@@ -1543,9 +1417,7 @@ export class PortMapper implements Machine<MapperEvent> {
       if (nonce !== undefined) managed.keepNonces({ [gateway]: nonce });
     }
     const family = this.#familyOf(request);
-    const granted = saved.filter((one) =>
-      one.external && familyOf(one.gateway) === family && isAbove(one) === isAbove(request)
-    );
+    const granted = this.#saved.ofRequest(key, family, request).filter(({ external }) => external);
     const external =
       (granted.find(({ gateway }) => gateway === request.gateway?.address) ?? granted[0])?.external;
     if (external?.address !== undefined) {
@@ -1575,127 +1447,9 @@ export class PortMapper implements Machine<MapperEvent> {
 
   #remove(request: PortRequest, now: Instant): MappingId {
     this.#tryAgain();
-    const managed = this.#create(request, savedKey(request), now);
-    this.#startRemoval(managed, now);
+    const { id } = this.#removals.begin(request, now);
     this.#drain(now);
-    return managed.id;
-  }
-
-  #startRemoval(managed: ManagedMapping, now: Instant): void {
-    managed.phase = "removing";
-    this.#leaving.add(managed);
-    this.#beginRemoval(managed, now);
-    if (this.#managed.has(managed.id)) this.#failWhereNothingLeaves(managed, now);
-  }
-
-  #beginRemoval(managed: ManagedMapping, now: Instant): void {
-    if (managed.contenders.length > 0) return;
-    const { request, key } = managed;
-    const family = this.#familyOf(request);
-    const only = request.gateway?.address;
-    const pathTo = (address: string) =>
-      this.#paths.find(({ gateway, isLeft }) => !isLeft && gateway.address === address);
-    const saved = this.#saved.get(key)?.find((one) =>
-      familyOf(one.gateway) === family && isAbove(one) === isAbove(request) &&
-      one.gateway === (only ?? one.gateway) && pathTo(one.gateway)
-    );
-    const at = only ?? saved?.gateway;
-    const path = at === undefined ? this.#pathOf(family) : pathTo(at);
-    if (!path?.local) return;
-    if (request.internalPort === 0) {
-      if (beginRemovalOfAll(managed, request.protocol, path.speakers, now)) return;
-      return this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
-    }
-    // A client deletes a mapping once, and answers for it once.
-    const isAtWork = [...this.#leaving].some((one) =>
-      one.phase === "revoking" && one.key === key && isDeletedAt(one, path.gateway)
-    );
-    if (isAtWork) return void this.#behindParts.add(managed);
-    this.#behindParts.delete(managed);
-    const able = path.speakers.filter((one) => this.#host.misfit(managed, one) === undefined);
-    // Who only asked may not have been the one that made it.
-    const maker = able.filter(({ via }) => saved?.external && via === saved.via);
-    const order = maker.length > 0 ? maker : able.toReversed();
-    if (beginRemoval(managed, order, now)) return;
-    this.#unmapped(managed, "revoked", { kind: "no-answer" }, now);
-  }
-
-  /**
-   * What other gateways in use, and those above, are known to hold of it is deleted there, too. False
-   * where there is none.
-   */
-  #removeElsewhere(whole: ManagedMapping, failure: Failure | undefined, now: Instant): boolean {
-    const { id, contenders } = whole;
-    // Ended before it was answered.
-    if (this.#isClosed || contenders.some((one) => one.id !== undefined)) return false;
-    const parts = [...this.#partsBeside(whole), ...this.#partsAbove(whole)];
-    if (parts.length === 0) return false;
-    this.#elsewhere.set(id, { failure, waiting: parts.length, attempts: [], refusal: undefined });
-    for (const request of parts) {
-      const part = this.#create(request, savedKey(request), now);
-      part.madeFor = id;
-      this.#startRemoval(part, now);
-    }
-    return true;
-  }
-
-  #partsBeside({ key, contenders, request }: ManagedMapping): PortRequest[] {
-    if (request.gateway) return [];
-    const { protocol, internalPort, thirdParty } = request;
-    const family = this.#familyOf(request);
-    const saved = this.#saved.get(key)?.filter((one) => !isAbove(one)) ?? [];
-    return this.#own().filter(({ gateway }) =>
-      familyOf(gateway.address) === family &&
-      saved.some((one) => one.gateway === gateway.address) &&
-      !contenders.some(({ speaker: { path } }) => path.gateway === gateway)
-    ).map(({ gateway }) => ({
-      protocol,
-      internalPort,
-      ...(thirdParty !== undefined && { thirdParty }),
-      gateway,
-    }));
-  }
-
-  #partsAbove({ contenders, request }: ManagedMapping): PortRequest[] {
-    const { protocol, internalPort, thirdParty } = request;
-    return [...this.#savedAbove].flatMap(({ inner, gateway, ...saved }) => {
-      const isOfIt = saved.protocol === protocol && inner!.internalPort === internalPort &&
-        inner!.thirdParty === thirdParty;
-      const below = contenders.find(({ speaker: { path } }) =>
-        path.gateway.address === inner!.gateway && !path.isLeft
-      )?.speaker.path;
-      if (!isOfIt || !below) return [];
-      const at = { address: gateway, port: PCP_PORT };
-      if (!this.#outerHost.pathBeyond(below, inner!.address, at)) return [];
-      return { protocol, internalPort: saved.internalPort, gateway: at, inner: inner! };
-    });
-  }
-
-  /** One of the others has deleted it, or is past asking. */
-  #removedElsewhere(
-    { partOf, request: { gateway, inner } }: ManagedMapping,
-    attempts: readonly Attempt[],
-    failure: Failure | undefined,
-    now: Instant,
-  ): void {
-    const path = this.#paths.find((one) => one.behind && isSameEndpoint(one.gateway, gateway));
-    if (path) this.#outers.leaveUnused(path, now);
-    const whole = this.#managed.get(partOf!), elsewhere = this.#elsewhere.get(partOf!);
-    if (!whole || !elsewhere) return;
-    elsewhere.attempts = [...elsewhere.attempts, ...attempts];
-    // Above nothing arrives any more: who is silent has most likely gone.
-    if (failure?.kind === "refused" || !inner) elsewhere.refusal ??= failure;
-    if (--elsewhere.waiting === 0) this.#unmapped(whole, "revoked", elsewhere.failure, now);
-  }
-
-  /** A removal under way would delete what is asked for from here on. */
-  #endRemoval(key: MappingKey, family: Family, now: Instant): void {
-    for (const one of this.#leaving) {
-      const isRemoval = one.phase === "removing" && one.request.internalPort > 0 &&
-        one.partOf === undefined;
-      if (!isRemoval || one.key !== key || this.#familyOf(one.request) !== family) continue;
-      return this.#unmapped(one, "revoked", { kind: "no-answer" }, now);
-    }
+    return id;
   }
 
   #renew(
@@ -1714,13 +1468,13 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   #abandon(managed: ManagedMapping, now: Instant): void {
-    this.#save(managed);
+    this.#saved.keep(managed);
     this.#forget(managed, now);
   }
 
   #revoke(managed: ManagedMapping, now: Instant): void {
     this.#unwant(managed);
-    this.#leaving.add(managed);
+    this.#removals.revoking(managed);
     managed.phase = "revoking";
     managed.since = now;
     managed.refusal = undefined;
@@ -1745,9 +1499,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#unwant(managed);
     this.#race.forget(managed, now);
     this.#managed.delete(managed.id);
-    this.#leaving.delete(managed);
-    this.#behindParts.delete(managed);
-    this.#elsewhere.delete(managed.id);
+    this.#removals.forget(managed);
     for (const speaker of speakers) this.#endIdleProbe(speaker, now);
   }
 
@@ -1758,36 +1510,6 @@ export class PortMapper implements Machine<MapperEvent> {
     if (!this.#isClosed && speaker.managed.size > 0) return;
     if (this.#addresses.isWanted(speaker)) return;
     speaker.endProbe(now);
-  }
-
-  #save(managed: ManagedMapping): void {
-    const saved = managed.isForAddress ? undefined : toSaved(managed);
-    if (!saved) return;
-    this.#forgetSaved(managed.key, [saved.gateway]);
-    this.#addSaved(managed.key, saved);
-  }
-
-  #addSaved(key: MappingKey, saved: SavedPort): void {
-    this.#saved.set(key, [...this.#saved.get(key) ?? [], saved]);
-    if (saved.inner) this.#savedAbove.add(saved);
-  }
-
-  #forgetSaved(key: MappingKey, gateways: readonly string[]): void {
-    const kept = this.#saved.get(key)?.filter((saved) => {
-      const isKept = !gateways.includes(saved.gateway);
-      if (!isKept) this.#savedAbove.delete(saved);
-      return isKept;
-    });
-    if (kept?.length) this.#saved.set(key, kept);
-    else this.#saved.delete(key);
-  }
-
-  /** Whether a removal is on its way, and does not wait for a gateway. */
-  #isBeingRemoved({ id, contenders }: ManagedMapping): boolean {
-    return contenders.length > 0 ||
-      this.#paths.some(({ speakers }) =>
-        speakers.some(({ removingAll }) => [...removingAll.values()].some((all) => all.has(id)))
-      );
   }
 }
 
@@ -1814,21 +1536,4 @@ function checkPath(
     ...(way !== undefined && { way }),
     ...(isNamed && { isNamed }),
   };
-}
-
-/** Whether a gateway, this one where one is named, is asked to delete it. */
-function isDeletedAt({ contenders }: ManagedMapping, gateway: Endpoint | undefined): boolean {
-  return contenders.some(({ id, speaker: { path } }) =>
-    id !== undefined && (gateway === undefined || isSameEndpoint(path.gateway, gateway))
-  );
-}
-
-/** Whether it is for a gateway above another one. */
-function isAbove({ inner }: Pick<PortRequest, "inner">): boolean {
-  return inner !== undefined;
-}
-
-/** What makes two saved mappings the same one: each gateway has its own. */
-function keyAtGateway(saved: SavedPort): string {
-  return `${saved.gateway} ${savedKey(saved)}`;
 }

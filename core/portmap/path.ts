@@ -8,7 +8,14 @@
  * @module
  */
 import type { Via } from "../errors.ts";
-import type { Action, DebugTimeout, Endpoint, Instant, SocketSpec } from "../machine.ts";
+import type {
+  Action,
+  DebugTimeout,
+  Endpoint,
+  Instant,
+  SocketResult,
+  SocketSpec,
+} from "../machine.ts";
 import type { Failure, MappingId, MappingKey, Transport } from "../mapping.ts";
 import type { RandomSource } from "../random.ts";
 import type { ClientEvent, MakeClient, MappingClient } from "./client.ts";
@@ -280,8 +287,8 @@ export class Path {
   }
 
   /** Its socket could not be had: it is wanted again in a while. */
-  failed(failure: PathFailure, isOpen: boolean, now: Instant): void {
-    this.failure = failure;
+  failed({ code, message, isOpen }: SocketResult & { ok: false }, now: Instant): void {
+    this.failure = { code, message };
     if (!isOpen) this.#restsUntil = now + SOCKET_REST_MS;
   }
 

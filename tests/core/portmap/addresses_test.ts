@@ -195,8 +195,8 @@ describe("a question for the external addresses", () => {
     net.do((mapper, now) => mapper.handleSocket(key, failure, now));
     const blocked = net.do((mapper, now) => mapper.askAddresses(undefined, now));
     for (const [i, id] of [waiting, blocked].entries()) {
-      const end = told(net.events[i], "external-addresses-told");
-      assertEquals([end.id, end.code, end.message, end.attempts], [id, "permission", "no", []]);
+      const why = { code: "permission", message: "no", attempts: [] } as const;
+      assertEquals(net.events[i], { type: "external-addresses-told", id, ...why });
     }
     // What did not leave once may leave the next time.
     const later = open({ protocols: ["nat-pmp"] });
