@@ -7,7 +7,7 @@
  * @module
  */
 import { NatError } from "../core/errors.ts";
-import { checkAddress, checkPort } from "../core/check.ts";
+import { checkAddress, checkCallback, checkList, checkPort } from "../core/check.ts";
 import { classify, isLoopback, isWildcard } from "../core/cidr.ts";
 import { familyOf, withoutZone } from "../core/ip.ts";
 import type { Endpoint, Instant } from "../core/machine.ts";
@@ -220,6 +220,9 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
   } = options;
   const address = checkAddress("listen", listen);
   checkPort("port", port, 0);
+  checkCallback("onEvent", onEvent);
+  checkCallback("onSocketError", onSocketError);
+  if (rest.protocols) checkList("protocols", rest.protocols);
   const runtime = options.runtime ?? systemRuntime();
   if (familyOf(address) === 6 && external !== undefined) {
     throw new TypeError(
@@ -232,7 +235,10 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
   const forwarder = forward
     ? new GatewayForwarder(runtime, address, (error) => onSocketError?.(error))
     : undefined;
-  const outside = typeof external === "string" ? [external] : external ?? [DEFAULT_EXTERNAL];
+  const outside = external === undefined
+    ? [DEFAULT_EXTERNAL]
+    : checkList("external", typeof external === "string" ? [external] : external)
+      .map((one) => checkAddress("external", one, 4));
   const isNamed = upnp !== undefined || rest.protocols !== undefined;
   let protocols = rest.protocols ?? defaultProtocols(rest.profile, familyOf(address));
   let interfaces: readonly IgdInterface[] = [];

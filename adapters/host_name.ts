@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkPort, show } from "../core/check.ts";
+import { checkList, checkPort, show } from "../core/check.ts";
 import { canonicalAddress, parseEndpoint } from "../core/ip.ts";
 import type { Endpoint } from "../core/machine.ts";
 
@@ -53,6 +53,18 @@ export function readStunServer(option: string, server: string | Endpoint): Serve
   throw new TypeError(
     `'${option}' must be HOST, HOST:PORT, [IPV6]:PORT or an endpoint: current value is ${shown}`,
   );
+}
+
+/**
+ * A list of them.
+ *
+ * @throws {TypeError | RangeError} As {@linkcode readStunServer}.
+ */
+export function readStunServers(
+  option: string,
+  servers: readonly (string | Endpoint)[],
+): ServerName[] {
+  return checkList(option, servers).map((server) => readStunServer(option, server));
 }
 
 function byEndpoint(portName: string, server: Endpoint): ServerName | undefined {

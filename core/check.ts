@@ -77,6 +77,46 @@ export function checkAddress(name: string, value: unknown, family?: 4 | 6): stri
 }
 
 /**
+ * Returns `value` where it is text.
+ *
+ * @throws {TypeError} Where it is none.
+ */
+export function checkString(name: string, value: unknown): string {
+  if (typeof value === "string") return value;
+  throw new TypeError(`'${name}' must be a string: current value is ${show(value)}`);
+}
+
+/**
+ * Returns `value` where it is an address family.
+ *
+ * @throws {TypeError} Where it is none.
+ */
+export function checkFamily(name: string, value: unknown): 4 | 6 {
+  if (value === 4 || value === 6) return value;
+  throw new TypeError(`'${name}' must be 4 or 6: current value is ${show(value)}`);
+}
+
+/**
+ * Returns `value` where it is an array; what is in it is not looked at.
+ *
+ * @throws {TypeError} Where it is none.
+ */
+export function checkList<T>(name: string, value: readonly T[]): readonly T[] {
+  if (Array.isArray(value)) return value;
+  throw new TypeError(`'${name}' must be an array: current value is ${show(value)}`);
+}
+
+/**
+ * Returns `value` where it can be called, or is left out.
+ *
+ * @throws {TypeError} Where it is neither.
+ */
+export function checkCallback<T>(name: string, value: T): T {
+  if (value === undefined || typeof value === "function") return value;
+  throw new TypeError(`'${name}' must be a function: current value is ${show(value)}`);
+}
+
+/**
  * Returns `value` where it is one of `choices`.
  *
  * @throws {TypeError} Where it is not.

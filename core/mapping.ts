@@ -10,7 +10,9 @@ import {
   checkChoice,
   checkInteger,
   checkLifetime,
+  checkList,
   checkPort,
+  checkString,
   show,
 } from "./check.ts";
 import { type Cidr, formatCidr } from "./cidr.ts";
@@ -398,10 +400,7 @@ function checkPreferFailure(wanted: Wanted): void {
 
 function checkFilters(filters: readonly RemoteFilter[] | undefined): readonly RemoteFilter[] {
   if (filters === undefined) return NO_FILTERS;
-  if (!Array.isArray(filters)) {
-    throw new TypeError(`'filters' must be an array: current value is ${show(filters)}`);
-  }
-  return filters.map(checkFilter);
+  return checkList("filters", filters).map(checkFilter);
 }
 
 function checkFilter(filter: RemoteFilter): RemoteFilter {
@@ -420,10 +419,7 @@ function checkFilter(filter: RemoteFilter): RemoteFilter {
 
 function checkDescription(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
-  if (typeof text !== "string") {
-    throw new TypeError(`'description' must be a string: current value is ${show(text)}`);
-  }
-  const { length } = new TextEncoder().encode(text);
+  const { length } = new TextEncoder().encode(checkString("description", text));
   if (length > MAX_DESCRIPTION_BYTES) {
     throw new RangeError(
       `'description' must take at most ${MAX_DESCRIPTION_BYTES} bytes of UTF-8: current length is ${length}`,

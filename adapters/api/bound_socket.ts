@@ -102,12 +102,18 @@ export interface TcpServer {
  * Makes a server listen, where it does not.
  *
  * @returns What closes it again, where it was made to.
+ * @throws {TypeError} Where it is none.
  * @throws {NatError} `permission` or `network`.
  */
 export async function listen(
   server: TcpServer,
   { port, address }: { readonly port: number; readonly address?: string | undefined },
 ): Promise<(() => void) | undefined> {
+  if (typeof server?.address !== "function" || typeof server.listen !== "function") {
+    throw new TypeError(
+      `'server' must be a server of node:net or a function: current value is ${show(server)}`,
+    );
+  }
   if (server.address()) return undefined;
   await new Promise<void>((resolve, reject) => {
     const done = () => end(resolve);

@@ -18,9 +18,10 @@ import {
 import type { MapperEvent } from "../../core/portmap/managed.ts";
 import { gatewayText } from "../../core/portmap/gateway.ts";
 import { explainDetour, type Network, readLocalAddresses, readNetwork } from "../discovery/mod.ts";
+import { readStunServers } from "../host_name.ts";
 import type { Runtime } from "../runtime.ts";
 import type { MapperConnection } from "./port_mapping.ts";
-import type { WaitOptions } from "./wait.ts";
+import { checkWait, type WaitOptions } from "./wait.ts";
 
 /** How long protocols that are silent are waited for, milliseconds. */
 const PATIENCE_MS = 4000;
@@ -42,12 +43,28 @@ export interface DiagnoseOptions extends WaitOptions {
   readonly stunServers?: readonly string[];
 }
 
-/** Asks these gateways by each protocol, and reads what else this host knows. */
+/**
+ * Checks the options before anything is asked.
+ *
+ * @throws {TypeError | RangeError} On options that are none.
+ */
+function check(options: DiagnoseOptions): void {
+  checkWait(options);
+  const { stunServers } = options;
+  if (stunServers !== undefined) readStunServers("stunServers", stunServers);
+}
+
+/**
+ * Asks these gateways by each protocol, and reads what else this host knows.
+ *
+ * @throws {TypeError | RangeError} On options that are none.
+ */
 export async function examine(
   runtime: Runtime,
   connection: MapperConnection,
   options: DiagnoseOptions,
 ): Promise<Diagnosis> {
+  check(options);
   const gateways = connection.do((mapper) => mapper.gateways);
   const asking = askServers(runtime, options);
   const askingNat = askNat(runtime, options);
@@ -126,12 +143,14 @@ async function askServers(
 /**
  * The diagnosis of a host that has no gateway.
  *
+ * @throws {TypeError | RangeError} On options that are none.
  * @throws {NatError} `permission`.
  */
 export async function examineWithoutGateway(
   runtime: Runtime,
   options: DiagnoseOptions = {},
 ): Promise<Diagnosis> {
+  check(options);
   const [network, localAddresses, reflexive, nat] = await Promise.all([
     readNetwork(runtime),
     readLocalAddresses(runtime),

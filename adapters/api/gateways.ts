@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkFamily } from "../../core/check.ts";
 import type { Family } from "../../core/ip.ts";
 import { systemRuntime } from "../auto.ts";
 import { findGateways as find, type GatewayCandidate, pickLocalAddress } from "../discovery/mod.ts";
@@ -39,11 +40,12 @@ export function interfaceAddresses(runtime: Runtime = systemRuntime()): Interfac
  *
  * @param runtime The runtime's adapter. Default: the one that is running.
  * @returns Undefined where there is none but loopback.
+ * @throws {TypeError} On a family that is none.
  * @throws {NatError} `permission`.
  */
 export function bestInterfaceAddress(
   family: Family = 4,
   runtime: Runtime = systemRuntime(),
 ): string | undefined {
-  return pickLocalAddress(runtime.interfaces(), family);
+  return pickLocalAddress(runtime.interfaces(), checkFamily("family", family));
 }

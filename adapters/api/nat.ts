@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { checkAddress, checkChoice, checkInteger, checkPort } from "../../core/check.ts";
+import {
+  checkAddress,
+  checkCallback,
+  checkChoice,
+  checkInteger,
+  checkList,
+  checkPort,
+} from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
 import type { Via } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
@@ -16,7 +23,7 @@ import type { PortMapper } from "../../core/portmap/mapper.ts";
 import type { PortMappingEntry } from "../../core/upnp/client.ts";
 import { callBack } from "../callback.ts";
 import { readLocalAddresses } from "../discovery/mod.ts";
-import { readStunServer, type ServerName } from "../host_name.ts";
+import { readStunServers, type ServerName } from "../host_name.ts";
 import type { UdpHandlers } from "../runtime.ts";
 import { attemptsError } from "./attempts_error.ts";
 import {
@@ -121,7 +128,8 @@ export class Nat extends PortContext {
 
   private constructor(options: NatOptions) {
     super(options);
-    this.#stunServers = readStunServers(options.stunServers ?? []);
+    const { stunServers = [] } = options;
+    this.#stunServers = readServers(stunServers);
   }
 
   /**
@@ -222,6 +230,9 @@ export class Nat extends PortContext {
       options,
     );
     checkPort("port", port, 0);
+    for (const [name, handler] of Object.entries({ onDatagram, onUnreachable, onError })) {
+      checkCallback(name, handler);
+    }
     const local = { address: checkAddress("address", address ?? "0.0.0.0"), port };
     // Before anything is bound: what is wrong with the rest.
     toWatchRequest(port || 1, { ...rest, protocol: "udp" });
@@ -297,7 +308,7 @@ export class Nat extends PortContext {
    * @throws {TypeError | RangeError} On a server that is none, or too many.
    */
   addServers(servers: readonly (string | Endpoint)[]): void {
-    const added = readStunServers(servers, this.#stunServers.length);
+    const added = readServers(servers, this.#stunServers.length);
     this.#stunServers = [...this.#stunServers, ...added];
     for (const socket of this.#sockets) void socket.ask(added);
   }
@@ -401,7 +412,7 @@ export class Nat extends PortContext {
    * @throws {NatError} Where none does.
    */
   async externalAddresses(options: AddressOptions = {}): Promise<ExternalAddress[]> {
-    const { onAddress } = checkOptions(options);
+    const onAddress = checkCallback("onAddress", checkOptions(options).onAddress);
     const protocols = checkProtocols(options.protocols);
     const what = "tell the external address";
     const found: ExternalAddress[] = [];
@@ -447,7 +458,6 @@ export class Nat extends PortContext {
    * @throws {NatError} `closed`.
    */
   async diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
-    checkOptions(options);
     const { examine } = await import("./diagnose.ts");
     return await examine(this.runtime, this.connection, options);
   }
@@ -536,7 +546,8 @@ export class Nat extends PortContext {
   }
 }
 
-function readStunServers(servers: readonly (string | Endpoint)[], more: number = 0): ServerName[] {
-  checkInteger("stunServers.length", servers.length + more, 0, MAX_STUN_SERVERS);
-  return servers.map((server) => readStunServer("stunServers", server));
+function readServers(servers: readonly (string | Endpoint)[], more: number = 0): ServerName[] {
+  const { length } = checkList("stunServers", servers);
+  checkInteger("stunServers.length", length + more, 0, MAX_STUN_SERVERS);
+  return readStunServers("stunServers", servers);
 }

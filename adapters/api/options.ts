@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { checkChoice, checkPort, show } from "../../core/check.ts";
+import { checkChoice, checkFamily, checkList, checkPort, show } from "../../core/check.ts";
 import { parseCidr } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { PREFERENCE, type Via } from "../../core/errors.ts";
@@ -139,8 +139,7 @@ export function parseFilter(filter: string | RemoteFilter): RemoteFilter {
 }
 
 function parseFilters(filters: readonly (string | RemoteFilter)[]): RemoteFilter[] {
-  if (Array.isArray(filters)) return filters.map(parseFilter);
-  throw new TypeError(`'filters' must be an array: current value is ${show(filters)}`);
+  return checkList("filters", filters).map(parseFilter);
 }
 
 /**
@@ -184,10 +183,7 @@ export function checkState(state: NatState | undefined): readonly SavedPort[] {
  */
 export function checkProtocols(protocols: readonly Via[] | undefined): readonly Via[] | undefined {
   if (protocols === undefined) return undefined;
-  if (!Array.isArray(protocols)) {
-    throw new TypeError(`'protocols' must be an array: current value is ${show(protocols)}`);
-  }
-  for (const via of protocols) checkChoice("protocols", via, PREFERENCE);
+  for (const via of checkList("protocols", protocols)) checkChoice("protocols", via, PREFERENCE);
   return protocols;
 }
 
@@ -200,9 +196,7 @@ function toCommon(port: number, options: MappingOptions, externalPort: number): 
     ...(options.externalAddress !== undefined && { address: options.externalAddress }),
   };
   const hasExternal = external.port !== 0 || external.address !== undefined;
-  if (options.family !== undefined && options.family !== 4 && options.family !== 6) {
-    throw new TypeError(`'family' must be 4 or 6: current value is ${show(options.family)}`);
-  }
+  if (options.family !== undefined) checkFamily("family", options.family);
   return {
     protocol: checkChoice("protocol", options.protocol ?? "tcp", ["tcp", "udp"]),
     internalPort: port,

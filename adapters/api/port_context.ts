@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { checkAddress } from "../../core/check.ts";
+import { checkAddress, checkCallback } from "../../core/check.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError } from "../../core/errors.ts";
 import { familyOf } from "../../core/ip.ts";
@@ -57,6 +57,7 @@ export class PortContext implements AsyncDisposable {
   constructor(options: NatOptions) {
     const { runtime = systemRuntime() } = checkOptions(options);
     checkProtocols(options.protocols);
+    checkCallback("onState", options.onState);
     this.runtime = runtime;
     this.options = options;
     this.connection = new Connection<GrantedMapping, PortMapper>(runtime, explain);

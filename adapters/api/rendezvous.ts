@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { checkAddress, checkPort } from "../../core/check.ts";
+import { checkAddress, checkChoice, checkList, checkPort, show } from "../../core/check.ts";
 import { classify, isLoopback } from "../../core/cidr.ts";
 import { pickDefined } from "../../core/defined.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
@@ -26,8 +26,8 @@ import type { Transport } from "../../core/mapping.ts";
 import { systemRuntime } from "../auto.ts";
 import type { Driver } from "../driver.ts";
 import type { Runtime } from "../runtime.ts";
-import { readStunServer } from "../host_name.ts";
-import { checkOptions, waitFor } from "./wait.ts";
+import { readStunServer, readStunServers } from "../host_name.ts";
+import { checkOptions, checkSignal, waitFor } from "./wait.ts";
 
 /** A port of this host that a gateway sends to from outside. */
 export interface MappedPort {
@@ -101,6 +101,7 @@ export interface PunchOptions {
   readonly signal?: AbortSignal;
 }
 
+const ROLES: readonly IceRole[] = ["controlling", "controlled"];
 /** The most addresses of this host that are tried. */
 const MAX_ADDRESSES = 8;
 
@@ -120,18 +121,27 @@ export interface Setup {
  * @throws {NatError} `permission` or `network`.
  */
 export async function prepare(options: RendezvousOptions): Promise<Setup> {
-  const { stunServers = [], turnServers = [], localAddresses, localPort, signal } = checkOptions(
-    options,
-  );
+  const { stunServers = [], turnServers = [], localAddresses, localPort, nat, role, signal } =
+    checkOptions(options);
   const port = checkPort("localPort", localPort ?? 0, 0);
-  const names = stunServers.map((server) => readStunServer("stunServers", server));
-  const turns = turnServers.map(({ server, username, password }) => ({
-    name: readStunServer("turnServers", server),
-    username: checkText("turnServers", username),
-    password: checkText("turnServers", password),
+  const names = readStunServers("stunServers", stunServers);
+  const turns = checkList("turnServers", turnServers).map((turn) => ({
+    name: readStunServer("turnServers", turn?.server),
+    username: checkName("turnServers.username", turn.username),
+    password: checkName("turnServers.password", turn.password),
   }));
-  const given = localAddresses?.map((address) => checkAddress("localAddresses", address));
-  signal?.throwIfAborted();
+  const given = localAddresses === undefined
+    ? undefined
+    : checkList("localAddresses", localAddresses)
+      .map((address) => checkAddress("localAddresses", address));
+  if (given?.length === 0) {
+    throw new TypeError("'localAddresses' must name an address of this host: current value is []");
+  }
+  if (role !== undefined) checkChoice("role", role, ROLES);
+  if (nat !== undefined && typeof nat?.map !== "function") {
+    throw new TypeError(`'nat' must be a Nat: current value is ${show(nat)}`);
+  }
+  checkSignal(signal)?.throwIfAborted();
   const runtime = options.runtime ?? systemRuntime();
   const { resolveServer } = await import("../names.ts");
   const servers = (await Promise.all(names.map((name) => resolveServer(name)))).flat();
@@ -144,9 +154,10 @@ export async function prepare(options: RendezvousOptions): Promise<Setup> {
   return { runtime, servers, relays, addresses, port };
 }
 
-function checkText(option: string, text: unknown): string {
+/** The value is not shown: it may be a password. */
+function checkName(option: string, text: unknown): string {
   if (typeof text === "string" && text !== "") return text;
-  throw new TypeError(`'${option}' must have a username and a password`);
+  throw new TypeError(`'${option}' must be a text that is not empty`);
 }
 
 /** The addresses at which this host may be reached; without a network those that it has for itself. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkAddress } from "../../core/check.ts";
 import { NatError, type Via } from "../../core/errors.ts";
 import { familyOf, zoneOf } from "../../core/ip.ts";
 import { readState, type SavedState } from "../../core/lease/saved.ts";
@@ -109,6 +110,9 @@ export async function openClient<T, M extends ClientMachine>(
 ): Promise<[Connection<T, M>, Runtime]> {
   const { runtime = systemRuntime(), internalAddress, announcements = true, state } = options;
   if (state !== undefined) readState(state);
+  const own = internalAddress === undefined
+    ? undefined
+    : checkAddress("internalAddress", internalAddress, familyOf(gateway.address));
   const connection = new Connection<T, M>(runtime, (_machine, _id, event, since, now) => {
     const { failure = { kind: "no-answer" } } = (event ?? {}) as { failure?: Failure };
     const outcome = describeFailure(failure);
@@ -120,7 +124,7 @@ export async function openClient<T, M extends ClientMachine>(
     (event) => connection.onEvent(event as { readonly type: string }),
   );
   try {
-    const address = internalAddress ?? await bindAddress(runtime, gateway);
+    const address = own ?? await bindAddress(runtime, gateway);
     const local = await driver.open({
       key: "client",
       connect: gateway,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { checkChoice, checkPort, show } from "../../core/check.ts";
+import { checkChoice, checkFamily, checkPort, show } from "../../core/check.ts";
 import { NatError, type NatErrorCode } from "../../core/errors.ts";
 import { anyAddress, type Family, familyOf } from "../../core/ip.ts";
 import type { Endpoint } from "../../core/machine.ts";
@@ -23,10 +23,10 @@ import type {
 import { systemRuntime } from "../auto.ts";
 import { sourceToward } from "../discovery/mod.ts";
 import { Driver } from "../driver.ts";
-import { readStunServer, type ServerName } from "../host_name.ts";
+import { readStunServer, readStunServers, type ServerName } from "../host_name.ts";
 import type { Runtime } from "../runtime.ts";
 import { describeStunFailure } from "../stun_failure.ts";
-import { checkOptions, waitFor, type WaitOptions } from "./wait.ts";
+import { checkOptions, checkSignal, checkWait, waitFor, type WaitOptions } from "./wait.ts";
 
 /** Of a name with more addresses so many are asked. */
 const MAX_ADDRESSES = 4;
@@ -99,8 +99,10 @@ export async function reflexiveAddress(
   options: ReflexiveAddressOptions = {},
 ): Promise<ReflexiveAddress> {
   const { localPort = 0, family, credentials } = checkOptions(options);
+  checkWait(options);
   const transport = checkChoice("transport", options.transport ?? "udp", ["udp", "tcp"]);
   checkPort("localPort", localPort, 0);
+  if (family !== undefined) checkFamily("family", family);
   const name = readStunServer("server", server);
   const runtime = options.runtime ?? systemRuntime();
   const endpoints = (await resolve(name, family)).slice(0, MAX_ADDRESSES);
@@ -155,7 +157,7 @@ export async function reflexiveAddress(
             server: endpoint,
             transport,
             socket: `client ${of}`,
-            ...(credentials && { credentials }),
+            ...(credentials !== undefined && { credentials }),
           }, now)
         ));
       }
@@ -190,16 +192,18 @@ export async function natBehaviour(
   servers: readonly (string | Endpoint)[],
   options: NatBehaviourSearch = {},
 ): Promise<NatBehaviourResult> {
-  const { signal, maxLifetimeSeconds } = checkOptions(options);
+  const { maxLifetimeSeconds, family: wanted } = checkOptions(options);
+  const signal = checkSignal(options.signal);
+  if (wanted !== undefined) checkFamily("family", wanted);
   if (!Array.isArray(servers) || servers.length < 1 || servers.length > 8) {
     throw new TypeError(
       `'servers' must be one to eight servers: current value is ${show(servers)}`,
     );
   }
-  const names = servers.map((server) => readStunServer("servers", server));
+  const names = readStunServers("servers", servers);
   signal?.throwIfAborted();
   const runtime = options.runtime ?? systemRuntime();
-  const [first] = await resolve(names[0]!, options.family);
+  const [first] = await resolve(names[0]!, wanted);
   const family = familyOf(first!.address);
   const endpoints = await Promise.all(names.map(async (name) => (await resolve(name, family))[0]!));
   const localAddress = options.localAddress ?? await leaveFrom(runtime, first!);

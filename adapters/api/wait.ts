@@ -92,7 +92,7 @@ export function waitFor<R>(
  *
  * @throws {TypeError} On a time or a signal that is none.
  */
-function checkWait(
+export function checkWait(
   options: WaitOptions,
 ): { readonly timeoutMs: number; readonly signal: AbortSignal | undefined } {
   const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = checkOptions(options);
@@ -101,10 +101,17 @@ function checkWait(
       `'timeoutMs' must be a number from 0 on: current value is ${show(timeoutMs)}`,
     );
   }
-  if (signal !== undefined && typeof signal?.addEventListener !== "function") {
-    throw new TypeError(`'signal' must be an AbortSignal: current value is ${show(signal)}`);
-  }
-  return { timeoutMs, signal };
+  return { timeoutMs, signal: checkSignal(signal) };
+}
+
+/**
+ * Returns `signal` where it is one, or is left out.
+ *
+ * @throws {TypeError} Where it is neither.
+ */
+export function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
+  if (signal === undefined || typeof signal?.addEventListener === "function") return signal;
+  throw new TypeError(`'signal' must be an AbortSignal: current value is ${show(signal)}`);
 }
 
 /**

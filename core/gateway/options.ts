@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkAddress, checkLifetime, checkPort } from "../check.ts";
+import { checkAddress, checkLifetime, checkList, checkPort, show } from "../check.ts";
 import { type Cidr, contains, isWildcard, parseCidr } from "../cidr.ts";
 import { familyOf } from "../ip.ts";
 import type { Endpoint } from "../machine.ts";
@@ -108,15 +108,13 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
     throw new TypeError(`'random' must be a RandomSource: current value is ${options.random}`);
   }
   const family = options.externalAddresses === undefined ? 6 : 4;
-  const profile = typeof options.profile === "string"
-    ? profileNamed(options.profile)
-    : options.profile;
+  const profile = readProfile(options.profile);
   const { maxLifetimeSeconds: max, minLifetimeSeconds: min } = options;
   const protocols = readProtocols(options, profile, family);
   return {
     random: options.random,
     family,
-    externalAddresses: (options.externalAddresses ?? [])
+    externalAddresses: checkList("externalAddresses", options.externalAddresses ?? [])
       .map((address, i) => checkAddress(`externalAddresses[${i}]`, address, 4)),
     protocols,
     profile,
@@ -137,13 +135,19 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
   };
 }
 
+function readProfile(profile: string | Profile | undefined): Profile | undefined {
+  if (typeof profile === "string") return profileNamed(profile);
+  if (profile === undefined || (typeof profile === "object" && profile !== null)) return profile;
+  throw new TypeError(`'profile' must be a name or a profile: current value is ${show(profile)}`);
+}
+
 function readProtocols(
   options: SimulatedGatewayOptions,
   profile: Profile | undefined,
   family: 4 | 6,
 ): readonly GatewayProtocol[] {
   const known = family === 4 ? PROTOCOLS : PROTOCOLS.filter((one) => one !== "nat-pmp");
-  for (const protocol of options.protocols ?? []) {
+  for (const protocol of checkList("protocols", options.protocols ?? [])) {
     if (known.includes(protocol)) continue;
     const allowed = known.join(", ");
     throw new TypeError(
@@ -195,9 +199,9 @@ function readAnnounceTo(
   family: 4 | 6,
 ): readonly Endpoint[] {
   if (options.announceTo) {
-    return options.announceTo.map(({ address, port }, i) => ({
-      address: checkAddress(`announceTo[${i}].address`, address, family),
-      port: checkPort(`announceTo[${i}].port`, port),
+    return checkList("announceTo", options.announceTo).map((to, i) => ({
+      address: checkAddress(`announceTo[${i}].address`, to?.address, family),
+      port: checkPort(`announceTo[${i}].port`, to.port),
     }));
   }
   const port = checkPort("announcePort", options.announcePort ?? PCP_ANNOUNCE_PORT);

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { checkAddress, checkChoice, checkInteger, checkPort, show } from "../check.ts";
+import { checkAddress, checkChoice, checkInteger, checkList, checkPort, show } from "../check.ts";
 import { PREFERENCE, type Via } from "../errors.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import {
@@ -174,12 +174,9 @@ export function readState(state: SavedState, localAddress?: string): ReadMapping
     throw new TypeError(`'state' must be an object: current value is ${show(state)}`);
   }
   checkInteger("state.version", state.version, 1, 1);
-  if (!Array.isArray(state.mappings)) {
-    throw new TypeError(
-      `'state.mappings' must be an array: current value is ${show(state.mappings)}`,
-    );
-  }
-  return state.mappings.map((saved: SavedMapping) => readSaved(saved, localAddress));
+  return checkList("state.mappings", state.mappings).map((saved: SavedMapping) =>
+    readSaved(saved, localAddress)
+  );
 }
 
 /** The key of what is wanted, by which a gateway above another one has a mapping of its own. */

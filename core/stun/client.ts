@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { checkAddress, checkInteger, checkPort } from "../check.ts";
+import { checkAddress, checkChoice, checkInteger, checkPort, checkString } from "../check.ts";
 import { classify, isLoopback } from "../cidr.ts";
 import { familyOf, formatEndpoint, isSameEndpoint } from "../ip.ts";
 import type { Action, DebugTimeout, Endpoint, Instant, Machine, StreamResult } from "../machine.ts";
@@ -263,7 +263,7 @@ export class StunClient implements Machine<StunClientEvent> {
     };
     checkInteger("maxSends", request.maxSends ?? STUN_MAX_SENDS, 1, 16);
     checkInteger("lastWait", request.lastWait ?? STUN_LAST_WAIT, 1, 64);
-    if (credentials) longTermKey(credentials.username, "realm", credentials.password);
+    if (credentials !== undefined) checkCredentials(credentials);
     const transaction: Transaction = {
       id: this.#lastId + 1,
       request,
@@ -776,6 +776,16 @@ export class StunClient implements Machine<StunClientEvent> {
     if (stream.transactions.size > 0 || !this.#streams.delete(stream.id)) return;
     this.#outbox.act({ type: "stream", id: stream.id, do: "close" });
   }
+}
+
+/** The password is not shown, whatever it is. */
+function checkCredentials(credentials: StunCredentials): void {
+  checkChoice("credentials.type", credentials?.type, ["short-term", "long-term"]);
+  const username = checkString("credentials.username", credentials.username);
+  if (typeof credentials.password !== "string") {
+    throw new TypeError("'credentials.password' must be a string");
+  }
+  longTermKey(username, "realm", credentials.password);
 }
 
 /** Whether one server may send us to another: by the same socket, and to where a host may be. */

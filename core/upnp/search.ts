@@ -14,7 +14,7 @@
  *
  * @module
  */
-import { checkAddress, checkInteger } from "../check.ts";
+import { checkAddress, checkInteger, checkList } from "../check.ts";
 import { classify, contains, parseCidr } from "../cidr.ts";
 import { pickDefined } from "../defined.ts";
 import { type Family, familyOf, withoutZone, zoneOf } from "../ip.ts";
@@ -253,7 +253,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
    */
   constructor(options: DeviceSearchOptions) {
     const { targets = IGD_TARGETS, mx = 1, durationMs, listen = true, port = SSDP_PORT } = options;
-    checkInteger("targets.length", targets.length, 1, MAX_TARGETS);
+    checkInteger("targets.length", checkList("targets", targets).length, 1, MAX_TARGETS);
     this.#targets = targets.map((target) => checkFieldValue("targets", target));
     this.#steps = ROUNDS.flatMap((round) =>
       targets.map((target, i) => ({ atMs: round + i * STEP_GAP_MS, target }))
@@ -330,7 +330,7 @@ export class DeviceSearch implements Machine<DeviceEvent> {
   }
 
   #setPlaces(places: readonly SearchPlace[]): void {
-    checkInteger("places.length", places.length, 0, MAX_PLACES);
+    checkInteger("places.length", checkList("places", places).length, 0, MAX_PLACES);
     const before = new Map(this.#places.map((place) => [place.key, place]));
     this.#places = places.map((each) => {
       const place = this.#placeOf(each);

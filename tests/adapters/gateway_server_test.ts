@@ -356,7 +356,7 @@ describe("startGateway()", () => {
     const [what, options, text] of [
       ["an address that is none", { listen: "localhost" }, "'listen'"],
       ["a port that is none", { port: 65536 }, "'port'"],
-      ["an external address that is none", { external: "x" }, "'externalAddresses"],
+      ["an external address that is none", { external: "x" }, "'external'"],
       ["an external address for a firewall", { listen: "::1", external: "1.2.3.4" }, "'external'"],
       ["a profile that is none", { profile: "x" }, "'profile'"],
       ["NAT-PMP over IPv6", { listen: "::1", protocols: ["nat-pmp"] }, "'protocols'"],

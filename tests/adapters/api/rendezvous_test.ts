@@ -68,9 +68,9 @@ describe("a rendezvous", () => {
       [{ stunServers: [{ address: "x", port: 1 }] }, "'stunServers'"],
       [{ stunServers: [{ address: "192.0.2.1", port: 0 }] }, "'stunServers.port'"],
       [{ turnServers: [{ ...turn, server: "" }] }, "'turnServers'"],
-      [{ turnServers: [{ ...turn, username: "" }] }, "'turnServers'"],
-      [{ turnServers: [{ ...turn, password: "" }] }, "'turnServers'"],
-      [{ turnServers: [{ ...turn, password: 5 as unknown as string }] }, "'turnServers'"],
+      [{ turnServers: [{ ...turn, username: "" }] }, "'turnServers.username'"],
+      [{ turnServers: [{ ...turn, password: "" }] }, "'turnServers.password'"],
+      [{ turnServers: [{ ...turn, password: 5 as unknown as string }] }, "'turnServers.password'"],
     ];
     for (const [options, name] of cases) {
       await assertRejects(() => prepare({ runtime, ...options }), Error, name);
