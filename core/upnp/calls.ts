@@ -172,6 +172,13 @@ export type Outcome =
   /** Hung up, or an answer that is none. */
   | { readonly type: "nonsense" };
 
+/** What a call that was not answered, or with nonsense, comes to. */
+export function unanswered({ type }: Outcome & { type: "gone" | "silent" | "nonsense" }): Failure {
+  return type === "nonsense"
+    ? { kind: "protocol-violation", clause: "no answer of UPnP's" }
+    : { kind: "no-answer" };
+}
+
 /** Devices should answer within 30 s; those that do at all take 4 s at most (bisq's report). */
 const CALL_MS = 10_000;
 

@@ -71,6 +71,7 @@ import {
   type Outcome,
   type ServiceAt,
   type Steps,
+  unanswered,
 } from "./calls.ts";
 import {
   externalAddressOf,
@@ -1051,7 +1052,7 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
           return this.#granted(job, lease, ask, port, seconds, look.leaseSeconds, version);
         }
         if (job.isCancelled) return "done";
-        failure = { kind: "protocol-violation", clause: "no answer of UPnP's" };
+        failure = unanswered(outcome);
         // Some hang up on who asks for a port that they keep (quirk 58).
         if (port >= FIRST_CHOSEN_PORT) break;
         port = mayChange ? ports.next().value : undefined;
@@ -1340,17 +1341,15 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       if (look.holder !== "we" && !(look.holder === "unknown" && isNamed)) continue;
       const outcome = yield* this.#remove(connection, lease, port);
       if (outcome.type === "gone") return "again";
-      const isGone = outcome.type === "done" ||
-        (outcome.type === "error" && outcome.code === IGD_ERROR.NoSuchEntryInArray);
-      if (isGone) {
+      if (isDeleted(outcome)) {
         ports.delete(port);
         hasDeleted = true;
       } else failure = this.#failureOf(outcome);
     }
     if (!isMade && !hasDeleted && failure?.kind !== "no-answer") {
-      const found = yield* this.#deleteListed(connection, lease);
-      if (found === "gone") return "again";
-      if (found) failure = undefined;
+      const listed = yield* this.#deleteListed(connection, lease);
+      if (listed === "gone") return "again";
+      if (listed.hasDeleted || listed.failure) failure = listed.failure;
     }
     if (job.isCancelled) return "done";
     lease.request = undefined;
@@ -1359,11 +1358,16 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
   }
 
   /** Deletes what the table has of this host's port, at whatever external one. */
-  *#deleteListed(connection: ServiceAt, lease: IgdLease): Steps<boolean | "gone"> {
-    const entries = yield* this.#entries(connection);
-    if (typeof entries === "string") return entries === "gone" ? "gone" : false;
+  *#deleteListed(
+    connection: ServiceAt,
+    lease: IgdLease,
+  ): Steps<{ readonly hasDeleted: boolean; readonly failure: Failure | undefined } | "gone"> {
     let hasDeleted = false;
-    for (const entry of entries) {
+    let failure: Failure | undefined;
+    const entries = yield* this.#entries(connection);
+    if (entries === "gone") return "gone";
+    if (entries === "silent") failure = { kind: "no-answer" };
+    for (const entry of typeof entries === "object" ? entries : []) {
       if (!this.#isOurs(entry, lease.wanted)) continue;
       const args = {
         NewRemoteHost: entry.remoteHost,
@@ -1372,9 +1376,10 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       };
       const outcome = yield* this.#call(connection, "DeletePortMapping", args);
       if (outcome.type === "gone") return "gone";
-      hasDeleted ||= outcome.type === "done";
+      if (isDeleted(outcome)) hasDeleted = true;
+      else failure ??= this.#failureOf(outcome);
     }
-    return hasDeleted;
+    return { hasDeleted, failure };
   }
 
   // ---- The table ---------------------------------------------------------------------------
@@ -1390,11 +1395,9 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     }
     const entries = yield* this.#entries(connection, tellCount);
     if (entries === "gone") return "again";
-    if (typeof entries === "object") tell(entries);
-    else {tell(
-        [],
-        entries === "silent" ? { kind: "no-answer" } : this.#refusal(UPNP_ERROR.ActionFailed),
-      );}
+    if (entries === "silent") tell([], { kind: "no-answer" });
+    else if (entries === "hidden") tell([], this.#refusal(UPNP_ERROR.ActionFailed));
+    else tell(entries);
     return "done";
   }
 
@@ -1413,10 +1416,11 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
       const outcome = yield* this.#call(connection, "GetGenericPortMappingEntry", args);
       if (outcome.type === "gone" || outcome.type === "silent") return outcome.type;
       if (outcome.type !== "done") {
-        const isEnd = outcome.type === "error" &&
+        const isEmpty = outcome.type === "error" &&
           (outcome.code === IGD_ERROR.SpecifiedArrayIndexInvalid ||
-            outcome.code === IGD_ERROR.NoSuchEntryInArray || index > 0);
-        return isEnd ? entries : "hidden";
+            outcome.code === IGD_ERROR.NoSuchEntryInArray);
+        // Whatever it says after the first one is its word for the end.
+        return isEmpty || index > 0 ? entries : "hidden";
       }
       const entry = entryOf(outcome.args);
       if (entry) entries.push(entry);
@@ -1511,10 +1515,8 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
         return undefined;
       case "error":
         return this.#refusal(outcome.code);
-      case "nonsense":
-        return { kind: "protocol-violation", clause: "no answer of UPnP's" };
       default:
-        return { kind: "no-answer" };
+        return unanswered(outcome);
     }
   }
 
@@ -1522,6 +1524,12 @@ export class IgdClient extends LeaseClient<IgdMapping, IgdEvent> implements Mach
     this.stats.dropped[reason]++;
     return false;
   }
+}
+
+/** Whether an entry is in the table no more. */
+function isDeleted(outcome: Outcome): boolean {
+  return outcome.type === "done" ||
+    (outcome.type === "error" && outcome.code === IGD_ERROR.NoSuchEntryInArray);
 }
 
 /** Which version of its service a connection is: 1 or 2. */

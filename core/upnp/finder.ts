@@ -21,7 +21,14 @@ import { classify } from "../cidr.ts";
 import { canonicalAddress, familyOf, formatEndpoint, withoutZone } from "../ip.ts";
 import type { Endpoint, Instant } from "../machine.ts";
 import type { Failure } from "../mapping.ts";
-import { callAction, type CallQueue, type Ending, type ServiceAt, type Steps } from "./calls.ts";
+import {
+  callAction,
+  type CallQueue,
+  type Ending,
+  type ServiceAt,
+  type Steps,
+  unanswered,
+} from "./calls.ts";
 import {
   allServices,
   type Description,
@@ -389,14 +396,17 @@ export class IgdFinder {
       }
     }
     let refusing: { readonly connection: ServiceAt; readonly address: Failure } | undefined;
+    let failure: Failure | undefined;
     for (const connection of order) {
       const outcome = yield* callAction(connection, "GetExternalIPAddress");
       const address = outcome.type === "done" ? externalAddressOf(outcome.args) : undefined;
       if (address !== undefined) return { connection, address };
-      if (outcome.type !== "error") continue;
-      refusing ??= { connection, address: this.#host.refusal(outcome.code) };
+      if (outcome.type === "done") failure = notConnected(this.#host.now());
+      else if (outcome.type === "error") {
+        refusing ??= { connection, address: this.#host.refusal(outcome.code) };
+      } else failure ??= unanswered(outcome);
     }
-    if (!refusing) return notConnected(this.#host.now());
+    if (!refusing) return failure ?? notConnected(this.#host.now());
     return this.#host.doesWithoutAddress() ? refusing : refusing.address;
   }
 

@@ -187,8 +187,12 @@ export class Subscription {
       : encodeResubscribe(eventPath, before, TIMEOUT_SECONDS);
     const result = yield { to, request, ...LIMITS };
     this.#isAsking = false;
-    if (service !== this.#service) return "done";
     const subscribed = result.ok ? decodeSubscribed(result) : "not-gena";
+    if (service !== this.#service) {
+      // Nobody wants it any more, and it would last.
+      if (typeof subscribed === "object") this.#unsubscribe(service, subscribed.sid);
+      return "done";
+    }
     if (typeof subscribed === "string") {
       this.#forget();
       // One that has run out there is asked for anew.

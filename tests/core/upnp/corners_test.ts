@@ -102,8 +102,7 @@ describe("an IGD client", () => {
       rig.map({ mode: "once" });
       rig.runTo(3000);
       const failed = told(rig.take().find(({ type }) => type === "failed"), "failed");
-      const expected = action === "GetExternalIPAddress" ? "not connected" : "no answer";
-      assertEquals(describeFailure(failed.failure), expected);
+      assertEquals(describeFailure(failed.failure), "no answer", action);
     }
   });
 
@@ -225,6 +224,46 @@ describe("an IGD client", () => {
     rig.do((client, now) => client.unmap({ ...web, suggestedExternal: { port: 8080 } }, now));
     assertEquals(told(rig.take().at(-1), "unmapped").failure, undefined);
     assertEquals(router.rows.length, 0);
+  });
+
+  it("says what it could not delete of what the table has, or did not get to see", () => {
+    const unmapped = (acts: RouterOptions["acts"]) => {
+      const router = new ScriptedRouter({ acts: { ...acts } });
+      router.occupy(12_345, "TCP", HOST);
+      router.rows[0] = { ...router.rows[0]!, internalPort: 8080 };
+      const rig = new Rig({ router });
+      rig.do((client, now) => client.unmap({ protocol: "tcp", internalPort: 8080 }, now));
+      const { failure } = told(rig.take().at(-1), "unmapped");
+      return [failure && describeFailure(failure), router.rows.length];
+    };
+    assertEquals(unmapped({}), [undefined, 0]);
+    assertEquals(unmapped({ DeletePortMapping: () => 606 }), ["ActionNotAuthorized", 1]);
+    // It has ended meanwhile.
+    assertEquals(unmapped({ DeletePortMapping: () => 714 }), [undefined, 1]);
+    assertEquals(unmapped({ DeletePortMapping: () => undefined }), ["no answer", 1]);
+    assertEquals(unmapped({ GetGenericPortMappingEntry: () => undefined }), ["no answer", 1]);
+  });
+
+  it("takes whatever comes after the first entry for the table's end", () => {
+    const router = new ScriptedRouter({
+      acts: {
+        GetGenericPortMappingEntry: (args, now, self) => {
+          const entry = self.GetGenericPortMappingEntry(args, now);
+          return entry === 713 ? plain(400) : entry;
+        },
+      },
+    });
+    router.occupy(8080);
+    const rig = new Rig({ router });
+    const table = () => {
+      rig.do((client, now) => client.list(now));
+      return told(rig.take().at(-1), "table-told");
+    };
+    const { entries, failure } = table();
+    assertEquals([entries.length, failure], [1, undefined]);
+    // But not before it: such a router tells none.
+    router.rows.length = 0;
+    assert(table().failure !== undefined);
   });
 
   it("takes a router that hides its table at its word", () => {

@@ -239,6 +239,19 @@ describe("events", () => {
     assert(rig.client.isIdle);
   });
 
+  it("are given up where the answer to the subscription comes when nothing is held any more", () => {
+    const rig = new Rig();
+    rig.holds = true;
+    const id = rig.map();
+    for (let i = 0; i < 20 && !rig.router.subscription; i++) rig.release(1);
+    assert(rig.router.subscription !== undefined);
+    rig.do((client, now) => client.revoke(id, now));
+    rig.holds = false;
+    rig.release();
+    assertEquals([rig.router.subscription, rig.client.isIdle], [undefined, true]);
+    assertEquals(rig.router.rows, []);
+  });
+
   it("may come before the answer to the subscription", () => {
     const rig = new Rig();
     rig.holds = true;
