@@ -964,10 +964,7 @@ export class PortMapper implements Machine<MapperEvent> {
     const isDone = !failure || isRemoved;
     const whyNot = isDone ? undefined : failure;
     if (managed.phase === "removing" && this.#removals.goesOn(managed, whyNot, now)) return;
-    const held = managed.granted?.gateway.address;
-    const isOutOfReach = held !== undefined && managed.isLost &&
-      !this.#paths.some(({ gateway, isLeft }) => !isLeft && gateway.address === held);
-    if (reason !== "expired" && (!isDone || isOutOfReach)) this.#saved.keep(managed);
+    if (reason !== "expired" && !isDone) this.#saved.keep(managed);
     else this.#saved.forget(managed.key, managed.deletedAt(reason));
     const elsewhere = this.#removals.outcomeElsewhere(managed);
     this.#forget(managed, now);
@@ -1014,10 +1011,10 @@ export class PortMapper implements Machine<MapperEvent> {
         this.#revoke(managed, now);
         continue;
       }
+      // Whether it hears of the deletion is not known.
+      if (left.some(({ gateway }) => gateway === managed.granted?.gateway)) this.#saved.keep(managed);
       const isHeldThere = holder !== undefined && left.includes(holder.speaker.path);
       if (isHeldThere) {
-        // Whether it hears of the deletion is not known.
-        this.#saved.keep(managed);
         // A watch has the same port there again, when that gateway is back.
         const isWatched = managed.partOf !== undefined && this.#watches.owns(managed.partOf);
         if (!isWatched) holder.speaker.parting.set(holder.id!, managed.key);

@@ -643,29 +643,47 @@ describe("protocols over tables of their own", () => {
     return { net, pcp, natPmp };
   }
 
-  it("what PCP grants after NAT-PMP has won is deleted with it at the end", () => {
+  /** NAT-PMP has the mapping, and PCP answers only from here on, where that is said. */
+  function lateAnswers() {
     const { net, pcp, natPmp } = twoTables();
     net.connect([A]);
     net.do((mapper, now) => mapper.map(web, now));
-    const request = net.sent.find(({ data }) => data[0] === 2)!;
     net.run(40);
     assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
     const from = { address: A.localAddress!, port: 40_000 };
-    const answer = (data: Uint8Array) => {
-      pcp.handleDatagram(data, from, "server", net.now);
-      const reply = pcp.poll();
-      if (reply?.type === "send") {
-        net.mapper.handleDatagram(reply.data, A.gateway, request.socket, net.now);
+    const { key } = net.mapper.sockets()[0]!;
+    /** PCP's requests from the given one on, answered. */
+    const answer = (first: number) => {
+      for (const { data } of net.sent.slice(first).filter(({ data }) => data[0] === 2)) {
+        pcp.handleDatagram(data, from, "server", net.now);
+        const reply = pcp.poll();
+        if (reply?.type !== "send") continue;
+        net.mapper.handleDatagram(reply.data, A.gateway, key, net.now);
       }
+      net.settle();
     };
     net.run(80);
-    answer(request.data);
-    net.settle();
+    return { net, pcp, natPmp, answer };
+  }
+
+  it("what PCP grants late at another port than NAT-PMP is deleted at once", () => {
+    const { net, pcp, natPmp, answer } = lateAnswers();
+    pcp.addStatic("tcp", web.internalPort, { address: "192.168.1.9", port: 1 }, net.now);
+    const before = net.sent.length;
+    answer(0);
+    assert(net.sent.length > before);
+    answer(before);
+    assertEquals([pcp.list(net.now).length, natPmp.list(net.now).length], [1, 1]);
+    assertEquals(net.takeTypes(), ["mapped"]);
+  });
+
+  it("what PCP grants after NAT-PMP has won is deleted with it at the end", () => {
+    const { net, pcp, natPmp, answer } = lateAnswers();
+    answer(0);
     assertEquals([pcp.list(net.now).length, natPmp.list(net.now).length], [1, 1]);
     const before = net.sent.length;
     net.do((mapper, now) => mapper.close(now));
-    for (const { data } of net.sent.slice(before)) if (data[0] === 2) answer(data);
-    net.settle();
+    answer(before);
     assertEquals([pcp.list(net.now).length, natPmp.list(net.now).length], [0, 0]);
     assertEquals(net.mapper.isIdle, true);
   });

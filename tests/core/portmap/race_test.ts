@@ -92,6 +92,8 @@ describe("protocols at one gateway", () => {
     net.run(29);
     net.answer("pcp");
     assertEquals(told(net.events[0], "mapped").mapping.via, "pcp");
+    // Nothing of the race is waited for, but the renewal.
+    assert(net.mapper.nextTimeout()! > 3_600_000);
     net.run(60_000);
     assertEquals(net.waiting, []);
     // Who has lost is nothing to what is held.
@@ -213,6 +215,31 @@ describe("protocols at one gateway", () => {
     assert(sayNo(net, 1) && sayNo(net, 0));
     const attempts = told(net.events[0], "failed").attempts;
     assertEquals(attempts.map(({ via }) => via), ["pcp", "nat-pmp"]);
+  });
+
+  it("NAT-PMP that is about to map leaves it, where PCP is refused what it lost", () => {
+    const net = race();
+    const id = begin(net, { lifetimeSeconds: 120 });
+    net.answer("pcp");
+    net.lose();
+    while (net.mapper.mapping(id)) net.run(500);
+    net.lose();
+    while (new Set(net.waiting).size < 2) net.run(10);
+    net.answer("probe");
+    net.gateways.get(A.gateway.address)!.setRefusal(8, net.now);
+    net.answer("pcp");
+    net.run(10_000);
+    assert(!net.waiting.includes("map 192.168.1.1"));
+  });
+
+  it("asks for nothing while what it asked for is being deleted, and waits for that alone", () => {
+    const net = race({ protocols: ["pcp"], fastStart: false }, [A, B]);
+    const id = begin(net);
+    assertEquals(net.mapper.debugTimeout(), { at: 1000, reason: "race" });
+    net.do((mapper, now) => mapper.revoke(id, now));
+    assert(net.mapper.nextTimeout()! > 1000, JSON.stringify(net.mapper.debugTimeout()));
+    net.run(60_000);
+    assert(!net.waiting.includes("pcp 192.168.2.1"));
   });
 
   it("a late grant with the port of the winner is left to the winner", () => {

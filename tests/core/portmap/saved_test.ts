@@ -190,6 +190,36 @@ for (const via of ["pcp", "nat-pmp"] as const) {
       });
     }
 
+    it("is what a gateway may hold that had fallen silent before it was left", () => {
+      const net = new Net({ protocols });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 600 }, now));
+      const saved = net.mapper.exportSaved();
+      net.silent.add(A.gateway.address);
+      net.run(600_000);
+      net.connect([]);
+      net.run(5000);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(net.takeTypes(), ["mapped", "lost", "unmapped"]);
+      assertEquals(net.mapper.exportSaved(), saved);
+    });
+
+    it("is nothing of what a gateway deleted as it was left, once it is not wanted any more", () => {
+      const net = new Net({ protocols });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.map(web, now));
+      const [saved] = net.mapper.exportSaved();
+      net.connect([]);
+      net.run(5000);
+      // As long as it is wanted, its port is.
+      assertEquals([net.ports(A), net.mapper.exportSaved()], [[], [saved]]);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(net.takeTypes(), ["mapped", "lost", "unmapped"]);
+      assertEquals(net.mapper.exportSaved(), []);
+    });
+
     it("is what a gateway that was left may hold, until it has confirmed the deletion", () => {
       for (const isSilent of [true, false]) {
         const net = new Net({ protocols });

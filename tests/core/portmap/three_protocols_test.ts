@@ -373,6 +373,25 @@ describe("a place where nobody answers", () => {
     assert(searches(1000) > 0);
   });
 
+  it("is searched at once where a gateway gives a sign of life to who watches", () => {
+    const home = new Home({ datagrams: "unreachable" });
+    home.router.datagram = () => [];
+    home.do((mapper, now) => mapper.watch(web, now));
+    const searches = (ms: number) => {
+      home.left.length = 0;
+      home.run(ms);
+      return home.left.filter(({ what }) => what === "upnp search").length;
+    };
+    // The third race after the first one goes without it.
+    assert(searches(60_000) > 0 && searches(60_000) > 0 && searches(70_000) > 0);
+    assertEquals(searches(50_000), 0);
+    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+    home.do((mapper, now) =>
+      mapper.handleDatagram(announcement, GATEWAY, mapper.sockets()[0]!.key, now)
+    );
+    assert(searches(100) > 0);
+  });
+
   it("is searched ever more seldom, too, where the device itself is what is gone", () => {
     const home = new Home({ mapper: { protocols: ["upnp"] } });
     home.do((mapper, now) => mapper.map(web, now));

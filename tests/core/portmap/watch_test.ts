@@ -166,6 +166,21 @@ describe("a watched port", () => {
     });
   }
 
+  it("asks at once where a gateway that refused it begins anew", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    const gateway = net.add(A, "203.0.113.7");
+    gateway.setRefusal(2, 0);
+    net.connect([A]);
+    net.do((mapper, now) => mapper.watch(web, now));
+    net.run(60_000);
+    gateway.setRefusal(undefined, net.now);
+    const { key } = net.mapper.sockets()[0]!;
+    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+    net.do((mapper, now) => mapper.handleDatagram(announcement, A.gateway, key, now));
+    net.run(1000);
+    assertEquals(sets(net), ["", "pcp:203.0.113.7:8080"]);
+  });
+
   it("looks every ten seconds whether its gateway is there", () => {
     const { net } = watched();
     net.sent.length = 0;
@@ -259,8 +274,11 @@ describe("a watched port", () => {
   it("is not asked after any more once its gateway has been silent for two seconds", () => {
     const { net } = watched({ protocols: ["pcp"] });
     net.silent.add(A.gateway.address);
-    net.run(7000);
-    assert(opcodes(net, A).includes(0));
+    net.sent.length = 0;
+    net.run(6999);
+    assertEquals([...new Set(opcodes(net, A))], [0]);
+    net.run(1);
+    assertEquals(opcodes(net, A).at(-1), 1, "it is asked for anew");
     net.sent.length = 0;
     net.run(120_000);
     assert(opcodes(net, A).length > 0 && !opcodes(net, A).includes(0), String(opcodes(net, A)));
@@ -302,10 +320,11 @@ describe("a watched port", () => {
     sets(net);
     net.silent.add(A.gateway.address);
     while (net.sent.at(-1)!.data[1] !== 0) net.run(100);
+    net.sent.length = 0;
     net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
     net.silent.clear();
     net.run(60_000);
-    assertEquals(sets(net), []);
+    assertEquals([sets(net), [...new Set(opcodes(net, A))]], [[], [0]]);
   });
 
   it("is there where its gateway answers the look, be it with a refusal or with nonsense", () => {
