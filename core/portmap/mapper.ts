@@ -714,7 +714,7 @@ export class PortMapper implements Machine<MapperEvent> {
     }
     for (let id = this.#timers.popDue(now); id !== undefined; id = this.#timers.popDue(now)) {
       const managed = this.#managed.get(id);
-      if (managed?.phase === "racing" || managed?.isLost) this.#race.due(managed, now);
+      if (managed?.phase === "racing") this.#race.due(managed, now);
       else if (id === CHECKS) {
         this.#outers.giveUp(now);
         this.#checks.due(now);

@@ -204,7 +204,7 @@ export class Nested {
   #tellSettled(nest: Nest, now: Instant): void {
     const { inner, told, held, heldUntil, revision } = nest;
     const isKnown = held !== undefined || told !== undefined;
-    if (!isKnown || inner.phase !== "held" || inner.isLost) return;
+    if (!isKnown || inner.phase !== "held") return;
     const mapping = this.mapping(inner)!;
     const { external, gatewayExternal } = mapping;
     const mayCome = !gatewayExternal && this.#outers.of(nest.id).some(isAsked);
@@ -244,6 +244,6 @@ export class Nested {
 }
 
 /** Whether a gateway holds a mapping, for all that is known. */
-function isHeld({ granted, isLost, phase }: ManagedMapping): boolean {
-  return granted !== undefined && !isLost && phase === "held";
+function isHeld({ phase }: ManagedMapping): boolean {
+  return phase === "held";
 }

@@ -98,8 +98,7 @@ export class Outers {
         const owned = this.#owned.get(owner) ?? newOwned();
         this.#owned.set(owner, owned);
         const isKnown = owned.outers.some((outer) =>
-          outer.inner === inner && isSameEndpoint(outer.path.gateway, gateway) &&
-          isSameEndpoint(outer.to, to)
+          isSameEndpoint(outer.path.gateway, gateway) && isSameEndpoint(outer.to, to)
         );
         if (isKnown || owned.vain.has(outerKey(gateway, to))) continue;
         if (this.#isMapped(request.protocol, gateway, to)) continue;
@@ -215,8 +214,8 @@ export class Outers {
 }
 
 /** Where a mapping is held, if that is an address behind another NAT that may be asked. */
-export function nestedAt({ holder, granted, isLost, phase }: ManagedMapping): Endpoint | undefined {
-  if (!holder || !granted || isLost || phase !== "held") return undefined;
+export function nestedAt({ granted, phase }: ManagedMapping): Endpoint | undefined {
+  if (phase !== "held" || !granted) return undefined;
   const { external } = granted;
   return familyOf(external.address) === 4 && isPrivate(external.address) ? external : undefined;
 }

@@ -299,7 +299,7 @@ export class Pairs {
     }
     const { tcp, udp } = pair.halves;
     const [a, b] = [tcp, udp].map((half) =>
-      half && !half.managed.isLost ? half.managed.granted : undefined
+      half?.managed.phase === "held" ? half.managed.granted : undefined
     );
     if (a && udp && !isSameEndpoint(udp.managed.request.gateway!, a.gateway)) {
       // The first has moved to another gateway, where the second is not asked for.

@@ -100,7 +100,7 @@ export class Speaker {
     readonly listed: readonly SocketSpec[];
     readonly prefix: string;
     readonly sockets: readonly SocketSpec[];
-  } = { listed: NONE, prefix: "", sockets: NONE };
+  } | undefined;
 
   constructor(path: Path, client: MappingClient) {
     this.path = path;
@@ -116,7 +116,7 @@ export class Speaker {
   sockets(): readonly SocketSpec[] {
     const own = this.client.sockets?.() ?? NONE;
     const prefix = this.#keyPrefix;
-    if (own !== this.#own.listed || prefix !== this.#own.prefix) {
+    if (this.#own?.listed !== own || this.#own.prefix !== prefix) {
       const sockets = own.map((spec) => ({ ...spec, key: `${prefix}${spec.key}` }));
       this.#own = { listed: own, prefix, sockets };
     }
@@ -190,7 +190,7 @@ export class Path {
     readonly hearsAt: string | undefined;
     readonly own: readonly (readonly SocketSpec[])[];
     readonly sockets: readonly SocketSpec[];
-  } = { spec: undefined, hearsAt: undefined, own: [], sockets: [] };
+  } | undefined;
 
   constructor(id: number, spec: NetworkPath, options: PathOptions, behind?: Behind) {
     this.behind = behind;
@@ -228,18 +228,17 @@ export class Path {
     const hearsAt = hears ? this.local?.address : undefined;
     const before = this.#wanted;
     const own = this.speakers.map((speaker) => speaker.sockets());
-    const isSame = before.spec === spec && before.hearsAt === hearsAt &&
-      own.length === before.own.length && own.every((list, i) => list === before.own[i]);
-    if (!isSame) {
-      const sockets = [
-        ...spec ? this.#list(spec) : [],
-        ...own.flat(),
-        // First things first: nobody waits for announcements.
-        ...spec && hearsAt !== undefined ? [this.#listening(spec, hearsAt)] : [],
-      ];
-      this.#wanted = { spec, hearsAt, own, sockets };
-    }
-    return this.#wanted.sockets;
+    const isSame = before?.spec === spec && before?.hearsAt === hearsAt &&
+      before?.own.length === own.length && own.every((list, i) => list === before.own[i]);
+    if (before && isSame) return before.sockets;
+    const sockets = [
+      ...spec ? this.#list(spec) : [],
+      ...own.flat(),
+      // First things first: nobody waits for announcements.
+      ...spec && hearsAt !== undefined ? [this.#listening(spec, hearsAt)] : [],
+    ];
+    this.#wanted = { spec, hearsAt, own, sockets };
+    return sockets;
   }
 
   #list({ localAddress }: NetworkPath): SocketSpec[] {
@@ -347,7 +346,7 @@ export class Path {
   }
 
   handleTimeout(now: Instant): void {
-    if (this.#restsUntil !== undefined && this.#restsUntil <= now) this.#restsUntil = undefined;
+    if ((this.#restsUntil ?? Infinity) <= now) this.#restsUntil = undefined;
     for (const { client } of this.speakers) client.handleTimeout(now);
   }
 

@@ -254,7 +254,7 @@ export class Race {
     now: Instant,
   ): void {
     managed.note(contender.speaker, describeFailure(failure), now);
-    contender.refusedUntil = refusedUntil(failure, retryAt) ?? contender.refusedUntil;
+    contender.refusedUntil = refusedUntil(failure, retryAt);
     if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
     const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
     if (failure.kind !== "refused" || ways.includes(failure.code)) {
@@ -393,10 +393,8 @@ export class Race {
   /** Maps although better ones have not answered. */
   #take(managed: ManagedMapping, contender: Contender, now: Instant): void {
     for (const one of betterOnes(managed, contender)) {
-      if (one.state === "asking") {
-        managed.note(one.speaker, "no answer", now);
-        this.#beat(one, contender, now);
-      } else if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
+      if (one.state === "asking") this.#beat(one, contender, now);
+      else if (one.state === "probing" || one.state === "ready") this.#stopProbing(managed, one);
     }
     this.#ask(managed, contender, now);
     // Whose turn it is has a round trip before it: those that are held back wait for that, too.
@@ -441,7 +439,7 @@ export class Race {
       return this.#startNextGateway(managed, now);
     }
     if (managed.contenders.some(isInPlay)) managed.retryAt ??= now + RERACE_MS;
-    else if (managed.isLost || managed.granted) managed.retryAt = now + RERACE_MS;
+    else if (managed.isLost) managed.retryAt = now + RERACE_MS;
     else if (!this.#host.mayBeJoined(managed)) {
       return this.#host.fail(managed, managed.refusal ?? failure, now);
     }

@@ -229,8 +229,8 @@ export class Watches {
         family: familyOf(address),
       }));
     const external = [...parts, ...this.#outers.of(id)].flatMap(
-      ({ granted, isLost, phase }): Assignment[] => {
-        if (!granted || isLost || phase === "revoking") return [];
+      ({ granted, phase }): Assignment[] => {
+        if (phase !== "held" || !granted) return [];
         const { external: { address, port }, via } = granted;
         return [{ protocol, address, port, via, family: familyOf(address) }];
       },

@@ -300,6 +300,8 @@ describe("a held mapping", () => {
     const id = net.do((mapper, now) => mapper.map(web, now));
     net.do((mapper, now) => mapper.renew(id, 600, now));
     net.run(4000);
+    net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(4000);
     net.connect([B]);
     assertEquals([seconds(), net.mapper.exportSaved()[0]!.lifetimeSeconds], [600, 600]);
     net.silent.add(B.gateway.address);
@@ -323,6 +325,13 @@ describe("a held mapping", () => {
     lab.world.runFor(1000);
     assertEquals(lab.types(), []);
     assertEquals(lab.ports(), [8080]);
+  });
+
+  it("is not told any more once it is abandoned", () => {
+    const mapper = openMapper();
+    const id = mapper.map({ ...web, remote: { address: "::1", port: 9 } }, 0);
+    mapper.abandon(id, 0);
+    assertEquals(mapper.poll(), undefined);
   });
 });
 
@@ -649,10 +658,19 @@ describe("bad input", () => {
     const protocols = ["stun"] as unknown as ["pcp"];
     assertThrows(() => openMapper({ protocols }), TypeError, "'protocols'");
   });
-  it("throws on a gateway that is none", () => {
-    const gateway = { address: "router", port: 5351 };
-    const make = () => openMapper({}, HOST, gateway);
-    assertThrows(make, TypeError, '"router"');
+  it("throws on a way that is none, by the name of what is wrong", () => {
+    const mapper = openMapper();
+    for (
+      const [path, Kind, message] of [
+        [{ gateway: { address: "router", port: 5351 } }, TypeError, "'gateway.address'"],
+        [{ gateway: { ...GATEWAY, port: 0 } }, RangeError, "'gateway.port'"],
+        [{ gateway: GATEWAY, localAddress: "::1" }, TypeError, "'localAddress'"],
+      ] as const
+    ) {
+      assertThrows(() => mapper.networkChanged([path], 0), Kind, message);
+      assertEquals(mapper.gateways, [GATEWAY]);
+    }
+    assertThrows(() => mapper.localAddressesChanged(["here"], 0), TypeError, "'addresses'");
   });
   it("drops and counts what comes from elsewhere", () => {
     const machine = openMapper();

@@ -26,7 +26,9 @@ describe("a gateway's socket", () => {
     const failure = { ok: false, code: "network", message: "no", isOpen: false } as const;
     net.do((mapper, now) => mapper.handleSocket(spec.key, failure, now));
     assertEquals([net.mapper.sockets(), net.mapper.nextTimeout()], [[], 5000]);
-    net.run(4999);
+    net.run(2000);
+    net.do((mapper, now) => mapper.handleTimeout(now));
+    net.run(2999);
     assertEquals(net.mapper.sockets(), []);
     net.run(1);
     assertEquals(net.mapper.sockets(), [spec]);

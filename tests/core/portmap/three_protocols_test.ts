@@ -141,6 +141,7 @@ describe("a race of three protocols", () => {
     for (const [port, searched] of [[5351, 1900], [6000, 6000]] as const) {
       const mapper = openMapper({ protocols: ["upnp"] }, HOST, { ...GATEWAY, port });
       mapper.map(web, 0);
+      assertEquals(mapper.sockets().slice(1).map(({ local }) => local?.address), [HOST]);
       for (const { key } of mapper.sockets().slice(1)) {
         mapper.handleSocket(key, { ok: true, local: { address: HOST, port: 40_001 } }, 0);
       }
