@@ -115,12 +115,7 @@ export class Removals {
 
   /** The mapper is closing: those that wait for a gateway end. */
   endWaiting(managed: ManagedMapping, now: Instant): void {
-    const { id, contenders } = managed;
-    const isUnderWay = contenders.length > 0 ||
-      this.#host.paths().some(({ speakers }) =>
-        speakers.some(({ removingAll }) => [...removingAll.values()].some((all) => all.has(id)))
-      );
-    if (!isUnderWay) this.#host.unmapped(managed, { kind: "no-answer" }, now);
+    if (!this.#isUnderWay(managed)) this.#host.unmapped(managed, { kind: "no-answer" }, now);
   }
 
   // ---- What becomes of them ----------------------------------------------------------------
@@ -139,7 +134,7 @@ export class Removals {
 
   /** A gateway can be asked from now on. */
   opened(managed: ManagedMapping, now: Instant): void {
-    if (managed.contenders.length > 0) return;
+    if (this.#isUnderWay(managed)) return;
     const { request, key } = managed;
     const family = this.#host.familyOf(request);
     const only = request.gateway?.address;
@@ -267,6 +262,14 @@ export class Removals {
   /** The way in use to a gateway, also to one beyond another. */
   #pathTo(address: string): Path | undefined {
     return this.#host.paths().find(({ gateway, isLeft }) => !isLeft && gateway.address === address);
+  }
+
+  /** Whether a gateway is asked. */
+  #isUnderWay({ id, contenders }: ManagedMapping): boolean {
+    return contenders.length > 0 ||
+      this.#host.paths().some(({ speakers }) =>
+        speakers.some(({ removingAll }) => [...removingAll.values()].some((all) => all.has(id)))
+      );
   }
 
   #start(managed: ManagedMapping, now: Instant): void {

@@ -5,6 +5,7 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
+import { u32 } from "../../../core/bytes.ts";
 import type { MapperEvent } from "../../../core/portmap/managed.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
@@ -229,6 +230,17 @@ describe("a question for the external addresses", () => {
     net.do((mapper, now) => mapper.close(now));
     net.run(1000);
     assertEquals([net.events.length, net.ports(A), net.mapper.isIdle], [0, [], true]);
+  });
+
+  it("deletes what it may have made at a gateway that is left before it has told", () => {
+    const net = open({ protocols: ["pcp"] });
+    net.silent.add(A.gateway.address);
+    net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    net.sent.length = 0;
+    net.connect([B]);
+    net.run(500);
+    const there = net.sent.filter(({ to }) => to.address === A.gateway.address);
+    assert(there.length > 0 && there.every(({ data }) => u32(data, 4) === 0));
   });
 
   it("leaves a mapping that is held as it is, and its renewals", () => {

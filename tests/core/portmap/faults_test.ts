@@ -180,6 +180,7 @@ describe("an answer belongs to its request", () => {
       const types = lab.types();
       assertEquals([types[0], types.at(-1)], ["renewal-failed", "unmapped"]);
       assertEquals(types.filter((type) => type === "unmapped").length, 1);
+      assertEquals(lab.mapper((mapper) => mapper.exportSaved()), []);
       lab.gateway((gateway, now) => gateway.setRefusal(undefined, now));
       lab.mapper((mapper, now) => mapper.map(web, now));
       lab.world.runFor(100);
@@ -233,7 +234,10 @@ describe("refusals", () => {
     lab.gateway((gateway, now) => gateway.setRefusal(2, now));
     lab.gateway((gateway, now) => gateway.reboot(now));
     lab.world.runFor(10_000);
-    assertEquals(lab.types(), ["gateway-restarted", "lost"]);
+    const [restart, event, ...more] = lab.events();
+    assertEquals([restart?.type, more], ["gateway-restarted", []]);
+    const { failure, retryAt } = told(event, "lost");
+    assert(failure.kind === "refused" && failure.retryAt === retryAt && retryAt! > lab.world.now);
     lab.world.runFor(60_000);
     lab.gateway((gateway, now) => gateway.setRefusal(undefined, now));
     lab.gateway((gateway, now) => gateway.reboot(now));

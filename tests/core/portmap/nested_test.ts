@@ -487,6 +487,27 @@ describe("a mapping behind two gateways", () => {
       assertEquals([net.ports(A), net.ports(OUTER)], [[8080], []]);
     });
 
+    it("is deleted above, and what other ports have there is not", () => {
+      const { net: crashed } = nested({}, {}, ["pcp"]);
+      crashed.do((mapper, now) => mapper.map({ ...web, internalPort: 9090 }, now));
+      crashed.do((mapper, now) => mapper.map({ ...web, protocol: "udp" }, now));
+      crashed.openAbove();
+      crashed.run(20_000);
+      assertEquals(crashed.ports(OUTER).sort(), [8080, 8080, 9090]);
+      const net = new Net({ protocols: ["pcp"], saved: crashed.mapper.exportSaved() });
+      for (const [address, gateway] of crashed.gateways) net.gateways.set(address, gateway);
+      net.now = crashed.now;
+      net.connect([A]);
+      net.do((mapper, now) => mapper.unmap(web, now));
+      net.open(OUTER.gateway, BETWEEN);
+      net.run(5000);
+      const left = net.gateways.get(OUTER.gateway.address)!.list(net.now);
+      assertEquals(left.map(({ protocol, external: { port } }) => [protocol, port]).sort(), [
+        [17, 8080],
+        [6, 9090],
+      ]);
+    });
+
     it("is told where the network is another one before the way above is open", () => {
       const { net } = afterCrash();
       net.connect([]);
@@ -527,7 +548,13 @@ describe("a mapping behind two gateways", () => {
     const { net, id } = nested(null);
     net.openAbove();
     net.run(100);
+    net.silent.add(A.gateway.address);
     net.do((mapper, now) => mapper.revoke(id, now));
+    // Nothing that was to be told is waited for.
+    net.run(2000);
+    assertEquals(net.events, []);
+    net.silent.clear();
+    net.run(10_000);
     assertEquals([takeTold(net), net.ports(A)], [["unmapped"], []]);
     net.run(60_000);
     assertEquals([net.mapper.isIdle, net.mapper.sockets().length], [true, 1]);

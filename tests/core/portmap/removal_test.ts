@@ -4,6 +4,7 @@
  * @module
  */
 import { describe, it } from "node:test";
+import { u16 } from "../../../core/bytes.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Instant } from "../../../core/machine.ts";
 import type { PortRequest } from "../../../core/portmap/managed.ts";
@@ -109,6 +110,28 @@ describe("a removal", () => {
       assert(net.mapper.isIdle);
     });
   }
+
+  it("of all of a transport is told as unanswered, too, where its gateway is left before it answers", () => {
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.add(A, "203.0.113.7");
+    net.connect([A]);
+    const deliver = net.deliver.bind(net);
+    // To what is for all ports it does not listen.
+    net.deliver = (sent) => u16(sent.data, 4) === 0 ? undefined : deliver(sent);
+    net.silent.add(A.gateway.address);
+    const one = net.do((mapper, now) => mapper.unmap(web, now));
+    const all = net.do((mapper, now) => mapper.unmapAll("udp", now));
+    net.connect([B]);
+    net.run(500);
+    net.silent.clear();
+    net.run(1499);
+    assertEquals(net.events.splice(0).map((event) => told(event, "unmapped").id), [one]);
+    // What was meant for one gateway's table empties no other one's.
+    assertEquals(net.sent.filter(({ to }) => to.address !== A.gateway.address), []);
+    net.run(1);
+    const { id, failure } = told(net.events[0], "unmapped");
+    assertEquals([id, failure, net.mapper.isIdle], [all, { kind: "no-answer" }, true]);
+  });
 
   it("is of the family that there is a gateway of as it is asked for, and of no wish that goes there", () => {
     const net = new Net({ protocols: ["pcp"] });

@@ -5,7 +5,7 @@
  */
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
-import { toHex } from "../../../core/bytes.ts";
+import { toHex, u16 } from "../../../core/bytes.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
@@ -263,6 +263,18 @@ for (const via of ["pcp", "nat-pmp"] as const) {
       later.connect([B]);
       later.do((mapper, now) => mapper.map(web, now));
       assertEquals(later.ports(B), [18_080]);
+    });
+
+    it("is suggested to the gateway: the port, and by PCP the address", () => {
+      const [{ external: _, ...saved }] = savedAtHome() as [SavedPort];
+      const external = { address: "203.0.113.99", port: 18_080 };
+      const net = new Net({ protocols, saved: [{ ...saved, external }] });
+      net.add(A, "203.0.113.7");
+      net.connect([A]);
+      net.do((mapper, now) => mapper.map(web, now));
+      const { data } = net.sent.findLast(({ data }) => data.length > 2)!;
+      if (via === "nat-pmp") assertEquals(u16(data, 6), 18_080);
+      else assertEquals([...data.subarray(56, 60), u16(data, 42)], [203, 0, 113, 99, 18_080]);
     });
 
     it("is nothing of what has ended with its time", () => {
