@@ -88,10 +88,7 @@ export class Nested {
     const nest = this.#byInner.get(inner) ?? this.#begin(inner);
     if (!nest) return this.#host.tell(event, inner.id);
     this.#reach(nest, now);
-    if (!("mapping" in event)) {
-      this.#host.tell(event, inner.id);
-      return this.#arm(nest);
-    }
+    if (!("mapping" in event)) return this.#host.tell(event, inner.id);
     const { held } = nest;
     // A renewal has nothing new to wait for.
     if (!held && event.type !== "renewed") nest.heldUntil = now + OUTER_GRACE_MS;
@@ -136,7 +133,6 @@ export class Nested {
     nest.attempts = [];
     nest.failure = undefined;
     this.#outers.end(nest.id, now);
-    this.#arm(nest);
   }
 
   /** A mapping is over; it is told when its outer ones are, too. */

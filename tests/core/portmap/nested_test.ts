@@ -8,10 +8,11 @@ import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import type { Via } from "../../../core/errors.ts";
 import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
+import type { PortMapperOptions } from "../../../core/portmap/mapper.ts";
 import type { PortRequest } from "../../../core/portmap/managed.ts";
 import { ScriptedRouter } from "../upnp/scripted_igd.ts";
 import { Home } from "./home.ts";
-import { A, BETWEEN, Net, OUTER, web } from "./net.ts";
+import { A, B, BETWEEN, Net, OUTER, web } from "./net.ts";
 import { told } from "./rig.ts";
 
 const HERE = "203.0.113.7:8080";
@@ -29,8 +30,9 @@ function nested(
   options: object | null = {},
   request: Partial<PortRequest> = {},
   protocols?: readonly Via[],
+  more: Partial<PortMapperOptions> = {},
 ): Nested {
-  const net = new Net(protocols && { protocols });
+  const net = new Net({ ...(protocols && { protocols }), ...more });
   net.add(A, BETWEEN);
   const outer = options === null ? undefined : net.add(OUTER, "203.0.113.7", options);
   net.connect([A]);
@@ -106,6 +108,91 @@ describe("a mapping behind two gateways", () => {
       assertEquals(net.mapper.nextTimeout(), undefined);
     });
   }
+
+  /** What the mapper waited for, in this time. */
+  const reasons = (net: Net, ms: number): Set<string> => {
+    const found = new Set<string>();
+    const end = net.now + ms;
+    for (let next = net.mapper.debugTimeout(); next && next.at <= end;) {
+      found.add(next.reason);
+      net.run(Math.max(0, next.at - net.now));
+      next = net.mapper.debugTimeout();
+    }
+    net.run(end - net.now);
+    return found;
+  };
+
+  it("waits for nobody above any more once it is revoked, lost or abandoned", () => {
+    for (
+      const end of [
+        (net: Net, id: number) => net.do((mapper, now) => mapper.revoke(id, now)),
+        (net: Net, id: number) => net.do((mapper, now) => mapper.abandon(id, now)),
+      ]
+    ) {
+      const { net, id } = nested(null);
+      net.openAbove();
+      net.run(100);
+      assertEquals(net.mapper.debugTimeout()?.reason === "output waits", false);
+      net.silent.add(A.gateway.address);
+      end(net, id);
+      assert(!reasons(net, 20_000).has("outer gateway"));
+      assert(!takeTold(net).some((text) => text.startsWith("mapped")));
+    }
+    const { net } = nested(null);
+    net.openAbove();
+    assert(reasons(net, 2000).has("outer gateway"));
+  });
+
+  it("gives up those above fifteen seconds after they were asked", () => {
+    const net = new Net();
+    net.add(A, BETWEEN);
+    net.connect([A]);
+    net.run(20_000);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.openAbove();
+    net.run(14_999);
+    assertEquals(reached(net), ["192.168.1.1", "10.0.0.1", "10.0.0.254"]);
+    net.run(1);
+    net.run(5000);
+    assertEquals(reached(net), ["192.168.1.1"]);
+  });
+
+  it("listens for no announcements of those above", () => {
+    const { net } = nested({}, {}, undefined, { announcements: true });
+    net.openAbove();
+    assertEquals(net.mapper.sockets().flatMap(({ group }) => group ? [group] : []), ["224.0.0.1"]);
+  });
+
+  it("is not mapped on at a gateway that is this host's own", () => {
+    const net = new Net();
+    net.add(A, "192.168.2.50");
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.do((mapper, now) => mapper.map(web, now));
+    net.run(5000);
+    assertEquals(takeTold(net), ["mapped 192.168.2.50:8080"]);
+    assertEquals(net.ports(B), []);
+    assertEquals(reached(net).sort(), ["192.168.1.1", "192.168.2.1", "192.168.2.254"]);
+  });
+
+  it("names in what is saved of the one above for which host it is", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    net.add(A, BETWEEN, { allowThirdParty: true });
+    net.add(OUTER, "203.0.113.7");
+    net.connect([A]);
+    const thirdParty = "192.168.1.9";
+    for (const [internalPort, request] of [[1, {}], [2, { thirdParty }]] as const) {
+      net.do((mapper, now) => mapper.map({ ...web, ...request, internalPort }, now));
+    }
+    net.openAbove();
+    const above = net.mapper.exportSaved().filter(({ gateway }) => gateway === "10.0.0.1");
+    const inner = { gateway: A.gateway.address, address: BETWEEN };
+    assertEquals(above.map((saved) => saved.inner), [
+      { ...inner, internalPort: 1 },
+      { ...inner, internalPort: 2, thirdParty },
+    ]);
+    assertEquals(above.map(({ thirdParty }) => thirdParty), [undefined, undefined]);
+  });
 
   it("is told as the inner gateway has it where nobody above answers within a second", () => {
     const { net, id } = nested(null);
@@ -609,6 +696,14 @@ describe("a mapping behind two gateways", () => {
       return told(home.take()[0], "mapped").at - since;
     });
     assert(Math.max(...at) < 100, at.join());
+    // Another address below is told as one change.
+    const router = home.router as { options: { external?: string } };
+    router.options.external = "10.9.0.2";
+    home.run(2 * 3_600_000);
+    assertEquals(home.take().filter(({ type }) => type !== "renewed").map(({ type }) => type), [
+      "moved",
+      "moved",
+    ]);
     const { paths, left } = home.mapper.stats;
     assertEquals([paths - left, home.mapper.sockets().length], [1, 1], "nobody is kept for that");
   });

@@ -7,7 +7,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { SimulatedGateway } from "../../../core/gateway/gateway.ts";
-import type { Instant } from "../../../core/machine.ts";
+import type { Instant, SendAction } from "../../../core/machine.ts";
 import type { PortMapper } from "../../../core/portmap/mapper.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
@@ -645,13 +645,18 @@ describe("protocols over tables of their own", () => {
     return { net, pcp, natPmp };
   }
 
-  /** NAT-PMP has the mapping, and PCP answers only from here on, where that is said. */
-  function lateAnswers() {
+  /** NAT-PMP has the mapping, or is about to, and PCP answers only where that is said. */
+  function lateAnswers(isGranted = true) {
     const { net, pcp, natPmp } = twoTables();
+    const { deliver } = net;
+    const isMap = ({ data }: SendAction) => data[0] === 0 && data.length > 2;
+    /** NAT-PMP's request comes through. */
+    const grant = () => deliver(net.sent.find(isMap)!);
+    net.deliver = (sent) => isMap(sent) && !isGranted ? undefined : deliver(sent);
     net.connect([A]);
     net.do((mapper, now) => mapper.map(web, now));
     net.run(40);
-    assertEquals(told(net.events[0], "mapped").mapping.via, "nat-pmp");
+    assertEquals(net.mapper.stats.won["nat-pmp"], isGranted ? 1 : 0);
     const from = { address: A.localAddress!, port: 40_000 };
     const { key } = net.mapper.sockets()[0]!;
     /** PCP's requests from the given one on, answered. */
@@ -665,19 +670,25 @@ describe("protocols over tables of their own", () => {
       net.settle();
     };
     net.run(80);
-    return { net, pcp, natPmp, answer };
+    return { net, pcp, natPmp, answer, grant };
   }
 
-  it("what PCP grants late at another port than NAT-PMP is deleted at once", () => {
-    const { net, pcp, natPmp, answer } = lateAnswers();
-    pcp.addStatic("tcp", web.internalPort, { address: "192.168.1.9", port: 1 }, net.now);
-    const before = net.sent.length;
-    answer(0);
-    assert(net.sent.length > before);
-    answer(before);
-    assertEquals([pcp.list(net.now).length, natPmp.list(net.now).length], [1, 1]);
-    assertEquals(net.takeTypes(), ["mapped"]);
-  });
+  for (const isGranted of [true, false]) {
+    it(`what PCP grants at another port ${isGranted ? "after" : "before"} NAT-PMP is deleted at once`, () => {
+      const { net, pcp, natPmp, answer, grant } = lateAnswers(isGranted);
+      pcp.addStatic("tcp", web.internalPort, { address: "192.168.1.9", port: 1 }, net.now);
+      const before = net.sent.length;
+      answer(0);
+      if (!isGranted) {
+        assertEquals(pcp.list(net.now).length, 2);
+        grant();
+        net.settle();
+      }
+      answer(before);
+      assertEquals([pcp.list(net.now).length, natPmp.list(net.now).length], [1, 1]);
+      assertEquals(net.takeTypes(), ["mapped"]);
+    });
+  }
 
   it("what PCP grants after NAT-PMP has won is deleted with it at the end", () => {
     const { net, pcp, natPmp, answer } = lateAnswers();

@@ -165,6 +165,7 @@ describe("a removal", () => {
       net.do((mapper, now) => mapper.unmap({ ...web, ...where }, now));
     const ids = [{}, { gateway: B.gateway }, { family: 6 } as const].map(unmap);
     assertEquals([ids[0], new Set(ids).size], [held, 3]);
+    assertEquals(unmap({ gateway: A.gateway }), held);
     assertEquals(unmap({ family: 6 }), ids[2]);
     net.silent.clear();
     net.run(60_000);
