@@ -89,10 +89,10 @@ export class Checks {
     timers.set(CHECKS, now + (this.#isWaiting ? PATIENCE_MS : rest), "check");
   }
 
-  /** A speaker is there. */
-  answered(speaker: Speaker): void {
-    this.#asked.delete(speaker);
+  /** A speaker is there; whether that was looked at. */
+  answered(speaker: Speaker): boolean {
     this.#unreachable.delete(speaker);
+    return this.#asked.delete(speaker);
   }
 
   /** A speaker's probe came to nothing. */
@@ -100,7 +100,7 @@ export class Checks {
     if (!this.#asked.has(speaker)) return;
     // A refusal is an answer, too.
     if (failure.kind === "refused" || failure.kind === "protocol-violation") {
-      return this.answered(speaker);
+      return void this.answered(speaker);
     }
     const isFirst = !this.#unreachable.has(speaker);
     if (failure.kind !== "unreachable" || !isFirst) return this.#lost(speaker, now);

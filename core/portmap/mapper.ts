@@ -69,7 +69,7 @@ import type { RandomSource } from "../random.ts";
 import { earliest, Timers } from "../timers.ts";
 import { type AddressHost, AddressQuestions } from "./addresses.ts";
 import type { ClientEvent, ClientMapping, MakeClient } from "./client.ts";
-import { isAnnouncement, PROTOCOLS } from "./protocols.ts";
+import { PROTOCOLS } from "./protocols.ts";
 import {
   type Assignment,
   type Contender,
@@ -666,8 +666,9 @@ export class PortMapper implements Machine<MapperEvent> {
       this.stats.wrongSource++;
       return false;
     }
+    const isWord = path.isWord(data, socket);
     const isTaken = path.handleDatagram(data, from, socket, now);
-    if (isAnnouncement(data)) this.#wake(path, now);
+    if (isWord) this.#wake(path, undefined, now);
     this.#drain(now);
     return isTaken;
   }
@@ -789,19 +790,19 @@ export class PortMapper implements Machine<MapperEvent> {
         speaker.path.restarted(speaker, now);
         this.#forgive(speaker.path);
         const { gateway } = speaker.path;
-        this.#wake(speaker.path, now);
+        this.#wake(speaker.path, undefined, now);
         return this.#outbox.emit({ type: event.type, gateway }, `restart ${speaker.path.key}`);
       }
       case "external-address":
-        this.#checks.answered(speaker);
-        this.#addresses.told(speaker, event.address, now);
+      case "announced": {
+        const wasLook = this.#checks.answered(speaker);
+        if (event.type === "external-address") this.#addresses.told(speaker, event.address, now);
         this.#race.probeAnswered(speaker, now);
         this.#endIdleProbe(speaker, now);
-        return this.#wake(speaker.path, now);
-      case "announced":
-        this.#checks.answered(speaker);
-        this.#race.probeAnswered(speaker, now);
-        return this.#wake(speaker.path, now);
+        // Who is looked at has been there all along.
+        if (!wasLook) this.#wake(speaker.path, speaker, now);
+        return;
+      }
       case "external-address-failed":
       case "announce-failed":
         this.#addresses.notTold(speaker, event.failure, now);
@@ -1012,7 +1013,9 @@ export class PortMapper implements Machine<MapperEvent> {
         continue;
       }
       // Whether it hears of the deletion is not known.
-      if (left.some(({ gateway }) => gateway === managed.granted?.gateway)) this.#saved.keep(managed);
+      if (left.some(({ gateway }) => gateway === managed.granted?.gateway)) {
+        this.#saved.keep(managed);
+      }
       const isHeldThere = holder !== undefined && left.includes(holder.speaker.path);
       if (isHeldThere) {
         // A watch has the same port there again, when that gateway is back.
@@ -1285,11 +1288,14 @@ export class PortMapper implements Machine<MapperEvent> {
     },
   };
 
-  /** A gateway gives a sign of life: what rests, since nobody there could do it, is tried again. */
-  #wake(path: Path, now: Instant): void {
+  /**
+   * A gateway may have begun anew, or `by` has answered there: what rests, since nobody there could do
+   * it, is tried again.
+   */
+  #wake(path: Path, by: Speaker | undefined, now: Instant): void {
     for (const managed of [...this.#managed.values()]) {
       const isResting = managed.partOf !== undefined && managed.phase === "racing";
-      if (isResting && managed.request.gateway === path.gateway) this.#race.wake(managed, now);
+      if (isResting && managed.request.gateway === path.gateway) this.#race.wake(managed, by, now);
     }
   }
 

@@ -315,20 +315,25 @@ export class Path {
     return key === this.key || key === this.#announcementsKey;
   }
 
+  /** Whether a datagram may be its word that it has begun anew, and is no answer to a question. */
+  isWord(data: Uint8Array, socket: string): boolean {
+    return isAnnouncement(data) && (socket === this.#announcementsKey ||
+      this.speakers.every(({ probedAt }) => probedAt === undefined));
+  }
+
   /** Feeds a datagram of this gateway to the client whose it is. */
   handleDatagram(data: Uint8Array, from: Endpoint, socket: string, now: Instant): boolean {
     // It has got through: what failed before was in passing.
     this.failure = undefined;
-    const wasAsked = this.speakers.some(({ probedAt }) => probedAt !== undefined);
+    const isWord = this.isWord(data, socket);
     const index = this.speakers.findIndex((speaker, i) =>
       speaker.client.handleDatagram(data, from, socket, now) ||
       (i === 0 && this.#isLateNo(data, now))
     );
     const taker = this.speakers[index];
     // Who holds mappings by another protocol looks whether they are there still.
-    const isWord = isAnnouncement(data);
-    if (isWord && !wasAsked) this.#checkOthers(taker, now);
-    return taker !== undefined || isWord;
+    if (isWord) this.#checkOthers(taker, now);
+    return taker !== undefined || isAnnouncement(data);
   }
 
   /** The gateway lost its table, says one client: the others ask it. */

@@ -183,10 +183,17 @@ export class Race {
     this.begin(managed, now);
   }
 
-  /** Its gateway gives a sign of life: who rests tries at once. */
-  wake(managed: ManagedMapping, now: Instant): void {
+  /**
+   * Its gateway may have begun anew, or `by` has answered there: who rests tries at once. An answer is
+   * no news of what that one has refused, nor of whom the network is spared.
+   */
+  wake(managed: ManagedMapping, by: Speaker | undefined, now: Instant): void {
     if (managed.contenders.some(isInPlay)) return;
-    this.#vain.delete(managed);
+    if (by === undefined) this.#vain.delete(managed);
+    else {
+      const answered = contenderOf(managed, by);
+      if (!answered || (answered.refusedUntil ?? -Infinity) > now) return;
+    }
     this.begin(managed, now);
   }
 

@@ -312,8 +312,8 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   race(
     "what is lost where all are out is never tried anew",
-    "    else if (managed.isLost || managed.granted) managed.retryAt = now + RERACE_MS;",
-    "    else if (managed.isLost || managed.granted) managed.retryAt = undefined;",
+    "??= now + RERACE_MS;\n    else if (managed.isLost) managed.retryAt = now + RERACE_MS;",
+    "??= now + RERACE_MS;\n    else if (managed.isLost) managed.retryAt = undefined;",
   ),
   race(
     "who is out is tried again sixteen times a second",
@@ -376,7 +376,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   race(
     "whom a refusal sent around is asked again in the next race, before its time",
-    "    contender.refusedUntil = refusedUntil(failure, retryAt) ?? contender.refusedUntil;\n",
+    "    contender.refusedUntil = refusedUntil(failure, retryAt);\n",
     "",
     30,
   ),

@@ -374,6 +374,44 @@ describe("a place where nobody answers", () => {
     assert(searches(1000) > 0);
   });
 
+  it("is searched no more often for who watches because its gateway answers looks", () => {
+    const home = new Home({ datagrams: ["pcp"] });
+    home.router.datagram = () => [];
+    const watch = (internalPort: number) =>
+      home.do((mapper, now) => mapper.watch({ protocol: "tcp", internalPort }, now));
+    const searches = (ms: number) => {
+      home.left.length = 0;
+      home.run(ms);
+      return home.left.filter(({ what }) => what === "upnp search").length;
+    };
+    watch(8080);
+    assertEquals(searches(1000), 0);
+    home.gateway!.setRefusal(2, home.now); // NOT_AUTHORIZED, half an hour
+    watch(80);
+    assert(searches(5000) > 0);
+    home.gateway!.setRefusal(undefined, home.now);
+    assertEquals(searches(1_500_000), 0);
+    home.run(600_000);
+    assertEquals(home.mapper.exportSaved().map(({ internalPort }) => internalPort), [8080, 80]);
+  });
+
+  it("is searched no more often for who watches because others are answered", () => {
+    const home = new Home({ datagrams: ["nat-pmp"] });
+    home.router.datagram = () => [];
+    home.datagrams = "unreachable";
+    home.do((mapper, now) => mapper.watch({ ...web, internalPort: 80 }, now));
+    // The third race after the first one went without it.
+    home.run(240_000);
+    const { gateway } = home, handle = gateway!.handleDatagram.bind(gateway);
+    // NAT-PMP's question is answered; no request is.
+    gateway!.handleDatagram = (data, ...rest) => data.length === 2 && handle(data, ...rest);
+    home.datagrams = ["nat-pmp"];
+    home.left.length = 0;
+    home.do((mapper, now) => mapper.map({ ...web, protocols: ["nat-pmp"] }, now));
+    home.run(30_000);
+    assertEquals(home.kinds().filter((kind) => kind.startsWith("upnp")), []);
+  });
+
   it("is searched at once where a gateway gives a sign of life to who watches", () => {
     const home = new Home({ datagrams: "unreachable" });
     home.router.datagram = () => [];

@@ -166,20 +166,83 @@ describe("a watched port", () => {
     });
   }
 
-  it("asks at once where a gateway that refused it begins anew", () => {
-    const net = new Net({ protocols: ["pcp"] });
-    const gateway = net.add(A, "203.0.113.7");
-    gateway.setRefusal(2, 0);
+  it("asks at once by what was not there, where that has answered another wish", () => {
+    const net = new Net({ protocols: ["nat-pmp"] });
+    net.add(A, "203.0.113.7");
     net.connect([A]);
+    net.silent.add(A.gateway.address);
     net.do((mapper, now) => mapper.watch(web, now));
-    net.run(60_000);
-    gateway.setRefusal(undefined, net.now);
     const { key } = net.mapper.sockets()[0]!;
-    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
-    net.do((mapper, now) => mapper.handleDatagram(announcement, A.gateway, key, now));
-    net.run(1000);
-    assertEquals(sets(net), ["", "pcp:203.0.113.7:8080"]);
+    net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
+    net.run(5000);
+    net.silent.clear();
+    net.do((mapper, now) => mapper.map({ ...web, internalPort: 9090 }, now));
+    net.run(200);
+    assertEquals(sets(net), ["", "nat-pmp:203.0.113.7:8080"]);
   });
+
+  /** Whether UPnP's search is on, for which no socket was opened. */
+  const searches = ({ mapper }: Net) => mapper.sockets().some(({ key }) => key.includes("upnp"));
+
+  it("asks nobody anew because one that refused it, or is not asked, has answered another wish", () => {
+    for (const protocols of [["nat-pmp", "upnp"], ["upnp"]] as const) {
+      const net = new Net({ protocols: ["nat-pmp", "upnp"] });
+      let isRefusing = true;
+      const gateway = net.add(A, "203.0.113.7"), handle = gateway.handleDatagram.bind(gateway);
+      // The question is answered, the request is not granted.
+      gateway.handleDatagram = (data, ...rest) => {
+        gateway.setRefusal(isRefusing && data.length > 2 ? 2 : undefined, net.now);
+        return handle(data, ...rest);
+      };
+      net.connect([A]);
+      net.do((mapper, now) => mapper.watch({ ...web, protocols }, now));
+      if (searches(net)) {
+        const { key } = net.mapper.sockets().find(({ key }) => key.includes("upnp"))!;
+        const failure = { ok: false, code: "permission", message: "no", isOpen: false } as const;
+        net.do((mapper, now) => mapper.handleSocket(key, failure, now));
+      }
+      net.run(5000);
+      assert(!searches(net));
+      isRefusing = false;
+      net.do((mapper, now) => mapper.map({ ...web, internalPort: 9090 }, now));
+      net.run(1000);
+      assertEquals([net.ports(A), searches(net)], [[9090], false]);
+    }
+  });
+
+  it("asks nobody anew because its gateway answers the look at another one", () => {
+    const { net } = watched({ protocols: ["pcp"] });
+    net.silent.add(A.gateway.address);
+    net.do((mapper, now) => mapper.watch({ ...web, internalPort: 9090 }, now));
+    const { key } = net.mapper.sockets()[0]!;
+    net.do((mapper, now) => mapper.handleUnreachable(A.gateway, key, now));
+    net.silent.clear();
+    net.sent.length = 0;
+    net.run(59_999);
+    assertEquals(net.sent.map(({ data }) => data[1]), [0, 0, 0, 0, 0, 0]);
+    net.run(1);
+    assertEquals(net.ports(A), [8080, 9090]);
+  });
+
+  for (const isAsking of [false, true]) {
+    const by = isAsking ? "to all, while a question is on its way" : "to this host alone";
+    it(`asks at once where a gateway that was not there gives its word, ${by}`, () => {
+      const net = new Net({ announcements: true });
+      net.add(A, "203.0.113.7", { protocols: ["pcp"] });
+      net.connect([A]);
+      net.silent.add(A.gateway.address);
+      net.do((mapper, now) => mapper.watch({ ...web, protocols: ["pcp"] }, now));
+      net.do((mapper, now) => mapper.handleUnreachable(A.gateway, "gateway 1", now));
+      net.run(20_000);
+      if (isAsking) net.do((mapper, now) => mapper.askAddresses(["nat-pmp"], now));
+      net.silent.clear();
+      const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+      const socket = isAsking ? "announcements 1" : "gateway 1";
+      net.do((mapper, now) => mapper.handleDatagram(announcement, A.gateway, socket, now));
+      net.run(100);
+      assertEquals(sets(net), ["", "pcp:203.0.113.7:8080"]);
+    });
+  }
 
   it("looks every ten seconds whether its gateway is there", () => {
     const { net } = watched();
