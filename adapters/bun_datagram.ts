@@ -14,6 +14,7 @@ import {
   openError,
   queueFull,
   reportError,
+  sendByEach,
   type SendOne,
   SendQueue,
   socketFamily,
@@ -27,6 +28,7 @@ interface BunUdpSocket {
   /** False where the system takes nothing at present; `drain` tells when it does. */
   send(data: Uint8Array, port?: number, address?: string): boolean;
   addMembership(group: string, interfaceAddress?: string): boolean;
+  setMulticastInterface(interfaceAddress: string): boolean;
   close(): void;
   unref(): void;
   ref(): void;
@@ -123,7 +125,9 @@ export async function openUdpSocket(
       }
     }
   };
-  const queue = new SendQueue(sendOne);
+  const queue = new SendQueue(
+    sendByEach(options, (address) => socket.setMulticastInterface(address), sendOne, onError),
+  );
   return {
     local: boundEndpoint(socket.address, options),
     send(data, to) {

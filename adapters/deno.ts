@@ -123,13 +123,21 @@ async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpS
 /** Opens a socket without a peer, on the wildcard where only that is permitted. */
 async function openAt(
   local: Endpoint,
-  { connect, multicast, reuseAddress = false, isDetachable = false }: UdpOptions,
+  { connect, multicast, multicastBy, reuseAddress = false, isDetachable = false }: UdpOptions,
   handlers: UdpHandlers,
 ): Promise<UdpSocket> {
-  const options = { local, reuseAddress, isDetachable, ...(multicast && { multicast }) };
+  const options = {
+    local,
+    reuseAddress,
+    isDetachable,
+    ...(multicast && { multicast }),
+    ...(multicastBy && { multicastBy }),
+  };
   try {
-    // `joinMulticastV6` wants an interface's index, which Deno does not tell.
-    const needsDgram = isDetachable || (multicast && familyOf(multicast.group) === 6);
+    // `joinMulticastV6` wants an interface's index, which Deno does not tell; nor does it let one
+    // choose by which interface multicast leaves.
+    const needsDgram = isDetachable || multicastBy !== undefined ||
+      (multicast && familyOf(multicast.group) === 6);
     if (Deno.listenDatagram && !needsDgram) {
       return await listenNative(Deno.listenDatagram, options, handlers);
     }

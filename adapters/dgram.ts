@@ -15,6 +15,7 @@ import {
   openError,
   queueFull,
   reportError,
+  sendByEach,
   type SendOne,
   SendQueue,
   socketFamily,
@@ -86,8 +87,11 @@ export async function openDgram(
       if (first) onError(first, to);
       done();
     });
-  const queue = new SendQueue(sendOne);
-  const mayPass = keepsOrder && !peer;
+  const queue = new SendQueue(
+    sendByEach(options, (address) => socket.setMulticastInterface(address), sendOne, onError),
+  );
+  // The interface that was chosen for one is to stay until that one has left.
+  const mayPass = keepsOrder && !peer && !options.multicastBy;
   return {
     local: boundEndpoint(socket.address(), options),
     send(data, to) {

@@ -370,7 +370,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
   }
 
   async #openSpec(spec: SocketSpec, handlers: UdpHandlers): Promise<OpenSocket> {
-    const { key, kind = "udp", local, connect, group, interface: name, reuse } = spec;
+    const { key, kind = "udp", local, connect, group, interface: name, multicastBy, reuse } = spec;
     if (kind !== "udp") {
       const at = local ?? { address: anyAddress(4), port: 0 };
       const side = kind === "http" ? this.#http : this.#streams;
@@ -383,6 +383,7 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
       return await open({
         ...(local && { local }),
         ...(connect && { connect }),
+        ...(multicastBy && { multicastBy }),
         ...(reuse && { reuseAddress: true }),
       });
     }

@@ -9,7 +9,7 @@
 import { NatError } from "../core/errors.ts";
 import { checkAddress, checkCallback, checkList, checkPort } from "../core/check.ts";
 import { classify, isLoopback, isWildcard } from "../core/cidr.ts";
-import { familyOf, withoutZone } from "../core/ip.ts";
+import { anyAddress, familyOf, withoutZone } from "../core/ip.ts";
 import type { Endpoint, Instant } from "../core/machine.ts";
 import type { RandomSource } from "../core/random.ts";
 import { SimulatedGateway, type SimulatedGatewayOptions } from "../core/gateway/gateway.ts";
@@ -29,12 +29,11 @@ import type { Runtime } from "./runtime.ts";
 export interface GatewayServerOptions extends
   Omit<
     SimulatedGatewayOptions,
-    "random" | "externalAddresses" | "trace" | "listen" | "epochSeconds"
+    "random" | "externalAddresses" | "trace" | "listen" | "announceBy" | "epochSeconds"
   > {
   /**
-   * The address to listen on. An IPv6 one makes a firewall without NAT. At `"0.0.0.0"` the system
-   * chooses by which link announcements of PCP and NAT-PMP leave: that of the default route.
-   * Default `"127.0.0.1"`.
+   * The address to listen on. An IPv6 one makes a firewall without NAT. At `"0.0.0.0"` announcements
+   * are made on each link but the one with the external address. Default `"127.0.0.1"`.
    */
   readonly listen?: string;
   /**
@@ -250,12 +249,14 @@ export async function startGateway(options: GatewayServerOptions = {}): Promise<
     protocols = protocols?.filter((one) => one !== "upnp");
     onSocketError?.(withoutUpnp(error));
   }
+  const announceBy = address === anyAddress(4) ? insideAddresses(runtime, outside) : [];
   const gateway = new SimulatedGateway({
     epochSeconds: DEFAULT_EPOCH_SECONDS,
     ...rest,
     ...protocols && { protocols },
     ...(familyOf(address) === 4 ? { externalAddresses: outside } : {}),
     listen: { address, port },
+    ...announceBy.length > 0 && { announceBy },
     ...interfaces.length > 0 && {
       upnp: {
         interfaces,
@@ -325,6 +326,16 @@ function defaultProtocols(
   const known = typeof profile === "string" ? PROFILES[profile] : profile;
   if (known?.protocols) return undefined;
   return family === 4 ? ["pcp", "nat-pmp", "upnp"] : ["pcp", "upnp"];
+}
+
+/** This host's IPv4 addresses on the links inside; none where the runtime forbids to look. */
+function insideAddresses(runtime: Runtime, outside: readonly string[]): string[] {
+  try {
+    return interfacesAt(runtime, anyAddress(4), outside)
+      .flatMap(({ address }) => familyOf(address) === 4 ? address : []);
+  } catch {
+    return [];
+  }
 }
 
 /**

@@ -36,6 +36,11 @@ export interface UdpOptions {
     /** IPv4: an address of the interface; IPv6: the interface's name. Default: the system's choice. */
     readonly interface?: string;
   };
+  /**
+   * IPv4: this host's addresses on the interfaces by each of which what is sent to a group leaves.
+   * Default: the system chooses one.
+   */
+  readonly multicastBy?: readonly string[];
   /** A socket of `node:dgram`, whatever else the runtime has: one that can be handed over. */
   readonly isDetachable?: boolean;
 }

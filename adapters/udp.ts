@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { classify } from "../core/cidr.ts";
 import { NatError } from "../core/errors.ts";
 import {
   anyAddress,
@@ -199,6 +200,36 @@ export function wrongPeer(to: Endpoint, peer: Endpoint): NatError {
 
 /** Sends one datagram and calls `done` once it has left or failed. Never throws. */
 export type SendOne = (data: Uint8Array, to: Endpoint, done: () => void) => void;
+
+/**
+ * Sends to a group by each of these interfaces in turn, and to one host once.
+ *
+ * @param choose Sets by which interface the socket sends to groups from then on.
+ * @param onError Is told what choosing threw: the interface may be gone.
+ */
+export function sendByEach(
+  { multicastBy }: UdpOptions,
+  choose: (address: string) => void,
+  send: SendOne,
+  onError: (error: unknown, to: Endpoint) => void,
+): SendOne {
+  if (!multicastBy) return send;
+  return (data, to, done) => {
+    if (classify(to.address) !== "multicast") return send(data, to, done);
+    const sendFrom = (i: number): void => {
+      const address = multicastBy[i];
+      if (address === undefined) return done();
+      try {
+        choose(address);
+      } catch (error) {
+        onError(error, to);
+        return sendFrom(i + 1);
+      }
+      send(data, to, () => sendFrom(i + 1));
+    };
+    sendFrom(0);
+  };
+}
 
 /** How many datagrams wait at most for those before them: then the system takes none any more. */
 const MAX_WAITING = 4096;

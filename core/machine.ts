@@ -85,6 +85,11 @@ export interface SocketSpec {
   readonly group?: string;
   /** Where to join it. IPv4: this host's address there; IPv6: the interface's name. */
   readonly interface?: string;
+  /**
+   * UDP over IPv4: this host's addresses on the interfaces by each of which what is sent to a group
+   * leaves. By default the system chooses one, by its routes.
+   */
+  readonly multicastBy?: readonly string[];
   /** Whether other programs may have the same port (announcements). */
   readonly reuse?: boolean;
   /** Whether its machine does without it: nobody who waits for the sockets fails for want of it. */

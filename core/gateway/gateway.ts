@@ -648,7 +648,10 @@ export class SimulatedGateway implements Machine<ServerEvent> {
     const upnp = this.#igd?.sockets() ?? NO_SOCKETS;
     if (this.#listed?.isListening !== isListening || this.#listed.upnp !== upnp) {
       const listen = this.#listen;
-      const server = isListening && listen ? [{ key: "server", local: listen }] : [];
+      const multicastBy = this.#settings.announceBy;
+      const server = isListening && listen
+        ? [{ key: "server", local: listen, ...multicastBy && { multicastBy } }]
+        : [];
       const address = listen?.address ?? this.#settings.upnp?.interfaces[0]?.address ?? "0.0.0.0";
       const other = this.#wasWrongSource ? [{ key: "other", local: { address, port: 0 } }] : [];
       const wanted: readonly SocketSpec[] = [...server, ...other, ...upnp];

@@ -56,6 +56,11 @@ export interface SimulatedGatewayOptions {
   readonly announcePort?: number;
   /** Where announcements go instead of 224.0.0.1 or ff02::1; nowhere where empty. */
   readonly announceTo?: readonly Endpoint[];
+  /**
+   * This host's IPv4 addresses on the links where announcements are made, where it listens at any
+   * address; the link that the system chooses where left out.
+   */
+  readonly announceBy?: readonly string[];
   /** Who may use THIRD_PARTY; nobody where left out. */
   readonly allowThirdParty?: boolean | ((client: string, internal: string) => boolean);
   /** The policy: is asked about every valid request. Scenarios and profile go first. */
@@ -89,6 +94,7 @@ export interface GatewaySettings {
   readonly epochSeconds: number;
   readonly table: SimulatedGatewayOptions["table"];
   readonly announceTo: readonly Endpoint[];
+  readonly announceBy: readonly string[] | undefined;
   /** NAT-PMP's announcements go there, too. */
   readonly extraAnnounceTo: readonly Endpoint[];
   readonly allowThirdParty: boolean | ((client: string, internal: string) => boolean);
@@ -129,6 +135,8 @@ export function readGatewayOptions(options: SimulatedGatewayOptions): GatewaySet
     announceTo: readAnnounceTo(options, family),
     extraAnnounceTo: (options.announceTo ? [] : profile?.extraAnnouncePorts ?? [])
       .map((port) => ({ address: "224.0.0.1", port })),
+    announceBy: options.announceBy && checkList("announceBy", options.announceBy)
+      .map((address, i) => checkAddress(`announceBy[${i}]`, address, 4)),
     allowThirdParty: options.allowThirdParty ?? false,
     decide: options.decide,
     trace: options.trace ?? false,

@@ -25,6 +25,7 @@ async function openOn(outcomes: (boolean | Error)[], options: UdpOptions = { con
         return outcome;
       },
       addMembership: () => true,
+      setMulticastInterface: () => true,
       unref() {},
       ref() {},
       close: () => void (isClosed = true),
@@ -110,6 +111,7 @@ describe("openUdpSocket()", () => {
           address: { address: "192.0.2.7", port: 4000 },
           send: (...args) => Boolean(calls.push(["send", ...args])),
           addMembership: (...args) => Boolean(calls.push(["join", ...args])),
+          setMulticastInterface: (...args) => Boolean(calls.push(["by", ...args])),
           unref: () => void calls.push(["unref"]),
           ref: () => void calls.push(["ref"]),
           close: () => void calls.push(["close"]),
@@ -149,6 +151,20 @@ describe("openUdpSocket()", () => {
     assertEquals(await joins("ff02::1", "eth0"), [["join", "ff02::1", "::%eth0"]]);
   });
 
+  it("sends to a group by each interface that is named", async () => {
+    const { socket, calls } = await openedWith({ multicastBy: ["192.0.2.7", "198.51.100.7"] });
+    const data = Uint8Array.of(1);
+
+    socket.send(data, { address: "224.0.0.1", port: 5350 });
+
+    assertEquals(calls, [
+      ["by", "192.0.2.7"],
+      ["send", data, 5350, "224.0.0.1"],
+      ["by", "198.51.100.7"],
+      ["send", data, 5350, "224.0.0.1"],
+    ]);
+  });
+
   it("closes a socket that may not join its group, and says why", async () => {
     let isClosed = false;
     const opening = openUdpSocket(
@@ -159,6 +175,7 @@ describe("openUdpSocket()", () => {
           addMembership: () => {
             throw withCode("ENODEV");
           },
+          setMulticastInterface: () => true,
           unref() {},
           ref() {},
           close: () => void (isClosed = true),

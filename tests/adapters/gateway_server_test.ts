@@ -7,7 +7,7 @@ import {
   type GatewayServerOptions,
   startGateway,
 } from "../../adapters/gateway_server.ts";
-import type { Runtime, UdpHandlers } from "../../adapters/runtime.ts";
+import type { Runtime, UdpHandlers, UdpOptions } from "../../adapters/runtime.ts";
 import { Driver } from "../../adapters/driver.ts";
 import { NatError } from "../../core/errors.ts";
 import { type DeviceEvent, DeviceSearch, type FoundDevice } from "../../core/upnp/search.ts";
@@ -241,12 +241,18 @@ describe("startGateway()", () => {
     assertEquals(errors, [gone]);
   });
 
-  it("describes itself on each interface but the one with the external address, once a link", async () => {
+  it("describes and announces itself on each interface but the one with the external address, once a link", async () => {
     const named = (name: string, address: string) => (
       { name, address, prefixLength: 8, internal: false }
     );
+    const system = systemRuntime();
+    const opened: UdpOptions[] = [];
     const runtime: Runtime = {
-      ...systemRuntime(),
+      ...system,
+      openUdp: (options, handlers) => {
+        opened.push(options);
+        return system.openUdp(options, handlers);
+      },
       interfaces: () => [
         named("lan0", "169.254.7.7"),
         named("lan0", "127.0.0.1"),
@@ -259,13 +265,13 @@ describe("startGateway()", () => {
       runtime,
       listen: "0.0.0.0",
       external: "127.0.0.4",
-      protocols: ["upnp"],
     });
 
-    assertEquals(server.descriptions.map((url) => new URL(url).hostname), [
-      "127.0.0.1",
-      "127.0.0.2",
-    ]);
+    const inside = ["127.0.0.1", "127.0.0.2"];
+    assertEquals(server.descriptions.map((url) => new URL(url).hostname), inside);
+    // Announcements, too, which the system would let leave by the default route alone: to the WAN.
+    const anywhere = opened.find(({ local }) => local?.address === "0.0.0.0" && local.port === 0);
+    assertEquals(anywhere?.multicastBy, inside);
   });
 
   it("rejects a command that is none, and lists those that are", async () => {

@@ -7,6 +7,7 @@ import {
   isBelated,
   openError,
   reportError,
+  sendByEach,
   sendError,
   SendQueue,
   socketFamily,
@@ -234,6 +235,65 @@ describe("SendQueue", () => {
     release();
 
     assertEquals(sent, 4000);
+  });
+});
+
+describe("sendByEach()", () => {
+  const GROUP = { address: "224.0.0.1", port: 5350 };
+  const BY = ["192.0.2.7", "198.51.100.7"];
+
+  /** What is done, in its order; a datagram has left once `finish` is called. */
+  function recorded(options: UdpOptions, gone?: string) {
+    const steps: string[] = [];
+    let finish = () => {};
+    const send = sendByEach(
+      options,
+      (address) => {
+        if (address === gone) throw new Error("gone");
+        steps.push(`by ${address}`);
+      },
+      (data, to, done) => {
+        steps.push(`send ${data} to ${to.address}`);
+        finish = done;
+      },
+      (error, to) => void steps.push(`${error} to ${to.address}`),
+    );
+    return { steps, send, finish: () => finish() };
+  }
+
+  it("chooses the next interface once the datagram has left by the one before", () => {
+    const { steps, send, finish } = recorded({ multicastBy: BY });
+
+    send(Uint8Array.of(1), GROUP, () => steps.push("done"));
+    const first = ["by 192.0.2.7", "send 1 to 224.0.0.1"];
+    assertEquals(steps, first);
+    finish();
+    const second = ["by 198.51.100.7", "send 1 to 224.0.0.1"];
+    assertEquals(steps, [...first, ...second]);
+    finish();
+
+    assertEquals(steps, [...first, ...second, "done"]);
+  });
+
+  it("leaves out an interface that is gone, and tells so", () => {
+    const { steps, send, finish } = recorded({ multicastBy: BY }, BY[0]);
+
+    send(Uint8Array.of(1), GROUP, () => steps.push("done"));
+    finish();
+
+    const sent = ["by 198.51.100.7", "send 1 to 224.0.0.1"];
+    assertEquals(steps, ["Error: gone to 224.0.0.1", ...sent, "done"]);
+  });
+
+  it("sends to one host once, and to a group as the system likes where no interface is named", () => {
+    for (const [options, to] of [[{ multicastBy: BY }, PEER], [{}, GROUP]] as const) {
+      const { steps, send, finish } = recorded(options);
+
+      send(Uint8Array.of(1), to, () => steps.push("done"));
+      finish();
+
+      assertEquals(steps, [`send 1 to ${to.address}`, "done"]);
+    }
   });
 });
 

@@ -167,6 +167,19 @@ export const tests: Record<string, LabTest> = {
       assertSays(foreign, "606");
     }, []),
 
+  "a reboot is heard on the LAN, though no route of the gateway leads to the Internet": (context) =>
+    inPlace(context, async (gateway) => {
+      const mapping = context.natkit.start("map", "6000", "--gateway", ADDRESS.gateway);
+      try {
+        await mapping.event("mapped");
+        await gateway.write("reboot");
+        await mapping.event("renewed");
+        assertStatus(await mapping.end("SIGINT"), 130);
+      } finally {
+        await mapping.end("SIGKILL");
+      }
+    }, []),
+
   "gssdp-discover finds each device and service of it": (context) =>
     inPlace(context, async (_gateway, [description]) => {
       const search = ["gssdp-discover", "-i", "eth0", "-n", "3", "-m", "available"];

@@ -294,6 +294,33 @@ describe("UDP", () => {
     for (const socket of [sender, ...listeners]) socket?.close();
   });
 
+  it("sends to a group by each interface that is named, whatever becomes of another", async () => {
+    const host = await open({ local: { address: "127.0.0.1", port: 0 } });
+    const { port } = host.socket.local;
+    const sender = await open({
+      local: { address: "0.0.0.0", port: 0 },
+      multicastBy: ["203.0.113.77", "127.0.0.1"],
+    });
+    const inbox = new Inbox();
+    const listener = await openGroup(
+      (options) => runtime.openUdp(options, inbox.handlers),
+      { group: "224.0.0.1", interface: "127.0.0.1", port },
+    ).catch(() => undefined);
+
+    sender.socket.send(Uint8Array.of(6), { address: "224.0.0.1", port });
+    sender.socket.send(Uint8Array.of(7), { address: "127.0.0.1", port });
+
+    assertStringIncludes((await sender.inbox.nextError()).error.message, `224.0.0.1:${port}`);
+    const from = { address: "127.0.0.1", port: sender.socket.local.port };
+    assertEquals(await host.inbox.next(), { type: "datagram", data: [7], from });
+    // Only Linux is known to have multicast on its loopback interface.
+    if (runtime.platform === "linux") {
+      assert(listener);
+      assertEquals(await inbox.next(), { type: "datagram", data: [6], from });
+    }
+    for (const socket of [host.socket, sender.socket, listener]) socket?.close();
+  });
+
   it("hears IPv6 announcements on an interface with a link-local address, from its zone", async () => {
     const isLinkLocal = (address: string) => /^fe80:.*%/.test(address);
     const own = runtime.interfaces().find(({ address }) => isLinkLocal(address));
