@@ -161,7 +161,6 @@ export class SimStreams implements Sleeper {
   stop(): void {
     for (const port of this.#ports.values()) port.bound.close();
     this.#ports.clear();
-    this.#connections.clear();
     this.#timers.clear();
     this.#context.wake(this, undefined);
   }

@@ -78,6 +78,12 @@ export const EQUIVALENTS: readonly Equivalent[] = [
   },
   {
     path: "core/stun/client.ts",
+    line: "rtoMs: 0,",
+    operator: "constant",
+    reason: "it is set before the first datagram, and over TCP there is none",
+  },
+  {
+    path: "core/stun/client.ts",
     line: "if (count === 0) this.#outstanding.delete(address);",
     operator: "condition",
     replacement: "false",
@@ -143,6 +149,19 @@ export const EQUIVALENTS: readonly Equivalent[] = [
     operator: "constant",
     replacement: "1",
     reason: "what is sent begins with a line that says something, so no blank one comes first",
+  },
+  {
+    path: "core/sim/http.ts",
+    line: 'this.#timers.set(exchange, at, "http");',
+    operator: "string",
+    reason: "nobody asks these timers for their reasons",
+  },
+  {
+    path: "core/sim/streams.ts",
+    line:
+      'if (waits) this.#timers.set(connection, Math.min(retryAt, connection.timeoutAt), "tcp");',
+    operator: "string",
+    reason: "nobody asks these timers for their reasons",
   },
   {
     path: "core/sim/process.ts",

@@ -233,6 +233,29 @@ describe("portMapping", () => {
     await gateway.close();
   });
 
+  it("leaves what it told as it is where something else has changed", async () => {
+    const gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+    const node = new Node();
+    let looks = 0;
+    const service = portMapping({
+      gateway: gateway.endpoint,
+      get externalAddress() {
+        looks++;
+        return "198.51.100.20";
+      },
+    })(node.components);
+    service.start();
+    node.listen("/ip4/192.168.1.10/tcp/4001");
+    await node.mapped("192.168.1.10:4001 as /ip4/198.51.100.20/tcp/4001");
+    const before = looks;
+    // Told is not the gateway's own address, but what stands before it.
+    await gateway.command("external 203.0.113.8");
+    while (looks === before) await new Promise((resolve) => setTimeout(resolve, 5));
+    await node.mapped("192.168.1.10:4001 as /ip4/198.51.100.20/tcp/4001");
+    await service.stop();
+    await gateway.close();
+  });
+
   it("leaves the node alone where no port can be mapped", async () => {
     const node = new Node();
     node.listens = ["/ip4/192.168.1.10/tcp/4001"];

@@ -125,6 +125,23 @@ describe("reflexiveAddress()", () => {
     assertEquals(error.code, "permission");
   });
 
+  it("asks nobody of a family that this host has not, and waits for no answer of it", async () => {
+    const refusing = await oddServer(() => ({ errorCode: { code: 403, reason: "Forbidden" } }));
+    const system = systemRuntime();
+    const runtime: Runtime = {
+      ...system,
+      openUdp: (options, handlers) =>
+        options.local?.address.includes(":")
+          ? Promise.reject(new NatError("network", "no IPv6 here"))
+          : system.openUdp(options, handlers),
+    };
+    const error = await assertRejects(
+      () => reflexiveAddress(`localhost:${refusing.port}`, { runtime, timeoutMs: 600_000 }),
+      NatError,
+    );
+    assertEquals(error.code, "refused");
+  });
+
   it("names what cannot be", async () => {
     const rejects = (message: string, ...args: Parameters<typeof reflexiveAddress>) =>
       assertRejects(() => reflexiveAddress(...args), Error, message);

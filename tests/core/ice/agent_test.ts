@@ -715,6 +715,32 @@ describe("a pair that is agreed on", () => {
     assertEquals(classOfAnswer(bench, consent, 20_000), "success");
   });
 
+  it("is asked for by its names alone: they find no other pair for a restart", () => {
+    const bench = agreed();
+    const consent = bench.request();
+    bench.agent.restart(1000);
+    bench.agent.setRemote(bench.peer, 1000);
+    bench.requests(1000, 1100);
+    bench.feed(consent, 1200, OTHER);
+    const to = bench.requests(1200, 3000).map((request) => request.to.port);
+    assertEquals([to.length > 0, to.includes(OTHER.port)], [true, false]);
+  });
+
+  it("is no less agreed on where a question for consent is refused", () => {
+    const bench = agreed();
+    const [question] = bench.requests(100, 6000);
+    bench.feed(bench.answer(question!, { code: 487 }), 6001);
+    bench.feed(bench.answer(question!, { code: 400 }), 6002);
+    const { role, stats: { conflicts } } = bench.agent;
+    assertEquals([role, conflicts], ["controlling", 0]);
+    assertEquals(told(bench.agent), []);
+    // It is no consent.
+    bench.requests(6002, 30_069);
+    assertEquals(bench.agent.selected?.remote, PEER);
+    bench.agent.handleTimeout(30_070);
+    assertEquals(told(bench.agent).map(({ type }) => type), ["lost"]);
+  });
+
   it("is lost with its socket, at once", () => {
     const gone = { ok: false, isOpen: false, code: "network", message: "gone" } as const;
     const bench = agreed();
@@ -954,6 +980,25 @@ describe("a check", () => {
       [],
       "it is nominated no more than asked again at once",
     );
+  });
+
+  it("that nominates the best pair is the only one, whatever else is answered meanwhile", () => {
+    const other = host(OTHER, { foundation: "2", priority: candidatePriority(126, 1) });
+    const bench = new Bench({ role: "controlling" }, [host(PEER), other]);
+    bench.agent.setRemote(bench.peer, 0);
+    const [best, worse] = bench.requests(0, 60);
+    assertEquals([best!.to, worse!.to], [PEER, OTHER]);
+    bench.feed(bench.answer(best!), 60);
+    const [nomination] = bench.requests(60, 100);
+    bench.feed(bench.answer(worse!), 101, OTHER);
+    const later = bench.requests(101, 4000);
+    assertEquals(later.map(({ to, attributes }) => [to, attributes.useCandidate]), [
+      [PEER, true],
+      [PEER, true],
+      [PEER, true],
+    ]);
+    const ids = new Set(later.map(({ transactionId }) => transactionId.join()));
+    assertEquals([...ids], [nomination!.transactionId.join()]);
   });
 
   it("that nominated, and was answered when another one did, chooses nothing", () => {
@@ -1332,6 +1377,8 @@ describe("what is the application's", () => {
     ) {
       assertEquals(bench.feed(data, 1), false, data.join());
     }
+    const { data, malformed, strange: unknown } = bench.agent.stats;
+    assertEquals([data, malformed, unknown], [6, 1, 1]);
     assertEquals(bench.sent(1).filter(({ class: kind }) => kind !== "request"), []);
   });
 
@@ -1584,6 +1631,42 @@ describe("guessing ports", () => {
       [650, "guess0", PEER.port],
     ]);
     assertEquals(bench.agent.sockets().slice(17), [spec(16), spec(17)]);
+    // The same list says that nothing has changed.
+    const list = bench.agent.sockets();
+    assert(bench.requests(660, 700).length > 0);
+    assert(bench.agent.sockets() === list);
+  });
+
+  it("from many sockets becomes one to many ports in the second half, of the time or the budget", () => {
+    /** Both NATs are hard, and ours has one port for all of the peer's. */
+    const both = (options: ConstructorParameters<typeof Bench>[0]) => {
+      const servers = [STUN, { ...STUN, port: 3479 }, { ...STUN, address: "198.51.100.2" }];
+      const bench = new Bench({ role: "controlling", servers, ...options });
+      const asked = bench.requests(0, 0);
+      for (const [i, port] of [1111, 1111, 50_000].entries()) {
+        bench.feed(seenAs(asked[i]!, port), 5, servers[i]);
+      }
+      const hard = { mapping: "address-and-port-dependent", ports: [5000, 9000, 123] } as const;
+      bench.agent.setRemote({ ...bench.peer, hint: hard, pacingMs: 5 }, 0);
+      bench.requests(0, 500);
+      const local = { address: LOCAL.address, port: 41_000 };
+      bench.agent.handleSocket("guess0", { ok: true, local }, 500);
+      return bench;
+    };
+    const ways = (bench: Bench, until: number) =>
+      bench.requests(501, until).filter(({ to, socket }) =>
+        socket === "guess0" || to.port !== PEER.port
+      );
+    const byBudget = both({ budget: { packetsPerSecond: 50, probes: 10 } });
+    assertEquals(ways(byBudget, 10_000).map(({ socket }) => socket), [
+      ...Array.from({ length: 5 }, () => "guess0"),
+      ...Array.from({ length: 5 }, () => "ice0"),
+    ]);
+    const byTime = both({ timeoutMs: 2000, budget: { packetsPerSecond: 50 } });
+    const times = ways(byTime, 1500);
+    const last = times.findLast(({ socket }) => socket === "guess0")!;
+    const first = times.find(({ socket }) => socket === "ice0")!;
+    assertEquals([last.at, first.at], [1000, 1020]);
   });
 
   it("goes where the peer was heard, if that is where servers see it", () => {

@@ -69,6 +69,11 @@ describe("a rendezvous", () => {
     assertEquals(new Set(a!.public.pwd).size > 8, true);
   });
 
+  it("tells what it is given beyond its names", () => {
+    const { hint, pacingMs, candidates } = told;
+    assertEquals({ hint, pacingMs, candidates }, { ...MORE, candidates: CANDIDATES });
+  });
+
   it("refuses more endpoints than a ticket names, and such as are none", () => {
     const many = new Array<Candidate>(MAX_CANDIDATES + 1).fill(HOST);
     assertEquals(codeOf(() => createRendezvous(many, seededRandom(1))), "too-many-endpoints");

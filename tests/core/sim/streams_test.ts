@@ -266,6 +266,16 @@ describe("TCP in the simulation", () => {
     assertEquals([b.machine.bytes(-1), a.machine.words(0)], [[1, 2], ["open"]]);
   });
 
+  it("says a dial that nobody answers again after 1, 2, 4… s", () => {
+    const { world, a, segment } = pair({ loss: 1 });
+    a.do((it) => it.dial(0, AT_B, AT_A));
+    const said = [0, 999, 1000, 2999, 3000, 6999, 7000].map((ms) => {
+      world.runUntil(ms);
+      return segment.link.stats.offered;
+    });
+    assertEquals(said, [1, 1, 2, 2, 3, 3, 4]);
+  });
+
   it("gives a dial up at its very time, and a closed one is answered by a reset", () => {
     const { world, a, b } = pair();
     const nobody = { address: "192.0.2.99", port: 1 };

@@ -364,7 +364,7 @@ interface Asked {
 function byHand(
   machine: NatBehaviour,
   refuses: (asked: Asked) => boolean,
-  { mapped, from: other, moved = 0, gives, isOld, echo, lacks }: {
+  { mapped, from: other, moved = 0, gives, isOld, echo, lacks, times }: {
     mapped?: Endpoint;
     from?: Endpoint;
     moved?: number;
@@ -372,6 +372,8 @@ function byHand(
     gives?: (n: number) => number;
     /** The sockets that cannot be opened. */
     lacks?: (key: string) => boolean;
+    /** When packets went to the outside, and when it was over. */
+    times?: number[];
     /** The server speaks as RFC 3489 has it. */
     isOld?: boolean;
     /** What comes back of a packet to the outside, and where. */
@@ -404,12 +406,14 @@ function byHand(
       if (action.type === "event") {
         const event = action.event as NatBehaviourEvent;
         if (event.type !== "found") throw new Error(event.message);
+        times?.push(now);
         return event.result;
       }
       if (action.type !== "send") continue;
       const asked = decodeStun(action.data);
       if (typeof asked === "string" || asked.class !== "request") continue;
       if (action.to.address === EXTERNAL) {
+        times?.push(now);
         if (echo) machine.handleDatagram(...echo(action.data), now + 1);
         continue;
       }
@@ -480,6 +484,12 @@ describe("NAT behaviour discovery with odd servers", () => {
     assertEquals(hairpin("mapping", inside), "internal-source");
     assertEquals(hairpin("filtering", from), "none");
     assertEquals(hairpin("mapping", from, (sent) => sent.with(19, sent[19]! ^ 1)), "none");
+  });
+
+  it("sends to its own outside three times, and waits a second after the last", () => {
+    const times: number[] = [];
+    assertEquals(byHand(make(), () => false, { times }).hairpin, "none");
+    assertEquals(times.map((at) => at - times[0]!), [0, 250, 750, 1750]);
   });
 
   it("finds ports in a row that go up by 16 at most", () => {

@@ -172,6 +172,20 @@ describe("a Binding request", () => {
     assertEquals(rig.sent.length, 10);
   });
 
+  it("takes no other's turn with it where it is given up while it waited", () => {
+    const rig = new Rig();
+    for (let i = 0; i < 10; i++) rig.ask();
+    const waiting = [1, 2, 3].map(() => rig.ask());
+    rig.client.cancel(waiting[0]!, rig.now);
+    rig.drain();
+    assertEquals(rig.sent.length, 10);
+    for (const i of [0, 1]) rig.answer(mapped, { to: rig.sent[i]!.message });
+    assertEquals(rig.sent.length, 12);
+    for (const i of [10, 11]) rig.answer(mapped, { to: rig.sent[i]!.message });
+    const answered = rig.events.filter(({ type }) => type === "answered").map(({ id }) => id);
+    assertEquals(answered.slice(2), waiting.slice(1));
+  });
+
   it("has an id on the wire that no other has", () => {
     const rig = new Rig();
     for (let i = 0; i < 10; i++) rig.ask();

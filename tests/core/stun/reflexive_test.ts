@@ -237,6 +237,7 @@ describe("ReflexiveKeeper", () => {
     const rig = asking();
     assertEquals(rig.keeper.handleDatagram(Uint8Array.of(1, 2, 3), SERVER, "client", 0), false);
     rig.do((keeper, now) => keeper.close(now));
+    assertEquals(rig.keeper.nextTimeout(), undefined);
     rig.run(600_000);
     assertEquals([rig.told, rig.asked.length, rig.keeper.nextTimeout()], [[SEEN], 1, undefined]);
   });
