@@ -62,6 +62,7 @@ export interface RendezvousOptions {
    * STUN servers, `"HOST"`, `"HOST:PORT"`, `"[IPV6]:PORT"` or endpoints: they tell what this host
    * looks like from outside. Without any only peers in this network are met, and others that are
    * not behind a NAT. Two, or one with two addresses (RFC 5780), show what kind of NAT there is.
+   * One whose name cannot be looked up is done without, where another server can.
    */
   readonly stunServers?: readonly (string | Endpoint)[];
   /**
@@ -118,7 +119,7 @@ export interface Setup {
  * Checks the options and looks up what they name.
  *
  * @throws {TypeError | RangeError} On options that are none.
- * @throws {NatError} `permission` or `network`.
+ * @throws {NatError} `permission` or `network`, where none of the servers could be looked up.
  */
 export async function prepare(options: RendezvousOptions): Promise<Setup> {
   const { stunServers = [], turnServers = [], localAddresses, localPort, nat, role, signal } =
@@ -144,14 +145,27 @@ export async function prepare(options: RendezvousOptions): Promise<Setup> {
   checkSignal(signal)?.throwIfAborted();
   const runtime = options.runtime ?? systemRuntime();
   const { resolveServer } = await import("../names.ts");
-  const servers = (await Promise.all(names.map((name) => resolveServer(name)))).flat();
-  const relays = await Promise.all(turns.map(async ({ name, ...who }) => {
+  const looked = await Promise.allSettled(names.map((name) => resolveServer(name)));
+  const lookedTurn = await Promise.allSettled(turns.map(async ({ name, ...who }) => {
     const [server] = await resolveServer(name);
     return { server: server!, ...who };
   }));
+  checkLooked([...looked, ...lookedTurn]);
+  const servers = looked.flatMap((one) => one.status === "fulfilled" ? one.value : []);
+  const relays = lookedTurn.flatMap((one) => one.status === "fulfilled" ? one.value : []);
   const addresses = given ?? ownAddresses(runtime);
   signal?.throwIfAborted();
   return { runtime, servers, relays, addresses, port };
+}
+
+/** Throws where none of the servers could be looked up, or something else went wrong. */
+function checkLooked(results: readonly PromiseSettledResult<unknown>[]): void {
+  const reasons = results.flatMap((one): unknown[] =>
+    one.status === "rejected" ? [one.reason] : []
+  );
+  const fault = reasons.find((reason) => !(reason instanceof NatError));
+  if (fault !== undefined) throw fault;
+  if (reasons.length > 0 && reasons.length === results.length) throw reasons[0];
 }
 
 /** The value is not shown: it may be a password. */

@@ -613,10 +613,10 @@ export class IceAgent implements Machine<IceEvent> {
       this.#opened(key, result.local, now);
       this.#drainRelays(now);
     } else if (!result.isOpen) {
-      this.#bases.delete(key);
       this.#sockets = this.#sockets.filter((spec) => spec.key !== key);
       const chosen = this.#selected?.base.socket;
       if (chosen && (this.#relays.carrierOf(chosen) ?? chosen) === key) return this.#lose(now);
+      this.#leave(key, now);
       if (this.#bases.size === 0 && this.#sockets.length === 0) {
         return this.#fail(result.code, result.message, now);
       }
@@ -817,13 +817,26 @@ export class IceAgent implements Machine<IceEvent> {
           data: event.data,
         });
       case "failed":
-        this.#bases.delete(key);
-        for (const pair of this.#list.pairs) {
-          if (pair.base.socket === key) pair.state = "failed";
-        }
+        if (this.#selected?.base.socket === key) return this.#lose(now);
+        this.#leave(key, now);
         this.#checkGathered();
-        if (this.#selected?.base.socket === key) this.#lose(now);
     }
+  }
+
+  /** A socket or a relay is gone, and with it the ways by it. */
+  #leave(key: string, now: Instant): void {
+    const base = this.#bases.get(key);
+    if (!base) return;
+    this.#bases.delete(key);
+    this.#list.leave(key);
+    for (const transaction of [...this.#transactions.values()]) {
+      if (transaction.socket === key) this.#end(transaction);
+    }
+    const isLeft = (one: Candidate) => !isSameEndpoint(baseOf(one), base.local);
+    this.#local.splice(0, this.#local.length, ...this.#local.filter(isLeft));
+    if (this.#nominated?.pair.base === base) this.#nominated = undefined;
+    if (!this.#isAgreed) this.#nominate(now);
+    this.#tryAgain(now);
   }
 
   #addLocal(
@@ -835,11 +848,13 @@ export class IceAgent implements Machine<IceEvent> {
   ): void {
     if (whyUnreachable(endpoint) !== undefined) return;
     if (this.#local.some((known) => isSameEndpoint(known, endpoint))) return;
-    const place = this.#local.filter((known) => known.type === type).length;
+    let place = this.#local.filter((known) => known.type === type).length;
+    const priorityAt = () => candidatePriority(preference, 65535 - place);
+    while (this.#local.some(({ priority }) => priority === priorityAt())) place++;
     const candidate: Candidate = {
       foundation: this.#foundations.of(type, "udp", base.local.address, server),
       transport: "udp",
-      priority: candidatePriority(preference, 65535 - place),
+      priority: priorityAt(),
       address: endpoint.address,
       port: endpoint.port,
       type,
@@ -875,12 +890,17 @@ export class IceAgent implements Machine<IceEvent> {
     ) {
       const known = base.observations.find((one) => isSameEndpoint(one.server, server));
       const hasMoved = known !== undefined && !isSameEndpoint(known.mapped, mapped);
+      const before = known?.mapped;
       if (known) known.mapped = mapped;
       else base.observations.push({ server, mapped });
       // Of a NAT that has a port for each server one is as good as the others.
       const isOneMore = base.observations.some((one) =>
         !isSameEndpoint(one.server, server) && one.mapped.address === mapped.address
       );
+      if (before && !base.observations.some((one) => isSameEndpoint(one.mapped, before))) {
+        const isStale = (one: Candidate) => one.type === "srflx" && isSameEndpoint(one, before);
+        this.#local.splice(0, this.#local.length, ...this.#local.filter((one) => !isStale(one)));
+      }
       if (hasMoved || !isOneMore) this.#addLocal("srflx", mapped, base, server.address);
       const other = otherAddress ?? changedAddress;
       if (!known && other && whyUnreachable(other) === undefined) {
@@ -1459,7 +1479,7 @@ export class IceAgent implements Machine<IceEvent> {
       if (key !== base.socket && key !== carrier) this.#bases.delete(key);
     }
     // A restart tells what is there still.
-    const isLeft = (one: Candidate) => isSameEndpoint(one.related ?? one, base.local);
+    const isLeft = (one: Candidate) => isSameEndpoint(baseOf(one), base.local);
     this.#local.splice(0, this.#local.length, ...this.#local.filter(isLeft));
     const kept = this.#bases.get(base.socket);
     if (kept) this.#addLocal("host", base.local, kept, "");
@@ -1551,8 +1571,10 @@ export class IceAgent implements Machine<IceEvent> {
         types.includes(type) && this.#mainBase(address) !== undefined
       );
     const [reflexive] = of("srflx");
+    // Where it was heard by a relay it may be of a family that none of our sockets has.
     const heard = this.#list.pairs.find(({ remote }) =>
-      remote.type === "prflx" && (!reflexive || remote.address === reflexive.address)
+      remote.type === "prflx" && this.#mainBase(remote.address) !== undefined &&
+      (!reflexive || remote.address === reflexive.address)
     );
     return heard?.remote ?? reflexive ?? of("host")[0];
   }
@@ -1626,6 +1648,11 @@ export class IceAgent implements Machine<IceEvent> {
     this.#ports = undefined;
     this.#probeRound = 0;
   }
+}
+
+/** Where a candidate of ours is sent from. */
+function baseOf(one: Candidate): Endpoint {
+  return one.type === "srflx" ? one.related! : one;
 }
 
 function isEnd({ type }: { readonly type: number }): boolean {

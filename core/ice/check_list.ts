@@ -144,6 +144,13 @@ export class CheckList {
     for (const pair of this.#pairs.values()) if (pair.state === "failed") pair.state = "waiting";
   }
 
+  /** Forgets the pairs of a socket that is gone. */
+  leave(socket: string): void {
+    for (const pair of [...this.#pairs.values()]) {
+      if (pair.base.socket === socket) this.#forget(pair);
+    }
+  }
+
   /** Forgets all pairs. */
   clear(): void {
     this.#pairs.clear();
@@ -153,10 +160,14 @@ export class CheckList {
   #makeRoom(priority: bigint): boolean {
     const worst = this.pairs.findLast(({ state }) => state !== "succeeded");
     if (!worst || worst.priority >= priority) return false;
-    this.#pairs.delete(keyOf(worst.base.socket, worst.remote));
-    const place = this.#triggered.indexOf(worst);
-    if (place >= 0) this.#triggered.splice(place, 1);
+    this.#forget(worst);
     return true;
+  }
+
+  #forget(pair: Pair): void {
+    this.#pairs.delete(keyOf(pair.base.socket, pair.remote));
+    const place = this.#triggered.indexOf(pair);
+    if (place >= 0) this.#triggered.splice(place, 1);
   }
 
   #priority({ base, remote }: Pick<Pair, "base" | "remote">): bigint {

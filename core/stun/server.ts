@@ -43,6 +43,8 @@ const MAX_PADDING = 1500;
 const STREAM_IDLE_MS = 600_000;
 /** How many connections there are at most. */
 const MAX_STREAMS = 256;
+/** How many of those one address has at most: nobody is to keep all others out. */
+const MAX_STREAMS_OF_HOST = 32;
 
 /** What {@linkcode StunServer} takes. */
 export interface StunServerOptions {
@@ -224,7 +226,11 @@ export class StunServer implements Machine<StunServerEvent> {
           place: place as Place,
           framer: new StunFramer(),
         });
-        if (this.#streams.size > MAX_STREAMS) return this.#end(id);
+        const { address } = happened.peer;
+        const ofHost = [...this.#streams.values()].filter(({ peer }) => peer.address === address);
+        if (this.#streams.size > MAX_STREAMS || ofHost.length > MAX_STREAMS_OF_HOST) {
+          return this.#end(id);
+        }
         this.#idle.set(id, now + STREAM_IDLE_MS, "close an idle connection");
         return;
       }

@@ -2,6 +2,7 @@
 import { describe, it } from "node:test";
 import { assertEquals, assertRejects } from "@std/assert";
 import { prepare, type RendezvousOptions } from "../../../adapters/api/rendezvous.ts";
+import { NatError } from "../../../core/errors.ts";
 import { FakeRuntime } from "../fake_runtime.ts";
 
 function hostWith(...addresses: string[]): FakeRuntime {
@@ -55,6 +56,24 @@ describe("a rendezvous", () => {
       relays: [{ server: { address: "192.0.2.3", port: 5 }, ...who }],
     });
     assertEquals((await prepare({ runtime })).port, 0);
+  });
+
+  it("does without a server whose name nobody knows, unless it is the only one", async () => {
+    const runtime = hostWith("192.168.1.5");
+    const lost = "no-such-host.invalid";
+    const turn = { username: "u", password: "p" };
+    const known = await prepare({ runtime, stunServers: [lost, "192.0.2.1", lost] });
+    assertEquals(known.servers, [{ address: "192.0.2.1", port: 3478 }]);
+    const relayed = await prepare({
+      runtime,
+      stunServers: [lost],
+      turnServers: [{ server: lost, ...turn }, { server: "192.0.2.3", ...turn }],
+    });
+    const relay = { server: { address: "192.0.2.3", port: 3478 }, ...turn };
+    assertEquals([relayed.servers, relayed.relays], [[], [relay]]);
+    for (const options of [{ stunServers: [lost] }, { turnServers: [{ server: lost, ...turn }] }]) {
+      await assertRejects(() => prepare({ runtime, ...options }), NatError, lost);
+    }
   });
 
   it("names what cannot be", async () => {

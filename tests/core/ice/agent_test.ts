@@ -1529,6 +1529,56 @@ describe("a ticket cannot make an agent a nuisance", () => {
   });
 });
 
+describe("a socket", () => {
+  const V6: Endpoint = { address: "2001:db8::7", port: 40_006 };
+  const PEER_V6: Endpoint = { address: "2001:db8:1::9", port: 50_006 };
+  const gone = { ok: false, isOpen: false, code: "network", message: "gone" } as const;
+
+  /** An agent with a socket of each family, and a peer that is told of over IPv6 alone. */
+  function both(peer: Partial<PublicRendezvous> = {}): Bench {
+    const hosts = [LOCAL.address, V6.address];
+    const bench = new Bench({ role: "controlling", hosts }, [host(PEER_V6)]);
+    bench.agent.handleSocket("ice1", { ok: true, local: V6 }, 0);
+    bench.agent.setRemote({ ...bench.peer, ...peer }, 0);
+    return bench;
+  }
+
+  it("in a passing trouble is as it was", () => {
+    const bench = both();
+    const list = bench.agent.sockets();
+    bench.agent.handleSocket("ice0", { ...gone, isOpen: true }, 5);
+    assertEquals(bench.agent.sockets(), list);
+    bench.feed(bench.request(), 10);
+    const isChecked = bench.requests(10, 200).some(({ socket }) => socket === "ice0");
+    assertEquals(isChecked, true);
+  });
+
+  it("that is gone takes its pairs with it, and nothing is sent by it", () => {
+    const bench = both();
+    bench.feed(bench.request(), 10);
+    const [check] = bench.requests(10, 200).filter(({ socket }) => socket === "ice0");
+    bench.agent.handleSocket("ice0", gone, 210);
+    bench.feed(bench.request(), 220);
+    bench.feed(bench.answer(check!), 230);
+    const later = bench.requests(230, 5000);
+    assertEquals([...new Set(later.map(({ socket }) => socket))], ["ice1"]);
+    assertEquals(later.some(({ attributes }) => attributes.useCandidate), false);
+    bench.agent.handleSocket("ice1", gone, 5100);
+    assertEquals(told(bench.agent).map((event) => event.type === "failed" && event.reason), [
+      "network",
+    ]);
+  });
+
+  it("that is gone is guessed by no longer, whatever was heard there", () => {
+    const hint = { mapping: "address-and-port-dependent", ports: [5000, 5002, 5004] } as const;
+    const bench = both({ hint, candidates: [] });
+    bench.feed(bench.request(), 10);
+    assertEquals(bench.requests(10, 15).map(({ to }) => to), [PEER]);
+    bench.agent.handleSocket("ice0", gone, 20);
+    assertEquals(bench.requests(20, 3000), []);
+  });
+});
+
 describe("guessing ports", () => {
   const hint = { mapping: "address-and-port-dependent", ports: [5000, 5002, 5004] } as const;
 
@@ -1951,6 +2001,8 @@ describe("gathering", () => {
       told(bench.agent).map((event) => event.type === "candidate" && event.candidate.port),
       [8],
     );
+    // What it was before leads nowhere any more.
+    assertEquals(bench.agent.rendezvous!.candidates.map(({ port }) => port), [LOCAL.port, 8]);
     bench.agent.setRemote(bench.peer, 45_020);
     const [check] = bench.requests(45_020, 45_020);
     bench.feed(bench.answer(check!), 45_030);

@@ -353,13 +353,13 @@ describe("what a STUN server does not answer", () => {
 });
 
 describe("a STUN server over TCP", () => {
-  const open = (server: StunServer, stream: number, now = 0) =>
+  const open = (server: StunServer, stream: number, peer: Endpoint = CLIENT) =>
     server.handleStream(stream, {
       type: "open",
       local: BOTH.listen,
-      peer: CLIENT,
+      peer,
       socket: "tcp server",
-    }, now);
+    }, 0);
   const request = (attributes: StunAttributes = {}) =>
     encodeStun({ class: "request", method: 1, transactionId: id, attributes });
   const streamsOf = (server: StunServer) =>
@@ -438,7 +438,9 @@ describe("a STUN server over TCP", () => {
   it("has 256 connections at most, of its own listeners", () => {
     const server = start(BOTH);
     drain(server);
-    for (let stream = 1; stream <= 257; stream++) open(server, -stream);
+    for (let stream = 1; stream <= 257; stream++) {
+      open(server, -stream, { ...CLIENT, address: `203.0.113.${stream % 16}` });
+    }
     assertEquals(streamsOf(server), [{ type: "stream", id: -257, do: "close" }]);
     server.handleStream(-1, { type: "closed", reason: "ended" }, 0);
     open(server, -258);
@@ -448,6 +450,17 @@ describe("a STUN server over TCP", () => {
     assertEquals(streamsOf(server), []);
     server.close(0);
     assertEquals(streamsOf(server).length, 256);
+  });
+
+  it("has 32 connections of one host at most, so that others have theirs", () => {
+    const server = start(BOTH);
+    drain(server);
+    for (let stream = 1; stream <= 33; stream++) open(server, -stream);
+    assertEquals(streamsOf(server), [{ type: "stream", id: -33, do: "close" }]);
+    open(server, -34, { address: "203.0.113.99", port: 9 });
+    server.handleStream(-1, { type: "closed", reason: "ended" }, 0);
+    open(server, -35);
+    assertEquals(streamsOf(server), []);
   });
 });
 
