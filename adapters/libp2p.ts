@@ -116,8 +116,10 @@ export class PortMappingService {
     this.#components.events.removeEventListener("self:peer:update", this.#follow);
     for (const port of this.#ports.values()) this.#tell(port, []);
     this.#ports.clear();
-    const nat = await this.#nat?.catch(() => undefined);
+    // Who starts it again meanwhile opens another one.
+    const opened = this.#nat;
     this.#nat = undefined;
+    const nat = await opened?.catch(() => undefined);
     await nat?.close();
   }
 
@@ -170,10 +172,12 @@ export class PortMappingService {
   #open(): Promise<Nat> {
     const { description: _, externalAddress: _1, autoConfirmAddress: _2, ...natOptions } =
       this.#options;
-    return this.#nat ??= Nat.open(natOptions).catch((error) => {
-      this.#nat = undefined;
+    if (this.#nat) return this.#nat;
+    const opening = Nat.open(natOptions).catch((error) => {
+      if (this.#nat === opening) this.#nat = undefined;
       throw error;
     });
+    return this.#nat = opening;
   }
 
   /** The addresses outside that lead to the port from anywhere. */

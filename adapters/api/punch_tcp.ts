@@ -75,7 +75,6 @@ export class TcpRendezvous extends RendezvousSide {
    */
   static async open(options: RendezvousOptions = {}): Promise<TcpRendezvous> {
     const { runtime, servers, addresses, port } = await prepare(options);
-    const rendezvous = new TcpRendezvous(runtime);
     const punch = new TcpPunch({
       random: runtime.random,
       hosts: addresses,
@@ -83,6 +82,8 @@ export class TcpRendezvous extends RendezvousSide {
       servers,
       ...agentOptions(options),
     });
+    // It keeps the process alive, once nothing stands in its way.
+    const rendezvous = new TcpRendezvous(runtime);
     try {
       await rendezvous.#side.open(punch, "tcp", options);
       return rendezvous;

@@ -616,7 +616,7 @@ export class IceAgent implements Machine<IceEvent> {
       this.#sockets = this.#sockets.filter((spec) => spec.key !== key);
       const chosen = this.#selected?.base.socket;
       if (chosen && (this.#relays.carrierOf(chosen) ?? chosen) === key) return this.#lose(now);
-      this.#leave(key, now);
+      for (const gone of [key, ...this.#relays.leave(key, now)]) this.#leave(gone, now);
       if (this.#bases.size === 0 && this.#sockets.length === 0) {
         return this.#fail(result.code, result.message, now);
       }

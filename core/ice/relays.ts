@@ -135,6 +135,17 @@ export class Relays {
     }
   }
 
+  /** Ends those that a socket has carried which is gone; answers their keys. */
+  leave(socket: string, now: Instant): string[] {
+    const carried = this.#relays.filter((one) => one.carrier === socket && one.state !== "over");
+    for (const relay of carried) {
+      relay.client!.close(now);
+      while (relay.client!.poll());
+      relay.state = "over";
+    }
+    return carried.map(({ key }) => key);
+  }
+
   /** What waits to be done or told; undefined where there is nothing. */
   poll(): RelayHappening | undefined {
     for (const relay of this.#relays) {

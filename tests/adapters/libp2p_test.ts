@@ -256,6 +256,24 @@ describe("portMapping", () => {
     await gateway.close();
   });
 
+  it("maps for a node that starts again before it has stopped", async () => {
+    const gateway = await startGateway({ listen: "127.0.0.1", port: 0 });
+    const node = new Node();
+    const service = portMapping({ gateway: gateway.endpoint })(node.components);
+    service.start();
+    node.listen("/ip4/192.168.1.10/tcp/4001");
+    await node.mapped("192.168.1.10:4001 as /ip4/203.0.113.7/tcp/4001");
+    const stopping = service.stop();
+    service.start();
+    node.listen("/ip4/192.168.1.10/tcp/4002");
+    await stopping;
+    await node.mapped("192.168.1.10:4002 as /ip4/203.0.113.7/tcp/4002");
+    assertEquals([ports(gateway), node.errors], [["4002/6"], []]);
+    await service.stop();
+    assertEquals(ports(gateway), []);
+    await gateway.close();
+  });
+
   it("leaves the node alone where no port can be mapped", async () => {
     const node = new Node();
     node.listens = ["/ip4/192.168.1.10/tcp/4001"];

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import { assertEquals, assertRejects } from "@std/assert";
 import { prepare, type RendezvousOptions } from "../../../adapters/api/rendezvous.ts";
 import { NatError } from "../../../core/errors.ts";
+import { TcpRendezvous, UdpRendezvous } from "../../../adapters/api/ice.ts";
 import { FakeRuntime } from "../fake_runtime.ts";
 
 function hostWith(...addresses: string[]): FakeRuntime {
@@ -73,6 +74,14 @@ describe("a rendezvous", () => {
     assertEquals([relayed.servers, relayed.relays], [[], [relay]]);
     for (const options of [{ stunServers: [lost] }, { turnServers: [{ server: lost, ...turn }] }]) {
       await assertRejects(() => prepare({ runtime, ...options }), NatError, lost);
+    }
+  });
+
+  it("that cannot be opened keeps no process alive", async () => {
+    for (const kind of [UdpRendezvous, TcpRendezvous]) {
+      const runtime = hostWith("192.168.1.5");
+      await assertRejects(() => kind.open({ runtime, timeoutMs: -1 }), RangeError, "timeoutMs");
+      assertEquals([...runtime.timers].filter(({ keepAlive }) => keepAlive), []);
     }
   });
 

@@ -1543,6 +1543,22 @@ describe("a socket", () => {
     return bench;
   }
 
+  it("that cannot be had is no end where another one may be, or is there", () => {
+    const hosts = [LOCAL.address, V6.address];
+    const opening = new IceAgent({ random: seededRandom(1), hosts });
+    opening.gather(0);
+    opening.handleSocket("ice0", gone, 1);
+    assertEquals(drain(opening), []);
+    opening.handleSocket("ice1", { ok: true, local: V6 }, 2);
+    const sockets = [{ key: "mine", local: V6 }];
+    const own = new IceAgent({ random: seededRandom(1), hosts: [LOCAL.address], sockets });
+    own.gather(0);
+    own.handleSocket("ice0", gone, 1);
+    for (const agent of [opening, own]) {
+      assertEquals(told(agent).map(({ type }) => type), ["candidate", "gathered"]);
+    }
+  });
+
   it("in a passing trouble is as it was", () => {
     const bench = both();
     const list = bench.agent.sockets();

@@ -403,6 +403,20 @@ describe("what an agent says of its relay and to it is said at once", () => {
     assertEquals(bench.take().peer.filter(isNomination).length, 1, "nothing else was nominated");
   });
 
+  it("and that it goes with the socket that carries it", () => {
+    const gone = { ok: false, isOpen: false, code: "network", message: "gone" } as const;
+    for (const isAllocated of [false, true]) {
+      const bench = new Bench();
+      if (isAllocated) bench.allocate();
+      bench.take();
+      bench.agent.setRemote(bench.peer, 100);
+      bench.agent.handleSocket("ice0", gone, 200);
+      const { events } = bench.take();
+      assertEquals(events, [{ type: "failed", reason: "network", message: "gone" }]);
+      assertEquals(bench.agent.nextTimeout(), undefined);
+    }
+  });
+
   it("and nothing more once the server has let it go", () => {
     const bench = new Bench();
     bench.allocate();
