@@ -1261,7 +1261,7 @@ export class IceAgent implements Machine<IceEvent> {
       const place = isGuest(base) ? 1 : 0;
       if (this.#reflexives[place]! >= MAX_REFLEXIVE || whyUnreachable(from) !== undefined) return;
       this.#reflexives[place]!++;
-      pair = this.#list.add(base, this.#reflexive(from, priority));
+      pair = this.#list.add(base, this.#reflexive(from, priority), true);
       if (!pair) return;
     }
     if (useCandidate && !this.#isControlling) {
@@ -1639,7 +1639,7 @@ export class IceAgent implements Machine<IceEvent> {
   #hit({ socket, to }: Transaction): Pair | undefined {
     const base = this.#bases.get(socket);
     const priority = candidatePriority(typePreference("prflx"), 65535);
-    return base && this.#list.add(base, this.#reflexive(to, priority));
+    return base && this.#list.add(base, this.#reflexive(to, priority), true);
   }
 
   #stopProbing(): void {

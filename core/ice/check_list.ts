@@ -88,8 +88,11 @@ export class CheckList {
   /**
    * Adds a pair, or finds it. One for which there is no room takes the place of the worst that was
    * not checked yet, if that is worse; else it is not added.
+   *
+   * @param isHeard Whether the peer was heard there: it then takes that of one where it was not, even
+   *   if that is better.
    */
-  add(base: Base, remote: Candidate): Pair | undefined {
+  add(base: Base, remote: Candidate, isHeard = false): Pair | undefined {
     const known = this.find(base.socket, remote);
     if (known) return known;
     const pair: Pair = {
@@ -101,7 +104,8 @@ export class CheckList {
       mapped: undefined,
       triggeredAt: -Infinity,
     };
-    if (this.#pairs.size >= MAX_PAIRS && !this.#makeRoom(pair.priority)) return undefined;
+    const isFull = this.#pairs.size >= MAX_PAIRS;
+    if (isFull && !this.#makeRoom(isHeard ? undefined : pair.priority)) return undefined;
     // A new foundation is looked at at once, one of which a pair has succeeded too (RFC 8838 §12).
     const foundation = foundationOf(pair);
     const alike = [...this.#pairs.values()].filter((other) => foundationOf(other) === foundation);
@@ -157,9 +161,13 @@ export class CheckList {
     this.#triggered.length = 0;
   }
 
-  #makeRoom(priority: bigint): boolean {
-    const worst = this.pairs.findLast(({ state }) => state !== "succeeded");
-    if (!worst || worst.priority >= priority) return false;
+  /** Makes room for a pair of this priority, or for any. */
+  #makeRoom(priority: bigint | undefined): boolean {
+    const isHeard = priority === undefined;
+    const worst = this.pairs.findLast(({ state, triggeredAt }) =>
+      state !== "succeeded" && !(isHeard && triggeredAt > -Infinity)
+    );
+    if (!worst || (!isHeard && worst.priority >= priority)) return false;
     this.#forget(worst);
     return true;
   }

@@ -1250,6 +1250,22 @@ describe("a request of the peer", () => {
     assertEquals(connected(), 0);
   });
 
+  it("finds its pair a place, though a hundred are there whose priority is higher", () => {
+    const hosts = ["192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.10"];
+    const many = Array.from({ length: 32 }, (_, i) => host({ ...PEER, port: 1 + i }));
+    const bench = new Bench({ role: "controlling", hosts }, many);
+    for (const [i, address] of hosts.entries()) {
+      bench.agent.handleSocket(`ice${i}`, { ok: true, local: { address, port: 40_000 } }, 0);
+    }
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.request(), 10, OTHER);
+    bench.feed(bench.request(), 20, { ...OTHER, port: 9 });
+    const [check] = bench.requests(20, 60).filter(({ to }) => to.port === OTHER.port);
+    bench.feed(bench.answer(check!), 70, OTHER);
+    const nomination = bench.requests(70, 200).find(({ attributes }) => attributes.useCandidate);
+    assertEquals(nomination?.to, OTHER);
+  });
+
   it("asks for no check of a pair that is known to work", () => {
     const bench = new Bench({ role: "controlled" });
     bench.agent.setRemote(bench.peer, 0);

@@ -135,6 +135,14 @@ describe("a check list", () => {
       undefined,
       "no better than the worst",
     );
+    const heard = list.add(BASE, remote(2, { priority: 1 }), true)!;
+    assertEquals(list.find("a", heard.remote), heard, "the peer was heard there");
+    assertEquals([list.pairs.length, list.find("a", { ...heard.remote, port: 101 })], [
+      100,
+      undefined,
+    ]);
+    list.leave("b");
+    assertEquals(list.pairs.length, 100);
     const asked = list.find("a", { address: "203.0.113.1", port: 150 })!;
     assertEquals(asked.isNominated, false);
     list.trigger(asked);
