@@ -360,6 +360,9 @@ export class IceAgent implements Machine<IceEvent> {
   readonly #probesTo = new Map<string, number>();
   #early: Early[] = [];
   #reflexives: [main: number, guests: number] = [0, 0];
+  /** Sockets that wait to be hit by chance; one that was chosen is none any more. */
+  readonly #guests = new Set<string>();
+  #guestsMade = 0;
   #sockets: readonly SocketSpec[] = [];
   #phase: "new" | "open" | "closed" = "new";
   #isGathered = false;
@@ -549,7 +552,8 @@ export class IceAgent implements Machine<IceEvent> {
     }
     credentials.peer = told;
     credentials.peerKey = shortTermKey(told.pwd);
-    if (!this.#isRoleGiven && told.hint) {
+    // With whom was heard already the roles are settled.
+    if (!this.#isRoleGiven && told.hint && !this.#hasHeardPeer) {
       const own = `${credentials.own.public.ufrag} ${credentials.own.public.pwd}`;
       this.#setRole(own > `${told.ufrag} ${told.pwd}` ? "controlling" : "controlled");
     }
@@ -614,6 +618,7 @@ export class IceAgent implements Machine<IceEvent> {
       this.#drainRelays(now);
     } else if (!result.isOpen) {
       this.#sockets = this.#sockets.filter((spec) => spec.key !== key);
+      this.#guests.delete(key);
       const chosen = this.#selected?.base.socket;
       if (chosen && (this.#relays.carrierOf(chosen) ?? chosen) === key) return this.#lose(now);
       for (const gone of [key, ...this.#relays.leave(key, now)]) this.#leave(gone, now);
@@ -740,7 +745,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   #opened(key: string, local: Endpoint, now: Instant): void {
     if (this.#bases.has(key)) return;
-    const isOneOfMany = key.startsWith(GUEST);
+    const isOneOfMany = this.#guests.has(key);
     const place = isOneOfMany ? MAX_GUESTS : this.#bases.size + 1;
     const base: OpenBase = {
       socket: key,
@@ -871,7 +876,7 @@ export class IceAgent implements Machine<IceEvent> {
 
   #keepAlive(now: Instant): void {
     for (const base of this.#bases.values()) {
-      if (isGuest(base)) continue;
+      if (this.#isGuest(base)) continue;
       for (const { server } of base.observations) this.#ask(base, server, now);
     }
     this.#timers.set("keep alive", now + KEEPALIVE_MS, "keep bindings alive");
@@ -946,7 +951,7 @@ export class IceAgent implements Machine<IceEvent> {
   }
 
   #pair(base: Base, remote: Candidate, now: Instant): void {
-    if (!canPair(base.local.address, remote.address) || isGuest(base)) return;
+    if (!canPair(base.local.address, remote.address) || this.#isGuest(base)) return;
     if (isRelayKey(base.socket)) {
       // A relay on the internet knows nobody's home, and some end an allocation over the attempt.
       if (isInside(remote.address) && !isInside(base.local.address)) return;
@@ -1228,13 +1233,17 @@ export class IceAgent implements Machine<IceEvent> {
     const theirs = this.#isControlling ? iceControlling : iceControlled;
     if (theirs !== undefined && credentials === this.#credentials) {
       this.stats.conflicts++;
-      // The larger one controls (RFC 8445 §7.3.1.1).
+      // The larger one controls (RFC 8445 §7.3.1.1); before there is a ticket our role is no more than
+      // a beginning.
       const isOursLarger = this.#tieBreaker >= theirs;
-      if (isOursLarger === this.#isControlling) {
+      const isOpen = !this.#isRoleGiven && credentials.peer === undefined;
+      if (!isOpen && isOursLarger === this.#isControlling) {
         answer({ errorCode: { code: STUN_ERROR.ROLE_CONFLICT, reason: "Role conflict" } }, true);
         return true;
       }
       this.#setRole(this.#isControlling ? "controlled" : "controlling");
+      // What works already was left to the peer to choose from.
+      if (!this.#isAgreed) this.#nominate(now);
     }
     answer({ xorMappedAddress: from });
     if (credentials !== this.#credentials) return true;
@@ -1258,7 +1267,7 @@ export class IceAgent implements Machine<IceEvent> {
     let pair = this.#list.find(socket, from);
     if (!pair) {
       // What comes in by a guessed port is worth more than what comes by many ways to a known one.
-      const place = isGuest(base) ? 1 : 0;
+      const place = this.#isGuest(base) ? 1 : 0;
       if (this.#reflexives[place]! >= MAX_REFLEXIVE || whyUnreachable(from) !== undefined) return;
       this.#reflexives[place]!++;
       pair = this.#list.add(base, this.#reflexive(from, priority), true);
@@ -1440,6 +1449,7 @@ export class IceAgent implements Machine<IceEvent> {
   #select(pair: Pair, now: Instant): void {
     if (this.#isAgreed && this.#selected === pair) return;
     this.#selected = pair;
+    this.#guests.delete(pair.base.socket);
     this.#isAgreed = true;
     this.#previous = undefined;
     for (const transaction of [...this.#transactions.values()]) this.#end(transaction);
@@ -1475,6 +1485,7 @@ export class IceAgent implements Machine<IceEvent> {
     this.#relays.close(base.socket, now);
     this.#drainRelays(now);
     this.#sockets = this.#sockets.filter(({ key }) => key === carrier);
+    this.#guests.clear();
     for (const key of this.#bases.keys()) {
       if (key !== base.socket && key !== carrier) this.#bases.delete(key);
     }
@@ -1579,9 +1590,13 @@ export class IceAgent implements Machine<IceEvent> {
     return heard?.remote ?? reflexive ?? of("host")[0];
   }
 
+  #isGuest({ socket }: Base): boolean {
+    return this.#guests.has(socket);
+  }
+
   #mainBase(remote: string): OpenBase | undefined {
     return [...this.#bases.values()].find((base) =>
-      !isGuest(base) && !isRelayKey(base.socket) && canPair(base.local.address, remote)
+      !this.#isGuest(base) && !isRelayKey(base.socket) && canPair(base.local.address, remote)
     );
   }
 
@@ -1609,15 +1624,16 @@ export class IceAgent implements Machine<IceEvent> {
     if (now < untilMs && stepOf(this.#hint().ports) !== 0) {
       return this.#timers.set("probe", untilMs, "guess ports");
     }
-    const guests = [...this.#bases.values()].filter(isGuest);
-    const listed = this.#sockets.filter(({ key }) => key.startsWith(GUEST)).length;
+    const guests = [...this.#bases.values()].filter((base) => this.#isGuest(base));
+    const listed = this.#guests.size;
     const wanted = Math.min(this.#budget.sockets, SOCKETS_AT_ONCE + this.#probeRound);
     if (listed < wanted) {
       const { address } = this.#mainBase(target.address)!.local;
-      const more = Array.from({ length: wanted - listed }, (_, i): SocketSpec => ({
-        key: `${GUEST}${listed + i}`,
+      const more = Array.from({ length: wanted - listed }, (): SocketSpec => ({
+        key: `${GUEST}${this.#guestsMade++}`,
         local: { address, port: 0 },
       }));
+      for (const { key } of more) this.#guests.add(key);
       this.#sockets = [...this.#sockets, ...more];
     }
     const guest = guests[this.#probeRound % Math.max(1, guests.length)];
@@ -1667,11 +1683,6 @@ function isInside(address: string): boolean {
 /** Whether a relay is between, ours or the peer's. */
 function isByRelay({ base, remote }: Pair): boolean {
   return isRelayKey(base.socket) || remote.type === "relay";
-}
-
-/** Whether it is one of the many sockets that are opened to be hit by chance. */
-function isGuest({ socket }: Base): boolean {
-  return socket.startsWith(GUEST);
 }
 
 /** What servers saw of a socket, in the order in which they were asked first. */

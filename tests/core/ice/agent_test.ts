@@ -492,6 +492,50 @@ describe("after they have met", () => {
     assertEquals([only?.port, more.length], [process.listed(socket)!.port, 0]);
   });
 
+  it("a restart finds its way by a socket that was opened for a guess", () => {
+    for (const waitMs of [100, 4000]) {
+      const rig = new Rig({ nats: [HOME, HARD], seed: 3 });
+      rig.exchange();
+      rig.settle();
+      rig.world.runFor(waitMs);
+      assert(rig.peers[1].process.machine.selected!.socket.startsWith("guess"));
+      for (let times = 0; times < 2; times++) {
+        for (const { process } of rig.peers) {
+          process.takeEvents();
+          process.do((agent, now) => agent.restart(now));
+        }
+        const since = rig.world.now;
+        rig.exchange();
+        rig.settle();
+        assertConnected(rig);
+        assert(rig.connectedAfter(since)! < 2000, `${waitMs} ${rig.connectedAfter(since)}`);
+        rig.world.runFor(waitMs);
+      }
+    }
+  });
+
+  it("a restart whose tickets come one by one agrees on who decides", () => {
+    for (let seed = 1; seed <= 16; seed++) {
+      const rig = new Rig({ nats: [seed % 2 ? HOME : undefined, HOME], seed });
+      rig.exchange(seed % 3 * 700);
+      rig.settle();
+      assertConnected(rig);
+      for (const skewMs of [100, 3000]) {
+        for (const { process } of rig.peers) {
+          process.takeEvents();
+          process.do((agent, now) => agent.restart(now));
+        }
+        rig.exchange(skewMs);
+        const since = rig.world.now;
+        rig.settle();
+        assertConnected(rig);
+        assert(rig.connectedAfter(since)! < 1000, `seed ${seed}: ${rig.connectedAfter(since)}`);
+      }
+      const roles = rig.peers.map(({ process }) => process.machine.role);
+      assertEquals(roles.sort(), ["controlled", "controlling"]);
+    }
+  });
+
   it("a restart that nobody answers leaves the old pair", () => {
     const rig = new Rig({ nats: [HOME, HOME] });
     rig.exchange();
@@ -1282,6 +1326,26 @@ describe("a request of the peer", () => {
     bench.feed(bench.request({ use: true }), 5);
     bench.feed(bench.answer(check!), 10);
     assertEquals(bench.agent.selected, undefined);
+  });
+
+  it("in our role, where what works was left to the peer to choose from, has us choose", () => {
+    const bench = new Bench({ role: "controlled" });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!), 10);
+    assertEquals(bench.requests(10, 1000), []);
+    const { ufrag, pwd } = bench.agent.rendezvous!;
+    const attributes = {
+      username: `${ufrag}:${bench.peer.ufrag}`,
+      priority: 1,
+      iceControlled: 0n,
+    };
+    const transactionId = new Uint8Array(12).fill(9);
+    const fields = { class: "request", method: 1, transactionId, attributes } as const;
+    bench.feed(encodeStun(fields, { key: shortTermKey(pwd), fingerprint: true }), 1001);
+    assertEquals(bench.agent.role, "controlling");
+    assertEquals(bench.requests(1001, 1100).map((request) => request.attributes.useCandidate), [
+      true,
+    ]);
   });
 
   it("in our role gets 487, or makes us change it: the larger tie-breaker controls (§7.3.1.1)", () => {
