@@ -1897,6 +1897,16 @@ describe("the end without a peer", () => {
     assertEquals(bench.agent.selected?.remote, PEER);
   });
 
+  it("tells of a peer whose answer alone was heard, though it refused", () => {
+    const bench = new Bench({ timeoutMs: 5000 });
+    bench.agent.setRemote(bench.peer, 0);
+    bench.feed(bench.answer(bench.sent(0)[0]!, { code: 400 }), 10);
+    bench.agent.handleTimeout(5000);
+    assertEquals(told(bench.agent).map((event) => event.type === "failed" && event.reason), [
+      "one-way",
+    ]);
+  });
+
   it("tells where the peer was heard, and heard nothing", () => {
     const bench = new Bench({ timeoutMs: 5000 });
     bench.agent.setRemote(bench.peer, 0);
