@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { putU32, u32 } from "./bytes.ts";
+import { putU16, putU32, u16, u32 } from "./bytes.ts";
 
 const DOT = 0x2e;
 const ZERO = 0x30;
@@ -75,44 +75,22 @@ function parseQuad(text: string): number | undefined {
 
 function parseIPv6(text: string): Uint8Array | undefined {
   const percent = text.indexOf("%");
-  let body = text;
-  if (percent >= 0) {
-    if (percent === text.length - 1) return undefined;
-    body = text.slice(0, percent);
-  }
-  const tail: number[] = [];
-  const lastColon = body.lastIndexOf(":");
+  if (percent === text.length - 1) return undefined;
+  let body = percent < 0 ? text : text.slice(0, percent);
   if (body.includes(".")) {
-    const quad = parseIPv4(body.slice(lastColon + 1));
-    if (!quad) return undefined;
-    tail.push((quad[0]! << 8) | quad[1]!, (quad[2]! << 8) | quad[3]!);
-    body = body.slice(0, lastColon + 1);
-    if (!body.endsWith("::")) body = body.slice(0, -1);
+    const at = body.lastIndexOf(":") + 1;
+    const quad = parseQuad(body.slice(at));
+    if (quad === undefined) return undefined;
+    body = `${body.slice(0, at)}${(quad >>> 16).toString(16)}:${(quad & 0xffff).toString(16)}`;
   }
-  const halves = body.split("::");
-  if (halves.length > 2) return undefined;
-  const head = groups(halves[0]!);
-  const rest = halves.length === 2 ? groups(halves[1]!) : [];
-  if (!head || !rest) return undefined;
-  const given = head.length + rest.length + tail.length;
-  if (halves.length === 2 ? given > 7 : given !== 8) return undefined;
-  const all = [...head, ...new Array<number>(8 - given).fill(0), ...rest, ...tail];
+  const [head, rest, ...more] = body.split("::").map((half) => half === "" ? [] : half.split(":"));
+  const missing = 8 - head!.length - (rest?.length ?? 0);
+  if (more.length > 0 || (rest ? missing < 1 : missing !== 0)) return undefined;
+  const groups = [...head!, ...new Array<string>(missing).fill("0"), ...rest ?? []];
+  if (!groups.every((group) => /^[0-9a-f]{1,4}$/i.test(group))) return undefined;
   const bytes = new Uint8Array(16);
-  for (let i = 0; i < 8; i++) {
-    bytes[2 * i] = all[i]! >>> 8;
-    bytes[2 * i + 1] = all[i]!;
-  }
+  groups.forEach((group, i) => putU16(bytes, 2 * i, parseInt(group, 16)));
   return bytes;
-}
-
-function groups(text: string): number[] | undefined {
-  if (text === "") return [];
-  const numbers: number[] = [];
-  for (const group of text.split(":")) {
-    if (!/^[0-9a-f]{1,4}$/i.test(group)) return undefined;
-    numbers.push(parseInt(group, 16));
-  }
-  return numbers;
 }
 
 /** Whether the 16 bytes at `offset` are `::ffff:0:0/96`; all 96 bits are looked at (PCP-C-03). */
@@ -139,27 +117,16 @@ export function formatIPv4(bytes: Uint8Array, offset: number = 0): string {
 }
 
 function formatIPv6(bytes: Uint8Array, offset: number): string {
-  let bestStart = -1, bestLength = 1;
-  const words: number[] = [];
-  for (let i = 0; i < 8; i++) {
-    words.push((bytes[offset + 2 * i]! << 8) | bytes[offset + 2 * i + 1]!);
-  }
+  const words = Array.from({ length: 8 }, (_, i) => u16(bytes, offset + 2 * i));
+  let longest = 0, length = 1;
   for (let i = 0; i < 8; i++) {
     let end = i;
-    while (end < 8 && words[end] === 0) end++;
-    if (end - i > bestLength) [bestStart, bestLength] = [i, end - i];
+    while (words[end] === 0) end++;
+    if (end - i > length) [longest, length] = [i, end - i];
   }
-  let text = "";
-  for (let i = 0; i < 8; i++) {
-    if (i === bestStart) {
-      text += "::";
-      i += bestLength - 1;
-    } else {
-      if (text !== "" && !text.endsWith(":")) text += ":";
-      text += words[i]!.toString(16);
-    }
-  }
-  return text;
+  const text = (some: readonly number[]) => some.map((word) => word.toString(16)).join(":");
+  if (length === 1) return text(words);
+  return `${text(words.slice(0, longest))}::${text(words.slice(longest + length))}`;
 }
 
 /** Canonical text of the 16 bytes at `offset`; a v4-mapped address comes out as a dotted quad. */

@@ -311,10 +311,8 @@ function decodePrefix64(bytes: Uint8Array, at: number, length: number): PcpOptio
   if (length < 14) return undefined;
   const prefixLength = u16(bytes, at);
   if (!PREFIX64_LENGTHS.includes(prefixLength)) return undefined;
-  const hasList = length > 14;
-  if (hasList && length < 16) return undefined;
-  const count = hasList ? u16(bytes, at + 14) : 0;
-  if (hasList && length !== 16 + 6 * count) return undefined;
+  const count = length < 16 ? 0 : u16(bytes, at + 14);
+  if (length !== (length < 16 ? 14 : 16 + 6 * count)) return undefined;
   const ipv4Prefixes: Cidr[] = [];
   for (let i = 0; i < count; i++) {
     const bits = u16(bytes, at + 16 + 6 * i);
