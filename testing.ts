@@ -82,7 +82,7 @@ export type { Cidr } from "./core/cidr.ts";
 export type { Family } from "./core/ip.ts";
 export type { RemoteFilter, Transport } from "./core/mapping.ts";
 export type { NatPmpRequest } from "./core/natpmp/codec.ts";
-export type { Prefix64Option } from "./core/pcp/options.ts";
+export type { Prefix64 } from "./core/pcp/prefix64.ts";
 export * from "./core/natpmp/server.ts";
 export * from "./core/pcp/server.ts";
 export * from "./core/upnp/server.ts";

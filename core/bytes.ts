@@ -78,7 +78,5 @@ export function fromHex(text: string): Uint8Array {
   if (!/^([0-9a-f]{2})*$/i.test(digits)) {
     throw new SyntaxError(`Cannot read hexadecimal text: current value is "${text}"`);
   }
-  const bytes = new Uint8Array(digits.length / 2);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = parseInt(digits.slice(2 * i, 2 * i + 2), 16);
-  return bytes;
+  return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 }

@@ -63,10 +63,10 @@ export type {
   PcpOption,
   PortSetOption,
   PreferFailureOption,
-  Prefix64Option,
   ThirdPartyOption,
   UnknownOption,
 } from "./options.ts";
+export { isPrefix64, type Prefix64, prefix64Option, readPrefix64 } from "./prefix64.ts";
 export * from "./client.ts";
 export type { Cidr } from "../cidr.ts";
 export type { Family } from "../ip.ts";

@@ -1,13 +1,12 @@
 /**
- * PCP options, both directions: RFC 6887 §7.3 and §13, DESCRIPTION (RFC 7220), PREFIX64
- * (RFC 7225), PORT_SET (RFC 7753). An option is a code, a reserved zero byte, a length without
+ * PCP options, both directions: RFC 6887 §7.3 and §13, DESCRIPTION (RFC 7220), PORT_SET (RFC 7753);
+ * PREFIX64 stands in `prefix64.ts`. An option is a code, a reserved zero byte, a length without
  * padding, the data, and zeros up to a multiple of four (PCP-C-31).
  *
  * @module
  */
 import { putU16, u16 } from "../bytes.ts";
-import type { Cidr } from "../cidr.ts";
-import { formatIPv4, getAddress16, parseIp, putAddress16 } from "../ip.ts";
+import { getAddress16, putAddress16 } from "../ip.ts";
 import { PCP_OPTION } from "./constants.ts";
 
 /** The most bytes of UTF-8 that a DESCRIPTION carries (RFC 7220 §2). */
@@ -45,18 +44,6 @@ export interface DescriptionOption {
   readonly type: "description";
   /** At most {@linkcode MAX_DESCRIPTION_BYTES} bytes of UTF-8; empty erases. */
   readonly text: string;
-}
-
-/** PREFIX64 (RFC 7225): the prefix of a NAT64 behind the server. */
-export interface Prefix64Option {
-  /** Names the option. */
-  readonly type: "prefix64";
-  /** 4, 5, 6, 7, 8 or 12 bytes. */
-  readonly prefix: Uint8Array;
-  /** The other 12 − `prefix.length` bytes. */
-  readonly suffix: Uint8Array;
-  /** Destinations the prefix is for; empty: all. */
-  readonly ipv4Prefixes: readonly Cidr[];
 }
 
 /** PORT_SET (RFC 7753): a run of ports in one mapping. */
@@ -97,7 +84,6 @@ export type PcpOption =
   | PreferFailureOption
   | FilterOption
   | DescriptionOption
-  | Prefix64Option
   | PortSetOption
   | UnknownOption
   | MalformedOption;
@@ -107,7 +93,6 @@ export const NO_OPTIONS: readonly PcpOption[] = Object.freeze([]);
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-const PREFIX64_LENGTHS = [4, 5, 6, 7, 8, 12];
 
 /** The code of an option. */
 export function optionCode(option: PcpOption): number {
@@ -120,8 +105,6 @@ export function optionCode(option: PcpOption): number {
       return PCP_OPTION.FILTER;
     case "description":
       return PCP_OPTION.DESCRIPTION;
-    case "prefix64":
-      return PCP_OPTION.PREFIX64;
     case "port-set":
       return PCP_OPTION.PORT_SET;
     default:
@@ -140,8 +123,6 @@ function dataLength(option: PcpOption): number {
       return 20;
     case "description":
       return utf8Length(option.text);
-    case "prefix64":
-      return option.ipv4Prefixes.length === 0 ? 14 : 16 + 6 * option.ipv4Prefixes.length;
     case "port-set":
       return 5;
     default:
@@ -194,17 +175,6 @@ function putData(bytes: Uint8Array, at: number, option: PcpOption): void {
       return putAddress16(bytes, at + 4, option.remoteAddress);
     case "description":
       encoder.encodeInto(option.text, bytes.subarray(at));
-      return;
-    case "prefix64":
-      putU16(bytes, at, option.prefix.length);
-      bytes.set(option.prefix, at + 2);
-      bytes.set(option.suffix, at + 2 + option.prefix.length);
-      if (option.ipv4Prefixes.length === 0) return;
-      putU16(bytes, at + 14, option.ipv4Prefixes.length);
-      option.ipv4Prefixes.forEach((cidr, i) => {
-        putU16(bytes, at + 16 + 6 * i, cidr.prefixLength);
-        bytes.set(parseIp(cidr.address)!, at + 18 + 6 * i);
-      });
       return;
     case "port-set":
       putU16(bytes, at, option.size);
@@ -284,8 +254,6 @@ function decodeOption(
         : undefined;
       return text === undefined ? undefined : { type: "description", text };
     }
-    case PCP_OPTION.PREFIX64:
-      return decodePrefix64(bytes, at, length);
     case PCP_OPTION.PORT_SET:
       if (length !== 5) return undefined;
       return {
@@ -305,28 +273,4 @@ function decodeUtf8(bytes: Uint8Array): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function decodePrefix64(bytes: Uint8Array, at: number, length: number): PcpOption | undefined {
-  if (length < 14) return undefined;
-  const prefixLength = u16(bytes, at);
-  if (!PREFIX64_LENGTHS.includes(prefixLength)) return undefined;
-  const count = length < 16 ? 0 : u16(bytes, at + 14);
-  if (length !== (length < 16 ? 14 : 16 + 6 * count)) return undefined;
-  const ipv4Prefixes: Cidr[] = [];
-  for (let i = 0; i < count; i++) {
-    const bits = u16(bytes, at + 16 + 6 * i);
-    if (bits > 32) return undefined;
-    ipv4Prefixes.push({
-      address: formatIPv4(bytes, at + 18 + 6 * i),
-      prefixLength: bits,
-      family: 4,
-    });
-  }
-  return {
-    type: "prefix64",
-    prefix: bytes.subarray(at + 2, at + 2 + prefixLength),
-    suffix: bytes.subarray(at + 2 + prefixLength, at + 14),
-    ipv4Prefixes,
-  };
 }

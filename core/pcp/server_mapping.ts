@@ -34,6 +34,7 @@ import {
   type PortSetOption,
   utf8Length,
 } from "./options.ts";
+import { isPrefix64, readPrefix64 } from "./prefix64.ts";
 import type { PcpServerSettings } from "./server_options.ts";
 
 /** A request with a known opcode. */
@@ -96,7 +97,7 @@ export function planOptions(
 }
 
 function isUnderstood(option: PcpOption): boolean {
-  return option.type !== "unknown";
+  return option.type !== "unknown" || isPrefix64(option);
 }
 
 function processOption(
@@ -133,15 +134,15 @@ function processOption(
       draft.processed.push({ type: "description", text: draft.description });
       return undefined;
     }
-    case "prefix64":
-      if (request.kind !== "peer" && settings.prefix64) draft.processed.push(settings.prefix64);
-      return undefined;
     case "port-set":
       return processPortSet(option, request, settings, draft);
     case "malformed":
       // Only a mandatory option has to be well-formed; an invalid description is to be ignored.
       return option.code < 128 ? PCP_RESULT.MALFORMED_OPTION : undefined;
     case "unknown":
+      if (settings.prefix64 && isPrefix64(option) && request.kind !== "peer") {
+        if (readPrefix64(option)) draft.processed.push(settings.prefix64);
+      }
       return option.code < 128 ? PCP_RESULT.UNSUPP_OPTION : undefined;
   }
   draft.processed.push(option);

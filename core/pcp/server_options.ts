@@ -8,7 +8,8 @@ import type { Endpoint, Instant } from "../machine.ts";
 import type { MappingTable, Policy } from "../table/mod.ts";
 import { ANNOUNCE_COPIES } from "../table/repeats.ts";
 import { PCP_ANNOUNCE_PORT } from "./constants.ts";
-import { MAX_DESCRIPTION_BYTES, type Prefix64Option } from "./options.ts";
+import { MAX_DESCRIPTION_BYTES, type UnknownOption } from "./options.ts";
+import { type Prefix64, prefix64Option } from "./prefix64.ts";
 
 /** How a PCP server is set up. */
 export interface PcpServerOptions {
@@ -56,7 +57,7 @@ export interface PcpServerOptions {
   /** Ports in a PORT_SET, 1…4096, 1 for not supported; 64 where left out. */
   readonly maxPortSetSize?: number;
   /** What to tell those who ask for the NAT64's prefix (RFC 7225); nothing where left out. */
-  readonly prefix64?: Prefix64Option;
+  readonly prefix64?: Prefix64;
   /** Copies of an announcement, 0…10; 10 where left out (PCP-S-50). */
   readonly announceCopies?: number;
   /** Where announcements go; 224.0.0.1 and ff02::1, port 5350, where left out. */
@@ -87,7 +88,7 @@ export interface PcpServerSettings {
   readonly maxFilters: number;
   readonly maxDescriptionBytes: number;
   readonly maxPortSetSize: number;
-  readonly prefix64: Prefix64Option | undefined;
+  readonly prefix64: UnknownOption | undefined;
   readonly announceCopies: number;
   readonly announceTo: readonly Endpoint[];
   readonly decide: Policy | undefined;
@@ -128,7 +129,7 @@ export function readServerOptions(options: PcpServerOptions): PcpServerSettings 
     maxFilters: integer("maxFilters", 8, 1, 32),
     maxDescriptionBytes: integer("maxDescriptionBytes", 128, 0, MAX_DESCRIPTION_BYTES),
     maxPortSetSize: integer("maxPortSetSize", 64, 1, 4096),
-    prefix64: options.prefix64,
+    prefix64: options.prefix64 && prefix64Option(options.prefix64),
     announceCopies: integer("announceCopies", ANNOUNCE_COPIES, 0, ANNOUNCE_COPIES),
     announceTo: (options.announceTo ?? [
       { address: "224.0.0.1", port: PCP_ANNOUNCE_PORT },

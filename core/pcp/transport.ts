@@ -30,11 +30,10 @@ export const FAST_START_MS: readonly [number, number] = [250, 750];
  * so that one lost datagram costs a quarter of a second and not three.
  */
 export class Retransmission {
-  /** How many times it was sent. */
-  attempt = 0;
-  #startedAt: Instant = 0;
+  #sendings = 0;
+  #startedAt: Instant | undefined;
   #intervalMs: number | undefined;
-  #regularAt: Instant = 0;
+  #regularAt: Instant = -Infinity;
   readonly #isFast: boolean;
 
   /** @param isFast Whether it starts fast. */
@@ -44,16 +43,14 @@ export class Retransmission {
 
   /** Counts a sending at `now` and returns when the next is due. */
   next(random: RandomSource, now: Instant): Instant {
-    this.attempt++;
-    if (this.attempt === 1) this.#startedAt = now;
-    if (this.attempt === 1 || now >= this.#regularAt) {
+    const startedAt = this.#startedAt ??= now;
+    const early = this.#isFast ? FAST_START_MS[this.#sendings++] : undefined;
+    if (now >= this.#regularAt) {
       this.#intervalMs = pcpRetransmissionTimeMs(this.#intervalMs, random);
       this.#regularAt = now + this.#intervalMs;
     }
-    const early = this.#isFast ? FAST_START_MS[this.attempt - 1] : undefined;
     // A caller that comes late has missed the extra ones: they are not made up for.
-    if (early !== undefined && this.#startedAt + early > now) return this.#startedAt + early;
-    return this.#regularAt;
+    return early !== undefined && startedAt + early > now ? startedAt + early : this.#regularAt;
   }
 }
 
@@ -129,28 +126,22 @@ export class ServerList {
   /** Gives the address in use up. False where none is left; the list starts over then. */
   exhaust(): boolean {
     this.#exhausted.add(this.#current);
-    this.epoch.forget();
-    this.#forgetAnswers();
     const next = this.#list.findIndex((_, index) => !this.#exhausted.has(index));
-    if (next >= 0) {
-      this.#current = next;
-      return true;
-    }
-    this.reset();
-    return false;
+    if (next < 0) this.reset();
+    else this.#take(next);
+    return next >= 0;
   }
 
   /** Starts over with the first address. */
   reset(): void {
     this.#exhausted.clear();
-    this.#current = 0;
-    this.#forgetAnswers();
-    this.epoch.forget();
+    this.#take(0);
   }
 
-  #forgetAnswers(): void {
-    this.hasAnswered = false;
-    this.wasAsked = false;
+  #take(index: number): void {
+    this.#current = index;
+    this.hasAnswered = this.wasAsked = false;
+    this.epoch.forget();
   }
 }
 

@@ -3,6 +3,7 @@ import { toHex, u16, u32 } from "../../core/bytes.ts";
 import { parseCidr } from "../../core/cidr.ts";
 import { decodeResponse, PCP_RESULT } from "../../core/pcp/codec.ts";
 import type { PcpOption } from "../../core/pcp/options.ts";
+import { prefix64Option } from "../../core/pcp/prefix64.ts";
 import { SimulatedGateway } from "../../core/gateway/gateway.ts";
 import { seededRandom } from "../../core/random.ts";
 import {
@@ -288,13 +289,12 @@ describe("PcpServer, RFC 6887 §8.2: judging a request", () => {
   it("PCP-S-18: a reply that would exceed 1100 octets is MALFORMED_REQUEST, and nothing is made", () => {
     const ipv4Prefixes = Array.from({ length: 170 }, () => parseCidr("198.51.100.0/24")!);
     const prefix64 = {
-      type: "prefix64" as const,
       prefix: new Uint8Array(12),
       suffix: new Uint8Array(0),
       ipv4Prefixes,
     };
     const rig = new Rig({ prefix64 });
-    const asking: PcpOption = { ...prefix64, ipv4Prefixes: [] };
+    const asking = prefix64Option({ ...prefix64, ipv4Prefixes: [] });
 
     const fits = rig.ask(announceBytes(ALICE, [asking]));
     const response = rig.map({ options: [asking, filter("10.0.0.0", 104)] });

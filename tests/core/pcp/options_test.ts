@@ -11,6 +11,12 @@ import {
   putOptions,
   utf8Length,
 } from "../../../core/pcp/options.ts";
+import {
+  isPrefix64,
+  type Prefix64,
+  prefix64Option,
+  readPrefix64,
+} from "../../../core/pcp/prefix64.ts";
 
 const CASES: readonly { name: string; hex: string; option: PcpOption }[] = [
   {
@@ -38,39 +44,6 @@ const CASES: readonly { name: string; hex: string; option: PcpOption }[] = [
     name: "DESCRIPTION that erases",
     hex: "80000000",
     option: { type: "description", text: "" },
-  },
-  {
-    name: "PREFIX64 as asked for",
-    hex: "8100000e 000c0000 00000000 00000000 00000000",
-    option: {
-      type: "prefix64",
-      prefix: new Uint8Array(12),
-      suffix: new Uint8Array(0),
-      ipv4Prefixes: [],
-    },
-  },
-  {
-    name: "PREFIX64 with a suffix",
-    hex: "8100000e 00082001 0db80000 00000a0b 0c0d0000",
-    option: {
-      type: "prefix64",
-      prefix: fromHex("20010db800000000"),
-      suffix: fromHex("0a0b0c0d"),
-      ipv4Prefixes: [],
-    },
-  },
-  {
-    name: "PREFIX64 with an IPv4 prefix list",
-    hex: "8100001c 00082001 0db80000 00000000 00000002 0018c000 02000008 0a000000",
-    option: {
-      type: "prefix64",
-      prefix: fromHex("20010db800000000"),
-      suffix: fromHex("00000000"),
-      ipv4Prefixes: [
-        { address: "192.0.2.0", prefixLength: 24, family: 4 },
-        { address: "10.0.0.0", prefixLength: 8, family: 4 },
-      ],
-    },
   },
   {
     name: "PORT_SET without parity",
@@ -105,6 +78,58 @@ describe("options", () => {
   });
 });
 
+describe("PREFIX64", () => {
+  const read = (hex: string) => {
+    const [option] = decodeOptions(fromHex(hex), 0);
+    if (typeof option !== "object" || !isPrefix64(option)) throw new Error("not PREFIX64");
+    return readPrefix64(option);
+  };
+
+  it("is an unknown option that can be read, and made again", () => {
+    const cases: readonly [string, Prefix64][] = [
+      ["8100000e 000c0000 00000000 00000000 00000000", {
+        prefix: new Uint8Array(12),
+        suffix: new Uint8Array(0),
+        ipv4Prefixes: [],
+      }],
+      ["8100000e 00082001 0db80000 00000a0b 0c0d0000", {
+        prefix: fromHex("20010db800000000"),
+        suffix: fromHex("0a0b0c0d"),
+        ipv4Prefixes: [],
+      }],
+      ["8100001c 00082001 0db80000 00000000 00000002 0018c000 02000008 0a000000", {
+        prefix: fromHex("20010db800000000"),
+        suffix: fromHex("00000000"),
+        ipv4Prefixes: [
+          { address: "192.0.2.0", prefixLength: 24, family: 4 },
+          { address: "10.0.0.0", prefixLength: 8, family: 4 },
+        ],
+      }],
+    ];
+    for (const [hex, prefix64] of cases) {
+      assertEquals(read(hex), prefix64);
+      assertEquals(encode([prefix64Option(prefix64)]), fromHex(hex));
+    }
+    assertEquals(isPrefix64({ type: "unknown", code: 130, data: new Uint8Array(14) }), false);
+  });
+
+  it("is not read where it cannot be", () => {
+    for (
+      const hex of [
+        "8100000d 000c0000 00000000 00000000 00000000",
+        "8100000e 00090000 00000000 00000000 00000000",
+        "8100000f 000c0000 00000000 00000000 00000000",
+        "81000010 000c0000 00000000 00000000 00000001",
+        "81000016 000c0000 00000000 00000000 00000001 00210a00 00000000",
+      ]
+    ) assertEquals(read(hex), undefined, hex);
+    const empty = "81000010 000c0000 00000000 00000000 00000000";
+    assertEquals(read(empty)?.ipv4Prefixes, []);
+    const host = "81000016 000c0000 00000000 00000000 00000001 00200a00 00010000";
+    assertEquals(read(host)?.ipv4Prefixes[0]?.prefixLength, 32);
+  });
+});
+
 describe("decodeOptions()", () => {
   it("shares one list where there are none", () => {
     assertEquals(decodeOptions(new Uint8Array(60), 60) === NO_OPTIONS, true);
@@ -122,10 +147,6 @@ describe("decodeOptions()", () => {
       ["02", "02000004 00000000"],
       ["03", "03000004 00780000"],
       ["80", "80000002 c3280000"],
-      ["81", "8100000e 00090000 00000000 00000000 00000000"],
-      ["81", "8100000f 000c0000 00000000 00000000 00000000"],
-      ["81", "81000010 000c0000 00000000 00000000 00000001"],
-      ["81", "81000016 000c0000 00000000 00000000 00000001 00210a00 00000000"],
       ["82", "82000004 00101770"],
     ] as const;
     for (const [code, hex] of impossible) {

@@ -3,6 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { equalBytes, u32 } from "../../../core/bytes.ts";
 import { decodeResponse, PCP_RESULT } from "../../../core/pcp/codec.ts";
 import type { PcpOption } from "../../../core/pcp/options.ts";
+import { prefix64Option } from "../../../core/pcp/prefix64.ts";
 import { PcpServer, type PcpServerOptions } from "../../../core/pcp/server.ts";
 import { below, seededRandom } from "../../../core/random.ts";
 import { MappingTable } from "../../../core/table/mod.ts";
@@ -193,25 +194,29 @@ describe("PcpServer, PORT_SET (RFC 7753)", () => {
 
 describe("PcpServer, PREFIX64 (RFC 7225)", () => {
   const prefix64 = {
-    type: "prefix64" as const,
     prefix: Uint8Array.of(0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0),
     suffix: new Uint8Array(0),
     ipv4Prefixes: [],
   };
 
   it("tells the prefix it knows to who asks, and nothing where it knows none", () => {
-    const asking: PcpOption = { ...prefix64, prefix: new Uint8Array(12) };
+    const asking = prefix64Option({ ...prefix64, prefix: new Uint8Array(12) });
+    const told = prefix64Option(prefix64);
     const rig = new Rig({ prefix64 });
 
     const map = rig.map({ from: EVE6, options: [asking] });
     const announce = rig.ask(announceBytes(ALICE, [asking]));
 
-    assertEquals(map.options.map(({ type }) => type), ["prefix64"]);
+    assertEquals(map.options, [told]);
     claim(announce.kind === "announce", "an ANNOUNCE response");
-    const [option] = announce.options;
-    claim(option?.type === "prefix64", "a PREFIX64 option");
-    assert(equalBytes(option.prefix, prefix64.prefix));
+    assertEquals(announce.options, [told]);
     assertEquals(new Rig().map({ options: [asking] }).options, []);
+    // It is for MAP and ANNOUNCE alone, once, and as the RFC has it.
+    const broken = { ...asking, data: asking.data.subarray(1) };
+    assertEquals(rig.map({ options: [broken] }).options, []);
+    assertEquals(rig.map({ options: [asking, asking] }).resultCode, R.MALFORMED_OPTION);
+    const remote = { address: "198.51.100.1", port: 80 };
+    assertEquals(rig.peer({ remote, options: [asking] }).options, []);
   });
 });
 
