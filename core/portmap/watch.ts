@@ -150,10 +150,7 @@ export class Watches {
     const watch = this.#open.get(part.partOf!);
     if (!watch) return;
     watch.parts = watch.parts.filter((one) => one !== part);
-    if (!watch.isClosing) {
-      this.#reachBeyond(watch, now);
-      return this.#note(watch, now);
-    }
+    if (!watch.isClosing) return this.#reachBeyond(watch, now);
     watch.attempts = [...watch.attempts, ...part.attempts];
     watch.failure ??= failure;
     this.#endIfDone(watch);

@@ -254,6 +254,18 @@ describe("a question for the external addresses", () => {
     assertEquals(net.ports(A), [8080]);
   });
 
+  it("is asked at the next gateway where the one that was asked is left, and of no other that is", () => {
+    const net = open({ protocols: ["nat-pmp"] });
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    net.silent.add(A.gateway.address);
+    const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    net.connect([A]);
+    assertEquals(net.mapper.waitsFor(id), ["nat-pmp"]);
+    net.connect([B]);
+    assertEquals(takeShort(net), [`#${id} nat-pmp 192.168.2.1 198.51.100.7`, `#${id} told `]);
+  });
+
   it("is asked at the best gateway", () => {
     const net = new Net();
     net.add(A, EXTERNAL);

@@ -428,6 +428,17 @@ describe("a mapping behind two gateways", () => {
     assertEquals(net.mapper.sockets().length, 1);
   });
 
+  it("that is lost before it was told is told as mapped, once it is back", () => {
+    const { net } = nested(null);
+    net.openAbove();
+    net.run(500);
+    net.connect([]);
+    net.run(5000);
+    net.connect([A]);
+    net.run(5000);
+    assertEquals(takeTold(net), ["lost", `mapped ${INSIDE}`]);
+  });
+
   it("is left with its network", () => {
     const { net } = held();
     net.connect([]);

@@ -85,6 +85,23 @@ describe("protocols at one gateway", () => {
     });
   }
 
+  it("NAT-PMP is asked once for all, and the grace is that of its question's round trip", () => {
+    const net = race();
+    begin(net);
+    net.run(10);
+    begin(net, { internalPort: 9090 });
+    net.run(7);
+    net.answer("probe");
+    net.lose();
+    const maps = () => net.waiting.filter((one) => one.startsWith("map")).length;
+    net.run(33);
+    assertEquals(maps(), 0);
+    net.run(1);
+    assertEquals([maps(), net.sent.filter(({ data }) => data.length === 2).length], [1, 1]);
+    net.answer("map");
+    assertEquals(net.ports(A).length > 0, true);
+  });
+
   it("PCP that answers in that time has the mapping, and NAT-PMP does not map", () => {
     const net = race();
     begin(net);
@@ -313,6 +330,31 @@ describe("gateways", () => {
     assertEquals(told(net.events[0], "mapped").mapping.gateway, A.gateway);
   });
 
+  it("that said no count where the next one is not there: that says more", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    net.gateways.get(A.gateway.address)!.setRefusal(8, 0);
+    begin(net);
+    net.answer("pcp 192.168.1.1");
+    const [, { key }] = net.mapper.sockets() as [unknown, { key: string }];
+    net.do((mapper, now) => mapper.handleUnreachable(B.gateway, key, now));
+    assertEquals(told(net.events[0], "failed").code, "refused");
+  });
+
+  it("that are left and come back see the nonce that they saw", () => {
+    const net = race({ protocols: ["pcp"] }, [A, B]);
+    begin(net);
+    net.run(1500);
+    net.connect([B]);
+    net.run(3000);
+    net.lose();
+    net.connect([A, B]);
+    net.run(2000);
+    assert(net.waiting.includes("pcp 192.168.1.1"));
+    const nonces = net.sent.filter(({ to }) => to.address === A.gateway.address)
+      .map(({ data }) => toHex(data.subarray(24, 36)));
+    assertEquals(new Set(nonces).size, 1);
+  });
+
   it("that all say no fail it, with what each said", () => {
     const net = race({ protocols: ["pcp"] }, [A, B]);
     for (const gateway of net.gateways.values()) gateway.setRefusal(8, 0);
@@ -534,10 +576,17 @@ describe("what is told of a race", () => {
     net.run(2000);
     assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
     net.gateways.get(A.gateway.address)!.setRefusal(undefined, net.now);
+    // What another one forgets is no news of what A has refused.
+    net.gateways.get(B.gateway.address)!.reboot(net.now);
+    net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(10_000);
     net.silent.add(B.gateway.address);
+    net.sent.length = 0;
     const nobody = { address: "192.168.3.1", port: 5351 };
     net.connect([A, B, { gateway: nobody, localAddress: "192.168.3.100" }]);
-    net.run(2_000_000);
+    net.run(1_600_000);
+    assertEquals(net.sent.filter(({ to }) => to.address === A.gateway.address), []);
+    net.run(400_000);
     assertEquals(net.mapper.mapping(id)?.gateway, A.gateway);
   });
 

@@ -230,6 +230,29 @@ describe("a race of three protocols", () => {
     assertEquals(failed.attempts.at(-1)?.outcome, "no answer");
   });
 
+  it("moves what UPnP made to this host's new address", () => {
+    const home = new Home({ mapper: { protocols: ["upnp"] } });
+    home.do((mapper, now) => mapper.map(web, now));
+    home.run(1000);
+    const localAddress = "192.168.1.77";
+    home.do((mapper, now) => {
+      mapper.networkChanged([{ gateway: GATEWAY, localAddress }], now);
+      const { key } = mapper.sockets()[0]!;
+      mapper.handleSocket(key, { ok: true, local: { address: localAddress, port: 5 } }, now);
+    });
+    home.run(60_000);
+    assert(home.router.table().some((row) => row.endsWith(`->${localAddress}:8080`)));
+  });
+
+  it("answers a request of nobody's that it is not found", () => {
+    const mapper = openMapper({ protocols: ["pcp", "upnp"] });
+    const request = { method: "NOTIFY", path: "/x", headers: [], body: new Uint8Array(0) };
+    mapper.handleRequest(7, request, GATEWAY, 0);
+    const action = mapper.poll();
+    const response = { status: 404, headers: [], body: new Uint8Array(0) };
+    assertEquals([action, mapper.poll()], [{ type: "respond", id: 7, response }, undefined]);
+  });
+
   it("renews, deletes and saves what UPnP made", () => {
     const home = new Home();
     const id = home.do((mapper, now) => mapper.map(web, now));
@@ -363,6 +386,8 @@ describe("a place where nobody answers", () => {
     home.run(3_600_000);
     // Past a quarter of an hour between two.
     assert(searches(1_800_000) <= 2 * once, `${searches(1_800_000)} datagrams in half an hour`);
+    home.run(4 * 3_600_000);
+    assert(searches(3_600_000) >= 3 * once, "and no more seldom than that");
     assertEquals(home.types(), ["lost"]);
   });
 
@@ -429,6 +454,19 @@ describe("a place where nobody answers", () => {
       mapper.handleDatagram(announcement, GATEWAY, mapper.sockets()[0]!.key, now)
     );
     assert(searches(100) > 0);
+  });
+
+  it("is not searched anew because of a sign of life, while PCP is asked there all along", () => {
+    const home = new Home();
+    home.router.datagram = () => [];
+    home.do((mapper, now) => mapper.watch(web, now));
+    home.run(10_000);
+    home.left.length = 0;
+    const announcement = Uint8Array.from({ length: 24 }, (_, i) => [2, 0x80][i] ?? 0);
+    const key = "announcements 1";
+    home.do((mapper, now) => mapper.handleDatagram(announcement, GATEWAY, key, now));
+    home.run(10_000);
+    assert(!home.kinds().includes("upnp search"));
   });
 
   it("is searched ever more seldom, too, where the device itself is what is gone", () => {

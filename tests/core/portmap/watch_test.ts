@@ -470,6 +470,17 @@ describe("a watched port", () => {
       assertEquals(net.mapper.sockets(), []);
     });
 
+    it("is told as gone a second after its network is, though nobody confirms that", () => {
+      const { net } = nested({});
+      sets(net);
+      for (const { gateway } of [A, OUTER]) net.silent.add(gateway.address);
+      net.connect([]);
+      net.run(999);
+      assertEquals(sets(net), []);
+      net.run(1);
+      assertEquals(sets(net), [""]);
+    });
+
     it("does not go on asking where nobody is, or maps", () => {
       for (const options of [undefined, { protocols: ["pcp"], decide: refuse }]) {
         const { net } = nested(options);
@@ -579,6 +590,17 @@ describe("a watched port", () => {
     assertEquals([net.events, net.mapper.assignments(id)], [[], undefined]);
   });
 
+  it("tells no set any more once it is ended, though its deletion is waited for", () => {
+    const { net, id } = watched();
+    net.silent.add(A.gateway.address);
+    net.mapper.localAddressesChanged(LOCAL, net.now);
+    net.do((mapper, now) => mapper.revoke(id, now));
+    net.run(1000);
+    assertEquals(net.events, []);
+    net.run(60_000);
+    assertEquals(net.takeTypes(), ["unmapped"]);
+  });
+
   it("ends with the mapper, also while nothing answers", () => {
     const net = new Net();
     net.add(A, "203.0.113.7");
@@ -640,5 +662,10 @@ describe("a watched port", () => {
       mapper.watch({ ...web, internalPort: 1081, gateway: B.gateway }, now);
     });
     assertEquals([net.ports(A), net.ports(B), net.ports(SIX)], [[], [1081], [8080]]);
+    const beside = { ...web, internalPort: 1081 };
+    assertThrows(() => net.mapper.map(beside, net.now), TypeError, "mapped already");
+    net.do((mapper, now) => mapper.map({ ...beside, family: 6 }, now));
+    net.do((mapper, now) => mapper.map(web, now));
+    assertEquals([net.ports(A), net.ports(SIX)], [[8080], [8080, 1081]]);
   });
 });
