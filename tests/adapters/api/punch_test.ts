@@ -282,8 +282,9 @@ describe("punchUdp", () => {
   });
 });
 
-for (const kind of [UdpRendezvous, TcpRendezvous]) {
-  describe(kind.name, () => {
+// Their own `name` is another one where a bundler has renamed them.
+for (const [name, kind] of Object.entries({ UdpRendezvous, TcpRendezvous })) {
+  describe(name, () => {
     /** A side of ours, and the ticket of a peer that is gone. */
     async function alone(timeoutMs?: number) {
       const other = await kind.open(HERE);

@@ -125,8 +125,10 @@ const WRONG: readonly [name: string, call: Call, Readonly<Record<string, readonl
   ["bestInterfaceAddress()", ({ family }, runtime) => bestInterfaceAddress(any(family), runtime), {
     family: NO_FAMILY,
   }],
-  ...[UdpRendezvous, TcpRendezvous].map((side): (typeof WRONG)[number] => [
-    `${side.name}.open()`,
+  ...Object.entries({ UdpRendezvous, TcpRendezvous }).map((
+    [name, side],
+  ): (typeof WRONG)[number] => [
+    `${name}.open()`,
     (options, runtime) => side.open({ localAddresses: ["192.0.2.7"], runtime, ...options }),
     {
       stunServers: NO_SERVERS,
