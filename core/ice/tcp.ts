@@ -136,7 +136,7 @@ const EAGER_DIALS = 60;
 const TURN_MS = 4;
 /** How long the controlled peer listens before it dials, where it is asked to meet, milliseconds. */
 const YIELD_MS = 30;
-/** How long a stream may take to say who it is, milliseconds. */
+/** How long a stream may take to say who it is, and the one that is chosen to agree, milliseconds. */
 const HELLO_MS = 5000;
 /** The most streams of strangers that are listened to at once. */
 const MAX_STRANGERS = 32;
@@ -788,13 +788,14 @@ export class TcpPunch implements Machine<TcpPunchEvent> {
 
   #trust(stream: PeerStream): void {
     stream.isPeer = this.#hasHeardPeer = true;
-    this.#timers.delete(stream.id);
+    if (this.#nominated !== stream) this.#timers.delete(stream.id);
   }
 
   /** Chooses, where that is ours; and hands over what is chosen, once nothing more is to come. */
   #settle(stream: PeerStream, now: Instant): void {
     if (this.#isControlling && !this.#nominated && stream.mapped) {
       this.#nominated = stream;
+      this.#timers.set(stream.id, now + HELLO_MS, "the chosen stream does not agree");
       return this.#check(stream, true);
     }
     // What the peer answers comes before what its application sends: nothing may be on its way.

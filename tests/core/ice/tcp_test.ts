@@ -875,7 +875,7 @@ describe("a stream", () => {
     assertEquals(bench.punch.sockets().length, 1);
     const { dials, refused, opened } = bench.punch.stats;
     assertEquals([dials, refused, opened], [2, 1, 1]);
-    assertEquals(bench.punch.nextTimeout(), 10 + 30_000, "the end of it all");
+    assertEquals(bench.punch.nextTimeout(), 10 + 5000, "it is waited for, and nothing else");
   });
 
   it("that is chosen and refused in our role is not the one: others are dialled again", () => {
@@ -903,6 +903,23 @@ describe("a stream", () => {
     bench.punch.handleStream(one, { type: "closed", reason: "failed" }, bench.now);
     const [nomination] = bench.written(other);
     assertEquals(nomination?.attributes.useCandidate, true);
+  });
+
+  it("that was chosen and answers no more for five seconds leaves another one its place", () => {
+    const { bench, one, other } = dialsTwo();
+    for (const id of [one, other]) {
+      bench.open(id);
+      bench.feed(id, bench.answer(bench.written(id)[0]!));
+    }
+    bench.feed(one, bench.request());
+    bench.run(4999);
+    assertEquals([bench.take("close"), bench.written(other)], [[], []]);
+    bench.run(1);
+    assertEquals(bench.take("close").map(({ id }) => id), [one]);
+    const [nomination] = bench.written(other);
+    assertEquals(nomination?.attributes.useCandidate, true);
+    bench.feed(other, bench.answer(nomination!));
+    assertEquals(bench.take("hand-over").map(({ id }) => id), [other]);
   });
 
   it("that breaks leaves its place to one that was answered, not to one that is only up", () => {
