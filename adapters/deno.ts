@@ -30,6 +30,7 @@ import { type DenoNamespace, listenNative } from "./deno_datagram.ts";
 import { openDgram } from "./dgram.ts";
 import { bindToward } from "./discovery/bind_toward.ts";
 import { openHttp, openStreams } from "./net.ts";
+import { runCommand } from "./program.ts";
 import type { InterfaceAddress, Runtime, UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 import { readInterfaces, readTextFile } from "./system.ts";
 import { cryptoRandom, errorCode, openError, sourceReader, wrongPeer } from "./udp.ts";
@@ -53,7 +54,7 @@ export function denoRuntime(): Runtime {
     openStreams,
     interfaces,
     readTextFile: readGranted,
-    run,
+    run: (command, args) => runCommand(Deno.Command, command, args),
   };
 }
 
@@ -78,18 +79,6 @@ async function readGranted(path: string): Promise<string> {
     throw permissionError(`Cannot read ${path}`, "--allow-all");
   }
   return await readTextFile(path);
-}
-
-async function run(command: string, args: readonly string[]): Promise<string> {
-  const { code, stdout } = await new Deno.Command(command, {
-    args: [...args],
-    stdin: "null",
-    stdout: "piped",
-    stderr: "null",
-    signal: AbortSignal.timeout(10_000),
-  }).output();
-  if (code !== 0) throw new Error(`'${command}' ended with status ${code}`);
-  return new TextDecoder().decode(stdout);
 }
 
 async function openUdp(options: UdpOptions, handlers: UdpHandlers): Promise<UdpSocket> {

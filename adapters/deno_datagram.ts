@@ -14,6 +14,7 @@ import {
   socketFamily,
   sourceReader,
 } from "./udp.ts";
+import type { DenoCommand } from "./program.ts";
 import type { UdpHandlers, UdpOptions, UdpSocket } from "./runtime.ts";
 
 interface DenoAddress {
@@ -51,13 +52,7 @@ export interface DenoNamespace {
     querySync(permission: Permission): { readonly state: string };
   };
   /** Running programs. */
-  readonly Command: new (command: string, options: {
-    args: string[];
-    stdin: "null";
-    stdout: "piped";
-    stderr: "null";
-    signal: AbortSignal;
-  }) => { output(): Promise<{ readonly code: number; readonly stdout: Uint8Array }> };
+  readonly Command: DenoCommand;
 }
 
 /** After so many failures in a row to receive, a socket is given up. */

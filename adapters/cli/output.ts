@@ -122,7 +122,10 @@ export function reportOf(
   if (/^'[^']+' .*current value is /s.test(message)) {
     return { report: { code: "usage", message: inFlags(message), attempts: [] }, status: 2 };
   }
-  return { report: { code: "internal", message, attempts: [] }, status: 1 };
+  // Deno's own words, which name the flag.
+  const isForbidden = error instanceof Error && error.name === "NotCapable";
+  const code = isForbidden ? "permission" : "internal";
+  return { report: { code, message, attempts: [] }, status: 1 };
 }
 
 /** What a person can do about it, to end the message with. */

@@ -34,6 +34,7 @@ import {
   open,
   readdir,
   readFile,
+  readlink,
   realpath,
   rename,
   rm,
@@ -41,7 +42,7 @@ import {
   stat,
 } from "node:fs/promises";
 import { hostname } from "node:os";
-import { dirname, isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import process from "node:process";
 import { checkAddress, checkPort } from "../../core/check.ts";
 import { formatEndpoint, isSameEndpoint } from "../../core/ip.ts";
@@ -76,6 +77,8 @@ interface Content {
 const KEPT_AFTER_EXPIRY_MS = 86_400_000;
 /** More entries than this are none that a host has made: the oldest go. */
 const MAX_ENTRIES = 4096;
+/** That many entries do not come near to this, bytes. */
+const MAX_FILE_BYTES = 1 << 25;
 /** A lock is held for milliseconds; one that has been held for this long has lost its holder. */
 const STALE_LOCK_MS = 2000;
 /** How long to wait for a lock that others take again and again. */
@@ -189,8 +192,7 @@ export class StateFile {
   async #change(edit: (entries: Entry[]) => Promise<Entry[] | undefined>): Promise<void> {
     if (this.path === undefined) return;
     try {
-      // A rename would put a file in the place of a link.
-      const path = await realpath(this.path).catch(() => this.path!);
+      const path = await placeOf(this.path);
       if (!await edit(await read(path))) return;
       const kind = await stat(path).catch(() => undefined);
       // What goes to /dev/null is to be lost.
@@ -206,6 +208,19 @@ export class StateFile {
       const why = error instanceof CommandError ? error.message : codeOf(error);
       this.#warn(`Cannot write ${this.path}: ${why}; a later unmap may not be allowed`);
     }
+  }
+}
+
+/**
+ * Where the file is or will be: a rename would put it in the place of a link, be that one to a file
+ * that is not there yet.
+ */
+async function placeOf(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    const target = codeOf(error) === "ENOENT" && await readlink(path).catch(() => undefined);
+    return target ? await placeOf(resolve(dirname(path), target)) : path;
   }
 }
 
@@ -233,7 +248,8 @@ async function read(path: string): Promise<Entry[]> {
   });
   if (kind?.isDirectory()) throw new CommandError("state-file", `${path} is a folder, no file`);
   if (!kind?.isFile()) return [];
-  const text = await readFile(path, "utf8");
+  // A larger one is none of natkit's, and as text it may be more than a runtime can hold.
+  const text = kind.size > MAX_FILE_BYTES ? "too large" : await readFile(path, "utf8");
   // What is empty has nothing to lose, and mktemp makes such files.
   if (text.trim() === "") return [];
   let content: unknown;

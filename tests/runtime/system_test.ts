@@ -5,6 +5,7 @@ import { tmpdir, uptime } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { findGateways } from "../../adapters/discovery/mod.ts";
+import { type DenoCommand, runCommand, runProgram } from "../../adapters/program.ts";
 import { readTextFile, readUptimeMs, systemRandom } from "../../adapters/system.ts";
 import { canonicalAddress } from "../../core/ip.ts";
 import { runtime } from "./support.ts";
@@ -52,6 +53,29 @@ describe("the system of this runtime", () => {
     if (!isWindows) assertEquals(printed, "$HOME a b\n");
     await assertRejects(() => runtime.run("no-such-program", []));
     if (!isWindows) await assertRejects(() => runtime.run("false", []));
+  });
+
+  it("waits no longer for a program that hears no signal, nor for what it has started", {
+    skip: process.platform === "win32",
+  }, async () => {
+    const folder = await mkdtemp(join(tmpdir(), "natkit-"));
+    const loop = `while [ -d ${folder} ]; do sleep 0.1; done`;
+    const { Deno } = globalThis as { Deno?: { Command: DenoCommand } };
+    const run = (script: string) =>
+      Deno
+        ? runCommand(Deno.Command, "sh", ["-c", script], 200)
+        : runProgram("sh", ["-c", script], 200);
+    try {
+      const message = "'sh' did not end within 200 ms";
+      await Promise.all([
+        assertRejects(() => run(`trap "" TERM; ${loop}`), Error, message),
+        assertRejects(() => run(`(${loop}) & wait`), Error, message),
+        assertRejects(() => run(`(${loop}) &`), Error, message),
+      ]);
+    } finally {
+      // What was started ends by this.
+      await rm(folder, { recursive: true });
+    }
   });
 
   it("gives no byte of the kernel's randomness twice, and goes elsewhere where it has none", () => {

@@ -269,6 +269,13 @@ describe("reportOf()", () => {
 
     assertEquals([report.code, status], ["internal", 1]);
   });
+
+  it("takes what Deno forbids for that", () => {
+    const error = Object.assign(new Error("Requires env access"), { name: "NotCapable" });
+    const { report, status } = reportOf(error);
+
+    assertEquals([report.code, report.message, status], ["permission", "Requires env access", 1]);
+  });
 });
 
 describe("describeEvent()", () => {

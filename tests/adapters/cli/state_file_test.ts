@@ -10,6 +10,7 @@ import {
   rm,
   stat,
   symlink,
+  truncate,
   writeFile,
 } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
@@ -331,6 +332,17 @@ describe("StateFile", () => {
     });
   }
 
+  it("leaves a file as it is and unread that is larger than natkit's can be", async () => {
+    await mkdir(join(folder, "deep"));
+    await writeFile(path, "");
+    await truncate(path, 3 * 2 ** 30);
+
+    await assertRejects(() => file().load(), CommandError, "no state file");
+    await file().keep(entry(1));
+
+    assertEquals((await stat(path)).size, 3 * 2 ** 30);
+  });
+
   it("does not replace a file that it cannot read", {
     skip: process.platform === "win32",
   }, async () => {
@@ -440,6 +452,22 @@ describe("StateFile", () => {
     await file().keep(entry(1));
 
     assertEquals(await mappings(target), [saved(1)]);
+  });
+
+  it("follows a link to where no file is yet, and leaves one alone that leads to itself", {
+    skip: process.platform === "win32",
+  }, async () => {
+    await mkdir(join(folder, "deep"));
+    await symlink("second.json", path);
+    await symlink("../there/state.json", join(folder, "deep", "second.json"));
+    await file().keep(entry(1));
+    assertEquals(await mappings(join(folder, "there", "state.json")), [saved(1)]);
+    assertEquals([await mappings(), warnings], [[saved(1)], []]);
+
+    const own = join(folder, "own.json");
+    await symlink("own.json", own);
+    await file(own).keep(entry(1));
+    assertEquals(warnings.map((text) => text.split(";")[0]), [`Cannot write ${own}: ELOOP`]);
   });
 
   it("warns where it cannot write, and fails nobody", async () => {
