@@ -83,7 +83,7 @@ import {
 import { Nested, type NestedHost } from "./nested.ts";
 import { type OuterHost, Outers } from "./outer.ts";
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
-import { contenderOf, Race, type RaceHost, refusedUntil } from "./race.ts";
+import { contenderOf, Race, type RaceHost } from "./race.ts";
 import { noteRemoval, type RemovalHost, Removals } from "./removal.ts";
 import { SavedPorts } from "./saved_ports.ts";
 import { type TableHost, TableQuestions } from "./tables.ts";
@@ -909,11 +909,6 @@ export class PortMapper implements Machine<MapperEvent> {
     now: Instant,
   ): void {
     this.#nested.flush(managed, now);
-    const { holder } = managed;
-    if (holder) {
-      holder.state = "asking";
-      holder.refusedUntil = refusedUntil(failure, retryAt);
-    }
     managed.isLost = true;
     managed.phase = "racing";
     managed.since = now;
@@ -922,9 +917,7 @@ export class PortMapper implements Machine<MapperEvent> {
     if (this.#outbox.pendingEvent(managed.id)?.type === "mapped") managed.isReported = false;
     const lost = { type: "lost", id: managed.id, failure } as const;
     this.#tell(managed, retryAt === undefined ? lost : { ...lost, retryAt }, now);
-    if (failure.kind === "refused" && holder) {
-      this.#race.refusedWhileLost(managed, holder, failure.retryAt);
-    } else this.#race.begin(managed, now);
+    this.#race.lost(managed, failure, retryAt, now);
   }
 
   /** One that may have held it has deleted it, or is past asking; or its time is over. */

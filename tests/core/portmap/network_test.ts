@@ -219,6 +219,58 @@ describe("several gateways", () => {
     assertEquals(told(net.events[0], "mapped").mapping.gateway, B.gateway);
     assertEquals(net.now, 0);
   });
+
+  it("one that lost a mapping and refuses it leaves it to the next at once, which keeps it", () => {
+    const net = new Net();
+    const gateway = net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    gateway.reboot(net.now);
+    gateway.setRefusal(8, net.now); // NO_RESOURCES, 30 s
+    net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(5000);
+    assertEquals(net.takeTypes(), ["mapped", "gateway-restarted", "lost", "recovered"]);
+    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
+    // Who has refused is asked no more, and what it gives back it keeps for others.
+    gateway.setRefusal(undefined, net.now);
+    net.sent.length = 0;
+    net.run(1_800_000);
+    assertEquals(net.sent.filter(({ to }) => to.address === A.gateway.address), []);
+    assertEquals([net.ports(A), net.ports(B)], [[], [8080]]);
+  });
+
+  it("one that refuses what was lost meanwhile leaves it to the next at once", () => {
+    const net = new Net();
+    const gateway = net.add(A, "203.0.113.7");
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    net.connect([]);
+    net.run(5000);
+    gateway.setRefusal(8, net.now);
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
+    assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
+  });
+
+  it("of which one refuses what was lost: the other, though it is not there yet, is asked each minute", () => {
+    const net = new Net({ protocols: ["pcp"] });
+    const gateway = net.add(A, "203.0.113.7");
+    net.add(B, "198.51.100.7");
+    net.connect([A, B]);
+    const id = net.do((mapper, now) => mapper.map(web, now));
+    const [, { key }] = net.mapper.sockets() as [unknown, { key: string }];
+    net.silent.add(B.gateway.address);
+    gateway.reboot(net.now);
+    gateway.setRefusal(4, net.now); // UNSUPP_OPCODE, half an hour
+    net.do((mapper, now) => mapper.renew(id, undefined, now));
+    net.run(5000);
+    net.do((mapper, now) => mapper.handleUnreachable(B.gateway, key, now));
+    net.silent.clear();
+    net.run(61_000);
+    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
+  });
 });
 
 describe("networks", () => {
