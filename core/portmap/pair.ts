@@ -310,7 +310,7 @@ export class Pairs {
     if (!udp) return this.#ask(pair, "udp", now);
     if (a.external.port !== b!.external.port) {
       // The first other port is one that the gateway chose itself: it may be free for both.
-      pair.candidate = pair.round === 1 ? b!.external.port : FIRST_DYNAMIC_PORT +
+      pair.candidate = pair.round <= 1 ? b!.external.port : FIRST_DYNAMIC_PORT +
         below(this.#random, 65_536 - FIRST_DYNAMIC_PORT);
       return this.#end(pair, now);
     }

@@ -216,18 +216,25 @@ describe("TCP and UDP on one port", () => {
   });
 
   it("come back after a restart, on another port where one has been taken meanwhile", () => {
-    const { net, gateway } = make();
+    const net = new Net({ protocols: ["pcp"] });
+    const ports = [{ first: 5000, last: 5001 }];
+    const gateway = net.add(A, "203.0.113.7", { table: { ports, quarantine: false } });
+    net.connect([A]);
     const id = net.do((mapper, now) => mapper.mapBoth(game, now));
+    const { port: before } = net.mapper.mapping(id)!.external;
     net.run(60_000);
     net.takeTypes();
     gateway.reboot(net.now);
-    take(gateway, "udp", 27_015);
+    take(gateway, "udp", before);
+    net.sent.length = 0;
     net.run(3 * 3_600_000);
     const types = net.events.map(({ type }) => type).filter((type) => type !== "gateway-restarted");
     assertEquals(types.slice(0, 2), ["lost", "recovered"]);
     const { port } = net.mapper.mapping(id)!.external;
-    assert(port !== 27_015);
+    assert(port !== before);
     assertEquals(table(net, gateway), [`tcp ${port}`, `udp ${port}`]);
+    // The one that the gateway chose for UDP was free for both.
+    assertEquals(wish(asksFor(net, "tcp")[0]!), port);
   });
 
   it("tell a new address once", () => {
