@@ -1208,6 +1208,7 @@ export class PortMapper implements Machine<MapperEvent> {
     find: (id) => this.#managed.get(id),
     paths: () => this.#paths,
     own: () => this.#own(),
+    pathOf: (family) => this.#pathOf(family),
     pathBeyond: this.#outerHost.pathBeyond,
     familyOf: (request) => this.#familyOf(request),
     misfit: this.#host.misfit,

@@ -223,9 +223,7 @@ export class Nested {
 
   #endIfDone(nest: Nest): void {
     const { id, inner, over, attempts, failure } = nest;
-    // What never was granted is nobody's matter.
-    const isHeldAbove = this.#outers.of(id).some(({ granted }) => granted);
-    if (!over || isHeldAbove || !this.#byId.has(id)) return;
+    if (!over || this.#outers.mayBeHeld(id) || !this.#byId.has(id)) return;
     this.#forget(nest);
     const all = { ...over, attempts: [...over.attempts, ...attempts] };
     this.#host.tell(failure && !over.failure ? { ...all, failure } : all, inner.id);

@@ -67,6 +67,11 @@ export class Outers {
     return this.#owned.get(owner)?.outers.map(({ managed }) => managed) ?? [];
   }
 
+  /** Whether a gateway may hold one of an owner's: what never was granted is nobody's matter. */
+  mayBeHeld(owner: MappingId): boolean {
+    return this.of(owner).some(({ granted }) => granted);
+  }
+
   /** Whether a mapping is for a gateway above another one. */
   has(managed: ManagedMapping): boolean {
     return this.#find(managed) !== undefined;

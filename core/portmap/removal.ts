@@ -35,6 +35,8 @@ export interface RemovalHost extends Pick<OuterHost, "pathBeyond"> {
   paths(): readonly Path[];
   /** Those in use, without the ones that lead beyond another gateway. */
   own(): readonly Path[];
+  /** The best way of a family. */
+  pathOf(family: Family): Path | undefined;
   /** The family of a request. */
   familyOf(request: PortRequest): Family;
   /** Why a speaker cannot do it, or undefined. */
@@ -142,9 +144,7 @@ export class Removals {
       gateway === (only ?? gateway) && this.#pathTo(gateway)
     );
     const at = only ?? saved?.gateway;
-    const path = at === undefined
-      ? this.#host.own().find(({ gateway }) => familyOf(gateway.address) === family)
-      : this.#pathTo(at);
+    const path = at === undefined ? this.#host.pathOf(family) : this.#pathTo(at);
     if (!path?.local) return;
     if (request.internalPort === 0) return this.#beginAll(managed, path.speakers, now);
     const isAtWork = [...this.#leaving].some((one) =>

@@ -180,7 +180,7 @@ export class Watches {
 
   #endIfDone(watch: Watch): void {
     const { id, isClosing, parts, attempts, failure } = watch;
-    const isDone = isClosing && parts.length === 0 && this.#outers.of(id).length === 0;
+    const isDone = isClosing && parts.length === 0 && !this.#outers.mayBeHeld(id);
     if (!isDone || !this.#open.delete(id)) return;
     this.#outers.forget(id);
     const told = { reason: "revoked", attempts, ...(failure && { failure }) } as const;

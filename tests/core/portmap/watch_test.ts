@@ -451,6 +451,24 @@ describe("a watched port", () => {
       });
     }
 
+    it("ends without waiting for where nobody was found above", () => {
+      const net = new Net({ protocols: ["pcp"] });
+      net.add(A, BETWEEN);
+      net.add(OUTER, "203.0.113.7");
+      net.connect([A]);
+      const id = net.do((mapper, now) => mapper.watch(web, now));
+      net.openAbove();
+      assertEquals(net.ports(OUTER), [8080]);
+      net.do((mapper, now) => mapper.revoke(id, now));
+      assertEquals(net.takeTypes(), ["assignments", "unmapped"]);
+      assertEquals([net.ports(A), net.ports(OUTER)], [[], []]);
+      // What may have been granted there unheard is deleted all the same.
+      const [last] = net.sent.filter(({ to }) => to.address.endsWith(".254")).slice(-1);
+      assertEquals(last!.data.subarray(4, 8), new Uint8Array(4));
+      net.run(10_000);
+      assertEquals([net.events, net.mapper.isIdle, net.mapper.sockets().length], [[], true, 1]);
+    });
+
     it("follows the inner one", () => {
       const { net } = nested({});
       sets(net);
