@@ -80,7 +80,7 @@ export class AddressQuestions {
     this.#begin(question, now);
   }
 
-  /** A gateway is open, or its socket failed: asks there, or tells that nothing leaves. */
+  /** A gateway is open, or the best one, or its socket failed: asks there, or tells that nothing leaves. */
   pathChanged(now: Instant): void {
     for (const question of [...this.#open.values()]) this.#begin(question, now);
   }
@@ -90,7 +90,7 @@ export class AddressQuestions {
     for (const question of [...this.#open.values()]) {
       const { waiting } = question;
       for (const speaker of waiting ?? []) if (speaker.path === path) waiting!.delete(speaker);
-      if (waiting?.size !== 0) continue;
+      if (waiting && waiting.size > 0) continue;
       question.waiting = undefined;
       this.#begin(question, now);
     }
@@ -152,7 +152,11 @@ export class AddressQuestions {
   }
 
   #begin(question: Question, now: Instant): void {
-    const path = this.#host.pathOf(question.family, question.gateway);
+    const { family, gateway } = question, path = this.#host.pathOf(family, gateway);
+    if (gateway && !path) {
+      const message = `${gatewayText(gateway)} is no gateway of this host`;
+      return this.#finish(question, { code: "gateway-not-found", message }, now);
+    }
     if (path?.failure) return this.#finish(question, path.failure, now);
     if (question.waiting || !path?.local) return;
     const asked = path.speakers.filter(({ via }) => question.protocols?.includes(via) ?? true);

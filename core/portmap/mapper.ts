@@ -271,6 +271,8 @@ export class PortMapper implements Machine<MapperEvent> {
       this.#raceAnew(managed, now);
     }
     this.#watches.pathsChanged(now);
+    this.#addresses.pathChanged(now);
+    this.#tables.pathChanged(now);
     this.#drain(now);
   }
 

@@ -208,6 +208,10 @@ export class Path {
     const isOtherWay = before === undefined ? false : spec.way !== before;
     if (isOtherWay) this.key = `${this.name} way ${++this.#ways}`;
     const { localAddress } = spec;
+    // What could not be had was another socket.
+    if (isOtherWay || localAddress !== this.#spec.localAddress) {
+      this.failure = this.#restsUntil = undefined;
+    }
     const isElsewhere = this.local !== undefined && localAddress !== undefined &&
       localAddress !== this.local.address;
     // One that named no address waits on for its socket; one that came back has it.

@@ -61,7 +61,41 @@ describe("a question for the external addresses", () => {
     net.connect([A]);
     net.sent.length = 0;
     net.do((mapper, now) => mapper.askAddressesAt(B.gateway, now));
-    assertEquals([net.events, net.sent], [[], []], "nobody is there any more");
+    const end = told(net.events[0], "external-addresses-told");
+    assertEquals([end.code, end.message, end.attempts], [
+      "gateway-not-found",
+      "192.168.2.1 is no gateway of this host",
+      [],
+    ]);
+    assertEquals([net.sent, net.mapper.isIdle], [[], true]);
+  });
+
+  it("ends where the gateway that is named is left, whether it was asked or not open yet", () => {
+    for (const opens of [[A, B], [A]]) {
+      const net = open();
+      net.add(B, "198.51.100.7");
+      net.silent.add(B.gateway.address);
+      net.connect([A, B], opens);
+      const id = net.do((mapper, now) => mapper.askAddressesAt(B.gateway, now));
+      assertEquals(net.events, []);
+      net.connect([A]);
+      const end = told(net.events[0], "external-addresses-told");
+      assertEquals([end.id, end.code], [id, "gateway-not-found"]);
+      net.run(10_000);
+      assertEquals([net.events.length, net.mapper.isIdle], [1, true]);
+    }
+  });
+
+  it("that waits for a gateway to open is asked at another one that is better, or left, by then", () => {
+    for (const next of [[B], [B, A]]) {
+      const net = new Net({ protocols: ["nat-pmp"] });
+      net.add(B, "198.51.100.7");
+      net.connect([A, B], [B]);
+      const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+      assertEquals(net.events, []);
+      net.connect(next, [B]);
+      assertEquals(takeShort(net), [`#${id} nat-pmp 192.168.2.1 198.51.100.7`, `#${id} told `]);
+    }
   });
 
   it("is asked of those alone that are named", () => {

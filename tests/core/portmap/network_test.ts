@@ -34,6 +34,28 @@ describe("a gateway's socket", () => {
     assertEquals(net.mapper.sockets(), [spec]);
   });
 
+  it("that could not be had is wanted at once where this host has another address, or another way", () => {
+    const failure = { ok: false, code: "network", message: "no", isOpen: false } as const;
+    for (const change of [{ localAddress: "192.168.1.101" }, { way: "wlan0" }]) {
+      const net = new Net();
+      const before = { ...A, way: "eth0" };
+      net.do((mapper, now) => mapper.networkChanged([before], now));
+      net.do((mapper, now) => mapper.handleSocket(spec.key, failure, now));
+      // The same network is no news.
+      net.do((mapper, now) => mapper.networkChanged([before], now));
+      assertEquals(net.mapper.sockets(), []);
+      const id = net.do((mapper, now) => mapper.askAddresses(undefined, now));
+      assertEquals(net.takeTypes(), ["external-addresses-told"]);
+      net.do((mapper, now) => mapper.networkChanged([{ ...before, ...change }], now));
+      const address = change.localAddress ?? A.localAddress!;
+      assertEquals(net.mapper.sockets().map(({ local }) => local), [{ address, port: 0 }]);
+      assertEquals(net.mapper.nextTimeout(), undefined);
+      // What is asked now waits for that one.
+      assert(net.do((mapper, now) => mapper.askAddresses(undefined, now)) > id);
+      assertEquals(net.takeTypes(), []);
+    }
+  });
+
   it("is kept where the gateway is left, until it has heard of all that is deleted", () => {
     const net = new Net({ protocols: ["pcp"] });
     net.add(A, "203.0.113.7");
