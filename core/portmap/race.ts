@@ -313,7 +313,7 @@ export class Race {
   #putOffOthers(managed: ManagedMapping, refused: Contender, retryAt: Instant): void {
     for (const one of managed.contenders) {
       if (one === refused || one.speaker.path !== refused.speaker.path) continue;
-      one.refusedUntil = retryAt + RERACE_MS;
+      one.refusedUntil = Math.max(one.refusedUntil ?? -Infinity, retryAt + RERACE_MS);
       if (one.state !== "asking" && one.state !== "beaten") this.#stopProbing(managed, one);
     }
   }

@@ -232,6 +232,22 @@ describe("several gateways", () => {
     assertEquals(asked(), 3);
   });
 
+  it("a protocol that is not spoken is left alone as long, though another one is refused meanwhile", () => {
+    const net = new Net();
+    const gateway = net.add(A, "203.0.113.7", { protocols: ["nat-pmp"] });
+    net.connect([A]);
+    const id = net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
+    net.run(1000);
+    net.silent.add(A.gateway.address);
+    for (let i = 0; i < 1000 && net.mapper.mapping(id); i++) net.run(500);
+    net.silent.clear();
+    gateway.setRefusal(4, net.now); // Out of resources, 30 s
+    net.run(10_000);
+    net.silent.add(A.gateway.address);
+    net.run(1_500_000);
+    assertEquals(net.sent.filter(({ data }) => data[0] === 2).length, 1);
+  });
+
   it("one that refuses does not keep the next from being asked at once", () => {
     const net = new Net();
     net.add(A, "203.0.113.7").setRefusal(8, 0);
