@@ -4,7 +4,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { Action, SendAction, SocketSpec } from "../../../core/machine.ts";
-import type { ClientEvent, ClientOptions } from "../../../core/portmap/client.ts";
+import type { ClientEvent, ClientOptions, MappingClient } from "../../../core/portmap/client.ts";
 import { LateClient } from "../../../core/portmap/late.ts";
 import { PortMapper } from "../../../core/portmap/mapper.ts";
 import { makeIgdClient } from "../../../core/portmap/upnp.ts";
@@ -303,6 +303,34 @@ describe("UPnP's client", () => {
     home.run(1000);
     assertEquals(told(takeOthers(home)[0], "mapped").mapping.internal.address, localAddress);
     assertEquals(home.router.table(), [`TCP 8080->${localAddress}:8080`]);
+  });
+
+  it("is asked for nothing that was taken back before it was there, and is itself told later", () => {
+    const calls: unknown[] = [];
+    const made = {
+      ...{
+        isIdle: false,
+        map: () => 7,
+        withdraw: (id: number) => void calls.push(["withdraw", id]),
+      },
+      ...{ endProbe: () => void calls.push(["endProbe"]), probe: () => void calls.push(["probe"]) },
+    } as unknown as MappingClient;
+    const client = new LateClient("upnp", () => undefined, CLIENT, undefined, IGD_SEARCH);
+    assert(client.isIdle);
+    client.probe(0);
+    assert(!client.isIdle);
+    client.endProbe(0);
+    const early = client.map(web, 0);
+    assert(!client.isIdle);
+    client.withdraw(early, 0);
+    assert(client.isIdle);
+    assertEquals(client.sockets(), [], "nobody is searched for any more");
+
+    client.codeTold(() => made, 0);
+    const asked = client.map(web, 0);
+    client.withdraw(asked, 0);
+    assertEquals(calls, [["withdraw", 7]]);
+    assert(!client.isIdle);
   });
 
   it("is spoken by no mapper that was not given it", () => {

@@ -150,6 +150,7 @@ describe("the race", () => {
   });
 
   it("does without NAT-PMP from a global address and over IPv6 (PMP-C-02, PMP-C-34)", () => {
+    assertEquals(defaultProtocols("2600::7"), ["pcp", "upnp"], "for pinholes");
     for (const localAddress of ["198.18.0.1", "11.0.0.1"]) {
       const mapper = openMapper({ protocols: defaultProtocols(localAddress) }, localAddress);
       mapper.map(web, 0);
