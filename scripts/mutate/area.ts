@@ -7,7 +7,8 @@
  *    namesake first; `tests/runtime/` too is a mirror of `adapters/`;
  * 2. `tests/conformance/pcp_*`, what the standard says of it;
  * 3. `tests/core/contract_test.ts`, where the mirror holds a case for it;
- * 4. any other test that imports the file itself, or what loads the file at need, by `import()`.
+ * 4. any other test that imports the file itself, what loads the file at need, by `import()`, or what
+ *    extends a class of it.
  *
  * Of these only those that reach the file, through whatever they import or load. A test that starts
  * the command in processes is slow, and asked about what no other test reaches. Clients stand before
@@ -39,6 +40,15 @@ export function isSimulated(path: string): boolean {
   return SIMULATED.test(path);
 }
 
+/** Classes that extend another, and what is imported by name. */
+const EXTENDS = /\bclass\s+\w+\s+extends\s+(\w+)/g;
+const NAMED = /\bimport\s*\{([^}]*)\}\s*from\s*"(\.[^"]*)"/g;
+
+/** The path of what a file imports. */
+function resolve(specifier: string, from: string): string {
+  return new URL(specifier, `file:///${from}`).pathname.slice(1).replace(/\.js$/, ".ts");
+}
+
 /** The folder of a path. */
 export function folderOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/"));
@@ -49,6 +59,8 @@ export class Imports {
   readonly #direct = new Map<string, ReadonlySet<string>>();
   /** What each loads at need. */
   readonly #late = new Map<string, ReadonlySet<string>>();
+  /** The files of what each extends. */
+  readonly #bases = new Map<string, ReadonlySet<string>>();
   /** Tests' files that start processes or threads. */
   readonly #starters = new Set<string>();
   readonly #reached = new Map<string, ReadonlySet<string>>();
@@ -60,9 +72,8 @@ export class Imports {
       const imported = ts.preProcessFile(script, true, true).importedFiles
         .filter(({ fileName }) => fileName.startsWith("."))
         .map(({ fileName, pos }) => {
-          const name = new URL(fileName, `file:///${path}`).pathname.slice(1);
           return {
-            name: name.replace(/\.js$/, ".ts"),
+            name: resolve(fileName, path),
             isLate: /\bimport\s*\(\s*["'`]?$/.test(script.slice(0, pos)),
           };
         });
@@ -70,6 +81,11 @@ export class Imports {
       this.#direct.set(path, new Set(imported.map(({ name }) => name)));
       const late = imported.filter(({ isLate }) => isLate);
       this.#late.set(path, new Set(late.map(({ name }) => name)));
+      const bases = new Set([...script.matchAll(EXTENDS)].map(([, name]) => name!));
+      const named = [...script.matchAll(NAMED)].filter(([, names]) =>
+        names!.split(",").some((name) => bases.has(name.trim()))
+      );
+      this.#bases.set(path, new Set(named.map(([, , from]) => resolve(from!, path))));
     }
   }
 
@@ -91,6 +107,11 @@ export class Imports {
   /** What loads a file at need. */
   loadersOf(path: string): string[] {
     return [...this.#late].filter(([, late]) => late.has(path)).map(([loader]) => loader);
+  }
+
+  /** What extends a class of a file. */
+  heirsOf(path: string): string[] {
+    return [...this.#bases].filter(([, bases]) => bases.has(path)).map(([heir]) => heir);
   }
 
   /** Whether a test may run code in another process. */
@@ -125,7 +146,7 @@ export function testsOf(path: string, imports: Imports): string[] {
   const hasContract = imports.paths.some((other) =>
     other.startsWith(`${mirror}/`) && other.endsWith("contract_case.ts")
   );
-  const doors = [path, ...imports.loadersOf(path)];
+  const doors = [path, ...imports.loadersOf(path), ...imports.heirsOf(path)];
   const ranks: readonly ((test: string) => boolean)[] = [
     (test) => test === namesake,
     inMirror,

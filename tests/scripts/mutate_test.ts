@@ -196,6 +196,24 @@ describe("the tests of an area", () => {
     }));
 });
 
+describe("the tests of what others extend", () => {
+  const scripts: Record<string, string> = {
+    "core/lease/client.ts": "export class Client {} export class Wire {}",
+    "core/pcp/client.ts":
+      'import { a, Client } from "../lease/client.js"; class P extends Client {}',
+    "core/pcp/user.ts": 'import { Client } from "../lease/client.js";',
+    "tests/core/lease/keeper_test.ts": "",
+    "tests/core/pcp/client_test.ts": 'import "../../../core/pcp/client.js";',
+    "tests/core/pcp/user_test.ts": 'import "../../../core/pcp/user.js";',
+  };
+
+  it("are those of the classes that do", () =>
+    withScript<Areas>("mutate/area.ts", ({ Imports, testsOf }) => {
+      const imports = new Imports(Object.keys(scripts), (path) => scripts[path]!);
+      assertEquals(testsOf("core/lease/client.ts", imports), ["tests/core/pcp/client_test.ts"]);
+    }));
+});
+
 describe("the tests of what is loaded at need", () => {
   const scripts: Record<string, string> = {
     "adapters/http.ts": "",
