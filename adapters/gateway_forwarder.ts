@@ -170,8 +170,6 @@ export class GatewayForwarder {
       socket.on("close", () => {
         // The other one may still have to send what it got.
         if (inside.destroyed && outside.destroyed) end();
-        else if (socket === inside) outside.end();
-        else inside.end();
       });
     }
     outside.pipe(inside);

@@ -256,10 +256,9 @@ export class NodeHttp implements Http {
     outgoing.on("error", forget);
     readBody(incoming, MAX_REQUEST_BYTES, (body, isWhole) => {
       if (!this.#taken.has(outgoing)) return;
-      if (body && !isWhole) return forget();
       const from = socketEndpoint(incoming.socket.remoteAddress, incoming.socket.remotePort);
+      if (!from || (body && !isWhole)) return forget();
       if (!body) return finish(lastResponse(413));
-      if (!from) return finish(lastResponse(400));
       stop();
       stop = startTimer(ANSWER_MS, () => finish(lastResponse(503)), false);
       this.#answers.set(id, finish);

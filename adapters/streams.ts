@@ -68,7 +68,6 @@ export class NodeStreams implements Streams {
         stream.release();
         if (action.unread?.length) socket.unshift(action.unread);
         this.#handed.set(id, { ...ends, socket });
-        socket.on("close", () => this.#handed.delete(id));
     }
   }
 

@@ -119,7 +119,8 @@ export interface Setup {
  * Checks the options and looks up what they name.
  *
  * @throws {TypeError | RangeError} On options that are none.
- * @throws {NatError} `permission` or `network`, where none of the servers could be looked up.
+ * @throws {NatError} `permission` or `network`, where none of the servers could be looked up, or
+ *   this host has no address.
  */
 export async function prepare(options: RendezvousOptions): Promise<Setup> {
   const { stunServers = [], turnServers = [], localAddresses, localPort, nat, role, signal } =
@@ -154,6 +155,9 @@ export async function prepare(options: RendezvousOptions): Promise<Setup> {
   const servers = looked.flatMap((one) => one.status === "fulfilled" ? one.value : []);
   const relays = lookedTurn.flatMap((one) => one.status === "fulfilled" ? one.value : []);
   const addresses = given ?? ownAddresses(runtime);
+  if (addresses.length === 0) {
+    throw new NatError("network", "Cannot listen for the peer: no interface has an address");
+  }
   signal?.throwIfAborted();
   return { runtime, servers, relays, addresses, port };
 }

@@ -39,10 +39,7 @@ export class SeenSocket {
     const hears = () => seen ? seen.#hears : handlers;
     const socket = await runtime.openUdp({ local }, {
       onDatagram: (data, from) => hears().onDatagram(data, from),
-      onUnreachable: (to) => {
-        handlers.onUnreachable(to);
-        if (hears() !== handlers) hears().onUnreachable(to);
-      },
+      onUnreachable: (to) => handlers.onUnreachable(to),
       onError: (error, to) => handlers.onError(error, to),
     });
     return seen = new SeenSocket(runtime, socket, handlers);

@@ -205,6 +205,17 @@ describe("TCP streams on this runtime", () => {
     assertEquals(told, []);
   });
 
+  it("ends a stream that it gives up on both sides", async () => {
+    const { at, accepted } = await peer();
+    const { streams, next, dial } = await machine();
+    dial(1, at);
+    await next("open");
+    streams.act({ type: "stream", do: "write", id: 1, data: new Uint8Array(MIB + 1) });
+    const given = await accepted();
+    given.resume();
+    await guarded(new Promise<void>((resolve) => given.on("end", resolve).on("close", resolve)));
+  });
+
   it("ends all when it is closed but what was taken, and says nothing of it", async () => {
     const { at, accepted } = await peer();
     const { streams, told, next, dial } = await machine();

@@ -51,6 +51,12 @@ describe("the system of this runtime", () => {
     const printed = await runtime.run(command!, args);
 
     if (!isWindows) assertEquals(printed, "$HOME a b\n");
+    if (!isWindows) {
+      assertEquals(
+        (await runtime.run("sh", ["-c", "head -c 3000000 /dev/zero"])).length,
+        3_000_000,
+      );
+    }
     await assertRejects(() => runtime.run("no-such-program", []));
     if (!isWindows) await assertRejects(() => runtime.run("false", []));
   });

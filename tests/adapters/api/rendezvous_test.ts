@@ -32,7 +32,11 @@ describe("a rendezvous", () => {
 
   it("is at this host's own where there is no network", async () => {
     assertEquals(await addressesOf("127.0.0.1", "::1", "169.254.7.7"), ["::1", "127.0.0.1"]);
-    assertEquals(await addressesOf(), []);
+  });
+
+  it("is nowhere where not even loopback is up, and says so", async () => {
+    const error = await assertRejects(() => addressesOf(), NatError, "no interface has an address");
+    assertEquals(error.code, "network");
   });
 
   it("is where it is told, with the servers that are named, at STUN's port by default", async () => {

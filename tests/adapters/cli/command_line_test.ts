@@ -1143,6 +1143,21 @@ describe("natkit", () => {
       return io.started.map(({ env }) => env.NATKIT_EVENT);
     };
 
+    it("runs it where the mapping is lost, with the reason", async () => {
+      const running = run("map 6000 --json --exec x");
+      await commands(1);
+      io.started[0]!.end(0);
+      nat.mapping.tell({ type: "lost", reason: "no answer" });
+      await commands(2);
+      const { NATKIT_EVENT, NATKIT_REASON } = io.started[1]!.env;
+      assertEquals([NATKIT_EVENT, NATKIT_REASON], ["lost", "no answer"]);
+      io.started[1]!.end(0);
+      io.signal("SIGTERM");
+      await commands(3);
+      io.started[2]!.end(0);
+      assertEquals(await running, 143);
+    });
+
     it("runs the command at each change, one at a time, and before the end", async () => {
       io.env.PATH = "/bin";
       for (const name of ["REASON", "REMOTE_ADDRESS", "REMOTE_PORT"]) {
@@ -1901,6 +1916,14 @@ describe("natkit", () => {
         undefined,
         "192.168.1.5",
       ]);
+    });
+
+    it("takes along what was made for another host, from whatever address of this one", async () => {
+      const third = { internalPort: 6001, thirdParty: "192.168.1.9" };
+      await keep(third, { internalAddress: "192.168.1.5" });
+      nat.answer = confirmAsOpened;
+      assertEquals(await run("unmap --all --via pcp --internal-address 192.168.1.6"), 0);
+      assertEquals([nat.calls[0]?.[1], await saved()], [6001, []]);
     });
 
     it("asks from the address that it was made for, as long as this host has that", async () => {
