@@ -332,7 +332,10 @@ async function commit(token: string, path: string, entries: readonly Entry[]): P
   const oldest = Date.now() - KEPT_AFTER_EXPIRY_MS;
   const content: Content = {
     version: 1,
-    entries: entries.filter((entry) => entry.expiresAt > oldest).slice(-MAX_ENTRIES),
+    // A host without a clock that lasts starts years ago, and is set right later.
+    entries: entries.filter(({ expiresAt, owner }) =>
+      expiresAt > oldest || (owner !== undefined && hasPid(owner.pid))
+    ).slice(-MAX_ENTRIES),
   };
   // Never made here: a token that is gone must stay gone.
   const file = await open(token, "r+");

@@ -16,6 +16,7 @@ import { bestRoute, type Route } from "./route.ts";
 import {
   askSystem,
   type DiscoveryRuntime,
+  interfacesOrNone,
   readFleeting,
   readRoutes,
   refusalError,
@@ -44,7 +45,8 @@ export async function sourceToward(
   peer: string,
 ): Promise<string | undefined> {
   if (isLoopback(peer)) return familyOf(peer) === 4 ? "127.0.0.1" : "::1";
-  const interfaces = runtime.interfaces();
+  // A socket's word is enough where the system does not tell them (Android).
+  const interfaces = runtime.addressToward ? interfacesOrNone(runtime) : runtime.interfaces();
   if (interfaces.some(({ address }) => address === peer)) return peer;
   return familyOf(peer) === 4
     ? (await wayToward(runtime, interfaces, peer))?.localAddress

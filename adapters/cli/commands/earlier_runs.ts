@@ -11,6 +11,7 @@ import { savedKey } from "../../../core/lease/saved.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { Nat } from "../../api/nat.ts";
 import type { NatOptions } from "../../api/options.ts";
+import { interfacesOrNone } from "../../discovery/system_view.ts";
 import type { Context } from "../command.ts";
 import { CommandError } from "../output.ts";
 import { openNat } from "../open_nat.ts";
@@ -138,7 +139,7 @@ function isForUs(context: Context, { mapping, internalAddress }: Entry): boolean
 function ownAddresses({ flags, runtime }: Context): Set<string> {
   const named = flags["internal-address"];
   return new Set(
-    named === undefined ? runtime.interfaces().map(({ address }) => address) : [named],
+    named === undefined ? interfacesOrNone(runtime).map(({ address }) => address) : [named],
   );
 }
 

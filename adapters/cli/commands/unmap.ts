@@ -14,6 +14,7 @@ import type { Transport } from "../../../core/mapping.ts";
 import { gatewayText } from "../../../core/portmap/gateway.ts";
 import type { Nat, UnmapResult } from "../../api/nat.ts";
 import type { WaitOptions } from "../../api/wait.ts";
+import { interfacesOrNone } from "../../discovery/system_view.ts";
 import type { Context } from "../command.ts";
 import { checkFlags } from "../flags.ts";
 import { openNat } from "../open_nat.ts";
@@ -58,7 +59,7 @@ async function unmapOne(
   const key = savedKey({ protocol, internalPort: port });
   const all = entries.filter(({ mapping }) => wantedKey(mapping) === key);
   const known = all.filter((entry) => !isAbove(entry));
-  const [held] = await heldByOthers(known.filter(({ expiresAt }) => expiresAt > Date.now()));
+  const [held] = await heldByOthers(known);
   if (held) throw inUse(held);
   const open = known.filter((entry) => entry.expiresAt > Date.now() && !isClaim(entry));
   if (open.length > 0) {
@@ -150,7 +151,7 @@ function removals(
   entries: readonly Entry[],
   above: readonly Entry[],
 ): Promise<number>[] {
-  const own = new Set(context.runtime.interfaces().map(({ address }) => address));
+  const own = new Set(interfacesOrNone(context.runtime).map(({ address }) => address));
   const groups = new Map<string, Entry[]>();
   for (const entry of entries) {
     const key = `${formatEndpoint(gatewayOf(entry))} ${entry.mapping.via} ${entry.internalAddress}`;

@@ -870,6 +870,20 @@ describe("natkit", () => {
       assertEquals(await adopted("--gateway", "192.168.2.1"), []);
     });
 
+    it("does without this host's addresses where the system does not tell them", async () => {
+      class Mute extends FakeRuntime {
+        override interfaces(): never {
+          throw new Error("Unknown system error 13");
+        }
+      }
+      const parts = { openNat: nat.open, runtime: new Mute() };
+      await keep();
+      assertEquals(await runCommandLine(["map", "6000", "--mode", "once"], io, parts), 0, io.err);
+      nat.answer = () => Promise.resolve([{ via: "pcp", gateway: "192.168.1.1" }]);
+      assertEquals(await runCommandLine(["unmap", "6000"], io, parts), 0, io.err);
+      assertEquals(await saved(), []);
+    });
+
     it("takes over what a run wrote that was killed before the answer: the same mapping, once", async () => {
       const { external: _, ...asked } = SAVED;
       await new StateFile(path, () => {}).keep({ mapping: asked, expiresAt: Date.now() + 60_000 });
@@ -1916,6 +1930,12 @@ describe("natkit", () => {
         undefined,
         "192.168.1.5",
       ]);
+    });
+
+    it("leaves what a run holds that lives, though by the clock it is over", async () => {
+      await keep({}, { expiresAt: Date.now() - 1000, ...HELD });
+      assertEquals(await run("unmap 6000"), 1);
+      assertEquals([nat.calls, await saved()], [[], [SAVED]]);
     });
 
     it("takes along what was made for another host, from whatever address of this one", async () => {

@@ -411,6 +411,14 @@ describe("StateFile", () => {
     assertEquals(await mappings(), [saved(2)]);
   });
 
+  it("keeps what a process holds that runs, whatever its clock said when it wrote", async () => {
+    await file().keep({ ...entry(1), expiresAt: 3_600_000, owner: { pid: process.ppid } });
+    await file().keep({ ...entry(2), expiresAt: 3_600_000, owner: { pid: 0x7fff_fff0 } });
+    await file().keep(entry(3));
+
+    assertEquals(await mappings(), [saved(1), saved(3)]);
+  });
+
   it("keeps 4096 entries at most, the newest", async () => {
     await file().keep(entry(1));
     const content = JSON.parse(await readFile(path, "utf8"));

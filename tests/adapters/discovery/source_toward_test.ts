@@ -92,6 +92,16 @@ describe("sourceToward()", () => {
     assertEquals(await sourceToward(host, "192.168.1.1"), "10.2.0.2");
   });
 
+  it("is a socket's word alone where interfaces cannot be read, as on Android", async () => {
+    const interfaces = () => {
+      throw new Error("uv_interface_addresses returned Unknown system error 13");
+    };
+    const addressToward = () => Promise.resolve("2001:db8::23");
+    const host = { ...hostOf({}), interfaces, addressToward };
+
+    assertEquals(await sourceToward(host, "2001:db8::1"), "2001:db8::23");
+  });
+
   it("is the address in the peer's network though the system says that nothing leads there", async () => {
     const host = hostOf({});
     host.addressToward = () => Promise.resolve(undefined);
