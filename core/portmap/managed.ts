@@ -266,6 +266,11 @@ export class ManagedMapping {
     return this.madeFor === "address";
   }
 
+  /** Whether it is held or asked for, and not on its way out. */
+  get isWanted(): boolean {
+    return this.phase === "racing" || this.phase === "held";
+  }
+
   /** The watch or the pair that it is a part of. */
   get partOf(): MappingId | undefined {
     return this.madeFor === "address" ? undefined : this.madeFor;

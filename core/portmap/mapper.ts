@@ -543,9 +543,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#watches.close(id, now);
     this.#pairs.revoke(id, now);
     const managed = this.#managed.get(id);
-    if (managed && managed.phase !== "revoking" && managed.phase !== "removing") {
-      this.#revoke(managed, now);
-    }
+    if (managed?.isWanted) this.#revoke(managed, now);
     this.#drain(now);
   }
 
@@ -627,7 +625,7 @@ export class PortMapper implements Machine<MapperEvent> {
     this.#watches.closeAll(now);
     this.#pairs.revokeAll(now);
     for (const managed of [...this.#managed.values()]) {
-      if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);
+      if (managed.isWanted) this.#revoke(managed, now);
       else if (managed.phase === "removing") this.#removals.endWaiting(managed, now);
     }
     for (const { speakers } of this.#paths) {
@@ -844,6 +842,9 @@ export class PortMapper implements Machine<MapperEvent> {
       case "recovered":
         return this.#granted(managed, contender, event.mapping, event.revision, now);
       case "failed":
+        if (hasOwnPort(managed, contender.speaker)) {
+          this.#addresses.notTold(contender.speaker, event.failure, now);
+        }
         return this.#race.failed(managed, contender, event.failure, event.retryAt, now);
       case "renewal-failed": {
         if (contender.state !== "holding") return;
@@ -874,6 +875,7 @@ export class PortMapper implements Machine<MapperEvent> {
       return this.#race.endLate(managed, now);
     }
     if (managed.isForAddress) return this.#addresses.told(speaker, external.address, now);
+    if (hasOwnPort(managed, speaker)) this.#addresses.told(speaker, external.address, now);
     this.#checks.granted(speaker);
     const hasWon = contender.state !== "holding";
     if (hasWon) {
@@ -998,7 +1000,7 @@ export class PortMapper implements Machine<MapperEvent> {
       path.leavingUntil = now + LEAVING_MS;
     }
     for (const managed of [...this.#managed.values()]) {
-      if (managed.phase === "revoking" || managed.phase === "removing") continue;
+      if (!managed.isWanted) continue;
       const { contenders, holder } = managed;
       const left = paths.filter((path) => contenders.some(({ speaker }) => speaker.path === path));
       if (left.length === 0) continue;
@@ -1098,6 +1100,9 @@ export class PortMapper implements Machine<MapperEvent> {
       return paths.length === 0 ||
         paths.some(({ local, failure }) => !local && !failure);
     },
+    makeWay: (managed, speaker, now) => {
+      if (hasOwnPort(managed, speaker)) this.#addressHost.stopTelling(speaker, now);
+    },
     fail: (managed, failure, now) => {
       const { partOf } = managed;
       this.#race.giveBack(managed, now);
@@ -1152,7 +1157,11 @@ export class PortMapper implements Machine<MapperEvent> {
         ? this.#paths.find((path) => !path.isLeft && isSameEndpoint(path.gateway, gateway))
         : this.#pathOf(family),
     mapForAddress: (speaker, now) => {
-      if (this.#mappingForAddress(speaker)) return;
+      const known = this.#find(speaker, (one) => one.isForAddress || hasOwnPort(one, speaker));
+      if (known?.holder?.speaker === speaker) {
+        this.#addresses.told(speaker, known.granted!.external.address, now);
+      }
+      if (known) return;
       const request: PortRequest = {
         protocol: "udp",
         internalPort: speaker.path.local!.port,
@@ -1165,7 +1174,7 @@ export class PortMapper implements Machine<MapperEvent> {
       this.#race.begin(managed, now);
     },
     stopTelling: (speaker, now) => {
-      const managed = this.#mappingForAddress(speaker);
+      const managed = this.#find(speaker, ({ isForAddress }) => isForAddress);
       if (managed) this.#revoke(managed, now);
       this.#endIdleProbe(speaker, now);
     },
@@ -1295,11 +1304,11 @@ export class PortMapper implements Machine<MapperEvent> {
     }
   }
 
-  /** The mapping by which a speaker tells the external address: one on its way out tells nothing. */
-  #mappingForAddress(speaker: Speaker): ManagedMapping | undefined {
+  /** A mapping that a speaker holds or is asked for which is so: one on its way out is none. */
+  #find(speaker: Speaker, isSo: (one: ManagedMapping) => boolean): ManagedMapping | undefined {
     for (const id of speaker.managed.values()) {
       const managed = this.#managed.get(id);
-      if (managed?.isForAddress && managed.phase !== "revoking") return managed;
+      if (managed?.isWanted && isSo(managed)) return managed;
     }
     return undefined;
   }
@@ -1381,10 +1390,10 @@ export class PortMapper implements Machine<MapperEvent> {
    * another wish.
    */
   #isOutOfFamily(managed: ManagedMapping, family: Family): boolean {
-    const { request, phase, madeFor } = managed;
+    const { request, isWanted, madeFor } = managed;
     const isFixed = request.family !== undefined || request.gateway !== undefined ||
       request.remote !== undefined || madeFor !== undefined;
-    if (isFixed || (phase !== "racing" && phase !== "held")) return false;
+    if (isFixed || !isWanted) return false;
     return this.#isTaken(request, managed.key, family, managed);
   }
 
@@ -1510,6 +1519,18 @@ export class PortMapper implements Machine<MapperEvent> {
     if (this.#addresses.isWanted(speaker)) return;
     speaker.endProbe(now);
   }
+}
+
+/**
+ * Whether the application maps the port of a client's own socket, of which alone that client would ask
+ * for a mapping to be told the external address.
+ */
+function hasOwnPort(
+  { request, isForAddress }: ManagedMapping,
+  { via, path: { local } }: Speaker,
+): boolean {
+  const own = { protocol: "udp", internalPort: local!.port } as const;
+  return !isForAddress && PROTOCOLS[via]!.tellsAddressBy === "mapping" && sharePorts(request, own);
 }
 
 /** A request with hosts in the text that its check has made canonical. */

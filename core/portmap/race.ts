@@ -66,6 +66,8 @@ export interface RaceHost {
   pathsFor(managed: ManagedMapping): readonly Path[];
   /** Why a speaker cannot do it, or undefined. */
   misfit(managed: ManagedMapping, speaker: Speaker): string | undefined;
+  /** A speaker is about to be asked for it: what the mapper has there for itself gives way. */
+  makeWay(managed: ManagedMapping, speaker: Speaker, now: Instant): void;
   /** Whether a gateway may join that is not open yet. */
   mayBeJoined(managed: ManagedMapping): boolean;
   /** Nobody can, and it was never held. */
@@ -413,6 +415,7 @@ export class Race {
   #ask(managed: ManagedMapping, contender: Contender, now: Instant): void {
     const { speaker } = contender;
     this.#leave(managed, contender, "abandon", now);
+    this.#host.makeWay(managed, speaker, now);
     const request = clientRequest(managed, speaker);
     contender.id = speaker.client.map(request, now);
     // What has failed at once has none any more: the gateway may know it by the one before.

@@ -6,7 +6,7 @@
 import { describe, it } from "node:test";
 import { assert, assertEquals } from "@std/assert";
 import { u32 } from "../../../core/bytes.ts";
-import type { MapperEvent } from "../../../core/portmap/managed.ts";
+import type { MapperEvent, PortRequest } from "../../../core/portmap/managed.ts";
 import { A, B, Net, SIX, web } from "./net.ts";
 import { told } from "./rig.ts";
 
@@ -276,6 +276,68 @@ describe("a question for the external addresses", () => {
     const there = net.sent.filter(({ to }) => to.address === A.gateway.address);
     assert(there.length > 0 && there.every(({ data }) => u32(data, 4) === 0));
   });
+
+  for (const portSet of [undefined, { size: 8 }]) {
+    /** The port from which PCP asks is mapped by the application, alone or as one of a set. */
+    const wish = { protocol: "udp", internalPort: portSet ? 39_996 : 40_000, portSet } as const;
+    const ask = (net: Net) => net.do((mapper, now) => mapper.askAddresses(undefined, now));
+    const kind = portSet ? "a set that has PCP's own port" : "PCP's own port";
+
+    it(`is answered by ${kind}, which is held`, () => {
+      const net = open({ protocols: ["pcp"] });
+      const mapping = net.do((mapper, now) => mapper.map(wish as PortRequest, now));
+      net.sent.length = 0;
+      net.takeTypes();
+      const id = ask(net);
+      assertEquals(takeShort(net), [`#${id} pcp 192.168.1.1 ${EXTERNAL}`, `#${id} told `]);
+      assertEquals(net.sent, []);
+      assert(net.mapper.mapping(mapping));
+      // Once that is on its way out it is asked for as ever.
+      net.silent.add(A.gateway.address);
+      net.do((mapper, now) => mapper.revoke(mapping, now));
+      ask(net);
+      net.silent.clear();
+      net.run(60_000);
+      assertEquals(net.takeTypes(), ["unmapped", "external-address", "external-addresses-told"]);
+      assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+    });
+
+    it(`makes way for ${kind}, and is answered by that`, () => {
+      const net = open({ protocols: ["pcp"] });
+      net.silent.add(A.gateway.address);
+      const id = ask(net);
+      const mapping = net.do((mapper, now) => mapper.map(wish as PortRequest, now));
+      net.silent.clear();
+      net.run(5000);
+      const lines = takeShort(net).filter((line) => line.startsWith("#"));
+      assertEquals(lines, [`#${id} pcp 192.168.1.1 ${EXTERNAL}`, `#${id} told `]);
+      assert(net.mapper.mapping(mapping));
+      net.run(3_600_000);
+      assert(net.ports(A).length > 0);
+      net.do((mapper, now) => mapper.revoke(mapping, now));
+      assertEquals([net.ports(A), net.mapper.isIdle], [[], true]);
+    });
+
+    it(`is answered with what becomes of ${kind}, which is asked for`, () => {
+      for (const code of [undefined, 8]) {
+        const net = open({ protocols: ["pcp"] });
+        net.silent.add(A.gateway.address);
+        net.do((mapper, now) => mapper.map(wish as PortRequest, now));
+        const id = ask(net);
+        assertEquals(takeShort(net), []);
+        net.silent.clear();
+        net.gateways.get(A.gateway.address)!.setRefusal(code, net.now);
+        net.run(1000);
+        const lines = takeShort(net).filter((line) => line.startsWith("#"));
+        assertEquals(
+          lines,
+          code
+            ? [`#${id} told pcp NO_RESOURCES`]
+            : [`#${id} pcp 192.168.1.1 ${EXTERNAL}`, `#${id} told `],
+        );
+      }
+    });
+  }
 
   it("leaves a mapping that is held as it is, and its renewals", () => {
     const net = open();
