@@ -39,7 +39,7 @@ import { checkAddress, checkChoice, checkLifetime, checkPort } from "../check.ts
 import { type Attempt, type NatErrorCode, PREFERENCE, type Via } from "../errors.ts";
 import { type Family, familyOf, isSameEndpoint } from "../ip.ts";
 import { mergeMappingEvents } from "../lease/events.ts";
-import { readSaved, savedKey } from "../lease/saved.ts";
+import { readSaved, savedKey, wantedKey } from "../lease/saved.ts";
 import type {
   Action,
   DebugTimeout,
@@ -434,23 +434,25 @@ export class PortMapper implements Machine<MapperEvent> {
   }
 
   /**
-   * The inbound mappings of earlier runs that these protocols made, which delete each by itself: once,
-   * however many gateways have one, of each family that there is a gateway of.
+   * The inbound mappings of earlier runs that these protocols made, which delete each by itself, and
+   * those that gateways above hold, whoever made them: once, however many gateways have one, of each
+   * family that there is a gateway of.
    */
   savedBy(protocols: readonly Via[], protocol: Transport): PortRequest[] {
     const first = this.#familyOf({ protocol, internalPort: 0 });
     const families = ([4, 6] as const).filter((one) => one === first || this.#pathOf(one));
-    return families.flatMap((family) =>
-      [...this.#saved.all()].flatMap(([key, mappings]) => {
-        const saved = mappings.find((one) =>
-          one.protocol === protocol && !one.remote && !one.inner && protocols.includes(one.via) &&
-          familyOf(one.gateway) === family && !this.#isTaken(one, key, family)
-        );
-        if (!saved) return [];
-        const { internalPort, thirdParty } = saved;
-        return { protocol, internalPort, family, ...(thirdParty !== undefined && { thirdParty }) };
-      })
-    );
+    return families.flatMap((family) => {
+      const wishes = new Map<MappingKey, PortRequest>();
+      for (const saved of this.#saved.all()) {
+        const { inner, remote, via } = saved, key = wantedKey(saved);
+        const { gateway, internalPort, thirdParty } = inner ?? saved;
+        const isMeant = saved.protocol === protocol && familyOf(gateway) === family && !remote &&
+          (inner !== undefined || protocols.includes(via));
+        const wish = { protocol, internalPort, family, ...(thirdParty && { thirdParty }) };
+        if (isMeant && !this.#isTaken(inner ? wish : saved, key, family)) wishes.set(key, wish);
+      }
+      return [...wishes.values()];
+    });
   }
 
   /**

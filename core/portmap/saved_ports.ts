@@ -47,9 +47,9 @@ export class SavedPorts {
     else this.#byKey.delete(key);
   }
 
-  /** All by what names them. */
-  all(): Iterable<readonly [MappingKey, readonly SavedPort[]]> {
-    return this.#byKey;
+  /** All of them. */
+  all(): SavedPort[] {
+    return [...this.#byKey.values()].flat();
   }
 
   /** Those under a key. */
@@ -71,8 +71,7 @@ export class SavedPorts {
 
   /** All, and what gateways hold, or may hold, of these. */
   with(wishes: Iterable<ManagedMapping>): SavedPort[] {
-    const all = [...this.#byKey.values()].flat();
-    const kept = new Map(all.map((saved) => [keyAtGateway(saved), saved]));
+    const kept = new Map(this.all().map((saved) => [keyAtGateway(saved), saved]));
     for (const managed of wishes) {
       if (managed.isForAddress || managed.phase === "removing") continue;
       for (const asked of askedToSaved(managed)) {

@@ -8,7 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import { toHex, u16 } from "../../../core/bytes.ts";
 import type { SavedPort } from "../../../core/portmap/managed.ts";
 import type { NetworkPath } from "../../../core/portmap/path.ts";
-import { A, B, Net, SIX, web } from "./net.ts";
+import { A, B, BETWEEN, Net, OUTER, SIX, web } from "./net.ts";
 
 describe("what was saved of one that another protocol holds", () => {
   it("has the nonce with which PCP was asked: only that deletes what PCP grants late", () => {
@@ -388,5 +388,31 @@ describe("PortMapper.savedBy()", () => {
     net.connect([A, SIX]);
     const overIpv6 = { protocol: "tcp", internalPort: 6, family: 6 } as const;
     assertEquals(net.mapper.savedBy(["pcp", "upnp"], "tcp"), [...byPcp, overIpv6]);
+  });
+
+  it("names what gateways above hold, whoever made it, once, though nobody knows of what it maps on", () => {
+    for (const isWhole of [true, false]) {
+      const first = new Net({ protocols: ["nat-pmp"] });
+      first.add(A, BETWEEN);
+      first.add(OUTER, "203.0.113.7");
+      first.connect([A]);
+      first.do((mapper, now) => mapper.map(web, now));
+      first.openAbove();
+      first.run(5000);
+      const all = first.mapper.exportSaved();
+      assertEquals([all.length, first.ports(OUTER)], [2, [8080]]);
+      const net = new Net({ saved: all.filter(({ inner }) => isWhole || inner) });
+      for (const [address, gateway] of first.gateways) net.gateways.set(address, gateway);
+      net.now = first.now;
+      net.connect([A]);
+      const wanted = net.mapper.savedBy(["pcp", "upnp"], "tcp");
+      assertEquals(wanted, [{ protocol: "tcp", internalPort: 8080, family: 4 }]);
+      assertEquals(net.mapper.savedBy(["pcp"], "udp"), []);
+      net.do((mapper, now) => mapper.unmap(wanted[0]!, now));
+      net.run(5000);
+      net.open(OUTER.gateway, BETWEEN);
+      net.run(5000);
+      assertEquals([net.ports(A), net.ports(OUTER), net.mapper.exportSaved()], [[], [], []]);
+    }
   });
 });
