@@ -179,4 +179,23 @@ describe("diagnose()", () => {
         "above it; the internet sees 11.0.0.9",
     );
   });
+
+  it("says of what nobody outside has seen no more than that, and who could be asked", () => {
+    const of = (external: string, more: Partial<DiagnosisFacts> = {}) =>
+      diagnose({
+        ...{ gateways: [v4(answered("pcp", external))], detours: [], localAddresses: [] },
+        ...{ reflexive: [], ...more },
+      }).findings.map(({ message, remedy = "" }) => `${message}. ${remedy}`);
+    assertEquals(
+      of("11.0.0.1")[0],
+      "Nobody outside was asked whether 11.0.0.1 is what the internet sees. " +
+        "Name a STUN server with --stun HOST:PORT",
+    );
+    assertMatch(of("10.0.0.2")[0]!, /another NAT stands above it\. /);
+    for (const type of ["open", "firewall"] as const) {
+      assertMatch(of("11.0.0.1", { nat: { type } }).join(), /punched: no NAT stands in between/);
+    }
+    const type = "port-restricted-cone";
+    assertMatch(of("11.0.0.1", { nat: { type } }).join(), /punched: the NAT has one port for all/);
+  });
 });

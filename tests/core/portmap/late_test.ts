@@ -325,6 +325,12 @@ describe("UPnP's client", () => {
     client.withdraw(early, 0);
     assert(client.isIdle);
     assertEquals(client.sockets(), [], "nobody is searched for any more");
+    const given = client.map(web, 0);
+    client.revoke(given, 0);
+    assertEquals(drained(client), [
+      { type: "event", event: { type: "unmapped", id: given, reason: "revoked" } },
+    ]);
+    assertEquals(client.sockets(), []);
 
     client.codeTold(() => made, 0);
     const asked = client.map(web, 0);

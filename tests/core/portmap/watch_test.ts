@@ -675,11 +675,16 @@ describe("a watched port", () => {
     const net = new Net();
     for (const path of [A, B, SIX]) net.add(path, "203.0.113.7");
     net.connect([A, B, SIX]);
-    net.do((mapper, now) => {
-      mapper.watch({ ...web, family: 6 }, now);
+    net.mapper.localAddressesChanged([...LOCAL, "2001:db8::100"], 0);
+    const id = net.do((mapper, now) => {
       mapper.watch({ ...web, internalPort: 1081, gateway: B.gateway }, now);
+      return mapper.watch({ ...web, family: 6 }, now);
     });
     assertEquals([net.ports(A), net.ports(B), net.ports(SIX)], [[], [1081], [8080]]);
+    assertEquals(net.mapper.assignments(id)?.map(({ via, family }) => [via, family]), [
+      ["local", 6],
+      ["pcp", 6],
+    ]);
     const beside = { ...web, internalPort: 1081 };
     assertThrows(() => net.mapper.map(beside, net.now), TypeError, "mapped already");
     net.do((mapper, now) => mapper.map({ ...beside, family: 6 }, now));
