@@ -105,8 +105,8 @@ async function unmapAll(context: Context, entries: readonly Entry[]): Promise<nu
     !held.includes(entry) && !isClaim(entry) && (via?.includes(entry.mapping.via) ?? true)
   );
   await forget(context, entries.filter((entry) => isClaim(entry) && !held.includes(entry)));
-  const below = ours.filter((entry) => !isAbove(entry));
-  const known = allOf(removals(context, below, ours.filter(isAbove)));
+  const above = ours.filter(isAbove), below = ours.filter((entry) => !isAbove(entry));
+  const known = allOf(removals(context, [...below, ...unknownBelow(above, below)], above));
   const others = via?.includes("nat-pmp") ?? true ? sweep(context, held) : Promise.resolve(0);
   const [removed, swept] = await Promise.allSettled([known, others]);
   if (removed.status === "rejected") throw removed.reason;
@@ -174,6 +174,20 @@ function removals(
     } finally {
       await nat.close();
     }
+  });
+}
+
+/** What gateways above map on that is not among what is known: those are asked through it. */
+function unknownBelow(above: readonly Entry[], known: readonly Entry[]): Entry[] {
+  return above.flatMap(({ mapping, expiresAt }) => {
+    const { inner, protocol, via, mode, lifetimeSeconds, internalPort: port } = mapping;
+    const { address, ...below } = inner!;
+    const isKnown = known.some((one) =>
+      one.mapping.gateway === below.gateway && savedKey(one.mapping) === wantedKey(mapping)
+    );
+    const external = { address, port };
+    const unknown = { protocol, via, mode, lifetimeSeconds, external, ...below };
+    return isKnown ? [] : { mapping: unknown, expiresAt };
   });
 }
 

@@ -1847,6 +1847,17 @@ describe("natkit", () => {
       ]);
     });
 
+    it("--all asks the gateway above, also where nothing is known of that below any more", async () => {
+      await keep({ ...ABOVE, via: "pcp" });
+      nat.answer = () => Promise.reject(new NatError("no-answer", "no"));
+      assertEquals(await run("unmap --all --via pcp"), 1);
+      assertEquals((await saved()).map(({ gateway }) => gateway), ["10.0.0.1"]);
+      nat.answer = () => Promise.resolve([confirmed, { via: "pcp", gateway: "10.0.0.1" }]);
+      assertEquals([await run("unmap --all --via pcp"), await saved()], [0, []]);
+      assertEquals(nat.calls.at(-2)?.slice(0, 2), ["unmap", 6000]);
+      assertEquals(opens().at(-1), ["192.168.1.1", ["pcp"], [6000, 7000]]);
+    });
+
     it("asks the gateway of --gateway alone", async () => {
       await keep();
       await keep({ gateway: "192.168.2.1" });
