@@ -1,9 +1,11 @@
 /** HTTP as routers speak it, on the runtime that the tests run on. */
 import { assert, assertEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
+import { Agent } from "node:http";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { afterEach, describe, it } from "node:test";
-import { rehearseHttp } from "../../adapters/http.ts";
+import { NodeHttp, rehearseHttp } from "../../adapters/http.ts";
 import { openHttp } from "../../adapters/net.ts";
 import type { Http } from "../../adapters/runtime.ts";
 import type { Endpoint, HttpRequest, HttpResult, RequestAction } from "../../core/machine.ts";
@@ -51,6 +53,40 @@ it("a rehearsal of HTTP gets the answer of nobody, but on Bun", async () => {
   const result = await rehearseHttp();
   if ("Bun" in globalThis) assertEquals(result, undefined);
   else assert(result?.ok && result.status === 200 && result.body[0] === 0x31);
+});
+
+it("a request names its host, without the port that is HTTP's own, but on Bun, where nothing is seen", async () => {
+  const asked: string[] = [];
+  class Listening extends Agent {
+    override createConnection(): Duplex {
+      const connection = new Duplex({
+        read() {},
+        write(data, _, done) {
+          asked.push(/^Host: (.*)\r$/m.exec(String(data))![1]!);
+          done();
+          connection.push("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        },
+      });
+      return connection;
+    }
+  }
+  if ("Bun" in globalThis) return;
+  for (
+    const to of [
+      { address: "192.0.2.1", port: 80 },
+      { address: "192.0.2.1", port: 8080 },
+      { address: "2001:db8::1", port: 80 },
+    ]
+  ) {
+    await guarded(
+      new Promise<void>((resolve) => {
+        const http = new NodeHttp({ onResult: () => resolve(), onRequest() {} }, new Listening());
+        const request = { method: "GET", path: "/", headers: [] } as const;
+        http.request({ type: "request", id: 1, to, request, maxBytes: 9, timeoutMs: 5000 });
+      }),
+    );
+  }
+  assertEquals(asked, ["192.0.2.1", "192.0.2.1:8080", "[2001:db8::1]"]);
 });
 
 describe("HTTP of devices on this runtime", () => {

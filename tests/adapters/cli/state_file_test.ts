@@ -200,7 +200,8 @@ describe("StateFile", () => {
     });
 
     it("takes over a lock of which nobody can tell whose it is, once it has not moved for 2 s", async () => {
-      for (const token of [`elsewhere.${process.pid}.x`, `${here}.0.x`]) {
+      // That a pid of another host is nobody's here says nothing.
+      for (const token of [`elsewhere.${await deadPid()}.x`, `${here}.0.x`]) {
         ms = 0;
         await rm(path, { force: true });
         await lockAs(token);
@@ -214,6 +215,13 @@ describe("StateFile", () => {
         assertEquals(await mappings(), [saved(1)]);
         assertEquals([await readdir(join(folder, "deep")), warnings], [["state.json"], []]);
       }
+    });
+
+    it("takes over at once that of a run of this host that was killed", async () => {
+      await lockAs(`${here}.${await deadPid()}.x`);
+      await file().keep(entry(1));
+
+      assertEquals([ms, await mappings(), warnings], [0, [saved(1)], []]);
     });
 
     it("gives up after 30 s where others take the lock again and again, and says so", async () => {
