@@ -1301,8 +1301,12 @@ export class PortMapper implements Machine<MapperEvent> {
    */
   #wake(path: Path, by: Speaker | undefined, now: Instant): void {
     for (const managed of [...this.#managed.values()]) {
-      const isResting = managed.partOf !== undefined && managed.phase === "racing";
-      if (isResting && managed.request.gateway === path.gateway) this.#race.wake(managed, by, now);
+      if (managed.phase !== "racing") continue;
+      const isPartThere = managed.partOf !== undefined && managed.request.gateway === path.gateway;
+      // What was lost there and found nobody who listens rests likewise.
+      const wasLostThere = by === undefined && managed.isLost &&
+        managed.contenders.some(({ speaker }) => speaker.path === path);
+      if (isPartThere || wasLostThere) this.#race.wake(managed, by, now);
     }
   }
 
