@@ -354,7 +354,7 @@ export const PLANTED: readonly PlantedBug[] = [
   ),
   mapper(
     "a close deletes what is asked for alone",
-    'if (managed.phase === "racing" || managed.phase === "held") this.#revoke(managed, now);',
+    "if (managed.isWanted) this.#revoke(managed, now);",
     'if (managed.phase === "racing") this.#revoke(managed, now);',
   ),
   mapper(
