@@ -186,5 +186,7 @@ export type GatewayCliEvent =
     readonly event: "scenario";
     readonly command: string;
     readonly message: string;
+    /** The table, as `list` tells it. */
+    readonly mappings?: readonly Readonly<Record<string, unknown>>[];
     readonly [field: string]: unknown;
   };

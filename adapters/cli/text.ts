@@ -137,7 +137,10 @@ export function describeEvent(event: CliEvent, style: Style): string {
         `${event.protocol} from ${formatEndpoint(event.local)}, seen as ` +
         `${formatEndpoint(event.mapped)}, in ${event.elapsedMs} ms`;
     case "scenario":
-      return `${style.bold("scenario")} ${event.command}: ${event.message}`;
+      return [
+        `${style.bold("scenario")} ${event.command}: ${event.message}`,
+        ...(event.mappings ?? []).map((entry) => `  ${fields(entry)}`),
+      ].join("\n");
     default:
       if (event.event === "mapping" && event.gateway !== undefined) return listed(event, style);
       return `${style.dim(event.event.padEnd(8))} ${fields(event)}`;
@@ -276,7 +279,7 @@ function endpointText({ address, port }: { address?: string; port: number }): st
 }
 
 /** `name value` pairs of whatever an event carries. */
-function fields(event: { readonly event: string; readonly [field: string]: unknown }): string {
+function fields(event: Readonly<Record<string, unknown>>): string {
   return Object.entries(event)
     .filter(([name, value]) => name !== "event" && value !== undefined)
     .map(([name, value]) => `${name} ${scalar(value)}`)

@@ -376,6 +376,15 @@ describe("describeEvent()", () => {
         'mapping  remote {"address":"192.0.2.1"}',
       ],
       [{ event: "scenario", command: "reboot", message: "done" }, "scenario reboot: done"],
+      [
+        {
+          event: "scenario",
+          command: "list",
+          message: "1 mapping",
+          mappings: [{ protocol: "tcp", internal: { address: "10.0.0.1", port: 80 } }],
+        },
+        "scenario list: 1 mapping\n  protocol tcp, internal 10.0.0.1:80",
+      ],
     ];
 
     for (const [event, line] of rows) assertEquals(describeEvent(event, plain), line);
