@@ -58,7 +58,8 @@ export const COMMANDS: readonly Command[] = [
     notes:
       "PORT is the port on this host, tcp where nothing is said. Mappings that natkit made are\n" +
       "known from the state file, with their gateways and protocols; for others every protocol is\n" +
-      "tried. What a natkit that runs holds is left to that one.\n" +
+      "tried. Where this host has none of that port, what natkit mapped for another one\n" +
+      "(--third-party) is closed. What a natkit that runs holds is left to that one.\n" +
       "Events: unmapped.",
     examples: ["unmap 8080", "unmap --all"],
     load: () => import("./unmap.ts"),

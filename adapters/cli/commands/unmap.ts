@@ -57,11 +57,19 @@ async function unmapOne(
   entries: readonly Entry[],
 ): Promise<number> {
   const key = savedKey({ protocol, internalPort: port });
-  const all = entries.filter(({ mapping }) => wantedKey(mapping) === key);
+  const own = entries.filter(({ mapping }) => wantedKey(mapping) === key);
+  const isOpen = (entry: Entry) => entry.expiresAt > Date.now() && !isClaim(entry);
+  // Who mapped the port for another host has no other word to close it by.
+  const all = own.some(isOpen)
+    ? own
+    : entries.filter((entry) =>
+      own.includes(entry) || isOpen(entry) && entry.mapping.thirdParty !== undefined &&
+        entry.mapping.protocol === protocol && entry.mapping.internalPort === port
+    );
   const known = all.filter((entry) => !isAbove(entry));
   const [held] = await heldByOthers(known);
   if (held) throw inUse(held);
-  const open = known.filter((entry) => entry.expiresAt > Date.now() && !isClaim(entry));
+  const open = known.filter(isOpen);
   if (open.length > 0) {
     await forget(context, known.filter(isClaim));
     for (const entry of open) checkVia(context, entry);

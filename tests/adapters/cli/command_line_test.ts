@@ -1887,6 +1887,17 @@ describe("natkit", () => {
         return [what, which, rest];
       });
 
+    it("closes what was mapped for another host where this one has none of that port", async () => {
+      await keep({ thirdParty: "192.168.1.9" });
+      await keep({ thirdParty: "192.168.1.9", protocol: "udp" });
+      nat.answer = confirmAsOpened;
+
+      assertEquals(await run("unmap 6000 --json"), 0);
+      assertEquals(opens(), [["192.168.1.1", ["pcp"], [6000]]]);
+      assertEquals(asked(), [["unmap", 6000, { protocol: "tcp", thirdParty: "192.168.1.9" }]]);
+      assertEquals((await saved()).map(({ protocol }) => protocol), ["udp"]);
+    });
+
     it("asks for what is meant, for as long as the flags say", async () => {
       nat.answer = confirmAsOpened;
       await keep({ internalPort: 6001, thirdParty: "192.168.1.9" });
