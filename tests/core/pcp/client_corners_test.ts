@@ -50,6 +50,15 @@ describe("corners of the client", () => {
     assertEquals(rig.heard(), ["unmapped"]);
   });
 
+  it("a question left unanswered ends no request for a mapping at the only address", () => {
+    const rig = new Rig();
+    const id = rig.client.map(TCP, 0);
+    rig.client.probe(0);
+    rig.advance(60_000);
+    assertEquals(rig.heard(), ["announce-failed"]);
+    assertEquals(rig.client.mapping(id)?.state, "starting");
+  });
+
   it("a server without resources is asked at once from another network", () => {
     const rig = new Rig();
     rig.client.map(TCP, 0);

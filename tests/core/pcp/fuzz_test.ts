@@ -36,6 +36,50 @@ describe("a client that holds mappings", () => {
     assertEquals(held(rig), before);
   });
 
+  it("believes no answer of a length that none can have, and counts each that it drops", () => {
+    const rig = new Rig();
+    rig.mapped();
+    rig.client.peer({
+      protocol: 17,
+      internalPort: 9,
+      remote: { address: "198.51.100.20", port: 443 },
+    }, 0);
+    rig.drain();
+    const answer = rig.ask(), before = held(rig);
+    for (let length = 0; length <= 1104; length++) {
+      // Zeros that fill it up to another multiple of 4 are options, and ignored (PCP-C-30).
+      if (length >= answer.length && length % 4 === 0 && length <= 1100) continue;
+      const dropped = droppedOf(rig), other = new Uint8Array(length);
+      other.set(answer.subarray(0, length));
+      claim(!rig.receive(other), `length ${length}`);
+      assertEquals(droppedOf(rig), dropped + 1, `length ${length}`);
+    }
+    assertEquals(held(rig), before);
+    claim(rig.receive(answer));
+  });
+
+  it("believes no answer with one bit of its names, ports, nonce or peer flipped", () => {
+    const PEER_FIELDS = [[24, 37], [40, 42], [60, 62], [64, 80]] as const;
+    const rig = new Rig();
+    rig.client.peer({
+      protocol: 17,
+      internalPort: 9,
+      remote: { address: "198.51.100.20", port: 443 },
+    }, 0);
+    rig.drain();
+    const answer = rig.ask(), before = held(rig);
+    for (const [from, to] of PEER_FIELDS) {
+      for (let bit = 8 * from; bit < 8 * to; bit++) {
+        const dropped = droppedOf(rig), flipped = answer.slice();
+        flipped[bit >> 3]! ^= 1 << (bit & 7);
+        claim(!rig.receive(flipped), `bit ${bit}`);
+        assertEquals(droppedOf(rig), dropped + 1, `bit ${bit}`);
+      }
+    }
+    assertEquals(held(rig), before);
+    claim(rig.receive(answer));
+  });
+
   it("is not moved by 20,000 packets from elsewhere, whatever they say", () => {
     const random = seededRandom(21), rig = new Rig();
     rig.mapped();
@@ -56,6 +100,10 @@ function held(rig: Rig): unknown {
     nonce,
     lifetimeSeconds,
   }));
+}
+
+function droppedOf(rig: Rig): number {
+  return Object.values(rig.client.stats.dropped).reduce((sum, count) => sum + count, 0);
 }
 
 /** Flips, overwrites, cuts, lengthens: one to four times. */
