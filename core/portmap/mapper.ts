@@ -1288,7 +1288,9 @@ export class PortMapper implements Machine<MapperEvent> {
       for (const id of [...speaker.managed.values()]) {
         const managed = this.#managed.get(id);
         const isWatched = managed?.partOf !== undefined && this.#watches.owns(managed.partOf);
-        if (!managed || !isWatched || managed.holder?.speaker !== speaker) continue;
+        // What one before it maps on, or is mapped on by, may be on its way out by now.
+        const isHeld = managed?.phase === "held" && managed.holder?.speaker === speaker;
+        if (!isWatched || !isHeld) continue;
         this.#race.dropHolder(managed, now);
         this.#lost(managed, UNREACHABLE, undefined, now);
       }

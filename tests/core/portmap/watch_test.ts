@@ -479,6 +479,20 @@ describe("a watched port", () => {
       assertEquals(net.mapper.sockets().length, 1);
     });
 
+    it("is back at both where both were silent to a look, and ends", () => {
+      const { net, id } = nested({}, ["pcp"]);
+      for (const { gateway } of [A, OUTER]) net.silent.add(gateway.address);
+      net.run(14_000);
+      assertEquals(sets(net).at(-1), "");
+      net.silent.clear();
+      net.run(120_000);
+      assertEquals(sets(net).at(-1), "pcp:10.0.0.2:8080 pcp:203.0.113.7:8080");
+      net.do((mapper, now) => mapper.revoke(id, now));
+      net.run(10_000);
+      assertEquals(net.takeTypes(), ["unmapped"]);
+      assertEquals([net.ports(A), net.ports(OUTER), net.mapper.isIdle], [[], [], true]);
+    });
+
     it("is left with it", () => {
       const { net } = nested({});
       sets(net);
