@@ -468,8 +468,8 @@ export class Driver<E, M extends Machine<E> = Machine<E>> {
       ...!listed?.socket && { dropped: "its socket is not open" },
     });
     // What a socket that is not open yet should have sent is sent again by its machine.
-    if (listed) listed.socket?.send?.(data, to);
-    else if (!this.#isClosed) {
+    if (listed) return listed.socket?.send?.(data, to);
+    if (!this.#isClosed && !this.#machine?.sockets?.().some((spec) => spec.key === key)) {
       const text = `Cannot send to ${formatEndpoint(to)}: there is no socket "${key}"`;
       callBack(() => this.#onSocketError?.(new NatError("network", text)));
     }

@@ -717,6 +717,19 @@ describe("Driver, of the sockets that a machine lists,", () => {
     assertEquals(errors, []);
   });
 
+  it("drops what is sent in the turn in which its socket comes to be wanted, and warns of no such key", async () => {
+    const { machine, driver, errors } = listing();
+    driver.do(() => {
+      machine.specs = [GATEWAY];
+      machine.out.push({ type: "send", socket: "gateway", to: PEER, data: Uint8Array.of(1) });
+      machine.out.push({ type: "send", socket: "other", to: PEER, data: Uint8Array.of(2) });
+    });
+    await turn();
+    assertEquals(errors.map((error) => (error as Error).message.split(": ")[1]), [
+      'there is no socket "other"',
+    ]);
+  });
+
   it("closes what is listed no more, and opens anew what is listed otherwise", async () => {
     const changes: readonly Partial<SocketSpec>[] = [
       { local: { address: "192.0.2.8", port: 0 } },

@@ -53,6 +53,7 @@ export async function run(context: Context): Promise<number> {
     await new Promise<void>((resolve, reject) => {
       let working: Promise<unknown> = Promise.resolve();
       offLine = io.onLine((line) => {
+        if (line.trim() === "") return;
         working = working.then(() => obey(context, server, runtime, line)).then((isOver) => {
           if (isOver) resolve();
         }, reject);

@@ -181,7 +181,7 @@ describe("natkit gateway", () => {
       message: usage!.replace("natkit: ", ""),
       attempts: [],
     });
-    for (const line of ["list", "help"]) run.type(line);
+    for (const line of ["", " ", "list", "help"]) run.type(line);
     const { mappings, ...list } = await run.event("scenario", 2);
     assertEquals([list.command, (mappings as { external: unknown }[])[0]!.external], [
       "list",
