@@ -83,7 +83,7 @@ import {
 import { Nested, type NestedHost } from "./nested.ts";
 import { type OuterHost, Outers } from "./outer.ts";
 import { type NetworkPath, Path, type PathOptions, type Speaker } from "./path.ts";
-import { contenderOf, Race, type RaceHost } from "./race.ts";
+import { contenderOf, Race, type RaceHost, refusedUntil } from "./race.ts";
 import { noteRemoval, type RemovalHost, Removals } from "./removal.ts";
 import { SavedPorts } from "./saved_ports.ts";
 import { type TableHost, TableQuestions } from "./tables.ts";
@@ -915,6 +915,11 @@ export class PortMapper implements Machine<MapperEvent> {
     now: Instant,
   ): void {
     this.#nested.flush(managed, now);
+    const { holder } = managed;
+    if (holder) {
+      holder.state = "asking";
+      holder.refusedUntil = refusedUntil(failure, retryAt);
+    }
     managed.isLost = true;
     managed.phase = "racing";
     managed.since = now;
@@ -923,7 +928,9 @@ export class PortMapper implements Machine<MapperEvent> {
     if (this.#outbox.pendingEvent(managed.id)?.type === "mapped") managed.isReported = false;
     const lost = { type: "lost", id: managed.id, failure } as const;
     this.#tell(managed, retryAt === undefined ? lost : { ...lost, retryAt }, now);
-    this.#race.lost(managed, failure, retryAt, now);
+    if (failure.kind === "refused" && holder) {
+      this.#race.refusedWhileLost(managed, holder, failure.retryAt);
+    } else this.#race.begin(managed, now);
   }
 
   /** One that may have held it has deleted it, or is past asking; or its time is over. */
@@ -1303,12 +1310,8 @@ export class PortMapper implements Machine<MapperEvent> {
    */
   #wake(path: Path, by: Speaker | undefined, now: Instant): void {
     for (const managed of [...this.#managed.values()]) {
-      if (managed.phase !== "racing") continue;
-      const isPartThere = managed.partOf !== undefined && managed.request.gateway === path.gateway;
-      // What was lost there and found nobody who listens rests likewise.
-      const wasLostThere = by === undefined && managed.isLost &&
-        managed.contenders.some(({ speaker }) => speaker.path === path);
-      if (isPartThere || wasLostThere) this.#race.wake(managed, by, now);
+      const isResting = managed.partOf !== undefined && managed.phase === "racing";
+      if (isResting && managed.request.gateway === path.gateway) this.#race.wake(managed, by, now);
     }
   }
 

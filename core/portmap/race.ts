@@ -86,29 +86,7 @@ export class Race {
 
   /** Begins, or begins anew with those that are out: a request on its way goes on. */
   begin(managed: ManagedMapping, now: Instant): void {
-    this.#lineUp(managed, now);
-    this.#startAnew(managed, now);
-  }
-
-  /** It is held no more: the client of its holder, if there is one, goes on asking, and others join in. */
-  lost(
-    managed: ManagedMapping,
-    failure: Failure,
-    retryAt: Instant | undefined,
-    now: Instant,
-  ): void {
-    const { holder } = managed;
-    if (holder) {
-      holder.state = "asking";
-      holder.refusedUntil = refusedUntil(failure, retryAt);
-    }
-    this.#lineUp(managed, now);
-    if (holder && isNo(holder, failure)) this.#putOffOthers(managed, holder, failure.retryAt);
-    this.#startAnew(managed, now);
-  }
-
-  /** Who can be asked as the network is. */
-  #lineUp(managed: ManagedMapping, now: Instant): void {
+    managed.retryAt = managed.nextGatewayAt = undefined;
     const known = managed.contenders;
     const contenders: Contender[] = [];
     for (const path of this.#host.pathsFor(managed)) {
@@ -125,21 +103,13 @@ export class Race {
       if (!contenders.includes(one)) this.#leave(managed, one, "delete", now);
     }
     managed.contenders = contenders;
-  }
-
-  /** Starts those that are out, in their turn. */
-  #startAnew(managed: ManagedMapping, now: Instant): void {
-    managed.retryAt = managed.nextGatewayAt = undefined;
-    for (const contender of managed.contenders) {
+    for (const contender of contenders) {
       const { state, refusedUntil = -Infinity } = contender;
       if (state !== "out") continue;
       const isItsTurn = headStartMs(contender) === 0 || isForAll(this.#vain.get(managed) ?? 0);
       if (isItsTurn && refusedUntil <= now) contender.state = "waiting";
       // Those who begin may be silent for ever: nobody else would come back to who is left out.
-      else if (managed.isLost) {
-        const at = refusedUntil > now ? refusedUntil : now + RERACE_MS;
-        managed.retryAt = Math.min(managed.retryAt ?? Infinity, at);
-      }
+      else if (managed.isLost) managed.retryAt = now + RERACE_MS;
     }
     this.#startNextGateway(managed, now);
   }
@@ -295,29 +265,34 @@ export class Race {
     managed.note(contender.speaker, describeFailure(failure), now);
     contender.refusedUntil = refusedUntil(failure, retryAt);
     if (contender.state === "beaten") return this.#leave(managed, contender, "abandon", now);
-    if (!isNo(contender, failure)) return this.#dropOut(managed, contender, failure, now);
+    const ways = PROTOCOLS[contender.speaker.via]!.waysAround;
+    if (failure.kind !== "refused" || ways.includes(failure.code)) {
+      return this.#dropOut(managed, contender, failure, now);
+    }
     if (managed.isLost) {
-      this.#putOffOthers(managed, contender, failure.retryAt);
       if (retryAt === undefined) this.#leave(managed, contender, "abandon", now);
-    } else {
-      managed.refusal = failure;
-      for (const one of managed.contenders) {
-        if (one.speaker.path === contender.speaker.path) this.#leave(managed, one, "delete", now);
-      }
+      return this.refusedWhileLost(managed, contender, failure.retryAt);
+    }
+    managed.refusal = failure;
+    for (const one of managed.contenders) {
+      if (one.speaker.path === contender.speaker.path) this.#leave(managed, one, "delete", now);
     }
     this.#advance(managed, undefined, failure, now);
   }
 
   /**
    * Who was refused waits where it is: its client asks again when its time has come. Where that is
-   * met with silence for a minute, the gateway may have changed its protocol.
+   * met with silence, the gateway may have changed its protocol.
    */
-  #putOffOthers(managed: ManagedMapping, refused: Contender, retryAt: Instant): void {
+  refusedWhileLost(managed: ManagedMapping, contender: Contender, retryAt: Instant): void {
     for (const one of managed.contenders) {
-      if (one === refused || one.speaker.path !== refused.speaker.path) continue;
-      one.refusedUntil = Math.max(one.refusedUntil ?? -Infinity, retryAt + RERACE_MS);
-      if (one.state !== "asking" && one.state !== "beaten") this.#stopProbing(managed, one);
+      if (one === contender) continue;
+      const isAsked = one.state === "probing" || one.state === "ready";
+      if (isAsked || one.state === "held-back") this.#stopProbing(managed, one);
     }
+    managed.nextGatewayAt = undefined;
+    managed.retryAt = retryAt + RERACE_MS;
+    this.arm(managed);
   }
 
   /** One has been granted the mapping: the others are beaten. */
@@ -528,16 +503,8 @@ function hasAnswered({ speaker, state, at }: Contender): boolean {
   return state === "ready" || (state === "asking" && PROTOCOLS[speaker.via]!.begins === "probe");
 }
 
-/** Whether its gateway says no, by whichever protocol. */
-function isNo(
-  { speaker: { via } }: Contender,
-  failure: Failure,
-): failure is Failure & { readonly kind: "refused" } {
-  return failure.kind === "refused" && !PROTOCOLS[via]!.waysAround.includes(failure.code);
-}
-
 /** Until when a failure leaves its protocol alone, whoever races (PCP-C-22, PCP-C-28). */
-function refusedUntil(failure: Failure, retryAt: Instant | undefined): Instant | undefined {
+export function refusedUntil(failure: Failure, retryAt: Instant | undefined): Instant | undefined {
   if (failure.kind === "refused") return failure.retryAt;
   return failure.kind === "unsupported-version" ? retryAt : undefined;
 }

@@ -335,7 +335,7 @@ export const PLANTED: readonly PlantedBug[] = [
     "if (isHeldThere) this.#lost(managed, UNREACHABLE, undefined, now);",
     "if (isHeldThere) managed.isLost = true;",
   ),
-  race(
+  mapper(
     "who no longer speaks PCP is asked by it in the next race",
     "      holder.refusedUntil = refusedUntil(failure, retryAt);\n",
     "",

@@ -271,24 +271,6 @@ describe("a held mapping", () => {
     assertEquals(lab.ports(), [8080]);
   });
 
-  for (const protocols of [["pcp"], ["nat-pmp"], BY_DATAGRAM] as const) {
-    it(`comes back with the announcement of a gateway that nobody listened at, by ${protocols}`, () => {
-      const lab = held({ mapper: { protocols }, gateway: { profile: "miniupnpd-2.3.1" } });
-      lab.gateway((gateway, now) => gateway.setNat(false, now));
-      const isLost = () => lab.mapper((mapper) => mapper.mapping(lab.id)) === undefined;
-      for (let i = 0; !isLost() && i < 1000; i++) lab.world.runFor(10_000);
-      assert(isLost());
-      lab.mapper((mapper, now) => {
-        mapper.handleUnreachable(GATEWAY, mapper.sockets()[0]!.key, now);
-      });
-      lab.world.runFor(20_000);
-      assertEquals(lab.mapper((mapper) => mapper.debugTimeout())?.reason, "race");
-      lab.gateway((gateway, now) => gateway.setNat(true, now));
-      lab.world.runFor(15_000);
-      assertEquals(lab.ports(), [8080]);
-    });
-  }
-
   it("comes back by PCP after a restart that is announced by NAT-PMP alone", () => {
     const lab = held();
     lab.filterAnnouncements((data) => data[0] === 0);

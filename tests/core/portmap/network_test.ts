@@ -232,22 +232,6 @@ describe("several gateways", () => {
     assertEquals(asked(), 3);
   });
 
-  it("a protocol that is not spoken is left alone as long, though another one is refused meanwhile", () => {
-    const net = new Net();
-    const gateway = net.add(A, "203.0.113.7", { protocols: ["nat-pmp"] });
-    net.connect([A]);
-    const id = net.do((mapper, now) => mapper.map({ ...web, lifetimeSeconds: 120 }, now));
-    net.run(1000);
-    net.silent.add(A.gateway.address);
-    for (let i = 0; i < 1000 && net.mapper.mapping(id); i++) net.run(500);
-    net.silent.clear();
-    gateway.setRefusal(4, net.now); // Out of resources, 30 s
-    net.run(10_000);
-    net.silent.add(A.gateway.address);
-    net.run(1_500_000);
-    assertEquals(net.sent.filter(({ data }) => data[0] === 2).length, 1);
-  });
-
   it("one that refuses does not keep the next from being asked at once", () => {
     const net = new Net();
     net.add(A, "203.0.113.7").setRefusal(8, 0);
@@ -256,58 +240,6 @@ describe("several gateways", () => {
     net.do((mapper, now) => mapper.map(web, now));
     assertEquals(told(net.events[0], "mapped").mapping.gateway, B.gateway);
     assertEquals(net.now, 0);
-  });
-
-  it("one that lost a mapping and refuses it leaves it to the next at once, which keeps it", () => {
-    const net = new Net();
-    const gateway = net.add(A, "203.0.113.7");
-    net.add(B, "198.51.100.7");
-    net.connect([A, B]);
-    const id = net.do((mapper, now) => mapper.map(web, now));
-    gateway.reboot(net.now);
-    gateway.setRefusal(8, net.now); // NO_RESOURCES, 30 s
-    net.do((mapper, now) => mapper.renew(id, undefined, now));
-    net.run(5000);
-    assertEquals(net.takeTypes(), ["mapped", "gateway-restarted", "lost", "recovered"]);
-    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
-    // Who has refused is asked no more, and what it gives back it keeps for others.
-    gateway.setRefusal(undefined, net.now);
-    net.sent.length = 0;
-    net.run(1_800_000);
-    assertEquals(net.sent.filter(({ to }) => to.address === A.gateway.address), []);
-    assertEquals([net.ports(A), net.ports(B)], [[], [8080]]);
-  });
-
-  it("one that refuses what was lost meanwhile leaves it to the next at once", () => {
-    const net = new Net();
-    const gateway = net.add(A, "203.0.113.7");
-    net.connect([A]);
-    const id = net.do((mapper, now) => mapper.map(web, now));
-    net.connect([]);
-    net.run(5000);
-    gateway.setRefusal(8, net.now);
-    net.add(B, "198.51.100.7");
-    net.connect([A, B]);
-    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
-    assertEquals(net.takeTypes(), ["mapped", "lost", "recovered"]);
-  });
-
-  it("of which one refuses what was lost: the other, though it is not there yet, is asked each minute", () => {
-    const net = new Net({ protocols: ["pcp"] });
-    const gateway = net.add(A, "203.0.113.7");
-    net.add(B, "198.51.100.7");
-    net.connect([A, B]);
-    const id = net.do((mapper, now) => mapper.map(web, now));
-    const [, { key }] = net.mapper.sockets() as [unknown, { key: string }];
-    net.silent.add(B.gateway.address);
-    gateway.reboot(net.now);
-    gateway.setRefusal(4, net.now); // UNSUPP_OPCODE, half an hour
-    net.do((mapper, now) => mapper.renew(id, undefined, now));
-    net.run(5000);
-    net.do((mapper, now) => mapper.handleUnreachable(B.gateway, key, now));
-    net.silent.clear();
-    net.run(61_000);
-    assertEquals(net.mapper.mapping(id)?.gateway, B.gateway);
   });
 });
 

@@ -188,18 +188,6 @@ describe("a race of three protocols", () => {
     assertEquals(told(home.take()[0], "mapped").mapping.via, "upnp");
   });
 
-  it("falls back to UPnP where PCP does not let us have again what its gateway has lost", () => {
-    const home = new Home({ datagrams: ["pcp"] });
-    const id = home.do((mapper, now) => mapper.map(web, now));
-    home.run(1000);
-    home.gateway!.reboot(home.now);
-    home.gateway!.setRefusal(2, home.now); // NOT_AUTHORIZED, half an hour
-    home.do((mapper, now) => mapper.renew(id, undefined, now));
-    home.run(6000);
-    assertEquals(home.types(), ["mapped", "gateway-restarted", "lost", "recovered"]);
-    assertEquals(home.mapper.mapping(id)?.via, "upnp");
-  });
-
   it("takes a no of UPnP's for what it is, and lists all that was tried", () => {
     const router = new ScriptedRouter();
     router.occupy(8080);
