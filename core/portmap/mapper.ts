@@ -1540,8 +1540,8 @@ function hasOwnPort(
   { request, isForAddress }: ManagedMapping,
   { via, path: { local } }: Speaker,
 ): boolean {
-  const own = { protocol: "udp", internalPort: local!.port } as const;
-  return !isForAddress && PROTOCOLS[via]!.tellsAddressBy === "mapping" && sharePorts(request, own);
+  return !isForAddress && PROTOCOLS[via]!.tellsAddressBy === "mapping" &&
+    sharePorts(request, { protocol: "udp", internalPort: local!.port });
 }
 
 /** A request with hosts in the text that its check has made canonical. */

@@ -1157,19 +1157,24 @@ describe("natkit", () => {
       return io.started.map(({ env }) => env.NATKIT_EVENT);
     };
 
-    it("runs it where the mapping is lost, with the reason", async () => {
-      const running = run("map 6000 --json --exec x");
+    /** What the command gets where the mapping is lost, and how the run ends at a signal. */
+    const atLoss = async (line: string, reason: string, signal: "SIGINT" | "SIGTERM") => {
+      const running = run(line);
       await commands(1);
       io.started[0]!.end(0);
-      nat.mapping.tell({ type: "lost", reason: "no answer" });
+      nat.mapping.tell({ type: "lost", reason });
       await commands(2);
-      const { NATKIT_EVENT, NATKIT_REASON } = io.started[1]!.env;
-      assertEquals([NATKIT_EVENT, NATKIT_REASON], ["lost", "no answer"]);
+      const { env } = io.started[1]!;
       io.started[1]!.end(0);
-      io.signal("SIGTERM");
+      io.signal(signal);
       await commands(3);
       io.started[2]!.end(0);
-      assertEquals(await running, 143);
+      return { env, status: await running };
+    };
+
+    it("runs it where the mapping is lost, with the reason", async () => {
+      const { env, status } = await atLoss("map 6000 --json --exec x", "no answer", "SIGTERM");
+      assertEquals([env.NATKIT_EVENT, env.NATKIT_REASON, status], ["lost", "no answer", 143]);
     });
 
     it("runs the command at each change, one at a time, and before the end", async () => {
@@ -1282,17 +1287,9 @@ describe("natkit", () => {
     });
 
     it("keeps from the shell what the network says", async () => {
-      const running = run("map 6000 --exec x");
-      await commands(1);
-      io.started[0]!.end(0);
-      nat.mapping.tell({ type: "lost", reason: "718 $(id) `id` & | < > \" ' \\ ! ^ ( ) \n * é" });
-      await commands(2);
-      assertEquals(io.started[1]!.env.NATKIT_REASON!.replace(/ +/g, " "), "718 id id ");
-      io.started[1]!.end(0);
-      io.signal("SIGINT");
-      await commands(3);
-      io.started[2]!.end(0);
-      await running;
+      const reason = "718 $(id) `id` & | < > \" ' \\ ! ^ ( ) \n * é";
+      const { env } = await atLoss("map 6000 --exec x", reason, "SIGINT");
+      assertEquals(env.NATKIT_REASON!.replace(/ +/g, " "), "718 id id ");
     });
 
     it("serves each of several ports", async () => {

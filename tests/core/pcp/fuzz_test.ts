@@ -14,12 +14,7 @@ describe("a client that holds mappings", () => {
       rig.mapped({ internalPort: port, lifetimeSeconds: 86_400 });
       genuine.push(rig.ask());
     }
-    rig.client.peer({
-      protocol: 17,
-      internalPort: 9,
-      remote: { address: "198.51.100.20", port: 443 },
-    }, 0);
-    rig.drain();
+    askForPeer(rig);
     rig.grant({ lifetimeSeconds: 86_400 });
     genuine.push(rig.ask());
     const before = held(rig);
@@ -39,12 +34,7 @@ describe("a client that holds mappings", () => {
   it("believes no answer of a length that none can have, and counts each that it drops", () => {
     const rig = new Rig();
     rig.mapped();
-    rig.client.peer({
-      protocol: 17,
-      internalPort: 9,
-      remote: { address: "198.51.100.20", port: 443 },
-    }, 0);
-    rig.drain();
+    askForPeer(rig);
     const answer = rig.ask(), before = held(rig);
     for (let length = 0; length <= 1104; length++) {
       // Zeros that fill it up to another multiple of 4 are options, and ignored (PCP-C-30).
@@ -61,12 +51,7 @@ describe("a client that holds mappings", () => {
   it("believes no answer with one bit of its names, ports, nonce or peer flipped", () => {
     const PEER_FIELDS = [[24, 37], [40, 42], [60, 62], [64, 80]] as const;
     const rig = new Rig();
-    rig.client.peer({
-      protocol: 17,
-      internalPort: 9,
-      remote: { address: "198.51.100.20", port: 443 },
-    }, 0);
-    rig.drain();
+    askForPeer(rig);
     const answer = rig.ask(), before = held(rig);
     for (const [from, to] of PEER_FIELDS) {
       for (let bit = 8 * from; bit < 8 * to; bit++) {
@@ -92,6 +77,16 @@ describe("a client that holds mappings", () => {
     assertEquals(rig.client.stats.dropped["wrong-source"], 20_000);
   });
 });
+
+/** Asks for a mapping towards a peer; the harness has the request. */
+function askForPeer(rig: Rig): void {
+  rig.client.peer({
+    protocol: 17,
+    internalPort: 9,
+    remote: { address: "198.51.100.20", port: 443 },
+  }, 0);
+  rig.drain();
+}
 
 function held(rig: Rig): unknown {
   return rig.client.mappings().map(({ external, expiresAt, nonce, lifetimeSeconds }) => ({
